@@ -1,0 +1,1 @@
+//! The line formats, in both directions.

@@ -1,0 +1,103 @@
+use crate::error::{Error, Result};
+use std::{fmt, str::FromStr};
+
+/// The severity of a log record, on the scale of Go's `log/slog`: DEBUG is -4, INFO 0, WARN 4 and
+/// ERROR 8; every other integer is an offset from the nearest one below it (`ERROR+4`, `DEBUG-4`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Level(pub i32);
+
+impl Level {
+    /// Below DEBUG: what the TRACE level of other systems maps to.
+    pub const TRACE: Level = Level(-8);
+    /// Detail for whoever looks for a fault.
+    pub const DEBUG: Level = Level(-4);
+    /// The normal course of things.
+    pub const INFO: Level = Level(0);
+    /// Something unexpected that did no harm yet.
+    pub const WARN: Level = Level(4);
+    /// A failure.
+    pub const ERROR: Level = Level(8);
+
+    const NAMED: [(&'static str, Level); 4] = [
+        ("ERROR", Level::ERROR),
+        ("WARN", Level::WARN),
+        ("INFO", Level::INFO),
+        ("DEBUG", Level::DEBUG),
+    ];
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, base) = Level::NAMED
+            .into_iter()
+            .find(|(_, base)| self >= base)
+            .unwrap_or(("DEBUG", Level::DEBUG));
+        // 64 bits: the distance between a level and its base can exceed 32.
+        match i64::from(self.0) - i64::from(base.0) {
+            0 => f.pad(name),
+            offset => write!(f, "{name}{offset:+}"),
+        }
+    }
+}
+
+impl FromStr for Level {
+    type Err = Error;
+
+    /// Reads a name, in any case, with or without an offset. Fails with [`Error::UnknownLevel`].
+    fn from_str(text: &str) -> Result<Level> {
+        let unknown = || Error::UnknownLevel {
+            text: text.chars().take(64).collect(),
+        };
+        let (name, offset) = match text.find(['+', '-']) {
+            Some(at) => {
+                let (name, offset) = text.split_at(at);
+                (name, offset.parse::<i32>().map_err(|_| unknown())?)
+            }
+            None => (text, 0),
+        };
+        Level::NAMED
+            .into_iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .and_then(|(_, base)| base.0.checked_add(offset))
+            .map(Level)
+            .ok_or_else(unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_print_and_read_as_slog_does() {
+        for (text, level) in [
+            ("DEBUG", Level::DEBUG),
+            ("INFO", Level::INFO),
+            ("WARN", Level::WARN),
+            ("ERROR", Level::ERROR),
+            ("ERROR+4", Level(12)),
+            ("DEBUG-4", Level::TRACE),
+            ("DEBUG+2", Level(-2)),
+            ("INFO+1", Level(1)),
+        ] {
+            assert_eq!(level.to_string(), text);
+            assert_eq!(text.parse::<Level>().unwrap(), level);
+        }
+        assert_eq!("warn".parse::<Level>().unwrap(), Level::WARN);
+        for extreme in [Level(i32::MIN), Level(i32::MAX)] {
+            let _ = extreme.to_string();
+        }
+        for text in [
+            "",
+            "NOTICE",
+            "INFO+",
+            "ERROR+99999999999",
+            "ERROR+2147483647",
+        ] {
+            assert!(
+                matches!(text.parse::<Level>(), Err(Error::UnknownLevel { .. })),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,69 @@
+use super::{Level, Value};
+use crate::time::Timestamp;
+use ::time::UtcOffset;
+
+/// A log record: one line of `logs.jsonl`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogRecord {
+    /// When it happened (`ts`).
+    pub timestamp: Timestamp,
+    /// The offset from UTC in which `ts` is written, whole minutes.
+    pub utc_offset: UtcOffset,
+    /// Severity (`level`).
+    pub level: Level,
+    /// The message (`msg`).
+    pub message: String,
+    /// Everything else of the line in its order: the record's attributes, then the logger's. A key
+    /// can occur twice.
+    pub attributes: Vec<(String, Value)>,
+}
+
+impl LogRecord {
+    /// A record without attributes, its time written in UTC.
+    #[must_use]
+    pub fn new(timestamp: Timestamp, level: Level, message: impl Into<String>) -> LogRecord {
+        LogRecord {
+            timestamp,
+            utc_offset: UtcOffset::UTC,
+            level,
+            message: message.into(),
+            attributes: Vec::new(),
+        }
+    }
+
+    /// Adds an attribute behind those that are there.
+    #[must_use]
+    pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> LogRecord {
+        self.attributes.push((key.into(), value.into()));
+        self
+    }
+
+    /// The last attribute named `key`, which is the one that readers of the line see.
+    #[must_use]
+    pub fn attribute(&self, key: &str) -> Option<&Value> {
+        self.attributes
+            .iter()
+            .rev()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value)
+    }
+
+    /// The `component` attribute, when it is a string.
+    #[must_use]
+    pub fn component(&self) -> Option<&str> {
+        self.string_attribute("component")
+    }
+
+    /// The `trace_id` attribute, when it is a string.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<&str> {
+        self.string_attribute("trace_id")
+    }
+
+    fn string_attribute(&self, key: &str) -> Option<&str> {
+        match self.attribute(key) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+use super::Value;
+use crate::time::Timestamp;
+use ::time::UtcOffset;
+
+/// Token counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct TokenCounts {
+    /// Tokens that went into calls.
+    pub input_tokens: i64,
+    /// Tokens that came out of calls.
+    pub output_tokens: i64,
+    /// Both together, as their writer counted them.
+    pub total_tokens: i64,
+}
+
+/// Cost counters, in micro-USD (1e-6 USD).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct CostCounts {
+    /// Cost of input tokens.
+    pub input_micro_usd: i64,
+    /// Cost of output tokens.
+    pub output_micro_usd: i64,
+    /// Cost of reading cached input.
+    pub cache_read_micro_usd: i64,
+    /// Cost of writing cached input.
+    pub cache_write_micro_usd: i64,
+}
+
+/// A snapshot of one server's counters: one line of `metrics.jsonl`, with its sentinel line when
+/// `reset` is set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricsSnapshot {
+    /// When it was taken (`ts`).
+    pub timestamp: Timestamp,
+    /// The offset from UTC in which `ts` is written, whole minutes.
+    pub utc_offset: UtcOffset,
+    /// Whether the token counters began anew; `diff` is then the full snapshot.
+    pub reset: bool,
+    /// Whether the cost counters began anew on their own.
+    pub cost_reset: bool,
+    /// What the token counters gained since the snapshot before.
+    pub diff: TokenCounts,
+    /// The cumulative token counters.
+    pub total: TokenCounts,
+    /// What the cost counters gained since the snapshot before; absent on lines without cost.
+    pub cost_diff: Option<CostCounts>,
+    /// The cumulative cost counters; absent on lines without cost.
+    pub cost_total: Option<CostCounts>,
+    /// Every key of the line that is none of the above (`tool_usage`, `prompt_usage` and what newer
+    /// writers add), in its order.
+    pub extra: Vec<(String, Value)>,
+}
+
+impl MetricsSnapshot {
+    /// A snapshot whose counters are all zero, its time written in UTC.
+    #[must_use]
+    pub fn new(timestamp: Timestamp) -> MetricsSnapshot {
+        MetricsSnapshot {
+            timestamp,
+            utc_offset: UtcOffset::UTC,
+            reset: false,
+            cost_reset: false,
+            diff: TokenCounts::default(),
+            total: TokenCounts::default(),
+            cost_diff: None,
+            cost_total: None,
+            extra: Vec::new(),
+        }
+    }
+}

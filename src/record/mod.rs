@@ -1,0 +1,15 @@
+//! The three kinds of records, as producers make them and readers get them.
+
+mod level;
+mod log;
+mod metrics;
+mod span;
+mod value;
+
+pub use self::{
+    level::Level,
+    log::LogRecord,
+    metrics::{CostCounts, MetricsSnapshot, TokenCounts},
+    span::SpanRecord,
+    value::Value,
+};

@@ -1,0 +1,28 @@
+use crate::time::Timestamp;
+use opentelemetry_proto::tonic::{
+    common::v1::InstrumentationScope, resource::v1::Resource, trace::v1::Span,
+};
+
+/// A span with the resource and scope that produced it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SpanRecord {
+    /// What produced the span; absent when the envelope had none.
+    pub resource: Option<Resource>,
+    /// The schema URL of the resource (`resourceSpans[].schemaUrl`).
+    pub resource_schema_url: String,
+    /// The instrumentation that produced the span; absent when the envelope had none.
+    pub scope: Option<InstrumentationScope>,
+    /// The schema URL of the span and its scope (`scopeSpans[].schemaUrl`).
+    pub scope_schema_url: String,
+    /// The span.
+    pub span: Span,
+}
+
+impl SpanRecord {
+    /// The time by which the span is stored: its end, clamped to [`Timestamp::MAX`]. The span
+    /// itself keeps what it came with.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        Timestamp::from_unix_nanos(i64::try_from(self.span.end_time_unix_nano).unwrap_or(i64::MAX))
+    }
+}
