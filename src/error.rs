@@ -1,5 +1,11 @@
 //! The crate's errors.
 
+use crate::signal::Signal;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
 /// What went wrong, on what, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,7 +18,8 @@ pub enum Error {
     },
     /// A text that is no level of slog's.
     #[error(
-        "unknown level {text:?}: expected DEBUG, INFO, WARN or ERROR, with an offset such as ERROR+4 at most"
+        "unknown level {text:?}: expected DEBUG, INFO, WARN or ERROR, at most with an offset such \
+         as ERROR+4"
     )]
     UnknownLevel {
         /// The text, its first 64 characters.
@@ -24,7 +31,137 @@ pub enum Error {
         /// The text, its first 64 characters.
         text: String,
     },
+    /// A text that is no cursor's.
+    #[error("invalid cursor {text:?}: expected what an earlier read gave out")]
+    InvalidCursor {
+        /// The text, its first 64 characters.
+        text: String,
+    },
+    /// A stack name that is not one plain path component.
+    #[error("invalid stack name {name:?}: {reason}")]
+    InvalidStackName {
+        /// The name as it was given.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A server name that is empty or too long.
+    #[error(
+        "invalid server name: it has {bytes} bytes, and 1 to {} are allowed",
+        255
+    )]
+    InvalidServerName {
+        /// The length of the name.
+        bytes: usize,
+    },
+    /// An option outside its bounds.
+    #[error("invalid {option}: {value} is not between {min} and {max}")]
+    InvalidOption {
+        /// The option's name.
+        option: &'static str,
+        /// The value as it was given.
+        value: u64,
+        /// The smallest value allowed.
+        min: u64,
+        /// The largest value allowed.
+        max: u64,
+    },
+    /// Neither `GRIDCTL_HOME` nor `HOME` is set.
+    #[error("no home folder: set GRIDCTL_HOME or HOME, or name one")]
+    NoHome,
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A component below `home` belongs to somebody else.
+    #[error("{} belongs to user {owner}, not to user {user}: remove it or run as its owner", path.display())]
+    ForeignOwner {
+        /// The component.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+        /// The user id of this process.
+        user: u32,
+    },
+    /// A folder, or something stranger, stands where the database should be.
+    #[error("{} is not a file: move it away", path.display())]
+    NotAFile {
+        /// What stands there.
+        path: PathBuf,
+    },
+    /// A file that is no database of this crate.
+    #[error("{} is not a telemetry database ({reason}): move it away", path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// What was found instead.
+        reason: String,
+    },
+    /// A database written by a newer version. It was left as it is.
+    #[error(
+        "{} has schema version {found}, and this program knows versions up to {supported}: use a \
+         newer program", path.display()
+    )]
+    SchemaTooNew {
+        /// The database.
+        path: PathBuf,
+        /// The version that its file states.
+        found: u64,
+        /// The newest version that this program reads.
+        supported: u64,
+    },
+    /// The database could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Database {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// The database engine's answer.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Stored bytes that are not what was written: the disk, or another program, changed them.
+    #[error("{} is damaged: {what}", path.display())]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+    },
+    /// A record that cannot be stored as it is.
+    #[error("a record of {signal} cannot be stored: {reason}")]
+    InvalidRecord {
+        /// The record's signal.
+        signal: Signal,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store was opened for reading only.
+    #[error("{} was opened for reading only", path.display())]
+    ReadOnly {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The writer has been closed; nothing is stored any more.
+    #[error("the writer is closed")]
+    WriterClosed,
 }
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Error {
+        Error::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

@@ -1,9 +1,11 @@
 //! Embedded, crash-safe store for the logs, metrics and traces of a gateway daemon.
 
 mod error;
+mod home;
 mod jsonl;
 mod record;
 mod signal;
+mod store;
 mod time;
 
 pub use crate::{

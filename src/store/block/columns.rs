@@ -1,0 +1,316 @@
+//! Columns: the values that stand in the same place of many records.
+
+use super::bytes::{Reader, Writer, unzigzag, varint_bytes, zigzag};
+use hashbrown::HashMap;
+
+/// A column of 64-bit integers; signed ones and floats as their bits.
+#[derive(Debug, Default)]
+pub(super) struct IntColumn {
+    values: Vec<u64>,
+}
+
+/// A column of byte strings.
+#[derive(Debug, Default)]
+pub(super) struct BytesColumn<'a> {
+    values: Vec<&'a [u8]>,
+}
+
+/// How the integers of a column are written.
+mod int_form {
+    /// One value that all have.
+    pub(super) const CONSTANT: u8 = 0;
+    /// Each as a zigzag varint.
+    pub(super) const PLAIN: u8 = 1;
+    /// Each as a zigzag varint of its distance from the one before.
+    pub(super) const DELTA: u8 = 2;
+    /// Each as eight bytes: the column's first bytes, then its second ones, and so on.
+    pub(super) const FIXED: u8 = 3;
+}
+
+/// How the strings of a column are written.
+mod bytes_form {
+    /// One value that all have.
+    pub(super) const CONSTANT: u8 = 0;
+    /// The distinct values, then each string's place among them.
+    pub(super) const DICTIONARY: u8 = 1;
+    /// Lowercase hex digits of one length, as the bytes that they stand for.
+    pub(super) const HEX: u8 = 2;
+    /// Lengths, then the strings end to end.
+    pub(super) const PLAIN: u8 = 3;
+}
+
+/// The most distinct values that a dictionary is tried for.
+const DICTIONARY_MAX: usize = 1024;
+
+impl FromIterator<u64> for IntColumn {
+    fn from_iter<T: IntoIterator<Item = u64>>(values: T) -> IntColumn {
+        IntColumn {
+            values: values.into_iter().collect(),
+        }
+    }
+}
+
+impl IntColumn {
+    #[inline]
+    pub(super) fn push(&mut self, value: u64) {
+        self.values.push(value);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The column in the form that is shortest.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.finish(&mut out);
+        out
+    }
+
+    /// Appends the column in the form that is shortest.
+    pub(super) fn finish(&self, out: &mut Vec<u8>) {
+        let first = self.values.first().copied().unwrap_or(0);
+        if self.values.iter().all(|value| *value == first) {
+            out.push(int_form::CONSTANT);
+            out.varint(first);
+            return;
+        }
+        let mut previous = 0;
+        let (mut plain, mut delta) = (0, 0);
+        for value in &self.values {
+            plain += varint_bytes(zigzag(*value));
+            delta += varint_bytes(zigzag(value.wrapping_sub(previous)));
+            previous = *value;
+        }
+        let fixed = self.values.len() * 8;
+        if fixed <= plain.min(delta) {
+            out.push(int_form::FIXED);
+            for byte in 0..8 {
+                out.extend(
+                    self.values
+                        .iter()
+                        .map(|value| (value >> (byte * 8)).to_le_bytes()[0]),
+                );
+            }
+        } else if delta < plain {
+            out.push(int_form::DELTA);
+            let mut previous = 0;
+            for value in &self.values {
+                out.varint(zigzag(value.wrapping_sub(previous)));
+                previous = *value;
+            }
+        } else {
+            out.push(int_form::PLAIN);
+            for value in &self.values {
+                out.varint(zigzag(*value));
+            }
+        }
+    }
+}
+
+/// Reads `count` integers, which the caller has bounded.
+pub(super) fn read_ints(reader: &mut Reader<'_>, count: usize) -> Option<Vec<u64>> {
+    Some(match reader.u8()? {
+        int_form::CONSTANT => vec![reader.varint()?; count],
+        int_form::PLAIN => (0..count)
+            .map(|_| reader.varint().map(unzigzag))
+            .collect::<Option<_>>()?,
+        int_form::DELTA => {
+            let mut value = 0u64;
+            (0..count)
+                .map(|_| {
+                    value = value.wrapping_add(unzigzag(reader.varint()?));
+                    Some(value)
+                })
+                .collect::<Option<_>>()?
+        }
+        int_form::FIXED => {
+            let mut values = vec![0; count];
+            for byte in 0..8 {
+                for (value, part) in values.iter_mut().zip(reader.bytes(count)?) {
+                    *value |= u64::from(*part) << (byte * 8);
+                }
+            }
+            values
+        }
+        _ => return None,
+    })
+}
+
+impl<'a> BytesColumn<'a> {
+    #[inline]
+    pub(super) fn push(&mut self, value: &'a [u8]) {
+        self.values.push(value);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Appends the column in the form that promises to be shortest: what is short and repetitive
+    /// to `small`, what is long to `large`. The two are compressed apart, because text next to
+    /// random bytes compresses badly.
+    pub(super) fn finish(&self, small: &mut Vec<u8>, large: &mut Vec<u8>) {
+        let first = self.values.first().copied().unwrap_or_default();
+        if self.values.iter().all(|value| *value == first) {
+            small.push(bytes_form::CONSTANT);
+            push_bytes(small, first);
+        } else if self.is_hex(first.len()) {
+            small.push(bytes_form::HEX);
+            small.varint(first.len() as u64);
+            for digits in &self.values {
+                large.extend(digits.chunks_exact(2).map(hex_byte));
+            }
+        } else if !self.finish_dictionary(small, large) {
+            small.push(bytes_form::PLAIN);
+            let lengths: IntColumn = self.values.iter().map(|value| value.len() as u64).collect();
+            lengths.finish(small);
+            for value in &self.values {
+                large.extend_from_slice(value);
+            }
+        }
+    }
+
+    /// Whether every value is `length` lowercase hex digits, and enough of them to be worth it.
+    fn is_hex(&self, length: usize) -> bool {
+        length >= 8
+            && length.is_multiple_of(2)
+            && self.values.iter().all(|value| {
+                value.len() == length
+                    && value
+                        .iter()
+                        .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+            })
+    }
+
+    fn finish_dictionary(&self, small: &mut Vec<u8>, large: &mut Vec<u8>) -> bool {
+        let distinct_max = DICTIONARY_MAX.min(self.values.len() / 2);
+        let mut places = HashMap::with_capacity(64);
+        let mut entries: Vec<&[u8]> = Vec::new();
+        let mut indexes = IntColumn::default();
+        for value in &self.values {
+            let place = *places.entry(*value).or_insert_with(|| {
+                entries.push(value);
+                entries.len() as u64 - 1
+            });
+            if entries.len() > distinct_max {
+                return false;
+            }
+            indexes.push(place);
+        }
+        small.push(bytes_form::DICTIONARY);
+        small.varint(entries.len() as u64);
+        for entry in entries {
+            push_bytes(small, entry);
+        }
+        indexes.finish(large);
+        true
+    }
+}
+
+fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.varint(bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// The byte that two lowercase hex digits stand for.
+fn hex_byte(pair: &[u8]) -> u8 {
+    let digit = |at: usize| match pair.get(at) {
+        Some(digit @ b'0'..=b'9') => digit - b'0',
+        Some(digit) => digit.wrapping_sub(b'a').wrapping_add(10),
+        None => 0,
+    };
+    digit(0) << 4 | (digit(1) & 0xf)
+}
+
+/// A column of strings, read from its first value to its last.
+#[derive(Debug)]
+pub(super) enum BytesValues<'a> {
+    Constant(&'a [u8]),
+    Dictionary {
+        entries: Vec<&'a [u8]>,
+        indexes: std::vec::IntoIter<u64>,
+    },
+    Hex {
+        bytes: usize,
+        rest: Reader<'a>,
+        digits: Vec<u8>,
+    },
+    Plain {
+        lengths: std::vec::IntoIter<u64>,
+        rest: Reader<'a>,
+    },
+}
+
+impl<'a> BytesValues<'a> {
+    /// Opens a column of `count` values, which the caller has bounded.
+    pub(super) fn read(
+        small: &mut Reader<'a>,
+        large: &'a [u8],
+        count: usize,
+    ) -> Option<BytesValues<'a>> {
+        let mut rest = Reader::new(large);
+        Some(match small.u8()? {
+            bytes_form::CONSTANT => BytesValues::Constant(read_bytes(small)?),
+            bytes_form::DICTIONARY => {
+                let entries = small.length().filter(|entries| *entries <= count)?;
+                BytesValues::Dictionary {
+                    entries: (0..entries)
+                        .map(|_| read_bytes(small))
+                        .collect::<Option<_>>()?,
+                    indexes: read_ints(&mut rest, count)?.into_iter(),
+                }
+            }
+            bytes_form::HEX => BytesValues::Hex {
+                bytes: small.length()? / 2,
+                rest,
+                digits: Vec::new(),
+            },
+            bytes_form::PLAIN => BytesValues::Plain {
+                lengths: read_ints(small, count)?.into_iter(),
+                rest,
+            },
+            _ => return None,
+        })
+    }
+
+    /// The next value.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<&[u8]> {
+        match self {
+            BytesValues::Constant(value) => Some(value),
+            BytesValues::Dictionary { entries, indexes } => {
+                entries.get(usize::try_from(indexes.next()?).ok()?).copied()
+            }
+            BytesValues::Hex {
+                bytes,
+                rest,
+                digits,
+            } => {
+                digits.clear();
+                for byte in rest.bytes(*bytes)? {
+                    digits.push(hex_digit(byte >> 4));
+                    digits.push(hex_digit(byte & 0xf));
+                }
+                Some(digits)
+            }
+            BytesValues::Plain { lengths, rest } => {
+                rest.bytes(usize::try_from(lengths.next()?).ok()?)
+            }
+        }
+    }
+}
+
+fn read_bytes<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let length = reader.length()?;
+    reader.bytes(length)
+}
+
+#[inline]
+fn hex_digit(nibble: u8) -> u8 {
+    if nibble < 10 {
+        b'0' + nibble
+    } else {
+        b'a' - 10 + nibble
+    }
+}

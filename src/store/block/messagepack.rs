@@ -1,0 +1,191 @@
+//! Takes `MessagePack` payloads apart: those of log records and metric snapshots.
+
+use super::shapes::{Part, ShapeEncoder};
+use rmp::Marker;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Maps and arrays nested deeper than this are values as a whole.
+const DEPTH_MAX: usize = 8;
+/// Arrays deeper than the record's own structure are values as a whole: their length varies from
+/// record to record, and each length would be a shape of its own.
+const ARRAY_DEPTH_MAX: usize = 2;
+
+/// Hands the parts of `payload` to `shapes`. `None` when it is not one `MessagePack` value.
+pub(super) fn split<'a>(payload: &'a [u8], shapes: &mut ShapeEncoder<'a>) -> Option<()> {
+    let mut splitter = Splitter {
+        rest: payload,
+        shapes,
+    };
+    splitter.value(0, 0)?;
+    splitter.rest.is_empty().then_some(())
+}
+
+struct Splitter<'a, 's> {
+    rest: &'a [u8],
+    shapes: &'s mut ShapeEncoder<'a>,
+}
+
+impl<'a> Splitter<'a, '_> {
+    fn value(&mut self, path: u64, depth: usize) -> Option<()> {
+        let start = self.rest;
+        match Marker::from_u8(*self.rest.first()?) {
+            Marker::Null => {
+                self.take(1)?;
+                self.shapes.literal(consumed(start, self.rest));
+            }
+            Marker::True | Marker::False => {
+                let value = u64::from(self.take(1)? == [Marker::True.to_u8()]);
+                self.shapes.int(path, Part::Bool, value);
+            }
+            Marker::F64 => {
+                let bits = self.take(9)?.last_chunk::<8>()?;
+                self.shapes
+                    .int(path, Part::Float, u64::from_be_bytes(*bits));
+            }
+            Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
+                let text = self.str()?;
+                let header = start.len() - self.rest.len() - text.len();
+                if header == str_header_bytes(text.len()) {
+                    self.shapes.bytes(path, Part::Str, text);
+                } else {
+                    self.shapes
+                        .bytes(path, Part::Raw, consumed(start, self.rest));
+                }
+            }
+            Marker::FixMap(_) | Marker::Map16 | Marker::Map32 if depth < DEPTH_MAX => {
+                let entries = rmp::decode::read_map_len(&mut self.rest).ok()?;
+                self.shapes.literal(consumed(start, self.rest));
+                for _ in 0..entries {
+                    let key_start = self.rest;
+                    let key = self.str()?;
+                    self.shapes.literal(consumed(key_start, self.rest));
+                    self.value(xxh3_64_with_seed(key, path), depth + 1)?;
+                }
+            }
+            Marker::FixArray(_) | Marker::Array16 | Marker::Array32 if depth < ARRAY_DEPTH_MAX => {
+                let items = rmp::decode::read_array_len(&mut self.rest).ok()?;
+                self.shapes.literal(consumed(start, self.rest));
+                for item in 0..items {
+                    self.value(xxh3_64_with_seed(&item.to_le_bytes(), path), depth + 1)?;
+                }
+            }
+            _ => self.number_or_raw(path)?,
+        }
+        Some(())
+    }
+
+    fn number_or_raw(&mut self, path: u64) -> Option<()> {
+        let start = self.rest;
+        skip(&mut self.rest)?;
+        let bytes = consumed(start, self.rest);
+        // An integer in a longer form than it needs would come back in the shortest.
+        let mut shortest = Vec::with_capacity(9);
+        if let Ok(value) = rmp::decode::read_int::<i64, _>(&mut &*bytes) {
+            rmp::encode::write_sint(&mut shortest, value).ok()?;
+            if shortest == bytes {
+                self.shapes.int(path, Part::Int, value.cast_unsigned());
+                return Some(());
+            }
+        } else if let Ok(value) = rmp::decode::read_int::<u64, _>(&mut &*bytes) {
+            rmp::encode::write_uint(&mut shortest, value).ok()?;
+            if shortest == bytes {
+                self.shapes.int(path, Part::UInt, value);
+                return Some(());
+            }
+        }
+        self.shapes.bytes(path, Part::Raw, bytes);
+        Some(())
+    }
+
+    fn str(&mut self) -> Option<&'a [u8]> {
+        let length = rmp::decode::read_str_len(&mut self.rest).ok()?;
+        self.take(length as usize)
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (front, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(front)
+    }
+}
+
+/// What was read from `before` when `after` is what is left of it.
+fn consumed<'a>(before: &'a [u8], after: &[u8]) -> &'a [u8] {
+    before.get(..before.len() - after.len()).unwrap_or_default()
+}
+
+fn str_header_bytes(length: usize) -> usize {
+    match length {
+        0..32 => 1,
+        32..0x100 => 2,
+        0x100..0x1_0000 => 3,
+        _ => 5,
+    }
+}
+
+/// Passes over one value of any kind, without recursion: nothing bounds the nesting of what stands
+/// in a payload.
+fn skip(rest: &mut &[u8]) -> Option<()> {
+    let mut pending = 1u64;
+    while pending > 0 {
+        pending -= 1;
+        let marker = rmp::decode::read_marker(rest).ok()?;
+        let mut length = |bytes: usize| {
+            let (front, after) = rest.split_at_checked(bytes)?;
+            *rest = after;
+            Some(
+                front
+                    .iter()
+                    .fold(0u64, |value, byte| value << 8 | u64::from(*byte)),
+            )
+        };
+        let body = match marker {
+            Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => {
+                0
+            }
+            Marker::U8 | Marker::I8 => 1,
+            Marker::U16 | Marker::I16 => 2,
+            Marker::U32 | Marker::I32 | Marker::F32 => 4,
+            Marker::U64 | Marker::I64 | Marker::F64 => 8,
+            Marker::FixStr(bytes) => u64::from(bytes),
+            Marker::Str8 | Marker::Bin8 => length(1)?,
+            Marker::Str16 | Marker::Bin16 => length(2)?,
+            Marker::Str32 | Marker::Bin32 => length(4)?,
+            Marker::FixExt1 => 2,
+            Marker::FixExt2 => 3,
+            Marker::FixExt4 => 5,
+            Marker::FixExt8 => 9,
+            Marker::FixExt16 => 17,
+            Marker::Ext8 => length(1)? + 1,
+            Marker::Ext16 => length(2)? + 1,
+            Marker::Ext32 => length(4)? + 1,
+            Marker::FixArray(items) => {
+                pending += u64::from(items);
+                0
+            }
+            Marker::Array16 => {
+                pending += length(2)?;
+                0
+            }
+            Marker::Array32 => {
+                pending += length(4)?;
+                0
+            }
+            Marker::FixMap(entries) => {
+                pending += u64::from(entries) * 2;
+                0
+            }
+            Marker::Map16 => {
+                pending += length(2)? * 2;
+                0
+            }
+            Marker::Map32 => {
+                pending += length(4)? * 2;
+                0
+            }
+            Marker::Reserved => return None,
+        };
+        *rest = rest.get(usize::try_from(body).ok()?..)?;
+    }
+    Some(())
+}

@@ -1,0 +1,153 @@
+//! The container of a block's body: byte sections, each compressed as suits it.
+//!
+//! Long sections are compressed one by one, because text beside random bytes compresses badly in
+//! one go; short ones are compressed together, because a frame of their own would cost more than
+//! it saves.
+
+use super::bytes::{Reader, Writer};
+
+/// Sections shorter than this share a frame.
+const OWN_FRAME_BYTES_MIN: usize = 1024;
+/// zstd's level: beyond it, time grows faster than the bytes shrink.
+const LEVEL: i32 = 3;
+/// The most that a body unpacks to. Sections hold no more than the payloads they were made from
+/// and a few bytes for each value.
+const UNPACKED_BYTES_MAX: usize = 64 << 20;
+
+mod method {
+    /// As it is.
+    pub(super) const RAW: u8 = 0;
+    /// A zstd frame of its own.
+    pub(super) const ZSTD: u8 = 1;
+    /// In the frame that short sections share.
+    pub(super) const SHARED: u8 = 2;
+}
+
+pub(super) struct Sections {
+    sections: Vec<Vec<u8>>,
+    shared: Vec<u8>,
+    frame: Vec<u8>,
+    compressor: Option<zstd::bulk::Compressor<'static>>,
+}
+
+impl Sections {
+    pub(super) fn new() -> Sections {
+        Sections {
+            sections: Vec::new(),
+            shared: Vec::new(),
+            frame: Vec::new(),
+            compressor: zstd::bulk::Compressor::new(LEVEL).ok(),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.sections.clear();
+    }
+
+    pub(super) fn push(&mut self, section: Vec<u8>) {
+        self.sections.push(section);
+    }
+
+    /// Packs all sections into one body.
+    pub(super) fn pack(&mut self) -> Vec<u8> {
+        let mut directory = Vec::with_capacity(self.sections.len() * 4);
+        let mut frames = Vec::new();
+        self.shared.clear();
+        directory.varint(self.sections.len() as u64);
+        for section in &self.sections {
+            if section.len() < OWN_FRAME_BYTES_MIN {
+                directory.push(method::SHARED);
+                directory.varint(section.len() as u64);
+                self.shared.extend_from_slice(section);
+                continue;
+            }
+            push_frame(
+                &mut self.compressor,
+                section,
+                &mut self.frame,
+                &mut directory,
+            );
+            frames.extend_from_slice(&self.frame);
+        }
+        push_frame(
+            &mut self.compressor,
+            &self.shared,
+            &mut self.frame,
+            &mut directory,
+        );
+        directory.extend_from_slice(&self.frame);
+        directory.extend_from_slice(&frames);
+        directory
+    }
+}
+
+/// Compresses `section` to `frame` and describes it in `directory`; leaves it as it is when
+/// compression does not pay.
+fn push_frame(
+    compressor: &mut Option<zstd::bulk::Compressor<'static>>,
+    section: &[u8],
+    frame: &mut Vec<u8>,
+    directory: &mut Vec<u8>,
+) {
+    frame.clear();
+    frame.reserve(zstd::zstd_safe::compress_bound(section.len()));
+    let compressed = compressor
+        .as_mut()
+        .and_then(|compressor| compressor.compress_to_buffer(section, frame).ok())
+        .filter(|bytes| *bytes < section.len());
+    if compressed.is_some() {
+        directory.push(method::ZSTD);
+        directory.varint(section.len() as u64);
+        directory.varint(frame.len() as u64);
+    } else {
+        frame.clear();
+        frame.extend_from_slice(section);
+        directory.push(method::RAW);
+        directory.varint(section.len() as u64);
+    }
+}
+
+/// Unpacks what [`Sections::pack`] packed; `None` when the bytes are not that.
+pub(super) fn unpack(body: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut reader = Reader::new(body);
+    let count = reader.length().filter(|count| *count <= body.len())?;
+    let mut unpacked_bytes = 0usize;
+    let mut read_entry = |reader: &mut Reader<'_>| -> Option<(u8, usize, usize)> {
+        let (method, length) = (reader.u8()?, reader.length()?);
+        unpacked_bytes = unpacked_bytes.checked_add(length)?;
+        if unpacked_bytes > UNPACKED_BYTES_MAX {
+            return None;
+        }
+        let stored = if method == method::ZSTD {
+            reader.length()?
+        } else {
+            length
+        };
+        Some((method, length, stored))
+    };
+    let entries = (0..count)
+        .map(|_| read_entry(&mut reader))
+        .collect::<Option<Vec<(u8, usize, usize)>>>()?;
+    let (shared_method, shared_length, shared_stored) = read_entry(&mut reader)?;
+    let shared = inflate(shared_method, shared_length, reader.bytes(shared_stored)?)?;
+    let mut shared = Reader::new(&shared);
+    let sections = entries
+        .into_iter()
+        .map(|(method, length, stored)| match method {
+            method::SHARED => shared.bytes(length).map(<[u8]>::to_vec),
+            _ => inflate(method, length, reader.bytes(stored)?),
+        })
+        .collect::<Option<Vec<Vec<u8>>>>()?;
+    (reader.is_empty() && shared.is_empty()).then_some(sections)
+}
+
+fn inflate(method: u8, length: usize, stored: &[u8]) -> Option<Vec<u8>> {
+    match method {
+        method::RAW => Some(stored.to_vec()),
+        method::ZSTD => {
+            let section = zstd::bulk::decompress(stored, length).ok()?;
+            (section.len() == length).then_some(section)
+        }
+        _ => None,
+    }
+}

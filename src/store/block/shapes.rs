@@ -1,0 +1,414 @@
+//! Shapes: what many records have in common, stored once.
+//!
+//! A splitter takes a payload apart into *literals* (structure and keys, the same in all records
+//! of a shape), *leaves* (values, each of which goes to a column) and *nests* (parts whose length
+//! stands before them). Records whose literals and sequence of parts are equal have one shape. A
+//! leaf's column follows from its path, so the same attribute shares a column across shapes.
+
+use super::{
+    bytes::{Reader, Writer},
+    columns::{BytesColumn, BytesValues, IntColumn, read_ints},
+    sections::Sections,
+};
+use hashbrown::{HashMap, HashTable};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Records more diverse than this gain nothing from shapes.
+const SHAPES_MAX: usize = 512;
+/// The deepest nest that is built again. Splitters stop long before it.
+const NEST_DEPTH_MAX: usize = 64;
+
+/// What stands at one place of a shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub(super) enum Part {
+    /// A `MessagePack` integer in its shortest form, up to `i64::MAX`.
+    Int = 1,
+    /// A `MessagePack` integer in its shortest form, above `i64::MAX`.
+    UInt = 2,
+    /// A `MessagePack` 64-bit float.
+    Float = 3,
+    /// A `MessagePack` boolean.
+    Bool = 4,
+    /// A `MessagePack` string with its shortest header.
+    Str = 5,
+    /// Bytes as they are.
+    Raw = 6,
+    /// A protobuf varint.
+    Varint = 7,
+    /// Eight bytes, little-endian.
+    Fixed64 = 8,
+    /// Four bytes, little-endian.
+    Fixed32 = 9,
+    /// Bytes with their length as a varint before them.
+    LengthDelimited = 10,
+    /// The begin of a nest.
+    Open = 11,
+    /// The end of a nest, whose length as a varint goes to where it began.
+    Close = 12,
+}
+
+impl Part {
+    const ALL: [Part; 12] = [
+        Part::Int,
+        Part::UInt,
+        Part::Float,
+        Part::Bool,
+        Part::Str,
+        Part::Raw,
+        Part::Varint,
+        Part::Fixed64,
+        Part::Fixed32,
+        Part::LengthDelimited,
+        Part::Open,
+        Part::Close,
+    ];
+
+    fn column_kind(self) -> Option<ColumnKind> {
+        match self {
+            Part::Int
+            | Part::UInt
+            | Part::Float
+            | Part::Bool
+            | Part::Varint
+            | Part::Fixed64
+            | Part::Fixed32 => Some(ColumnKind::Ints),
+            Part::Str | Part::Raw | Part::LengthDelimited => Some(ColumnKind::Bytes),
+            Part::Open | Part::Close => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum ColumnKind {
+    Ints,
+    Bytes,
+}
+
+/// A part at a place: behind the first `literals_end` literal bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Placed {
+    part: Part,
+    literals_end: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Leaf<'a> {
+    Int(u64),
+    Bytes(&'a [u8]),
+}
+
+#[derive(Debug)]
+struct Shape {
+    hash: u64,
+    literals: Box<[u8]>,
+    parts: Box<[Placed]>,
+    /// The column of each leaf.
+    columns: Box<[u32]>,
+}
+
+/// Gathers records into shapes and columns.
+#[derive(Debug, Default)]
+pub(super) struct ShapeEncoder<'a> {
+    // The record that is being taken apart.
+    literals: Vec<u8>,
+    parts: Vec<Placed>,
+    leaves: Vec<(u64, Part, Leaf<'a>)>,
+    // What was gathered.
+    shapes: Vec<Shape>,
+    shapes_by_hash: HashTable<usize>,
+    shape_of_record: IntColumn,
+    columns: HashMap<(u64, Part), u32>,
+    ints: Vec<IntColumn>,
+    bytes: Vec<BytesColumn<'a>>,
+}
+
+impl<'a> ShapeEncoder<'a> {
+    pub(super) fn new() -> ShapeEncoder<'a> {
+        ShapeEncoder::default()
+    }
+
+    #[inline]
+    pub(super) fn literal(&mut self, bytes: &[u8]) {
+        self.literals.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    pub(super) fn int(&mut self, path: u64, part: Part, value: u64) {
+        self.place(part);
+        self.leaves.push((path, part, Leaf::Int(value)));
+    }
+
+    #[inline]
+    pub(super) fn bytes(&mut self, path: u64, part: Part, value: &'a [u8]) {
+        self.place(part);
+        self.leaves.push((path, part, Leaf::Bytes(value)));
+    }
+
+    pub(super) fn open(&mut self) {
+        self.place(Part::Open);
+    }
+
+    pub(super) fn close(&mut self) {
+        self.place(Part::Close);
+    }
+
+    #[inline]
+    fn place(&mut self, part: Part) {
+        let literals_end = u32::try_from(self.literals.len()).unwrap_or(u32::MAX);
+        self.parts.push(Placed { part, literals_end });
+    }
+
+    /// Ends the record whose parts came in. `None` when the records are too diverse for shapes.
+    pub(super) fn end_record(&mut self) -> Option<()> {
+        let hash = self
+            .parts
+            .iter()
+            .fold(xxh3_64_with_seed(&self.literals, 0), |hash, placed| {
+                (hash ^ (u64::from(placed.literals_end) << 8 | placed.part as u64))
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                    .rotate_left(29)
+            });
+        let found = self.shapes_by_hash.find(hash, |index| {
+            self.shapes.get(*index).is_some_and(|shape| {
+                *shape.literals == *self.literals && *shape.parts == *self.parts
+            })
+        });
+        let index = match found {
+            Some(index) => *index,
+            None => self.add_shape(hash)?,
+        };
+        let columns = &self.shapes.get(index)?.columns;
+        for ((_, _, leaf), column) in self.leaves.iter().zip(columns) {
+            match leaf {
+                Leaf::Int(value) => self.ints.get_mut(*column as usize)?.push(*value),
+                Leaf::Bytes(value) => self.bytes.get_mut(*column as usize)?.push(value),
+            }
+        }
+        self.shape_of_record.push(index as u64);
+        self.literals.clear();
+        self.parts.clear();
+        self.leaves.clear();
+        Some(())
+    }
+
+    fn add_shape(&mut self, hash: u64) -> Option<usize> {
+        let index = self.shapes.len();
+        if index == SHAPES_MAX {
+            return None;
+        }
+        let mut columns = Vec::with_capacity(self.leaves.len());
+        for (path, part, _) in &self.leaves {
+            let next = match part.column_kind()? {
+                ColumnKind::Ints => self.ints.len(),
+                ColumnKind::Bytes => self.bytes.len(),
+            };
+            let next = u32::try_from(next).ok()?;
+            let column = *self.columns.entry((*path, *part)).or_insert(next);
+            if column == next {
+                match part.column_kind()? {
+                    ColumnKind::Ints => self.ints.push(IntColumn::default()),
+                    ColumnKind::Bytes => self.bytes.push(BytesColumn::default()),
+                }
+            }
+            columns.push(column);
+        }
+        self.shapes.push(Shape {
+            hash,
+            literals: self.literals.as_slice().into(),
+            parts: self.parts.as_slice().into(),
+            columns: columns.into(),
+        });
+        let shapes = &self.shapes;
+        self.shapes_by_hash.insert_unique(hash, index, |index| {
+            shapes.get(*index).map_or(0, |shape| shape.hash)
+        });
+        Some(index)
+    }
+
+    /// Writes everything that was gathered.
+    pub(super) fn finish(self, sections: &mut Sections) {
+        let mut small = Vec::new();
+        small.varint(self.shapes.len() as u64);
+        for shape in &self.shapes {
+            small.varint(shape.literals.len() as u64);
+            small.extend_from_slice(&shape.literals);
+            small.varint(shape.parts.len() as u64);
+            let mut columns = shape.columns.iter();
+            let mut literals_end = 0;
+            for placed in &shape.parts {
+                small.push(placed.part as u8);
+                small.varint(u64::from(placed.literals_end - literals_end));
+                literals_end = placed.literals_end;
+                if placed.part.column_kind().is_some() {
+                    small.varint(u64::from(columns.next().copied().unwrap_or_default()));
+                }
+            }
+        }
+        let mut large = Vec::with_capacity(self.ints.len() + self.bytes.len());
+        small.varint(self.ints.len() as u64);
+        for column in &self.ints {
+            small.varint(column.len() as u64);
+            large.push(column.to_bytes());
+        }
+        small.varint(self.bytes.len() as u64);
+        for column in &self.bytes {
+            small.varint(column.len() as u64);
+            let mut section = Vec::new();
+            column.finish(&mut small, &mut section);
+            large.push(section);
+        }
+        sections.push(small);
+        sections.push(self.shape_of_record.to_bytes());
+        for section in large {
+            sections.push(section);
+        }
+    }
+}
+
+struct DecodedShape<'a> {
+    literals: &'a [u8],
+    parts: Vec<(Part, usize, usize)>,
+}
+
+/// Builds payloads again, one after the other.
+pub(super) struct ShapeDecoder<'a> {
+    shapes: Vec<DecodedShape<'a>>,
+    shape_of_record: std::vec::IntoIter<u64>,
+    ints: Vec<std::vec::IntoIter<u64>>,
+    bytes: Vec<BytesValues<'a>>,
+    nests: Vec<usize>,
+}
+
+impl<'a> ShapeDecoder<'a> {
+    /// Opens the sections of a block of `count` records and at most `payload_bytes` of payload.
+    pub(super) fn new(
+        sections: &'a [Vec<u8>],
+        count: usize,
+        payload_bytes: usize,
+    ) -> Option<ShapeDecoder<'a>> {
+        let (small, sections) = sections.split_first()?;
+        let (shape_of_record, sections) = sections.split_first()?;
+        let mut sections = sections.iter();
+        let mut small = Reader::new(small);
+        let shapes = small.length().filter(|shapes| *shapes <= SHAPES_MAX)?;
+        let shapes = (0..shapes)
+            .map(|_| read_shape(&mut small))
+            .collect::<Option<Vec<DecodedShape<'_>>>>()?;
+        // Every value made at least one byte of a payload, which bounds the length of columns.
+        let values =
+            |small: &mut Reader<'_>| small.length().filter(|count| *count <= payload_bytes);
+        let columns = small
+            .length()
+            .filter(|columns| *columns <= sections.len())?;
+        let mut ints = Vec::with_capacity(columns);
+        for _ in 0..columns {
+            let mut section = Reader::new(sections.next()?);
+            ints.push(read_ints(&mut section, values(&mut small)?)?.into_iter());
+        }
+        let columns = small
+            .length()
+            .filter(|columns| *columns <= sections.len())?;
+        let mut bytes = Vec::with_capacity(columns);
+        for _ in 0..columns {
+            let count = values(&mut small)?;
+            bytes.push(BytesValues::read(&mut small, sections.next()?, count)?);
+        }
+        Some(ShapeDecoder {
+            shapes,
+            shape_of_record: read_ints(&mut Reader::new(shape_of_record), count)?.into_iter(),
+            ints,
+            bytes,
+            nests: Vec::new(),
+        })
+    }
+
+    /// Appends the next payload to `out`, which must not grow beyond `bytes_max`.
+    pub(super) fn join(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Option<()> {
+        let shape = self
+            .shapes
+            .get(usize::try_from(self.shape_of_record.next()?).ok()?)?;
+        let mut start = 0;
+        self.nests.clear();
+        for (part, end, column) in &shape.parts {
+            out.extend_from_slice(shape.literals.get(start..*end)?);
+            start = *end;
+            match part.column_kind() {
+                Some(ColumnKind::Ints) => {
+                    write_int(*part, self.ints.get_mut(*column)?.next()?, out);
+                }
+                Some(ColumnKind::Bytes) => {
+                    let value = self.bytes.get_mut(*column)?.next()?;
+                    // Without this a damaged dictionary could repeat a long value without end.
+                    if out.len() + value.len() > bytes_max {
+                        return None;
+                    }
+                    write_bytes(*part, value, out);
+                }
+                None if *part == Part::Open => {
+                    if self.nests.len() == NEST_DEPTH_MAX {
+                        return None;
+                    }
+                    self.nests.push(out.len());
+                }
+                None => insert_length(self.nests.pop()?, out),
+            }
+        }
+        out.extend_from_slice(shape.literals.get(start..)?);
+        (self.nests.is_empty() && out.len() <= bytes_max).then_some(())
+    }
+}
+
+fn read_shape<'a>(small: &mut Reader<'a>) -> Option<DecodedShape<'a>> {
+    let literals = small.length()?;
+    let literals = small.bytes(literals)?;
+    let count = small.length().filter(|count| *count <= small.remaining())?;
+    let mut parts = Vec::with_capacity(count);
+    let mut end = 0usize;
+    for _ in 0..count {
+        let code = small.u8()?;
+        let part = Part::ALL.into_iter().find(|part| *part as u8 == code)?;
+        end = end.checked_add(small.length()?)?;
+        let column = if part.column_kind().is_some() {
+            small.length()?
+        } else {
+            0
+        };
+        parts.push((part, end, column));
+    }
+    Some(DecodedShape { literals, parts })
+}
+
+#[inline]
+fn write_int(part: Part, value: u64, out: &mut Vec<u8>) {
+    // Writing to a vector cannot fail.
+    match part {
+        Part::Int => _ = rmp::encode::write_sint(out, value.cast_signed()),
+        Part::UInt => _ = rmp::encode::write_uint(out, value),
+        Part::Float => _ = rmp::encode::write_f64(out, f64::from_bits(value)),
+        Part::Bool => _ = rmp::encode::write_bool(out, value != 0),
+        Part::Varint => out.varint(value),
+        Part::Fixed32 => out.extend(value.to_le_bytes().into_iter().take(4)),
+        _ => out.extend_from_slice(&value.to_le_bytes()),
+    }
+}
+
+#[inline]
+fn write_bytes(part: Part, value: &[u8], out: &mut Vec<u8>) {
+    match part {
+        Part::Str => {
+            let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
+            _ = rmp::encode::write_str_len(out, length);
+        }
+        Part::LengthDelimited => out.varint(value.len() as u64),
+        _ => {}
+    }
+    out.extend_from_slice(value);
+}
+
+/// Puts the length of what follows `start` in front of it.
+fn insert_length(start: usize, out: &mut Vec<u8>) {
+    let mut length = Vec::with_capacity(10);
+    length.varint((out.len() - start) as u64);
+    out.splice(start..start, length);
+}

@@ -1,0 +1,278 @@
+use super::*;
+use opentelemetry_proto::tonic::{
+    common::v1::{AnyValue, KeyValue, any_value},
+    resource::v1::Resource,
+    trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event},
+};
+use proptest::prelude::*;
+use prost::Message as _;
+
+fn encode_and_decode(signal: Signal, payloads: &[Vec<u8>]) -> (BlockHeader, usize) {
+    let records: Vec<BlockRecord<'_>> = payloads
+        .iter()
+        .enumerate()
+        .map(|(index, payload)| BlockRecord {
+            timestamp: 1_778_000_000_000_000_000 + index as i64 * 1_234_567,
+            sequence: 77 + index as u64,
+            payload,
+        })
+        .collect();
+    let (header, body) = BlockEncoder::new().encode(signal, &records);
+    let header = BlockHeader::from_bytes(&header.to_bytes()).unwrap();
+    let block = DecodedBlock::decode(&header, &body).unwrap();
+    assert_eq!(block.len(), records.len());
+    for (index, record) in records.iter().enumerate() {
+        assert_eq!(block.key(index), Some((record.timestamp, record.sequence)));
+        assert_eq!(
+            block.payload(index),
+            Some(record.payload),
+            "payload {index}"
+        );
+    }
+    (header, body.len())
+}
+
+/// Any `MessagePack` value, in the shortest form or not.
+fn messagepack() -> impl Strategy<Value = Vec<u8>> {
+    let leaf = prop_oneof![
+        Just(vec![0xc0]),
+        Just(vec![0xc2]),
+        Just(vec![0xc3]),
+        any::<i64>().prop_map(|value| {
+            let mut out = Vec::new();
+            rmp::encode::write_sint(&mut out, value).unwrap();
+            out
+        }),
+        any::<i16>().prop_map(|value| {
+            let mut out = vec![0xd3];
+            out.extend(i64::from(value).to_be_bytes());
+            out
+        }),
+        any::<u64>().prop_map(|value| {
+            let mut out = Vec::new();
+            rmp::encode::write_uint(&mut out, value).unwrap();
+            out
+        }),
+        any::<f64>().prop_map(|value| {
+            let mut out = Vec::new();
+            rmp::encode::write_f64(&mut out, value).unwrap();
+            out
+        }),
+        "[0-9a-f]{16}|.{0,40}".prop_map(|text| {
+            let mut out = Vec::new();
+            rmp::encode::write_str(&mut out, &text).unwrap();
+            out
+        }),
+        prop::collection::vec(any::<u8>(), 0..20).prop_map(|bytes| {
+            let mut out = vec![0xdb];
+            out.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
+            out.extend(bytes);
+            out
+        }),
+        prop::collection::vec(any::<u8>(), 0..20).prop_map(|bytes| {
+            let mut out = Vec::new();
+            rmp::encode::write_ext_meta(&mut out, u32::try_from(bytes.len()).unwrap(), 1).unwrap();
+            out.extend(bytes);
+            out
+        }),
+    ];
+    leaf.prop_recursive(4, 32, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(|items| {
+                let mut out = Vec::new();
+                rmp::encode::write_array_len(&mut out, u32::try_from(items.len()).unwrap())
+                    .unwrap();
+                out.extend(items.concat());
+                out
+            }),
+            prop::collection::vec(("[a-c]{1,2}", inner), 0..6).prop_map(|entries| {
+                let mut out = Vec::new();
+                rmp::encode::write_map_len(&mut out, u32::try_from(entries.len()).unwrap())
+                    .unwrap();
+                for (key, value) in entries {
+                    rmp::encode::write_str(&mut out, &key).unwrap();
+                    out.extend(value);
+                }
+                out
+            }),
+        ]
+    })
+}
+
+fn any_value() -> impl Strategy<Value = AnyValue> {
+    prop_oneof![
+        Just(AnyValue { value: None }),
+        "[0-9a-f]{16}|.{0,20}".prop_map(|text| AnyValue {
+            value: Some(any_value::Value::StringValue(text))
+        }),
+        any::<i64>().prop_map(|value| AnyValue {
+            value: Some(any_value::Value::IntValue(value))
+        }),
+        any::<f64>().prop_map(|value| AnyValue {
+            value: Some(any_value::Value::DoubleValue(value))
+        }),
+    ]
+}
+
+fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+    prop::collection::vec(
+        ("[a-c]{1,2}", prop::option::of(any_value())).prop_map(|(key, value)| KeyValue {
+            key,
+            value,
+            ..KeyValue::default()
+        }),
+        0..5,
+    )
+}
+
+fn span_payload() -> impl Strategy<Value = Vec<u8>> {
+    (
+        attributes(),
+        attributes(),
+        attributes(),
+        any::<[u8; 16]>(),
+        any::<u64>(),
+        "[a-z ]{0,200}",
+    )
+        .prop_map(|(resource, span, event, trace_id, end, message)| {
+            ResourceSpans {
+                resource: Some(Resource {
+                    attributes: resource,
+                    ..Resource::default()
+                }),
+                scope_spans: vec![ScopeSpans {
+                    spans: vec![Span {
+                        trace_id: trace_id.to_vec(),
+                        end_time_unix_nano: end,
+                        attributes: span,
+                        events: vec![Event {
+                            attributes: event,
+                            ..Event::default()
+                        }],
+                        status: Some(Status { message, code: 2 }),
+                        ..Span::default()
+                    }],
+                    ..ScopeSpans::default()
+                }],
+                ..ResourceSpans::default()
+            }
+            .encode_to_vec()
+        })
+}
+
+proptest! {
+    #[test]
+    fn messagepack_comes_back(payloads in prop::collection::vec(messagepack(), 1..60)) {
+        let (header, _) = encode_and_decode(Signal::Logs, &payloads);
+        prop_assert_eq!(header.codec, Codec::Columns);
+    }
+
+    #[test]
+    fn spans_come_back(payloads in prop::collection::vec(span_payload(), 1..30)) {
+        let (header, _) = encode_and_decode(Signal::Traces, &payloads);
+        prop_assert_eq!(header.codec, Codec::Columns);
+    }
+
+    #[test]
+    fn any_bytes_come_back(payloads in prop::collection::vec(any::<Vec<u8>>(), 1..30)) {
+        for signal in Signal::ALL {
+            encode_and_decode(signal, &payloads);
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found(
+        payloads in prop::collection::vec(messagepack(), 1..10),
+        at: prop::sample::Index,
+        bit in 0u8..8,
+    ) {
+        let records: Vec<_> = payloads
+            .iter()
+            .map(|payload| BlockRecord { timestamp: 0, sequence: 0, payload })
+            .collect();
+        let (header, body) = BlockEncoder::new().encode(Signal::Logs, &records);
+        let mut bytes = header.to_bytes().to_vec();
+        bytes.extend(body);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        let (header, body) = bytes.split_at(HEADER_BYTES);
+        if let Ok(header) = BlockHeader::from_bytes(header) {
+            prop_assert_eq!(
+                DecodedBlock::decode(&header, body).unwrap_err(),
+                BlockError::Checksum
+            );
+        }
+    }
+
+    /// A checksum is no proof: bytes that another program wrote must not panic either.
+    #[test]
+    fn no_body_makes_decoding_panic(
+        payloads in prop::collection::vec(messagepack(), 1..10),
+        at: prop::sample::Index,
+        byte: u8,
+        count in 0u32..20,
+    ) {
+        let records: Vec<_> = payloads
+            .iter()
+            .map(|payload| BlockRecord { timestamp: 0, sequence: 0, payload })
+            .collect();
+        let (mut header, mut body) = BlockEncoder::new().encode(Signal::Logs, &records);
+        let at = at.index(body.len());
+        body[at] = byte;
+        header.count = count;
+        header.checksum = header.checksum_of(&body);
+        let _ = DecodedBlock::decode(&header, &body);
+    }
+}
+
+#[test]
+fn too_many_shapes_fall_back_to_rows() {
+    let payloads: Vec<Vec<u8>> = (0..2000)
+        .map(|index| {
+            let mut out = Vec::new();
+            rmp::encode::write_map_len(&mut out, 1).unwrap();
+            rmp::encode::write_str(&mut out, &format!("key{index}")).unwrap();
+            rmp::encode::write_sint(&mut out, index).unwrap();
+            out
+        })
+        .collect();
+    let (header, _) = encode_and_decode(Signal::Logs, &payloads);
+    assert_eq!(header.codec, Codec::Rows);
+}
+
+#[test]
+fn span_classes_bound_their_spans() {
+    assert_eq!(span_class(5, 5), 0);
+    assert_eq!(span_class(i64::MIN, i64::MAX), 64);
+    for (first, last) in [
+        (0, 1),
+        (0, 255),
+        (0, 256),
+        (-7, 1 << 40),
+        (i64::MIN, i64::MAX),
+    ] {
+        assert!(span_max(span_class(first, last)) >= last.abs_diff(first));
+    }
+}
+
+#[test]
+fn records_are_cut_into_blocks_of_even_size() {
+    let record = BlockRecord {
+        timestamp: 0,
+        sequence: 0,
+        payload: &[0xc0],
+    };
+    assert_eq!(BlockEncoder::cut(&vec![record; 100]), 100);
+    assert_eq!(BlockEncoder::cut(&vec![record; RECORDS_MAX]), RECORDS_MAX);
+    assert_eq!(
+        BlockEncoder::cut(&vec![record; RECORDS_MAX + 4]),
+        RECORDS_MAX / 2 + 2
+    );
+    let large = vec![0; PAYLOAD_BYTES_TARGET];
+    let record = BlockRecord {
+        timestamp: 0,
+        sequence: 0,
+        payload: &large,
+    };
+    assert_eq!(BlockEncoder::cut(&[record, record]), 1);
+}
