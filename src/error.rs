@@ -148,6 +148,13 @@ pub enum Error {
         /// The database.
         path: PathBuf,
     },
+    /// Not everything that was offered is on the disk. What is not is kept and tried again, while
+    /// the writer is open and there is room.
+    #[error("not everything is stored: {reason}")]
+    NotFlushed {
+        /// Why.
+        reason: String,
+    },
     /// The writer has been closed; nothing is stored any more.
     #[error("the writer is closed")]
     WriterClosed,

@@ -2,7 +2,11 @@
 
 mod error;
 mod home;
+mod ingest;
 mod jsonl;
+#[path = "../migrations/mod.rs"]
+mod migrations;
+mod read;
 mod record;
 mod signal;
 mod store;
@@ -10,7 +14,19 @@ mod time;
 
 pub use crate::{
     error::{Error, Result},
-    record::{CostCounts, Level, LogRecord, MetricsSnapshot, SpanRecord, TokenCounts, Value},
+    home::{default_home, list_stacks},
+    ingest::{
+        DropCause, DropCount, SimulatedWriter, WhenFull, Writer, WriterGuard, WriterOptions,
+        WriterStats,
+    },
+    read::{Cursor, Query, RawRecord, Record, Records, Scan, StoredRecord, TimeRange},
+    record::{
+        CostCounts, Level, LogRecord, MetricsSnapshot, ServerName, SpanRecord, TokenCounts, Value,
+    },
     signal::{Signal, is_valid_signal},
+    store::{
+        Direction, DiskOperation, DiskUsage, ImportCounts, Importer, InventoryRecord,
+        MigrationStep, Snapshot, Store, StoreOptions, WipeScope,
+    },
     time::Timestamp,
 };

@@ -3,6 +3,7 @@
 mod level;
 mod log;
 mod metrics;
+mod server;
 mod span;
 mod value;
 
@@ -10,6 +11,7 @@ pub use self::{
     level::Level,
     log::LogRecord,
     metrics::{CostCounts, MetricsSnapshot, TokenCounts},
+    server::ServerName,
     span::SpanRecord,
     value::Value,
 };

@@ -1,6 +1,8 @@
 use crate::time::Timestamp;
 use opentelemetry_proto::tonic::{
-    common::v1::InstrumentationScope, resource::v1::Resource, trace::v1::Span,
+    common::v1::InstrumentationScope,
+    resource::v1::Resource,
+    trace::v1::{Span, status::StatusCode},
 };
 
 /// A span with the resource and scope that produced it.
@@ -19,6 +21,15 @@ pub struct SpanRecord {
 }
 
 impl SpanRecord {
+    /// Whether the span's status is an error.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.span
+            .status
+            .as_ref()
+            .is_some_and(|status| status.code() == StatusCode::Error)
+    }
+
     /// The time by which the span is stored: its end, clamped to [`Timestamp::MAX`]. The span
     /// itself keeps what it came with.
     #[must_use]

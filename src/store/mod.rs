@@ -1,6 +1,42 @@
-//! The database.
+//! The database: one redb file a stack, see [`tables`] for what is in it.
+//!
+//! Only this folder and `migrations/` know redb. Any number of processes have the file open at the
+//! same time (redb's `MultiWriter` mode), so nothing that another process can change is remembered
+//! from one transaction to the next.
 
+mod append;
 pub(crate) mod block;
+mod database;
+mod disk;
+mod fault;
+mod import;
+mod inventory;
+mod schema;
+mod seal;
+mod series_scan;
+mod snapshot;
+pub(crate) mod tables;
+mod wipe;
+
+pub(crate) use self::{
+    append::{Appended, PendingRecord, RowTier, SeriesBatch},
+    block::BlockEncoder,
+    database::StoreWriter,
+    fault::Fault,
+    series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
+    snapshot::SeriesEntry,
+    wipe::{WipeMarks, monotonic_nanos},
+};
+pub use self::{
+    database::{DiskUsage, Store, StoreOptions},
+    disk::DiskOperation,
+    import::{ImportCounts, Importer},
+    inventory::InventoryRecord,
+    schema::MigrationStep,
+    series_scan::Direction,
+    snapshot::Snapshot,
+    wipe::WipeScope,
+};
 
 /// The largest payload that is stored, in bytes.
 pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;

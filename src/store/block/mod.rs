@@ -179,6 +179,12 @@ pub(crate) struct BlockEncoder {
     sections: Sections,
 }
 
+impl std::fmt::Debug for BlockEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockEncoder").finish_non_exhaustive()
+    }
+}
+
 impl BlockEncoder {
     pub(crate) fn new() -> BlockEncoder {
         BlockEncoder {

@@ -1,0 +1,49 @@
+//! From producers to the store: a bounded queue, and one thread that writes.
+//!
+//! ```text
+//! producers: encode -> queue (bounded in records and bytes) -> writer thread: batch -> commit -> seal
+//! ```
+//!
+//! A producer never waits for the disk: what finds no room is dropped and counted. The writer
+//! thread is the only one of its process that changes the store.
+
+mod committer;
+mod options;
+mod policy;
+mod stats;
+mod thread;
+mod writer;
+
+#[doc(hidden)]
+pub use self::committer::SimulatedWriter;
+pub use self::{
+    options::{WhenFull, WriterOptions},
+    stats::{DropCause, DropCount, WriterStats},
+    writer::{Writer, WriterGuard},
+};
+
+use crate::{record::ServerName, signal::Signal, time::Timestamp};
+
+/// A record on its way to the store.
+#[derive(Debug)]
+struct QueuedRecord {
+    server: ServerName,
+    signal: Signal,
+    timestamp: Timestamp,
+    /// See [`crate::store::monotonic_nanos`].
+    emitted: u64,
+    /// Whether it should be committed at once: these may be the last words before a crash.
+    urgent: bool,
+    payload: Box<[u8]>,
+}
+
+/// What a queued record takes beside its payload: its entry in the queue and in the batch.
+const RECORD_OVERHEAD_BYTES: usize =
+    size_of::<QueuedRecord>() + size_of::<crate::store::PendingRecord>();
+
+impl QueuedRecord {
+    /// What the record counts against [`WriterOptions::queue_bytes_max`].
+    fn memory_bytes(&self) -> usize {
+        self.payload.len() + RECORD_OVERHEAD_BYTES
+    }
+}

@@ -1,0 +1,141 @@
+use crate::{
+    error::{Error, Result},
+    store::RECORD_BYTES_MAX,
+};
+use std::time::Duration;
+
+/// What happens to a record when the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// It is dropped and counted; whoever emitted it goes on.
+    #[default]
+    DropNewest,
+    /// Whoever emits it waits for room. For imports and tests: a disk that fails then stops them.
+    Block,
+}
+
+/// How a [`Writer`](crate::Writer) queues and commits.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct WriterOptions {
+    pub(super) queue_records_max: usize,
+    pub(super) queue_bytes_max: usize,
+    pub(super) record_bytes_max: usize,
+    pub(super) batch_records_max: usize,
+    pub(super) batch_bytes_max: usize,
+    pub(super) commit_interval_min: Duration,
+    pub(super) commit_interval_max: Duration,
+    pub(super) flush_timeout: Duration,
+    pub(super) when_full: WhenFull,
+}
+
+impl Default for WriterOptions {
+    fn default() -> WriterOptions {
+        WriterOptions {
+            queue_records_max: 65_536,
+            queue_bytes_max: 32 << 20,
+            record_bytes_max: 1 << 20,
+            batch_records_max: 32_768,
+            batch_bytes_max: 8 << 20,
+            commit_interval_min: Duration::from_millis(100),
+            commit_interval_max: Duration::from_secs(2),
+            flush_timeout: Duration::from_secs(10),
+            when_full: WhenFull::DropNewest,
+        }
+    }
+}
+
+impl WriterOptions {
+    /// How many records wait for the writer thread at most. Default: 65,536.
+    pub fn queue_records_max(mut self, records: usize) -> WriterOptions {
+        self.queue_records_max = records;
+        self
+    }
+
+    /// What records take of memory at most from being emitted to being committed, in bytes.
+    /// Default: 32 MiB.
+    pub fn queue_bytes_max(mut self, bytes: usize) -> WriterOptions {
+        self.queue_bytes_max = bytes;
+        self
+    }
+
+    /// The largest encoded record, in bytes; larger ones are dropped. Default: 1 MiB, at most
+    /// 16 MiB.
+    pub fn record_bytes_max(mut self, bytes: usize) -> WriterOptions {
+        self.record_bytes_max = bytes;
+        self
+    }
+
+    /// So many records are committed without waiting for more. Default: 32,768.
+    pub fn batch_records_max(mut self, records: usize) -> WriterOptions {
+        self.batch_records_max = records;
+        self
+    }
+
+    /// So many bytes are committed without waiting for more. Default: 8 MiB.
+    pub fn batch_bytes_max(mut self, bytes: usize) -> WriterOptions {
+        self.batch_bytes_max = bytes;
+        self
+    }
+
+    /// How long a record after silence waits for its commit. Default: 100 ms.
+    pub fn commit_interval_min(mut self, interval: Duration) -> WriterOptions {
+        self.commit_interval_min = interval;
+        self
+    }
+
+    /// How long a record of a steady trickle waits for its commit at most, the commit included on
+    /// a disk that takes its time as usual. Default: 2 s. Every commit writes about 50 KB, whatever
+    /// is in it, so less would wear out the disk.
+    pub fn commit_interval_max(mut self, interval: Duration) -> WriterOptions {
+        self.commit_interval_max = interval;
+        self
+    }
+
+    /// How long a flush, and the flush of a guard that is dropped, waits for its answer.
+    /// Default: 10 s.
+    pub fn flush_timeout(mut self, timeout: Duration) -> WriterOptions {
+        self.flush_timeout = timeout;
+        self
+    }
+
+    /// What happens to a record when the queue is full. Default: it is dropped.
+    pub fn when_full(mut self, policy: WhenFull) -> WriterOptions {
+        self.when_full = policy;
+        self
+    }
+
+    /// Fails with [`Error::InvalidOption`] when an option is outside its bounds.
+    pub(super) fn validate(&self) -> Result<()> {
+        let check = |option, value: usize, min: usize, max: usize| {
+            if (min..=max).contains(&value) {
+                return Ok(());
+            }
+            let [value, min, max] = [value as u64, min as u64, max as u64];
+            Err(Error::InvalidOption {
+                option,
+                value,
+                min,
+                max,
+            })
+        };
+        check("queue_records_max", self.queue_records_max, 1, 1 << 24)?;
+        check("queue_bytes_max", self.queue_bytes_max, 1 << 10, 1 << 34)?;
+        check(
+            "record_bytes_max",
+            self.record_bytes_max,
+            1,
+            RECORD_BYTES_MAX,
+        )?;
+        check("batch_records_max", self.batch_records_max, 1, 1 << 20)?;
+        check("batch_bytes_max", self.batch_bytes_max, 1, 256 << 20)?;
+        let millis =
+            |interval: Duration| usize::try_from(interval.as_millis()).unwrap_or(usize::MAX);
+        let (min, max) = (
+            millis(self.commit_interval_min),
+            millis(self.commit_interval_max),
+        );
+        check("commit_interval_max (ms)", max, 1, 3_600_000)?;
+        check("commit_interval_min (ms)", min, 0, max)
+    }
+}

@@ -1,0 +1,186 @@
+//! When to commit. Knows no clock but what it is told, so a day can be simulated in seconds.
+
+use super::WriterOptions;
+use std::time::Duration;
+
+/// A point in time: since any fixed instant.
+pub(super) type Instant = Duration;
+
+/// An urgent record brings the commit forward at most so often.
+const URGENT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Decides when what is pending is committed: by count, by size, after an interval that follows the
+/// traffic, and soon after something urgent.
+#[derive(Debug)]
+pub(super) struct CommitPolicy {
+    interval_min: Duration,
+    interval_max: Duration,
+    records_max: usize,
+    bytes_max: usize,
+    interval: Duration,
+    last_commit: Option<Instant>,
+    last_urgent: Option<Instant>,
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    due: Instant,
+    urgent: bool,
+    records: usize,
+    bytes: usize,
+}
+
+impl CommitPolicy {
+    pub(super) fn new(options: &WriterOptions) -> CommitPolicy {
+        CommitPolicy {
+            interval_min: options.commit_interval_min,
+            // The commit itself takes time, and what was promised is the record on disk.
+            interval_max: options.commit_interval_max - options.commit_interval_max / 20,
+            records_max: options.batch_records_max,
+            bytes_max: options.batch_bytes_max,
+            interval: options.commit_interval_min,
+            last_commit: None,
+            last_urgent: None,
+            pending: None,
+        }
+    }
+
+    /// Takes note of a record.
+    pub(super) fn record(&mut self, now: Instant, bytes: usize, urgent: bool) {
+        let pending = match &mut self.pending {
+            Some(pending) => pending,
+            empty => {
+                // Silence makes the next record quick, traffic makes each commit carry more.
+                let silent = self
+                    .last_commit
+                    .is_none_or(|last| now.saturating_sub(last) >= self.interval_max);
+                self.interval = if silent {
+                    self.interval_min
+                } else {
+                    (self.interval * 2).max(Duration::from_millis(1))
+                }
+                .min(self.interval_max);
+                let due = now + self.interval;
+                empty.insert(Pending {
+                    due,
+                    urgent: false,
+                    records: 0,
+                    bytes: 0,
+                })
+            }
+        };
+        pending.records += 1;
+        pending.bytes += bytes;
+        if pending.records >= self.records_max || pending.bytes >= self.bytes_max {
+            pending.due = now;
+        }
+        if urgent && !pending.urgent {
+            pending.urgent = true;
+            let earliest = self
+                .last_urgent
+                .map_or(now, |last| now.max(last + URGENT_INTERVAL));
+            pending.due = pending.due.min(earliest);
+        }
+    }
+
+    /// When what is pending is to be committed; `None` when nothing is.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.pending.as_ref().map(|pending| pending.due)
+    }
+
+    /// Takes note of a commit of everything that was pending.
+    pub(super) fn committed(&mut self, now: Instant) {
+        if self.pending.take().is_some_and(|pending| pending.urgent) {
+            self.last_urgent = Some(now);
+        }
+        self.last_commit = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn policy() -> CommitPolicy {
+        CommitPolicy::new(
+            &WriterOptions::default()
+                .batch_records_max(10)
+                .batch_bytes_max(1000),
+        )
+    }
+
+    #[test]
+    fn a_record_after_silence_waits_shortly() {
+        let mut policy = policy();
+        assert_eq!(policy.due(), None);
+        policy.record(ms(5000), 1, false);
+        assert_eq!(policy.due(), Some(ms(5100)));
+        policy.committed(ms(5100));
+        assert_eq!(policy.due(), None);
+        policy.record(ms(60_000), 1, false);
+        assert_eq!(policy.due(), Some(ms(60_100)));
+    }
+
+    #[test]
+    fn a_trickle_is_committed_ever_less_often_up_to_the_bound() {
+        let mut policy = policy();
+        let mut commits = Vec::new();
+        for second in 0..100 {
+            let now = ms(second * 1000);
+            while let Some(due) = policy.due().filter(|due| *due <= now) {
+                policy.committed(due);
+                commits.push(due);
+            }
+            policy.record(now, 1, false);
+            assert!(
+                policy.due().unwrap() <= now + ms(1900),
+                "no record waits longer"
+            );
+        }
+        assert!((48..=56).contains(&commits.len()), "{commits:?}");
+    }
+
+    #[test]
+    fn count_and_size_are_committed_at_once() {
+        let mut policy = policy();
+        for _ in 0..9 {
+            policy.record(ms(10), 1, false);
+        }
+        assert!(policy.due() > Some(ms(10)));
+        policy.record(ms(11), 1, false);
+        assert_eq!(policy.due(), Some(ms(11)));
+        policy.committed(ms(11));
+        policy.record(ms(12), 1000, false);
+        assert_eq!(policy.due(), Some(ms(12)));
+    }
+
+    #[test]
+    fn errors_are_committed_at_once_at_most_ten_times_a_second() {
+        let mut policy = policy();
+        let mut commits = 0;
+        for millis in 0..1000 {
+            policy.record(ms(millis), 1, true);
+            if policy.due().unwrap() <= ms(millis) {
+                policy.committed(ms(millis));
+                commits += 1;
+            }
+        }
+        // Ten a second by urgency; the batch of ten records asks for the others here.
+        assert!(commits >= 10);
+        let mut policy = CommitPolicy::new(&WriterOptions::default());
+        let mut commits = 0;
+        for millis in 0..1000 {
+            policy.record(ms(millis), 1, true);
+            if policy.due().unwrap() <= ms(millis) {
+                policy.committed(ms(millis));
+                commits += 1;
+            }
+        }
+        assert_eq!(commits, 10);
+    }
+}

@@ -1,0 +1,165 @@
+use crate::{record::ServerName, signal::Signal, time::Timestamp};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+/// Why a record was not stored.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DropCause {
+    /// The queue had no room for it.
+    QueueFull,
+    /// It is larger than [`WriterOptions::record_bytes_max`](crate::WriterOptions::record_bytes_max).
+    TooLarge,
+    /// It cannot be encoded: its values are nested too deep.
+    Invalid,
+    /// The writer was closed.
+    Closed,
+    /// The disk failed until the writer was closed.
+    DiskFault,
+    /// A wipe came after it. Somebody wanted it gone, so it is counted and is no loss.
+    Wiped,
+}
+
+impl DropCause {
+    /// The cause in words that follow "dropped:".
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DropCause::QueueFull => "queue full",
+            DropCause::TooLarge => "too large",
+            DropCause::Invalid => "invalid",
+            DropCause::Closed => "writer closed",
+            DropCause::DiskFault => "disk fault",
+            DropCause::Wiped => "wiped",
+        }
+    }
+}
+
+impl fmt::Display for DropCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::error::Error for DropCause {}
+
+/// How many records of a series were not stored, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DropCount {
+    /// Whose records.
+    pub server: ServerName,
+    /// Of which signal.
+    pub signal: Signal,
+    /// Why.
+    pub cause: DropCause,
+    /// How many.
+    pub count: u64,
+    /// The earliest of their timestamps.
+    pub first: Timestamp,
+    /// The latest of their timestamps.
+    pub last: Timestamp,
+}
+
+/// What a writer did so far. Every record that was offered is stored, queued or dropped.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct WriterStats {
+    /// Records that producers offered.
+    pub offered: u64,
+    /// Records that are committed.
+    pub stored: u64,
+    /// Records that are on their way.
+    pub queued: u64,
+    /// What the queued records take of memory, in bytes.
+    pub queued_bytes: usize,
+    /// Records that were dropped, by server, signal and cause.
+    pub dropped: Vec<DropCount>,
+}
+
+impl WriterStats {
+    /// Records that were dropped, for whatever cause.
+    #[must_use]
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.iter().map(|drop| drop.count).sum()
+    }
+}
+
+/// The counters that producers and the writer thread share.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) offered: AtomicU64,
+    pub(super) stored: AtomicU64,
+    pub(super) queued_bytes: AtomicUsize,
+    dropped: Mutex<HashMap<(ServerName, Signal, DropCause), Range>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    count: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Counters {
+    /// Counts a record that was dropped.
+    pub(super) fn count_drop(
+        &self,
+        server: &ServerName,
+        signal: Signal,
+        cause: DropCause,
+        timestamp: Timestamp,
+    ) {
+        let mut dropped = self.lock();
+        let range = dropped
+            .entry((server.clone(), signal, cause))
+            .or_insert(Range {
+                count: 0,
+                first: timestamp,
+                last: timestamp,
+            });
+        range.count += 1;
+        range.first = range.first.min(timestamp);
+        range.last = range.last.max(timestamp);
+    }
+
+    pub(super) fn stats(&self) -> WriterStats {
+        // Under the lock of the drops, and what was offered last: a record that is dropped or
+        // stored in between counts as queued, never as lost.
+        let dropped = self.lock();
+        let stored = self.stored.load(Ordering::Acquire);
+        let queued_bytes = self.queued_bytes.load(Ordering::Relaxed);
+        let mut counts: Vec<DropCount> = dropped
+            .iter()
+            .map(|((server, signal, cause), range)| DropCount {
+                server: server.clone(),
+                signal: *signal,
+                cause: *cause,
+                count: range.count,
+                first: range.first,
+                last: range.last,
+            })
+            .collect();
+        counts.sort_by(|a, b| (&a.server, a.signal, a.cause).cmp(&(&b.server, b.signal, b.cause)));
+        let dropped_total: u64 = counts.iter().map(|drop| drop.count).sum();
+        let offered = self.offered.load(Ordering::Acquire);
+        WriterStats {
+            offered,
+            stored,
+            queued: offered.saturating_sub(stored + dropped_total),
+            queued_bytes,
+            dropped: counts,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(ServerName, Signal, DropCause), Range>> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,166 @@
+//! The writer thread.
+
+use super::{
+    DropCause, WriterOptions,
+    committer::{Committer, now},
+    policy::Instant,
+    writer::{Message, Shared},
+};
+use crate::{
+    error::{Error, Result},
+    store::Store,
+};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use std::{sync::Arc, thread::JoinHandle, time::Duration};
+
+/// The first wait after a failure; each further one doubles it.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest wait between tries.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+pub(super) fn start(
+    store: &Store,
+    options: &WriterOptions,
+    queue: Receiver<Message>,
+    shared: &Arc<Shared>,
+) -> Result<JoinHandle<()>> {
+    let committer = Committer::new(store, options, Arc::clone(&shared.counters))?;
+    let mut writer = WriterThread {
+        committer,
+        queue,
+        shared: Arc::clone(shared),
+        outage: None,
+    };
+    std::thread::Builder::new()
+        .name("gridctl-telemetry".to_owned())
+        .spawn(move || writer.run())
+        .map_err(|error| Error::io("start the writer of", &store.path(), error))
+}
+
+struct WriterThread {
+    committer: Committer,
+    queue: Receiver<Message>,
+    shared: Arc<Shared>,
+    outage: Option<Outage>,
+}
+
+/// A time in which the disk fails.
+struct Outage {
+    since: Instant,
+    retry_at: Instant,
+    wait: Duration,
+    reason: String,
+}
+
+impl WriterThread {
+    fn run(&mut self) {
+        loop {
+            let wake = match &self.outage {
+                Some(outage) => Some(outage.retry_at),
+                None => self.committer.due(),
+            };
+            let message = match wake {
+                None => self
+                    .queue
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wake) => match wake.checked_sub(now()) {
+                    Some(wait) => self.queue.recv_timeout(wait),
+                    None => Err(RecvTimeoutError::Timeout),
+                },
+            };
+            match message {
+                Ok(Message::Record(record)) => self.committer.push(record, now()),
+                Ok(Message::Flush(answer)) => self.flush(&answer),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.commit();
+                }
+                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => {
+                    self.close();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, answer: &Sender<Result<(), String>>) {
+        let outcome = if self.commit() {
+            Ok(())
+        } else {
+            Err(self
+                .outage
+                .as_ref()
+                .map_or_else(String::new, |outage| outage.reason.clone()))
+        };
+        // Whoever asked may have stopped waiting.
+        let _ = answer.send(outcome);
+    }
+
+    fn close(&mut self) {
+        // Records that slipped in while the guard was closing.
+        while let Ok(message) = self.queue.try_recv() {
+            match message {
+                Message::Record(record) => self.committer.push(record, now()),
+                Message::Flush(answer) => self.flush(&answer),
+                Message::Close => {}
+            }
+        }
+        if !self.commit() {
+            self.committer.abandon(DropCause::DiskFault);
+        }
+        self.shared.mark_closed();
+    }
+
+    /// Commits what is there, after opening the store again if it failed before. Says whether it
+    /// worked.
+    fn commit(&mut self) -> bool {
+        let reopened = match &self.outage {
+            Some(_) => self.committer.reopen(),
+            None => Ok(()),
+        };
+        match reopened.and_then(|()| self.committer.commit(now())) {
+            Ok(()) => {
+                self.shared.notify_room();
+                if let Some(outage) = self.outage.take() {
+                    tracing::info!(
+                        subsystem = "telemetry",
+                        seconds = now().saturating_sub(outage.since).as_secs_f64(),
+                        "telemetry is stored again"
+                    );
+                }
+                true
+            }
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &Error) {
+        let now = now();
+        let reason = error.to_string();
+        match &mut self.outage {
+            Some(outage) => {
+                outage.wait = (outage.wait * 2).min(RETRY_MAX);
+                outage.retry_at = now + outage.wait;
+                outage.reason = reason;
+            }
+            None => {
+                // Once an outage: a line for every try would bury what else is logged.
+                tracing::error!(
+                    subsystem = "telemetry",
+                    error = reason,
+                    "telemetry cannot be stored; it is kept in memory while there is room"
+                );
+                let wait = RETRY_MIN;
+                self.outage = Some(Outage {
+                    since: now,
+                    retry_at: now + wait,
+                    wait,
+                    reason,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+use super::{
+    DropCause, QueuedRecord, WhenFull, WriterOptions, WriterStats, stats::Counters, thread,
+};
+use crate::{
+    error::{Error, Result},
+    read::Record,
+    record::{Level, LogRecord, MetricsSnapshot, ServerName, SpanRecord},
+    signal::Signal,
+    store::{Store, monotonic_nanos},
+    time::Timestamp,
+};
+use crossbeam::channel::{self, Sender, TrySendError};
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// Hands records to the writer thread. Cheap to clone; every producer has its own.
+///
+/// No call waits for the disk, and none panics: a record that finds no room is dropped, counted,
+/// and the call says so. With [`WhenFull::Block`] a call waits for room instead.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    queue: Sender<Message>,
+    options: WriterOptions,
+    pub(super) counters: Arc<Counters>,
+    closed: AtomicBool,
+    room: Room,
+}
+
+/// What the writer thread is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    Record(QueuedRecord),
+    /// Commit everything before this message and say how it went.
+    Flush(Sender<Result<(), String>>),
+    /// Commit everything before this message and end.
+    Close,
+}
+
+/// Where producers that may wait, wait.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    lock: Mutex<()>,
+    freed: Condvar,
+}
+
+impl Room {
+    pub(super) fn notify(&self) {
+        let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.freed.notify_all();
+    }
+
+    fn wait_while(&self, full: impl Fn() -> bool) {
+        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(
+            self.freed
+                .wait_while(guard, |()| full())
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+}
+
+/// Flushes and closes the writer when it is dropped. Keep it for as long as records are produced:
+/// what is offered after it is gone is dropped.
+#[derive(Debug)]
+#[must_use = "the writer is closed when the guard is dropped"]
+pub struct WriterGuard {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread that writes to `store`.
+    ///
+    /// Fails with [`Error::InvalidOption`] when `options` are out of bounds, with
+    /// [`Error::ReadOnly`] when the store is, and with [`Error::Io`] when there is no thread to be
+    /// had.
+    pub fn start(store: &Store, options: WriterOptions) -> Result<(Writer, WriterGuard)> {
+        options.validate()?;
+        let (sender, receiver) = channel::bounded(options.queue_records_max);
+        let counters = Arc::new(Counters::default());
+        let shared = Arc::new(Shared {
+            queue: sender,
+            options: options.clone(),
+            counters: Arc::clone(&counters),
+            closed: AtomicBool::new(false),
+            room: Room::default(),
+        });
+        let thread = thread::start(store, &options, receiver, &shared)?;
+        let guard = WriterGuard {
+            shared: Arc::clone(&shared),
+            thread: Some(thread),
+        };
+        Ok((Writer { shared }, guard))
+    }
+
+    /// Offers a log record of `server`. An ERROR, or worse, is committed at once.
+    ///
+    /// Fails with the cause when the record is dropped; it is counted already.
+    pub fn log(&self, server: &ServerName, record: &LogRecord) -> Result<(), DropCause> {
+        self.offer(
+            server,
+            Signal::Logs,
+            record.timestamp,
+            record.level >= Level::ERROR,
+            |out| record.encode_payload(out),
+        )
+    }
+
+    /// Offers a metrics snapshot of `server`.
+    ///
+    /// Fails with the cause when the record is dropped; it is counted already.
+    pub fn metrics(&self, server: &ServerName, record: &MetricsSnapshot) -> Result<(), DropCause> {
+        self.offer(server, Signal::Metrics, record.timestamp, false, |out| {
+            record.encode_payload(out)
+        })
+    }
+
+    /// Offers a span of `server`. A failed one is committed at once.
+    ///
+    /// Fails with the cause when the record is dropped; it is counted already.
+    pub fn span(&self, server: &ServerName, record: &SpanRecord) -> Result<(), DropCause> {
+        self.offer(
+            server,
+            Signal::Traces,
+            record.timestamp(),
+            record.is_error(),
+            |out| record.encode_payload(out),
+        )
+    }
+
+    /// Offers a record of any signal.
+    ///
+    /// Fails with the cause when the record is dropped; it is counted already.
+    pub fn record(&self, server: &ServerName, record: &Record) -> Result<(), DropCause> {
+        match record {
+            Record::Log(record) => self.log(server, record),
+            Record::Metrics(record) => self.metrics(server, record),
+            Record::Span(record) => self.span(server, record),
+        }
+    }
+
+    fn offer<E>(
+        &self,
+        server: &ServerName,
+        signal: Signal,
+        timestamp: Timestamp,
+        urgent: bool,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), DropCause> {
+        self.shared.counters.offered.fetch_add(1, Ordering::Relaxed);
+        let dropped = |cause| {
+            self.shared.counters.count_drop(server, signal, cause, timestamp);
+            Err(cause)
+        };
+        if self.shared.closed.load(Ordering::Acquire) {
+            return dropped(DropCause::Closed);
+        }
+        let mut payload = Vec::with_capacity(256);
+        if encode(&mut payload).is_err() {
+            return dropped(DropCause::Invalid);
+        }
+        if payload.len() > self.shared.options.record_bytes_max {
+            return dropped(DropCause::TooLarge);
+        }
+        let record = QueuedRecord {
+            server: server.clone(),
+            signal,
+            timestamp,
+            emitted: monotonic_nanos(),
+            urgent,
+            payload: payload.into_boxed_slice(),
+        };
+        self.shared.enqueue(record).or_else(dropped)
+    }
+
+    /// Waits until everything that was offered before is on the disk.
+    ///
+    /// Fails with [`Error::NotFlushed`] when it is not: because the disk fails, in which case the
+    /// records are kept and tried again, or because no answer came in time; and with
+    /// [`Error::WriterClosed`] when the writer is.
+    pub fn flush(&self) -> Result<()> {
+        self.shared.flush(self.shared.options.flush_timeout)
+    }
+
+    /// What the writer did so far.
+    #[must_use]
+    pub fn stats(&self) -> WriterStats {
+        self.shared.counters.stats()
+    }
+}
+
+impl Shared {
+    fn enqueue(&self, record: QueuedRecord) -> Result<(), DropCause> {
+        let bytes = record.memory_bytes();
+        let blocks = self.options.when_full == WhenFull::Block;
+        while !self.reserve(bytes) {
+            // A record larger than the whole queue fits at no time.
+            if !blocks || bytes > self.options.queue_bytes_max {
+                return Err(DropCause::QueueFull);
+            }
+            self.room.wait_while(|| {
+                let taken = self.counters.queued_bytes.load(Ordering::Acquire);
+                taken + bytes > self.options.queue_bytes_max && !self.closed.load(Ordering::Acquire)
+            });
+            if self.closed.load(Ordering::Acquire) {
+                return Err(DropCause::Closed);
+            }
+        }
+        let refused = match self.queue.try_send(Message::Record(record)) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(message)) if blocks => match self.queue.send(message) {
+                Ok(()) => return Ok(()),
+                Err(_) => DropCause::Closed,
+            },
+            Err(TrySendError::Full(_)) => DropCause::QueueFull,
+            Err(TrySendError::Disconnected(_)) => DropCause::Closed,
+        };
+        self.counters
+            .queued_bytes
+            .fetch_sub(bytes, Ordering::Release);
+        Err(refused)
+    }
+
+    fn reserve(&self, bytes: usize) -> bool {
+        let taken = self
+            .counters
+            .queued_bytes
+            .fetch_add(bytes, Ordering::Acquire);
+        let fits = taken.saturating_add(bytes) <= self.options.queue_bytes_max;
+        if !fits {
+            self.counters
+                .queued_bytes
+                .fetch_sub(bytes, Ordering::Release);
+        }
+        fits
+    }
+
+    fn flush(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        let (sender, receiver) = channel::bounded(1);
+        let late = || Error::NotFlushed {
+            reason: format!("no answer within {timeout:?}"),
+        };
+        match self.queue.send_deadline(Message::Flush(sender), deadline) {
+            Ok(()) => {}
+            Err(channel::SendTimeoutError::Timeout(_)) => return Err(late()),
+            Err(channel::SendTimeoutError::Disconnected(_)) => return Err(Error::WriterClosed),
+        }
+        match receiver.recv_deadline(deadline) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(reason)) => Err(Error::NotFlushed { reason }),
+            Err(channel::RecvTimeoutError::Timeout) => Err(late()),
+            Err(channel::RecvTimeoutError::Disconnected) => Err(Error::WriterClosed),
+        }
+    }
+
+    /// Lets waiting producers look again.
+    pub(super) fn notify_room(&self) {
+        if self.options.when_full == WhenFull::Block {
+            self.room.notify();
+        }
+    }
+
+    pub(super) fn mark_closed(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.room.notify();
+    }
+}
+
+impl WriterGuard {
+    /// Flushes, ends the writer thread, and says whether everything is on the disk.
+    ///
+    /// Fails with [`Error::NotFlushed`] when it is not.
+    pub fn close(mut self) -> Result<()> {
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        // From here on records are refused: the flush would otherwise never see the last of them.
+        self.shared.mark_closed();
+        let timeout = self.shared.options.flush_timeout;
+        let outcome = self.shared.flush(timeout);
+        let told = self.shared.queue.send_timeout(
+            Message::Close,
+            if outcome.is_ok() {
+                timeout
+            } else {
+                Duration::ZERO
+            },
+        );
+        // A thread that hangs in a disk that hangs is left behind: waiting for it would hang us too.
+        if outcome.is_ok() && told.is_ok() {
+            drop(thread.join());
+        }
+        match outcome {
+            Err(Error::WriterClosed) => Ok(()),
+            outcome => outcome,
+        }
+    }
+}
+
+impl Drop for WriterGuard {
+    fn drop(&mut self) {
+        if let Err(error) = self.finish() {
+            tracing::error!(
+                subsystem = "telemetry",
+                %error,
+                "telemetry was not stored completely before the writer closed"
+            );
+        }
+    }
+}
+
+/// A log record as it is queued, for [`super::SimulatedWriter`].
+pub(super) fn encode_log(server: &ServerName, record: &LogRecord) -> Result<QueuedRecord> {
+    let mut payload = Vec::new();
+    record
+        .encode_payload(&mut payload)
+        .map_err(|error| Error::InvalidRecord {
+            signal: Signal::Logs,
+            reason: error.to_string(),
+        })?;
+    Ok(QueuedRecord {
+        server: server.clone(),
+        signal: Signal::Logs,
+        timestamp: record.timestamp,
+        emitted: monotonic_nanos(),
+        urgent: record.level >= Level::ERROR,
+        payload: payload.into_boxed_slice(),
+    })
+}

@@ -1,0 +1,86 @@
+use crate::{
+    error::{Error, Result},
+    time::Timestamp,
+};
+use std::{fmt, str::FromStr};
+
+/// A place in the order of records: right behind one of them.
+///
+/// It stays where it is when records are sealed, when the daemon restarts, and when the record it
+/// was taken from is gone. Its text form is opaque, and is read back by every later version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cursor {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) sequence: u64,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:016x}{:016x}",
+            self.timestamp.unix_nanos(),
+            self.sequence
+        )
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Error;
+
+    /// Reads what [`Cursor`]'s `Display` wrote. Fails with [`Error::InvalidCursor`].
+    fn from_str(text: &str) -> Result<Cursor> {
+        let invalid = || Error::InvalidCursor {
+            text: text.chars().take(64).collect(),
+        };
+        let number = |digits: &str| {
+            // `from_str_radix` takes a sign, which no cursor has.
+            let hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+            u64::from_str_radix(digits, 16).ok().filter(|_| hex)
+        };
+        match text.split_at_checked(16) {
+            Some((timestamp, sequence)) if sequence.len() == 16 => Ok(Cursor {
+                timestamp: Timestamp::from_unix_nanos(
+                    number(timestamp).ok_or_else(invalid)?.cast_signed(),
+                ),
+                sequence: number(sequence).ok_or_else(invalid)?,
+            }),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl serde::Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn cursors_come_back(nanos: i64, sequence: u64) {
+            let cursor = Cursor { timestamp: Timestamp::from_unix_nanos(nanos), sequence };
+            prop_assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+        }
+
+        #[test]
+        fn no_text_panics(text: String) {
+            let _ = text.parse::<Cursor>();
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in ["", "0", "+00000000000000f00000000000000ff", &"0".repeat(33)] {
+            assert!(
+                matches!(text.parse::<Cursor>(), Err(Error::InvalidCursor { .. })),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Reading records back: by time, by arrival, the last ones, several servers merged.
+
+mod cursor;
+mod query;
+mod scan;
+
+pub use self::{
+    cursor::Cursor,
+    query::{Query, TimeRange},
+    scan::{RawRecord, Record, Records, Scan, StoredRecord},
+};

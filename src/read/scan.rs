@@ -1,0 +1,346 @@
+use super::{Cursor, Query};
+use crate::{
+    error::{Error, Result},
+    record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord},
+    signal::Signal,
+    store::{Direction, MemoryBudget, PositionRange, SeriesScan, Snapshot, Store},
+    time::Timestamp,
+};
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+/// A record of any signal.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Record {
+    /// Of [`Signal::Logs`].
+    Log(LogRecord),
+    /// Of [`Signal::Metrics`].
+    Metrics(MetricsSnapshot),
+    /// Of [`Signal::Traces`].
+    Span(Box<SpanRecord>),
+}
+
+impl Record {
+    /// The log record, if it is one.
+    #[must_use]
+    pub fn into_log(self) -> Option<LogRecord> {
+        match self {
+            Record::Log(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// The metrics snapshot, if it is one.
+    #[must_use]
+    pub fn into_metrics(self) -> Option<MetricsSnapshot> {
+        match self {
+            Record::Metrics(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// The span, if it is one.
+    #[must_use]
+    pub fn into_span(self) -> Option<SpanRecord> {
+        match self {
+            Record::Span(record) => Some(*record),
+            _ => None,
+        }
+    }
+}
+
+/// A record as it is stored: whose it is, and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredRecord {
+    /// The server that it is of.
+    pub server: ServerName,
+    /// The time by which it is stored.
+    pub timestamp: Timestamp,
+    /// Its number in the order of arrival in this database.
+    pub sequence: u64,
+    /// The record.
+    pub record: Record,
+}
+
+impl StoredRecord {
+    /// The place behind this record.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            timestamp: self.timestamp,
+            sequence: self.sequence,
+        }
+    }
+}
+
+/// A record as it is stored, still encoded.
+#[derive(Debug, Clone, Copy)]
+pub struct RawRecord<'a> {
+    /// The server that it is of.
+    pub server: &'a ServerName,
+    /// Its signal.
+    pub signal: Signal,
+    /// The time by which it is stored.
+    pub timestamp: Timestamp,
+    /// Its number in the order of arrival in this database.
+    pub sequence: u64,
+    pub(crate) payload: &'a [u8],
+}
+
+impl RawRecord<'_> {
+    /// The place behind this record.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            timestamp: self.timestamp,
+            sequence: self.sequence,
+        }
+    }
+
+    /// The encoded record's length, in bytes.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Decodes the record. Fails with [`Error::InvalidRecord`] when its payload is not one that
+    /// this crate wrote.
+    pub fn decode(&self) -> Result<Record> {
+        let invalid = |reason: String| Error::InvalidRecord {
+            signal: self.signal,
+            reason,
+        };
+        Ok(match self.signal {
+            Signal::Logs => Record::Log(
+                LogRecord::decode_payload(self.timestamp, self.payload)
+                    .map_err(|error| invalid(error.to_string()))?,
+            ),
+            Signal::Metrics => Record::Metrics(
+                MetricsSnapshot::decode_payload(self.timestamp, self.payload)
+                    .map_err(|error| invalid(error.to_string()))?,
+            ),
+            Signal::Traces => Record::Span(Box::new(
+                SpanRecord::decode_payload(self.payload)
+                    .map_err(|error| invalid(error.to_string()))?,
+            )),
+        })
+    }
+
+    fn to_stored(self) -> Result<StoredRecord> {
+        Ok(StoredRecord {
+            server: self.server.clone(),
+            timestamp: self.timestamp,
+            sequence: self.sequence,
+            record: self.decode()?,
+        })
+    }
+}
+
+impl Snapshot {
+    /// Reads the records that `query` asks for.
+    ///
+    /// Memory is bounded by [`Query::memory_bytes`], by one part of a block for each server, and by
+    /// the largest record. Fails with [`Error::Database`] and [`Error::Corrupt`].
+    pub fn scan(&self, query: &Query) -> Result<Scan> {
+        let budget = MemoryBudget::new(query.memory_bytes);
+        let range = positions(query);
+        let mut sources = Vec::new();
+        for entry in self.series()? {
+            let wanted = query.servers.is_empty() || query.servers.contains(&entry.server);
+            if entry.signal == query.signal && wanted {
+                let scan = SeriesScan::new(
+                    self,
+                    &entry.state,
+                    range,
+                    query.direction,
+                    query.arrived_from,
+                    budget.clone(),
+                )?;
+                sources.push((entry.server, scan));
+            }
+        }
+        Ok(Scan {
+            signal: query.signal,
+            direction: query.direction,
+            sources,
+            heads: BinaryHeap::new(),
+            started: false,
+        })
+    }
+
+    /// The last `count` records of what `query` asks for, oldest first whatever its direction is.
+    ///
+    /// Its cost grows with `count` and not with what is stored.
+    pub fn last(&self, query: &Query, count: usize) -> Result<Vec<StoredRecord>> {
+        let query = query.clone().direction(Direction::Backward);
+        let mut records: Vec<StoredRecord> = self
+            .scan(&query)?
+            .records()
+            .take(count)
+            .collect::<Result<_>>()?;
+        records.reverse();
+        Ok(records)
+    }
+}
+
+impl Store {
+    /// Reads the records that `query` asks for, from the present state of the store. See
+    /// [`Snapshot::scan`].
+    pub fn scan(&self, query: &Query) -> Result<Records> {
+        Ok(self.snapshot()?.scan(query)?.records())
+    }
+
+    /// The last `count` records of what `query` asks for. See [`Snapshot::last`].
+    pub fn last(&self, query: &Query, count: usize) -> Result<Vec<StoredRecord>> {
+        self.snapshot()?.last(query, count)
+    }
+}
+
+/// The positions that a query covers.
+fn positions(query: &Query) -> PositionRange {
+    let mut range = PositionRange {
+        first: (i64::MIN, 0),
+        last: (i64::MAX, u64::MAX),
+    };
+    let nothing = PositionRange {
+        first: (i64::MAX, u64::MAX),
+        last: (i64::MIN, 0),
+    };
+    if let Some(since) = query.range.since {
+        range.first = (since.unix_nanos(), 0);
+    }
+    if let Some(until) = query.range.until {
+        match until.unix_nanos().checked_sub(1) {
+            Some(last) => range.last = (last, u64::MAX),
+            None => return nothing,
+        }
+    }
+    if let Some(cursor) = query.after {
+        let at = (cursor.timestamp.unix_nanos(), cursor.sequence);
+        let neighbour = match query.direction {
+            Direction::Forward => crate::store::successor(at),
+            Direction::Backward => crate::store::predecessor(at),
+        };
+        match (neighbour, query.direction) {
+            (Some(first), Direction::Forward) => range.first = range.first.max(first),
+            (Some(last), Direction::Backward) => range.last = range.last.min(last),
+            (None, _) => return nothing,
+        }
+    }
+    range
+}
+
+/// A scan over the records of a query. The records are borrowed from it; [`Scan::records`] makes
+/// them one's own.
+pub struct Scan {
+    signal: Signal,
+    direction: Direction,
+    sources: Vec<(ServerName, SeriesScan)>,
+    /// The next record of each source but the one that is read, first in order on top.
+    heads: BinaryHeap<Reverse<(Order, usize)>>,
+    started: bool,
+}
+
+/// The order of the scan, as something that ascends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    Forward((i64, u64)),
+    Backward(Reverse<(i64, u64)>),
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scan")
+            .field("signal", &self.signal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scan {
+    /// Moves to the next record and returns it; `None` behind the last.
+    ///
+    /// Fails with [`Error::Database`] and [`Error::Corrupt`], after which there is no next record.
+    // Not an iterator: a record borrows from the scan.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator cannot lend its items"
+    )]
+    pub fn next(&mut self) -> Result<Option<RawRecord<'_>>> {
+        if self.started {
+            if let Some(Reverse((_, index))) = self.heads.pop() {
+                self.enqueue(index)?;
+            }
+        } else {
+            self.started = true;
+            for index in 0..self.sources.len() {
+                self.enqueue(index)?;
+            }
+        }
+        let Some(Reverse((_, index))) = self.heads.peek() else {
+            return Ok(None);
+        };
+        let Some((server, source)) = self.sources.get(*index) else {
+            return Ok(None);
+        };
+        Ok(source
+            .current()
+            .map(|((timestamp, sequence), payload)| RawRecord {
+                server,
+                signal: self.signal,
+                timestamp: Timestamp::from_unix_nanos(timestamp),
+                sequence,
+                payload,
+            }))
+    }
+
+    /// Brings up the next record of a source.
+    fn enqueue(&mut self, index: usize) -> Result<()> {
+        let Some((_, source)) = self.sources.get_mut(index) else {
+            return Ok(());
+        };
+        match source.advance() {
+            Ok(true) => {
+                if let Some((position, _)) = source.current() {
+                    let order = match self.direction {
+                        Direction::Forward => Order::Forward(position),
+                        Direction::Backward => Order::Backward(Reverse(position)),
+                    };
+                    self.heads.push(Reverse((order, index)));
+                }
+                Ok(())
+            }
+            Ok(false) => Ok(()),
+            Err(error) => {
+                // The rest of the merge would have a hole that nobody sees.
+                self.heads.clear();
+                self.sources.clear();
+                Err(error)
+            }
+        }
+    }
+
+    /// The records, decoded.
+    #[must_use]
+    pub fn records(self) -> Records {
+        Records { scan: self }
+    }
+}
+
+/// The decoded records of a scan. Behind an error that ends the scan comes nothing; a record that
+/// does not decode is an error of its own, and the next one follows it.
+#[derive(Debug)]
+pub struct Records {
+    scan: Scan,
+}
+
+impl Iterator for Records {
+    type Item = Result<StoredRecord>;
+
+    fn next(&mut self) -> Option<Result<StoredRecord>> {
+        match self.scan.next() {
+            Ok(Some(record)) => Some(record.to_stored()),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}

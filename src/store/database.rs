@@ -1,0 +1,465 @@
+//! Opening a stack's database, and the handle to it.
+
+use super::{
+    Fault, MigrationStep, Snapshot,
+    disk::{Disk, DiskHook, DiskOperation},
+    fault::guarded,
+    schema::{self, Found},
+};
+use crate::{
+    error::{Error, Result},
+    home::{Missing, StackPath},
+    migrations::MIGRATIONS,
+};
+use redb::{
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
+    ReadableDatabase, WriteTransaction,
+};
+use std::{
+    fmt,
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+/// The telemetry of one stack: a database that any number of processes read and write together.
+///
+/// Cheap to clone; all clones share one open database. Reading takes no lock that a writer waits
+/// for. To store records, see [`Writer`](crate::Writer).
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    place: StackPath,
+    options: StoreOptions,
+    engine: RwLock<Engine>,
+}
+
+#[derive(Clone)]
+enum Engine {
+    ReadWrite(Arc<Database>),
+    ReadOnly(Arc<ReadOnlyDatabase>),
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Engine::ReadWrite(_) => "ReadWrite",
+            Engine::ReadOnly(_) => "ReadOnly",
+        })
+    }
+}
+
+type OnMigration = Arc<dyn Fn(MigrationStep) + Send + Sync>;
+
+/// How a [`Store`] is opened.
+#[derive(Clone)]
+pub struct StoreOptions {
+    page_cache_bytes: usize,
+    on_migration: OnMigration,
+    disk_hook: Option<DiskHook>,
+}
+
+impl StoreOptions {
+    /// The page cache of [`StoreOptions::default`]: 16 MiB, for a process that lives long.
+    pub const PAGE_CACHE_BYTES_DEFAULT: usize = 16 << 20;
+    /// The page cache of [`StoreOptions::for_tools`]: 4 MiB. A process that reads once gains
+    /// nothing from more, and every commit of another process empties it.
+    pub const PAGE_CACHE_BYTES_TOOLS: usize = 4 << 20;
+
+    /// The options of short-lived programs.
+    #[must_use]
+    pub fn for_tools() -> StoreOptions {
+        StoreOptions::default().page_cache_bytes(StoreOptions::PAGE_CACHE_BYTES_TOOLS)
+    }
+
+    /// How much memory holds pages of the file, in bytes.
+    #[must_use]
+    pub fn page_cache_bytes(mut self, bytes: usize) -> StoreOptions {
+        self.page_cache_bytes = bytes;
+        self
+    }
+
+    /// What is told of each step when a database of an older version is migrated.
+    #[must_use]
+    pub fn on_migration(
+        mut self,
+        callback: impl Fn(MigrationStep) + Send + Sync + 'static,
+    ) -> StoreOptions {
+        self.on_migration = Arc::new(callback);
+        self
+    }
+
+    /// Asks `hook` before each operation on the file. For tests that need a disk to fail.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn disk_hook(
+        mut self,
+        hook: impl Fn(DiskOperation<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> StoreOptions {
+        self.disk_hook = Some(Arc::new(hook));
+        self
+    }
+
+    fn builder(&self) -> Builder {
+        let mut builder = Builder::new();
+        builder
+            .set_cache_size(self.page_cache_bytes)
+            .set_concurrency_mode(ConcurrencyMode::MultiWriter);
+        builder
+    }
+
+    fn disk(&self, file: File) -> Result<Disk, Fault> {
+        Ok(Disk::new(file, self.disk_hook.clone())?)
+    }
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            page_cache_bytes: StoreOptions::PAGE_CACHE_BYTES_DEFAULT,
+            on_migration: Arc::new(|_| {}),
+            disk_hook: None,
+        }
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("page_cache_bytes", &self.page_cache_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a stack's database takes of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// The file's length. It doubles as the file grows, and most of what it gains is a hole.
+    pub file_bytes: u64,
+    /// The disk blocks that the file takes: what its user pays.
+    pub used_bytes: u64,
+}
+
+impl Store {
+    /// Opens the database of `stack` below `home`, and creates it when it is missing:
+    /// `<home>/telemetry/<stack>/telemetry.redb`. A database of an older schema version is
+    /// migrated.
+    ///
+    /// # Errors
+    /// [`Error::InvalidStackName`] when `stack` is not one plain path component;
+    /// [`Error::ForeignOwner`] and [`Error::NotAFile`] when something else stands in the way;
+    /// [`Error::NotADatabase`] and [`Error::SchemaTooNew`], the file unchanged, when it is not
+    /// ours or not yet ours; [`Error::Corrupt`] when it is damaged; [`Error::Io`] and
+    /// [`Error::Database`] when the system refuses.
+    pub fn open(home: &Path, stack: &str, options: StoreOptions) -> Result<Store> {
+        let place = StackPath::new(home, stack)?;
+        let store = Store::open_read_write(place, options, Missing::Create)?;
+        // `Missing::Create` leaves nothing missing, except to a process that deletes the folder.
+        store.ok_or_else(|| Error::Io {
+            action: "create the database in",
+            path: home.to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        })
+    }
+
+    /// Opens the database of `stack` below `home` for reading and writing; `None` when there is
+    /// none. Otherwise like [`Store::open`].
+    pub fn open_existing(home: &Path, stack: &str, options: StoreOptions) -> Result<Option<Store>> {
+        Store::open_read_write(StackPath::new(home, stack)?, options, Missing::Leave)
+    }
+
+    /// Opens the database of `stack` below `home` for reading; `None` when there is none.
+    ///
+    /// Nothing is written, with two exceptions: a database whose last writer was killed is repaired
+    /// first, and one of an older schema version migrated. Otherwise like [`Store::open`].
+    pub fn open_read_only(
+        home: &Path,
+        stack: &str,
+        options: StoreOptions,
+    ) -> Result<Option<Store>> {
+        let place = StackPath::new(home, stack)?;
+        let path = place.database();
+        let Some(file) = place.open_file(Missing::Leave)? else {
+            return Ok(None);
+        };
+        match guarded(|| {
+            examine(
+                file_is_new(&file)?,
+                || place.open_file(Missing::Leave),
+                &options,
+            )
+        })
+        .map_err(|fault| fault.at("open", &path))?
+        {
+            Examined::Current(database) => Ok(Some(Store::new(
+                place,
+                options,
+                Engine::ReadOnly(Arc::new(database)),
+            ))),
+            // An empty file is a database that is being created, or whose creator was killed.
+            Examined::New => Ok(None),
+            Examined::NeedsWriter => Store::open_read_write(place, options, Missing::Leave),
+            Examined::TooNew(found) => Err(too_new(&path, found)),
+            Examined::Foreign(reason) => Err(Error::NotADatabase { path, reason }),
+        }
+    }
+
+    fn open_read_write(
+        place: StackPath,
+        options: StoreOptions,
+        missing: Missing,
+    ) -> Result<Option<Store>> {
+        let path = place.database();
+        let Some(database) = open_database(&place, &options, missing)? else {
+            return Ok(None);
+        };
+        guarded(|| schema::migrate(&database, MIGRATIONS, &*options.on_migration))
+            .map_err(|fault| fault.at("migrate", &path))?;
+        Ok(Some(Store::new(
+            place,
+            options,
+            Engine::ReadWrite(Arc::new(database)),
+        )))
+    }
+
+    fn new(place: StackPath, options: StoreOptions, engine: Engine) -> Store {
+        Store {
+            inner: Arc::new(Inner {
+                place,
+                options,
+                engine: RwLock::new(engine),
+            }),
+        }
+    }
+
+    /// The stack's name.
+    #[must_use]
+    pub fn stack(&self) -> &str {
+        self.inner.place.stack()
+    }
+
+    /// The database's path.
+    #[must_use]
+    pub fn path(&self) -> std::path::PathBuf {
+        self.inner.place.database()
+    }
+
+    /// What the database takes of the disk.
+    ///
+    /// Fails with [`Error::Io`] when the file cannot be examined.
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
+        let path = self.path();
+        let metadata =
+            std::fs::metadata(&path).map_err(|error| Error::io("examine", &path, error))?;
+        // POSIX counts `st_blocks` in units of 512 bytes, whatever the file system's blocks are.
+        Ok(DiskUsage {
+            file_bytes: metadata.len(),
+            used_bytes: metadata.blocks() * 512,
+        })
+    }
+
+    /// The present state of the store, which whatever is committed later does not change.
+    ///
+    /// Pages that a snapshot sees are not reused while it lives: do not keep one for long.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let transaction =
+            guarded(|| self.begin_read()).map_err(|fault| fault.at("read", &self.path()))?;
+        Ok(Snapshot::new(self.path(), transaction))
+    }
+
+    fn begin_read(&self) -> Result<ReadTransaction, Fault> {
+        let engine = self
+            .inner
+            .engine
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Ok(match engine {
+            Engine::ReadWrite(database) => database.begin_read()?,
+            Engine::ReadOnly(database) => database.begin_read()?,
+        })
+    }
+
+    /// The means to change the store; fails with [`Error::ReadOnly`] on one that was opened so.
+    pub(crate) fn writer(&self) -> Result<StoreWriter> {
+        match &*self
+            .inner
+            .engine
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
+            Engine::ReadWrite(_) => Ok(StoreWriter {
+                store: self.clone(),
+            }),
+            Engine::ReadOnly(_) => Err(Error::ReadOnly { path: self.path() }),
+        }
+    }
+}
+
+/// The right to write to a [`Store`].
+#[derive(Debug, Clone)]
+pub(crate) struct StoreWriter {
+    store: Store,
+}
+
+impl StoreWriter {
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Runs `operation` in a write transaction and commits it; on any failure nothing of it stays.
+    pub(super) fn transact<T>(
+        &self,
+        action: &'static str,
+        operation: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
+    ) -> Result<T> {
+        guarded(|| {
+            let engine = self
+                .store
+                .inner
+                .engine
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let Engine::ReadWrite(database) = engine else {
+                return Err(Error::ReadOnly {
+                    path: self.store.path(),
+                }
+                .into());
+            };
+            let transaction = database.begin_write()?;
+            let outcome = operation(&transaction)?;
+            transaction.commit()?;
+            Ok(outcome)
+        })
+        .map_err(|fault| fault.at(action, &self.store.path()))
+    }
+
+    /// Opens the database anew, in place of the one that failed: redb answers every operation after
+    /// an I/O error with that error until it is opened again. Readers that hold a snapshot get an
+    /// error from it; new ones see the new database.
+    pub(crate) fn reopen(&self) -> Result<()> {
+        let inner = &self.store.inner;
+        let path = self.store.path();
+        let database = open_database(&inner.place, &inner.options, Missing::Create)?
+            .ok_or_else(|| Error::io("reopen", &path, io::ErrorKind::NotFound.into()))?;
+        guarded(|| schema::migrate(&database, MIGRATIONS, &*inner.options.on_migration))
+            .map_err(|fault| fault.at("migrate", &path))?;
+        *inner.engine.write().unwrap_or_else(PoisonError::into_inner) =
+            Engine::ReadWrite(Arc::new(database));
+        Ok(())
+    }
+}
+
+/// Opens for reading and writing, after a look that changes nothing: a file that is not ours, or
+/// not yet, must stay as it is, byte for byte.
+fn open_database(
+    place: &StackPath,
+    options: &StoreOptions,
+    missing: Missing,
+) -> Result<Option<Database>> {
+    let path = place.database();
+    let Some(file) = place.open_file(missing)? else {
+        return Ok(None);
+    };
+    let database = guarded(|| {
+        match examine(
+            file_is_new(&file)?,
+            || place.open_file(Missing::Leave),
+            options,
+        )? {
+            Examined::TooNew(found) => return Err(too_new(&path, found).into()),
+            Examined::Foreign(reason) => {
+                return Err(Error::NotADatabase {
+                    path: path.clone(),
+                    reason,
+                }
+                .into());
+            }
+            Examined::New | Examined::Current(_) | Examined::NeedsWriter => {}
+        }
+        let database = options.builder().create_with_backend(options.disk(file)?)?;
+        // After a repair the version is read for the first time.
+        match schema::find(&database.begin_read()?)? {
+            Found::Version(found) if found > schema::CURRENT => Err(too_new(&path, found).into()),
+            Found::Foreign => {
+                let reason = "another program's tables".to_owned();
+                Err(Error::NotADatabase {
+                    path: path.clone(),
+                    reason,
+                }
+                .into())
+            }
+            Found::Version(_) | Found::Empty => Ok(database),
+        }
+    })
+    .map_err(|fault| fault.at("open", &path))?;
+    Ok(Some(database))
+}
+
+/// What a look at a file found.
+enum Examined {
+    /// An empty file.
+    New,
+    /// A database of the present version.
+    Current(ReadOnlyDatabase),
+    /// A database that must be repaired or migrated first.
+    NeedsWriter,
+    /// A database of a newer version.
+    TooNew(u64),
+    /// Something else, and what.
+    Foreign(String),
+}
+
+fn file_is_new(file: &File) -> Result<bool, Fault> {
+    Ok(file.metadata().map_err(redb::StorageError::Io)?.len() == 0)
+}
+
+fn examine(
+    is_new: bool,
+    open: impl FnOnce() -> Result<Option<File>>,
+    options: &StoreOptions,
+) -> Result<Examined, Fault> {
+    if is_new {
+        return Ok(Examined::New);
+    }
+    let Some(file) = open()? else {
+        return Ok(Examined::New);
+    };
+    let database = match options
+        .builder()
+        .open_read_only_with_backend(options.disk(file)?)
+    {
+        Ok(database) => database,
+        Err(DatabaseError::RepairAborted) => return Ok(Examined::NeedsWriter),
+        Err(DatabaseError::Storage(redb::StorageError::Io(error)))
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            return Ok(Examined::Foreign(error.to_string()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(match schema::find(&database.begin_read()?)? {
+        Found::Version(schema::CURRENT) => Examined::Current(database),
+        Found::Version(found) if found > schema::CURRENT => Examined::TooNew(found),
+        Found::Version(_) | Found::Empty => Examined::NeedsWriter,
+        Found::Foreign => Examined::Foreign("another program's tables".to_owned()),
+    })
+}
+
+fn too_new(path: &Path, found: u64) -> Error {
+    Error::SchemaTooNew {
+        path: path.to_owned(),
+        found,
+        supported: schema::CURRENT,
+    }
+}

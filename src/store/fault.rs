@@ -1,0 +1,80 @@
+//! Failures inside the database, before it is known which one.
+
+use crate::error::Error;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+/// What went wrong below a [`crate::Store`] operation.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// redb's answer.
+    Engine(redb::Error),
+    /// Stored bytes that no version of this crate wrote.
+    Corrupt(String),
+    /// An error that already says what it is about.
+    Other(Error),
+}
+
+impl Fault {
+    /// The error for users: what was tried, on which database, and why it failed.
+    pub(crate) fn at(self, action: &'static str, path: &Path) -> Error {
+        match self {
+            Fault::Corrupt(what) => Error::Corrupt {
+                path: path.to_owned(),
+                what,
+            },
+            Fault::Engine(redb::Error::Corrupted(what)) => Error::Corrupt {
+                path: path.to_owned(),
+                what,
+            },
+            Fault::Engine(source) => Error::Database {
+                action,
+                path: path.to_owned(),
+                source: Box::new(source),
+            },
+            Fault::Other(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        Fault::Other(error)
+    }
+}
+
+macro_rules! from_engine {
+    ($($error:ident),*) => {
+        $(impl From<redb::$error> for Fault {
+            fn from(error: redb::$error) -> Fault {
+                Fault::Engine(error.into())
+            }
+        })*
+    };
+}
+
+from_engine!(
+    StorageError,
+    TableError,
+    TransactionError,
+    CommitError,
+    DatabaseError,
+    CompactionError
+);
+
+/// Runs `operation` and turns a panic into [`Fault::Corrupt`]: redb trusts the file, and may panic
+/// when something else has changed or cut it. That must not become a panic of the daemon.
+pub(crate) fn guarded<T>(operation: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(Fault::Corrupt(format!(
+            "the database engine stopped at {message:?}"
+        )))
+    })
+}

@@ -1,0 +1,132 @@
+//! Storing records that may be stored already.
+
+use super::{
+    Direction, Fault, MemoryBudget, PositionRange, SeriesBatch, SeriesScan, Snapshot, Store,
+    append::append, block::BlockEncoder, database::StoreWriter, wipe::WipeMarks,
+};
+use crate::error::Result;
+use std::{collections::HashMap, ops::Range};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Timestamps further apart than this are looked up apart, so that a file with one record of ten
+/// years ago does not make the importer read ten years.
+const GAP_NANOS: u64 = 60_000_000_000;
+/// What decoded blocks may take while looking up.
+const LOOKUP_BYTES: usize = 16 << 20;
+
+/// Stores records of files, each once however often its file is imported: a record is added only
+/// if the store does not hold it as often as the files brought it.
+///
+/// Two records are the same when their server, signal, timestamp and content are. A file that names
+/// a record twice has it twice in the store, and still twice after it is imported again.
+#[derive(Debug)]
+pub struct Importer {
+    writer: StoreWriter,
+    wipes: WipeMarks,
+    /// The sequences of what this importer stored, which do not count as stored before.
+    own: Vec<Range<u64>>,
+}
+
+/// What became of imported records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ImportCounts {
+    /// Records that were stored.
+    pub added: u64,
+    /// Records that were stored already.
+    pub duplicates: u64,
+}
+
+impl Importer {
+    /// An importer for one run over any number of files.
+    pub(crate) fn new(store: &Store) -> Result<Importer> {
+        let writer = store.writer()?;
+        let wipes = writer.wipe_marks()?;
+        Ok(Importer {
+            writer,
+            wipes,
+            own: Vec::new(),
+        })
+    }
+
+    /// Stores what is new of `batch`, in one transaction.
+    pub(crate) fn add(&mut self, mut batch: Vec<SeriesBatch>) -> Result<ImportCounts> {
+        let offered: usize = batch.iter().map(|part| part.records.len()).sum();
+        let Importer { writer, wipes, own } = self;
+        let sequences = writer.transact("import to", |transaction| {
+            // No other process commits while this transaction is open, so a snapshot that is taken
+            // now shows exactly what it builds on.
+            let snapshot = writer.store().snapshot()?;
+            for part in &mut batch {
+                drop_duplicates(&snapshot, own, part)?;
+            }
+            let appended = append(transaction, &mut batch, wipes, &mut BlockEncoder::new())?;
+            let first = appended.first().map_or(0, |part| part.sequences.0);
+            Ok(first..appended.last().map_or(first, |part| part.sequences.1))
+        })?;
+        let added = sequences.end - sequences.start;
+        match own.last_mut() {
+            Some(last) if last.end == sequences.start => last.end = sequences.end,
+            _ if added > 0 => own.push(sequences),
+            _ => {}
+        }
+        Ok(ImportCounts {
+            added,
+            duplicates: offered as u64 - added,
+        })
+    }
+}
+
+/// Takes from `part` what is stored already.
+fn drop_duplicates(
+    snapshot: &Snapshot,
+    own: &[Range<u64>],
+    part: &mut SeriesBatch,
+) -> Result<(), Fault> {
+    part.records.sort_by_key(|record| record.timestamp);
+    let mut stored: HashMap<(i64, u128), usize> = HashMap::new();
+    let series = snapshot
+        .series()?
+        .into_iter()
+        .find(|entry| entry.server == part.server && entry.signal == part.signal);
+    let Some(series) = series else { return Ok(()) };
+    for cluster in part
+        .records
+        .chunk_by(|a, b| b.timestamp.abs_diff(a.timestamp) <= GAP_NANOS)
+    {
+        let (Some(first), Some(last)) = (cluster.first(), cluster.last()) else {
+            continue;
+        };
+        let range = PositionRange {
+            first: (first.timestamp, 0),
+            last: (last.timestamp, u64::MAX),
+        };
+        let budget = MemoryBudget::new(LOOKUP_BYTES);
+        let mut scan = SeriesScan::new(
+            snapshot,
+            &series.state,
+            range,
+            Direction::Forward,
+            0,
+            budget,
+        )?;
+        while scan.advance()? {
+            let Some(((timestamp, sequence), payload)) = scan.current() else {
+                break;
+            };
+            if !own.iter().any(|range| range.contains(&sequence)) {
+                *stored.entry((timestamp, xxh3_128(payload))).or_default() += 1;
+            }
+        }
+    }
+    part.records.retain(|record| {
+        let left = stored.get_mut(&(record.timestamp, xxh3_128(&record.payload)));
+        match left {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                false
+            }
+            _ => true,
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! From rows to blocks.
+
+use super::{
+    Fault, RowTier,
+    append::{put_series_state, write_blocks},
+    block::{BlockEncoder, BlockRecord},
+    database::StoreWriter,
+    tables::{self, Position, ROWS, SERIES, SeriesId, SeriesState},
+};
+use crate::{error::Result, record::ServerName, signal::Signal};
+use redb::{ReadableTable, WriteTransaction};
+
+/// What one sealing moves at most: more waits for the next, so that no transaction takes long.
+const SEAL_BYTES_MAX: usize = 32 << 20;
+
+impl StoreWriter {
+    /// Moves the rows of a series to blocks, oldest first, in one transaction. Returns what is left
+    /// of its row tier, which is nothing unless it was very large.
+    pub(crate) fn seal(
+        &self,
+        server: &ServerName,
+        signal: Signal,
+        encoder: &mut BlockEncoder,
+    ) -> Result<RowTier> {
+        self.transact("seal", |transaction| {
+            seal(transaction, server, signal, encoder)
+        })
+    }
+}
+
+fn seal(
+    transaction: &WriteTransaction,
+    server: &str,
+    signal: Signal,
+    encoder: &mut BlockEncoder,
+) -> Result<RowTier, Fault> {
+    let state = transaction
+        .open_table(SERIES)?
+        .get((server, signal as u8))?
+        .map(|state| SeriesState::from_bytes(state.value()))
+        .transpose()?;
+    // Another process may have wiped the series.
+    let Some(mut state) = state else {
+        return Ok(RowTier::default());
+    };
+    let (rows, left) = oldest_rows(transaction, state.id)?;
+    let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) else {
+        return Ok(left);
+    };
+    let range = tables::row_key(state.id, *first)..=tables::row_key(state.id, *last);
+    let records: Vec<BlockRecord<'_>> = rows
+        .iter()
+        .map(|((timestamp, sequence), payload)| BlockRecord {
+            timestamp: *timestamp,
+            sequence: *sequence,
+            payload,
+        })
+        .collect();
+    write_blocks(transaction, &mut state, signal, &records, encoder)?;
+    transaction
+        .open_table(ROWS)?
+        .retain_in::<&[u8; tables::ROW_KEY_BYTES], _>(range.start()..=range.end(), |_, _| false)?;
+    put_series_state(transaction, server, signal, &state)?;
+    Ok(left)
+}
+
+type Row = (Position, Vec<u8>);
+
+/// The oldest rows, up to [`SEAL_BYTES_MAX`], and how much there is beyond them.
+fn oldest_rows(
+    transaction: &WriteTransaction,
+    series: SeriesId,
+) -> Result<(Vec<Row>, RowTier), Fault> {
+    let table = transaction.open_table(ROWS)?;
+    let first = tables::row_key(series, (i64::MIN, 0));
+    let last = tables::row_key(series, (i64::MAX, u64::MAX));
+    let mut rows = Vec::new();
+    let mut taken = RowTier::default();
+    let mut left = RowTier::default();
+    for entry in table.range::<&[u8; tables::ROW_KEY_BYTES]>(&first..=&last)? {
+        let (key, payload) = entry?;
+        if taken.bytes < SEAL_BYTES_MAX {
+            taken.add(payload.value().len());
+            rows.push((tables::row_position(key.value()), payload.value().to_vec()));
+        } else {
+            left.add(payload.value().len());
+        }
+    }
+    Ok((rows, left))
+}

@@ -1,0 +1,234 @@
+//! The tables of a database, their keys and their values.
+//!
+//! ```text
+//! meta     name                                    -> number       schema version, counters
+//! series   (server, signal)                        -> SeriesState  one entry a (server, signal)
+//! rows     (series, timestamp, sequence)           -> payload      what is fresh
+//! blocks   (series, class, last, sequence of last) -> BlockHeader  what has settled
+//! pieces   (block's key, number)                   -> bytes        the bodies of blocks
+//! wipes    (server or "", signal or 255)           -> WipeMark     see `wipe`
+//! ```
+//!
+//! Keys are big-endian with the sign bit of timestamps flipped, so that their byte order is the
+//! order in time. A block's class says how long a time it spans (see
+//! [`super::block::BlockHeader::span_class`]): a reader that wants the blocks which reach into a
+//! range reads, for each class, exactly the keys within one span of that range, and neither more
+//! when history grows nor fewer when records came late.
+//!
+//! A record is in `rows` or in exactly one block, never in both: every change of tier is one
+//! transaction. Its sequence, given out in the order of commits, is the same in both, which is why
+//! a cursor survives sealing.
+
+use super::block::{BlockHeader, HEADER_BYTES};
+use crate::{signal::Signal, store::Fault};
+use redb::TableDefinition;
+use serde::{Deserialize, Serialize};
+
+/// Counters by name, see [`meta`].
+pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// What is known of each series; the key's second half is the signal's code.
+pub(crate) const SERIES: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("series");
+/// Payloads of fresh records.
+pub(crate) const ROWS: TableDefinition<'_, &[u8; ROW_KEY_BYTES], &[u8]> =
+    TableDefinition::new("rows");
+/// Headers of blocks.
+pub(crate) const BLOCKS: TableDefinition<'_, &[u8; BLOCK_KEY_BYTES], &[u8; HEADER_BYTES]> =
+    TableDefinition::new("blocks");
+/// Bodies of blocks, cut to the size of pages.
+pub(crate) const PIECES: TableDefinition<'_, &[u8; PIECE_KEY_BYTES], &[u8]> =
+    TableDefinition::new("pieces");
+/// The newest wipe of each scope.
+pub(crate) const WIPES: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("wipes");
+
+/// The entries of [`META`].
+pub(crate) mod meta {
+    /// The version of the layout, see `migrations/`.
+    pub(crate) const SCHEMA_VERSION: &str = "schema_version";
+    /// The sequence that the next record gets.
+    pub(crate) const NEXT_SEQUENCE: &str = "next_sequence";
+    /// The id that the next series gets. Ids are never used twice.
+    pub(crate) const NEXT_SERIES: &str = "next_series";
+    /// How many wipes there were.
+    pub(crate) const WIPE_GENERATION: &str = "wipe_generation";
+}
+
+/// The length of a key of [`ROWS`].
+pub(crate) const ROW_KEY_BYTES: usize = 4 + 8 + 8;
+/// The length of a key of [`BLOCKS`].
+pub(crate) const BLOCK_KEY_BYTES: usize = 4 + 1 + 8 + 8;
+/// The length of a key of [`PIECES`].
+pub(crate) const PIECE_KEY_BYTES: usize = BLOCK_KEY_BYTES + 2;
+
+/// What an entry takes in a leaf page beside its key and value: the page's header and the end of
+/// the value (redb, `docs/design.md`, "Leaf page").
+const LEAF_ENTRY_BYTES: usize = 4 + 4;
+const PAGE_BYTES: usize = 4096;
+
+/// The longest value of [`PIECES`] that fits into `pages` pages.
+pub(crate) const fn piece_bytes(pages: usize) -> usize {
+    pages * PAGE_BYTES - LEAF_ENTRY_BYTES - PIECE_KEY_BYTES
+}
+
+/// The number of a (server, signal) pair within one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct SeriesId(pub(crate) u32);
+
+/// A place in the order of records of all servers and one signal.
+pub(crate) type Position = (i64, u64);
+
+/// Everything about a series that does not follow from its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SeriesState {
+    pub(crate) id: SeriesId,
+    /// How many records are in blocks.
+    pub(crate) block_records: u64,
+    /// What the blocks take: keys, headers and bodies.
+    pub(crate) block_bytes: u64,
+    /// How many blocks there are of each class, classes ascending.
+    pub(crate) classes: Vec<(u8, u64)>,
+}
+
+impl SeriesState {
+    pub(crate) fn new(id: SeriesId) -> SeriesState {
+        SeriesState {
+            id,
+            block_records: 0,
+            block_bytes: 0,
+            classes: Vec::new(),
+        }
+    }
+
+    /// Accounts for a new block.
+    pub(crate) fn add_block(&mut self, header: &BlockHeader) {
+        self.block_records += u64::from(header.count);
+        self.block_bytes += block_bytes(header);
+        let class = header.span_class();
+        match self
+            .classes
+            .binary_search_by_key(&class, |(class, _)| *class)
+        {
+            Ok(at) => {
+                if let Some((_, count)) = self.classes.get_mut(at) {
+                    *count += 1;
+                }
+            }
+            Err(at) => self.classes.insert(at, (class, 1)),
+        }
+    }
+
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Fault> {
+        rmp_serde::to_vec(self)
+            .map_err(|error| Fault::Corrupt(format!("a series' state does not encode: {error}")))
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<SeriesState, Fault> {
+        rmp_serde::from_slice(bytes)
+            .map_err(|error| Fault::Corrupt(format!("a series' state does not decode: {error}")))
+    }
+}
+
+/// What a block takes: keys, header and body.
+pub(crate) fn block_bytes(header: &BlockHeader) -> u64 {
+    (BLOCK_KEY_BYTES + HEADER_BYTES + PIECE_KEY_BYTES) as u64 + u64::from(header.body_bytes)
+}
+
+/// Reads the signal of a key of [`SERIES`].
+pub(crate) fn signal_of(code: u8) -> Result<Signal, Fault> {
+    Signal::from_code(code)
+        .ok_or_else(|| Fault::Corrupt(format!("a series has the unknown signal code {code}")))
+}
+
+/// The key of a row.
+pub(crate) fn row_key(series: SeriesId, (timestamp, sequence): Position) -> [u8; ROW_KEY_BYTES] {
+    let mut key = [0; ROW_KEY_BYTES];
+    put(
+        &mut key,
+        &[
+            &series.0.to_be_bytes(),
+            &ordered(timestamp),
+            &sequence.to_be_bytes(),
+        ],
+    );
+    key
+}
+
+/// The timestamp and sequence in the key of a row.
+pub(crate) fn row_position(key: &[u8; ROW_KEY_BYTES]) -> Position {
+    let [_, _, _, _, position @ ..] = key;
+    position_of(position)
+}
+
+/// The series in the key of a row.
+pub(crate) fn row_series(key: &[u8; ROW_KEY_BYTES]) -> SeriesId {
+    let [a, b, c, d, ..] = *key;
+    SeriesId(u32::from_be_bytes([a, b, c, d]))
+}
+
+/// The key of a block of `class` whose last record stands at `last`.
+pub(crate) fn block_key(
+    series: SeriesId,
+    class: u8,
+    (timestamp, sequence): Position,
+) -> [u8; BLOCK_KEY_BYTES] {
+    let mut key = [0; BLOCK_KEY_BYTES];
+    let parts: [&[u8]; 4] = [
+        &series.0.to_be_bytes(),
+        &[class],
+        &ordered(timestamp),
+        &sequence.to_be_bytes(),
+    ];
+    put(&mut key, &parts);
+    key
+}
+
+/// The position of the last record in the key of a block.
+pub(crate) fn block_position(key: &[u8; BLOCK_KEY_BYTES]) -> Position {
+    let [_, _, _, _, _, position @ ..] = key;
+    position_of(position)
+}
+
+/// The key of piece `number` of the block at `key`.
+pub(crate) fn piece_key(key: &[u8; BLOCK_KEY_BYTES], number: u16) -> [u8; PIECE_KEY_BYTES] {
+    let mut out = [0; PIECE_KEY_BYTES];
+    put(&mut out, &[key, &number.to_be_bytes()]);
+    out
+}
+
+/// Bytes that sort as the timestamp does.
+fn ordered(timestamp: i64) -> [u8; 8] {
+    (timestamp.cast_unsigned() ^ (1 << 63)).to_be_bytes()
+}
+
+fn position_of(bytes: &[u8; 16]) -> Position {
+    let both = u128::from_be_bytes(*bytes);
+    let high = u64::try_from(both >> 64).unwrap_or_default();
+    let low = u64::try_from(both & u128::from(u64::MAX)).unwrap_or_default();
+    ((high ^ (1 << 63)).cast_signed(), low)
+}
+
+fn put(key: &mut [u8], parts: &[&[u8]]) {
+    let mut rest = key;
+    for part in parts {
+        let (front, after) = rest.split_at_mut(part.len());
+        front.copy_from_slice(part);
+        rest = after;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keys_sort_as_positions_do(a: (i64, u64), b: (i64, u64)) {
+            let series = SeriesId(7);
+            prop_assert_eq!(row_key(series, a).cmp(&row_key(series, b)), a.cmp(&b));
+            prop_assert_eq!(block_key(series, 9, a).cmp(&block_key(series, 9, b)), a.cmp(&b));
+            prop_assert_eq!(row_position(&row_key(series, a)), a);
+            prop_assert_eq!(row_series(&row_key(series, a)), series);
+            prop_assert_eq!(block_position(&block_key(series, 9, a)), a);
+        }
+    }
+}

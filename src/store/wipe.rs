@@ -1,0 +1,214 @@
+//! Deleting what is stored, at once and for good.
+//!
+//! A wipe by another process finds records of the daemon that were emitted before it but are still
+//! queued. They must not reappear when the daemon commits them. So a wipe leaves a mark: its scope
+//! and the instant it happened, on the clock that all processes of a machine share. The daemon's
+//! writer drops what was emitted before the mark. Marks of wipes before the writer started do not
+//! concern it, for nothing in its queue is that old; this also spares marks a meaning across
+//! reboots, which set that clock back.
+
+use super::{
+    Fault,
+    database::StoreWriter,
+    tables::{self, BLOCKS, META, PIECES, ROWS, SERIES, SeriesId, SeriesState, WIPES, meta},
+};
+use crate::{error::Result, record::ServerName, signal::Signal};
+use redb::{ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+/// What a wipe deletes: everything, or less where a server or a signal is named.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WipeScope {
+    /// This server alone.
+    pub server: Option<ServerName>,
+    /// This signal alone.
+    pub signal: Option<Signal>,
+}
+
+impl WipeScope {
+    /// Everything in the database.
+    #[must_use]
+    pub fn everything() -> WipeScope {
+        WipeScope::default()
+    }
+
+    pub(crate) fn covers(&self, server: &str, signal: Signal) -> bool {
+        self.server.as_deref().is_none_or(|name| name == server)
+            && self.signal.is_none_or(|only| only == signal)
+    }
+
+    fn key(&self) -> (&str, u8) {
+        let signal = self.signal.map_or(EVERY_SIGNAL, |signal| signal as u8);
+        (self.server.as_deref().unwrap_or(EVERY_SERVER), signal)
+    }
+
+    fn from_key((server, signal): (&str, u8)) -> Result<WipeScope, Fault> {
+        Ok(WipeScope {
+            server: match server {
+                EVERY_SERVER => None,
+                name => Some(ServerName::new(name)?),
+            },
+            signal: match signal {
+                EVERY_SIGNAL => None,
+                code => Some(tables::signal_of(code)?),
+            },
+        })
+    }
+
+    /// Whether everything that `other` covers is covered by this scope.
+    fn contains(&self, other: &WipeScope) -> bool {
+        (self.server.is_none() || self.server == other.server)
+            && (self.signal.is_none() || self.signal == other.signal)
+    }
+}
+
+/// No server has an empty name.
+const EVERY_SERVER: &str = "";
+const EVERY_SIGNAL: u8 = u8::MAX;
+
+/// When a scope was wiped last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct WipeMark {
+    generation: u64,
+    monotonic_nanos: u64,
+}
+
+/// The wipes that a writer must honour: those since it started.
+#[derive(Debug)]
+pub(crate) struct WipeMarks {
+    since: u64,
+    seen: u64,
+    marks: Vec<(WipeScope, u64)>,
+}
+
+impl WipeMarks {
+    /// The marks of a writer that starts now and has nothing queued.
+    pub(super) fn starting_at(generation: u64) -> WipeMarks {
+        WipeMarks {
+            since: generation,
+            seen: generation,
+            marks: Vec::new(),
+        }
+    }
+
+    /// Takes in the wipes that were committed before `transaction` began.
+    pub(super) fn refresh(
+        &mut self,
+        transaction: &WriteTransaction,
+        generation: u64,
+    ) -> Result<(), Fault> {
+        if generation == self.seen {
+            return Ok(());
+        }
+        self.marks.clear();
+        for entry in transaction.open_table(WIPES)?.iter()? {
+            let (key, value) = entry?;
+            let mark: WipeMark = rmp_serde::from_slice(value.value())
+                .map_err(|error| Fault::Corrupt(format!("a wipe does not decode: {error}")))?;
+            if mark.generation > self.since {
+                self.marks
+                    .push((WipeScope::from_key(key.value())?, mark.monotonic_nanos));
+            }
+        }
+        self.seen = generation;
+        Ok(())
+    }
+
+    /// The instant up to which records of this series are wiped.
+    pub(super) fn wiped_until(&self, server: &str, signal: Signal) -> Option<u64> {
+        self.marks
+            .iter()
+            .filter(|(scope, _)| scope.covers(server, signal))
+            .map(|(_, instant)| *instant)
+            .max()
+    }
+}
+
+/// Nanoseconds on the clock that all processes of this machine share and nobody sets.
+pub(crate) fn monotonic_nanos() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+impl StoreWriter {
+    /// Deletes what `scope` covers and returns how many series it was found in.
+    pub(crate) fn wipe(&self, scope: &WipeScope) -> Result<usize> {
+        self.transact("wipe", |transaction| {
+            let mut matching = Vec::new();
+            for entry in transaction.open_table(SERIES)?.iter()? {
+                let (key, value) = entry?;
+                let (server, code) = key.value();
+                if scope.covers(server, tables::signal_of(code)?) {
+                    let id = SeriesState::from_bytes(value.value())?.id;
+                    matching.push((server.to_owned(), code, id));
+                }
+            }
+            for (server, code, id) in &matching {
+                delete_records(transaction, *id)?;
+                transaction
+                    .open_table(SERIES)?
+                    .remove((server.as_str(), *code))?;
+            }
+            mark(transaction, scope)?;
+            Ok(matching.len())
+        })
+    }
+}
+
+fn delete_records(transaction: &WriteTransaction, series: SeriesId) -> Result<(), Fault> {
+    let (first, last) = ((i64::MIN, 0), (i64::MAX, u64::MAX));
+    let rows = tables::row_key(series, first)..=tables::row_key(series, last);
+    transaction
+        .open_table(ROWS)?
+        .retain_in::<&[u8; tables::ROW_KEY_BYTES], _>(borrowed(&rows), |_, _| false)?;
+    let blocks = tables::block_key(series, 0, first)..=tables::block_key(series, u8::MAX, last);
+    transaction
+        .open_table(BLOCKS)?
+        .retain_in::<&[u8; tables::BLOCK_KEY_BYTES], _>(borrowed(&blocks), |_, _| false)?;
+    let pieces = tables::piece_key(blocks.start(), 0)..=tables::piece_key(blocks.end(), u16::MAX);
+    transaction
+        .open_table(PIECES)?
+        .retain_in::<&[u8; tables::PIECE_KEY_BYTES], _>(borrowed(&pieces), |_, _| false)?;
+    Ok(())
+}
+
+fn borrowed<K>(range: &std::ops::RangeInclusive<K>) -> std::ops::RangeInclusive<&K> {
+    range.start()..=range.end()
+}
+
+fn mark(transaction: &WriteTransaction, scope: &WipeScope) -> Result<(), Fault> {
+    let generation = {
+        let mut meta = transaction.open_table(META)?;
+        let generation = meta
+            .get(meta::WIPE_GENERATION)?
+            .map_or(0, |value| value.value())
+            + 1;
+        meta.insert(meta::WIPE_GENERATION, generation)?;
+        generation
+    };
+    let mut wipes = transaction.open_table(WIPES)?;
+    // Marks that this one includes say nothing more: without this the table would grow with every
+    // server that was ever wiped.
+    let mut included = Vec::new();
+    for entry in wipes.iter()? {
+        let key = entry?.0;
+        if scope.contains(&WipeScope::from_key(key.value())?) {
+            let (server, signal) = key.value();
+            included.push((server.to_owned(), signal));
+        }
+    }
+    for (server, signal) in &included {
+        wipes.remove((server.as_str(), *signal))?;
+    }
+    let mark = WipeMark {
+        generation,
+        monotonic_nanos: monotonic_nanos(),
+    };
+    let mark = rmp_serde::to_vec(&mark)
+        .map_err(|error| Fault::Corrupt(format!("a wipe does not encode: {error}")))?;
+    wipes.insert(scope.key(), mark.as_slice())?;
+    Ok(())
+}
