@@ -127,8 +127,12 @@ impl Committer {
                     .fetch_add(outcome.sequences.1 - outcome.sequences.0, Ordering::Release);
                 for timestamp in outcome.wiped {
                     let timestamp = Timestamp::from_unix_nanos(timestamp);
-                    self.counters
-                        .count_drop(&part.server, part.signal, DropCause::Wiped, timestamp);
+                    self.counters.count_drop(
+                        &part.server,
+                        part.signal,
+                        DropCause::Wiped,
+                        timestamp,
+                    );
                 }
                 if outcome.rows.rows > 0 {
                     let key = (part.server.clone(), part.signal);

@@ -11,7 +11,7 @@ use crate::{
     store::Store,
 };
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
-use std::{sync::Arc, thread::JoinHandle, time::Duration};
+use std::{convert::Infallible, sync::Arc, thread::JoinHandle, time::Duration};
 
 /// The first wait after a failure; each further one doubles it.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -23,6 +23,7 @@ pub(super) fn start(
     options: &WriterOptions,
     queue: Receiver<Message>,
     shared: &Arc<Shared>,
+    running: Sender<Infallible>,
 ) -> Result<JoinHandle<()>> {
     let committer = Committer::new(store, options, Arc::clone(&shared.counters))?;
     let mut writer = WriterThread {
@@ -30,6 +31,7 @@ pub(super) fn start(
         queue,
         shared: Arc::clone(shared),
         outage: None,
+        _running: running,
     };
     std::thread::Builder::new()
         .name("gridctl-telemetry".to_owned())
@@ -42,6 +44,8 @@ struct WriterThread {
     queue: Receiver<Message>,
     shared: Arc<Shared>,
     outage: Option<Outage>,
+    /// Dropped when the thread ends, which whoever waits for it sees.
+    _running: Sender<Infallible>,
 }
 
 /// A time in which the disk fails.

@@ -9,8 +9,11 @@ use crate::{
     store::{Store, monotonic_nanos},
     time::Timestamp,
 };
-use crossbeam::channel::{self, Sender, TrySendError};
+use crossbeam::channel::{
+    self, Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError,
+};
 use std::{
+    convert::Infallible,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -77,6 +80,8 @@ impl Room {
 pub struct WriterGuard {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Closed by the thread when it ends.
+    done: Receiver<Infallible>,
 }
 
 impl Writer {
@@ -96,10 +101,12 @@ impl Writer {
             closed: AtomicBool::new(false),
             room: Room::default(),
         });
-        let thread = thread::start(store, &options, receiver, &shared)?;
+        let (running, done) = channel::bounded(0);
+        let thread = thread::start(store, &options, receiver, &shared, running)?;
         let guard = WriterGuard {
             shared: Arc::clone(&shared),
             thread: Some(thread),
+            done,
         };
         Ok((Writer { shared }, guard))
     }
@@ -160,7 +167,9 @@ impl Writer {
     ) -> Result<(), DropCause> {
         self.shared.counters.offered.fetch_add(1, Ordering::Relaxed);
         let dropped = |cause| {
-            self.shared.counters.count_drop(server, signal, cause, timestamp);
+            self.shared
+                .counters
+                .count_drop(server, signal, cause, timestamp);
             Err(cause)
         };
         if self.shared.closed.load(Ordering::Acquire) {
@@ -254,14 +263,14 @@ impl Shared {
         };
         match self.queue.send_deadline(Message::Flush(sender), deadline) {
             Ok(()) => {}
-            Err(channel::SendTimeoutError::Timeout(_)) => return Err(late()),
-            Err(channel::SendTimeoutError::Disconnected(_)) => return Err(Error::WriterClosed),
+            Err(SendTimeoutError::Timeout(_)) => return Err(late()),
+            Err(SendTimeoutError::Disconnected(_)) => return Err(Error::WriterClosed),
         }
         match receiver.recv_deadline(deadline) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(reason)) => Err(Error::NotFlushed { reason }),
-            Err(channel::RecvTimeoutError::Timeout) => Err(late()),
-            Err(channel::RecvTimeoutError::Disconnected) => Err(Error::WriterClosed),
+            Err(RecvTimeoutError::Timeout) => Err(late()),
+            Err(RecvTimeoutError::Disconnected) => Err(Error::WriterClosed),
         }
     }
 
@@ -294,16 +303,11 @@ impl WriterGuard {
         self.shared.mark_closed();
         let timeout = self.shared.options.flush_timeout;
         let outcome = self.shared.flush(timeout);
-        let told = self.shared.queue.send_timeout(
-            Message::Close,
-            if outcome.is_ok() {
-                timeout
-            } else {
-                Duration::ZERO
-            },
-        );
         // A thread that hangs in a disk that hangs is left behind: waiting for it would hang us too.
-        if outcome.is_ok() && told.is_ok() {
+        let told = self.shared.queue.send_timeout(Message::Close, timeout);
+        let hangs = matches!(told, Err(SendTimeoutError::Timeout(_)))
+            || self.done.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
+        if !hangs {
             drop(thread.join());
         }
         match outcome {

@@ -1,1 +1,3 @@
 //! The line formats, in both directions.
+
+mod json;

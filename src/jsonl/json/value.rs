@@ -1,0 +1,209 @@
+//! [`Value`] as JSON, in both directions.
+
+use super::{
+    error::JsonResult,
+    read::{Kind, Number, Reader},
+    scan::is_number,
+    write::{write_f64, write_i64, write_string, write_u64},
+};
+use crate::record::Value;
+
+/// Reads any JSON value. An integer is [`Value::Int`] when it fits, else [`Value::UInt`] when it
+/// fits; a number with a fraction or an exponent, and `-0`, is [`Value::Float`] when it is within
+/// the finite range; every other number is [`Value::Number`].
+pub(crate) fn read_value(reader: &mut Reader<'_>) -> JsonResult<Value> {
+    Ok(match reader.peek()? {
+        Kind::Null => {
+            reader.take_null()?;
+            Value::Null
+        }
+        Kind::Bool => Value::Bool(reader.read_bool()?),
+        Kind::Number => number_value(reader.read_number()?),
+        Kind::String => Value::String(reader.read_string()?.into_owned()),
+        Kind::Array => {
+            let mut items = Vec::new();
+            reader.read_array(|reader, _| {
+                items.push(read_value(reader)?);
+                Ok(())
+            })?;
+            Value::Array(items)
+        }
+        Kind::Object => {
+            let mut entries = Vec::new();
+            reader.read_object(|reader, key| {
+                entries.push((key.into_owned(), read_value(reader)?));
+                Ok(())
+            })?;
+            Value::Object(entries)
+        }
+    })
+}
+
+/// Appends `value`. Whatever [`read_value`] has read reads back as the same value.
+pub(crate) fn write_value(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Int(value) => write_i64(*value, out),
+        Value::UInt(value) => write_u64(*value, out),
+        Value::Float(value) => write_f64(*value, out),
+        Value::Number(text) if is_number(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Number(text) => write_string(text, out),
+        Value::String(text) => write_string(text, out),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_value(item, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(entries) => {
+            out.push(b'{');
+            for (index, (key, value)) in entries.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_string(key, out);
+                out.push(b':');
+                write_value(value, out);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+fn number_value(number: Number<'_>) -> Value {
+    let text = number.text();
+    // An integer has no negative zero: as `Int(0)` it would be written without its sign.
+    let float = text == "-0" || text.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
+    let value = if float {
+        number.as_f64().map(Value::Float)
+    } else {
+        number
+            .as_i64()
+            .map(Value::Int)
+            .or_else(|| number.as_u64().map(Value::UInt))
+    };
+    value.unwrap_or_else(|| Value::Number(text.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(line: &str) -> Value {
+        let mut reader = Reader::new(line.as_bytes()).expect("UTF-8");
+        let value = read_value(&mut reader).expect("JSON");
+        reader.finish().expect("one value");
+        value
+    }
+
+    fn written(value: &Value) -> String {
+        let mut out = Vec::new();
+        write_value(value, &mut out);
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    #[test]
+    fn numbers_take_the_type_that_keeps_them() {
+        for (text, value) in [
+            ("0", Value::Int(0)),
+            ("-9223372036854775808", Value::Int(i64::MIN)),
+            ("9223372036854775807", Value::Int(i64::MAX)),
+            ("9223372036854775808", Value::UInt(1 << 63)),
+            ("18446744073709551615", Value::UInt(u64::MAX)),
+            ("1.0", Value::Float(1.0)),
+            ("1e2", Value::Float(100.0)),
+            (
+                "18446744073709551616",
+                Value::Number("18446744073709551616".into()),
+            ),
+            (
+                "-9223372036854775809",
+                Value::Number("-9223372036854775809".into()),
+            ),
+            ("1e400", Value::Number("1e400".into())),
+            ("-1.5E+999", Value::Number("-1.5E+999".into())),
+        ] {
+            assert_eq!(read(text), value);
+        }
+        let Value::Float(zero) = read("-0") else {
+            panic!("-0 is no float");
+        };
+        assert!(zero == 0.0 && zero.is_sign_negative());
+        assert_eq!(written(&Value::Float(zero)), "-0.0");
+    }
+
+    #[test]
+    fn a_line_of_every_type_reads_and_writes() {
+        let line = r#"{"a":[null,true,false,-1,1.5,"x\n"],"b":{},"a":[],"c":1e400}"#;
+        assert_eq!(written(&read(line)), line);
+    }
+
+    #[test]
+    fn what_json_cannot_say_becomes_a_string() {
+        let value = Value::Array(vec![
+            Value::Float(f64::NAN),
+            Value::Float(f64::NEG_INFINITY),
+            Value::Number("0x10".into()),
+            Value::Number("1,\"b\":2".into()),
+        ]);
+        assert_eq!(written(&value), r#"["NaN","-Infinity","0x10","1,\"b\":2"]"#);
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::Int),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>()
+                .prop_filter("NaN is not equal to itself", |value| value.is_finite())
+                .prop_map(Value::Float),
+            "-?[1-9][0-9]{20,40}".prop_map(|text| Value::Number(text.into())),
+            any::<String>().prop_map(Value::String),
+        ];
+        leaf.prop_recursive(4, 64, 8, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::Array),
+                proptest::collection::vec((any::<String>(), inner), 0..8).prop_map(Value::Object),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_reads_back(value in any_value()) {
+            let line = written(&value);
+            prop_assert_eq!(read(&line), value);
+            serde_json::from_str::<serde_json::Value>(&line).expect("JSON by serde_json");
+        }
+
+        #[test]
+        fn agrees_with_serde_json_on_what_is_json(line in "[\\[\\]{}:,\"a\\\\u0dD8-9eE.+ntrue ]{0,24}") {
+            // serde_json refuses a float beyond its range; everything else must agree.
+            let ours = Reader::new(line.as_bytes())
+                .and_then(|mut reader| reader.skip_value().and_then(|()| reader.finish()));
+            let theirs = serde_json::from_str::<serde_json::Value>(&line);
+            match (ours, theirs) {
+                (Ok(()), Err(error)) => prop_assert!(
+                    error.to_string().contains("out of range"), "{}: {}", line, error
+                ),
+                (Err(error), Ok(_)) => prop_assert!(false, "{}: {}", line, error),
+                _ => {}
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(mut reader) = Reader::new(&bytes) {
+                let _ = read_value(&mut reader);
+            }
+        }
+    }
+}
