@@ -26,7 +26,7 @@ pub use crate::{
     signal::{Signal, is_valid_signal},
     store::{
         Direction, DiskOperation, DiskUsage, ImportCounts, Importer, InventoryRecord,
-        MigrationStep, Snapshot, Store, StoreOptions, WipeScope,
+        MigrationStep, Snapshot, Store, StoreOptions, WipeScope, inventory, wipe,
     },
     time::Timestamp,
 };

@@ -10,7 +10,7 @@ use crate::{
     record::{LogRecord, ServerName},
     signal::Signal,
     store::{
-        BlockEncoder, PendingRecord, RowTier, SeriesBatch, Store, StoreWriter, WipeMarks,
+        PendingRecord, RowTier, Sealer, SeriesBatch, Store, StoreWriter, WipeMarks, WipeScope,
         monotonic_nanos,
     },
     time::Timestamp,
@@ -21,8 +21,6 @@ use std::{
     time::Duration,
 };
 
-/// So many rows of a series are sealed to a block.
-const SEAL_ROWS: usize = 4096;
 /// So many bytes of rows of a series are sealed, however few rows they are.
 const SEAL_BYTES: usize = 1 << 20;
 /// The row tier as a whole is kept below this: rows take four times what blocks take.
@@ -44,7 +42,7 @@ pub(super) struct Committer {
     tiers: HashMap<SeriesKey, RowTier>,
     tier_bytes: usize,
     wipes: WipeMarks,
-    encoder: BlockEncoder,
+    sealer: Sealer,
     counters: Arc<Counters>,
 }
 
@@ -72,7 +70,7 @@ impl Committer {
             tier_bytes: tiers.values().map(|tier| tier.bytes).sum(),
             tiers,
             wipes,
-            encoder: BlockEncoder::new(),
+            sealer: Sealer::new(options.tiering),
             counters,
         })
     }
@@ -109,17 +107,13 @@ impl Committer {
         self.policy.due()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.batch.is_empty()
-    }
-
     /// Commits the batch. When this fails the batch is still there, and the store must be opened
     /// again before the next try.
     pub(super) fn commit(&mut self, now: Instant) -> Result<()> {
         if !self.batch.is_empty() {
             let appended =
                 self.writer
-                    .append(&mut self.batch, &mut self.wipes, &mut self.encoder)?;
+                    .append(&mut self.batch, &mut self.wipes, &mut self.sealer)?;
             self.policy.committed(now);
             for (part, outcome) in self.batch.iter().zip(appended) {
                 self.counters
@@ -159,6 +153,11 @@ impl Committer {
         self.clear();
     }
 
+    /// Deletes what is stored; what is in the batch goes when it is committed.
+    pub(super) fn wipe(&mut self, scope: &WipeScope) -> Result<usize> {
+        self.writer.wipe(scope)
+    }
+
     /// Opens the store again after a failure.
     pub(super) fn reopen(&self) -> Result<()> {
         self.writer.reopen()
@@ -177,7 +176,7 @@ impl Committer {
     fn seal(&mut self) -> Result<()> {
         while let Some((key, tier)) = self.ripest() {
             let (server, signal) = &key;
-            let left = self.writer.seal(server, *signal, &mut self.encoder)?;
+            let left = self.writer.seal(server, *signal, &mut self.sealer)?;
             self.tier_bytes = (self.tier_bytes + left.bytes).saturating_sub(tier.bytes);
             if left.rows == 0 {
                 self.tiers.remove(&key);
@@ -193,7 +192,9 @@ impl Committer {
         let crowded = self.tier_bytes > ROW_TIER_BYTES_MAX;
         self.tiers
             .iter()
-            .filter(|(_, tier)| crowded || tier.rows >= SEAL_ROWS || tier.bytes >= SEAL_BYTES)
+            .filter(|(_, tier)| {
+                crowded || tier.rows >= self.sealer.tiering.seal_rows || tier.bytes >= SEAL_BYTES
+            })
             .max_by_key(|(_, tier)| tier.bytes)
             .map(|(key, tier)| (key.clone(), *tier))
     }

@@ -1,6 +1,6 @@
 use crate::{
     error::{Error, Result},
-    store::RECORD_BYTES_MAX,
+    store::{RECORD_BYTES_MAX, Tiering},
 };
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub struct WriterOptions {
     pub(super) commit_interval_max: Duration,
     pub(super) flush_timeout: Duration,
     pub(super) when_full: WhenFull,
+    pub(super) tiering: Tiering,
 }
 
 impl Default for WriterOptions {
@@ -41,6 +42,7 @@ impl Default for WriterOptions {
             commit_interval_max: Duration::from_secs(2),
             flush_timeout: Duration::from_secs(10),
             when_full: WhenFull::DropNewest,
+            tiering: Tiering::default(),
         }
     }
 }
@@ -102,6 +104,23 @@ impl WriterOptions {
     /// What happens to a record when the queue is full. Default: it is dropped.
     pub fn when_full(mut self, policy: WhenFull) -> WriterOptions {
         self.when_full = policy;
+        self
+    }
+
+    /// Seals after so many rows, or at once when a batch has so many records, to blocks of so many.
+    /// For tests that need many blocks of few records.
+    #[doc(hidden)]
+    pub fn tiering(
+        mut self,
+        seal_rows: usize,
+        direct_records: usize,
+        block_records: usize,
+    ) -> WriterOptions {
+        self.tiering = Tiering {
+            seal_rows,
+            direct_records,
+            block_records,
+        };
         self
     }
 

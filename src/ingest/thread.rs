@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    store::Store,
+    store::{Store, WipeScope},
 };
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use std::{convert::Infallible, sync::Arc, thread::JoinHandle, time::Duration};
@@ -76,6 +76,7 @@ impl WriterThread {
             match message {
                 Ok(Message::Record(record)) => self.committer.push(record, now()),
                 Ok(Message::Flush(answer)) => self.flush(&answer),
+                Ok(Message::Wipe(scope, answer)) => self.wipe(&scope, &answer),
                 Err(RecvTimeoutError::Timeout) => {
                     self.commit();
                 }
@@ -100,12 +101,22 @@ impl WriterThread {
         let _ = answer.send(outcome);
     }
 
+    fn wipe(&mut self, scope: &WipeScope, answer: &Sender<Result<usize>>) {
+        let outcome = self.committer.wipe(scope);
+        if outcome.is_err() {
+            // The next commit opens the store again, if it needs to be.
+            self.commit();
+        }
+        let _ = answer.send(outcome);
+    }
+
     fn close(&mut self) {
         // Records that slipped in while the guard was closing.
         while let Ok(message) = self.queue.try_recv() {
             match message {
                 Message::Record(record) => self.committer.push(record, now()),
                 Message::Flush(answer) => self.flush(&answer),
+                Message::Wipe(scope, answer) => self.wipe(&scope, &answer),
                 Message::Close => {}
             }
         }

@@ -6,7 +6,7 @@ use crate::{
     read::Record,
     record::{Level, LogRecord, MetricsSnapshot, ServerName, SpanRecord},
     signal::Signal,
-    store::{Store, monotonic_nanos},
+    store::{Store, WipeScope, monotonic_nanos},
     time::Timestamp,
 };
 use crossbeam::channel::{
@@ -46,6 +46,8 @@ pub(super) enum Message {
     Record(QueuedRecord),
     /// Commit everything before this message and say how it went.
     Flush(Sender<Result<(), String>>),
+    /// Delete what the scope covers and say in how many series it was found.
+    Wipe(WipeScope, Sender<Result<usize>>),
     /// Commit everything before this message and end.
     Close,
 }
@@ -202,6 +204,17 @@ impl Writer {
         self.shared.flush(self.shared.options.flush_timeout)
     }
 
+    /// Deletes what `scope` covers, on the writer thread; see [`Store::wipe`]. What was offered
+    /// before is gone, what is offered afterwards is stored.
+    ///
+    /// Fails like [`Store::wipe`], and like [`Writer::flush`] when no answer comes in time.
+    pub fn wipe(&self, scope: WipeScope) -> Result<usize> {
+        self.shared
+            .ask(self.shared.options.flush_timeout, |sender| {
+                Message::Wipe(scope, sender)
+            })?
+    }
+
     /// What the writer did so far.
     #[must_use]
     pub fn stats(&self) -> WriterStats {
@@ -256,22 +269,28 @@ impl Shared {
     }
 
     fn flush(&self, timeout: Duration) -> Result<()> {
+        self.ask(timeout, Message::Flush)?
+            .map_err(|reason| Error::NotFlushed { reason })
+    }
+
+    /// Sends a message behind everything that is queued, and waits for the answer.
+    fn ask<T>(&self, timeout: Duration, message: impl FnOnce(Sender<T>) -> Message) -> Result<T> {
         let deadline = Instant::now() + timeout;
         let (sender, receiver) = channel::bounded(1);
         let late = || Error::NotFlushed {
             reason: format!("no answer within {timeout:?}"),
         };
-        match self.queue.send_deadline(Message::Flush(sender), deadline) {
+        match self.queue.send_deadline(message(sender), deadline) {
             Ok(()) => {}
             Err(SendTimeoutError::Timeout(_)) => return Err(late()),
             Err(SendTimeoutError::Disconnected(_)) => return Err(Error::WriterClosed),
         }
-        match receiver.recv_deadline(deadline) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(reason)) => Err(Error::NotFlushed { reason }),
-            Err(RecvTimeoutError::Timeout) => Err(late()),
-            Err(RecvTimeoutError::Disconnected) => Err(Error::WriterClosed),
-        }
+        receiver
+            .recv_deadline(deadline)
+            .map_err(|error| match error {
+                RecvTimeoutError::Timeout => late(),
+                RecvTimeoutError::Disconnected => Error::WriterClosed,
+            })
     }
 
     /// Lets waiting producers look again.

@@ -2,7 +2,7 @@
 
 use super::{
     Fault,
-    block::{BlockEncoder, BlockHeader, BlockRecord},
+    block::{BlockEncoder, BlockHeader, BlockRecord, RECORDS_MAX},
     database::StoreWriter,
     tables::{self, BLOCKS, META, PIECES, ROWS, SERIES, SeriesId, SeriesState, meta, piece_bytes},
     wipe::WipeMarks,
@@ -10,8 +10,42 @@ use super::{
 use crate::{error::Result, record::ServerName, signal::Signal};
 use redb::{ReadableTable, Table, WriteTransaction};
 
-/// So many records of one series in one batch are sealed without a stay in the row tier.
-const DIRECT_BLOCK_RECORDS_MIN: usize = 1024;
+/// When records go from one tier to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tiering {
+    /// So many rows of a series are sealed.
+    pub(crate) seal_rows: usize,
+    /// So many records of one series in one batch are sealed without a stay in the row tier.
+    pub(crate) direct_records: usize,
+    /// The most records in a block.
+    pub(crate) block_records: usize,
+}
+
+impl Default for Tiering {
+    fn default() -> Tiering {
+        Tiering {
+            seal_rows: RECORDS_MAX,
+            direct_records: 1024,
+            block_records: RECORDS_MAX,
+        }
+    }
+}
+
+/// Makes blocks, with the sizes that were chosen.
+#[derive(Debug)]
+pub(crate) struct Sealer {
+    pub(crate) tiering: Tiering,
+    encoder: BlockEncoder,
+}
+
+impl Sealer {
+    pub(crate) fn new(tiering: Tiering) -> Sealer {
+        Sealer {
+            tiering,
+            encoder: BlockEncoder::new(),
+        }
+    }
+}
 
 /// Records of one series that are to be stored.
 #[derive(Debug)]
@@ -70,10 +104,10 @@ impl StoreWriter {
         &self,
         batch: &mut [SeriesBatch],
         wipes: &mut WipeMarks,
-        encoder: &mut BlockEncoder,
+        sealer: &mut Sealer,
     ) -> Result<Vec<Appended>> {
         self.transact("write to", |transaction| {
-            append(transaction, batch, wipes, encoder)
+            append(transaction, batch, wipes, sealer)
         })
     }
 }
@@ -82,7 +116,7 @@ pub(super) fn append(
     transaction: &WriteTransaction,
     batch: &mut [SeriesBatch],
     wipes: &mut WipeMarks,
-    encoder: &mut BlockEncoder,
+    sealer: &mut Sealer,
 ) -> Result<Vec<Appended>, Fault> {
     let mut meta = transaction.open_table(META)?;
     let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
@@ -103,7 +137,7 @@ pub(super) fn append(
             // Stable: records with equal timestamps keep the order in which they arrived.
             part.records.sort_by_key(|record| record.timestamp);
             let mut state = series_state(transaction, &mut meta, &part.server, part.signal)?;
-            if part.records.len() >= DIRECT_BLOCK_RECORDS_MIN {
+            if part.records.len() >= sealer.tiering.direct_records {
                 let records: Vec<BlockRecord<'_>> = part
                     .records
                     .iter()
@@ -114,7 +148,7 @@ pub(super) fn append(
                         payload: &record.payload,
                     })
                     .collect();
-                write_blocks(transaction, &mut state, part.signal, &records, encoder)?;
+                write_blocks(transaction, &mut state, part.signal, &records, sealer)?;
                 put_series_state(transaction, &part.server, part.signal, &state)?;
             } else {
                 let mut rows = transaction.open_table(ROWS)?;
@@ -175,14 +209,16 @@ pub(super) fn write_blocks(
     state: &mut SeriesState,
     signal: Signal,
     records: &[BlockRecord<'_>],
-    encoder: &mut BlockEncoder,
+    sealer: &mut Sealer,
 ) -> Result<(), Fault> {
     let mut blocks = transaction.open_table(BLOCKS)?;
     let mut pieces = transaction.open_table(PIECES)?;
     let mut rest = records;
-    while let Some((part, after)) = rest.split_at_checked(BlockEncoder::cut(rest)) {
+    while let Some((part, after)) =
+        rest.split_at_checked(BlockEncoder::cut(rest, sealer.tiering.block_records))
+    {
         let Some(last) = part.last() else { break };
-        let (header, body) = encoder.encode(signal, part);
+        let (header, body) = sealer.encoder.encode(signal, part);
         let position = (last.timestamp, last.sequence);
         let key = tables::block_key(state.id, header.span_class(), position);
         blocks.insert(&key, &header.to_bytes())?;

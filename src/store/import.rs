@@ -2,7 +2,9 @@
 
 use super::{
     Direction, Fault, MemoryBudget, PositionRange, SeriesBatch, SeriesScan, Snapshot, Store,
-    append::append, block::BlockEncoder, database::StoreWriter, wipe::WipeMarks,
+    append::{Sealer, Tiering, append},
+    database::StoreWriter,
+    wipe::WipeMarks,
 };
 use crate::error::Result;
 use std::{collections::HashMap, ops::Range};
@@ -23,6 +25,7 @@ const LOOKUP_BYTES: usize = 16 << 20;
 pub struct Importer {
     writer: StoreWriter,
     wipes: WipeMarks,
+    sealer: Sealer,
     /// The sequences of what this importer stored, which do not count as stored before.
     own: Vec<Range<u64>>,
 }
@@ -44,6 +47,7 @@ impl Importer {
         Ok(Importer {
             writer,
             wipes,
+            sealer: Sealer::new(Tiering::default()),
             own: Vec::new(),
         })
     }
@@ -51,7 +55,12 @@ impl Importer {
     /// Stores what is new of `batch`, in one transaction.
     pub(crate) fn add(&mut self, mut batch: Vec<SeriesBatch>) -> Result<ImportCounts> {
         let offered: usize = batch.iter().map(|part| part.records.len()).sum();
-        let Importer { writer, wipes, own } = self;
+        let Importer {
+            writer,
+            wipes,
+            sealer,
+            own,
+        } = self;
         let sequences = writer.transact("import to", |transaction| {
             // No other process commits while this transaction is open, so a snapshot that is taken
             // now shows exactly what it builds on.
@@ -59,7 +68,7 @@ impl Importer {
             for part in &mut batch {
                 drop_duplicates(&snapshot, own, part)?;
             }
-            let appended = append(transaction, &mut batch, wipes, &mut BlockEncoder::new())?;
+            let appended = append(transaction, &mut batch, wipes, sealer)?;
             let first = appended.first().map_or(0, |part| part.sequences.0);
             Ok(first..appended.last().map_or(first, |part| part.sequences.1))
         })?;

@@ -1,15 +1,14 @@
 //! What is stored for whom.
 
 use super::{
-    Fault, RowTier, Snapshot,
+    Fault, RowTier, Snapshot, Store, StoreOptions,
     block::{BlockHeader, span_max},
     snapshot::SeriesEntry,
     tables::{self, BLOCKS, ROWS},
 };
 use crate::{error::Result, record::ServerName, signal::Signal, time::Timestamp};
-use redb::ReadableTable;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is stored of one signal of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,6 +31,14 @@ pub struct InventoryRecord {
     pub file_count: u64,
     /// How many records there are.
     pub record_count: u64,
+}
+
+/// What is stored of `stack`, see [`Snapshot::inventory`]. A stack without telemetry has none.
+pub fn inventory(home: &Path, stack: &str, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
+    match Store::open_read_only(home, stack, StoreOptions::for_tools())? {
+        Some(store) => store.snapshot()?.inventory(server),
+        None => Ok(Vec::new()),
+    }
 }
 
 impl Snapshot {

@@ -19,23 +19,21 @@ pub(crate) mod tables;
 mod wipe;
 
 pub(crate) use self::{
-    append::{Appended, PendingRecord, RowTier, SeriesBatch},
-    block::BlockEncoder,
+    append::{PendingRecord, RowTier, Sealer, SeriesBatch, Tiering},
     database::StoreWriter,
     fault::Fault,
     series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
-    snapshot::SeriesEntry,
     wipe::{WipeMarks, monotonic_nanos},
 };
 pub use self::{
     database::{DiskUsage, Store, StoreOptions},
     disk::DiskOperation,
     import::{ImportCounts, Importer},
-    inventory::InventoryRecord,
+    inventory::{InventoryRecord, inventory},
     schema::MigrationStep,
     series_scan::Direction,
     snapshot::Snapshot,
-    wipe::WipeScope,
+    wipe::{WipeScope, wipe},
 };
 
 /// The largest payload that is stored, in bytes.

@@ -2,8 +2,8 @@
 
 use super::{
     Fault, RowTier,
-    append::{put_series_state, write_blocks},
-    block::{BlockEncoder, BlockRecord},
+    append::{Sealer, put_series_state, write_blocks},
+    block::BlockRecord,
     database::StoreWriter,
     tables::{self, Position, ROWS, SERIES, SeriesId, SeriesState},
 };
@@ -20,10 +20,10 @@ impl StoreWriter {
         &self,
         server: &ServerName,
         signal: Signal,
-        encoder: &mut BlockEncoder,
+        sealer: &mut Sealer,
     ) -> Result<RowTier> {
         self.transact("seal", |transaction| {
-            seal(transaction, server, signal, encoder)
+            seal(transaction, server, signal, sealer)
         })
     }
 }
@@ -32,7 +32,7 @@ fn seal(
     transaction: &WriteTransaction,
     server: &str,
     signal: Signal,
-    encoder: &mut BlockEncoder,
+    sealer: &mut Sealer,
 ) -> Result<RowTier, Fault> {
     let state = transaction
         .open_table(SERIES)?
@@ -56,7 +56,7 @@ fn seal(
             payload,
         })
         .collect();
-    write_blocks(transaction, &mut state, signal, &records, encoder)?;
+    write_blocks(transaction, &mut state, signal, &records, sealer)?;
     transaction
         .open_table(ROWS)?
         .retain_in::<&[u8; tables::ROW_KEY_BYTES], _>(range.start()..=range.end(), |_, _| false)?;

@@ -8,13 +8,14 @@
 //! reboots, which set that clock back.
 
 use super::{
-    Fault,
+    Fault, Store, StoreOptions,
     database::StoreWriter,
     tables::{self, BLOCKS, META, PIECES, ROWS, SERIES, SeriesId, SeriesState, WIPES, meta},
 };
 use crate::{error::Result, record::ServerName, signal::Signal};
 use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// What a wipe deletes: everything, or less where a server or a signal is named.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -131,6 +132,29 @@ pub(crate) fn monotonic_nanos() -> u64 {
     seconds
         .saturating_mul(1_000_000_000)
         .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+impl Store {
+    /// Deletes what `scope` covers, in one transaction, and returns how many (server, signal) pairs
+    /// had something. Records that were emitted before and are still queued in some process are
+    /// not stored any more; persistence goes on with the next one.
+    ///
+    /// In a process that has a [`Writer`](crate::Writer), its `wipe` does the same on its thread.
+    ///
+    /// Fails with [`Error::ReadOnly`](crate::Error::ReadOnly) and
+    /// [`Error::Database`](crate::Error::Database), and nothing is deleted then.
+    pub fn wipe(&self, scope: &WipeScope) -> Result<usize> {
+        self.writer()?.wipe(scope)
+    }
+}
+
+/// Deletes what `scope` covers of `stack`'s telemetry, see [`Store::wipe`]. A stack without
+/// telemetry is a success.
+pub fn wipe(home: &Path, stack: &str, scope: &WipeScope) -> Result<usize> {
+    match Store::open_existing(home, stack, StoreOptions::for_tools())? {
+        Some(store) => store.wipe(scope),
+        None => Ok(0),
+    }
 }
 
 impl StoreWriter {

@@ -20,7 +20,7 @@ mod sections;
 mod shapes;
 
 use self::{
-    bytes::{Reader, Writer},
+    bytes::Reader,
     columns::IntColumn,
     sections::Sections,
     shapes::{ShapeDecoder, ShapeEncoder},
@@ -193,11 +193,13 @@ impl BlockEncoder {
     }
 
     /// How many of `records`, from the first on, go into the next block.
-    pub(crate) fn cut(records: &[BlockRecord<'_>]) -> usize {
+    /// No block gets more than `records_max`.
+    pub(crate) fn cut(records: &[BlockRecord<'_>], records_max: usize) -> usize {
+        let records_max = records_max.clamp(1, RECORDS_MAX);
         let mut bytes = 0;
         let fit = records
             .iter()
-            .take(RECORDS_MAX)
+            .take(records_max)
             .take_while(|record| {
                 let fits = bytes < PAYLOAD_BYTES_TARGET;
                 bytes += record.payload.len();
@@ -206,7 +208,7 @@ impl BlockEncoder {
             .count();
         // The rest is shared evenly: 4,200 records make two blocks of a size, not one and a crumb.
         let rest = records.len();
-        if fit == RECORDS_MAX && rest > RECORDS_MAX && rest < 2 * RECORDS_MAX {
+        if fit == records_max && rest > records_max && rest < 2 * records_max {
             rest.div_ceil(2)
         } else {
             fit

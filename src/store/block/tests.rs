@@ -262,8 +262,11 @@ fn records_are_cut_into_blocks_of_even_size() {
         sequence: 0,
         payload: &[0xc0],
     };
-    assert_eq!(BlockEncoder::cut(&vec![record; 100]), 100);
-    assert_eq!(BlockEncoder::cut(&vec![record; RECORDS_MAX]), RECORDS_MAX);
+    assert_eq!(BlockEncoder::cut(&vec![record; 100], RECORDS_MAX), 100);
+    assert_eq!(
+        BlockEncoder::cut(&vec![record; RECORDS_MAX], RECORDS_MAX),
+        RECORDS_MAX
+    );
     assert_eq!(
         BlockEncoder::cut(&vec![record; RECORDS_MAX + 4]),
         RECORDS_MAX / 2 + 2
@@ -274,5 +277,5 @@ fn records_are_cut_into_blocks_of_even_size() {
         sequence: 0,
         payload: &large,
     };
-    assert_eq!(BlockEncoder::cut(&[record, record]), 1);
+    assert_eq!(BlockEncoder::cut(&[record, record], RECORDS_MAX), 1);
 }
