@@ -1,3 +1,4 @@
 //! The line formats, in both directions.
 
 mod json;
+mod otlp;
