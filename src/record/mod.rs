@@ -2,7 +2,9 @@
 
 mod level;
 mod log;
+pub(crate) mod messagepack;
 mod metrics;
+pub(crate) mod payload;
 mod span;
 mod value;
 

@@ -1,0 +1,242 @@
+//! A pull reader of the part of `MessagePack` that payloads are made of.
+
+use super::payload::{DEPTH_MAX, PayloadError};
+use rmp::Marker;
+
+/// The extension type that holds the text of a [`Value::Number`](super::Value::Number).
+pub(super) const EXT_NUMBER: i8 = 1;
+
+/// One token. Strings are borrowed from the payload.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Token<'a> {
+    Nil,
+    Bool(bool),
+    Int(i64),
+    /// Above `i64::MAX`.
+    UInt(u64),
+    Float(f64),
+    Str(&'a str),
+    /// A number that is kept as text.
+    Number(&'a str),
+    /// An array of so many values, which follow.
+    Array(usize),
+    /// A map of so many entries, which follow, each a string and a value.
+    Map(usize),
+}
+
+/// Reads a payload token by token. No length in it is believed before the bytes are there.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { bytes, position: 0 }
+    }
+
+    /// Ends the reading. Fails when bytes are left.
+    pub(crate) fn finish(self) -> Result<(), PayloadError> {
+        if self.position == self.bytes.len() {
+            Ok(())
+        } else {
+            Err(self.unexpected("the end of the payload"))
+        }
+    }
+
+    /// Reads the next token.
+    pub(crate) fn token(&mut self) -> Result<Token<'a>, PayloadError> {
+        let start = self.position;
+        Ok(match Marker::from_u8(self.byte()?) {
+            Marker::Null => Token::Nil,
+            Marker::False => Token::Bool(false),
+            Marker::True => Token::Bool(true),
+            Marker::FixPos(value) => Token::Int(value.into()),
+            Marker::FixNeg(value) => Token::Int(value.into()),
+            Marker::U8 => Token::Int(u8::from_be_bytes(self.array()?).into()),
+            Marker::U16 => Token::Int(u16::from_be_bytes(self.array()?).into()),
+            Marker::U32 => Token::Int(u32::from_be_bytes(self.array()?).into()),
+            Marker::U64 => {
+                let value = u64::from_be_bytes(self.array()?);
+                i64::try_from(value).map_or(Token::UInt(value), Token::Int)
+            }
+            Marker::I8 => Token::Int(i8::from_be_bytes(self.array()?).into()),
+            Marker::I16 => Token::Int(i16::from_be_bytes(self.array()?).into()),
+            Marker::I32 => Token::Int(i32::from_be_bytes(self.array()?).into()),
+            Marker::I64 => Token::Int(i64::from_be_bytes(self.array()?)),
+            Marker::F64 => Token::Float(f64::from_be_bytes(self.array()?)),
+            Marker::FixStr(length) => Token::Str(self.text(start, length.into())?),
+            Marker::Str8 => self
+                .length8()
+                .and_then(|n| self.text(start, n))
+                .map(Token::Str)?,
+            Marker::Str16 => self
+                .length16()
+                .and_then(|n| self.text(start, n))
+                .map(Token::Str)?,
+            Marker::Str32 => self
+                .length32()
+                .and_then(|n| self.text(start, n))
+                .map(Token::Str)?,
+            Marker::FixArray(length) => Token::Array(self.items(length.into(), 1)?),
+            Marker::Array16 => self
+                .length16()
+                .and_then(|n| self.items(n, 1))
+                .map(Token::Array)?,
+            Marker::Array32 => self
+                .length32()
+                .and_then(|n| self.items(n, 1))
+                .map(Token::Array)?,
+            Marker::FixMap(length) => Token::Map(self.items(length.into(), 2)?),
+            Marker::Map16 => self
+                .length16()
+                .and_then(|n| self.items(n, 2))
+                .map(Token::Map)?,
+            Marker::Map32 => self
+                .length32()
+                .and_then(|n| self.items(n, 2))
+                .map(Token::Map)?,
+            Marker::FixExt1 => self.number(start, 1)?,
+            Marker::FixExt2 => self.number(start, 2)?,
+            Marker::FixExt4 => self.number(start, 4)?,
+            Marker::FixExt8 => self.number(start, 8)?,
+            Marker::FixExt16 => self.number(start, 16)?,
+            Marker::Ext8 => self.length8().and_then(|n| self.number(start, n))?,
+            Marker::Ext16 => self.length16().and_then(|n| self.number(start, n))?,
+            Marker::Ext32 => self.length32().and_then(|n| self.number(start, n))?,
+            Marker::F32 | Marker::Bin8 | Marker::Bin16 | Marker::Bin32 | Marker::Reserved => {
+                return Err(unexpected_at(start, "a type that payloads have"));
+            }
+        })
+    }
+
+    /// Reads an integer that `T` holds.
+    pub(crate) fn int<T: TryFrom<i64>>(&mut self) -> Result<T, PayloadError> {
+        let start = self.position;
+        match self.token()? {
+            Token::Int(value) => T::try_from(value).ok(),
+            _ => None,
+        }
+        .ok_or_else(|| unexpected_at(start, "an integer in range"))
+    }
+
+    /// Reads a string.
+    pub(crate) fn str(&mut self) -> Result<&'a str, PayloadError> {
+        let start = self.position;
+        match self.token()? {
+            Token::Str(text) => Ok(text),
+            _ => Err(unexpected_at(start, "a string")),
+        }
+    }
+
+    /// Reads the head of a map and returns the number of its entries.
+    pub(crate) fn map(&mut self) -> Result<usize, PayloadError> {
+        let start = self.position;
+        match self.token()? {
+            Token::Map(entries) => Ok(entries),
+            _ => Err(unexpected_at(start, "a map")),
+        }
+    }
+
+    /// Reads the head of an array of exactly `items` values.
+    pub(crate) fn array_of(&mut self, items: usize) -> Result<(), PayloadError> {
+        if self.nil_or_array_of(items)? {
+            Ok(())
+        } else {
+            Err(self.unexpected("an array of the record's length"))
+        }
+    }
+
+    /// Reads a nil, and returns `false`, or the head of an array of exactly `items` values.
+    pub(crate) fn nil_or_array_of(&mut self, items: usize) -> Result<bool, PayloadError> {
+        let start = self.position;
+        match self.token()? {
+            Token::Nil => Ok(false),
+            Token::Array(found) if found == items => Ok(true),
+            _ => Err(unexpected_at(start, "an array of the record's length")),
+        }
+    }
+
+    /// The depth of what stands in an array or map at `depth`, counted as [`DEPTH_MAX`] counts.
+    pub(crate) fn deeper(&self, depth: usize) -> Result<usize, PayloadError> {
+        // Unbounded recursion on damaged bytes would overflow the stack, which aborts the process.
+        if depth < DEPTH_MAX {
+            Ok(depth + 1)
+        } else {
+            Err(self.unexpected("nesting of at most 128 levels"))
+        }
+    }
+
+    fn byte(&mut self) -> Result<u8, PayloadError> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], PayloadError> {
+        let found = self
+            .bytes
+            .get(self.position..)
+            .and_then(<[u8]>::first_chunk);
+        let found = found.ok_or_else(|| self.truncated())?;
+        self.position += N;
+        Ok(*found)
+    }
+
+    fn slice(&mut self, length: usize) -> Result<&'a [u8], PayloadError> {
+        let rest = self.bytes.get(self.position..).unwrap_or_default();
+        let found = rest.get(..length).ok_or_else(|| self.truncated())?;
+        self.position += length;
+        Ok(found)
+    }
+
+    fn text(&mut self, start: usize, length: usize) -> Result<&'a str, PayloadError> {
+        std::str::from_utf8(self.slice(length)?).map_err(|_| unexpected_at(start, "UTF-8"))
+    }
+
+    fn number(&mut self, start: usize, length: usize) -> Result<Token<'a>, PayloadError> {
+        if self.byte()?.cast_signed() != EXT_NUMBER {
+            return Err(unexpected_at(start, "a type that payloads have"));
+        }
+        self.text(start, length).map(Token::Number)
+    }
+
+    /// Checks that `count` items of at least `bytes_each` can follow, so that whoever reserves
+    /// room for them reserves no more than a multiple of the payload.
+    fn items(&self, count: usize, bytes_each: usize) -> Result<usize, PayloadError> {
+        let rest = self.bytes.len() - self.position;
+        if count <= rest / bytes_each {
+            Ok(count)
+        } else {
+            Err(self.truncated())
+        }
+    }
+
+    fn length8(&mut self) -> Result<usize, PayloadError> {
+        Ok(u8::from_be_bytes(self.array()?).into())
+    }
+
+    fn length16(&mut self) -> Result<usize, PayloadError> {
+        Ok(u16::from_be_bytes(self.array()?).into())
+    }
+
+    fn length32(&mut self) -> Result<usize, PayloadError> {
+        let length = u32::from_be_bytes(self.array()?);
+        usize::try_from(length).map_err(|_| self.truncated())
+    }
+
+    fn unexpected(&self, expected: &'static str) -> PayloadError {
+        unexpected_at(self.position, expected)
+    }
+
+    #[cold]
+    fn truncated(&self) -> PayloadError {
+        PayloadError::Truncated {
+            offset: self.position,
+        }
+    }
+}
+
+#[cold]
+pub(super) fn unexpected_at(offset: usize, expected: &'static str) -> PayloadError {
+    PayloadError::Unexpected { offset, expected }
+}

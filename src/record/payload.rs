@@ -1,0 +1,497 @@
+//! How records are encoded inside the database: the payload of a row.
+//!
+//! | record | payload |
+//! |---|---|
+//! | log | `MessagePack` array: offset from UTC in minutes, level, message, attributes |
+//! | snapshot | `MessagePack` array: offset from UTC in minutes, flags (1 `reset`, 2 `cost_reset`), `diff` (3 counters), `total` (3), `cost_diff` (4, or nil), `cost_total` (4, or nil), other keys |
+//! | span | protobuf `ResourceSpans` with one `ScopeSpans` with one `Span` |
+//!
+//! Logs and snapshots are written by rmp-serde, integers in their shortest form; attributes and
+//! other keys are maps whose entries keep their order and may repeat a key; a
+//! [`Value::Number`] is extension type 1 with its text. Their timestamp is in the row's key alone.
+//! A span keeps its own two, for its key holds a clamped one.
+
+use super::{
+    CostCounts, Level, LogRecord, MetricsSnapshot, SpanRecord, TokenCounts, Value,
+    messagepack::{EXT_NUMBER, Reader, Token, unexpected_at},
+};
+use crate::time::Timestamp;
+use ::time::UtcOffset;
+use opentelemetry_proto::tonic::{
+    common::v1::{AnyValue, KeyValue, any_value},
+    trace::v1::{ResourceSpans, Span},
+};
+use prost::{EncodeError, Message};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+/// How deep a log or a snapshot may be nested. The record itself is the first level, as in its
+/// line, so what one process stores another can export and import again.
+pub(crate) const DEPTH_MAX: usize = 128;
+
+/// How many messages may be nested inside a span's payload: what prost is willing to decode.
+const SPAN_DEPTH_MAX: usize = 100;
+
+/// The most room that is reserved on the word of a length.
+const CAPACITY_MAX: usize = 32;
+
+const FLAG_RESET: u8 = 1;
+const FLAG_COST_RESET: u8 = 2;
+
+/// A record that no payload holds, or bytes that are no payload.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PayloadError {
+    /// A record is not stored whose nesting could overflow the stack of whoever reads it.
+    #[error("the value of {key:?} is nested too deep: flatten it")]
+    TooDeep {
+        /// The attribute, its first 64 characters.
+        key: String,
+    },
+    /// Memory takes any record that memory holds, so no record has met this.
+    #[error("the record is too large to encode")]
+    TooLarge,
+    #[error("byte {offset} of the payload: expected {expected}")]
+    Unexpected {
+        offset: usize,
+        expected: &'static str,
+    },
+    #[error("the payload is cut off: what begins at byte {offset} is longer than the rest")]
+    Truncated { offset: usize },
+    #[error("the payload is no `ResourceSpans` message: {0}")]
+    Protobuf(#[from] prost::DecodeError),
+    #[error("the payload holds {scopes} scopes and {spans} spans, not one of each")]
+    SpanCount { scopes: usize, spans: usize },
+}
+
+impl LogRecord {
+    /// Appends the payload of this record to `out`. Fails with [`PayloadError::TooDeep`], and
+    /// leaves `out` as it was.
+    pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
+        check_depth(&self.attributes)?;
+        write(
+            &LogWire(
+                self.utc_offset.whole_minutes(),
+                self.level.0,
+                &self.message,
+                EntriesWire(&self.attributes),
+            ),
+            out,
+        )
+    }
+
+    /// Reads what [`LogRecord::encode_payload`] wrote.
+    pub(crate) fn decode_payload(
+        timestamp: Timestamp,
+        payload: &[u8],
+    ) -> Result<LogRecord, PayloadError> {
+        let mut reader = Reader::new(payload);
+        let head = LogHead::read(&mut reader)?;
+        let record = LogRecord {
+            timestamp,
+            utc_offset: head.utc_offset,
+            level: head.level,
+            message: head.message.to_owned(),
+            attributes: read_entries(&mut reader, head.attributes, 1)?,
+        };
+        reader.finish()?;
+        Ok(record)
+    }
+}
+
+/// What stands before the attributes in a log's payload.
+#[derive(Debug)]
+pub(crate) struct LogHead<'a> {
+    pub(crate) utc_offset: UtcOffset,
+    pub(crate) level: Level,
+    pub(crate) message: &'a str,
+    /// How many attributes follow, each a string and a value.
+    pub(crate) attributes: usize,
+}
+
+impl<'a> LogHead<'a> {
+    pub(crate) fn read(reader: &mut Reader<'a>) -> Result<LogHead<'a>, PayloadError> {
+        reader.array_of(4)?;
+        Ok(LogHead {
+            utc_offset: read_utc_offset(reader)?,
+            level: Level(reader.int()?),
+            message: reader.str()?,
+            attributes: reader.map()?,
+        })
+    }
+}
+
+impl MetricsSnapshot {
+    /// Appends the payload of this snapshot to `out`. Fails with [`PayloadError::TooDeep`], and
+    /// leaves `out` as it was.
+    pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
+        check_depth(&self.extra)?;
+        let flags = u8::from(self.reset) * FLAG_RESET + u8::from(self.cost_reset) * FLAG_COST_RESET;
+        write(
+            &MetricsWire(
+                self.utc_offset.whole_minutes(),
+                flags,
+                tokens_wire(&self.diff),
+                tokens_wire(&self.total),
+                self.cost_diff.as_ref().map(costs_wire),
+                self.cost_total.as_ref().map(costs_wire),
+                EntriesWire(&self.extra),
+            ),
+            out,
+        )
+    }
+
+    /// Reads what [`MetricsSnapshot::encode_payload`] wrote.
+    pub(crate) fn decode_payload(
+        timestamp: Timestamp,
+        payload: &[u8],
+    ) -> Result<MetricsSnapshot, PayloadError> {
+        let mut reader = Reader::new(payload);
+        let (mut snapshot, extra) = MetricsSnapshot::read_head(timestamp, &mut reader)?;
+        snapshot.extra = read_entries(&mut reader, extra, 1)?;
+        reader.finish()?;
+        Ok(snapshot)
+    }
+
+    /// Reads everything before `extra`, and how many entries that has.
+    pub(crate) fn read_head(
+        timestamp: Timestamp,
+        reader: &mut Reader<'_>,
+    ) -> Result<(MetricsSnapshot, usize), PayloadError> {
+        reader.array_of(7)?;
+        let utc_offset = read_utc_offset(reader)?;
+        let flags: u8 = reader.int()?;
+        let snapshot = MetricsSnapshot {
+            timestamp,
+            utc_offset,
+            reset: flags & FLAG_RESET != 0,
+            cost_reset: flags & FLAG_COST_RESET != 0,
+            diff: read_tokens(reader)?,
+            total: read_tokens(reader)?,
+            cost_diff: read_costs(reader)?,
+            cost_total: read_costs(reader)?,
+            extra: Vec::new(),
+        };
+        Ok((snapshot, reader.map()?))
+    }
+}
+
+impl SpanRecord {
+    /// Appends the payload of this span to `out`. Fails with [`PayloadError::TooDeep`], and leaves
+    /// `out` as it was.
+    pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
+        self.check_depth()?;
+        let start = out.len();
+        self.write_messages(out).map_err(|_| {
+            out.truncate(start);
+            PayloadError::TooLarge
+        })
+    }
+
+    /// Reads what [`SpanRecord::encode_payload`] wrote.
+    pub(crate) fn decode_payload(payload: &[u8]) -> Result<SpanRecord, PayloadError> {
+        let resource_spans = ResourceSpans::decode(payload)?;
+        let scopes = resource_spans.scope_spans.len();
+        let [scope_spans] = <[_; 1]>::try_from(resource_spans.scope_spans)
+            .map_err(|_| PayloadError::SpanCount { scopes, spans: 0 })?;
+        let spans = scope_spans.spans.len();
+        let [span] = <[Span; 1]>::try_from(scope_spans.spans)
+            .map_err(|_| PayloadError::SpanCount { scopes, spans })?;
+        Ok(SpanRecord {
+            resource: resource_spans.resource,
+            resource_schema_url: resource_spans.schema_url,
+            scope: scope_spans.scope,
+            scope_schema_url: scope_spans.schema_url,
+            span,
+        })
+    }
+
+    /// Writes the messages around the parts by hand, for prost would want a deep clone of each part
+    /// in a `ResourceSpans` of its own. Fields stand in the order of their numbers, as in prost.
+    fn write_messages(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let scope_spans_bytes = message_bytes(self.scope.as_ref())
+            + message_bytes(Some(&self.span))
+            + text_bytes(&self.scope_schema_url);
+        write_message(1, self.resource.as_ref(), out)?;
+        write_head(2, scope_spans_bytes, out)?;
+        write_message(1, self.scope.as_ref(), out)?;
+        write_message(2, Some(&self.span), out)?;
+        write_text(3, &self.scope_schema_url, out)?;
+        write_text(3, &self.resource_schema_url, out)
+    }
+
+    fn check_depth(&self) -> Result<(), PayloadError> {
+        let check = |attributes: &[KeyValue], level: usize| {
+            attributes
+                .iter()
+                .find(|entry| !key_value_fits(entry, level))
+                .map_or(Ok(()), |entry| Err(too_deep(&entry.key)))
+        };
+        // The levels are those of the `KeyValue` messages, the children of `ResourceSpans` at 1.
+        if let Some(resource) = &self.resource {
+            check(&resource.attributes, 2)?;
+        }
+        if let Some(scope) = &self.scope {
+            check(&scope.attributes, 3)?;
+        }
+        check(&self.span.attributes, 3)?;
+        for event in &self.span.events {
+            check(&event.attributes, 4)?;
+        }
+        for link in &self.span.links {
+            check(&link.attributes, 4)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct LogWire<'a>(i16, i32, &'a str, EntriesWire<'a>);
+
+#[derive(Serialize)]
+struct MetricsWire<'a>(
+    i16,
+    u8,
+    [i64; 3],
+    [i64; 3],
+    Option<[i64; 4]>,
+    Option<[i64; 4]>,
+    EntriesWire<'a>,
+);
+
+struct EntriesWire<'a>(&'a [(String, Value)]);
+
+impl Serialize for EntriesWire<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in self.0 {
+            map.serialize_entry(key, &ValueWire(value))?;
+        }
+        map.end()
+    }
+}
+
+struct ValueWire<'a>(&'a Value);
+
+impl Serialize for ValueWire<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(value) => serializer.serialize_bool(*value),
+            Value::Int(value) => serializer.serialize_i64(*value),
+            Value::UInt(value) => serializer.serialize_u64(*value),
+            Value::Float(value) => serializer.serialize_f64(*value),
+            Value::Number(text) => serializer.serialize_newtype_struct(
+                rmp_serde::MSGPACK_EXT_STRUCT_NAME,
+                &(EXT_NUMBER, BytesWire(text.as_bytes())),
+            ),
+            Value::String(text) => serializer.serialize_str(text),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(ValueWire)),
+            Value::Object(entries) => EntriesWire(entries).serialize(serializer),
+        }
+    }
+}
+
+struct BytesWire<'a>(&'a [u8]);
+
+impl Serialize for BytesWire<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+fn tokens_wire(counts: &TokenCounts) -> [i64; 3] {
+    [
+        counts.input_tokens,
+        counts.output_tokens,
+        counts.total_tokens,
+    ]
+}
+
+fn costs_wire(counts: &CostCounts) -> [i64; 4] {
+    [
+        counts.input_micro_usd,
+        counts.output_micro_usd,
+        counts.cache_read_micro_usd,
+        counts.cache_write_micro_usd,
+    ]
+}
+
+fn write(wire: &impl Serialize, out: &mut Vec<u8>) -> Result<(), PayloadError> {
+    let start = out.len();
+    wire.serialize(&mut rmp_serde::Serializer::new(&mut *out))
+        .map_err(|_| {
+            out.truncate(start);
+            PayloadError::TooLarge
+        })
+}
+
+fn check_depth(entries: &[(String, Value)]) -> Result<(), PayloadError> {
+    entries
+        .iter()
+        .find(|(_, value)| !value_fits(value, 1))
+        .map_or(Ok(()), |(key, _)| Err(too_deep(key)))
+}
+
+/// Whether `value`, which stands in something at `depth`, goes no deeper than [`DEPTH_MAX`].
+fn value_fits(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(items) => {
+            depth < DEPTH_MAX && items.iter().all(|item| value_fits(item, depth + 1))
+        }
+        Value::Object(entries) => {
+            depth < DEPTH_MAX && entries.iter().all(|(_, item)| value_fits(item, depth + 1))
+        }
+        _ => true,
+    }
+}
+
+/// Whether `entry`, itself at `level`, goes no deeper than [`SPAN_DEPTH_MAX`].
+fn key_value_fits(entry: &KeyValue, level: usize) -> bool {
+    level <= SPAN_DEPTH_MAX
+        && entry
+            .value
+            .as_ref()
+            .is_none_or(|value| any_value_fits(value, level + 1))
+}
+
+fn any_value_fits(value: &AnyValue, level: usize) -> bool {
+    level <= SPAN_DEPTH_MAX
+        && match &value.value {
+            Some(any_value::Value::ArrayValue(array)) => {
+                level < SPAN_DEPTH_MAX
+                    && array
+                        .values
+                        .iter()
+                        .all(|item| any_value_fits(item, level + 2))
+            }
+            Some(any_value::Value::KvlistValue(list)) => {
+                level < SPAN_DEPTH_MAX
+                    && list
+                        .values
+                        .iter()
+                        .all(|entry| key_value_fits(entry, level + 2))
+            }
+            _ => true,
+        }
+}
+
+#[cold]
+fn too_deep(key: &str) -> PayloadError {
+    PayloadError::TooDeep {
+        key: key.chars().take(64).collect(),
+    }
+}
+
+fn message_bytes<M: Message>(message: Option<&M>) -> usize {
+    message.map_or(0, |message| delimited_bytes(message.encoded_len()))
+}
+
+fn text_bytes(text: &str) -> usize {
+    if text.is_empty() {
+        0
+    } else {
+        delimited_bytes(text.len())
+    }
+}
+
+/// What a field of `length` bytes takes with its head.
+fn delimited_bytes(length: usize) -> usize {
+    1 + prost::length_delimiter_len(length) + length
+}
+
+fn write_message<M: Message>(
+    field: u8,
+    message: Option<&M>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let Some(message) = message else {
+        return Ok(());
+    };
+    out.push(key(field));
+    message.encode_length_delimited(out)
+}
+
+fn write_text(field: u8, text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    // proto3 does not write a field that has its default value.
+    if !text.is_empty() {
+        write_head(field, text.len(), out)?;
+        out.extend_from_slice(text.as_bytes());
+    }
+    Ok(())
+}
+
+fn write_head(field: u8, length: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    out.push(key(field));
+    prost::encode_length_delimiter(length, out)
+}
+
+/// The key of a length-delimited field whose number is below 16.
+const fn key(field: u8) -> u8 {
+    field << 3 | 2
+}
+
+fn read_utc_offset(reader: &mut Reader<'_>) -> Result<UtcOffset, PayloadError> {
+    let minutes: i16 = reader.int()?;
+    UtcOffset::from_whole_seconds(i32::from(minutes) * 60)
+        .map_err(|_| unexpected_at(1, "an offset from UTC below 26 hours"))
+}
+
+fn read_tokens(reader: &mut Reader<'_>) -> Result<TokenCounts, PayloadError> {
+    reader.array_of(3)?;
+    Ok(TokenCounts {
+        input_tokens: reader.int()?,
+        output_tokens: reader.int()?,
+        total_tokens: reader.int()?,
+    })
+}
+
+fn read_costs(reader: &mut Reader<'_>) -> Result<Option<CostCounts>, PayloadError> {
+    if !reader.nil_or_array_of(4)? {
+        return Ok(None);
+    }
+    Ok(Some(CostCounts {
+        input_micro_usd: reader.int()?,
+        output_micro_usd: reader.int()?,
+        cache_read_micro_usd: reader.int()?,
+        cache_write_micro_usd: reader.int()?,
+    }))
+}
+
+fn read_entries(
+    reader: &mut Reader<'_>,
+    count: usize,
+    depth: usize,
+) -> Result<Vec<(String, Value)>, PayloadError> {
+    let mut entries = Vec::with_capacity(count.min(CAPACITY_MAX));
+    for _ in 0..count {
+        let key = reader.str()?.to_owned();
+        entries.push((key, read_value(reader, depth)?));
+    }
+    Ok(entries)
+}
+
+fn read_value(reader: &mut Reader<'_>, depth: usize) -> Result<Value, PayloadError> {
+    Ok(match reader.token()? {
+        Token::Nil => Value::Null,
+        Token::Bool(value) => Value::Bool(value),
+        Token::Int(value) => Value::Int(value),
+        Token::UInt(value) => Value::UInt(value),
+        Token::Float(value) => Value::Float(value),
+        Token::Str(text) => Value::String(text.to_owned()),
+        Token::Number(text) => Value::Number(text.into()),
+        Token::Array(count) => {
+            let depth = reader.deeper(depth)?;
+            let mut items = Vec::with_capacity(count.min(CAPACITY_MAX));
+            for _ in 0..count {
+                items.push(read_value(reader, depth)?);
+            }
+            Value::Array(items)
+        }
+        Token::Map(count) => {
+            let depth = reader.deeper(depth)?;
+            Value::Object(read_entries(reader, count, depth)?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;
