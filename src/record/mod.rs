@@ -1,5 +1,7 @@
 //! The three kinds of records, as producers make them and readers get them.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod level;
 mod log;
 pub(crate) mod messagepack;
