@@ -52,14 +52,22 @@ impl Timestamp {
     /// This point in time as RFC 3339 text in `offset`, trailing zeros of the fraction trimmed.
     #[must_use]
     pub fn to_rfc3339_in(self, offset: UtcOffset) -> String {
+        let mut text = Vec::with_capacity(35);
+        self.write_rfc3339_in(offset, &mut text);
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// Appends what [`Timestamp::to_rfc3339_in`] returns.
+    pub(crate) fn write_rfc3339_in(self, offset: UtcOffset, out: &mut Vec<u8>) {
+        let start = out.len();
         let utc = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0))
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        // RFC 3339 has no seconds in an offset; every offset that comes in through
-        // `parse_rfc3339` is whole minutes, so the fallback only meets hand-made records.
-        utc.to_offset(offset)
-            .format(&Rfc3339)
-            .or_else(|_| utc.format(&Rfc3339))
-            .unwrap_or_default()
+        if utc.to_offset(offset).format_into(out, &Rfc3339).is_err() {
+            // RFC 3339 has no seconds in an offset, and no day of them. Every offset that comes in
+            // through `parse_rfc3339` fits, so this only meets hand-made records.
+            out.truncate(start);
+            let _ = utc.format_into(out, &Rfc3339);
+        }
     }
 }
 
@@ -136,6 +144,16 @@ mod tests {
                 Timestamp::parse_rfc3339(text),
                 Err(Error::InvalidTimestamp { .. })
             ));
+        }
+    }
+
+    #[test]
+    fn an_offset_that_rfc3339_lacks_becomes_utc() {
+        for offset in [offset!(+00:00:01), offset!(-25), offset!(+24)] {
+            assert_eq!(
+                Timestamp::default().to_rfc3339_in(offset),
+                "1970-01-01T00:00:00Z"
+            );
         }
     }
 

@@ -1,3 +1,6 @@
 //! The line formats, in both directions.
 
 mod json;
+mod line;
+mod log_line;
+mod otlp;

@@ -10,14 +10,7 @@ pub(crate) type JsonResult<T> = std::result::Result<T, JsonError>;
 ///
 /// Displays as `REASON at byte OFFSET (PATH)`; the caller adds the file and the line's number.
 #[derive(Debug)]
-pub(crate) struct JsonError {
-    /// The position in the line, in bytes from its start, at which the offending text begins.
-    pub(crate) offset: usize,
-    /// What is wrong there.
-    pub(crate) reason: JsonReason,
-    /// From the innermost step outwards, because an error meets the steps in this order.
-    path: Vec<Step>,
-}
+pub(crate) struct JsonError(Box<Details>);
 
 /// What is wrong with a line.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +67,15 @@ pub(crate) enum JsonReason {
     Refused(Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Boxed, because each level of a nested line holds several results on the stack.
+#[derive(Debug)]
+struct Details {
+    offset: usize,
+    reason: JsonReason,
+    /// From the innermost step outwards, because an error meets the steps in this order.
+    path: Vec<Step>,
+}
+
 #[derive(Debug)]
 enum Step {
     Key(Box<str>),
@@ -83,12 +85,23 @@ enum Step {
 impl JsonError {
     /// `reason` at `offset` bytes from the line's start. The path grows as the error passes
     /// outwards through the objects and arrays that are being read.
+    #[cold]
     pub(crate) fn new(offset: usize, reason: JsonReason) -> JsonError {
-        JsonError {
+        JsonError(Box::new(Details {
             offset,
             reason,
             path: Vec::new(),
-        }
+        }))
+    }
+
+    /// The position in the line, in bytes from its start, at which the offending text begins.
+    pub(crate) fn offset(&self) -> usize {
+        self.0.offset
+    }
+
+    /// What is wrong there.
+    pub(crate) fn reason(&self) -> &JsonReason {
+        &self.0.reason
     }
 
     /// Where the error lies, such as `resourceSpans[0].scopeSpans[2].spans[1].traceId`, empty at
@@ -96,7 +109,7 @@ impl JsonError {
     pub(crate) fn path(&self) -> String {
         const STEPS_MAX: usize = 32;
         let mut path = String::new();
-        for step in self.path.iter().rev().take(STEPS_MAX) {
+        for step in self.0.path.iter().rev().take(STEPS_MAX) {
             let _ = match step {
                 Step::Index(index) => write!(path, "[{index}]"),
                 Step::Key(key) if !is_plain(key) => write!(path, "[{key:?}]"),
@@ -104,7 +117,7 @@ impl JsonError {
                 Step::Key(key) => write!(path, ".{key}"),
             };
         }
-        if self.path.len() > STEPS_MAX {
+        if self.0.path.len() > STEPS_MAX {
             path.push('…');
         }
         path
@@ -115,21 +128,21 @@ impl JsonError {
     pub(super) fn under_key(mut self, key: &str) -> JsonError {
         const KEY_CHARS_MAX: usize = 64;
         let key = key.chars().take(KEY_CHARS_MAX).collect::<String>();
-        self.path.push(Step::Key(key.into()));
+        self.0.path.push(Step::Key(key.into()));
         self
     }
 
     /// Tells the error that it lies under `index` of the array that is being read.
     #[cold]
     pub(super) fn under_index(mut self, index: usize) -> JsonError {
-        self.path.push(Step::Index(index));
+        self.0.path.push(Step::Index(index));
         self
     }
 }
 
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}", self.reason, self.offset)?;
+        write!(f, "{} at byte {}", self.reason(), self.offset())?;
         match self.path() {
             path if path.is_empty() => Ok(()),
             path => write!(f, " ({path})"),
@@ -139,7 +152,7 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.reason.source()
+        self.reason().source()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     error::{JsonError, JsonReason, JsonResult},
-    scan::{number_end, plain_end},
+    scan::{is_number, number_end, plain_end},
 };
 use std::{borrow::Cow, fmt};
 
@@ -396,6 +396,11 @@ impl fmt::Display for Kind {
 }
 
 impl<'a> Number<'a> {
+    /// The number that `text` is, when it is a JSON number and nothing else.
+    pub(crate) fn new(text: &'a str) -> Option<Number<'a>> {
+        is_number(text).then_some(Number(text))
+    }
+
     /// The number as it was written.
     pub(crate) fn text(self) -> &'a str {
         self.0
@@ -486,19 +491,19 @@ mod tests {
             ("\u{feff}{}", 0, "expected a value, found '\\u{feff}'"),
         ] {
             let error = skip(line.as_bytes()).expect_err(line);
-            assert_eq!(error.offset, offset, "{line}: {error}");
+            assert_eq!(error.offset(), offset, "{line}: {error}");
             assert!(error.to_string().starts_with(message), "{line}: {error}");
         }
         let error = skip(b"{\"a\":\"\xff\"}").expect_err("UTF-8");
-        assert!(matches!(error.reason, JsonReason::InvalidUtf8));
-        assert_eq!(error.offset, 6);
+        assert!(matches!(error.reason(), JsonReason::InvalidUtf8));
+        assert_eq!(error.offset(), 6);
     }
 
     #[test]
     fn an_error_names_its_path() {
         let error = skip(br#"{"a":[1,{"b\n":{"c":tru}}]}"#).expect_err("tru");
         assert_eq!(error.path(), r#"a[1]["b\n"].c"#);
-        assert_eq!(error.offset, 20);
+        assert_eq!(error.offset(), 20);
     }
 
     #[test]
@@ -507,8 +512,8 @@ mod tests {
         let max = NESTING_MAX as usize;
         assert!(skip(nested(max).as_bytes()).is_ok());
         let error = skip(nested(max + 1).as_bytes()).expect_err("too deep");
-        assert!(matches!(error.reason, JsonReason::TooDeep { .. }));
-        assert_eq!(error.offset, max);
+        assert!(matches!(error.reason(), JsonReason::TooDeep { .. }));
+        assert_eq!(error.offset(), max);
         assert!(skip("[".repeat(1_000_000).as_bytes()).is_err());
         // What was closed counts no more.
         assert!(skip(format!("[{}[]]", "[[]],".repeat(200)).as_bytes()).is_ok());

@@ -48,8 +48,7 @@ pub(crate) fn write_value(value: &Value, out: &mut Vec<u8>) {
         Value::Int(value) => write_i64(*value, out),
         Value::UInt(value) => write_u64(*value, out),
         Value::Float(value) => write_f64(*value, out),
-        Value::Number(text) if is_number(text) => out.extend_from_slice(text.as_bytes()),
-        Value::Number(text) => write_string(text, out),
+        Value::Number(text) => write_number(text, out),
         Value::String(text) => write_string(text, out),
         Value::Array(items) => {
             out.push(b'[');
@@ -73,6 +72,15 @@ pub(crate) fn write_value(value: &Value, out: &mut Vec<u8>) {
             }
             out.push(b'}');
         }
+    }
+}
+
+/// Appends the text of a number, as a string when it is not a JSON number.
+pub(crate) fn write_number(text: &str, out: &mut Vec<u8>) {
+    if is_number(text) {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        write_string(text, out);
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::record::arbitrary::{any_entries, any_utc_offset};
 use opentelemetry_proto::tonic::{
     common::v1::{ArrayValue, InstrumentationScope, KeyValueList},
     resource::v1::Resource,
@@ -28,34 +29,6 @@ fn same(a: &Value, b: &Value) -> bool {
 
 fn same_entries(a: &[(String, Value)], b: &[(String, Value)]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && same(&a.1, &b.1))
-}
-
-fn any_value() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::Bool),
-        any::<i64>().prop_map(Value::Int),
-        (-200_i64..70_000).prop_map(Value::Int),
-        any::<u64>().prop_map(Value::from),
-        any::<u64>().prop_map(|bits| Value::Float(f64::from_bits(bits))),
-        "-?[1-9][0-9]{20,300}".prop_map(|text| Value::Number(text.into())),
-        any::<String>().prop_map(Value::String),
-        ".{0,300}".prop_map(Value::String),
-    ];
-    leaf.prop_recursive(4, 24, 6, |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
-            proptest::collection::vec(("[ab]{0,2}", inner), 0..6).prop_map(Value::Object),
-        ]
-    })
-}
-
-fn any_entries() -> impl Strategy<Value = Vec<(String, Value)>> {
-    proptest::collection::vec(("[abc]{0,2}", any_value()), 0..20)
-}
-
-fn any_utc_offset() -> impl Strategy<Value = UtcOffset> {
-    (-1559_i32..=1559).prop_map(|minutes| UtcOffset::from_whole_seconds(minutes * 60).unwrap())
 }
 
 /// A value nested in so many arrays and objects by turns.
