@@ -98,7 +98,17 @@ macro_rules! messages {
                 Ok(true)
             }
         }
-    )*};
+    )*
+
+        /// Each field and each member of a oneof, as Rust names it, and its key.
+        #[cfg(test)]
+        const KEYS: &[(&str, &str)] = &[
+            $(
+                $( (stringify!($field), $key), )*
+                $( $( (stringify!($member), $member_key), )* )?
+            )*
+        ];
+    };
 }
 
 messages! {
@@ -341,6 +351,29 @@ messages! {
         [oneof value] {
             exemplar::Value::AsDouble, "asDouble",
             exemplar::Value::AsInt, "asInt",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_its_field_in_lower_camel_case() {
+        for (name, key) in KEYS {
+            let name = name.trim_start_matches("r#");
+            let name = name.rsplit("::").next().unwrap_or_default();
+            let mut camel = String::new();
+            for (index, part) in name.split('_').enumerate() {
+                let (first, rest) = part.split_at(1);
+                camel += &match index {
+                    0 => first.to_lowercase(),
+                    _ => first.to_uppercase(),
+                };
+                camel += rest;
+            }
+            assert_eq!(*key, camel);
         }
     }
 }

@@ -31,6 +31,7 @@ mod arbitrary;
 #[cfg(test)]
 mod shared_data;
 #[cfg(test)]
+#[cfg(test)]
 mod tests;
 
 pub(crate) use self::{

@@ -23,7 +23,7 @@ use opentelemetry_proto::tonic::{
         status::StatusCode,
     },
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree as _};
 
 /// Asserts that two messages are the same, bit for bit. Neither check is enough by itself: NaN is
 /// not equal to itself but has its bytes, and the bytes leave out a `-0.0`.
@@ -708,4 +708,42 @@ fn values_nest_as_deep_as_our_lines_and_no_deeper() {
         matches!(error.reason(), JsonReason::TooDeep { .. }),
         "{error}"
     );
+}
+
+/// For parsers that are not ours: where `GRIDCTL_TELEMETRY_OTLP_SAMPLES` names a folder, lines of
+/// generated messages are written there, and beside each file of lines the messages in Protocol
+/// Buffers, each behind its length as a varint.
+#[test]
+fn samples_for_other_parsers_are_written_where_they_are_asked_for() {
+    fn write_samples<M: Message + prost::Message>(
+        folder: &std::path::Path,
+        name: &str,
+        strategy: &impl Strategy<Value = M>,
+    ) {
+        const LINES: usize = 2000;
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let (mut lines, mut messages) = (Vec::new(), Vec::new());
+        for _ in 0..LINES {
+            let message = strategy
+                .new_tree(&mut runner)
+                .expect("a strategy that rejects nothing")
+                .current();
+            write_message(&message, &mut lines);
+            lines.push(b'\n');
+            message
+                .encode_length_delimited(&mut messages)
+                .expect("a Vec grows");
+        }
+        std::fs::write(folder.join(format!("{name}.jsonl")), lines).expect("the samples' folder");
+        std::fs::write(folder.join(format!("{name}.pb")), messages).expect("the samples' folder");
+    }
+
+    let Some(folder) = std::env::var_os("GRIDCTL_TELEMETRY_OTLP_SAMPLES") else {
+        println!("skipped: GRIDCTL_TELEMETRY_OTLP_SAMPLES names no folder");
+        return;
+    };
+    let folder = std::path::Path::new(&folder);
+    write_samples(folder, "traces", &traces_data());
+    write_samples(folder, "logs", &logs_data());
+    write_samples(folder, "metrics", &metrics_data());
 }
