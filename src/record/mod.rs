@@ -7,10 +7,7 @@ mod log;
 pub(crate) mod messagepack;
 mod metrics;
 pub(crate) mod payload;
-<<<<<<< HEAD
 mod server;
-=======
->>>>>>> 6e8e261c8732ed77ecd88d46dbe571768ab2b779
 mod span;
 mod value;
 
