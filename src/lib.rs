@@ -19,13 +19,15 @@ pub use crate::{
         DropCause, DropCount, SimulatedWriter, WhenFull, Writer, WriterGuard, WriterOptions,
         WriterStats,
     },
-    read::{Cursor, Query, RawRecord, Record, Records, Scan, StoredRecord, TimeRange},
+    jsonl::{LineError, LineWriter, ParsedLine, parse_line},
+    read::{Cursor, Query, RawRecord, Records, Scan, StoredRecord, TimeRange},
     record::{
-        CostCounts, Level, LogRecord, MetricsSnapshot, ServerName, SpanRecord, TokenCounts, Value,
+        CostCounts, Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord, TokenCounts,
+        Value,
     },
     signal::{Signal, is_valid_signal},
     store::{
-        Direction, DiskOperation, DiskUsage, ImportCounts, Importer, InventoryRecord,
+        Direction, DiskOperation, DiskUsage, ImportBatch, ImportCounts, Importer, InventoryRecord,
         MigrationStep, Snapshot, Store, StoreOptions, WipeScope, inventory, wipe,
     },
     time::Timestamp,

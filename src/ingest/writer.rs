@@ -3,8 +3,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    read::Record,
-    record::{Level, LogRecord, MetricsSnapshot, ServerName, SpanRecord},
+    record::{Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord},
     signal::Signal,
     store::{Store, WipeScope, monotonic_nanos},
     time::Timestamp,

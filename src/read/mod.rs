@@ -7,5 +7,5 @@ mod scan;
 pub use self::{
     cursor::Cursor,
     query::{Query, TimeRange},
-    scan::{RawRecord, Record, Records, Scan, StoredRecord},
+    scan::{RawRecord, Records, Scan, StoredRecord},
 };

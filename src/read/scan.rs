@@ -1,53 +1,12 @@
 use super::{Cursor, Query};
 use crate::{
     error::{Error, Result},
-    record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord},
+    record::{Record, ServerName},
     signal::Signal,
     store::{Direction, MemoryBudget, PositionRange, SeriesScan, Snapshot, Store},
     time::Timestamp,
 };
 use std::{cmp::Reverse, collections::BinaryHeap};
-
-/// A record of any signal.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Record {
-    /// Of [`Signal::Logs`].
-    Log(LogRecord),
-    /// Of [`Signal::Metrics`].
-    Metrics(MetricsSnapshot),
-    /// Of [`Signal::Traces`].
-    Span(Box<SpanRecord>),
-}
-
-impl Record {
-    /// The log record, if it is one.
-    #[must_use]
-    pub fn into_log(self) -> Option<LogRecord> {
-        match self {
-            Record::Log(record) => Some(record),
-            _ => None,
-        }
-    }
-
-    /// The metrics snapshot, if it is one.
-    #[must_use]
-    pub fn into_metrics(self) -> Option<MetricsSnapshot> {
-        match self {
-            Record::Metrics(record) => Some(record),
-            _ => None,
-        }
-    }
-
-    /// The span, if it is one.
-    #[must_use]
-    pub fn into_span(self) -> Option<SpanRecord> {
-        match self {
-            Record::Span(record) => Some(*record),
-            _ => None,
-        }
-    }
-}
 
 /// A record as it is stored: whose it is, and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,23 +65,11 @@ impl RawRecord<'_> {
     /// Decodes the record. Fails with [`Error::InvalidRecord`] when its payload is not one that
     /// this crate wrote.
     pub fn decode(&self) -> Result<Record> {
-        let invalid = |reason: String| Error::InvalidRecord {
-            signal: self.signal,
-            reason,
-        };
-        Ok(match self.signal {
-            Signal::Logs => Record::Log(
-                LogRecord::decode_payload(self.timestamp, self.payload)
-                    .map_err(|error| invalid(error.to_string()))?,
-            ),
-            Signal::Metrics => Record::Metrics(
-                MetricsSnapshot::decode_payload(self.timestamp, self.payload)
-                    .map_err(|error| invalid(error.to_string()))?,
-            ),
-            Signal::Traces => Record::Span(Box::new(
-                SpanRecord::decode_payload(self.payload)
-                    .map_err(|error| invalid(error.to_string()))?,
-            )),
+        Record::decode_payload(self.signal, self.timestamp, self.payload).map_err(|error| {
+            Error::InvalidRecord {
+                signal: self.signal,
+                reason: error.to_string(),
+            }
         })
     }
 

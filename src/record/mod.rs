@@ -1,5 +1,6 @@
 //! The three kinds of records, as producers make them and readers get them.
 
+mod any;
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod level;
@@ -12,6 +13,7 @@ mod span;
 mod value;
 
 pub use self::{
+    any::Record,
     level::Level,
     log::LogRecord,
     metrics::{CostCounts, MetricsSnapshot, TokenCounts},

@@ -1,12 +1,16 @@
 //! Storing records that may be stored already.
 
 use super::{
-    Direction, Fault, MemoryBudget, PositionRange, SeriesBatch, SeriesScan, Snapshot, Store,
+    Direction, Fault, MemoryBudget, PendingRecord, PositionRange, RECORD_BYTES_MAX, SeriesBatch,
+    SeriesScan, Snapshot, Store,
     append::{Sealer, Tiering, append},
     database::StoreWriter,
-    wipe::WipeMarks,
+    wipe::{WipeMarks, monotonic_nanos},
 };
-use crate::error::Result;
+use crate::{
+    error::{Error, Result},
+    record::{Record, ServerName},
+};
 use std::{collections::HashMap, ops::Range};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -39,9 +43,73 @@ pub struct ImportCounts {
     pub duplicates: u64,
 }
 
+/// Records on their way into a store, encoded.
+#[derive(Debug, Default)]
+pub struct ImportBatch {
+    parts: Vec<SeriesBatch>,
+    records: usize,
+    bytes: usize,
+}
+
+impl ImportBatch {
+    /// Adds a record. Fails with [`Error::InvalidRecord`] when it cannot be stored: because it is
+    /// larger than 16 MiB or nested too deep.
+    pub fn push(&mut self, server: &ServerName, record: &Record) -> Result<()> {
+        let signal = record.signal();
+        let mut payload = Vec::new();
+        let invalid = |reason| Error::InvalidRecord { signal, reason };
+        record
+            .encode_payload(&mut payload)
+            .map_err(|error| invalid(error.to_string()))?;
+        if payload.len() > RECORD_BYTES_MAX {
+            let bytes = payload.len();
+            return Err(invalid(format!(
+                "it has {bytes} bytes, more than {RECORD_BYTES_MAX}"
+            )));
+        }
+        self.records += 1;
+        self.bytes += payload.len();
+        let pending = PendingRecord {
+            timestamp: record.timestamp().unix_nanos(),
+            emitted: monotonic_nanos(),
+            payload: payload.into_boxed_slice(),
+        };
+        let known = |part: &&mut SeriesBatch| part.server == *server && part.signal == signal;
+        match self.parts.iter_mut().rev().find(known) {
+            Some(part) => part.records.push(pending),
+            None => self.parts.push(SeriesBatch {
+                server: server.clone(),
+                signal,
+                records: vec![pending],
+            }),
+        }
+        Ok(())
+    }
+
+    /// How many records were added.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records
+    }
+
+    /// Whether no record was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// What the records take encoded, in bytes.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Importer {
     /// An importer for one run over any number of files.
-    pub(crate) fn new(store: &Store) -> Result<Importer> {
+    ///
+    /// Fails with [`Error::ReadOnly`] when the store is.
+    pub fn new(store: &Store) -> Result<Importer> {
         let writer = store.writer()?;
         let wipes = writer.wipe_marks()?;
         Ok(Importer {
@@ -53,8 +121,14 @@ impl Importer {
     }
 
     /// Stores what is new of `batch`, in one transaction.
-    pub(crate) fn add(&mut self, mut batch: Vec<SeriesBatch>) -> Result<ImportCounts> {
-        let offered: usize = batch.iter().map(|part| part.records.len()).sum();
+    ///
+    /// Fails with [`Error::Database`] and [`Error::Corrupt`], and nothing of it is stored then.
+    pub fn add(&mut self, batch: ImportBatch) -> Result<ImportCounts> {
+        let ImportBatch {
+            parts: mut batch,
+            records: offered,
+            ..
+        } = batch;
         let Importer {
             writer,
             wipes,

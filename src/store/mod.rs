@@ -28,7 +28,7 @@ pub(crate) use self::{
 pub use self::{
     database::{DiskUsage, Store, StoreOptions},
     disk::DiskOperation,
-    import::{ImportCounts, Importer},
+    import::{ImportBatch, ImportCounts, Importer},
     inventory::{InventoryRecord, inventory},
     schema::MigrationStep,
     series_scan::Direction,

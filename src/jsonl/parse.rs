@@ -1,0 +1,132 @@
+//! Lines, whichever signal they are of, to records.
+
+use super::{
+    json::{JsonError, JsonResult},
+    log_line::read_log_line,
+    metrics_line::{MetricsLine, read_metrics_line},
+    otlp::read_message,
+};
+use crate::{
+    record::{LogRecord, MetricsSnapshot, SpanRecord},
+    signal::Signal,
+    time::Timestamp,
+};
+use opentelemetry_proto::tonic::{
+    common::v1::any_value,
+    trace::v1::{Span, TracesData},
+};
+use std::fmt;
+
+/// The attribute that names the server that a span is of.
+const SERVER_NAME: &str = "server.name";
+
+/// What a line of a flat file holds.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ParsedLine {
+    /// A log record.
+    Log(LogRecord),
+    /// A metrics snapshot.
+    Metrics {
+        /// The server that the line names.
+        server: Option<String>,
+        /// The snapshot.
+        snapshot: Box<MetricsSnapshot>,
+    },
+    /// The line that announces a reset. The snapshot that follows it says the same and more.
+    Sentinel {
+        /// The server that the line names.
+        server: Option<String>,
+        /// Its time.
+        timestamp: Timestamp,
+    },
+    /// Spans, each with the server that its `server.name` names.
+    Spans(Vec<(Option<String>, SpanRecord)>),
+}
+
+/// Why a line holds no record.
+#[derive(Debug)]
+pub struct LineError {
+    error: JsonError,
+}
+
+impl LineError {
+    /// Where in the line the trouble begins, in bytes from its start.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.error.offset()
+    }
+
+    /// Where in the line's JSON the trouble is, such as `resourceSpans[0].scopeSpans[2]`; empty at
+    /// the top.
+    #[must_use]
+    pub fn path(&self) -> String {
+        self.error.path()
+    }
+}
+
+impl fmt::Display for LineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl std::error::Error for LineError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Reads one line of `logs.jsonl`, `metrics.jsonl` or `traces.jsonl`, without its line feed.
+///
+/// Traces are read in every form that OTLP/JSON allows, and in the form of the Go program before
+/// this one (base64 ids, enum names).
+///
+/// Fails with where and why when the line is not one; nothing of it is used then.
+pub fn parse_line(signal: Signal, line: &[u8]) -> Result<ParsedLine, LineError> {
+    parse(signal, line).map_err(|error| LineError { error })
+}
+
+fn parse(signal: Signal, line: &[u8]) -> JsonResult<ParsedLine> {
+    Ok(match signal {
+        Signal::Logs => ParsedLine::Log(read_log_line(line)?),
+        Signal::Metrics => match read_metrics_line(line)? {
+            MetricsLine::Snapshot { server, snapshot } => {
+                ParsedLine::Metrics { server, snapshot: Box::new(snapshot) }
+            }
+            MetricsLine::Sentinel { server, timestamp, .. } => {
+                ParsedLine::Sentinel { server, timestamp }
+            }
+        },
+        Signal::Traces => ParsedLine::Spans(spans(read_message(line)?)),
+    })
+}
+
+/// Each span with the server that it names and what its envelope says of it.
+fn spans(data: TracesData) -> Vec<(Option<String>, SpanRecord)> {
+    let mut records = Vec::new();
+    for resource_spans in data.resource_spans {
+        for scope_spans in resource_spans.scope_spans {
+            for span in scope_spans.spans {
+                let record = SpanRecord {
+                    resource: resource_spans.resource.clone(),
+                    resource_schema_url: resource_spans.schema_url.clone(),
+                    scope: scope_spans.scope.clone(),
+                    scope_schema_url: scope_spans.schema_url.clone(),
+                    span,
+                };
+                records.push((server_name(&record.span), record));
+            }
+        }
+    }
+    records
+}
+
+/// The server that the span's `server.name` attribute names, when it is a string.
+pub(crate) fn server_name(span: &Span) -> Option<String> {
+    let attribute = span.attributes.iter().find(|attribute| attribute.key == SERVER_NAME)?;
+    match attribute.value.as_ref()?.value.as_ref()? {
+        any_value::Value::StringValue(name) => Some(name.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,85 @@
+use super::{LogRecord, MetricsSnapshot, SpanRecord, payload::PayloadError};
+use crate::{signal::Signal, time::Timestamp};
+
+/// A record of any signal.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Record {
+    /// Of [`Signal::Logs`].
+    Log(LogRecord),
+    /// Of [`Signal::Metrics`].
+    Metrics(MetricsSnapshot),
+    /// Of [`Signal::Traces`].
+    Span(Box<SpanRecord>),
+}
+
+impl Record {
+    /// The record's signal.
+    #[must_use]
+    pub fn signal(&self) -> Signal {
+        match self {
+            Record::Log(_) => Signal::Logs,
+            Record::Metrics(_) => Signal::Metrics,
+            Record::Span(_) => Signal::Traces,
+        }
+    }
+
+    /// The time by which the record is stored.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        match self {
+            Record::Log(record) => record.timestamp,
+            Record::Metrics(record) => record.timestamp,
+            Record::Span(record) => record.timestamp(),
+        }
+    }
+
+    pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
+        match self {
+            Record::Log(record) => record.encode_payload(out),
+            Record::Metrics(record) => record.encode_payload(out),
+            Record::Span(record) => record.encode_payload(out),
+        }
+    }
+
+    pub(crate) fn decode_payload(
+        signal: Signal,
+        timestamp: Timestamp,
+        payload: &[u8],
+    ) -> Result<Record, PayloadError> {
+        Ok(match signal {
+            Signal::Logs => Record::Log(LogRecord::decode_payload(timestamp, payload)?),
+            Signal::Metrics => {
+                Record::Metrics(MetricsSnapshot::decode_payload(timestamp, payload)?)
+            }
+            Signal::Traces => Record::Span(Box::new(SpanRecord::decode_payload(payload)?)),
+        })
+    }
+
+    /// The log record, if it is one.
+    #[must_use]
+    pub fn into_log(self) -> Option<LogRecord> {
+        match self {
+            Record::Log(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// The metrics snapshot, if it is one.
+    #[must_use]
+    pub fn into_metrics(self) -> Option<MetricsSnapshot> {
+        match self {
+            Record::Metrics(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// The span, if it is one.
+    #[must_use]
+    pub fn into_span(self) -> Option<SpanRecord> {
+        match self {
+            Record::Span(record) => Some(*record),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Writes stored telemetry as files.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gridctl_telemetry_tools::export_main()
+}

@@ -1,0 +1,7 @@
+//! The operator's program of gridctl-telemetry.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gridctl_telemetry_tools::main()
+}

@@ -1,0 +1,26 @@
+//! SIGINT, SIGTERM and SIGHUP, as something to ask about.
+
+use anyhow::Context;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// Whether somebody wants the program to end.
+#[derive(Debug, Clone)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Takes over the signals. A program does this once.
+    pub(crate) fn install() -> anyhow::Result<Interrupt> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let handler = Arc::clone(&flag);
+        ctrlc::set_handler(move || handler.store(true, Ordering::Release))
+            .context("cannot handle interrupts")?;
+        Ok(Interrupt(flag))
+    }
+
+    pub(crate) fn requested(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,129 @@
+//! The operator's programs of `gridctl-telemetry`: each command is a function from its arguments and
+//! a place to print to, to an outcome.
+//!
+//! They open the database themselves and work whether or not a daemon has it open.
+
+mod commands;
+mod flat;
+mod interrupt;
+mod lines;
+mod output;
+mod time;
+
+use clap::Parser;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+/// Keeps and shows the telemetry of gridctl's gateways.
+#[derive(Debug, Parser)]
+#[command(name = "gridctl-telemetry", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    home: Home,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Writes stored telemetry as files.
+#[derive(Debug, Parser)]
+#[command(name = "export-jsonl", version, max_term_width = 100)]
+struct ExportCli {
+    #[command(flatten)]
+    home: Home,
+    #[command(flatten)]
+    export: commands::export::Args,
+}
+
+#[derive(Debug, clap::Args)]
+struct Home {
+    /// The folder that stacks live under [default: $GRIDCTL_HOME, else ~/.gridctl]
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+}
+
+impl Home {
+    fn path(&self) -> gridctl_telemetry::Result<PathBuf> {
+        self.home.clone().map_or_else(gridctl_telemetry::default_home, Ok)
+    }
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Show what is stored for whom
+    Status(commands::status::Args),
+    /// Print the last records of a server
+    Tail(commands::tail::Args),
+    /// Delete what is stored
+    Wipe(commands::wipe::Args),
+    /// Store the records of flat files
+    ImportJsonl(commands::import::Args),
+    /// Write what is stored as flat files
+    ExportJsonl(commands::export::Args),
+}
+
+/// How a command ended, when it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// All done.
+    Done,
+    /// Nothing was found, or problems were reported along the way.
+    Problems,
+    /// It was interrupted.
+    Interrupted,
+}
+
+/// Runs `gridctl-telemetry`.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    finish(cli.home.path().map_err(Into::into).and_then(|home| {
+        let out = &mut io::stdout().lock();
+        match cli.command {
+            Command::Status(args) => commands::status::run(&home, &args, out),
+            Command::Tail(args) => commands::tail::run(&home, &args, out),
+            Command::Wipe(args) => commands::wipe::run(&home, &args, out),
+            Command::ImportJsonl(args) => commands::import::run(&home, &args, out),
+            Command::ExportJsonl(args) => commands::export::run(&home, &args, out),
+        }
+    }))
+}
+
+/// Runs `export-jsonl`.
+#[must_use]
+pub fn export_main() -> ExitCode {
+    let cli = ExportCli::parse();
+    finish(
+        cli.home
+            .path()
+            .map_err(Into::into)
+            .and_then(|home| commands::export::run(&home, &cli.export, &mut io::stdout().lock())),
+    )
+}
+
+/// 0 done, 1 nothing found or problems reported, 2 could not run, 130 interrupted.
+fn finish(outcome: anyhow::Result<Outcome>) -> ExitCode {
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Problems) => ExitCode::from(1),
+        Ok(Outcome::Interrupted) => ExitCode::from(130),
+        // Whoever reads from the pipe has read enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let message = output::escape(&format!("{error:#}"));
+            // There is nowhere left to say that this failed.
+            let _ = writeln!(io::stderr(), "error: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

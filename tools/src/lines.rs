@@ -1,0 +1,186 @@
+//! Lines of files that nobody vouches for: any length, any compression ratio.
+
+use flate2::bufread::MultiGzDecoder;
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::Path,
+};
+
+/// The longest line that is read, in bytes. No record is larger.
+pub(crate) const LINE_BYTES_MAX: usize = 64 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Reads a file, compressed or not, line by line.
+pub(crate) struct Lines<R> {
+    input: R,
+    line: Vec<u8>,
+    number: u64,
+    line_bytes_max: usize,
+}
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a> {
+    /// A line, without its line end.
+    Line(&'a [u8]),
+    /// A line that is too long, of this many bytes. It was passed over.
+    TooLong(u64),
+    /// The end.
+    End,
+}
+
+/// Counts what is read from a file, for whoever shows progress.
+pub(crate) type OnRead = Box<dyn FnMut(u64)>;
+
+/// Opens `path`. No more than `bytes_max` come out of it, compressed or not.
+pub(crate) fn open(
+    path: &Path,
+    gzip: bool,
+    bytes_max: u64,
+    on_read: OnRead,
+) -> io::Result<Lines<Box<dyn BufRead>>> {
+    let file = Counted { file: File::open(path)?, on_read };
+    let file = BufReader::with_capacity(BUFFER_BYTES, file);
+    let input: Box<dyn BufRead> = if gzip {
+        let decoder = Bounded { input: MultiGzDecoder::new(file), left: bytes_max };
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
+    } else {
+        Box::new(file)
+    };
+    Ok(Lines::new(input, LINE_BYTES_MAX))
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(crate) fn new(input: R, line_bytes_max: usize) -> Lines<R> {
+        Lines { input, line: Vec::new(), number: 0, line_bytes_max }
+    }
+
+    /// The number of the line that was found last, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Goes to the next line.
+    pub(crate) fn next(&mut self) -> io::Result<Found<'_>> {
+        self.line.clear();
+        let mut bytes = 0u64;
+        loop {
+            let buffer = match self.input.fill_buf() {
+                Ok(buffer) => buffer,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    self.number += 1;
+                    return Err(error);
+                }
+            };
+            if buffer.is_empty() {
+                if bytes == 0 {
+                    return Ok(Found::End);
+                }
+                break;
+            }
+            let end = memchr::memchr(b'\n', buffer);
+            let part = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
+            bytes += part.len() as u64;
+            // What is too long is counted and not kept: a line may be larger than memory.
+            if self.line.len() + part.len() <= self.line_bytes_max {
+                self.line.extend_from_slice(part);
+            } else {
+                self.line.clear();
+                self.line.shrink_to(BUFFER_BYTES);
+            }
+            let used = part.len() + usize::from(end.is_some());
+            self.input.consume(used);
+            if end.is_some() {
+                break;
+            }
+        }
+        self.number += 1;
+        if bytes > self.line_bytes_max as u64 {
+            return Ok(Found::TooLong(bytes));
+        }
+        let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+        let line = if self.number == 1 {
+            line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
+        } else {
+            line
+        };
+        Ok(Found::Line(line))
+    }
+}
+
+struct Counted {
+    file: File,
+    on_read: OnRead,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.file.read(buffer)?;
+        (self.on_read)(bytes as u64);
+        Ok(bytes)
+    }
+}
+
+/// Ends with an error where more comes out than is allowed: a few kilobytes of gzip can be
+/// terabytes of text.
+struct Bounded<R> {
+    input: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.input.read(buffer)?;
+        self.left = self.left.checked_sub(bytes as u64).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "it unpacks to more than --max-unpacked-size allows",
+            )
+        })?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(input: &[u8], line_bytes_max: usize) -> Vec<Result<Vec<u8>, u64>> {
+        // A tiny buffer, so that lines span many.
+        let mut lines = Lines::new(BufReader::with_capacity(3, input), line_bytes_max);
+        let mut found = Vec::new();
+        loop {
+            match lines.next().unwrap() {
+                Found::Line(line) => found.push(Ok(line.to_vec())),
+                Found::TooLong(bytes) => found.push(Err(bytes)),
+                Found::End => return found,
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_found_whatever_ends_them() {
+        assert_eq!(
+            all(b"\xef\xbb\xbfone\r\n\ntwo\nlast", 100),
+            [Ok(b"one".to_vec()), Ok(vec![]), Ok(b"two".to_vec()), Ok(b"last".to_vec())]
+        );
+        assert_eq!(all(b"", 10), []);
+    }
+
+    #[test]
+    fn a_long_line_is_passed_over_and_the_next_one_read() {
+        assert_eq!(
+            all(b"ab\n0123456789\ncd\n0123456", 6),
+            [Ok(b"ab".to_vec()), Err(10), Ok(b"cd".to_vec()), Err(7)]
+        );
+    }
+
+    #[test]
+    fn no_more_comes_out_than_is_allowed() {
+        let mut bounded = Bounded { input: &[0u8; 100][..], left: 10 };
+        let error = io::copy(&mut bounded, &mut io::sink()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+}

@@ -1,3 +1,0 @@
-//! The operator's program of gridctl-telemetry.
-
-fn main() {}
