@@ -31,7 +31,6 @@ mod arbitrary;
 #[cfg(test)]
 mod shared_data;
 #[cfg(test)]
-#[cfg(test)]
 mod tests;
 
 pub(crate) use self::{
