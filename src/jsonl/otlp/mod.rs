@@ -19,6 +19,7 @@
 //! cannot disagree.
 
 mod base64;
+mod envelope;
 mod error;
 mod field;
 mod id;
@@ -34,6 +35,7 @@ mod shared_data;
 mod tests;
 
 pub(crate) use self::{
+    envelope::Envelope,
     error::OtlpReason,
     message::{Message, read_message, write_message},
 };
