@@ -53,12 +53,12 @@ strategies! {
     resource_spans: ResourceSpans {
         resource: option::of(resource()),
         scope_spans: few(scope_spans()),
-        schema_url: text(),
+        schema_url: schema_url(),
     }
     scope_spans: ScopeSpans {
         scope: option::of(scope()),
         spans: few(span()),
-        schema_url: text(),
+        schema_url: schema_url(),
     }
     /// Any `Span`.
     pub(crate) span: Span {
@@ -105,12 +105,12 @@ strategies! {
     resource_logs: ResourceLogs {
         resource: option::of(resource()),
         scope_logs: few(scope_logs()),
-        schema_url: text(),
+        schema_url: schema_url(),
     }
     scope_logs: ScopeLogs {
         scope: option::of(scope()),
         log_records: few(log_record()),
-        schema_url: text(),
+        schema_url: schema_url(),
     }
     /// Any `LogRecord`.
     pub(crate) log_record: LogRecord {
@@ -134,12 +134,12 @@ strategies! {
     resource_metrics: ResourceMetrics {
         resource: option::of(resource()),
         scope_metrics: few(scope_metrics()),
-        schema_url: text(),
+        schema_url: schema_url(),
     }
     scope_metrics: ScopeMetrics {
         scope: option::of(scope()),
         metrics: few(metric()),
-        schema_url: text(),
+        schema_url: schema_url(),
     }
     /// Any `Metric`.
     pub(crate) metric: Metric {
@@ -249,7 +249,7 @@ strategies! {
         entity_refs: few(entity_ref()),
     }
     entity_ref: EntityRef {
-        schema_url: text(),
+        schema_url: schema_url(),
         r#type: text(),
         id_keys: few(text()),
         description_keys: few(text()),
@@ -302,6 +302,11 @@ fn few<T: std::fmt::Debug + 'static>(
     item: impl Strategy<Value = T> + 'static,
 ) -> BoxedStrategy<Vec<T>> {
     vec(item, 0..3).boxed()
+}
+
+/// Any text that a schema URL can be, most often none.
+pub(crate) fn schema_url() -> BoxedStrategy<String> {
+    prop_oneof![2 => Just(String::new()), 1 => text()].boxed()
 }
 
 fn text() -> BoxedStrategy<String> {

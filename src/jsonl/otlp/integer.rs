@@ -46,7 +46,6 @@ fn whole(text: &str) -> Option<i128> {
     };
     let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = [integer, fraction].concat();
-    let digits = digits.trim_start_matches('0');
     let significant = digits.trim_end_matches('0');
     if significant.is_empty() {
         return Some(0);

@@ -19,6 +19,7 @@
 //! cannot disagree.
 
 mod base64;
+mod envelope;
 mod error;
 mod field;
 mod id;
@@ -31,10 +32,10 @@ mod arbitrary;
 #[cfg(test)]
 mod shared_data;
 #[cfg(test)]
-#[cfg(test)]
 mod tests;
 
 pub(crate) use self::{
+    envelope::Envelope,
     error::OtlpReason,
     message::{Message, read_message, write_message},
 };
