@@ -1,10 +1,9 @@
 //! Records, whichever signal they are of, to lines.
 
 use super::{
-    json::write_string,
     log_line::transcode_log_payload,
     metrics_line::transcode_metrics_payload,
-    otlp::write_message,
+    otlp::{Envelope, write_message},
 };
 use crate::{
     error::{Error, Result},
@@ -25,17 +24,17 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct LineWriter {
     /// The line of spans that is not yet ended.
-    open: Option<Envelope>,
+    open: Option<OpenLine>,
     span: Vec<u8>,
     long_lines: u64,
 }
 
-/// A line of spans: what they share, and how the line ends.
+/// A line of spans that is not yet ended.
 #[derive(Debug)]
-struct Envelope {
-    /// A record of the line, its span taken out.
+struct OpenLine {
+    /// A record of the line, its span taken out: what all of them share.
     shared: SpanRecord,
-    end: Vec<u8>,
+    /// What the line will have once it is ended.
     bytes: usize,
 }
 
@@ -67,9 +66,10 @@ impl LineWriter {
 
     /// Ends the line that is open. Call it behind the last record.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        if let Some(envelope) = self.open.take() {
-            out.extend_from_slice(&envelope.end);
-            if envelope.bytes > LINE_BYTES_MAX {
+        if let Some(line) = self.open.take() {
+            out.extend_from_slice(Envelope::CLOSING);
+            out.push(b'\n');
+            if line.bytes > LINE_BYTES_MAX {
                 self.long_lines += 1;
             }
         }
@@ -86,10 +86,10 @@ impl LineWriter {
         let span = std::mem::take(&mut record.span);
         self.span.clear();
         write_message(&span, &mut self.span);
-        if let Some(envelope) = &mut self.open {
-            let bytes = envelope.bytes + 1 + self.span.len();
-            if envelope.shared == record && bytes <= LINE_BYTES_MAX {
-                envelope.bytes = bytes;
+        if let Some(line) = &mut self.open {
+            let bytes = line.bytes + 1 + self.span.len();
+            if line.shared == record && bytes <= LINE_BYTES_MAX {
+                line.bytes = bytes;
                 out.push(b',');
                 out.extend_from_slice(&self.span);
                 return Ok(());
@@ -97,39 +97,16 @@ impl LineWriter {
         }
         self.finish(out);
         let start = out.len();
-        let end = write_envelope(&record, out);
+        let envelope = Envelope {
+            resource: record.resource.as_ref(),
+            resource_schema_url: &record.resource_schema_url,
+            scope: record.scope.as_ref(),
+            scope_schema_url: &record.scope_schema_url,
+        };
+        envelope.open(Signal::Traces, out);
         out.extend_from_slice(&self.span);
-        let bytes = out.len() - start + end.len();
-        self.open = Some(Envelope { shared: record, end, bytes });
+        let bytes = out.len() - start + Envelope::CLOSING.len() + 1;
+        self.open = Some(OpenLine { shared: record, bytes });
         Ok(())
     }
-}
-
-/// Appends everything that stands before the spans of a line and returns what stands behind them.
-fn write_envelope(record: &SpanRecord, out: &mut Vec<u8>) -> Vec<u8> {
-    let mut end = b"]".to_vec();
-    let mut schema_url = |url: &str, end: &mut Vec<u8>| {
-        if !url.is_empty() {
-            end.extend_from_slice(b",\"schemaUrl\":");
-            write_string(url, end);
-        }
-    };
-    out.extend_from_slice(b"{\"resourceSpans\":[{");
-    if let Some(resource) = &record.resource {
-        out.extend_from_slice(b"\"resource\":");
-        write_message(resource, out);
-        out.push(b',');
-    }
-    out.extend_from_slice(b"\"scopeSpans\":[{");
-    if let Some(scope) = &record.scope {
-        out.extend_from_slice(b"\"scope\":");
-        write_message(scope, out);
-        out.push(b',');
-    }
-    out.extend_from_slice(b"\"spans\":[");
-    schema_url(&record.scope_schema_url, &mut end);
-    end.extend_from_slice(b"}]");
-    schema_url(&record.resource_schema_url, &mut end);
-    end.extend_from_slice(b"}]}\n");
-    end
 }

@@ -78,7 +78,9 @@ impl Snapshot {
     }
 
     /// The sequence that the next record gets: every record in this snapshot has a lower one.
-    pub(crate) fn next_sequence(&self) -> Result<u64> {
+    ///
+    /// Fails with [`Error::Database`].
+    pub fn next_sequence(&self) -> Result<u64> {
         self.number(meta::NEXT_SEQUENCE)
     }
 

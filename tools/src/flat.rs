@@ -38,17 +38,30 @@ fn parse_name(name: &str) -> Option<FileName> {
     Signal::ALL.into_iter().find_map(|signal| {
         let rest = name.strip_prefix(signal.as_str())?;
         if rest == ".jsonl" {
-            return Some(FileName { signal, rotated: None, gzip: false });
+            return Some(FileName {
+                signal,
+                rotated: None,
+                gzip: false,
+            });
         }
         let rest = rest.strip_prefix('-')?;
-        let (rest, gzip) = rest.strip_suffix(".gz").map_or((rest, false), |rest| (rest, true));
+        let (rest, gzip) = rest
+            .strip_suffix(".gz")
+            .map_or((rest, false), |rest| (rest, true));
         let time = rest.strip_suffix(".jsonl")?;
         let formed = time.len() == ROTATED_FORM.len()
-            && time.bytes().zip(ROTATED_FORM).all(|(byte, form)| match form {
-                b'0' => byte.is_ascii_digit(),
-                form => byte == *form,
-            });
-        formed.then(|| FileName { signal, rotated: Some(time.to_owned()), gzip })
+            && time
+                .bytes()
+                .zip(ROTATED_FORM)
+                .all(|(byte, form)| match form {
+                    b'0' => byte.is_ascii_digit(),
+                    form => byte == *form,
+                });
+        formed.then(|| FileName {
+            signal,
+            rotated: Some(time.to_owned()),
+            gzip,
+        })
     })
 }
 
@@ -103,7 +116,12 @@ fn files_of_server(
     // The active file has no time and comes last; of a plain file and its gzip the plain one comes
     // first.
     found.sort_by_key(|(name, _)| {
-        (name.signal, name.rotated.is_none(), name.rotated.clone(), name.gzip)
+        (
+            name.signal,
+            name.rotated.is_none(),
+            name.rotated.clone(),
+            name.gzip,
+        )
     });
     found.dedup_by(|(later, path), (earlier, _)| {
         // A rotation that was cut off leaves both, and then the gzip is the incomplete one.
@@ -111,7 +129,10 @@ fn files_of_server(
             && later.signal == earlier.signal
             && later.rotated == earlier.rotated;
         if twin {
-            note(&format!("{}: left out, its uncompressed twin is read", path.display()));
+            note(&format!(
+                "{}: left out, its uncompressed twin is read",
+                path.display()
+            ));
         }
         twin
     });
@@ -136,7 +157,10 @@ pub(crate) fn single_file(
     server: Option<&ServerName>,
     signal: Option<Signal>,
 ) -> anyhow::Result<FlatFile> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     let from_name = || {
         parse_name(name).map(|name| name.signal).or_else(|| {
             let stem = name.split('.').next()?;
@@ -144,7 +168,10 @@ pub(crate) fn single_file(
         })
     };
     let Some(signal) = signal.or_else(from_name) else {
-        bail!("what {} holds does not follow from its name: pass --signal", path.display());
+        bail!(
+            "what {} holds does not follow from its name: pass --signal",
+            path.display()
+        );
     };
     Ok(FlatFile {
         path: path.to_owned(),
@@ -168,7 +195,10 @@ fn entries(folder: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
         let entry = entry.with_context(cannot)?;
         match entry.file_name().into_string() {
             Ok(name) => entries.push((entry.path(), name)),
-            Err(name) => note(&format!("{}: left out, its name is not UTF-8", name.display())),
+            Err(name) => note(&format!(
+                "{}: left out, its name is not UTF-8",
+                name.display()
+            )),
         }
     }
     entries.sort_by(|a, b| a.1.cmp(&b.1));
@@ -182,7 +212,10 @@ mod tests {
     #[test]
     fn only_names_of_the_layout_are_claimed() {
         let active = parse_name("logs.jsonl").unwrap();
-        assert_eq!((active.signal, active.rotated, active.gzip), (Signal::Logs, None, false));
+        assert_eq!(
+            (active.signal, active.rotated, active.gzip),
+            (Signal::Logs, None, false)
+        );
         let rotated = parse_name("traces-2026-04-30T12-00-00.000.jsonl.gz").unwrap();
         assert_eq!(rotated.rotated.as_deref(), Some("2026-04-30T12-00-00.000"));
         assert!(rotated.gzip);
@@ -217,7 +250,13 @@ mod tests {
         let names: Vec<String> = find_files(stack.path(), None, None)
             .unwrap()
             .into_iter()
-            .map(|file| file.path.file_name().unwrap().to_string_lossy().into_owned())
+            .map(|file| {
+                file.path
+                    .file_name()
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned()
+            })
             .collect();
         assert_eq!(
             names,

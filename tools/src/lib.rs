@@ -46,7 +46,9 @@ struct Home {
 
 impl Home {
     fn path(&self) -> gridctl_telemetry::Result<PathBuf> {
-        self.home.clone().map_or_else(gridctl_telemetry::default_home, Ok)
+        self.home
+            .clone()
+            .map_or_else(gridctl_telemetry::default_home, Ok)
     }
 }
 

@@ -40,10 +40,16 @@ pub(crate) fn open(
     bytes_max: u64,
     on_read: OnRead,
 ) -> io::Result<Lines<Box<dyn BufRead>>> {
-    let file = Counted { file: File::open(path)?, on_read };
+    let file = Counted {
+        file: File::open(path)?,
+        on_read,
+    };
     let file = BufReader::with_capacity(BUFFER_BYTES, file);
     let input: Box<dyn BufRead> = if gzip {
-        let decoder = Bounded { input: MultiGzDecoder::new(file), left: bytes_max };
+        let decoder = Bounded {
+            input: MultiGzDecoder::new(file),
+            left: bytes_max,
+        };
         Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
     } else {
         Box::new(file)
@@ -53,7 +59,12 @@ pub(crate) fn open(
 
 impl<R: BufRead> Lines<R> {
     pub(crate) fn new(input: R, line_bytes_max: usize) -> Lines<R> {
-        Lines { input, line: Vec::new(), number: 0, line_bytes_max }
+        Lines {
+            input,
+            line: Vec::new(),
+            number: 0,
+            line_bytes_max,
+        }
     }
 
     /// The number of the line that was found last, from 1.
@@ -81,7 +92,9 @@ impl<R: BufRead> Lines<R> {
                 break;
             }
             let end = memchr::memchr(b'\n', buffer);
-            let part = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
+            let part = buffer
+                .get(..end.unwrap_or(buffer.len()))
+                .unwrap_or_default();
             bytes += part.len() as u64;
             // What is too long is counted and not kept: a line may be larger than memory.
             if self.line.len() + part.len() <= self.line_bytes_max {
@@ -164,7 +177,12 @@ mod tests {
     fn lines_are_found_whatever_ends_them() {
         assert_eq!(
             all(b"\xef\xbb\xbfone\r\n\ntwo\nlast", 100),
-            [Ok(b"one".to_vec()), Ok(vec![]), Ok(b"two".to_vec()), Ok(b"last".to_vec())]
+            [
+                Ok(b"one".to_vec()),
+                Ok(vec![]),
+                Ok(b"two".to_vec()),
+                Ok(b"last".to_vec())
+            ]
         );
         assert_eq!(all(b"", 10), []);
     }
@@ -179,7 +197,10 @@ mod tests {
 
     #[test]
     fn no_more_comes_out_than_is_allowed() {
-        let mut bounded = Bounded { input: &[0u8; 100][..], left: 10 };
+        let mut bounded = Bounded {
+            input: &[0u8; 100][..],
+            left: 10,
+        };
         let error = io::copy(&mut bounded, &mut io::sink()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }

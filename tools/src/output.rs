@@ -58,7 +58,9 @@ pub(crate) struct AtomicFile {
 impl AtomicFile {
     /// Begins a file with mode 0600, whose folders are created with 0700.
     pub(crate) fn create(path: &Path) -> anyhow::Result<AtomicFile> {
-        let Some(folder) = path.parent() else { bail!("{} is no file", path.display()) };
+        let Some(folder) = path.parent() else {
+            bail!("{} is no file", path.display())
+        };
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -73,11 +75,16 @@ impl AtomicFile {
             .permissions(fs::Permissions::from_mode(0o600))
             .tempfile_in(folder)
             .with_context(|| format!("cannot create a file in {}", folder.display()))?;
-        Ok(AtomicFile { file, path: path.to_owned() })
+        Ok(AtomicFile {
+            file,
+            path: path.to_owned(),
+        })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.file.write_all(bytes).with_context(|| self.cannot_write())
+        self.file
+            .write_all(bytes)
+            .with_context(|| self.cannot_write())
     }
 
     /// Puts the file in its place.
@@ -85,10 +92,14 @@ impl AtomicFile {
         let message = self.cannot_write();
         let AtomicFile { file, path } = self;
         file.as_file().sync_all().with_context(|| message.clone())?;
-        file.persist(&path).map_err(|error| error.error).with_context(|| message.clone())?;
+        file.persist(&path)
+            .map_err(|error| error.error)
+            .with_context(|| message.clone())?;
         // Without this a power loss could take the name away again.
         if let Some(folder) = path.parent() {
-            fs::File::open(folder).and_then(|folder| folder.sync_all()).context(message)?;
+            fs::File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .context(message)?;
         }
         Ok(())
     }
@@ -124,7 +135,9 @@ pub(crate) fn folder_name(server: &ServerName) -> anyhow::Result<String> {
 /// The server whose folder has this name: the inverse of [`folder_name`], and any other name as it
 /// is, for folders that this program did not make.
 pub(crate) fn server_of_folder(name: &str) -> gridctl_telemetry::Result<ServerName> {
-    let decoded = percent_encoding::percent_decode_str(name).decode_utf8().ok();
+    let decoded = percent_encoding::percent_decode_str(name)
+        .decode_utf8()
+        .ok();
     if let Some(server) = decoded.and_then(|server| ServerName::new(server).ok())
         && folder_name(&server).is_ok_and(|encoded| encoded == name)
     {
@@ -153,13 +166,22 @@ mod tests {
         for name in ["github", "50%", "%zz", "日本", "a b"] {
             assert_eq!(server_of_folder(name).unwrap().as_str(), name);
         }
-        assert_eq!(folder_name(&ServerName::new("a/../b").unwrap()).unwrap(), "a%2F..%2Fb");
-        assert_eq!(folder_name(&ServerName::new("..").unwrap()).unwrap(), "%2E%2E");
+        assert_eq!(
+            folder_name(&ServerName::new("a/../b").unwrap()).unwrap(),
+            "a%2F..%2Fb"
+        );
+        assert_eq!(
+            folder_name(&ServerName::new("..").unwrap()).unwrap(),
+            "%2E%2E"
+        );
     }
 
     #[test]
     fn terminals_get_no_commands() {
-        assert_eq!(escape("a\u{1b}[31mb\u{202e}c\n"), "a\\u{1b}[31mb\\u{202e}c\\u{a}");
+        assert_eq!(
+            escape("a\u{1b}[31mb\u{202e}c\n"),
+            "a\\u{1b}[31mb\\u{202e}c\\u{a}"
+        );
         assert_eq!(escape("日本 ok"), "日本 ok");
     }
 
@@ -175,6 +197,9 @@ mod tests {
         file.write(b"whole").unwrap();
         file.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

@@ -13,7 +13,9 @@ pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
             .to_owned()
     })?;
     // Longer ago than the clock reaches is the beginning of time.
-    Ok(SystemTime::now().checked_sub(ago).map_or(Timestamp::MIN, Timestamp::from))
+    Ok(SystemTime::now()
+        .checked_sub(ago)
+        .map_or(Timestamp::MIN, Timestamp::from))
 }
 
 #[cfg(test)]

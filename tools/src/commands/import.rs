@@ -1,0 +1,258 @@
+//! `import-jsonl`: flat files, into the store.
+
+use super::store_options;
+use crate::{
+    Outcome,
+    flat::{self, FlatFile},
+    interrupt::Interrupt,
+    lines::{self, Found},
+    output::{note, progress_bar},
+};
+use anyhow::Context;
+use bytesize::ByteSize;
+use gridctl_telemetry::{
+    ImportBatch, Importer, ParsedLine, Record, ServerName, Signal, Store, Timestamp, parse_line,
+};
+use indicatif::ProgressBar;
+use std::path::{Path, PathBuf};
+
+/// So many records, or so many bytes of them, are stored at a time.
+const BATCH_RECORDS: usize = 16_384;
+const BATCH_BYTES: usize = 8 << 20;
+/// So many problems are shown one by one; the others are counted.
+const PROBLEMS_SHOWN: u64 = 20;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The stack to store the records in
+    stack: String,
+    /// A stack's folder (SERVER/logs.jsonl, metrics.jsonl, traces.jsonl and their rotated siblings),
+    /// or a single file
+    path: PathBuf,
+    /// Whose records they are; of a folder, import this server alone
+    #[arg(long, value_name = "NAME")]
+    server: Option<ServerName>,
+    /// What they are: logs, metrics or traces; of a folder, import this signal alone
+    #[arg(long)]
+    signal: Option<Signal>,
+    /// The most that a compressed file may unpack to
+    #[arg(long, value_name = "SIZE", default_value = "16GiB")]
+    max_unpacked_size: ByteSize,
+}
+
+pub(crate) fn run(
+    home: &Path,
+    args: &Args,
+    _out: &mut impl std::io::Write,
+) -> anyhow::Result<Outcome> {
+    let metadata = std::fs::metadata(&args.path)
+        .with_context(|| format!("cannot read {}", args.path.display()))?;
+    let files = if metadata.is_dir() {
+        flat::find_files(&args.path, args.server.as_ref(), args.signal)?
+    } else {
+        vec![flat::single_file(
+            &args.path,
+            args.server.as_ref(),
+            args.signal,
+        )?]
+    };
+    let store = Store::open(home, &args.stack, store_options())?;
+    let total = files.iter().map(|file| file.bytes).sum();
+    let mut import = Import {
+        importer: Importer::new(&store)?,
+        batch: ImportBatch::default(),
+        interrupt: Interrupt::install()?,
+        bar: progress_bar(
+            total,
+            "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
+        ),
+        counts: Counts::default(),
+    };
+    for file in &files {
+        import.file(file, args.max_unpacked_size)?;
+        if import.interrupt.requested() {
+            break;
+        }
+    }
+    // What was read is stored, also after an interrupt: importing again adds only the rest.
+    import.store()?;
+    import.bar.finish_and_clear();
+    let counts = import.counts;
+    let not_shown = counts.problems.saturating_sub(PROBLEMS_SHOWN);
+    if not_shown > 0 {
+        note(&format!("warning: {not_shown} more problems are not shown"));
+    }
+    note(&format!(
+        "imported {} records from {} files; {} were stored already, {} lines were skipped",
+        counts.added, counts.files, counts.duplicates, counts.problems
+    ));
+    Ok(if import.interrupt.requested() {
+        note("interrupted; import the same files again to add the rest");
+        Outcome::Interrupted
+    } else if counts.problems > 0 {
+        Outcome::Problems
+    } else {
+        Outcome::Done
+    })
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    added: u64,
+    duplicates: u64,
+    files: u64,
+    problems: u64,
+}
+
+struct Import {
+    importer: Importer,
+    batch: ImportBatch,
+    interrupt: Interrupt,
+    bar: ProgressBar,
+    counts: Counts,
+}
+
+impl Import {
+    /// Imports one file. A line, or the rest of a file, that cannot be read is a problem that is
+    /// reported; failing to store is an error.
+    fn file(&mut self, file: &FlatFile, unpacked_max: ByteSize) -> anyhow::Result<()> {
+        self.bar
+            .set_message(crate::output::escape(&file.path.display().to_string()));
+        let bar = self.bar.clone();
+        let on_read = Box::new(move |bytes| bar.inc(bytes));
+        let mut lines = match lines::open(&file.path, file.gzip, unpacked_max.as_u64(), on_read) {
+            Ok(lines) => lines,
+            Err(error) => {
+                self.problem(&file.path, 0, &error);
+                return Ok(());
+            }
+        };
+        self.counts.files += 1;
+        // A reset is announced by a sentinel line, and the line behind it says the rest.
+        let mut sentinel: Option<(u64, Timestamp)> = None;
+        while !self.interrupt.requested() {
+            let found = lines.next();
+            let found = match found {
+                Ok(Found::Line(line)) => Ok(line),
+                Ok(Found::TooLong(bytes)) => Err(format!(
+                    "the line has {bytes} bytes, more than {}",
+                    lines::LINE_BYTES_MAX
+                )),
+                Ok(Found::End) => break,
+                Err(error) => {
+                    let number = lines.number();
+                    self.problem(
+                        &file.path,
+                        number,
+                        &format!("{error}; the rest is not read"),
+                    );
+                    break;
+                }
+            };
+            let outcome = found.and_then(|line| {
+                if line.trim_ascii().is_empty() {
+                    return Ok(None);
+                }
+                let parsed = parse_line(file.signal, line).map_err(|error| error.to_string())?;
+                let timestamp = match &parsed {
+                    ParsedLine::Sentinel { timestamp, .. } => Some(*timestamp),
+                    _ => None,
+                };
+                let known = match &parsed {
+                    ParsedLine::Metrics { snapshot, .. } => Some(snapshot.timestamp),
+                    _ => None,
+                };
+                add(&mut self.batch, file, parsed)?;
+                Ok(Some((timestamp, known)))
+            });
+            let number = lines.number();
+            match outcome {
+                Ok(None) => continue,
+                Ok(Some((announced, known))) => {
+                    let orphan = sentinel
+                        .take()
+                        .filter(|(_, timestamp)| known != Some(*timestamp));
+                    if let Some((number, _)) = orphan {
+                        self.orphan(&file.path, number);
+                    }
+                    sentinel = announced.map(|timestamp| (number, timestamp));
+                }
+                Err(reason) => self.problem(&file.path, number, &reason),
+            }
+            if self.batch.len() >= BATCH_RECORDS || self.batch.payload_bytes() >= BATCH_BYTES {
+                self.store()?;
+            }
+        }
+        if let Some((number, _)) = sentinel {
+            self.orphan(&file.path, number);
+        }
+        // A batch ends with its file: a record that two files hold is the same record.
+        self.store()
+    }
+
+    fn orphan(&mut self, path: &Path, number: u64) {
+        self.problem(
+            path,
+            number,
+            &"a reset is announced, and its snapshot does not follow",
+        );
+    }
+
+    fn problem(&mut self, path: &Path, number: u64, reason: &dyn std::fmt::Display) {
+        self.counts.problems += 1;
+        if self.counts.problems <= PROBLEMS_SHOWN {
+            let place = if number == 0 {
+                String::new()
+            } else {
+                format!(":{number}")
+            };
+            self.bar
+                .suspend(|| note(&format!("warning: {}{place}: {reason}", path.display())));
+        }
+    }
+
+    fn store(&mut self) -> anyhow::Result<()> {
+        if !self.batch.is_empty() {
+            let counts = self.importer.add(std::mem::take(&mut self.batch))?;
+            self.counts.added += counts.added;
+            self.counts.duplicates += counts.duplicates;
+        }
+        Ok(())
+    }
+}
+
+/// Adds the records of a line to the batch, all or none.
+fn add(batch: &mut ImportBatch, file: &FlatFile, line: ParsedLine) -> Result<(), String> {
+    let name = |server: Option<String>| -> Result<ServerName, String> {
+        match (server, &file.server) {
+            (Some(server), _) => ServerName::new(server).map_err(|error| error.to_string()),
+            (None, Some(server)) => Ok(server.clone()),
+            (None, None) => Err("whose record this is does not follow: pass --server".to_owned()),
+        }
+    };
+    let records: Vec<(ServerName, Record)> = match line {
+        ParsedLine::Log(record) => vec![(name(None)?, Record::Log(record))],
+        ParsedLine::Metrics { server, snapshot } => {
+            vec![(
+                name(server.filter(|server| !server.is_empty()))?,
+                Record::Metrics(*snapshot),
+            )]
+        }
+        ParsedLine::Spans(spans) => spans
+            .into_iter()
+            .map(|(server, span)| {
+                // The folder that a span was found in says whose it is; a lone file does not.
+                let server = server.filter(|_| file.server.is_none());
+                Ok((name(server)?, Record::Span(Box::new(span))))
+            })
+            .collect::<Result<_, String>>()?,
+        // A sentinel says nothing that the line behind it does not.
+        _ => Vec::new(),
+    };
+    for (server, record) in &records {
+        batch
+            .push(server, record)
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! `status`: what is stored for whom.
+
+use super::{stacks, store_options};
+use crate::{
+    Outcome,
+    output::{escape, note},
+};
+use bytesize::ByteSize;
+use comfy_table::{CellAlignment, Table, presets};
+use gridctl_telemetry::{DiskUsage, InventoryRecord, Store, Timestamp};
+use serde::Serialize;
+use std::{io::Write, path::Path};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The stack to show [default: all]
+    stack: Option<String>,
+    /// Print a JSON array
+    #[arg(long, conflicts_with = "plain")]
+    json: bool,
+    /// Print rows with a tab between columns, sizes in bytes
+    #[arg(long)]
+    plain: bool,
+}
+
+/// A row of the listing.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    stack: String,
+    server: String,
+    signal: &'static str,
+    path: String,
+    size_bytes: u64,
+    file_count: u64,
+    record_count: u64,
+    oldest: Timestamp,
+    newest: Timestamp,
+}
+
+pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
+    let mut rows = Vec::new();
+    let mut usages = Vec::new();
+    let mut outcome = Outcome::Done;
+    for stack in stacks(home, args.stack.as_ref())? {
+        match examine(home, &stack) {
+            Ok(Some((inventory, usage))) => {
+                rows.extend(inventory.into_iter().map(|record| row(&stack, record)));
+                usages.push((stack, usage));
+            }
+            Ok(None) => {}
+            // One damaged stack must not hide the others, unless it alone was asked for.
+            Err(error) if args.stack.is_none() => {
+                note(&format!("error: {stack}: {error}"));
+                outcome = Outcome::Problems;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, &rows)?;
+        writeln!(out)?;
+    } else if args.plain {
+        writeln!(
+            out,
+            "STACK\tSERVER\tSIGNAL\tSIZE\tFILES\tRECORDS\tOLDEST\tNEWEST"
+        )?;
+        for row in &rows {
+            writeln!(
+                out,
+                "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
+                escape(&row.stack),
+                escape(&row.server),
+                row.signal,
+                row.size_bytes,
+                row.file_count,
+                row.record_count,
+                row.oldest,
+                row.newest
+            )?;
+        }
+    } else if rows.is_empty() {
+        writeln!(out, "No telemetry.")?;
+    } else {
+        writeln!(out, "{}", table(&rows))?;
+        for (stack, usage) in usages {
+            writeln!(
+                out,
+                "{}: {} on disk",
+                escape(&stack),
+                ByteSize::b(usage.used_bytes).display().iec()
+            )?;
+        }
+    }
+    out.flush()?;
+    Ok(outcome)
+}
+
+fn examine(
+    home: &Path,
+    stack: &str,
+) -> gridctl_telemetry::Result<Option<(Vec<InventoryRecord>, DiskUsage)>> {
+    let Some(store) = Store::open_read_only(home, stack, store_options())? else {
+        return Ok(None);
+    };
+    Ok(Some((
+        store.snapshot()?.inventory(None)?,
+        store.disk_usage()?,
+    )))
+}
+
+fn row(stack: &str, record: InventoryRecord) -> Row {
+    Row {
+        stack: stack.to_owned(),
+        server: record.server.to_string(),
+        signal: record.signal.as_str(),
+        path: record.path.display().to_string(),
+        size_bytes: record.size_bytes,
+        file_count: record.file_count,
+        record_count: record.record_count,
+        oldest: record.oldest_time,
+        newest: record.newest_time,
+    }
+}
+
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header([
+        "STACK", "SERVER", "SIGNAL", "SIZE", "FILES", "RECORDS", "OLDEST", "NEWEST",
+    ]);
+    for row in rows {
+        table.add_row([
+            escape(&row.stack),
+            escape(&row.server),
+            row.signal.to_owned(),
+            ByteSize::b(row.size_bytes).display().iec().to_string(),
+            row.file_count.to_string(),
+            row.record_count.to_string(),
+            row.oldest.to_string(),
+            row.newest.to_string(),
+        ]);
+    }
+    for index in 3..6 {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}

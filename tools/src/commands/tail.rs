@@ -1,0 +1,95 @@
+//! `tail`: the last records of a server, and those that come.
+
+use super::store_options;
+use crate::{Outcome, interrupt::Interrupt};
+use anyhow::bail;
+use gridctl_telemetry::{Direction, LineWriter, Query, ServerName, Signal, Snapshot, Store};
+use std::{io::Write, path::Path, thread, time::Duration};
+
+/// How often a followed store is looked at. A look is a read transaction of some microseconds.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The stack
+    stack: String,
+    /// The server
+    server: ServerName,
+    /// The signal: logs, metrics or traces
+    #[arg(long, default_value = "logs")]
+    signal: Signal,
+    /// How many records to print
+    #[arg(long, short = 'n', default_value_t = 10, value_name = "N")]
+    lines: usize,
+    /// Go on with what arrives, until interrupted
+    #[arg(long, short)]
+    follow: bool,
+}
+
+pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
+    let Some(store) = Store::open_read_only(home, &args.stack, store_options())? else {
+        bail!("the stack {:?} has no telemetry", args.stack);
+    };
+    let query = Query::new(args.signal).server(args.server.clone());
+    let snapshot = store.snapshot()?;
+    let found = print_last(&snapshot, &query, args.lines, out)?;
+    if !args.follow {
+        return Ok(if found {
+            Outcome::Done
+        } else {
+            Outcome::Problems
+        });
+    }
+    let interrupt = Interrupt::install()?;
+    let mut arrived = snapshot.next_sequence()?;
+    drop(snapshot);
+    while !interrupt.requested() {
+        thread::sleep(POLL_INTERVAL);
+        let snapshot = store.snapshot()?;
+        let next = snapshot.next_sequence()?;
+        if next > arrived {
+            print(&snapshot, &query.clone().arrived_from(arrived), out)?;
+            arrived = next;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Prints the last `count` records, oldest first, without holding them decoded.
+fn print_last(
+    snapshot: &Snapshot,
+    query: &Query,
+    count: usize,
+    out: &mut impl Write,
+) -> anyhow::Result<bool> {
+    let mut scan = snapshot.scan(&query.clone().direction(Direction::Backward))?;
+    let mut lines = Vec::new();
+    while lines.len() < count
+        && let Some(record) = scan.next()?
+    {
+        let mut writer = LineWriter::new();
+        let mut line = Vec::new();
+        writer.write(&record, &mut line)?;
+        writer.finish(&mut line);
+        lines.push(line);
+    }
+    for line in lines.iter().rev() {
+        out.write_all(line)?;
+    }
+    out.flush()?;
+    Ok(!lines.is_empty())
+}
+
+fn print(snapshot: &Snapshot, query: &Query, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut scan = snapshot.scan(query)?;
+    let mut writer = LineWriter::new();
+    let mut lines = Vec::new();
+    while let Some(record) = scan.next()? {
+        writer.write(&record, &mut lines)?;
+        out.write_all(&lines)?;
+        lines.clear();
+    }
+    writer.finish(&mut lines);
+    out.write_all(&lines)?;
+    Ok(out.flush()?)
+}
