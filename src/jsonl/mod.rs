@@ -2,5 +2,6 @@
 
 mod json;
 mod line;
-mod log_line;
+pub(crate) mod log_line;
+pub(crate) mod metrics_line;
 mod otlp;

@@ -47,7 +47,8 @@ pub struct MetricsSnapshot {
     /// The cumulative cost counters; absent on lines without cost.
     pub cost_total: Option<CostCounts>,
     /// Every key of the line that is none of the above (`tool_usage`, `prompt_usage` and what newer
-    /// writers add), in its order.
+    /// writers add), in its order. An object named `diff`, `total`, `cost_diff` or `cost_total`
+    /// holds what the object of that name has beside the counters above.
     pub extra: Vec<(String, Value)>,
 }
 
