@@ -106,7 +106,10 @@ impl LineWriter {
         envelope.open(Signal::Traces, out);
         out.extend_from_slice(&self.span);
         let bytes = out.len() - start + Envelope::CLOSING.len() + 1;
-        self.open = Some(OpenLine { shared: record, bytes });
+        self.open = Some(OpenLine {
+            shared: record,
+            bytes,
+        });
         Ok(())
     }
 }

@@ -1,7 +1,14 @@
 //! The line formats, in both directions.
 
-mod json;
+mod format;
+pub(crate) mod json;
 mod line;
 pub(crate) mod log_line;
 pub(crate) mod metrics_line;
-mod otlp;
+pub(crate) mod otlp;
+mod parse;
+
+pub use self::{
+    format::LineWriter,
+    parse::{LineError, ParsedLine, parse_line},
+};

@@ -91,12 +91,13 @@ fn parse(signal: Signal, line: &[u8]) -> JsonResult<ParsedLine> {
     Ok(match signal {
         Signal::Logs => ParsedLine::Log(read_log_line(line)?),
         Signal::Metrics => match read_metrics_line(line)? {
-            MetricsLine::Snapshot { server, snapshot } => {
-                ParsedLine::Metrics { server, snapshot: Box::new(snapshot) }
-            }
-            MetricsLine::Sentinel { server, timestamp, .. } => {
-                ParsedLine::Sentinel { server, timestamp }
-            }
+            MetricsLine::Snapshot { server, snapshot } => ParsedLine::Metrics {
+                server,
+                snapshot: Box::new(snapshot),
+            },
+            MetricsLine::Sentinel {
+                server, timestamp, ..
+            } => ParsedLine::Sentinel { server, timestamp },
         },
         Signal::Traces => ParsedLine::Spans(spans(read_message(line)?)),
     })
@@ -124,7 +125,10 @@ fn spans(data: TracesData) -> Vec<(Option<String>, SpanRecord)> {
 
 /// The server that the span's `server.name` attribute names, when it is a string.
 pub(crate) fn server_name(span: &Span) -> Option<String> {
-    let attribute = span.attributes.iter().find(|attribute| attribute.key == SERVER_NAME)?;
+    let attribute = span
+        .attributes
+        .iter()
+        .find(|attribute| attribute.key == SERVER_NAME)?;
     match attribute.value.as_ref()?.value.as_ref()? {
         any_value::Value::StringValue(name) => Some(name.clone()),
         _ => None,

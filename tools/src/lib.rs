@@ -124,8 +124,10 @@ fn finish(outcome: anyhow::Result<Outcome>) -> ExitCode {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let json = cause
+            .downcast_ref::<serde_json::Error>()
+            .and_then(|json| json.io_error_kind());
+        io.or(json) == Some(io::ErrorKind::BrokenPipe)
     })
 }

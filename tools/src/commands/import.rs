@@ -186,8 +186,7 @@ impl Import {
         if let Some((number, _)) = sentinel {
             self.orphan(&file.path, number);
         }
-        // A batch ends with its file: a record that two files hold is the same record.
-        self.store()
+        Ok(())
     }
 
     fn orphan(&mut self, path: &Path, number: u64) {

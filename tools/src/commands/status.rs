@@ -125,7 +125,7 @@ fn row(stack: &str, record: InventoryRecord) -> Row {
 
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header([
         "STACK", "SERVER", "SIGNAL", "SIZE", "FILES", "RECORDS", "OLDEST", "NEWEST",
     ]);
