@@ -104,7 +104,7 @@ fn start(home: &tempfile::TempDir) -> (Store, Option<(Writer, WriterGuard)>) {
         .commit_interval_min(std::time::Duration::from_secs(3600))
         .commit_interval_max(std::time::Duration::from_secs(3600))
         .tiering(40, 25, 16);
-    let writer = Writer::start(&store, options).unwrap();
+    let writer = Writer::start(&store, &options).unwrap();
     (store, Some(writer))
 }
 

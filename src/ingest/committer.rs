@@ -233,7 +233,7 @@ impl SimulatedWriter {
             let waited = self
                 .oldest
                 .take()
-                .map_or(Duration::ZERO, |oldest| due - oldest);
+                .map_or(Duration::ZERO, |oldest| due.saturating_sub(oldest));
             self.waited_max = self.waited_max.max(waited + started.elapsed());
             self.commits += 1;
         }

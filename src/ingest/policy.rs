@@ -36,7 +36,7 @@ impl CommitPolicy {
         CommitPolicy {
             interval_min: options.commit_interval_min,
             // The commit itself takes time, and what was promised is the record on disk.
-            interval_max: options.commit_interval_max - options.commit_interval_max / 20,
+            interval_max: options.commit_interval_max * 19 / 20,
             records_max: options.batch_records_max,
             bytes_max: options.batch_bytes_max,
             interval: options.commit_interval_min,

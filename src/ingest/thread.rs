@@ -155,27 +155,24 @@ impl WriterThread {
     fn fail(&mut self, error: &Error) {
         let now = now();
         let reason = error.to_string();
-        match &mut self.outage {
-            Some(outage) => {
-                outage.wait = (outage.wait * 2).min(RETRY_MAX);
-                outage.retry_at = now + outage.wait;
-                outage.reason = reason;
-            }
-            None => {
-                // Once an outage: a line for every try would bury what else is logged.
-                tracing::error!(
-                    subsystem = "telemetry",
-                    error = reason,
-                    "telemetry cannot be stored; it is kept in memory while there is room"
-                );
-                let wait = RETRY_MIN;
-                self.outage = Some(Outage {
-                    since: now,
-                    retry_at: now + wait,
-                    wait,
-                    reason,
-                });
-            }
+        if let Some(outage) = &mut self.outage {
+            outage.wait = (outage.wait * 2).min(RETRY_MAX);
+            outage.retry_at = now + outage.wait;
+            outage.reason = reason;
+            return;
         }
+        // Once an outage: a line for every try would bury what else is logged.
+        tracing::error!(
+            subsystem = "telemetry",
+            error = reason,
+            "telemetry cannot be stored; it is kept in memory while there is room"
+        );
+        let wait = RETRY_MIN;
+        self.outage = Some(Outage {
+            since: now,
+            retry_at: now + wait,
+            wait,
+            reason,
+        });
     }
 }

@@ -91,7 +91,7 @@ impl Writer {
     /// Fails with [`Error::InvalidOption`] when `options` are out of bounds, with
     /// [`Error::ReadOnly`] when the store is, and with [`Error::Io`] when there is no thread to be
     /// had.
-    pub fn start(store: &Store, options: WriterOptions) -> Result<(Writer, WriterGuard)> {
+    pub fn start(store: &Store, options: &WriterOptions) -> Result<(Writer, WriterGuard)> {
         options.validate()?;
         let (sender, receiver) = channel::bounded(options.queue_records_max);
         let counters = Arc::new(Counters::default());
@@ -103,7 +103,7 @@ impl Writer {
             room: Room::default(),
         });
         let (running, done) = channel::bounded(0);
-        let thread = thread::start(store, &options, receiver, &shared, running)?;
+        let thread = thread::start(store, options, receiver, &shared, running)?;
         let guard = WriterGuard {
             shared: Arc::clone(&shared),
             thread: Some(thread),

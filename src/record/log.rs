@@ -1,5 +1,5 @@
 use super::{Level, Value};
-use crate::time::Timestamp;
+use crate::{jsonl::log_line::write_log_line, time::Timestamp};
 use ::time::UtcOffset;
 
 /// A log record: one line of `logs.jsonl`.
@@ -36,6 +36,11 @@ impl LogRecord {
     pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> LogRecord {
         self.attributes.push((key.into(), value.into()));
         self
+    }
+
+    /// Appends the record as a line of `logs.jsonl`, its line feed included.
+    pub fn write_line(&self, out: &mut Vec<u8>) {
+        write_log_line(self, out);
     }
 
     /// The last attribute named `key`, which is the one that readers of the line see.

@@ -103,11 +103,11 @@ impl StoreWriter {
     pub(crate) fn append(
         &self,
         batch: &mut [SeriesBatch],
-        wipes: &mut WipeMarks,
+        marks: &mut WipeMarks,
         sealer: &mut Sealer,
     ) -> Result<Vec<Appended>> {
         self.transact("write to", |transaction| {
-            append(transaction, batch, wipes, sealer)
+            append(transaction, batch, marks, sealer)
         })
     }
 }
@@ -115,19 +115,19 @@ impl StoreWriter {
 pub(super) fn append(
     transaction: &WriteTransaction,
     batch: &mut [SeriesBatch],
-    wipes: &mut WipeMarks,
+    marks: &mut WipeMarks,
     sealer: &mut Sealer,
 ) -> Result<Vec<Appended>, Fault> {
     let mut meta = transaction.open_table(META)?;
     let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
     let mut sequence = number(meta::NEXT_SEQUENCE)?;
     let generation = number(meta::WIPE_GENERATION)?;
-    wipes.refresh(transaction, generation)?;
+    marks.refresh(transaction, generation)?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for part in batch {
         let first_sequence = sequence;
         let mut outcome = Appended::default();
-        if let Some(instant) = wipes.wiped_until(&part.server, part.signal) {
+        if let Some(instant) = marks.wiped_until(&part.server, part.signal) {
             let wiped = part
                 .records
                 .extract_if(.., |record| record.emitted <= instant);

@@ -21,11 +21,7 @@ impl Fault {
     /// The error for users: what was tried, on which database, and why it failed.
     pub(crate) fn at(self, action: &'static str, path: &Path) -> Error {
         match self {
-            Fault::Corrupt(what) => Error::Corrupt {
-                path: path.to_owned(),
-                what,
-            },
-            Fault::Engine(redb::Error::Corrupted(what)) => Error::Corrupt {
+            Fault::Corrupt(what) | Fault::Engine(redb::Error::Corrupted(what)) => Error::Corrupt {
                 path: path.to_owned(),
                 what,
             },

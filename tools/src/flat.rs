@@ -177,7 +177,9 @@ pub(crate) fn single_file(
         path: path.to_owned(),
         server: server.cloned(),
         signal,
-        gzip: name.ends_with(".gz"),
+        gzip: path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("gz")),
         bytes: size(path)?,
     })
 }

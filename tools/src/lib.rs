@@ -39,7 +39,7 @@ struct ExportCli {
 
 #[derive(Debug, clap::Args)]
 struct Home {
-    /// The folder that stacks live under [default: $GRIDCTL_HOME, else ~/.gridctl]
+    /// The folder that stacks live under [default: `$GRIDCTL_HOME`, else `~/.gridctl`]
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
 }
@@ -127,7 +127,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
         let json = cause
             .downcast_ref::<serde_json::Error>()
-            .and_then(|json| json.io_error_kind());
+            .and_then(serde_json::Error::io_error_kind);
         io.or(json) == Some(io::ErrorKind::BrokenPipe)
     })
 }

@@ -10,7 +10,7 @@ mod value;
 mod write;
 
 pub(crate) use self::{
-    error::{JsonError, JsonReason, JsonResult},
+    error::{JsonError, JsonResult},
     read::{Kind, NESTING_MAX, Number, Reader},
     value::{read_value, write_number, write_value},
     write::{write_f64, write_i64, write_string, write_u64},

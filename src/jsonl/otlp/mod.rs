@@ -36,6 +36,5 @@ mod tests;
 
 pub(crate) use self::{
     envelope::Envelope,
-    error::OtlpReason,
-    message::{Message, read_message, write_message},
+    message::{read_message, write_message},
 };

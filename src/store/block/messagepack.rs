@@ -144,14 +144,13 @@ fn skip(rest: &mut &[u8]) -> Option<()> {
                 0
             }
             Marker::U8 | Marker::I8 => 1,
-            Marker::U16 | Marker::I16 => 2,
+            Marker::U16 | Marker::I16 | Marker::FixExt1 => 2,
             Marker::U32 | Marker::I32 | Marker::F32 => 4,
             Marker::U64 | Marker::I64 | Marker::F64 => 8,
             Marker::FixStr(bytes) => u64::from(bytes),
             Marker::Str8 | Marker::Bin8 => length(1)?,
             Marker::Str16 | Marker::Bin16 => length(2)?,
             Marker::Str32 | Marker::Bin32 => length(4)?,
-            Marker::FixExt1 => 2,
             Marker::FixExt2 => 3,
             Marker::FixExt4 => 5,
             Marker::FixExt8 => 9,

@@ -45,11 +45,10 @@ impl Message {
             (Message::Span, 11) => Message::Event,
             (Message::Span, 13) => Message::Link,
             (Message::Span, 15) => Message::Status,
-            (Message::Resource, 1)
+            (Message::Resource | Message::KeyValueList, 1)
             | (Message::Scope | Message::Event, 3)
             | (Message::Span, 9)
-            | (Message::Link, 4)
-            | (Message::KeyValueList, 1) => Message::KeyValue,
+            | (Message::Link, 4) => Message::KeyValue,
             (Message::KeyValue, 2) => Message::AnyValue,
             (Message::AnyValue, 6) => Message::KeyValueList,
             _ => return None,

@@ -24,7 +24,7 @@ mod method {
 }
 
 pub(super) struct Sections {
-    sections: Vec<Vec<u8>>,
+    parts: Vec<Vec<u8>>,
     shared: Vec<u8>,
     frame: Vec<u8>,
     compressor: Option<zstd::bulk::Compressor<'static>>,
@@ -33,7 +33,7 @@ pub(super) struct Sections {
 impl Sections {
     pub(super) fn new() -> Sections {
         Sections {
-            sections: Vec::new(),
+            parts: Vec::new(),
             shared: Vec::new(),
             frame: Vec::new(),
             compressor: zstd::bulk::Compressor::new(LEVEL).ok(),
@@ -41,20 +41,20 @@ impl Sections {
     }
 
     pub(super) fn clear(&mut self) {
-        self.sections.clear();
+        self.parts.clear();
     }
 
     pub(super) fn push(&mut self, section: Vec<u8>) {
-        self.sections.push(section);
+        self.parts.push(section);
     }
 
     /// Packs all sections into one body.
     pub(super) fn pack(&mut self) -> Vec<u8> {
-        let mut directory = Vec::with_capacity(self.sections.len() * 4);
+        let mut directory = Vec::with_capacity(self.parts.len() * 4);
         let mut frames = Vec::new();
         self.shared.clear();
-        directory.varint(self.sections.len() as u64);
-        for section in &self.sections {
+        directory.varint(self.parts.len() as u64);
+        for section in &self.parts {
             if section.len() < OWN_FRAME_BYTES_MIN {
                 directory.push(method::SHARED);
                 directory.varint(section.len() as u64);

@@ -83,8 +83,8 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         counts: Counts::default(),
     };
     let done = match &args.target.out {
-        Some(folder) => export.to_files(args, folder, &selected)?,
-        None => export.to_stdout(args, &selected, out)?,
+        Some(folder) => export.write_files(args, folder, &selected)?,
+        None => export.print(args, &selected, out)?,
     };
     export.bar.finish_and_clear();
     let Counts {
@@ -132,7 +132,7 @@ struct Export {
 
 impl Export {
     /// Writes a file for each series. Says whether it came to the end.
-    fn to_files(
+    fn write_files(
         &mut self,
         args: &Args,
         folder: &Path,
@@ -163,7 +163,7 @@ impl Export {
         Ok(true)
     }
 
-    fn to_stdout(
+    fn print(
         &mut self,
         args: &Args,
         selected: &[InventoryRecord],

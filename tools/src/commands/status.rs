@@ -45,7 +45,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     for stack in stacks(home, args.stack.as_ref())? {
         match examine(home, &stack) {
             Ok(Some((inventory, usage))) => {
-                rows.extend(inventory.into_iter().map(|record| row(&stack, record)));
+                rows.extend(inventory.iter().map(|record| row(&stack, record)));
                 usages.push((stack, usage));
             }
             Ok(None) => {}
@@ -109,7 +109,7 @@ fn examine(
     )))
 }
 
-fn row(stack: &str, record: InventoryRecord) -> Row {
+fn row(stack: &str, record: &InventoryRecord) -> Row {
     Row {
         stack: stack.to_owned(),
         server: record.server.to_string(),

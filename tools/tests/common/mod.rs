@@ -1,0 +1,86 @@
+//! A home of its own for each test, and the programs run in it.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use flate2::{Compression, write::GzEncoder};
+use std::{
+    fs::File,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+pub struct Home {
+    folder: tempfile::TempDir,
+}
+
+/// What a program printed, and how it ended.
+#[derive(Debug)]
+pub struct Output {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Home {
+    pub fn new() -> Home {
+        Home {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn database(&self, stack: &str) -> std::path::PathBuf {
+        self.path()
+            .join("telemetry")
+            .join(stack)
+            .join("telemetry.redb")
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gridctl-telemetry"));
+        command
+            .args(args)
+            .env("GRIDCTL_HOME", self.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        output(&mut self.command(args))
+    }
+
+    /// Exports a stack with the program of that name.
+    pub fn export(&self, stack: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_export-jsonl"));
+        command
+            .args(["--stack", stack, "--out", folder.path().to_str().unwrap()])
+            .env("GRIDCTL_HOME", self.path());
+        let export = output(&mut command);
+        assert_eq!(export.code, 0, "{export:?}");
+        folder
+    }
+}
+
+pub fn output(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    Output {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+pub fn lines(text: &str) -> Vec<&str> {
+    text.lines().collect()
+}
+
+pub fn gzip(path: &Path, bytes: &[u8]) {
+    let mut encoder = GzEncoder::new(File::create(path).unwrap(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap();
+}
