@@ -3,6 +3,14 @@
 //! Tiers are made tiny, so that a few hundred records make rows, direct blocks, sealed blocks and
 //! blocks that overlap in every way.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use gridctl_telemetry::{
     Cursor, Direction, Level, LogRecord, Query, ServerName, Signal, Store, StoreOptions, TimeRange,
     Timestamp, WipeScope, Writer, WriterGuard, WriterOptions,
@@ -101,8 +109,8 @@ struct Pair {
 fn start(home: &tempfile::TempDir) -> (Store, Option<(Writer, WriterGuard)>) {
     let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
     let options = WriterOptions::default()
-        .commit_interval_min(std::time::Duration::from_secs(3600))
-        .commit_interval_max(std::time::Duration::from_secs(3600))
+        .commit_interval_min(std::time::Duration::from_hours(1))
+        .commit_interval_max(std::time::Duration::from_hours(1))
         .tiering(40, 25, 16);
     let writer = Writer::start(&store, &options).unwrap();
     (store, Some(writer))
@@ -159,6 +167,7 @@ impl Pair {
             .collect()
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each operation")]
     fn apply(&mut self, operation: &Operation) {
         match operation {
             Operation::Log { server, times } => {
@@ -194,7 +203,7 @@ impl Pair {
                     server: server.map(name),
                     signal: None,
                 };
-                if self.logged % 2 == 0 {
+                if self.logged.is_multiple_of(2) {
                     self.store.wipe(&scope).unwrap();
                 } else {
                     self.writer.as_ref().unwrap().0.wipe(scope).unwrap();
@@ -228,7 +237,7 @@ impl Pair {
                     },
                     *backward,
                 );
-                same(self.read(&query), expected, *backward);
+                same(self.read(&query), &expected, *backward);
             }
             Operation::Page { backward, size } => {
                 self.flush();
@@ -252,7 +261,7 @@ impl Pair {
                         break;
                     }
                 }
-                same(read, self.expected(&[], |_| true, *backward), *backward);
+                same(read, &self.expected(&[], |_| true, *backward), *backward);
             }
             Operation::Last { server, count } => {
                 self.flush();
@@ -366,7 +375,7 @@ fn known(record: &gridctl_telemetry::StoredRecord) -> Known {
 
 /// Compares, after checking that the records came in the order of time and that each server's
 /// records of one time came in the order of their arrival.
-fn same(mut read: Vec<Known>, expected: Vec<Known>, backward: bool) {
+fn same(mut read: Vec<Known>, expected: &[Known], backward: bool) {
     assert!(read.is_sorted_by(|a, b| if backward { a.1 >= b.1 } else { a.1 <= b.1 }));
     for server in 0..SERVERS.len() {
         let of = |list: &[Known]| -> Vec<Known> {
@@ -375,7 +384,7 @@ fn same(mut read: Vec<Known>, expected: Vec<Known>, backward: bool) {
                 .cloned()
                 .collect()
         };
-        assert_eq!(of(&read), of(&expected), "server {server}");
+        assert_eq!(of(&read), of(expected), "server {server}");
     }
     read.sort_by_key(|known| (known.1, known.0, known.2));
     if backward {

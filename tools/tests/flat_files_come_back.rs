@@ -1,5 +1,13 @@
 //! Flat files in, one database, the same files out: through the programs, as an operator uses them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::{Home, gzip, lines};

@@ -9,6 +9,8 @@ mod scan;
 mod value;
 mod write;
 
+#[cfg(test)]
+pub(crate) use self::error::JsonReason;
 pub(crate) use self::{
     error::{JsonError, JsonResult},
     read::{Kind, NESTING_MAX, Number, Reader},

@@ -12,7 +12,7 @@ fn encode_and_decode(signal: Signal, payloads: &[Vec<u8>]) -> (BlockHeader, usiz
         .iter()
         .enumerate()
         .map(|(index, payload)| BlockRecord {
-            timestamp: 1_778_000_000_000_000_000 + index as i64 * 1_234_567,
+            timestamp: 1_778_000_000_000_000_000 + i64::try_from(index).unwrap() * 1_234_567,
             sequence: 77 + index as u64,
             payload,
         })
@@ -268,7 +268,7 @@ fn records_are_cut_into_blocks_of_even_size() {
         RECORDS_MAX
     );
     assert_eq!(
-        BlockEncoder::cut(&vec![record; RECORDS_MAX + 4]),
+        BlockEncoder::cut(&vec![record; RECORDS_MAX + 4], RECORDS_MAX),
         RECORDS_MAX / 2 + 2
     );
     let large = vec![0; PAYLOAD_BYTES_TARGET];

@@ -10,37 +10,37 @@ use std::{
     process::{Command, Stdio},
 };
 
-pub struct Home {
+pub(crate) struct Home {
     folder: tempfile::TempDir,
 }
 
 /// What a program printed, and how it ended.
 #[derive(Debug)]
-pub struct Output {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Output {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Home {
-    pub fn new() -> Home {
+    pub(crate) fn new() -> Home {
         Home {
             folder: tempfile::tempdir().unwrap(),
         }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn database(&self, stack: &str) -> std::path::PathBuf {
+    pub(crate) fn database(&self, stack: &str) -> std::path::PathBuf {
         self.path()
             .join("telemetry")
             .join(stack)
             .join("telemetry.redb")
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gridctl-telemetry"));
         command
             .args(args)
@@ -49,12 +49,12 @@ impl Home {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         output(&mut self.command(args))
     }
 
     /// Exports a stack with the program of that name.
-    pub fn export(&self, stack: &str) -> tempfile::TempDir {
+    pub(crate) fn export(&self, stack: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_export-jsonl"));
         command
@@ -66,7 +66,7 @@ impl Home {
     }
 }
 
-pub fn output(command: &mut Command) -> Output {
+pub(crate) fn output(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     Output {
         code: output.status.code().unwrap_or(-1),
@@ -75,11 +75,11 @@ pub fn output(command: &mut Command) -> Output {
     }
 }
 
-pub fn lines(text: &str) -> Vec<&str> {
+pub(crate) fn lines(text: &str) -> Vec<&str> {
     text.lines().collect()
 }
 
-pub fn gzip(path: &Path, bytes: &[u8]) {
+pub(crate) fn gzip(path: &Path, bytes: &[u8]) {
     let mut encoder = GzEncoder::new(File::create(path).unwrap(), Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap();
