@@ -59,6 +59,7 @@ mod ingest;
 mod jsonl;
 #[path = "../migrations/mod.rs"]
 mod migrations;
+mod produce;
 mod read;
 mod record;
 mod signal;
@@ -74,6 +75,7 @@ pub use crate::{
         WriterStats,
     },
     jsonl::{LineError, LineWriter, ParsedLine, parse_line},
+    produce::{LogOptions, LogRouter, RouterFilter, RouterLayer},
     read::{Cursor, Query, RawRecord, Records, Scan, StoredRecord, TimeRange},
     record::{
         CostCounts, Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord, TokenCounts,

@@ -16,6 +16,7 @@ mod writer;
 
 #[doc(hidden)]
 pub use self::committer::SimulatedWriter;
+pub(crate) use self::thread::is_writer_thread;
 pub use self::{
     options::{WhenFull, WriterOptions},
     stats::{DropCause, DropCount, WriterStats},

@@ -11,7 +11,7 @@ use crate::{
     store::{Store, WipeScope},
 };
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
-use std::{convert::Infallible, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{cell::Cell, convert::Infallible, sync::Arc, thread::JoinHandle, time::Duration};
 
 /// The first wait after a failure; each further one doubles it.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -39,6 +39,15 @@ pub(super) fn start(
         .map_err(|error| Error::io("start the writer of", &store.path(), error))
 }
 
+thread_local! {
+    static IS_WRITER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is a writer's. What it logs must not come back to it.
+pub(crate) fn is_writer_thread() -> bool {
+    IS_WRITER.get()
+}
+
 struct WriterThread {
     committer: Committer,
     queue: Receiver<Message>,
@@ -58,6 +67,7 @@ struct Outage {
 
 impl WriterThread {
     fn run(&mut self) {
+        IS_WRITER.set(true);
         loop {
             let wake = match &self.outage {
                 Some(outage) => Some(outage.retry_at),

@@ -12,6 +12,7 @@ use crossbeam::channel::{
     self, Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError,
 };
 use std::{
+    cell::RefCell,
     convert::Infallible,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -37,6 +38,13 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     closed: AtomicBool,
     room: Room,
+}
+
+/// What a thread keeps of its encoding buffer from record to record.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What the writer thread is told.
@@ -116,7 +124,7 @@ impl Writer {
     ///
     /// Fails with the cause when the record is dropped; it is counted already.
     pub fn log(&self, server: &ServerName, record: &LogRecord) -> Result<(), DropCause> {
-        self.offer(
+        self.offer_with(
             server,
             Signal::Logs,
             record.timestamp,
@@ -129,7 +137,7 @@ impl Writer {
     ///
     /// Fails with the cause when the record is dropped; it is counted already.
     pub fn metrics(&self, server: &ServerName, record: &MetricsSnapshot) -> Result<(), DropCause> {
-        self.offer(server, Signal::Metrics, record.timestamp, false, |out| {
+        self.offer_with(server, Signal::Metrics, record.timestamp, false, |out| {
             record.encode_payload(out)
         })
     }
@@ -138,7 +146,7 @@ impl Writer {
     ///
     /// Fails with the cause when the record is dropped; it is counted already.
     pub fn span(&self, server: &ServerName, record: &SpanRecord) -> Result<(), DropCause> {
-        self.offer(
+        self.offer_with(
             server,
             Signal::Traces,
             record.timestamp(),
@@ -158,7 +166,8 @@ impl Writer {
         }
     }
 
-    fn offer<E>(
+    /// Offers a record that `encode` appends to an empty buffer.
+    pub(crate) fn offer_with<E>(
         &self,
         server: &ServerName,
         signal: Signal,
@@ -176,20 +185,31 @@ impl Writer {
         if self.shared.closed.load(Ordering::Acquire) {
             return dropped(DropCause::Closed);
         }
-        let mut payload = Vec::with_capacity(256);
-        if encode(&mut payload).is_err() {
-            return dropped(DropCause::Invalid);
-        }
-        if payload.len() > self.shared.options.record_bytes_max {
-            return dropped(DropCause::TooLarge);
-        }
+        // Encoded where there is room already, and copied once to where it fits exactly.
+        let payload = SCRATCH.with(|scratch| {
+            let mut own = Vec::new();
+            // A record that is offered while another one is encoded finds the scratch taken.
+            let mut borrowed = scratch.try_borrow_mut();
+            let buffer = borrowed.as_deref_mut().unwrap_or(&mut own);
+            buffer.clear();
+            buffer.shrink_to(SCRATCH_BYTES_MAX);
+            encode(buffer).map_err(|_| DropCause::Invalid)?;
+            if buffer.len() > self.shared.options.record_bytes_max {
+                return Err(DropCause::TooLarge);
+            }
+            Ok(Box::from(buffer.as_slice()))
+        });
+        let payload = match payload {
+            Ok(payload) => payload,
+            Err(cause) => return dropped(cause),
+        };
         let record = QueuedRecord {
             server: server.clone(),
             signal,
             timestamp,
             emitted: monotonic_nanos(),
             urgent,
-            payload: payload.into_boxed_slice(),
+            payload,
         };
         self.shared.enqueue(record).or_else(dropped)
     }

@@ -4,7 +4,7 @@ use super::payload::{DEPTH_MAX, PayloadError};
 use rmp::Marker;
 
 /// The extension type that holds the text of a [`Value::Number`](super::Value::Number).
-pub(super) const EXT_NUMBER: i8 = 1;
+pub(crate) const EXT_NUMBER: i8 = 1;
 
 /// One token. Strings are borrowed from the payload.
 #[derive(Debug, Clone, Copy, PartialEq)]
