@@ -115,6 +115,7 @@ impl Committer {
                 self.writer
                     .append(&mut self.batch, &mut self.wipes, &mut self.sealer)?;
             self.policy.committed(now);
+            self.counters.commits.fetch_add(1, Ordering::Relaxed);
             for (part, outcome) in self.batch.iter().zip(appended) {
                 self.counters
                     .stored

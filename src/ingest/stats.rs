@@ -76,6 +76,8 @@ pub struct WriterStats {
     pub offered: u64,
     /// Records that are committed.
     pub stored: u64,
+    /// Commits that stored records.
+    pub commits: u64,
     /// Records that are on their way.
     pub queued: u64,
     /// What the queued records take of memory, in bytes.
@@ -97,6 +99,7 @@ impl WriterStats {
 pub(super) struct Counters {
     pub(super) offered: AtomicU64,
     pub(super) stored: AtomicU64,
+    pub(super) commits: AtomicU64,
     pub(super) queued_bytes: AtomicUsize,
     dropped: Mutex<HashMap<(ServerName, Signal, DropCause), Range>>,
 }
@@ -153,6 +156,7 @@ impl Counters {
         WriterStats {
             offered,
             stored,
+            commits: self.commits.load(Ordering::Relaxed),
             queued: offered.saturating_sub(stored + dropped_total),
             queued_bytes,
             dropped: counts,

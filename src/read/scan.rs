@@ -62,6 +62,13 @@ impl RawRecord<'_> {
         self.payload.len()
     }
 
+    /// The encoded record, in an encoding that is this crate's own. For benchmarks.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.payload
+    }
+
     /// Decodes the record. Fails with [`Error::InvalidRecord`] when its payload is not one that
     /// this crate wrote.
     pub fn decode(&self) -> Result<Record> {

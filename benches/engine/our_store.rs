@@ -1,0 +1,102 @@
+use super::Engine;
+use crate::workload::{GatewayRecord, SERVERS, server_name};
+use anyhow::{Context, Result};
+use gridctl_telemetry::{
+    Direction, Level, Query, ServerName, Signal, Store, StoreOptions, WhenFull, Writer,
+    WriterOptions,
+};
+use std::{ops::ControlFlow, path::Path, time::Duration};
+
+/// The store that this repository is about, written to through its queue and writer thread.
+#[derive(Debug)]
+pub struct OurStore {
+    store: Store,
+    servers: Vec<ServerName>,
+}
+
+impl OurStore {
+    /// The store, for what no peer can.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Stores records in one commit, if they are no more than the writer's limits allow. Errors,
+    /// which ask for a commit of their own, are left out.
+    pub fn fill(&mut self, records: &mut Vec<GatewayRecord>) -> Result<()> {
+        records.retain(|record| record.record.level < Level::ERROR);
+        let patient = WriterOptions::default()
+            .commit_interval_max(Duration::from_mins(1))
+            .commit_interval_min(Duration::from_mins(1));
+        self.write(records, patient)?;
+        Ok(())
+    }
+
+    /// Writes and flushes, and returns the number of commits.
+    fn write(&self, records: &[GatewayRecord], options: WriterOptions) -> Result<u64> {
+        let options = options
+            .when_full(WhenFull::Block)
+            .flush_timeout(Duration::from_mins(10));
+        let (writer, guard) = Writer::start(&self.store, &options)?;
+        for record in records {
+            let server = self.servers.get(record.server).context("a server")?;
+            writer.log(server, &record.record)?;
+        }
+        writer.flush()?;
+        let commits = writer.stats().commits;
+        guard.close()?;
+        Ok(commits)
+    }
+
+    /// All log records of a server.
+    pub fn query(&self, server: usize) -> Result<Query> {
+        Ok(Query::new(Signal::Logs).server(server_name(server)?))
+    }
+}
+
+impl Engine for OurStore {
+    const NAME: &'static str = "gridctl-telemetry";
+
+    fn open(folder: &Path) -> Result<OurStore> {
+        Ok(OurStore {
+            store: Store::open(folder, "bench", StoreOptions::default())?,
+            servers: (0..SERVERS.len()).map(server_name).collect::<Result<_>>()?,
+        })
+    }
+
+    /// A `batch_max` of `usize::MAX` leaves the writer's own limits.
+    fn ingest(&mut self, records: &[GatewayRecord], batch_max: usize) -> Result<u64> {
+        let options = WriterOptions::default();
+        if batch_max == usize::MAX {
+            self.write(records, options)
+        } else {
+            self.write(records, options.batch_records_max(batch_max))
+        }
+    }
+
+    fn scan(
+        &self,
+        server: usize,
+        direction: Direction,
+        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let query = self.query(server)?.direction(direction);
+        let mut scan = self.store.snapshot()?.scan(&query)?;
+        while let Some(record) = scan.next()? {
+            if visit(record.payload()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Unlike the peers', these are decoded.
+    fn last(&self, server: usize, count: usize) -> Result<usize> {
+        let records = self.store.last(&self.query(server)?, count)?;
+        Ok(std::hint::black_box(records).len())
+    }
+
+    fn close(self) -> Result<()> {
+        Ok(())
+    }
+}

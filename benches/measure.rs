@@ -1,0 +1,211 @@
+//! Folders, clocks, numbers and tables of the benchmarks.
+
+use crate::workload::{GatewayRecord, SERVERS};
+use anyhow::{Context, Result, bail};
+use flate2::{Compression, write::GzEncoder};
+use std::{
+    fmt,
+    io::{self, Write},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// The options of a benchmark: `--name` and `--name value`, behind `--` on cargo's command line.
+#[derive(Debug)]
+pub struct Arguments {
+    arguments: Vec<String>,
+}
+
+impl Arguments {
+    /// This process's arguments. Fails on a name that is not in `known`.
+    pub fn read(known: &[&str]) -> Result<Arguments> {
+        // What cargo adds by itself says nothing.
+        let arguments: Vec<String> = std::env::args()
+            .skip(1)
+            .filter(|argument| argument != "--bench")
+            .collect();
+        for name in arguments.iter().filter(|name| name.starts_with("--")) {
+            if !known.contains(&name.as_str()) {
+                bail!("{name} is unknown; known are {}", known.join(", "));
+            }
+        }
+        Ok(Arguments { arguments })
+    }
+
+    /// Whether the option is there.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.arguments.iter().any(|argument| argument == name)
+    }
+
+    /// The value behind the option, or `default`.
+    pub fn value<T: FromStr>(&self, name: &str, default: T) -> Result<T> {
+        let Some(at) = self.arguments.iter().position(|argument| argument == name) else {
+            return Ok(default);
+        };
+        self.arguments
+            .get(at + 1)
+            .and_then(|value| value.parse().ok())
+            .with_context(|| format!("{name} needs a value"))
+    }
+}
+
+/// A folder that is deleted when it is dropped. `parent` is on a real disk: a benchmark of synced
+/// commits says nothing on a file system in memory, as `/tmp` may be.
+pub fn bench_folder(parent: &str) -> Result<TempDir> {
+    std::fs::create_dir_all(parent)?;
+    tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(parent)
+        .with_context(|| format!("create a folder in {parent}"))
+}
+
+/// The disk blocks that the files in `folder` take, in bytes.
+pub fn disk_bytes(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() {
+            disk_bytes(&entry.path())?
+        } else {
+            // POSIX counts `st_blocks` in units of 512 bytes.
+            metadata.blocks() * 512
+        };
+    }
+    Ok(bytes)
+}
+
+/// What `gzip -6` makes of the records' NDJSON, a file for each server, in bytes.
+pub fn gzip_bytes<'a>(records: impl IntoIterator<Item = &'a GatewayRecord>) -> Result<u64> {
+    #[derive(Default)]
+    struct Counter(u64);
+    impl Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut files: Vec<GzEncoder<Counter>> = SERVERS
+        .iter()
+        .map(|_| GzEncoder::new(Counter::default(), Compression::new(6)))
+        .collect();
+    for record in records {
+        let file = files.get_mut(record.server).context("a server")?;
+        file.write_all(&record.line)?;
+        file.write_all(b"\n")?;
+    }
+    let mut bytes = 0;
+    for file in files {
+        bytes += file.finish()?.0;
+    }
+    Ok(bytes)
+}
+
+/// Runs `work` and says how long it took.
+pub fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+    let started = Instant::now();
+    let outcome = work()?;
+    Ok((outcome, started.elapsed()))
+}
+
+/// The value in the middle; of an even number, the upper of the two.
+pub fn median<T: Ord + Copy>(values: &[T]) -> Result<T> {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    values
+        .get(values.len() / 2)
+        .copied()
+        .context("there is no median of nothing")
+}
+
+/// `a` divided by `b`.
+#[must_use]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "what is measured has fewer than 53 bits of precision"
+)]
+pub fn ratio(a: u64, b: u64) -> f64 {
+    a as f64 / b as f64
+}
+
+/// A duration in whole nanoseconds, for [`ratio`].
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `count` in `duration`, a second.
+#[must_use]
+pub fn per_second(count: u64, duration: Duration) -> f64 {
+    ratio(count, nanos(duration)) * 1e9
+}
+
+/// A duration as text, in the unit that suits it.
+#[must_use]
+pub fn seconds(duration: Duration) -> String {
+    format!("{duration:.1?}")
+}
+
+/// Bytes as text, in units of 2^20.
+#[must_use]
+pub fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", ratio(bytes, 1 << 20))
+}
+
+/// A Markdown table: text to the left in the first column, numbers to the right in the others.
+#[derive(Debug)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these heads.
+    #[must_use]
+    pub fn new(heads: &[&str]) -> Table {
+        Table {
+            rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()],
+        }
+    }
+
+    /// Adds a row of as many cells as there are heads.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let cells = |row: &Vec<String>, column: usize| row.get(column).map_or(0, String::len);
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| self.rows.iter().map(|row| cells(row, column)).max())
+            .map(|width| width.unwrap_or(0).max(3))
+            .collect();
+        for (number, row) in self.rows.iter().enumerate() {
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                if column == 0 {
+                    write!(f, "| {cell:<width$} ")?;
+                } else {
+                    write!(f, "| {cell:>width$} ")?;
+                }
+            }
+            writeln!(f, "|")?;
+            if number == 0 {
+                for (column, width) in widths.iter().enumerate() {
+                    let (dashes, end) =
+                        ("-".repeat(width - 1), if column == 0 { '-' } else { ':' });
+                    write!(f, "| {dashes}{end} ")?;
+                }
+                writeln!(f, "|")?;
+            }
+        }
+        Ok(())
+    }
+}
