@@ -1,0 +1,274 @@
+//! What several tests need: homes, records that are known by their number, chance, and processes.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use gridctl_telemetry::{
+    Level, LogRecord, Query, ServerName, Signal, Snapshot, Store, StoreOptions, Timestamp,
+    WriterOptions,
+};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read, Write},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// The stack of every test.
+pub(crate) const STACK: &str = "stack";
+
+/// How long a test waits for something that must happen before it calls that a hang. Nothing takes
+/// nearly as long: whether a test passes does not depend on it.
+pub(crate) const HANG: Duration = Duration::from_secs(120);
+
+pub(crate) fn home() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+pub(crate) fn open(home: &Path) -> Store {
+    Store::open(home, STACK, StoreOptions::default()).unwrap()
+}
+
+pub(crate) fn server(name: &str) -> ServerName {
+    ServerName::new(name).unwrap()
+}
+
+/// Options of a writer that commits when it is told to, and seals after so few records that a
+/// test sees all tiers.
+pub(crate) fn on_demand() -> WriterOptions {
+    let never = Duration::from_secs(3600);
+    WriterOptions::default()
+        .commit_interval_min(never)
+        .commit_interval_max(never)
+        .flush_timeout(HANG)
+        .tiering(40, 25, 16)
+}
+
+/// Numbers that a seed decides: SplitMix64.
+#[derive(Debug, Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    /// From `GRIDCTL_TELEMETRY_SEED`, or a seed of its own. Printed, which a failed test shows.
+    pub(crate) fn from_env() -> Random {
+        let seed = std::env::var("GRIDCTL_TELEMETRY_SEED").map_or_else(
+            |_| Timestamp::now().unix_nanos().cast_unsigned(),
+            |seed| seed.parse().unwrap(),
+        );
+        println!("GRIDCTL_TELEMETRY_SEED={seed}");
+        Random(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
+
+    /// Once in `times`.
+    pub(crate) fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+}
+
+/// The record of a number: everything about it follows from the number, so that a reader knows
+/// whether it came back as it was. Some are late, and some have equal times.
+pub(crate) fn record(number: u64) -> LogRecord {
+    let mut random = Random::new(number);
+    let late = if random.one_in(10) { 500_000 } else { 0 };
+    let time = (number / 3 * 1000).cast_signed() - late;
+    let filler = "tool call completed ".repeat(random.below(20));
+    LogRecord::new(
+        Timestamp::from_unix_nanos(1_700_000_000_000_000_000 + time),
+        Level::INFO,
+        filler,
+    )
+    .with("number", number)
+    .with("trace_id", format!("{:016x}", random.next()))
+}
+
+/// The number of a record. Panics unless all of the record is as its number wants it.
+pub(crate) fn number(found: &LogRecord) -> u64 {
+    let Some(gridctl_telemetry::Value::Int(number)) = found.attribute("number") else {
+        panic!("a record that nobody wrote: {found:?}");
+    };
+    let number = number.cast_unsigned();
+    assert_eq!(*found, record(number));
+    number
+}
+
+/// The numbers of the log records of each server, sorted. Panics when a record is not as it was,
+/// is there twice, out of order, or when the inventory counts otherwise.
+pub(crate) fn numbers(snapshot: &Snapshot) -> BTreeMap<String, Vec<u64>> {
+    let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut last = None;
+    for record in snapshot.scan(&Query::new(Signal::Logs)).unwrap().records() {
+        let record = record.unwrap();
+        let at = Some((record.timestamp, record.sequence));
+        assert!(at > last, "{at:?} comes after {last:?}");
+        last = at;
+        let number = number(&record.record.into_log().unwrap());
+        found
+            .entry(record.server.to_string())
+            .or_default()
+            .push(number);
+    }
+    for (server, numbers) in &mut found {
+        numbers.sort_unstable();
+        if let Some(twice) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
+            panic!("record {} of {server} is there twice", twice[0]);
+        }
+    }
+    let counts: Vec<(String, u64)> = snapshot
+        .inventory(None)
+        .unwrap()
+        .iter()
+        .map(|entry| (entry.server.to_string(), entry.record_count))
+        .collect();
+    let expected: Vec<(String, u64)> = found
+        .iter()
+        .map(|(server, numbers)| (server.clone(), numbers.len() as u64))
+        .collect();
+    assert_eq!(counts, expected, "the inventory");
+    found
+}
+
+/// The numbers of one server's log records in the present state of `store`, see [`numbers`].
+pub(crate) fn numbers_of(store: &Store, server: &str) -> Vec<u64> {
+    numbers(&store.snapshot().unwrap())
+        .remove(server)
+        .unwrap_or_default()
+}
+
+/// Runs `operation` on a thread of its own, and fails when it hangs.
+pub(crate) fn without_hang<T: Send + 'static>(
+    what: &str,
+    operation: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let _ = sender.send(operation());
+    });
+    match receiver.recv_timeout(HANG) {
+        Ok(outcome) => outcome,
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("{what} hangs"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            std::panic::resume_unwind(thread.join().err().unwrap())
+        }
+    }
+}
+
+const HELPER: &str = "GRIDCTL_TELEMETRY_TEST_HELPER";
+
+/// Another process: this test binary again, running one of its helpers. They talk in lines.
+pub(crate) struct Helper {
+    process: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Helper {
+    /// Starts the test named `helper`, which begins with [`helper_arguments`].
+    pub(crate) fn start(helper: &str, arguments: &[&str]) -> Helper {
+        Helper::start_as(
+            &mut Command::new(std::env::current_exe().unwrap()),
+            helper,
+            arguments,
+        )
+    }
+
+    /// Like [`Helper::start`], with a command that runs this binary.
+    pub(crate) fn start_as(command: &mut Command, helper: &str, arguments: &[&str]) -> Helper {
+        let mut process = command
+            .args([helper, "--exact", "--nocapture", "--test-threads=1"])
+            .env(HELPER, arguments.join("\n"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Helper {
+            input: process.stdin.take(),
+            output: BufReader::new(process.stdout.take().unwrap()),
+            process,
+        }
+    }
+
+    /// What the helper says next; `None` when it has ended. Half a line is nothing said.
+    pub(crate) fn hear(&mut self) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            self.output.read_line(&mut line).unwrap();
+            if !line.ends_with('\n') {
+                return None;
+            }
+            if let Some(said) = line.strip_prefix('@') {
+                return Some(said.trim_end().to_owned());
+            }
+        }
+    }
+
+    /// What the helper says next. Panics when it has ended.
+    pub(crate) fn heard(&mut self) -> String {
+        self.hear().expect("the helper has ended")
+    }
+
+    /// Says `line` to the helper.
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Kills the helper as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Waits until the helper ends by itself. Panics unless it did so in peace.
+    pub(crate) fn end(mut self) {
+        drop(self.input.take());
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).unwrap();
+        assert!(self.process.wait().unwrap().success(), "{rest}");
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // Nothing outlives a test that failed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The arguments of this process, if it is a helper; in the run of the tests proper it is not.
+pub(crate) fn helper_arguments() -> Option<Vec<String>> {
+    let arguments = std::env::var(HELPER).ok()?;
+    Some(arguments.split('\n').map(str::to_owned).collect())
+}
+
+/// Says a line to whoever started this helper. Panics, which ends the helper, when that is gone.
+pub(crate) fn say(line: impl std::fmt::Display) {
+    // The test harness may have begun a line of its own.
+    let mut out = std::io::stdout().lock();
+    write!(out, "\n@{line}\n").unwrap();
+    out.flush().unwrap();
+}
+
+/// What whoever started this helper says next; `None` when it says nothing more.
+pub(crate) fn told() -> Option<String> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    (!line.is_empty()).then(|| line.trim_end().to_owned())
+}
