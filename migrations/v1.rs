@@ -7,7 +7,7 @@ use redb::{TableDefinition, WriteTransaction};
 /// Creates the tables. Their names and types are written out here rather than taken from
 /// `store::tables`: those change with the code, and this version does not.
 pub(super) const MIGRATION: Migration = Migration {
-    description: "create rows, blocks and series",
+    description: "create the tables",
     apply,
 };
 
@@ -17,5 +17,7 @@ fn apply(transaction: &WriteTransaction) -> Result<(), Fault> {
     transaction.open_table(TableDefinition::<&[u8; 21], &[u8; 54]>::new("blocks"))?;
     transaction.open_table(TableDefinition::<&[u8; 23], &[u8]>::new("pieces"))?;
     transaction.open_table(TableDefinition::<(&str, u8), &[u8]>::new("wipes"))?;
+    transaction.open_table(TableDefinition::<(i64, &str, u8, u8), &[u8]>::new("losses"))?;
+    transaction.open_table(TableDefinition::<u64, &[u8]>::new("writers"))?;
     Ok(())
 }

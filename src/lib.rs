@@ -84,7 +84,7 @@ pub use crate::{
     signal::{Signal, is_valid_signal},
     store::{
         Direction, DiskOperation, DiskUsage, ImportBatch, ImportCounts, Importer, InventoryRecord,
-        MigrationStep, Snapshot, Store, StoreOptions, WipeScope, inventory, wipe,
+        Loss, MigrationStep, Snapshot, Store, StoreOptions, WipeScope, inventory, wipe,
     },
     time::Timestamp,
 };

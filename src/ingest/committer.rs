@@ -10,8 +10,8 @@ use crate::{
     record::{LogRecord, ServerName},
     signal::Signal,
     store::{
-        PendingRecord, RowTier, Sealer, SeriesBatch, Store, StoreWriter, WipeMarks, WipeScope,
-        monotonic_nanos,
+        Appended, BatchId, PendingRecord, RowTier, Sealer, SeriesBatch, Store, StoreWriter,
+        WipeMarks, WipeScope, monotonic_nanos,
     },
     time::Timestamp,
 };
@@ -33,6 +33,8 @@ type SeriesKey = (ServerName, Signal);
 pub(super) struct Committer {
     writer: StoreWriter,
     policy: CommitPolicy,
+    /// The batch that is gathered.
+    id: BatchId,
     batch: Vec<SeriesBatch>,
     /// Where in `batch` a series is.
     places: HashMap<SeriesKey, usize>,
@@ -62,8 +64,12 @@ impl Committer {
             .filter_map(|entry| Some(((entry.server, entry.signal), *rows.get(&entry.state.id)?)))
             .collect();
         Ok(Committer {
-            writer,
             policy: CommitPolicy::new(options),
+            id: BatchId {
+                writer: writer.enter_writer()?,
+                number: 1,
+            },
+            writer,
             batch: Vec::new(),
             places: HashMap::new(),
             batch_bytes: 0,
@@ -102,44 +108,77 @@ impl Committer {
         }
     }
 
-    /// When the batch is to be committed; `None` when it is empty.
+    /// When the batch is to be committed, or drops are to be entered; `None` when there is neither.
     pub(super) fn due(&self) -> Option<Instant> {
         self.policy.due()
+    }
+
+    /// Takes note that records were dropped before they came here.
+    pub(super) fn note_drops(&mut self, now: Instant) {
+        self.policy.record(now, 0, false);
     }
 
     /// Commits the batch. When this fails the batch is still there, and the store must be opened
     /// again before the next try.
     pub(super) fn commit(&mut self, now: Instant) -> Result<()> {
-        if !self.batch.is_empty() {
-            let appended =
-                self.writer
-                    .append(&mut self.batch, &mut self.wipes, &mut self.sealer)?;
-            self.policy.committed(now);
-            self.counters.commits.fetch_add(1, Ordering::Relaxed);
-            for (part, outcome) in self.batch.iter().zip(appended) {
-                self.counters
-                    .stored
-                    .fetch_add(outcome.sequences.1 - outcome.sequences.0, Ordering::Release);
-                for timestamp in outcome.wiped {
-                    let timestamp = Timestamp::from_unix_nanos(timestamp);
-                    self.counters.count_drop(
-                        &part.server,
-                        part.signal,
-                        DropCause::Wiped,
-                        timestamp,
-                    );
+        let losses = self.counters.take_unrecorded();
+        if !self.batch.is_empty() || !losses.is_empty() {
+            let appended = match self.writer.append(
+                &mut self.batch,
+                &losses,
+                self.id,
+                &mut self.wipes,
+                &mut self.sealer,
+            ) {
+                Ok(appended) => appended,
+                Err(error) => {
+                    self.counters.give_back(losses);
+                    return Err(error);
                 }
-                if outcome.rows.rows > 0 {
-                    let key = (part.server.clone(), part.signal);
-                    let tier = self.tiers.entry(key).or_default();
-                    tier.rows += outcome.rows.rows;
-                    tier.bytes += outcome.rows.bytes;
-                    self.tier_bytes += outcome.rows.bytes;
+            };
+            self.policy.committed(now);
+            self.id.number += 1;
+            self.counters.commits.fetch_add(1, Ordering::Relaxed);
+            match appended {
+                Some(appended) => self.account(appended),
+                // The failed try before this one was none.
+                None => {
+                    let records: usize = self.batch.iter().map(|part| part.records.len()).sum();
+                    self.counters
+                        .stored
+                        .fetch_add(records as u64, Ordering::Release);
                 }
             }
             self.clear();
         }
         self.seal()
+    }
+
+    /// Counts what became of the batch.
+    fn account(&mut self, appended: Vec<Appended>) {
+        for (part, outcome) in self.batch.iter().zip(appended) {
+            let stored = outcome.sequences.1 - outcome.sequences.0;
+            self.counters.stored.fetch_add(stored, Ordering::Release);
+            for timestamp in outcome.wiped {
+                let timestamp = Timestamp::from_unix_nanos(timestamp);
+                self.counters
+                    .count_drop(&part.server, part.signal, DropCause::Wiped, timestamp);
+            }
+            if outcome.rows.rows > 0 {
+                let tier = self
+                    .tiers
+                    .entry((part.server.clone(), part.signal))
+                    .or_default();
+                tier.rows += outcome.rows.rows;
+                tier.bytes += outcome.rows.bytes;
+                self.tier_bytes += outcome.rows.bytes;
+            }
+        }
+    }
+
+    /// Ends as a writer should, everything being committed.
+    pub(super) fn leave(&self) -> Result<()> {
+        self.writer.leave_writer(self.id.writer)
     }
 
     /// Gives up the batch, every record of it counted as dropped.

@@ -1,4 +1,4 @@
-use crate::{record::ServerName, signal::Signal, time::Timestamp};
+use crate::{record::ServerName, signal::Signal, store::Loss, time::Timestamp};
 use std::{
     collections::HashMap,
     fmt,
@@ -25,6 +25,10 @@ pub enum DropCause {
     Closed,
     /// The disk failed until the writer was closed.
     DiskFault,
+    /// The process was killed before it was committed.
+    Crash,
+    /// It became too old, or what is stored too large.
+    Retention,
     /// A wipe came after it. Somebody wanted it gone, so it is counted and is no loss.
     Wiped,
 }
@@ -39,8 +43,41 @@ impl DropCause {
             DropCause::Invalid => "invalid",
             DropCause::Closed => "writer closed",
             DropCause::DiskFault => "disk fault",
+            DropCause::Crash => "crash",
+            DropCause::Retention => "retention",
             DropCause::Wiped => "wiped",
         }
+    }
+
+    const ALL: [DropCause; 8] = [
+        DropCause::QueueFull,
+        DropCause::TooLarge,
+        DropCause::Invalid,
+        DropCause::Closed,
+        DropCause::DiskFault,
+        DropCause::Crash,
+        DropCause::Retention,
+        DropCause::Wiped,
+    ];
+
+    /// The number that stands for the cause in the database. Numbers are never given twice.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            DropCause::QueueFull => 1,
+            DropCause::TooLarge => 2,
+            DropCause::Invalid => 3,
+            DropCause::Closed => 4,
+            DropCause::DiskFault => 5,
+            DropCause::Crash => 6,
+            DropCause::Retention => 7,
+            DropCause::Wiped => 8,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<DropCause> {
+        DropCause::ALL
+            .into_iter()
+            .find(|cause| cause.code() == code)
     }
 }
 
@@ -101,7 +138,17 @@ pub(super) struct Counters {
     pub(super) stored: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) queued_bytes: AtomicUsize,
-    dropped: Mutex<HashMap<(ServerName, Signal, DropCause), Range>>,
+    dropped: Mutex<Dropped>,
+}
+
+type DropKey = (ServerName, Signal, DropCause);
+
+#[derive(Debug, Default)]
+struct Dropped {
+    /// Everything since the writer started.
+    all: HashMap<DropKey, Range>,
+    /// What the ledger does not know yet.
+    unrecorded: HashMap<DropKey, Range>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -120,17 +167,49 @@ impl Counters {
         cause: DropCause,
         timestamp: Timestamp,
     ) {
+        let one = Range {
+            count: 1,
+            first: timestamp,
+            last: timestamp,
+        };
+        let key = (server.clone(), signal, cause);
         let mut dropped = self.lock();
-        let range = dropped
-            .entry((server.clone(), signal, cause))
-            .or_insert(Range {
-                count: 0,
-                first: timestamp,
-                last: timestamp,
-            });
-        range.count += 1;
-        range.first = range.first.min(timestamp);
-        range.last = range.last.max(timestamp);
+        // Somebody asked for a wipe and knows of it.
+        if cause != DropCause::Wiped {
+            merge(&mut dropped.unrecorded, key.clone(), one);
+        }
+        merge(&mut dropped.all, key, one);
+    }
+
+    /// Takes what the ledger does not know yet. What cannot be entered is given back with
+    /// [`Counters::give_back`].
+    pub(super) fn take_unrecorded(&self) -> Vec<Loss> {
+        let unrecorded = std::mem::take(&mut self.lock().unrecorded);
+        unrecorded
+            .into_iter()
+            .map(|((server, signal, cause), range)| Loss {
+                server: Some(server),
+                signal: Some(signal),
+                cause,
+                count: range.count,
+                from: range.first,
+                to: range.last,
+            })
+            .collect()
+    }
+
+    pub(super) fn give_back(&self, losses: Vec<Loss>) {
+        let mut dropped = self.lock();
+        for loss in losses {
+            if let (Some(server), Some(signal)) = (loss.server, loss.signal) {
+                let range = Range {
+                    count: loss.count,
+                    first: loss.from,
+                    last: loss.to,
+                };
+                merge(&mut dropped.unrecorded, (server, signal, loss.cause), range);
+            }
+        }
     }
 
     pub(super) fn stats(&self) -> WriterStats {
@@ -140,6 +219,7 @@ impl Counters {
         let stored = self.stored.load(Ordering::Acquire);
         let queued_bytes = self.queued_bytes.load(Ordering::Relaxed);
         let mut counts: Vec<DropCount> = dropped
+            .all
             .iter()
             .map(|((server, signal, cause), range)| DropCount {
                 server: server.clone(),
@@ -163,7 +243,14 @@ impl Counters {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(ServerName, Signal, DropCause), Range>> {
+    fn lock(&self) -> MutexGuard<'_, Dropped> {
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn merge(ranges: &mut HashMap<DropKey, Range>, key: DropKey, range: Range) {
+    let known = ranges.entry(key).or_insert(Range { count: 0, ..range });
+    known.count += range.count;
+    known.first = known.first.min(range.first);
+    known.last = known.last.max(range.last);
 }

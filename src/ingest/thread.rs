@@ -87,6 +87,7 @@ impl WriterThread {
                 Ok(Message::Record(record)) => self.committer.push(record, now()),
                 Ok(Message::Flush(answer)) => self.flush(&answer),
                 Ok(Message::Wipe(scope, answer)) => self.wipe(&scope, &answer),
+                Ok(Message::Dropped) => self.committer.note_drops(now()),
                 Err(RecvTimeoutError::Timeout) => {
                     self.commit();
                 }
@@ -127,11 +128,14 @@ impl WriterThread {
                 Message::Record(record) => self.committer.push(record, now()),
                 Message::Flush(answer) => self.flush(&answer),
                 Message::Wipe(scope, answer) => self.wipe(&scope, &answer),
-                Message::Close => {}
+                Message::Dropped | Message::Close => {}
             }
         }
         if !self.commit() {
             self.committer.abandon(DropCause::DiskFault);
+        } else if let Err(error) = self.committer.leave() {
+            // The next writer will take this for a crash, and be wrong; no record is lost.
+            self.fail(&error);
         }
         self.shared.mark_closed();
     }

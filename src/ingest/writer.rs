@@ -53,6 +53,8 @@ pub(super) enum Message {
     Record(QueuedRecord),
     /// Commit everything before this message and say how it went.
     Flush(Sender<Result<(), String>>),
+    /// Enter what was dropped, though nothing may be there to be committed.
+    Dropped,
     /// Delete what the scope covers and say in how many series it was found.
     Wipe(WipeScope, Sender<Result<usize>>),
     /// Commit everything before this message and end.
@@ -201,7 +203,12 @@ impl Writer {
         });
         let payload = match payload {
             Ok(payload) => payload,
-            Err(cause) => return dropped(cause),
+            Err(cause) => {
+                let outcome = dropped(cause);
+                // A full queue means that the thread is about to commit anyway.
+                let _ = self.shared.queue.try_send(Message::Dropped);
+                return outcome;
+            }
         };
         let record = QueuedRecord {
             server: server.clone(),

@@ -4,10 +4,11 @@ use super::{
     Fault,
     block::{BlockEncoder, BlockHeader, BlockRecord, RECORDS_MAX},
     database::StoreWriter,
+    losses::{self, Loss},
     tables::{self, BLOCKS, META, PIECES, ROWS, SERIES, SeriesId, SeriesState, meta, piece_bytes},
     wipe::WipeMarks,
 };
-use crate::{error::Result, record::ServerName, signal::Signal};
+use crate::{error::Result, record::ServerName, signal::Signal, time::Timestamp};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 /// When records go from one tier to the other.
@@ -78,6 +79,20 @@ impl RowTier {
     }
 }
 
+/// Tells a batch from every other one, so that it is not stored twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchId {
+    /// The writer's number, see [`StoreWriter::enter_writer`].
+    pub(crate) writer: u64,
+    /// The batch's number among those of its writer.
+    pub(crate) number: u64,
+}
+
+/// Where in [`META`] the number of a writer's last batch is.
+pub(super) fn batch_counter(writer: u64) -> String {
+    format!("batch_of_writer_{writer}")
+}
+
 /// What became of one [`SeriesBatch`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Appended {
@@ -98,16 +113,32 @@ impl StoreWriter {
             .map(WipeMarks::starting_at)
     }
 
-    /// Stores `batch` and returns what became of each of its parts. Nothing of it is stored when
-    /// this fails, and the same batch may be tried again.
+    /// Stores `batch`, enters `losses`, and returns what became of each part of the batch.
+    ///
+    /// When this fails, nothing is stored, or everything: a disk that fails at the last moment does
+    /// not say. The same batch is tried again until it succeeds; `None` says that it was stored
+    /// already.
     pub(crate) fn append(
         &self,
         batch: &mut [SeriesBatch],
+        losses: &[Loss],
+        id: BatchId,
         marks: &mut WipeMarks,
         sealer: &mut Sealer,
-    ) -> Result<Vec<Appended>> {
+    ) -> Result<Option<Vec<Appended>>> {
         self.transact("write to", |transaction| {
-            append(transaction, batch, marks, sealer)
+            let number = batch_counter(id.writer);
+            let mut meta = transaction.open_table(META)?;
+            if meta
+                .get(number.as_str())?
+                .is_some_and(|stored| stored.value() == id.number)
+            {
+                return Ok(None);
+            }
+            meta.insert(number.as_str(), id.number)?;
+            drop(meta);
+            losses::record(transaction, losses)?;
+            append(transaction, batch, marks, sealer).map(Some)
         })
     }
 }
@@ -164,6 +195,8 @@ pub(super) fn append(
         outcomes.push(outcome);
     }
     meta.insert(meta::NEXT_SEQUENCE, sequence)?;
+    let now = Timestamp::now().unix_nanos();
+    meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
     Ok(outcomes)
 }
 

@@ -11,6 +11,7 @@ mod disk;
 mod fault;
 mod import;
 mod inventory;
+mod losses;
 mod schema;
 mod seal;
 mod series_scan;
@@ -19,7 +20,7 @@ pub(crate) mod tables;
 mod wipe;
 
 pub(crate) use self::{
-    append::{PendingRecord, RowTier, Sealer, SeriesBatch, Tiering},
+    append::{Appended, BatchId, PendingRecord, RowTier, Sealer, SeriesBatch, Tiering},
     database::StoreWriter,
     fault::Fault,
     series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
@@ -30,6 +31,7 @@ pub use self::{
     disk::DiskOperation,
     import::{ImportBatch, ImportCounts, Importer},
     inventory::{InventoryRecord, inventory},
+    losses::Loss,
     schema::MigrationStep,
     series_scan::Direction,
     snapshot::Snapshot,

@@ -7,6 +7,8 @@
 //! blocks   (series, class, last, sequence of last) -> BlockHeader  what has settled
 //! pieces   (block's key, number)                   -> bytes        the bodies of blocks
 //! wipes    (server or "", signal or 255)           -> WipeMark     see `wipe`
+//! losses   (minute, server, signal, cause)         -> Range        see `losses`
+//! writers  number                                  -> Process      see `losses`
 //! ```
 //!
 //! Keys are big-endian with the sign bit of timestamps flipped, so that their byte order is the
@@ -48,6 +50,10 @@ pub(crate) mod meta {
     pub(crate) const NEXT_SEQUENCE: &str = "next_sequence";
     /// The id that the next series gets. Ids are never used twice.
     pub(crate) const NEXT_SERIES: &str = "next_series";
+    /// When a writer committed last, in nanoseconds since the epoch.
+    pub(crate) const LAST_COMMIT: &str = "last_commit";
+    /// The number that the next writer gets.
+    pub(crate) const NEXT_WRITER: &str = "next_writer";
     /// How many wipes there were.
     pub(crate) const WIPE_GENERATION: &str = "wipe_generation";
 }
