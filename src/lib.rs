@@ -66,6 +66,8 @@ mod signal;
 mod store;
 mod time;
 
+#[cfg(feature = "otel-sdk")]
+pub use crate::produce::TelemetrySpanExporter;
 pub use crate::{
     config::Retention,
     error::{Error, Result},
@@ -75,8 +77,8 @@ pub use crate::{
         WriterStats,
     },
     jsonl::{LineError, LineWriter, ParsedLine, parse_line},
-    produce::{LogOptions, LogRouter, RouterFilter, RouterLayer},
-    read::{Cursor, Query, RawRecord, Records, Scan, StoredRecord, TimeRange},
+    produce::{LogOptions, LogRouter, RouterFilter, RouterLayer, SkippedSpans, TraceClient},
+    read::{Cursor, Query, RawRecord, Records, Scan, Seed, SeededTrace, StoredRecord, TimeRange},
     record::{
         CostCounts, Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord, TokenCounts,
         Value,

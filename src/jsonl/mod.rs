@@ -8,6 +8,7 @@ pub(crate) mod metrics_line;
 pub(crate) mod otlp;
 mod parse;
 
+pub(crate) use self::parse::server_name;
 pub use self::{
     format::LineWriter,
     parse::{LineError, ParsedLine, parse_line},

@@ -3,9 +3,11 @@
 mod cursor;
 mod query;
 mod scan;
+mod seed;
 
 pub use self::{
     cursor::Cursor,
     query::{Query, TimeRange},
     scan::{RawRecord, Records, Scan, StoredRecord},
+    seed::{Seed, SeededTrace},
 };

@@ -1,0 +1,57 @@
+//! A [`TraceClient`] as an exporter of the OpenTelemetry SDK.
+
+use super::TraceClient;
+use opentelemetry_proto::transform::{
+    common::tonic::ResourceAttributesWithSchema, trace::tonic::group_spans_by_resource_and_scope,
+};
+use opentelemetry_sdk::{
+    Resource,
+    error::{OTelSdkError, OTelSdkResult},
+    trace::{SpanData, SpanExporter},
+};
+use std::time::Duration;
+
+/// Hands the SDK's spans to a [`TraceClient`]. For an `SdkTracerProvider`, with or without a batch
+/// processor, and so for `tracing-opentelemetry`.
+#[derive(Debug)]
+pub struct TelemetrySpanExporter {
+    client: TraceClient,
+    resource: ResourceAttributesWithSchema,
+}
+
+impl TelemetrySpanExporter {
+    /// An exporter that stores through `client`.
+    #[must_use]
+    pub fn new(client: TraceClient) -> TelemetrySpanExporter {
+        TelemetrySpanExporter {
+            client,
+            resource: ResourceAttributesWithSchema::default(),
+        }
+    }
+
+    fn flush(&self) -> OTelSdkResult {
+        self.client
+            .flush()
+            .map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
+    }
+}
+
+impl SpanExporter for TelemetrySpanExporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        self.client
+            .upload(group_spans_by_resource_and_scope(batch, &self.resource));
+        Ok(())
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.resource = resource.into();
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.flush()
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        self.flush()
+    }
+}

@@ -1,0 +1,142 @@
+//! Spans of an OpenTelemetry SDK, to the server that each names.
+
+use crate::{
+    error::Result,
+    ingest::Writer,
+    jsonl::server_name,
+    record::{ServerName, SpanRecord},
+};
+use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Stores each span under the server that its string attribute `server.name` names, with its own
+/// resource, scope and schema URLs.
+///
+/// A client is a handle: clones share their servers and counts. It never waits for the disk.
+#[derive(Debug, Clone)]
+pub struct TraceClient {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    writer: Writer,
+    servers: RwLock<BTreeSet<ServerName>>,
+    without_server: AtomicU64,
+    not_configured: AtomicU64,
+}
+
+/// Spans that a [`TraceClient`] got and did not offer to the store. Those that it offered are
+/// counted by the [`Writer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SkippedSpans {
+    /// Spans whose `server.name` is absent, or no name that a server can have.
+    pub without_server: u64,
+    /// Spans of servers whose traces are not stored.
+    pub not_configured: u64,
+}
+
+impl TraceClient {
+    /// A client without servers that stores through `writer`.
+    #[must_use]
+    pub fn new(writer: Writer) -> TraceClient {
+        TraceClient {
+            shared: Arc::new(Shared {
+                writer,
+                servers: RwLock::default(),
+                without_server: AtomicU64::new(0),
+                not_configured: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Stores the spans of `server` from now on.
+    ///
+    /// Fails with [`Error::InvalidServerName`](crate::Error::InvalidServerName).
+    pub fn add_server(&self, server: impl AsRef<str>) -> Result<()> {
+        let server = ServerName::new(server)?;
+        self.shared
+            .servers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(server);
+        Ok(())
+    }
+
+    /// Stores the spans of `server` no longer. What is stored of it stays.
+    pub fn remove_server(&self, server: &str) {
+        self.shared
+            .servers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(server);
+    }
+
+    /// The servers whose spans are stored, sorted.
+    #[must_use]
+    pub fn configured_servers(&self) -> Vec<ServerName> {
+        let servers = self
+            .shared
+            .servers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        servers.iter().cloned().collect()
+    }
+
+    /// Offers a batch of spans to the store.
+    pub fn upload(&self, batch: Vec<ResourceSpans>) {
+        // One look for the batch: the servers may change while it is encoded.
+        let servers = self
+            .shared
+            .servers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for resource_spans in batch {
+            let mut record = SpanRecord {
+                resource: resource_spans.resource,
+                resource_schema_url: resource_spans.schema_url,
+                ..SpanRecord::default()
+            };
+            for scope_spans in resource_spans.scope_spans {
+                record.scope = scope_spans.scope;
+                record.scope_schema_url = scope_spans.schema_url;
+                for span in scope_spans.spans {
+                    let named = server_name(&span).and_then(|name| ServerName::new(name).ok());
+                    match named {
+                        None => _ = self.shared.without_server.fetch_add(1, Ordering::Relaxed),
+                        Some(server) if !servers.contains(&server) => {
+                            self.shared.not_configured.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Some(server) => {
+                            record.span = span;
+                            // A drop is counted by the writer.
+                            let _ = self.shared.writer.span(&server, &record);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The spans that were not offered to the store.
+    #[must_use]
+    pub fn skipped(&self) -> SkippedSpans {
+        SkippedSpans {
+            without_server: self.shared.without_server.load(Ordering::Relaxed),
+            not_configured: self.shared.not_configured.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Waits until everything that was offered before is on the disk. Fails like
+    /// [`Writer::flush`].
+    pub fn flush(&self) -> Result<()> {
+        self.shared.writer.flush()
+    }
+}
