@@ -7,6 +7,7 @@ mod commands;
 mod flat;
 mod interrupt;
 mod lines;
+mod losses;
 mod output;
 mod time;
 

@@ -4,6 +4,7 @@ use super::store_options;
 use crate::{
     Outcome,
     interrupt::Interrupt,
+    losses,
     output::{AtomicFile, escape, folder_name, note, progress_bar},
     time,
 };
@@ -98,6 +99,19 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         note(&format!(
             "exported {records} records to {files} files, {size}"
         ));
+    }
+    let range = TimeRange {
+        since: args.since,
+        until: args.until,
+    };
+    let mut lost = export.snapshot.losses(range)?;
+    lost.retain(|loss| {
+        let server = loss.server.as_ref();
+        (args.server.is_empty() || server.is_none_or(|server| args.server.contains(server)))
+            && (args.signal.is_empty() || loss.signal.is_none_or(|it| args.signal.contains(&it)))
+    });
+    if let Some(lost) = losses::summary(&lost) {
+        note(&format!("warning: the export is not complete; {lost}"));
     }
     if long_lines > 0 {
         note(&format!(

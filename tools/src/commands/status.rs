@@ -2,12 +2,12 @@
 
 use super::{stacks, store_options};
 use crate::{
-    Outcome,
+    Outcome, losses,
     output::{escape, note},
 };
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
-use gridctl_telemetry::{DiskUsage, InventoryRecord, Store, Timestamp};
+use gridctl_telemetry::{DiskUsage, InventoryRecord, Loss, Store, Timestamp};
 use serde::Serialize;
 use std::{io::Write, path::Path};
 
@@ -40,13 +40,13 @@ struct Row {
 
 pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
     let mut rows = Vec::new();
-    let mut usages = Vec::new();
+    let mut footers = Vec::new();
     let mut outcome = Outcome::Done;
     for stack in stacks(home, args.stack.as_ref())? {
         match examine(home, &stack) {
-            Ok(Some((inventory, usage))) => {
-                rows.extend(inventory.iter().map(|record| row(&stack, record)));
-                usages.push((stack, usage));
+            Ok(Some(found)) => {
+                rows.extend(found.inventory.iter().map(|record| row(&stack, record)));
+                footers.push(footer(&stack, &found));
             }
             Ok(None) => {}
             // One damaged stack must not hide the others, unless it alone was asked for.
@@ -81,32 +81,47 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         }
     } else if rows.is_empty() {
         writeln!(out, "No telemetry.")?;
+        for footer in footers {
+            write!(out, "{footer}")?;
+        }
     } else {
         writeln!(out, "{}", table(&rows))?;
-        for (stack, usage) in usages {
-            writeln!(
-                out,
-                "{}: {} on disk",
-                escape(&stack),
-                ByteSize::b(usage.used_bytes).display().iec()
-            )?;
+        for footer in footers {
+            write!(out, "{footer}")?;
         }
     }
     out.flush()?;
     Ok(outcome)
 }
 
-fn examine(
-    home: &Path,
-    stack: &str,
-) -> gridctl_telemetry::Result<Option<(Vec<InventoryRecord>, DiskUsage)>> {
+/// What is known of a stack.
+struct Found {
+    inventory: Vec<InventoryRecord>,
+    usage: DiskUsage,
+    losses: Vec<Loss>,
+}
+
+fn examine(home: &Path, stack: &str) -> gridctl_telemetry::Result<Option<Found>> {
     let Some(store) = Store::open_read_only(home, stack, store_options())? else {
         return Ok(None);
     };
-    Ok(Some((
-        store.snapshot()?.inventory(None)?,
-        store.disk_usage()?,
-    )))
+    let snapshot = store.snapshot()?;
+    Ok(Some(Found {
+        inventory: snapshot.inventory(None)?,
+        usage: store.disk_usage()?,
+        losses: snapshot.losses(..)?,
+    }))
+}
+
+/// What is said of a stack as a whole.
+fn footer(stack: &str, found: &Found) -> String {
+    let stack = escape(stack);
+    let size = ByteSize::b(found.usage.used_bytes).display().iec();
+    let mut footer = format!("{stack}: {size} on disk\n");
+    if let Some(losses) = losses::summary(&found.losses) {
+        footer.push_str(&format!("{stack}: {losses}\n"));
+    }
+    footer
 }
 
 fn row(stack: &str, record: &InventoryRecord) -> Row {

@@ -1,0 +1,59 @@
+//! The loss ledger, in a line.
+
+use gridctl_telemetry::{DropCause, Loss};
+use std::collections::BTreeMap;
+
+/// What was lost, or nothing when nothing was.
+pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a Loss>) -> Option<String> {
+    let mut by_cause: BTreeMap<DropCause, (u64, u64)> = BTreeMap::new();
+    let mut range = None;
+    for loss in losses {
+        let (entries, records) = by_cause.entry(loss.cause).or_default();
+        *entries += 1;
+        *records += loss.count;
+        let (from, to) = range.unwrap_or((loss.from, loss.to));
+        range = Some((loss.from.min(from), loss.to.max(to)));
+    }
+    let (from, to) = range?;
+    let parts: Vec<String> = by_cause
+        .into_iter()
+        .map(|(cause, (entries, records))| match cause {
+            // Nobody could count what a process had in memory when it was killed.
+            DropCause::Crash => format!("the daemon was killed {entries} times"),
+            cause => format!("{records} records ({cause})"),
+        })
+        .collect();
+    Some(format!(
+        "lost: {}; between {from} and {to}",
+        parts.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gridctl_telemetry::{ServerName, Signal, Timestamp};
+
+    #[test]
+    fn losses_are_summed_by_cause() {
+        let loss = |cause, count, at| Loss {
+            server: ServerName::new("github").ok(),
+            signal: Some(Signal::Logs),
+            cause,
+            count,
+            from: Timestamp::from_unix_nanos(at),
+            to: Timestamp::from_unix_nanos(at + 1_000_000_000),
+        };
+        assert_eq!(summary(&[]), None);
+        let losses = [
+            loss(DropCause::QueueFull, 3, 5_000_000_000),
+            loss(DropCause::Crash, 0, 1_000_000_000),
+            loss(DropCause::QueueFull, 4, 2_000_000_000),
+        ];
+        assert_eq!(
+            summary(&losses).unwrap(),
+            "lost: 7 records (queue full), the daemon was killed 1 times; between \
+             1970-01-01T00:00:01Z and 1970-01-01T00:00:06Z"
+        );
+    }
+}
