@@ -1,14 +1,161 @@
 //! What users may set.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    record::ServerName,
+    signal::Signal,
+};
 use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt};
+
+/// What a daemon stores of a stack.
+///
+/// ```
+/// use gridctl_telemetry::{Signal, TelemetryConfig};
+///
+/// let config: TelemetryConfig = serde_json::from_str(
+///     r#"{
+///         "persist": { "logs": true, "traces": true },
+///         "retention": { "max_age_days": 30 },
+///         "servers": { "github": {}, "chatty": { "persist": { "logs": false } } }
+///     }"#,
+/// )?;
+/// assert!(config.validate()?.is_empty());
+/// assert!(config.persists("github", Signal::Logs));
+/// assert!(!config.persists("chatty", Signal::Logs));
+/// assert!(config.persists("chatty", Signal::Traces));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// What is stored of servers that do not say otherwise. Nothing by default: storing is opt-in.
+    pub persist: Persist,
+    /// How much is kept of servers that do not say otherwise.
+    pub retention: Retention,
+    /// The stack's servers. One without anything to say has an empty entry.
+    pub servers: BTreeMap<String, ServerTelemetry>,
+}
+
+/// Which signals are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Persist {
+    /// Log events.
+    pub logs: bool,
+    /// Token and cost counters.
+    pub metrics: bool,
+    /// Spans.
+    pub traces: bool,
+}
+
+/// What one server says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerTelemetry {
+    /// Which signals are stored, where the server says so.
+    pub persist: PersistOverride,
+    /// How much is kept; as for the stack when absent.
+    pub retention: Option<Retention>,
+}
+
+/// Yes, no, or as for the stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PersistOverride {
+    /// Log events; as for the stack when absent.
+    pub logs: Option<bool>,
+    /// Token and cost counters; as for the stack when absent.
+    pub metrics: Option<bool>,
+    /// Spans; as for the stack when absent.
+    pub traces: Option<bool>,
+}
+
+/// Something that is allowed and probably not meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigWarning {
+    /// A server may take more of the disk than most would want.
+    LargeFootprint {
+        /// The server.
+        server: ServerName,
+        /// What its signals may take together, in bytes.
+        bytes: u64,
+    },
+}
+
+impl fmt::Display for ConfigWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigWarning::LargeFootprint { server, bytes } => write!(
+                f,
+                "the server {server:?} may take {} GB of the disk: lower max_size_mb or max_backups",
+                bytes / 1_000_000_000
+            ),
+        }
+    }
+}
+
+impl TelemetryConfig {
+    /// More than this for one server is worth a warning.
+    const FOOTPRINT_BYTES: u64 = 5_000_000_000;
+
+    /// Checks every limit and name, and returns what is allowed and probably not meant.
+    ///
+    /// Fails with [`Error::InvalidOption`] and [`Error::InvalidServerName`].
+    pub fn validate(&self) -> Result<Vec<ConfigWarning>> {
+        self.retention.validated()?;
+        let mut warnings = Vec::new();
+        for name in self.servers.keys() {
+            let server = ServerName::new(name)?;
+            let limit = self.retention_of(name)?.bytes_max();
+            let signals = Signal::ALL
+                .into_iter()
+                .filter(|signal| self.persists(name, *signal));
+            let bytes = limit.saturating_mul(signals.count() as u64);
+            if bytes > TelemetryConfig::FOOTPRINT_BYTES {
+                warnings.push(ConfigWarning::LargeFootprint { server, bytes });
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Whether `signal` of `server` is stored. Nothing is stored of a server that is not listed.
+    #[must_use]
+    pub fn persists(&self, server: &str, signal: Signal) -> bool {
+        let Some(overrides) = self.servers.get(server).map(|server| server.persist) else {
+            return false;
+        };
+        match signal {
+            Signal::Logs => overrides.logs.unwrap_or(self.persist.logs),
+            Signal::Metrics => overrides.metrics.unwrap_or(self.persist.metrics),
+            Signal::Traces => overrides.traces.unwrap_or(self.persist.traces),
+        }
+    }
+
+    /// How much is kept of each signal of `server`.
+    ///
+    /// Fails with [`Error::InvalidOption`].
+    pub fn retention_of(&self, server: &str) -> Result<Retention> {
+        let own = self.servers.get(server).and_then(|server| server.retention);
+        own.unwrap_or(self.retention).validated()
+    }
+
+    /// The servers of which `signal` is stored.
+    pub(crate) fn servers_with(&self, signal: Signal) -> impl Iterator<Item = &str> {
+        self.servers
+            .keys()
+            .map(String::as_str)
+            .filter(move |name| self.persists(name, signal))
+    }
+}
 
 /// How much is kept of one signal of one server.
 ///
 /// Zero, like absence, means the default. The footprint that it allows is
 /// [`Retention::bytes_max`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// What was a file's size before it was rotated, in MiB. Default: 100; at most 1 TiB.
     pub max_size_mb: u64,
@@ -144,5 +291,41 @@ mod tests {
                 other => panic!("{option}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_server_inherits_what_it_does_not_say() {
+        let config: TelemetryConfig = serde_json::from_str(
+            r#"{"persist":{"logs":true},"servers":{"a":{},"b":{"persist":{"logs":false,"metrics":true}}}}"#,
+        )
+        .unwrap();
+        let stored = |server| Signal::ALL.map(|signal| config.persists(server, signal));
+        assert_eq!(stored("a"), [true, false, false]);
+        assert_eq!(stored("b"), [false, true, false]);
+        assert_eq!(stored("unknown"), [false; 3]);
+        assert!(serde_json::from_str::<TelemetryConfig>(r#"{"persit":{}}"#).is_err());
+    }
+
+    #[test]
+    fn five_gigabytes_for_a_server_are_worth_a_warning() {
+        let mut config: TelemetryConfig = serde_json::from_str(
+            r#"{"persist":{"logs":true,"traces":true},"servers":{"small":{},
+                "large":{"retention":{"max_size_mb":1000,"max_backups":2}}}}"#,
+        )
+        .unwrap();
+        let warnings = config.validate().unwrap();
+        assert_eq!(
+            warnings,
+            [ConfigWarning::LargeFootprint {
+                server: ServerName::new("large").unwrap(),
+                bytes: 2 * 3 * (1000 << 20),
+            }]
+        );
+        assert!(warnings[0].to_string().contains("6 GB"));
+        config.retention.max_age_days = 5000;
+        assert!(matches!(
+            config.validate(),
+            Err(Error::InvalidOption { .. })
+        ));
     }
 }

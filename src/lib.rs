@@ -69,7 +69,9 @@ mod time;
 #[cfg(feature = "otel-sdk")]
 pub use crate::produce::TelemetrySpanExporter;
 pub use crate::{
-    config::Retention,
+    config::{
+        ConfigWarning, Persist, PersistOverride, Retention, ServerTelemetry, TelemetryConfig,
+    },
     error::{Error, Result},
     home::{default_home, list_stacks},
     ingest::{
