@@ -6,6 +6,7 @@ mod ingest;
 mod jsonl;
 #[path = "../migrations/mod.rs"]
 mod migrations;
+mod produce;
 mod read;
 mod record;
 mod signal;
@@ -20,6 +21,7 @@ pub use crate::{
         WriterStats,
     },
     jsonl::{LineError, LineWriter, ParsedLine, parse_line},
+    produce::redact::Redactor,
     read::{Cursor, Query, RawRecord, Records, Scan, StoredRecord, TimeRange},
     record::{
         CostCounts, Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord, TokenCounts,

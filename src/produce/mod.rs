@@ -1,0 +1,3 @@
+//! What produces records: the side of the daemon that is being observed.
+
+pub(crate) mod redact;
