@@ -54,6 +54,22 @@ pub enum Error {
         /// The length of the name.
         bytes: usize,
     },
+    /// A secret that is too long to be looked for in every record.
+    #[error("cannot redact a secret of {bytes} bytes: at most {max} are allowed")]
+    SecretTooLong {
+        /// The secret's length.
+        bytes: usize,
+        /// The longest that is allowed.
+        max: usize,
+    },
+    /// More secrets than can be looked for in every record.
+    #[error("cannot redact secrets of {bytes} bytes in all: at most {max} are allowed")]
+    TooManySecrets {
+        /// The length of all secrets together.
+        bytes: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
     /// An option outside its bounds.
     #[error("invalid {option}: {value} is not between {min} and {max}")]
     InvalidOption {

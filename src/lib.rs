@@ -79,7 +79,9 @@ pub use crate::{
         WriterStats,
     },
     jsonl::{LineError, LineWriter, ParsedLine, parse_line},
-    produce::{LogOptions, LogRouter, RouterFilter, RouterLayer, SkippedSpans, TraceClient},
+    produce::{
+        LogOptions, LogRouter, Redactor, RouterFilter, RouterLayer, SkippedSpans, TraceClient,
+    },
     read::{Cursor, Query, RawRecord, Records, Scan, Seed, SeededTrace, StoredRecord, TimeRange},
     record::{
         CostCounts, Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord, TokenCounts,

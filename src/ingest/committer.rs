@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     error::Result,
+    produce::Redactor,
     record::{LogRecord, ServerName},
     signal::Signal,
     store::{
@@ -17,6 +18,7 @@ use crate::{
 };
 use hashbrown::HashMap;
 use std::{
+    borrow::Cow,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -45,6 +47,7 @@ pub(super) struct Committer {
     tier_bytes: usize,
     wipes: WipeMarks,
     sealer: Sealer,
+    redactor: Option<Redactor>,
     counters: Arc<Counters>,
 }
 
@@ -77,6 +80,7 @@ impl Committer {
             tiers,
             wipes,
             sealer: Sealer::new(options.tiering),
+            redactor: options.redactor.clone(),
             counters,
         })
     }
@@ -121,6 +125,7 @@ impl Committer {
     /// Commits the batch. When this fails the batch is still there, and the store must be opened
     /// again before the next try.
     pub(super) fn commit(&mut self, now: Instant) -> Result<()> {
+        self.redact();
         let losses = self.counters.take_unrecorded();
         if !self.batch.is_empty() || !losses.is_empty() {
             let appended = match self.writer.append(
@@ -152,6 +157,38 @@ impl Committer {
             self.clear();
         }
         self.seal()
+    }
+
+    /// Replaces secrets in the batch, right before it is written: a value counts from the moment it
+    /// is registered, also for records that were emitted before.
+    fn redact(&mut self) {
+        let Some(redactor) = &self.redactor else {
+            return;
+        };
+        let rules = redactor.rules();
+        for part in &mut self.batch {
+            let SeriesBatch {
+                server,
+                signal,
+                records,
+            } = part;
+            records.retain_mut(
+                |record| match rules.redact_payload(*signal, &record.payload) {
+                    Ok(Cow::Borrowed(_)) => true,
+                    Ok(Cow::Owned(redacted)) => {
+                        record.payload = redacted.into();
+                        true
+                    }
+                    // What nobody can look into must not be stored.
+                    Err(_) => {
+                        let timestamp = Timestamp::from_unix_nanos(record.timestamp);
+                        self.counters
+                            .count_drop(server, *signal, DropCause::Invalid, timestamp);
+                        false
+                    }
+                },
+            );
+        }
     }
 
     /// Counts what became of the batch.

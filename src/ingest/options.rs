@@ -1,5 +1,6 @@
 use crate::{
     error::{Error, Result},
+    produce::Redactor,
     store::{RECORD_BYTES_MAX, Tiering},
 };
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub struct WriterOptions {
     pub(super) commit_interval_max: Duration,
     pub(super) flush_timeout: Duration,
     pub(super) when_full: WhenFull,
+    pub(super) redactor: Option<Redactor>,
     pub(super) tiering: Tiering,
 }
 
@@ -42,6 +44,7 @@ impl Default for WriterOptions {
             commit_interval_max: Duration::from_secs(2),
             flush_timeout: Duration::from_secs(10),
             when_full: WhenFull::DropNewest,
+            redactor: Some(Redactor::new()),
             tiering: Tiering::default(),
         }
     }
@@ -104,6 +107,13 @@ impl WriterOptions {
     /// What happens to a record when the queue is full. Default: it is dropped.
     pub fn when_full(mut self, policy: WhenFull) -> WriterOptions {
         self.when_full = policy;
+        self
+    }
+
+    /// What replaces secrets before a record is stored; `None` stores records as they come. Keep a
+    /// clone of it to register values. Default: a redactor without registered values.
+    pub fn redactor(mut self, redactor: Option<Redactor>) -> WriterOptions {
+        self.redactor = redactor;
         self
     }
 

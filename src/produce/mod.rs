@@ -1,6 +1,7 @@
 //! What produces records: the side of the daemon that is being observed.
 
 mod log_router;
+mod redact;
 #[cfg(feature = "otel-sdk")]
 mod span_exporter;
 mod trace_client;
@@ -9,5 +10,6 @@ mod trace_client;
 pub use self::span_exporter::TelemetrySpanExporter;
 pub use self::{
     log_router::{LogOptions, LogRouter, RouterFilter, RouterLayer},
+    redact::Redactor,
     trace_client::{SkippedSpans, TraceClient},
 };
