@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{self, AtFlags, Mode, OFlags},
+    fs::{self, AtFlags, FlockOperation, Mode, OFlags},
     io::Errno,
 };
 use std::{
@@ -145,6 +145,17 @@ impl StackPath {
         }
         path.push(DATABASE_FILE);
         open_database(&folder, &path, missing)
+    }
+
+    /// Waits until no other process creates this database, and lets none do so while the lock
+    /// lives. The folder must be there.
+    pub(crate) fn lock_creation(&self) -> Result<OwnedFd> {
+        let path = self.folder();
+        let failed = |error: Errno| Error::io("lock", &path, error.into());
+        let folder = fs::open(&path, folder_flags(), Mode::empty()).map_err(failed)?;
+        rustix::io::retry_on_intr(|| fs::flock(&folder, FlockOperation::LockExclusive))
+            .map_err(failed)?;
+        Ok(folder)
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
     fmt,
     fs::File,
     io,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -188,21 +188,15 @@ impl Store {
         let Some(file) = place.open_file(Missing::Leave)? else {
             return Ok(None);
         };
-        match guarded(|| {
-            examine(
-                file_is_new(&file)?,
-                || place.open_file(Missing::Leave),
-                &options,
-            )
-        })
-        .map_err(|fault| fault.at("open", &path))?
+        match guarded(|| examine(&file, || place.open_file(Missing::Leave), &options))
+            .map_err(|fault| fault.at("open", &path))?
         {
             Examined::Current(database) => Ok(Some(Store::new(
                 place,
                 options,
                 Engine::ReadOnly(Arc::new(database)),
             ))),
-            // An empty file is a database that is being created, or whose creator was killed.
+            // A database that is being created, or whose creator was killed.
             Examined::New => Ok(None),
             Examined::NeedsWriter => Store::open_read_write(place, options, Missing::Leave),
             Examined::TooNew(found) => Err(too_new(&path, found)),
@@ -369,11 +363,18 @@ fn open_database(
         return Ok(None);
     };
     let database = guarded(|| {
-        match examine(
-            file_is_new(&file)?,
-            || place.open_file(Missing::Leave),
-            options,
-        )? {
+        let look = || examine(&file, || place.open_file(Missing::Leave), options);
+        let mut examined = look()?;
+        let mut creation = None;
+        if matches!(examined, Examined::New) {
+            // One process at a time creates: another one, that finds the file half created, would
+            // begin anew beneath it.
+            creation = Some(place.lock_creation()?);
+            examined = look()?;
+        }
+        match examined {
+            // redb takes an empty file only.
+            Examined::New => file.set_len(0).map_err(redb::StorageError::Io)?,
             Examined::TooNew(found) => return Err(too_new(&path, found).into()),
             Examined::Foreign(reason) => {
                 return Err(Error::NotADatabase {
@@ -382,9 +383,10 @@ fn open_database(
                 }
                 .into());
             }
-            Examined::New | Examined::Current(_) | Examined::NeedsWriter => {}
+            Examined::Current(_) | Examined::NeedsWriter => {}
         }
         let database = options.builder().create_with_backend(options.disk(file)?)?;
+        drop(creation);
         // After a repair the version is read for the first time.
         match schema::find(&database.begin_read()?)? {
             Found::Version(found) if found > schema::CURRENT => Err(too_new(&path, found).into()),
@@ -405,7 +407,7 @@ fn open_database(
 
 /// What a look at a file found.
 enum Examined {
-    /// An empty file.
+    /// An empty file, or one whose creation was interrupted.
     New,
     /// A database of the present version.
     Current(ReadOnlyDatabase),
@@ -417,24 +419,55 @@ enum Examined {
     Foreign(String),
 }
 
-fn file_is_new(file: &File) -> Result<bool, Fault> {
-    Ok(file.metadata().map_err(redb::StorageError::Io)?.len() == 0)
+/// What redb writes to an empty file before it is a database, in bytes: its length, then a header
+/// without the magic number that comes first in it.
+const HEADER_BYTES: usize = 320;
+const MAGIC_BYTES: usize = 9;
+/// No new database is as long as this.
+const NEW_BYTES_MAX: u64 = 16 << 20;
+
+/// Whether a file that is no database would have become one: whoever created it was killed, or the
+/// power went. redb never opens such a file again, and telemetry would be lost until somebody
+/// moved it away.
+fn creation_was_interrupted(file: &File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    if length > NEW_BYTES_MAX {
+        return Ok(false);
+    }
+    let mut buffer = vec![0; 64 << 10];
+    let mut offset = 0;
+    loop {
+        let read = file.read_at(&mut buffer, offset)?;
+        let Some(bytes) = buffer.get_mut(..read).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(true);
+        };
+        if offset == 0
+            && let Some(header) = bytes.get_mut(MAGIC_BYTES..HEADER_BYTES.min(read))
+        {
+            header.fill(0);
+        }
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        offset += read as u64;
+    }
 }
 
 fn examine(
-    is_new: bool,
+    file: &File,
     open: impl FnOnce() -> Result<Option<File>>,
     options: &StoreOptions,
 ) -> Result<Examined, Fault> {
-    if is_new {
+    let failed = redb::StorageError::Io;
+    if file.metadata().map_err(failed)?.len() == 0 {
         return Ok(Examined::New);
     }
-    let Some(file) = open()? else {
+    let Some(opened) = open()? else {
         return Ok(Examined::New);
     };
     let database = match options
         .builder()
-        .open_read_only_with_backend(options.disk(file)?)
+        .open_read_only_with_backend(options.disk(opened)?)
     {
         Ok(database) => database,
         Err(DatabaseError::RepairAborted) => return Ok(Examined::NeedsWriter),
@@ -444,7 +477,11 @@ fn examine(
                 io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
             ) =>
         {
-            return Ok(Examined::Foreign(error.to_string()));
+            return Ok(if creation_was_interrupted(file).map_err(failed)? {
+                Examined::New
+            } else {
+                Examined::Foreign(error.to_string())
+            });
         }
         Err(error) => return Err(error.into()),
     };
