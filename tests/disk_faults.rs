@@ -1,0 +1,448 @@
+//! The disk is full, fails, or hangs: whoever produces records sees neither a panic nor a wait, the
+//! outage is reported once, and afterwards everything that was kept is stored, once.
+
+mod common;
+
+use common::{HANG, STACK, numbers_of, on_demand, open, record, server, without_hang};
+use gridctl_telemetry::{
+    DiskOperation, DropCause, Error, Signal, Store, StoreOptions, WipeScope, Writer, WriterOptions,
+};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, OnceLock},
+    time::Duration,
+};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+/// A disk that does what it is told to.
+#[derive(Clone, Default)]
+struct Disk {
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+#[derive(Default)]
+struct State {
+    fault: Option<Fault>,
+    /// How many operations there were.
+    operations: usize,
+    /// Whether somebody hangs.
+    hanging: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    /// Every write, sync and change of length fails with this error of the system.
+    Changes(i32),
+    /// Every operation does.
+    Everything(i32),
+    /// From this operation on so many do.
+    From { first: usize, count: usize },
+    /// Every write hangs.
+    Hang,
+}
+
+const ENOSPC: i32 = rustix::io::Errno::NOSPC.raw_os_error();
+const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
+
+impl Disk {
+    fn open(&self, home: &Path) -> Result<Store, Error> {
+        let disk = self.clone();
+        let options = StoreOptions::default().disk_hook(move |operation| disk.operate(operation));
+        Store::open(home, STACK, options)
+    }
+
+    fn operate(&self, operation: DiskOperation<'_>) -> io::Result<()> {
+        let (state, changed) = &*self.state;
+        let mut state = state.lock().unwrap();
+        state.operations += 1;
+        let at = state.operations;
+        let reads = matches!(operation, DiskOperation::Read { .. });
+        let code = match state.fault {
+            Some(Fault::Changes(code)) if !reads => code,
+            Some(Fault::Everything(code)) => code,
+            Some(Fault::From { first, count }) if (first..first + count).contains(&at) => EIO,
+            Some(Fault::Hang) if !reads => {
+                state.hanging = true;
+                changed.notify_all();
+                drop(
+                    changed
+                        .wait_while(state, |state| matches!(state.fault, Some(Fault::Hang)))
+                        .unwrap(),
+                );
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        Err(io::Error::from_raw_os_error(code))
+    }
+
+    fn fail(&self, fault: Fault) {
+        self.state.0.lock().unwrap().fault = Some(fault);
+    }
+
+    fn heal(&self) {
+        let (state, changed) = &*self.state;
+        let mut state = state.lock().unwrap();
+        state.fault = None;
+        state.hanging = false;
+        changed.notify_all();
+    }
+
+    fn operations(&self) -> usize {
+        self.state.0.lock().unwrap().operations
+    }
+
+    /// Waits until somebody hangs in the disk.
+    fn wait_for_victim(&self) {
+        let (state, changed) = &*self.state;
+        let (_state, timeout) = changed
+            .wait_timeout_while(state.lock().unwrap(), HANG, |state| !state.hanging)
+            .unwrap();
+        assert!(!timeout.timed_out(), "nobody writes");
+    }
+}
+
+/// The errors that were reported with `subsystem="telemetry"`, of all tests: each names its file.
+fn reported() -> &'static Mutex<Vec<String>> {
+    static REPORTED: OnceLock<Mutex<Vec<String>>> = OnceLock::new();
+    REPORTED.get_or_init(|| {
+        let subscriber = tracing_subscriber::registry().with(Collect);
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        Mutex::default()
+    })
+}
+
+struct Collect;
+
+impl<S: tracing::Subscriber> Layer<S> for Collect {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        if *event.metadata().level() == tracing::Level::ERROR && fields.subsystem == "telemetry" {
+            reported().lock().unwrap().push(fields.error);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    subsystem: String,
+    error: String,
+}
+
+impl tracing::field::Visit for Fields {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        match field.name() {
+            "subsystem" => value.clone_into(&mut self.subsystem),
+            "error" => value.clone_into(&mut self.error),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+/// A store on a disk that can fail, and its writer.
+struct Case {
+    disk: Disk,
+    home: tempfile::TempDir,
+    store: Store,
+    logged: u64,
+}
+
+impl Case {
+    fn new() -> Case {
+        reported();
+        let disk = Disk::default();
+        let home = common::home();
+        let store = disk.open(home.path()).unwrap();
+        Case {
+            disk,
+            home,
+            store,
+            logged: 0,
+        }
+    }
+
+    fn log(&mut self, writer: &Writer, count: usize) {
+        for _ in 0..count {
+            writer.log(&server("github"), &record(self.logged)).unwrap();
+            self.logged += 1;
+        }
+    }
+
+    fn outages(&self) -> usize {
+        let path: PathBuf = self.store.path();
+        let path = path.to_str().unwrap();
+        let reported = reported().lock().unwrap();
+        reported.iter().filter(|error| error.contains(path)).count()
+    }
+
+    /// Everything that was logged is stored, once: to the store that had the outage, and to others.
+    fn check(&self) {
+        let all: Vec<u64> = (0..self.logged).collect();
+        assert_eq!(numbers_of(&self.store, "github"), all);
+        assert_eq!(numbers_of(&open(self.home.path()), "github"), all);
+    }
+}
+
+fn settled(writer: &Writer) {
+    let stats = writer.stats();
+    assert_eq!(
+        stats.offered,
+        stats.stored + stats.dropped_total(),
+        "{stats:?}"
+    );
+    assert_eq!((stats.queued, stats.queued_bytes), (0, 0), "{stats:?}");
+}
+
+#[test]
+fn an_outage_is_reported_once_and_loses_nothing() {
+    for fault in [
+        Fault::Changes(ENOSPC),
+        Fault::Changes(EIO),
+        Fault::Everything(EIO),
+    ] {
+        let mut case = Case::new();
+        let (writer, guard) = Writer::start(&case.store, &on_demand()).unwrap();
+        case.log(&writer, 100);
+        writer.flush().unwrap();
+        for outage in 1..3 {
+            case.disk.fail(fault);
+            for _ in 0..3 {
+                case.log(&writer, 50);
+                let error = writer.flush().unwrap_err();
+                assert!(matches!(error, Error::NotFlushed { .. }), "{error}");
+                assert!(writer.wipe(WipeScope::everything()).is_err());
+            }
+            assert_eq!(writer.stats().queued, 150);
+            assert_eq!(case.outages(), outage);
+            case.disk.heal();
+            writer.flush().unwrap();
+            case.check();
+            settled(&writer);
+            assert_eq!(case.outages(), outage);
+        }
+        guard.close().unwrap();
+        assert_eq!(writer.stats().dropped, []);
+    }
+}
+
+/// A batch whose commit failed may be on the disk all the same.
+#[test]
+fn a_fault_at_any_operation_loses_and_doubles_nothing() {
+    for count in [1, 2, 1000] {
+        let mut case = Case::new();
+        let (writer, guard) = Writer::start(&case.store, &on_demand()).unwrap();
+        case.log(&writer, 10);
+        writer.flush().unwrap();
+        let mut survived = 0;
+        for nth in 1.. {
+            let first = case.disk.operations() + nth;
+            case.disk.fail(Fault::From { first, count });
+            case.log(&writer, 9);
+            let flushed = writer.flush();
+            case.log(&writer, 2);
+            case.disk.heal();
+            writer.flush().unwrap();
+            case.check();
+            settled(&writer);
+            // Some flushes do more than others: they seal.
+            survived = if flushed.is_ok() { survived + 1 } else { 0 };
+            if survived == 5 {
+                break;
+            }
+        }
+        guard.close().unwrap();
+        assert_eq!(writer.stats().dropped, []);
+    }
+}
+
+#[test]
+fn what_was_wiped_in_an_outage_is_counted_once() {
+    let mut case = Case::new();
+    let (writer, _guard) = Writer::start(&case.store, &on_demand()).unwrap();
+    let (kept, wiped) = (server("kept"), server("wiped"));
+    for nth in 1..40 {
+        let before = writer.stats().dropped_total();
+        writer.log(&wiped, &record(0)).unwrap();
+        writer.log(&kept, &record(nth)).unwrap();
+        let scope = WipeScope {
+            server: Some(wiped.clone()),
+            signal: None,
+        };
+        open(case.home.path()).wipe(&scope).unwrap();
+        let first = case.disk.operations() + usize::try_from(nth).unwrap();
+        case.disk.fail(Fault::From { first, count: 3 });
+        let _ = writer.flush();
+        case.disk.heal();
+        writer.flush().unwrap();
+        settled(&writer);
+        assert_eq!(writer.stats().dropped_total(), before + 1);
+        assert_eq!(numbers_of(&case.store, "wiped"), []);
+        assert_eq!(numbers_of(&case.store, "kept").len() as u64, nth);
+    }
+    case.log(&writer, 1);
+    writer.flush().unwrap();
+    case.check();
+}
+
+#[test]
+fn a_disk_that_hangs_is_nothing_that_producers_notice() {
+    let mut case = Case::new();
+    let bytes_max = 256 << 10;
+    let options = on_demand()
+        .flush_timeout(Duration::from_millis(20))
+        .queue_records_max(1000)
+        .queue_bytes_max(bytes_max)
+        .batch_records_max(10);
+    let (writer, guard) = Writer::start(&case.store, &options).unwrap();
+    case.disk.fail(Fault::Hang);
+    case.log(&writer, 10);
+    case.disk.wait_for_victim();
+
+    let producer = writer.clone();
+    let dropped = without_hang("a producer", move || {
+        let name = server("flood");
+        let mut dropped = 0;
+        for number in 0..20_000 {
+            match producer.log(&name, &record(number)) {
+                Ok(()) => {}
+                Err(DropCause::QueueFull) => dropped += 1,
+                Err(other) => panic!("{other}"),
+            }
+            assert!(producer.stats().queued_bytes <= bytes_max);
+        }
+        assert!(producer.flush().is_err());
+        assert!(producer.wipe(WipeScope::everything()).is_err());
+        dropped
+    });
+    let stats = writer.stats();
+    assert_eq!((stats.offered, stats.stored), (20_010, 0));
+    assert_eq!(stats.queued, 20_010 - dropped);
+    let [drops] = &stats.dropped[..] else {
+        panic!("{stats:?}");
+    };
+    assert_eq!(
+        (
+            drops.server.as_str(),
+            drops.signal,
+            drops.cause,
+            drops.count
+        ),
+        ("flood", Signal::Logs, DropCause::QueueFull, dropped)
+    );
+
+    case.disk.heal();
+    drop(guard);
+    without_hang("the writer", {
+        let writer = writer.clone();
+        move || ended(&writer)
+    });
+    settled(&writer);
+    let stored = numbers_of(&case.store, "flood").len() + numbers_of(&case.store, "github").len();
+    assert_eq!(writer.stats().stored, stored as u64);
+    // A disk that takes its time is no outage.
+    assert_eq!(case.outages(), 0);
+}
+
+/// Waits until the writer's thread has ended.
+fn ended(writer: &Writer) {
+    while !matches!(writer.flush(), Err(Error::WriterClosed)) {}
+}
+
+#[test]
+fn a_guard_that_is_dropped_in_an_outage_counts_what_is_lost() {
+    let mut case = Case::new();
+    let (writer, guard) = Writer::start(&case.store, &on_demand()).unwrap();
+    case.log(&writer, 30);
+    writer.flush().unwrap();
+    case.disk.fail(Fault::Changes(ENOSPC));
+    let span = gridctl_telemetry::SpanRecord::default();
+    for number in 0..40 {
+        writer.log(&server("a"), &record(number)).unwrap();
+        writer.span(&server("b"), &span).unwrap();
+    }
+    without_hang("the guard", move || drop(guard));
+    case.disk.heal();
+    settled(&writer);
+    assert_eq!(writer.log(&server("a"), &record(0)), Err(DropCause::Closed));
+    let drops: Vec<_> = writer
+        .stats()
+        .dropped
+        .into_iter()
+        .map(|drops| (drops.server.to_string(), drops.cause, drops.count))
+        .collect();
+    assert_eq!(
+        drops,
+        [
+            ("a".to_owned(), DropCause::Closed, 1),
+            ("a".to_owned(), DropCause::DiskFault, 40),
+            ("b".to_owned(), DropCause::DiskFault, 40),
+        ]
+    );
+    case.check();
+}
+
+#[test]
+fn a_guard_that_is_dropped_while_the_disk_hangs_comes_back() {
+    let mut case = Case::new();
+    let options = on_demand().flush_timeout(Duration::from_millis(20));
+    let (writer, guard) = Writer::start(&case.store, &options).unwrap();
+    case.disk.fail(Fault::Hang);
+    case.log(&writer, 30);
+    without_hang("the guard", move || drop(guard));
+    case.disk.wait_for_victim();
+    assert_eq!(writer.stats().queued, 30);
+    // Should the disk come back after all, nothing is lost.
+    case.disk.heal();
+    without_hang("the writer", {
+        let writer = writer.clone();
+        move || ended(&writer)
+    });
+    settled(&writer);
+    case.check();
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_or_read_is_an_error() {
+    let home = common::home();
+    let disk = Disk::default();
+    let mut failures = 0;
+    // At each of its operations the opening fails, until there are no more of them.
+    for nth in 1.. {
+        let first = disk.operations() + nth;
+        disk.fail(Fault::From { first, count: 1000 });
+        match disk.open(home.path()) {
+            Ok(_) => break,
+            Err(Error::Database { .. }) => failures += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+        disk.heal();
+    }
+    assert!(failures > 10, "{failures}");
+
+    let mut case = Case::new();
+    let (writer, guard) = Writer::start(&case.store, &WriterOptions::default()).unwrap();
+    case.log(&writer, 10);
+    guard.close().unwrap();
+    let store = case.disk.open(case.home.path()).unwrap();
+    case.disk.fail(Fault::Everything(EIO));
+    assert!(matches!(
+        store.snapshot().and_then(|it| it.inventory(None)),
+        Err(Error::Database { .. })
+    ));
+    assert!(matches!(
+        Writer::start(&store, &WriterOptions::default()),
+        Err(Error::Database { .. })
+    ));
+    assert!(matches!(
+        store.wipe(&WipeScope::everything()),
+        Err(Error::Database { .. })
+    ));
+    case.disk.heal();
+    case.check();
+}
