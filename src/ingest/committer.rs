@@ -11,8 +11,8 @@ use crate::{
     record::{LogRecord, ServerName},
     signal::Signal,
     store::{
-        Appended, BatchId, PendingRecord, RowTier, Sealer, SeriesBatch, Store, StoreWriter,
-        WipeMarks, WipeScope, monotonic_nanos,
+        BatchId, Loss, PendingRecord, RowTier, Sealer, SeriesBatch, Store, StoreWriter, WipeMarks,
+        WipeScope, monotonic_nanos,
     },
     time::Timestamp,
 };
@@ -35,12 +35,13 @@ type SeriesKey = (ServerName, Signal);
 pub(super) struct Committer {
     writer: StoreWriter,
     policy: CommitPolicy,
-    /// The batch that is gathered.
+    /// What is gathered.
+    batch: Batch,
+    /// What was tried to commit. A commit that fails may have come to the disk all the same, so it
+    /// is tried again as it was, and what is gathered in the meantime stays apart.
+    tried: Option<Batch>,
+    /// Tells the batch that is tried, or will be, from the others.
     id: BatchId,
-    batch: Vec<SeriesBatch>,
-    /// Where in `batch` a series is.
-    places: HashMap<SeriesKey, usize>,
-    batch_bytes: usize,
     /// What this process knows of the row tier: a hint for when to seal, which other processes
     /// make stale.
     tiers: HashMap<SeriesKey, RowTier>,
@@ -49,6 +50,17 @@ pub(super) struct Committer {
     sealer: Sealer,
     redactor: Option<Redactor>,
     counters: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    parts: Vec<SeriesBatch>,
+    /// Where in `parts` a series is.
+    places: HashMap<SeriesKey, usize>,
+    /// What the records count against the queue's bound.
+    bytes: usize,
+    /// What is to be entered in the ledger with them.
+    losses: Vec<Loss>,
 }
 
 impl Committer {
@@ -73,9 +85,8 @@ impl Committer {
                 number: 1,
             },
             writer,
-            batch: Vec::new(),
-            places: HashMap::new(),
-            batch_bytes: 0,
+            batch: Batch::default(),
+            tried: None,
             tier_bytes: tiers.values().map(|tier| tier.bytes).sum(),
             tiers,
             wipes,
@@ -88,26 +99,22 @@ impl Committer {
     /// Adds a record to the batch.
     pub(super) fn push(&mut self, record: QueuedRecord, now: Instant) {
         let bytes = record.memory_bytes();
-        self.batch_bytes += bytes;
+        self.batch.bytes += bytes;
         self.policy.record(now, bytes, record.urgent);
         let pending = PendingRecord {
             timestamp: record.timestamp.unix_nanos(),
             emitted: record.emitted,
             payload: record.payload,
         };
-        let next = self.batch.len();
-        let place = *self
-            .places
+        let Batch { parts, places, .. } = &mut self.batch;
+        let next = parts.len();
+        let place = *places
             .entry((record.server, record.signal))
             .or_insert_with_key(|(server, signal)| {
-                self.batch.push(SeriesBatch {
-                    server: server.clone(),
-                    signal: *signal,
-                    records: Vec::new(),
-                });
+                parts.push(SeriesBatch::new(server.clone(), *signal));
                 next
             });
-        if let Some(part) = self.batch.get_mut(place) {
+        if let Some(part) = parts.get_mut(place) {
             part.records.push(pending);
         }
     }
@@ -122,55 +129,55 @@ impl Committer {
         self.policy.record(now, 0, false);
     }
 
-    /// Commits the batch. When this fails the batch is still there, and the store must be opened
-    /// again before the next try.
+    /// Commits everything that was gathered. When this fails it is still there, and the store must
+    /// be opened again before the next try.
     pub(super) fn commit(&mut self, now: Instant) -> Result<()> {
-        self.redact();
-        let losses = self.counters.take_unrecorded();
-        if !self.batch.is_empty() || !losses.is_empty() {
-            let appended = match self.writer.append(
-                &mut self.batch,
-                &losses,
-                self.id,
-                &mut self.wipes,
-                &mut self.sealer,
-            ) {
-                Ok(appended) => appended,
-                Err(error) => {
-                    self.counters.give_back(losses);
-                    return Err(error);
-                }
-            };
+        let mut committed = self.settle()?;
+        self.batch.losses = self.counters.take_unrecorded();
+        if !self.batch.parts.is_empty() || !self.batch.losses.is_empty() {
+            self.tried = Some(std::mem::take(&mut self.batch));
+            committed |= self.settle()?;
+        }
+        if committed {
             self.policy.committed(now);
-            self.id.number += 1;
-            self.counters.commits.fetch_add(1, Ordering::Relaxed);
-            match appended {
-                Some(appended) => self.account(appended),
-                // The failed try before this one was none.
-                None => {
-                    let records: usize = self.batch.iter().map(|part| part.records.len()).sum();
-                    self.counters
-                        .stored
-                        .fetch_add(records as u64, Ordering::Release);
-                }
-            }
-            self.clear();
         }
         self.seal()
     }
 
-    /// Replaces secrets in the batch, right before it is written: a value counts from the moment it
-    /// is registered, also for records that were emitted before.
+    /// Commits what was tried, if anything was, and says whether.
+    fn settle(&mut self) -> Result<bool> {
+        self.redact();
+        let Some(tried) = &mut self.tried else {
+            return Ok(false);
+        };
+        self.writer.append(
+            &mut tried.parts,
+            &tried.losses,
+            self.id,
+            &mut self.wipes,
+            &mut self.sealer,
+        )?;
+        self.id.number += 1;
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        if let Some(stored) = self.tried.take() {
+            self.account(stored);
+        }
+        Ok(true)
+    }
+
+    /// Replaces secrets in what is tried, right before it is written: a value counts from the
+    /// moment it is registered, also for records that were emitted before.
     fn redact(&mut self) {
-        let Some(redactor) = &self.redactor else {
+        let (Some(redactor), Some(tried)) = (&self.redactor, &mut self.tried) else {
             return;
         };
         let rules = redactor.rules();
-        for part in &mut self.batch {
+        for part in &mut tried.parts {
             let SeriesBatch {
                 server,
                 signal,
                 records,
+                ..
             } = part;
             records.retain_mut(
                 |record| match rules.redact_payload(*signal, &record.payload) {
@@ -191,26 +198,25 @@ impl Committer {
         }
     }
 
-    /// Counts what became of the batch.
-    fn account(&mut self, appended: Vec<Appended>) {
-        for (part, outcome) in self.batch.iter().zip(appended) {
-            let stored = outcome.sequences.1 - outcome.sequences.0;
+    /// Counts what became of a batch.
+    fn account(&mut self, batch: Batch) {
+        for part in batch.parts {
+            let (sequences, rows) = (part.appended.sequences, part.appended.rows);
+            let stored = sequences.1 - sequences.0;
             self.counters.stored.fetch_add(stored, Ordering::Release);
-            for timestamp in outcome.wiped {
+            for timestamp in part.appended.wiped {
                 let timestamp = Timestamp::from_unix_nanos(timestamp);
                 self.counters
                     .count_drop(&part.server, part.signal, DropCause::Wiped, timestamp);
             }
-            if outcome.rows.rows > 0 {
-                let tier = self
-                    .tiers
-                    .entry((part.server.clone(), part.signal))
-                    .or_default();
-                tier.rows += outcome.rows.rows;
-                tier.bytes += outcome.rows.bytes;
-                self.tier_bytes += outcome.rows.bytes;
+            if rows.rows > 0 {
+                let tier = self.tiers.entry((part.server, part.signal)).or_default();
+                tier.rows += rows.rows;
+                tier.bytes += rows.bytes;
+                self.tier_bytes += rows.bytes;
             }
         }
+        self.release(batch.bytes);
     }
 
     /// Ends as a writer should, everything being committed.
@@ -218,16 +224,27 @@ impl Committer {
         self.writer.leave_writer(self.id.writer)
     }
 
-    /// Gives up the batch, every record of it counted as dropped.
+    /// Gives up what was gathered, every record of it counted as dropped.
     pub(super) fn abandon(&mut self, cause: DropCause) {
-        for part in &self.batch {
-            for record in &part.records {
-                let timestamp = Timestamp::from_unix_nanos(record.timestamp);
-                self.counters
-                    .count_drop(&part.server, part.signal, cause, timestamp);
+        for batch in [self.tried.take(), Some(std::mem::take(&mut self.batch))]
+            .into_iter()
+            .flatten()
+        {
+            for part in &batch.parts {
+                let count = |timestamp, cause| {
+                    let timestamp = Timestamp::from_unix_nanos(timestamp);
+                    self.counters
+                        .count_drop(&part.server, part.signal, cause, timestamp);
+                };
+                for record in &part.records {
+                    count(record.timestamp, cause);
+                }
+                for timestamp in &part.appended.wiped {
+                    count(*timestamp, DropCause::Wiped);
+                }
             }
+            self.release(batch.bytes);
         }
-        self.clear();
     }
 
     /// Deletes what is stored; what is in the batch goes when it is committed.
@@ -240,13 +257,11 @@ impl Committer {
         self.writer.reopen()
     }
 
-    fn clear(&mut self) {
-        self.batch.clear();
-        self.places.clear();
+    /// Gives back what records took of the queue's bound.
+    fn release(&self, bytes: usize) {
         self.counters
             .queued_bytes
-            .fetch_sub(self.batch_bytes, Ordering::Release);
-        self.batch_bytes = 0;
+            .fetch_sub(bytes, Ordering::Release);
     }
 
     /// Seals what is ripe, one series a transaction.

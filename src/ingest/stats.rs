@@ -181,8 +181,7 @@ impl Counters {
         merge(&mut dropped.all, key, one);
     }
 
-    /// Takes what the ledger does not know yet. What cannot be entered is given back with
-    /// [`Counters::give_back`].
+    /// Takes what the ledger does not know yet, for whoever enters it there.
     pub(super) fn take_unrecorded(&self) -> Vec<Loss> {
         let unrecorded = std::mem::take(&mut self.lock().unrecorded);
         unrecorded
@@ -196,20 +195,6 @@ impl Counters {
                 to: range.last,
             })
             .collect()
-    }
-
-    pub(super) fn give_back(&self, losses: Vec<Loss>) {
-        let mut dropped = self.lock();
-        for loss in losses {
-            if let (Some(server), Some(signal)) = (loss.server, loss.signal) {
-                let range = Range {
-                    count: loss.count,
-                    first: loss.from,
-                    last: loss.to,
-                };
-                merge(&mut dropped.unrecorded, (server, signal, loss.cause), range);
-            }
-        }
     }
 
     pub(super) fn stats(&self) -> WriterStats {

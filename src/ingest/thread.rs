@@ -113,10 +113,11 @@ impl WriterThread {
     }
 
     fn wipe(&mut self, scope: &WipeScope, answer: &Sender<Result<usize>>) {
-        let outcome = self.committer.wipe(scope);
-        if outcome.is_err() {
-            // The next commit opens the store again, if it needs to be.
-            self.commit();
+        let outcome = self
+            .reopen_after_failure()
+            .and_then(|()| self.committer.wipe(scope));
+        if let Err(error) = &outcome {
+            self.fail(error);
         }
         let _ = answer.send(outcome);
     }
@@ -143,10 +144,7 @@ impl WriterThread {
     /// Commits what is there, after opening the store again if it failed before. Says whether it
     /// worked.
     fn commit(&mut self) -> bool {
-        let reopened = match &self.outage {
-            Some(_) => self.committer.reopen(),
-            None => Ok(()),
-        };
+        let reopened = self.reopen_after_failure();
         match reopened.and_then(|()| self.committer.commit(now())) {
             Ok(()) => {
                 self.shared.notify_room();
@@ -163,6 +161,13 @@ impl WriterThread {
                 self.fail(&error);
                 false
             }
+        }
+    }
+
+    fn reopen_after_failure(&self) -> Result<()> {
+        match &self.outage {
+            Some(_) => self.committer.reopen(),
+            None => Ok(()),
         }
     }
 

@@ -54,6 +54,19 @@ pub(crate) struct SeriesBatch {
     pub(crate) server: ServerName,
     pub(crate) signal: Signal,
     pub(crate) records: Vec<PendingRecord>,
+    /// What became of it, once it was tried to store it.
+    pub(crate) appended: Appended,
+}
+
+impl SeriesBatch {
+    pub(crate) fn new(server: ServerName, signal: Signal) -> SeriesBatch {
+        SeriesBatch {
+            server,
+            signal,
+            records: Vec::new(),
+            appended: Appended::default(),
+        }
+    }
 }
 
 /// A record that is to be stored.
@@ -98,7 +111,8 @@ pub(super) fn batch_counter(writer: u64) -> String {
 pub(crate) struct Appended {
     /// What came to the row tier.
     pub(crate) rows: RowTier,
-    /// The timestamps of records that were not stored, because a wipe came after them.
+    /// The timestamps of records that were taken from the batch because a wipe came after them, in
+    /// all tries.
     pub(crate) wiped: Vec<i64>,
     /// The sequences that the stored records got: from, and the first beyond.
     pub(crate) sequences: (u64, u64),
@@ -113,11 +127,10 @@ impl StoreWriter {
             .map(WipeMarks::starting_at)
     }
 
-    /// Stores `batch`, enters `losses`, and returns what became of each part of the batch.
+    /// Stores `batch`, enters `losses`, and notes what became of each part of the batch.
     ///
     /// When this fails, nothing is stored, or everything: a disk that fails at the last moment does
-    /// not say. The same batch is tried again until it succeeds; `None` says that it was stored
-    /// already.
+    /// not say. The same batch and losses, nothing added, are tried again until it succeeds.
     pub(crate) fn append(
         &self,
         batch: &mut [SeriesBatch],
@@ -125,7 +138,7 @@ impl StoreWriter {
         id: BatchId,
         marks: &mut WipeMarks,
         sealer: &mut Sealer,
-    ) -> Result<Option<Vec<Appended>>> {
+    ) -> Result<()> {
         self.transact("write to", |transaction| {
             let number = batch_counter(id.writer);
             let mut meta = transaction.open_table(META)?;
@@ -133,12 +146,12 @@ impl StoreWriter {
                 .get(number.as_str())?
                 .is_some_and(|stored| stored.value() == id.number)
             {
-                return Ok(None);
+                return Ok(());
             }
             meta.insert(number.as_str(), id.number)?;
             drop(meta);
             losses::record(transaction, losses)?;
-            append(transaction, batch, marks, sealer).map(Some)
+            append(transaction, batch, marks, sealer)
         })
     }
 }
@@ -148,21 +161,22 @@ pub(super) fn append(
     batch: &mut [SeriesBatch],
     marks: &mut WipeMarks,
     sealer: &mut Sealer,
-) -> Result<Vec<Appended>, Fault> {
+) -> Result<(), Fault> {
     let mut meta = transaction.open_table(META)?;
     let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
     let mut sequence = number(meta::NEXT_SEQUENCE)?;
     let generation = number(meta::WIPE_GENERATION)?;
     marks.refresh(transaction, generation)?;
-    let mut outcomes = Vec::with_capacity(batch.len());
     for part in batch {
         let first_sequence = sequence;
-        let mut outcome = Appended::default();
+        let mut rows_added = RowTier::default();
         if let Some(instant) = marks.wiped_until(&part.server, part.signal) {
             let wiped = part
                 .records
                 .extract_if(.., |record| record.emitted <= instant);
-            outcome.wiped = wiped.map(|record| record.timestamp).collect();
+            part.appended
+                .wiped
+                .extend(wiped.map(|record| record.timestamp));
         }
         if !part.records.is_empty() {
             // Stable: records with equal timestamps keep the order in which they arrived.
@@ -186,18 +200,18 @@ pub(super) fn append(
                 for (record, sequence) in part.records.iter().zip(sequence..) {
                     let key = tables::row_key(state.id, (record.timestamp, sequence));
                     rows.insert(&key, &*record.payload)?;
-                    outcome.rows.add(record.payload.len());
+                    rows_added.add(record.payload.len());
                 }
             }
             sequence += part.records.len() as u64;
         }
-        outcome.sequences = (first_sequence, sequence);
-        outcomes.push(outcome);
+        part.appended.rows = rows_added;
+        part.appended.sequences = (first_sequence, sequence);
     }
     meta.insert(meta::NEXT_SEQUENCE, sequence)?;
     let now = Timestamp::now().unix_nanos();
     meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
-    Ok(outcomes)
+    Ok(())
 }
 
 /// The state of a series, which is entered when it is new.

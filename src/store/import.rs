@@ -77,11 +77,11 @@ impl ImportBatch {
         let known = |part: &&mut SeriesBatch| part.server == *server && part.signal == signal;
         match self.parts.iter_mut().rev().find(known) {
             Some(part) => part.records.push(pending),
-            None => self.parts.push(SeriesBatch {
-                server: server.clone(),
-                signal,
-                records: vec![pending],
-            }),
+            None => {
+                let mut part = SeriesBatch::new(server.clone(), signal);
+                part.records.push(pending);
+                self.parts.push(part);
+            }
         }
         Ok(())
     }
@@ -142,9 +142,10 @@ impl Importer {
             for part in &mut batch {
                 drop_duplicates(&snapshot, own, part)?;
             }
-            let appended = append(transaction, &mut batch, wipes, sealer)?;
-            let first = appended.first().map_or(0, |part| part.sequences.0);
-            Ok(first..appended.last().map_or(first, |part| part.sequences.1))
+            append(transaction, &mut batch, wipes, sealer)?;
+            let first = batch.first().map_or(0, |part| part.appended.sequences.0);
+            let end = batch.last().map_or(first, |part| part.appended.sequences.1);
+            Ok(first..end)
         })?;
         let added = sequences.end - sequences.start;
         match own.last_mut() {

@@ -20,7 +20,7 @@ pub(crate) mod tables;
 mod wipe;
 
 pub(crate) use self::{
-    append::{Appended, BatchId, PendingRecord, RowTier, Sealer, SeriesBatch, Tiering},
+    append::{BatchId, PendingRecord, RowTier, Sealer, SeriesBatch, Tiering},
     database::StoreWriter,
     fault::Fault,
     series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
