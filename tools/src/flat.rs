@@ -9,6 +9,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packing {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+impl Packing {
+    /// What a file's name says.
+    fn of(path: &Path) -> Packing {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("gz") => Packing::Gzip,
+            Some("zst") => Packing::Zstd,
+            _ => Packing::Plain,
+        }
+    }
+}
+
 /// A file of records of one signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FlatFile {
@@ -16,7 +35,7 @@ pub(crate) struct FlatFile {
     /// Whose records they are, where the records do not say so themselves.
     pub(crate) server: Option<ServerName>,
     pub(crate) signal: Signal,
-    pub(crate) gzip: bool,
+    pub(crate) packing: Packing,
     pub(crate) bytes: u64,
 }
 
@@ -144,7 +163,11 @@ fn files_of_server(
                 path,
                 server: Some(server.clone()),
                 signal: name.signal,
-                gzip: name.gzip,
+                packing: if name.gzip {
+                    Packing::Gzip
+                } else {
+                    Packing::Plain
+                },
                 bytes,
             })
         })
@@ -163,7 +186,7 @@ pub(crate) fn single_file(
         .unwrap_or_default();
     let from_name = || {
         parse_name(name).map(|name| name.signal).or_else(|| {
-            let stem = name.split('.').next()?;
+            let stem = name.split(['.', '-']).next()?;
             stem.parse().ok()
         })
     };
@@ -177,9 +200,7 @@ pub(crate) fn single_file(
         path: path.to_owned(),
         server: server.cloned(),
         signal,
-        gzip: path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("gz")),
+        packing: Packing::of(path),
         bytes: size(path)?,
     })
 }

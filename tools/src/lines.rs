@@ -1,5 +1,6 @@
 //! Lines of files that nobody vouches for: any length, any compression ratio.
 
+use crate::flat::Packing;
 use flate2::bufread::MultiGzDecoder;
 use std::{
     fs::File,
@@ -36,7 +37,7 @@ pub(crate) type OnRead = Box<dyn FnMut(u64)>;
 /// Opens `path`. No more than `bytes_max` come out of it, compressed or not.
 pub(crate) fn open(
     path: &Path,
-    gzip: bool,
+    packing: Packing,
     bytes_max: u64,
     on_read: OnRead,
 ) -> io::Result<Lines<Box<dyn BufRead>>> {
@@ -45,15 +46,16 @@ pub(crate) fn open(
         on_read,
     };
     let file = BufReader::with_capacity(BUFFER_BYTES, file);
-    let input: Box<dyn BufRead> = if gzip {
-        let decoder = Bounded {
-            input: MultiGzDecoder::new(file),
-            left: bytes_max,
-        };
-        Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
-    } else {
-        Box::new(file)
+    let unpacked: Box<dyn Read> = match packing {
+        Packing::Plain => return Ok(Lines::new(Box::new(file), LINE_BYTES_MAX)),
+        Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
+        Packing::Zstd => Box::new(zstd::Decoder::with_buffer(file)?),
     };
+    let bounded = Bounded {
+        input: unpacked,
+        left: bytes_max,
+    };
+    let input: Box<dyn BufRead> = Box::new(BufReader::with_capacity(BUFFER_BYTES, bounded));
     Ok(Lines::new(input, LINE_BYTES_MAX))
 }
 

@@ -61,14 +61,13 @@ impl AtomicFile {
         let Some(folder) = path.parent() else {
             bail!("{} is no file", path.display())
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-        if path.is_dir() {
-            bail!("{} is a folder: move it away", path.display());
-        }
+        // A path without folders is in the present one.
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        private_folder(folder)?;
         let file = tempfile::Builder::new()
             .prefix(".")
             .suffix(".part")
@@ -81,7 +80,7 @@ impl AtomicFile {
         })
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.file
             .write_all(bytes)
             .with_context(|| self.cannot_write())
@@ -89,26 +88,63 @@ impl AtomicFile {
 
     /// Puts the file in its place.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
+        let path = self.path.clone();
+        self.finish_as(&path)
+    }
+
+    /// Puts the file in another place of the same file system.
+    pub(crate) fn finish_as(mut self, path: &Path) -> anyhow::Result<()> {
+        path.clone_into(&mut self.path);
+        if path.is_dir() {
+            bail!("{} is a folder: move it away", path.display());
+        }
         let message = self.cannot_write();
-        let AtomicFile { file, path } = self;
-        file.as_file().sync_all().with_context(|| message.clone())?;
-        file.persist(&path)
+        self.file
+            .as_file()
+            .sync_all()
+            .with_context(|| message.clone())?;
+        self.file
+            .persist(path)
             .map_err(|error| error.error)
             .with_context(|| message.clone())?;
         // Without this a power loss could take the name away again.
-        if let Some(folder) = path.parent() {
-            fs::File::open(folder)
-                .and_then(|folder| folder.sync_all())
-                .context(message)?;
+        match path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            Some(folder) => sync_folder(folder),
+            None => sync_folder(Path::new(".")),
         }
-        Ok(())
+        .context(message)
     }
 
-    fn cannot_write(&self) -> String {
+    pub(crate) fn cannot_write(&self) -> String {
         format!("cannot write {}", self.path.display())
     }
 }
 
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
+
+/// Creates a folder and those above it that are missing, with 0700.
+pub(crate) fn private_folder(folder: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot create the folder {}", folder.display()))
+}
 /// The name of a server's folder: characters that a path cannot hold are percent-encoded, and so
 /// is the percent sign, so that every name comes back.
 ///
@@ -190,11 +226,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/logs.jsonl");
         let mut file = AtomicFile::create(&path).unwrap();
-        file.write(b"half").unwrap();
+        file.write_bytes(b"half").unwrap();
         drop(file);
         assert_eq!(fs::read_dir(folder.path().join("a/b")).unwrap().count(), 0);
         let mut file = AtomicFile::create(&path).unwrap();
-        file.write(b"whole").unwrap();
+        file.write_bytes(b"whole").unwrap();
         file.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(

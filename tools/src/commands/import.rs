@@ -120,7 +120,8 @@ impl Import {
             .set_message(crate::output::escape(&file.path.display().to_string()));
         let bar = self.bar.clone();
         let on_read = Box::new(move |bytes| bar.inc(bytes));
-        let mut lines = match lines::open(&file.path, file.gzip, unpacked_max.as_u64(), on_read) {
+        let mut lines = match lines::open(&file.path, file.packing, unpacked_max.as_u64(), on_read)
+        {
             Ok(lines) => lines,
             Err(error) => {
                 self.problem(&file.path, 0, &error);

@@ -1,0 +1,294 @@
+//! `export-jsonl`: what is stored, as flat files.
+
+mod growing;
+mod resume;
+mod whole;
+
+use super::store_options;
+use crate::{
+    Outcome,
+    interrupt::Interrupt,
+    losses,
+    output::{note, progress_bar},
+    time,
+};
+use anyhow::bail;
+use bytesize::ByteSize;
+use gridctl_telemetry::{
+    InventoryRecord, LineWriter, Query, ServerName, Signal, Snapshot, Store, TimeRange, Timestamp,
+};
+use indicatif::ProgressBar;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+/// So many bytes are gathered before they are written.
+const BUFFER_BYTES: usize = 256 << 10;
+/// What the scan may hold of decoded blocks.
+const SCAN_BYTES: usize = 8 << 20;
+/// How often a followed store is looked at. A look is a read transaction of some microseconds.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The stack
+    #[arg(long)]
+    stack: String,
+    /// This server alone; may be given again
+    #[arg(long, value_name = "NAME")]
+    server: Vec<ServerName>,
+    /// This signal alone (logs, metrics or traces); may be given again
+    #[arg(long)]
+    signal: Vec<Signal>,
+    /// From this time on: RFC 3339, or how long ago such as 2h
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    since: Option<Timestamp>,
+    /// Up to this time, itself excluded
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    until: Option<Timestamp>,
+    #[command(flatten)]
+    target: Target,
+    /// Go on with what arrives, until interrupted
+    #[arg(long, conflicts_with = "compress")]
+    follow: bool,
+    /// Remember in FILE what was exported: a later run with the same FILE adds only what is new to
+    /// the files, each record once, also when this one is killed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stdout", "compress"])]
+    resume: Option<PathBuf>,
+    /// Compress the files, whose names then end in .gz or .zst
+    #[arg(long, value_name = "FORMAT", conflicts_with = "stdout")]
+    compress: Option<whole::Compression>,
+    /// Begin a new file at this size, in MiB; the older ones get the names of rotated files
+    #[arg(long, value_name = "N", conflicts_with = "stdout",
+          value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    max_size_mb: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// Write DIR/STACK/SERVER/SIGNAL.jsonl
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print one signal, servers merged by time
+    #[arg(long)]
+    stdout: bool,
+}
+
+impl Args {
+    /// The largest a file may become, in bytes.
+    fn file_bytes_max(&self) -> u64 {
+        self.max_size_mb
+            .map_or(u64::MAX, |mebibytes| mebibytes << 20)
+    }
+
+    fn selects(&self, server: &ServerName, signal: Signal) -> bool {
+        (self.server.is_empty() || self.server.contains(server))
+            && (self.signal.is_empty() || self.signal.contains(&signal))
+    }
+
+    fn query<'a>(
+        &self,
+        signal: Signal,
+        servers: impl IntoIterator<Item = &'a ServerName>,
+    ) -> Query {
+        let range = TimeRange {
+            since: self.since,
+            until: self.until,
+        };
+        servers
+            .into_iter()
+            .fold(Query::new(signal), |query, server| {
+                query.server(server.clone())
+            })
+            .range(range)
+            .memory_bytes(SCAN_BYTES)
+    }
+}
+
+pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
+    let Some(store) = Store::open_read_only(home, &args.stack, store_options())? else {
+        bail!("the stack {:?} has no telemetry", args.stack);
+    };
+    // Everything that is there is exported in one state of the store; what arrives comes behind it.
+    let snapshot = store.snapshot()?;
+    let selected = select(&snapshot, args)?;
+    if selected.is_empty() && !args.follow {
+        note("nothing to export");
+        return Ok(Outcome::Problems);
+    }
+    let mut export = Export {
+        interrupt: Interrupt::install()?,
+        bar: progress_bar(
+            selected.iter().map(|record| record.record_count).sum(),
+            "{msg} {wide_bar} {human_pos}/{human_len} records, {per_sec}, {eta} left",
+        ),
+        counts: Counts::default(),
+    };
+    let lost = losses_of(&snapshot, args)?;
+    let done = match &args.target.out {
+        Some(folder) if args.follow || args.resume.is_some() => {
+            growing::export(&mut export, &store, snapshot, args, folder)?
+        }
+        Some(folder) => whole::export(&mut export, &snapshot, args, folder, &selected)?,
+        None => export.print(&store, snapshot, args, &selected, out)?,
+    };
+    export.bar.finish_and_clear();
+    let Counts {
+        records,
+        bytes,
+        files,
+        long_lines,
+    } = export.counts;
+    if args.target.out.is_some() {
+        let size = ByteSize::b(bytes).display().iec();
+        note(&format!(
+            "exported {records} records to {files} files, {size}"
+        ));
+    }
+    if let Some(lost) = lost {
+        note(&format!("warning: the export is not complete; {lost}"));
+    }
+    if long_lines > 0 {
+        note(&format!(
+            "warning: {long_lines} lines are longer than 1 MiB, because a single span is; a \
+             Collector drops them unless its max_log_size is raised"
+        ));
+    }
+    Ok(match (done, records) {
+        (false, _) => Outcome::Interrupted,
+        (true, 0) if args.resume.is_none() => Outcome::Problems,
+        (true, _) => Outcome::Done,
+    })
+}
+
+/// The series that are to be exported.
+fn select(snapshot: &Snapshot, args: &Args) -> anyhow::Result<Vec<InventoryRecord>> {
+    let mut selected = snapshot.inventory(None)?;
+    selected.retain(|record| args.selects(&record.server, record.signal));
+    Ok(selected)
+}
+
+fn losses_of(snapshot: &Snapshot, args: &Args) -> anyhow::Result<Option<String>> {
+    let mut lost = snapshot.losses(TimeRange {
+        since: args.since,
+        until: args.until,
+    })?;
+    lost.retain(|loss| {
+        let server = loss.server.as_ref();
+        (args.server.is_empty() || server.is_none_or(|server| args.server.contains(server)))
+            && (args.signal.is_empty() || loss.signal.is_none_or(|it| args.signal.contains(&it)))
+    });
+    Ok(losses::summary(&lost))
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    records: u64,
+    bytes: u64,
+    files: u64,
+    long_lines: u64,
+}
+
+/// An export on its way.
+struct Export {
+    interrupt: Interrupt,
+    bar: ProgressBar,
+    counts: Counts,
+}
+
+impl Export {
+    /// Prints one signal. Says whether it came to the end by itself.
+    fn print(
+        &mut self,
+        store: &Store,
+        mut snapshot: Snapshot,
+        args: &Args,
+        selected: &[InventoryRecord],
+        out: &mut impl Write,
+    ) -> anyhow::Result<bool> {
+        let mut signals: Vec<Signal> = selected.iter().map(|record| record.signal).collect();
+        signals.extend(&args.signal);
+        signals.sort_unstable();
+        signals.dedup();
+        let [signal] = signals[..] else {
+            bail!("one signal at a time can be printed: pass --signal logs, metrics or traces");
+        };
+        let query = args.query(signal, &args.server);
+        let mut arrived = 0;
+        loop {
+            let next = snapshot.next_sequence()?;
+            let new = query.clone().arrived_from(arrived);
+            let done = self.copy(&snapshot, &new, |lines| Ok(out.write_all(lines)?))?;
+            out.flush()?;
+            if !done || !args.follow {
+                return Ok(done);
+            }
+            arrived = next;
+            match self.wait(store, arrived)? {
+                Some(newer) => snapshot = newer,
+                None => return Ok(true),
+            }
+        }
+    }
+
+    /// Hands the lines of a query to `write`, whole lines at a time but for spans that share one.
+    /// Says whether it came to the end.
+    fn copy(
+        &mut self,
+        snapshot: &Snapshot,
+        query: &Query,
+        mut write: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<bool> {
+        let mut scan = snapshot.scan(query)?;
+        let mut writer = LineWriter::new();
+        let mut lines = Vec::with_capacity(BUFFER_BYTES * 2);
+        let mut unshown = 0;
+        let mut flush = |lines: &mut Vec<u8>, counts: &mut Counts| {
+            counts.bytes += lines.len() as u64;
+            let outcome = if lines.is_empty() {
+                Ok(())
+            } else {
+                write(lines)
+            };
+            lines.clear();
+            outcome
+        };
+        while let Some(record) = scan.next()? {
+            writer.write(&record, &mut lines)?;
+            self.counts.records += 1;
+            unshown += 1;
+            if lines.len() >= BUFFER_BYTES {
+                // A file may end here, and must then end with a line.
+                writer.finish(&mut lines);
+                flush(&mut lines, &mut self.counts)?;
+                self.bar.inc(std::mem::take(&mut unshown));
+                if self.interrupt.requested() {
+                    return Ok(false);
+                }
+            }
+        }
+        writer.finish(&mut lines);
+        self.counts.long_lines += writer.long_lines();
+        flush(&mut lines, &mut self.counts)?;
+        self.bar.inc(unshown);
+        Ok(true)
+    }
+
+    /// Waits until something arrived behind `sequence`, and returns the state of the store that has
+    /// it; `None` when it was interrupted, which is how following ends.
+    fn wait(&self, store: &Store, sequence: u64) -> anyhow::Result<Option<Snapshot>> {
+        while !self.interrupt.requested() {
+            let snapshot = store.snapshot()?;
+            if snapshot.next_sequence()? > sequence {
+                return Ok(Some(snapshot));
+            }
+            drop(snapshot);
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,271 @@
+//! An export that goes on where the last one ended, however that one ended.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::Home;
+use gridctl_telemetry::{
+    Level, LogRecord, ServerName, Store, StoreOptions, Timestamp, Writer, WriterOptions,
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+fn append(home: &Home, server: &str, numbers: std::ops::Range<u64>) {
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let (writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    let server = ServerName::new(server).unwrap();
+    for number in numbers {
+        writer.log(&server, &record(number)).unwrap();
+    }
+    guard.close().unwrap();
+}
+
+/// A record whose time says nothing of when it arrived.
+fn record(number: u64) -> LogRecord {
+    let nanos = i64::try_from(number % 97).unwrap() * 1_000_000_000;
+    LogRecord::new(
+        Timestamp::from_unix_nanos(nanos),
+        Level::INFO,
+        format!("record {number}"),
+    )
+}
+
+/// How often each message is in the files of a server, and how many files there are.
+fn exported(folder: &Path, server: &str) -> (BTreeMap<String, usize>, usize) {
+    let mut messages = BTreeMap::new();
+    let mut files = 0;
+    for entry in fs::read_dir(folder.join("gw").join(server)).unwrap() {
+        files += 1;
+        for line in BufReader::new(fs::File::open(entry.unwrap().path()).unwrap()).lines() {
+            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+            *messages
+                .entry(line["msg"].as_str().unwrap().to_owned())
+                .or_default() += 1;
+        }
+    }
+    (messages, files)
+}
+
+fn each_once(messages: &BTreeMap<String, usize>, count: u64) {
+    assert_eq!(messages.len() as u64, count);
+    assert!(messages.values().all(|times| *times == 1), "{messages:?}");
+}
+
+#[test]
+fn a_later_run_exports_only_what_is_new() {
+    let home = Home::new();
+    let out = tempfile::tempdir().unwrap();
+    let resume = out.path().join("progress.json");
+    let args = [
+        "export-jsonl",
+        "--stack",
+        "gw",
+        "--out",
+        out.path().to_str().unwrap(),
+        "--resume",
+        resume.to_str().unwrap(),
+    ];
+    append(&home, "github", 0..500);
+    assert_eq!(home.run(&args).code, 0);
+    each_once(&exported(out.path(), "github").0, 500);
+    // Nothing is new, and then something is, older than what was exported, and of a new server.
+    let nothing = home.run(&args);
+    assert_eq!(nothing.code, 0);
+    assert!(nothing.stderr.contains("exported 0 records"), "{nothing:?}");
+    append(&home, "github", 500..700);
+    append(&home, "jira", 0..10);
+    let some = home.run(&args);
+    assert!(some.stderr.contains("exported 210 records"), "{some:?}");
+    each_once(&exported(out.path(), "github").0, 700);
+    each_once(&exported(out.path(), "jira").0, 10);
+    // Another question cannot go on from there.
+    let mut other = args.to_vec();
+    other.extend(["--signal", "logs"]);
+    let refused = home.run(&other);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("another export"), "{refused:?}");
+    // Nor from a file that somebody has cut.
+    fs::write(out.path().join("gw/github/logs.jsonl"), "").unwrap();
+    assert_eq!(home.run(&args).code, 2);
+}
+
+#[test]
+fn a_killed_export_loses_and_repeats_nothing() {
+    let kills: usize =
+        std::env::var("GRIDCTL_TELEMETRY_KILLS").map_or(8, |kills| kills.parse().unwrap());
+    let home = Home::new();
+    append(&home, "github", 0..1);
+    let out = tempfile::tempdir().unwrap();
+    let resume = out.path().join("progress.json");
+    let args = [
+        "export-jsonl",
+        "--stack",
+        "gw",
+        "--out",
+        out.path().to_str().unwrap(),
+        "--resume",
+        resume.to_str().unwrap(),
+        "--max-size-mb",
+        "1",
+    ];
+    let stop = AtomicBool::new(false);
+    let written = thread::scope(|scope| {
+        // A daemon that logs as fast as it can be followed.
+        let writer = scope.spawn(|| {
+            let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+            let options = WriterOptions::default().commit_interval_max(Duration::from_millis(100));
+            let (writer, guard) = Writer::start(&store, &options).unwrap();
+            let server = ServerName::new("github").unwrap();
+            let mut number = 1;
+            while !stop.load(Ordering::Relaxed) {
+                for _ in 0..200 {
+                    writer.log(&server, &record(number)).unwrap();
+                    number += 1;
+                }
+                writer.flush().unwrap();
+            }
+            guard.close().unwrap();
+            number
+        });
+        for round in 0..kills {
+            let mut follow = args.to_vec();
+            follow.push("--follow");
+            let mut child = home
+                .command(&follow)
+                .stderr(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            // Killed when the remembered progress has changed so often, and so in the midst of
+            // appending what comes next.
+            let mut seen = fs::read(&resume).ok();
+            for _ in 0..=round % 3 {
+                loop {
+                    assert!(child.try_wait().unwrap().is_none(), "the export goes on");
+                    let now = fs::read(&resume).ok();
+                    if now != seen {
+                        seen = now;
+                        break;
+                    }
+                    thread::yield_now();
+                }
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    let last = home.run(&args);
+    assert_eq!(last.code, 0, "{last:?}");
+    let (messages, files) = exported(out.path(), "github");
+    each_once(&messages, written);
+    println!("{kills} kills, {written} records, {files} files");
+}
+
+#[test]
+fn an_interrupt_ends_following_in_order() {
+    let home = Home::new();
+    append(&home, "github", 0..100);
+    let args = [
+        "export-jsonl",
+        "--stack",
+        "gw",
+        "--signal",
+        "logs",
+        "--stdout",
+        "--follow",
+    ];
+    let mut child = home.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..100 {
+        lines.next().unwrap().unwrap();
+    }
+    append(&home, "jira", 0..1);
+    assert!(
+        lines.next().unwrap().unwrap().contains("record 0"),
+        "what arrives is followed"
+    );
+    let interrupted = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(interrupted.success());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn full_files_get_rotated_names_and_compress() {
+    let home = Home::new();
+    append(&home, "github", 0..30_000);
+    for (format, suffix) in [("gzip", ".gz"), ("zstd", ".zst")] {
+        let out = tempfile::tempdir().unwrap();
+        let export = home.run(&[
+            "export-jsonl",
+            "--stack",
+            "gw",
+            "--out",
+            out.path().to_str().unwrap(),
+            "--max-size-mb",
+            "1",
+            "--compress",
+            format,
+        ]);
+        assert_eq!(export.code, 0, "{export:?}");
+        let folder = out.path().join("gw/github");
+        let mut names: Vec<String> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert!(names.len() >= 3, "{names:?}");
+        assert!(names.iter().all(|name| name.ends_with(suffix)), "{names:?}");
+        let again = Home::new();
+        for name in &names {
+            let path = folder.join(name);
+            let args = [
+                "import-jsonl",
+                "gw",
+                path.to_str().unwrap(),
+                "--server",
+                "github",
+            ];
+            let import = again.run(&args);
+            assert_eq!(import.code, 0, "{import:?}");
+        }
+        let print = [
+            "export-jsonl",
+            "--stack",
+            "gw",
+            "--stdout",
+            "--signal",
+            "logs",
+        ];
+        assert_eq!(home.run(&print).stdout.lines().count(), 30_000);
+        let mut before: Vec<String> = home.run(&print).stdout.lines().map(str::to_owned).collect();
+        let mut after: Vec<String> = again
+            .run(&print)
+            .stdout
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        before.sort();
+        after.sort();
+        assert!(before == after);
+    }
+}
