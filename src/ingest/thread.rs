@@ -57,6 +57,14 @@ struct WriterThread {
     _running: Sender<Infallible>,
 }
 
+impl Drop for WriterThread {
+    fn drop(&mut self) {
+        // Nothing is left, unless the thread panicked: that must not be a hole which nobody sees.
+        self.committer.abandon(DropCause::Closed);
+        self.shared.end();
+    }
+}
+
 /// A time in which the disk fails.
 struct Outage {
     since: Instant,
@@ -138,7 +146,6 @@ impl WriterThread {
             // The next writer will take this for a crash, and be wrong; no record is lost.
             self.fail(&error);
         }
-        self.shared.mark_closed();
     }
 
     /// Commits what is there, after opening the store again if it failed before. Says whether it

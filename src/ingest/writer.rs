@@ -16,7 +16,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, Ordering, fence},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -34,6 +34,9 @@ pub struct Writer {
 #[derive(Debug)]
 pub(super) struct Shared {
     queue: Sender<Message>,
+    /// What the thread has not taken from the queue when it ends.
+    rest: Receiver<Message>,
+    ended: AtomicBool,
     options: WriterOptions,
     pub(super) counters: Arc<Counters>,
     closed: AtomicBool,
@@ -107,6 +110,8 @@ impl Writer {
         let counters = Arc::new(Counters::default());
         let shared = Arc::new(Shared {
             queue: sender,
+            rest: receiver.clone(),
+            ended: AtomicBool::new(false),
             options: options.clone(),
             counters: Arc::clone(&counters),
             closed: AtomicBool::new(false),
@@ -265,19 +270,19 @@ impl Shared {
                 return Err(DropCause::Closed);
             }
         }
-        let refused = match self.queue.try_send(Message::Record(record)) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(message)) if blocks => match self.queue.send(message) {
-                Ok(()) => return Ok(()),
-                Err(_) => DropCause::Closed,
-            },
-            Err(TrySendError::Full(_)) => DropCause::QueueFull,
-            Err(TrySendError::Disconnected(_)) => DropCause::Closed,
+        let sent = match self.queue.try_send(Message::Record(record)) {
+            Err(TrySendError::Full(message)) if blocks => {
+                self.queue.send(message).map_err(|_| DropCause::Closed)
+            }
+            Err(TrySendError::Full(_)) => Err(DropCause::QueueFull),
+            Err(TrySendError::Disconnected(_)) => Err(DropCause::Closed),
+            Ok(()) => Ok(()),
         };
-        self.counters
-            .queued_bytes
-            .fetch_sub(bytes, Ordering::Release);
-        Err(refused)
+        match sent {
+            Ok(()) => self.look_whether_ended(),
+            Err(_) => self.release(bytes),
+        }
+        sent
     }
 
     fn reserve(&self, bytes: usize) -> bool {
@@ -287,11 +292,50 @@ impl Shared {
             .fetch_add(bytes, Ordering::Acquire);
         let fits = taken.saturating_add(bytes) <= self.options.queue_bytes_max;
         if !fits {
-            self.counters
-                .queued_bytes
-                .fetch_sub(bytes, Ordering::Release);
+            self.release(bytes);
         }
         fits
+    }
+
+    fn release(&self, bytes: usize) {
+        self.counters
+            .queued_bytes
+            .fetch_sub(bytes, Ordering::Release);
+    }
+
+    /// Says that the thread takes nothing more from the queue. What is left there, and what
+    /// producers still send that were in the middle of it, is refused and counted: by this call, or
+    /// by [`Shared::look_whether_ended`] in theirs. The fences see to it that one of both finds it.
+    pub(super) fn end(&self) {
+        self.mark_closed();
+        self.ended.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.refuse_rest();
+    }
+
+    fn look_whether_ended(&self) {
+        fence(Ordering::SeqCst);
+        if self.ended.load(Ordering::Relaxed) {
+            self.refuse_rest();
+        }
+    }
+
+    fn refuse_rest(&self) {
+        while let Ok(message) = self.rest.try_recv() {
+            // Whoever waits for an answer sees that none will come.
+            let Message::Record(record) = message else {
+                continue;
+            };
+            self.release(record.memory_bytes());
+            let QueuedRecord {
+                server,
+                signal,
+                timestamp,
+                ..
+            } = record;
+            self.counters
+                .count_drop(&server, signal, DropCause::Closed, timestamp);
+        }
     }
 
     fn flush(&self, timeout: Duration) -> Result<()> {
@@ -307,7 +351,7 @@ impl Shared {
             reason: format!("no answer within {timeout:?}"),
         };
         match self.queue.send_deadline(message(sender), deadline) {
-            Ok(()) => {}
+            Ok(()) => self.look_whether_ended(),
             Err(SendTimeoutError::Timeout(_)) => return Err(late()),
             Err(SendTimeoutError::Disconnected(_)) => return Err(Error::WriterClosed),
         }

@@ -1,0 +1,257 @@
+//! Whatever is offered is stored or dropped, and every drop is counted: by server, signal and cause.
+
+mod common;
+
+use common::{numbers, numbers_of, on_demand, open, record, server, without_hang};
+use gridctl_telemetry::{
+    DropCause, LogRecord, MetricsSnapshot, Query, Signal, SpanRecord, Store, Timestamp, Value,
+    WhenFull, Writer, WriterOptions, WriterStats,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+type Counts = BTreeMap<(String, Signal, DropCause), u64>;
+
+const THREADS: u64 = 8;
+
+fn counts(stats: &WriterStats) -> Counts {
+    stats
+        .dropped
+        .iter()
+        .map(|drop| {
+            let key = (drop.server.to_string(), drop.signal, drop.cause);
+            (key, drop.count)
+        })
+        .collect()
+}
+
+fn stored(store: &Store) -> u64 {
+    let snapshot = store.snapshot().unwrap();
+    let of = |signal| {
+        snapshot
+            .scan(&Query::new(signal))
+            .unwrap()
+            .records()
+            .count() as u64
+    };
+    of(Signal::Logs) + of(Signal::Metrics) + of(Signal::Traces)
+}
+
+fn check(stats: &WriterStats, store: &Store, offered: u64, dropped: &Counts) {
+    assert_eq!(stats.offered, offered);
+    assert_eq!(counts(stats), *dropped);
+    assert_eq!(stats.offered, stats.stored + stats.dropped_total());
+    assert_eq!((stats.queued, stats.queued_bytes), (0, 0));
+    assert_eq!(stored(store), stats.stored);
+    let mut ledger = Counts::new();
+    for loss in store.snapshot().unwrap().losses(..).unwrap() {
+        let key = (
+            loss.server.unwrap().to_string(),
+            loss.signal.unwrap(),
+            loss.cause,
+        );
+        *ledger.entry(key).or_default() += loss.count;
+    }
+    // What comes after the writer was closed finds no ledger to be entered in.
+    let mut entered = dropped.clone();
+    entered.retain(|(_, _, cause), _| *cause != DropCause::Closed);
+    assert_eq!(ledger, entered, "the ledger");
+}
+
+/// Eight threads offer records of all signals, and note what they were told.
+fn offer(writer: &Writer) -> (u64, Counts) {
+    let told: Vec<(u64, Counts)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(move || offer_some(writer, thread)))
+            .collect();
+        threads.into_iter().map(|it| it.join().unwrap()).collect()
+    });
+    let mut counts = Counts::new();
+    for (key, count) in told.iter().flat_map(|(_, counts)| counts) {
+        *counts.entry(key.clone()).or_default() += count;
+    }
+    (told.iter().map(|(offered, _)| offered).sum(), counts)
+}
+
+fn offer_some(writer: &Writer, thread: u64) -> (u64, Counts) {
+    let mut counts = Counts::new();
+    let names = [server("github"), server(&format!("server {}", thread % 3))];
+    let mut offered = 0;
+    for number in 0..400 {
+        let name = &names[usize::from(number % 4 == 0)];
+        let (signal, told) = match number % 10 {
+            7 => {
+                let snapshot = MetricsSnapshot::new(Timestamp::from_unix_nanos(number));
+                (Signal::Metrics, writer.metrics(name, &snapshot))
+            }
+            8 => (Signal::Traces, writer.span(name, &SpanRecord::default())),
+            9 if number % 20 == 9 => (Signal::Logs, writer.log(name, &too_large())),
+            9 => (Signal::Logs, writer.log(name, &too_deep())),
+            _ => (
+                Signal::Logs,
+                writer.log(name, &record(number.cast_unsigned())),
+            ),
+        };
+        offered += 1;
+        if let Err(cause) = told {
+            *counts.entry((name.to_string(), signal, cause)).or_default() += 1;
+        }
+    }
+    (offered, counts)
+}
+
+fn too_large() -> LogRecord {
+    record(0).with("filler", "x".repeat(5000))
+}
+
+fn too_deep() -> LogRecord {
+    let mut value = Value::Null;
+    for _ in 0..1000 {
+        value = Value::Array(vec![value]);
+    }
+    record(0).with("deep", value)
+}
+
+fn small_queue() -> WriterOptions {
+    on_demand().queue_records_max(20).record_bytes_max(4000)
+}
+
+#[test]
+fn what_overflows_is_counted_exactly() {
+    for options in [
+        small_queue(),
+        small_queue()
+            .queue_records_max(10_000)
+            .queue_bytes_max(8 << 10),
+    ] {
+        let home = common::home();
+        let store = open(home.path());
+        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let (offered, dropped) = offer(&writer);
+        guard.close().unwrap();
+        let causes: Vec<DropCause> = dropped.keys().map(|(_, _, cause)| *cause).collect();
+        for cause in [
+            DropCause::QueueFull,
+            DropCause::TooLarge,
+            DropCause::Invalid,
+        ] {
+            assert!(causes.contains(&cause), "the test causes no {cause}");
+        }
+        check(&writer.stats(), &store, offered, &dropped);
+    }
+}
+
+#[test]
+fn a_producer_that_waits_for_room_loses_nothing() {
+    for options in [
+        small_queue(),
+        small_queue()
+            .queue_records_max(10_000)
+            .queue_bytes_max(8 << 10),
+    ] {
+        let home = common::home();
+        let store = open(home.path());
+        // Batches of this size are what makes room.
+        let options = options.when_full(WhenFull::Block).batch_records_max(10);
+        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let (offered, dropped) = without_hang("a producer that waits for room", {
+            let writer = writer.clone();
+            move || offer(&writer)
+        });
+        guard.close().unwrap();
+        let refused = |cause: &DropCause| matches!(cause, DropCause::TooLarge | DropCause::Invalid);
+        assert!(
+            dropped.keys().all(|(_, _, cause)| refused(cause)),
+            "{dropped:?}"
+        );
+        check(&writer.stats(), &store, offered, &dropped);
+    }
+}
+
+/// A producer can be anywhere in its call when the writer closes.
+#[test]
+fn what_is_offered_while_the_writer_closes_is_stored_or_counted() {
+    for when_full in [WhenFull::DropNewest, WhenFull::Block] {
+        for _ in 0..20 {
+            let home = common::home();
+            let store = open(home.path());
+            let options = small_queue()
+                .when_full(when_full)
+                .batch_records_max(10)
+                .record_bytes_max(1 << 20);
+            let (writer, guard) = Writer::start(&store, &options).unwrap();
+            let (writer, guard) = (&writer, std::sync::Mutex::new(Some(guard)));
+            let (barrier, closed) = (Barrier::new(4), AtomicBool::new(false));
+            // To encode some of these takes as long as to close the writer.
+            let slow: Vec<LogRecord> = (0..10_i64)
+                .map(|size| (0..size * 1000).fold(record(0), |it, key| it.with("key", key)))
+                .collect();
+            let (offered, dropped) = std::thread::scope(|scope| {
+                let producers: Vec<_> = (0..3)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            let name = server("github");
+                            let (mut offered, mut dropped) = (0, 0);
+                            barrier.wait();
+                            while !closed.load(Ordering::Acquire) {
+                                let told = writer.log(&name, &slow[offered % slow.len()]);
+                                offered += 1;
+                                dropped += u64::from(told.is_err());
+                            }
+                            (offered, dropped)
+                        })
+                    })
+                    .collect();
+                barrier.wait();
+                guard.lock().unwrap().take().unwrap().close().unwrap();
+                closed.store(true, Ordering::Release);
+                producers.into_iter().fold((0, 0), |sum, producer| {
+                    let (offered, dropped) = producer.join().unwrap();
+                    (sum.0 + offered, sum.1 + dropped)
+                })
+            });
+            let stats = writer.stats();
+            assert_eq!(stats.offered, offered as u64);
+            // One that was queued just before the end may have been dropped afterwards.
+            assert!(stats.dropped_total() >= dropped, "{dropped} of {stats:?}");
+            assert_eq!(
+                stats.offered,
+                stats.stored + stats.dropped_total(),
+                "{stats:?}"
+            );
+            assert_eq!((stats.queued, stats.queued_bytes), (0, 0));
+            assert_eq!(stored(&store), stats.stored);
+        }
+    }
+}
+
+#[test]
+fn drops_after_the_end_are_counted() {
+    let home = common::home();
+    let store = open(home.path());
+    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    for number in 0..5 {
+        writer.log(&server("github"), &record(number)).unwrap();
+    }
+    guard.close().unwrap();
+    for number in 5..10 {
+        let told = writer.log(&server("github"), &record(number));
+        assert_eq!(told, Err(DropCause::Closed));
+    }
+    let key = ("github".to_owned(), Signal::Logs, DropCause::Closed);
+    check(&writer.stats(), &store, 10, &Counts::from([(key, 5)]));
+    assert_eq!(numbers_of(&store, "github"), [0, 1, 2, 3, 4]);
+    assert_eq!(numbers(&store.snapshot().unwrap()).len(), 1);
+    let [drop] = &writer.stats().dropped[..] else {
+        panic!("one count");
+    };
+    assert_eq!(
+        (drop.first, drop.last),
+        (record(5).timestamp, record(9).timestamp)
+    );
+}

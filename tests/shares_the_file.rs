@@ -1,0 +1,189 @@
+//! Several processes append to one store, read it and wipe it, all at once: each succeeds, and each
+//! reader sees one state that fits together.
+
+mod common;
+
+use common::{
+    Helper, STACK, helper_arguments, number, numbers, on_demand, open, record, say, server,
+};
+use gridctl_telemetry::{
+    Direction, Query, ServerName, Signal, Store, StoreOptions, WipeScope, Writer, inventory, wipe,
+};
+use std::path::Path;
+
+const ROUNDS: usize = 40;
+/// So many records are appended before each flush.
+const RECORDS: u64 = 15;
+
+/// Appends to one server, round after round.
+#[test]
+fn helper_appends() {
+    let Some(arguments) = helper_arguments() else {
+        return;
+    };
+    let store = open(Path::new(&arguments[0]));
+    let name = server(&arguments[1]);
+    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    for number in 0..ROUNDS as u64 * RECORDS {
+        writer.log(&name, &record(number)).unwrap();
+        if number % RECORDS == RECORDS - 1 {
+            writer.flush().unwrap();
+            say(number + 1);
+        }
+    }
+    guard.close().unwrap();
+    say("done");
+}
+
+/// Reads everything in every way, each time from one snapshot.
+#[test]
+fn helper_reads() {
+    let Some(arguments) = helper_arguments() else {
+        return;
+    };
+    let home = Path::new(&arguments[0]);
+    let long_lived = Store::open_existing(home, STACK, StoreOptions::default())
+        .unwrap()
+        .unwrap();
+    let mut last = 0;
+    for round in 0..ROUNDS {
+        let fresh = Store::open_read_only(home, STACK, StoreOptions::for_tools())
+            .unwrap()
+            .unwrap();
+        let store = if round % 2 == 0 { &long_lived } else { &fresh };
+        let snapshot = store.snapshot().unwrap();
+        let sequence = snapshot.next_sequence().unwrap();
+        assert!(sequence >= last, "a reader goes back in time");
+        last = sequence;
+        let query = Query::new(Signal::Logs);
+        // Counts as the inventory does, finds no record twice or changed, and in order.
+        let found = numbers(&snapshot);
+        let count: usize = found.values().map(Vec::len).sum();
+        // The same again, later, and the other way round.
+        let backward = query.clone().direction(Direction::Backward);
+        let read = snapshot.scan(&backward).unwrap().records();
+        assert_eq!(read.map(Result::unwrap).count(), count);
+        let newest = snapshot.last(&query, 10).unwrap();
+        assert_eq!(newest.len(), count.min(10));
+        assert!(newest.iter().all(|record| record.sequence < sequence));
+        inventory(home, STACK, None).unwrap();
+        say(count);
+    }
+    say("done");
+}
+
+/// Wipes one server, again and again.
+#[test]
+fn helper_wipes() {
+    let Some(arguments) = helper_arguments() else {
+        return;
+    };
+    let home = Path::new(&arguments[0]);
+    let scope = WipeScope {
+        server: Some(ServerName::new(&arguments[1]).unwrap()),
+        signal: None,
+    };
+    for _ in 0..ROUNDS {
+        wipe(home, STACK, &scope).unwrap();
+        say("wiped");
+    }
+    say("done");
+}
+
+fn finish(mut helper: Helper) {
+    while helper.heard() != "done" {}
+    helper.end();
+}
+
+#[test]
+fn processes_append_read_and_wipe_at_once() {
+    let home = common::home();
+    let path = home.path().to_str().unwrap();
+    let mut daemon = Helper::start("helper_appends", &[path, "kept"]);
+    daemon.heard();
+    let helpers = [
+        Helper::start("helper_appends", &[path, "wiped"]),
+        Helper::start("helper_appends", &[path, "also kept"]),
+        Helper::start("helper_reads", &[path]),
+        Helper::start("helper_reads", &[path]),
+        Helper::start("helper_wipes", &[path, "wiped"]),
+    ];
+    // This process takes part as well.
+    let store = Store::open_read_only(home.path(), STACK, StoreOptions::default())
+        .unwrap()
+        .unwrap();
+    let mut cursor = None;
+    let mut followed = Vec::new();
+    loop {
+        let line = daemon.heard();
+        let mut query = Query::new(Signal::Logs).server(server("kept"));
+        if let Some(from) = cursor {
+            query = query.arrived_from(from);
+        }
+        let snapshot = store.snapshot().unwrap();
+        cursor = Some(snapshot.next_sequence().unwrap());
+        for found in snapshot.scan(&query).unwrap().records() {
+            followed.push(number(&found.unwrap().record.into_log().unwrap()));
+        }
+        if line == "done" {
+            break;
+        }
+    }
+    daemon.end();
+    helpers.into_iter().for_each(finish);
+
+    let all: Vec<u64> = (0..ROUNDS as u64 * RECORDS).collect();
+    followed.sort_unstable();
+    assert_eq!(followed, all, "what a reader followed");
+    let found = numbers(&open(home.path()).snapshot().unwrap());
+    assert_eq!(found["kept"], all);
+    assert_eq!(found["also kept"], all);
+    // What came after the last wipe is there, whole.
+    let rest = found.get("wiped").cloned().unwrap_or_default();
+    assert!(all.ends_with(&rest), "{rest:?}");
+}
+
+/// Also where one of them was interrupted in it before.
+#[test]
+fn processes_that_create_one_store_at_once_share_it() {
+    for interrupted in [false, true] {
+        let home = common::home();
+        if interrupted {
+            let folder = home.path().join("telemetry").join(STACK);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("telemetry.redb"), vec![0; 1 << 20]).unwrap();
+        }
+        let path = home.path().to_str().unwrap();
+        let names = ["a", "b", "c", "d"];
+        let helpers = names.map(|name| Helper::start("helper_appends", &[path, name]));
+        helpers.into_iter().for_each(finish);
+        let found = numbers(&open(home.path()).snapshot().unwrap());
+        for name in names {
+            assert_eq!(found[name].len() as u64, ROUNDS as u64 * RECORDS, "{name}");
+        }
+    }
+}
+
+/// Threads of one process may as well open it each for itself.
+#[test]
+fn stores_of_one_process_share_the_file() {
+    let home = common::home();
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c"] {
+            let path = home.path();
+            scope.spawn(move || {
+                for round in 0..10 {
+                    let store = open(path);
+                    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+                    for number in 0..RECORDS {
+                        let number = round * RECORDS + number;
+                        writer.log(&server(name), &record(number)).unwrap();
+                    }
+                    guard.close().unwrap();
+                    let found = numbers(&store.snapshot().unwrap());
+                    assert_eq!(found[name].len() as u64, (round + 1) * RECORDS);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,344 @@
+//! What was emitted before a wipe is gone for good, also what was still queued in another process;
+//! what is emitted afterwards is stored.
+
+mod common;
+
+use common::{
+    Helper, Random, STACK, helper_arguments, number, numbers, numbers_of, on_demand, open, record,
+    say, server, told,
+};
+use gridctl_telemetry::{
+    DropCause, Importer, MetricsSnapshot, Query, Record, Signal, SpanRecord, Store, StoreOptions,
+    Timestamp, WipeScope, Writer, inventory, wipe,
+};
+use std::path::Path;
+
+fn of_server(name: &str) -> WipeScope {
+    WipeScope {
+        server: Some(server(name)),
+        signal: None,
+    }
+}
+
+fn of_signal(signal: Signal) -> WipeScope {
+    WipeScope {
+        server: None,
+        signal: Some(signal),
+    }
+}
+
+/// Does as it is told: `log N` more records, which stay queued, `flush`, `wipe`.
+#[test]
+fn helper_writes() {
+    let Some(arguments) = helper_arguments() else {
+        return;
+    };
+    let store = open(Path::new(&arguments[0]));
+    let name = server(&arguments[1]);
+    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let mut next = 0;
+    say("ready");
+    while let Some(line) = told() {
+        match line.split_once(' ').unwrap_or((&line, "")) {
+            ("log", count) => {
+                for _ in 0..count.parse().unwrap() {
+                    writer.log(&name, &record(next)).unwrap();
+                    next += 1;
+                }
+            }
+            ("flush", _) => writer.flush().unwrap(),
+            ("wipe", _) => drop(writer.wipe(WipeScope::everything()).unwrap()),
+            _ => panic!("{line}"),
+        }
+        say(next);
+    }
+}
+
+fn asked(helper: &mut Helper, line: &str) -> u64 {
+    helper.tell(line);
+    helper.heard().parse().unwrap()
+}
+
+fn start(home: &Path, name: &str) -> Helper {
+    let mut helper = Helper::start("helper_writes", &[home.to_str().unwrap(), name]);
+    assert_eq!(helper.heard(), "ready");
+    helper
+}
+
+#[test]
+fn what_another_process_has_queued_does_not_reappear() {
+    let home = common::home();
+    let mut daemon = start(home.path(), "github");
+    let mut random = Random::from_env();
+    let mut next = 0;
+    for round in 0..20 {
+        asked(&mut daemon, &format!("log {}", random.below(100)));
+        if random.one_in(2) {
+            // Some are in a tier, sealed or not, and some are queued.
+            asked(&mut daemon, "flush");
+            asked(&mut daemon, &format!("log {}", random.below(100)));
+        }
+        let scope = match round % 3 {
+            0 => WipeScope::everything(),
+            1 => of_server("github"),
+            _ => of_signal(Signal::Logs),
+        };
+        let first = asked(&mut daemon, "log 0");
+        wipe(home.path(), STACK, &scope).unwrap();
+        let store = open(home.path());
+        assert_eq!(numbers_of(&store, "github"), []);
+        // The daemon knows nothing of it, and goes on.
+        let wanted = random.below(50);
+        next = asked(&mut daemon, &format!("log {wanted}"));
+        assert_eq!(numbers_of(&store, "github"), []);
+        asked(&mut daemon, "flush");
+        assert_eq!(
+            numbers_of(&store, "github"),
+            (first..next).collect::<Vec<u64>>()
+        );
+    }
+    assert!(next > 0);
+    daemon.end();
+}
+
+#[test]
+fn a_wipe_of_one_writer_reaches_what_another_has_queued() {
+    let home = common::home();
+    let mut first = start(home.path(), "a");
+    let mut second = start(home.path(), "b");
+    for _ in 0..5 {
+        asked(&mut first, "log 30");
+        let from = asked(&mut second, "log 30");
+        asked(&mut first, "wipe");
+        let to = asked(&mut second, "log 10");
+        asked(&mut first, "flush");
+        asked(&mut second, "flush");
+        let found = numbers(&open(home.path()).snapshot().unwrap());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found["b"], (from..to).collect::<Vec<u64>>());
+    }
+    first.end();
+    second.end();
+}
+
+/// Stores one record of each signal for each of three servers.
+fn of_everything(writer: &Writer) {
+    for name in ["a", "b", "c"] {
+        let name = server(name);
+        writer.log(&name, &record(1)).unwrap();
+        let snapshot = MetricsSnapshot::new(Timestamp::from_unix_nanos(1));
+        writer.metrics(&name, &snapshot).unwrap();
+        writer.span(&name, &SpanRecord::default()).unwrap();
+    }
+}
+
+fn found(home: &Path) -> Vec<(String, Signal)> {
+    inventory(home, STACK, None)
+        .unwrap()
+        .into_iter()
+        .map(|entry| {
+            assert_eq!(entry.record_count, 1);
+            (entry.server.to_string(), entry.signal)
+        })
+        .collect()
+}
+
+#[test]
+fn a_wipe_takes_what_it_covers_and_nothing_else() {
+    for name in [None, Some("a"), Some("b"), Some("none")] {
+        for signal in [
+            None,
+            Some(Signal::Logs),
+            Some(Signal::Metrics),
+            Some(Signal::Traces),
+        ] {
+            for queued in [false, true] {
+                let home = common::home();
+                let store = open(home.path());
+                let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+                of_everything(&writer);
+                if !queued {
+                    writer.flush().unwrap();
+                }
+                let mut left: Vec<(String, Signal)> = ["a", "b", "c"]
+                    .into_iter()
+                    .flat_map(|name| {
+                        [Signal::Logs, Signal::Metrics, Signal::Traces]
+                            .map(|signal| (name.to_owned(), signal))
+                    })
+                    .collect();
+                left.retain(|(of, which)| {
+                    name.is_some_and(|name| name != of)
+                        || signal.is_some_and(|signal| signal != *which)
+                });
+                let scope = WipeScope {
+                    server: name.map(server),
+                    signal,
+                };
+                let wiped = wipe(home.path(), STACK, &scope).unwrap();
+                assert_eq!(wiped, if queued { 0 } else { 9 - left.len() }, "{scope:?}");
+                writer.flush().unwrap();
+                assert_eq!(found(home.path()), left, "{scope:?}");
+                let stats = writer.stats();
+                let dropped = if queued { 9 - left.len() as u64 } else { 0 };
+                assert_eq!(stats.dropped_total(), dropped);
+                assert!(
+                    stats
+                        .dropped
+                        .iter()
+                        .all(|drop| drop.cause == DropCause::Wiped)
+                );
+
+                // Persistence goes on with the next record.
+                wipe(home.path(), STACK, &WipeScope::everything()).unwrap();
+                of_everything(&writer);
+                guard.close().unwrap();
+                assert_eq!(found(home.path()).len(), 9);
+                // What was asked for is no loss.
+                assert_eq!(store.snapshot().unwrap().losses(..).unwrap(), []);
+            }
+        }
+    }
+}
+
+/// Marks of wipes pile up, include each other, and concern a writer only if they came after it.
+#[test]
+fn any_sequence_of_wipes_leaves_what_came_after_them() {
+    let mut random = Random::from_env();
+    let home = common::home();
+    let mut writers: Vec<_> = (0..3)
+        .map(|_| Writer::start(&open(home.path()), &on_demand()).unwrap())
+        .collect();
+    let names = ["a", "b", "c"];
+    // Of each server: the numbers that must be there once everything is flushed.
+    let mut expected: [Vec<u64>; 3] = Default::default();
+    let mut next = 0;
+    for step in 0..300 {
+        match random.below(10) {
+            0..=4 => {
+                let (writer, name) = (random.below(3), random.below(3));
+                for _ in 0..random.below(20) {
+                    writers[writer]
+                        .0
+                        .log(&server(names[name]), &record(next))
+                        .unwrap();
+                    expected[name].push(next);
+                    next += 1;
+                }
+            }
+            5 => writers[random.below(3)].0.flush().unwrap(),
+            6 => {
+                let at = random.below(3);
+                let (_, guard) = writers.swap_remove(at);
+                guard.close().unwrap();
+                writers.push(Writer::start(&open(home.path()), &on_demand()).unwrap());
+            }
+            kind => {
+                let name = random.below(3);
+                let scope = match kind {
+                    7 => WipeScope::everything(),
+                    8 => of_server(names[name]),
+                    _ => of_signal([Signal::Logs, Signal::Traces][random.below(2)]),
+                };
+                if random.one_in(2) {
+                    wipe(home.path(), STACK, &scope).unwrap();
+                } else {
+                    writers[random.below(3)].0.wipe(scope.clone()).unwrap();
+                }
+                if scope.signal != Some(Signal::Traces) {
+                    for (numbers, of) in expected.iter_mut().zip(names) {
+                        if scope.server.as_ref().is_none_or(|name| name.as_str() == of) {
+                            numbers.clear();
+                        }
+                    }
+                }
+            }
+        }
+        if step % 50 == 49 {
+            for (writer, _) in &writers {
+                writer.flush().unwrap();
+            }
+            let found = numbers(&open(home.path()).snapshot().unwrap());
+            for (name, numbers) in names.iter().zip(&expected) {
+                assert_eq!(
+                    found.get(*name).cloned().unwrap_or_default(),
+                    *numbers,
+                    "{name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn wiped_records_can_be_imported_again() {
+    let home = common::home();
+    let store = open(home.path());
+    let mut importer = Importer::new(&store).unwrap();
+    for _ in 0..3 {
+        let mut batch = gridctl_telemetry::ImportBatch::default();
+        for number in 0..100 {
+            let record = Record::Log(record(number));
+            batch.push(&server("github"), &record).unwrap();
+        }
+        assert_eq!(importer.add(batch).unwrap().added, 100);
+        assert_eq!(numbers_of(&store, "github").len(), 100);
+        assert_eq!(store.wipe(&WipeScope::everything()).unwrap(), 1);
+        assert_eq!(numbers_of(&store, "github"), []);
+    }
+}
+
+#[test]
+fn a_stack_without_telemetry_is_wiped_already() {
+    let home = common::home();
+    assert_eq!(
+        wipe(home.path(), STACK, &WipeScope::everything()).unwrap(),
+        0
+    );
+    assert_eq!(
+        wipe(&home.path().join("none"), STACK, &WipeScope::everything()).unwrap(),
+        0
+    );
+    let nothing: Vec<_> = std::fs::read_dir(home.path()).unwrap().collect();
+    assert!(nothing.is_empty(), "a wipe creates {nothing:?}");
+
+    let store = open(home.path());
+    assert_eq!(
+        wipe(home.path(), STACK, &WipeScope::everything()).unwrap(),
+        0
+    );
+    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    writer.log(&server("github"), &record(7)).unwrap();
+    guard.close().unwrap();
+    assert_eq!(numbers_of(&store, "github"), [7]);
+}
+
+/// A reader goes on with what it began to read.
+#[test]
+fn a_scan_that_has_begun_is_not_disturbed() {
+    let home = common::home();
+    let store = open(home.path());
+    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    for number in 0..200 {
+        writer.log(&server("github"), &record(number)).unwrap();
+    }
+    writer.flush().unwrap();
+    let reader = Store::open_read_only(home.path(), STACK, StoreOptions::for_tools())
+        .unwrap()
+        .unwrap();
+    let mut scan = reader.scan(&Query::new(Signal::Logs)).unwrap();
+    let first = scan.next().unwrap().unwrap();
+    wipe(home.path(), STACK, &WipeScope::everything()).unwrap();
+    for number in 0..200 {
+        writer
+            .log(&server("github"), &record(1000 + number))
+            .unwrap();
+    }
+    writer.flush().unwrap();
+    let mut read: Vec<u64> = std::iter::once(first)
+        .chain(scan.map(Result::unwrap))
+        .map(|found| number(&found.record.into_log().unwrap()))
+        .collect();
+    read.sort_unstable();
+    assert_eq!(read, (0..200).collect::<Vec<u64>>());
+}
