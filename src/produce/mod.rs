@@ -1,5 +1,6 @@
 //! What produces records: the side of the daemon that is being observed.
 
+mod flush_rule;
 mod log_router;
 mod redact;
 #[cfg(feature = "otel-sdk")]
