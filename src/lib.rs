@@ -80,7 +80,8 @@ pub use crate::{
     },
     jsonl::{LineError, LineWriter, ParsedLine, parse_line},
     produce::{
-        LogOptions, LogRouter, Redactor, RouterFilter, RouterLayer, SkippedSpans, TraceClient,
+        Accumulator, Attribution, CostUsd, LogOptions, LogRouter, Point, Recorder, Redactor,
+        RefusedCosts, RouterFilter, RouterLayer, SkippedSpans, TimeSeries, TraceClient, Usage,
     },
     read::{Cursor, Query, RawRecord, Records, Scan, Seed, SeededTrace, StoredRecord, TimeRange},
     record::{

@@ -45,16 +45,16 @@ pub(crate) fn read_metrics_line(line: &[u8]) -> JsonResult<MetricsLine> {
             "reset" if reset.is_none() => reset = Some(reader.read_bool()?),
             "cost_reset" if cost_reset.is_none() => cost_reset = Some(reader.read_bool()?),
             "diff" if diff.is_none() => {
-                diff = Some(read_counts(reader, TOKENS, &key, &mut extra)?);
+                diff = Some(read_tokens(reader, &key, &mut extra)?);
             }
             "total" if total.is_none() => {
-                total = Some(read_counts(reader, TOKENS, &key, &mut extra)?);
+                total = Some(read_tokens(reader, &key, &mut extra)?);
             }
             "cost_diff" if cost_diff.is_none() => {
-                cost_diff = read_optional_counts(reader, COSTS, &key, &mut extra)?;
+                cost_diff = read_costs(reader, &key, &mut extra)?;
             }
             "cost_total" if cost_total.is_none() => {
-                cost_total = read_optional_counts(reader, COSTS, &key, &mut extra)?;
+                cost_total = read_costs(reader, &key, &mut extra)?;
             }
             _ => extra.push((key.into_owned(), read_value(reader)?)),
         }
@@ -96,17 +96,24 @@ pub(crate) fn write_metrics_lines(server: &str, snapshot: &MetricsSnapshot, out:
         out.extend_from_slice(b",\"cost_reset\":true");
     }
     let mut objects = Vec::with_capacity(4);
-    for (key, counts) in [("diff", &snapshot.diff), ("total", &snapshot.total)] {
-        write_counts(key, TOKENS, counts, Zeros::Written, &snapshot.extra, out);
+    for (key, counts) in [("diff", snapshot.diff), ("total", snapshot.total)] {
+        let counters = TokenCounts::KEYS.into_iter().zip(counts.to_array());
+        write_counts(key, counters, &snapshot.extra, out);
         objects.push(key);
     }
     let costs = [
-        ("cost_diff", &snapshot.cost_diff),
-        ("cost_total", &snapshot.cost_total),
+        ("cost_diff", snapshot.cost_diff),
+        ("cost_total", snapshot.cost_total),
     ];
     for (key, counts) in costs {
         if let Some(counts) = counts {
-            write_counts(key, COSTS, counts, Zeros::Omitted, &snapshot.extra, out);
+            let counters = CostCounts::KEYS.into_iter().zip(counts.to_array());
+            write_counts(
+                key,
+                counters.filter(|(_, value)| *value != 0),
+                &snapshot.extra,
+                out,
+            );
             objects.push(key);
         }
     }
@@ -131,60 +138,42 @@ pub(crate) fn transcode_metrics_payload(
     Ok(())
 }
 
-/// The counters of an object: their keys in the order in which they are written.
-type Counters<T> = &'static [(&'static str, fn(&mut T) -> &mut i64)];
-
-const TOKENS: Counters<TokenCounts> = &[
-    ("input_tokens", |counts| &mut counts.input_tokens),
-    ("output_tokens", |counts| &mut counts.output_tokens),
-    ("total_tokens", |counts| &mut counts.total_tokens),
-];
-
-const COSTS: Counters<CostCounts> = &[
-    ("input_micro_usd", |counts| &mut counts.input_micro_usd),
-    ("output_micro_usd", |counts| &mut counts.output_micro_usd),
-    ("cache_read_micro_usd", |counts| {
-        &mut counts.cache_read_micro_usd
-    }),
-    ("cache_write_micro_usd", |counts| {
-        &mut counts.cache_write_micro_usd
-    }),
-];
-
-/// What becomes of a counter that is zero.
-#[derive(Clone, Copy, PartialEq)]
-enum Zeros {
-    Written,
-    Omitted,
-}
-
-fn read_optional_counts<T: Default>(
+fn read_tokens(
     reader: &mut Reader<'_>,
-    counters: Counters<T>,
     key: &str,
     extra: &mut Vec<(String, Value)>,
-) -> JsonResult<Option<T>> {
+) -> JsonResult<TokenCounts> {
+    read_counts(reader, TokenCounts::KEYS, key, extra).map(TokenCounts::from_array)
+}
+
+fn read_costs(
+    reader: &mut Reader<'_>,
+    key: &str,
+    extra: &mut Vec<(String, Value)>,
+) -> JsonResult<Option<CostCounts>> {
     if reader.take_null()? {
         return Ok(None);
     }
-    read_counts(reader, counters, key, extra).map(Some)
+    let counts = read_counts(reader, CostCounts::KEYS, key, extra)?;
+    Ok(Some(CostCounts::from_array(counts)))
 }
 
-fn read_counts<T: Default>(
+/// Reads the object under `key`: its counters by `names`, and whatever else it has into `extra`.
+fn read_counts<const N: usize>(
     reader: &mut Reader<'_>,
-    counters: Counters<T>,
+    names: [&str; N],
     key: &str,
     extra: &mut Vec<(String, Value)>,
-) -> JsonResult<T> {
-    let mut counts = T::default();
-    let mut read = Vec::with_capacity(counters.len());
+) -> JsonResult<[i64; N]> {
+    let mut counts = [None; N];
     let mut others = Vec::new();
     reader.read_object(|reader, key| {
-        match counters.iter().find(|(name, _)| *name == key) {
-            Some((name, counter)) if !read.contains(name) => {
-                *counter(&mut counts) = read_counter(reader)?;
-                read.push(*name);
-            }
+        let counter = names
+            .iter()
+            .zip(&mut counts)
+            .find(|(name, _)| **name == key);
+        match counter {
+            Some((_, count @ None)) => *count = Some(read_counter(reader)?),
             _ => others.push((key.into_owned(), read_value(reader)?)),
         }
         Ok(())
@@ -192,7 +181,7 @@ fn read_counts<T: Default>(
     if !others.is_empty() {
         extra.push((key.to_owned(), Value::Object(others)));
     }
-    Ok(counts)
+    Ok(counts.map(Option::unwrap_or_default))
 }
 
 fn read_counter(reader: &mut Reader<'_>) -> JsonResult<i64> {
@@ -214,27 +203,21 @@ fn write_origin(server: &str, snapshot: &MetricsSnapshot, out: &mut Vec<u8>) {
     write_string(server, out);
 }
 
-fn write_counts<T: Copy>(
+fn write_counts(
     key: &str,
-    counters: Counters<T>,
-    counts: &T,
-    zeros: Zeros,
+    counters: impl Iterator<Item = (&'static str, i64)>,
     extra: &[(String, Value)],
     out: &mut Vec<u8>,
 ) {
-    let mut counts = *counts;
     out.push(b',');
     write_string(key, out);
     out.push(b':');
     let start = out.len();
-    for (name, counter) in counters {
-        let value = *counter(&mut counts);
-        if value != 0 || zeros == Zeros::Written {
-            out.push(b',');
-            write_string(name, out);
-            out.push(b':');
-            write_i64(value, out);
-        }
+    for (name, value) in counters {
+        out.push(b',');
+        write_string(name, out);
+        out.push(b':');
+        write_i64(value, out);
     }
     for (name, value) in extra {
         if let Value::Object(others) = value
@@ -440,20 +423,13 @@ mod tests {
                 extra,
                 ..MetricsSnapshot::new(Timestamp::from_unix_nanos(nanos))
             };
-            for ((_, counter), value) in TOKENS.iter().zip(&tokens[..3]) {
-                *counter(&mut snapshot.diff) = *value;
-            }
-            for ((_, counter), value) in TOKENS.iter().zip(&tokens[3..]) {
-                *counter(&mut snapshot.total) = *value;
-            }
-            let [cost_diff, cost_total] = costs.map(|costs| costs.map(|costs| {
-                let mut counts = CostCounts::default();
-                for ((_, counter), value) in COSTS.iter().zip(costs) {
-                    // Many of these are zero.
-                    *counter(&mut counts) = i64::from(value / 64);
-                }
-                counts
-            }));
+            let [input, output, total, rest @ ..] = tokens;
+            snapshot.diff = TokenCounts::from_array([input, output, total]);
+            snapshot.total = TokenCounts::from_array(rest);
+            // Many of these are zero.
+            let [cost_diff, cost_total] = costs.map(|costs| {
+                costs.map(|costs| CostCounts::from_array(costs.map(|cost| i64::from(cost / 64))))
+            });
             (snapshot.cost_diff, snapshot.cost_total) = (cost_diff, cost_total);
             let lines = written(&snapshot);
             let mut lines = lines.lines();

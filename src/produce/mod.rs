@@ -1,5 +1,7 @@
 //! What produces records: the side of the daemon that is being observed.
 
+mod accumulator;
+mod flush_rule;
 mod log_router;
 mod redact;
 #[cfg(feature = "otel-sdk")]
@@ -9,6 +11,9 @@ mod trace_client;
 #[cfg(feature = "otel-sdk")]
 pub use self::span_exporter::TelemetrySpanExporter;
 pub use self::{
+    accumulator::{
+        Accumulator, Attribution, CostUsd, Point, Recorder, RefusedCosts, TimeSeries, Usage,
+    },
     log_router::{LogOptions, LogRouter, RouterFilter, RouterLayer},
     redact::Redactor,
     trace_client::{SkippedSpans, TraceClient},

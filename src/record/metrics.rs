@@ -52,6 +52,60 @@ pub struct MetricsSnapshot {
     pub extra: Vec<(String, Value)>,
 }
 
+impl TokenCounts {
+    /// The counters' keys in a line, in the order of [`TokenCounts::to_array`].
+    pub(crate) const KEYS: [&str; 3] = ["input_tokens", "output_tokens", "total_tokens"];
+
+    pub(crate) const fn to_array(self) -> [i64; 3] {
+        [self.input_tokens, self.output_tokens, self.total_tokens]
+    }
+
+    pub(crate) const fn from_array(
+        [input_tokens, output_tokens, total_tokens]: [i64; 3],
+    ) -> TokenCounts {
+        TokenCounts {
+            input_tokens,
+            output_tokens,
+            total_tokens,
+        }
+    }
+}
+
+impl CostCounts {
+    /// The components' keys in a line, in the order of [`CostCounts::to_array`].
+    pub(crate) const KEYS: [&str; 4] = [
+        "input_micro_usd",
+        "output_micro_usd",
+        "cache_read_micro_usd",
+        "cache_write_micro_usd",
+    ];
+
+    pub(crate) const fn to_array(self) -> [i64; 4] {
+        [
+            self.input_micro_usd,
+            self.output_micro_usd,
+            self.cache_read_micro_usd,
+            self.cache_write_micro_usd,
+        ]
+    }
+
+    pub(crate) const fn from_array(
+        [
+            input_micro_usd,
+            output_micro_usd,
+            cache_read_micro_usd,
+            cache_write_micro_usd,
+        ]: [i64; 4],
+    ) -> CostCounts {
+        CostCounts {
+            input_micro_usd,
+            output_micro_usd,
+            cache_read_micro_usd,
+            cache_write_micro_usd,
+        }
+    }
+}
+
 impl MetricsSnapshot {
     /// A snapshot whose counters are all zero, its time written in UTC.
     #[must_use]

@@ -129,10 +129,10 @@ impl MetricsSnapshot {
             &MetricsWire(
                 self.utc_offset.whole_minutes(),
                 flags,
-                tokens_wire(&self.diff),
-                tokens_wire(&self.total),
-                self.cost_diff.as_ref().map(costs_wire),
-                self.cost_total.as_ref().map(costs_wire),
+                self.diff.to_array(),
+                self.total.to_array(),
+                self.cost_diff.map(CostCounts::to_array),
+                self.cost_total.map(CostCounts::to_array),
                 EntriesWire(&self.extra),
             ),
             out,
@@ -298,23 +298,6 @@ impl Serialize for BytesWire<'_> {
     }
 }
 
-fn tokens_wire(counts: &TokenCounts) -> [i64; 3] {
-    [
-        counts.input_tokens,
-        counts.output_tokens,
-        counts.total_tokens,
-    ]
-}
-
-fn costs_wire(counts: &CostCounts) -> [i64; 4] {
-    [
-        counts.input_micro_usd,
-        counts.output_micro_usd,
-        counts.cache_read_micro_usd,
-        counts.cache_write_micro_usd,
-    ]
-}
-
 fn write(wire: &impl Serialize, out: &mut Vec<u8>) -> Result<(), PayloadError> {
     let start = out.len();
     wire.serialize(&mut rmp_serde::Serializer::new(&mut *out))
@@ -437,23 +420,22 @@ fn read_utc_offset(reader: &mut Reader<'_>) -> Result<UtcOffset, PayloadError> {
 
 fn read_tokens(reader: &mut Reader<'_>) -> Result<TokenCounts, PayloadError> {
     reader.array_of(3)?;
-    Ok(TokenCounts {
-        input_tokens: reader.int()?,
-        output_tokens: reader.int()?,
-        total_tokens: reader.int()?,
-    })
+    read_ints(reader).map(TokenCounts::from_array)
 }
 
 fn read_costs(reader: &mut Reader<'_>) -> Result<Option<CostCounts>, PayloadError> {
     if !reader.nil_or_array_of(4)? {
         return Ok(None);
     }
-    Ok(Some(CostCounts {
-        input_micro_usd: reader.int()?,
-        output_micro_usd: reader.int()?,
-        cache_read_micro_usd: reader.int()?,
-        cache_write_micro_usd: reader.int()?,
-    }))
+    read_ints(reader).map(CostCounts::from_array).map(Some)
+}
+
+fn read_ints<const N: usize>(reader: &mut Reader<'_>) -> Result<[i64; N], PayloadError> {
+    let mut ints = [0; N];
+    for int in &mut ints {
+        *int = reader.int()?;
+    }
+    Ok(ints)
 }
 
 fn read_entries(

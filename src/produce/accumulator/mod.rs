@@ -1,0 +1,464 @@
+//! The counters of tokens and cost: cumulative, and as a series of minutes.
+//!
+//! Every count belongs to a server, and to a replica of it and a client where they are known; the
+//! session is the sum of its servers. A cumulative counter is what was counted in this process plus
+//! what was [restored](Accumulator::restore) from before, kept apart, so that restoring neither
+//! loses what was counted in the meantime nor counts twice.
+//!
+//! Recording adds to atomic integers. Finding them by name takes a shared lock, which only a name
+//! that is new takes exclusively, for as long as its insertion; a [`Recorder`] has found them, and
+//! takes no lock at all but the one with which the first record of a minute cleans its bucket.
+
+mod counters;
+mod series;
+
+use self::{
+    counters::{Counters, Dimension},
+    series::Series,
+};
+use crate::{
+    record::{CostCounts, MetricsSnapshot, ServerName, TokenCounts},
+    time::Timestamp,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// How far back a series goes, in minutes.
+pub(crate) const SERIES_MINUTES: i64 = 10_000;
+/// The longest range that is answered by the minute. A longer one is answered by the hour.
+const BY_MINUTE_MAX: Duration = Duration::from_hours(6);
+/// The most names of a kind. Names come from outside, and each is kept for good.
+const NAMES_MAX: usize = 4096;
+/// What counts under a name that is one too many, or too long.
+const OTHER: &str = "__other__";
+
+/// Counts tokens and cost while a daemon runs. Shared by reference between threads.
+#[derive(Default)]
+pub struct Accumulator {
+    servers: Names<Server>,
+    clients: Names<Counters>,
+    refused: Arc<Refused>,
+}
+
+/// Who a count belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Attribution<'a> {
+    /// The server that was called.
+    pub server: &'a ServerName,
+    /// The replica of the server, if it has several.
+    pub replica: Option<&'a str>,
+    /// The client that called, if it is known.
+    pub client: Option<&'a str>,
+}
+
+/// Records for one [`Attribution`], whose counters it has found once. Cheap to clone.
+#[derive(Clone)]
+pub struct Recorder {
+    refused: Arc<Refused>,
+    server: Arc<Server>,
+    replica: Option<Arc<Counters>>,
+    client: Option<Arc<Counters>>,
+}
+
+/// A cost in USD, as price lists have it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct CostUsd {
+    /// Cost of input tokens.
+    pub input: f64,
+    /// Cost of output tokens.
+    pub output: f64,
+    /// Cost of reading cached input.
+    pub cache_read: f64,
+    /// Cost of writing cached input.
+    pub cache_write: f64,
+}
+
+/// The cumulative counters at one moment. `T` is [`TokenCounts`] or [`CostCounts`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Usage<T> {
+    /// The sum of all servers.
+    pub session: T,
+    /// By server.
+    pub servers: BTreeMap<String, T>,
+    /// By server and replica, what was counted in this process.
+    pub replicas: BTreeMap<String, BTreeMap<String, T>>,
+    /// By client, what was counted in this process.
+    pub clients: BTreeMap<String, T>,
+}
+
+/// What was counted over time. `T` is [`TokenCounts`] or [`CostCounts`].
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TimeSeries<T> {
+    /// What each point covers, in seconds: a minute or an hour.
+    pub interval_seconds: u64,
+    /// The sum of all servers, oldest first. Intervals in which nothing was counted have no point.
+    pub session: Vec<Point<T>>,
+    /// By server, likewise.
+    pub servers: BTreeMap<String, Vec<Point<T>>>,
+}
+
+/// What was counted in one interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Point<T> {
+    /// When the interval begins, a whole minute or hour in UTC.
+    pub time: Timestamp,
+    /// What was counted in it.
+    pub counts: T,
+}
+
+/// How many costs were not counted, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct RefusedCosts {
+    /// A component that is no number.
+    pub not_a_number: u64,
+    /// A component below zero.
+    pub negative: u64,
+    /// A component that is infinite, or beyond 64 bits of micro-USD.
+    pub too_large: u64,
+}
+
+impl Accumulator {
+    /// An accumulator that has counted nothing.
+    #[must_use]
+    pub fn new() -> Accumulator {
+        Accumulator::default()
+    }
+
+    /// What records for `attribution`. To keep one saves looking up the names at every record.
+    ///
+    /// A replica or a client whose name is longer than 255 bytes, or the 4,097th of its kind, counts
+    /// as `__other__`, and so does the 4,097th server; an empty name is none.
+    pub fn recorder(&self, attribution: Attribution<'_>) -> Recorder {
+        let named = |name: &&str| !name.is_empty();
+        let server = self.servers.get(attribution.server);
+        Recorder {
+            refused: Arc::clone(&self.refused),
+            replica: attribution
+                .replica
+                .filter(named)
+                .map(|name| server.replicas.get(name)),
+            client: attribution
+                .client
+                .filter(named)
+                .map(|name| self.clients.get(name)),
+            server,
+        }
+    }
+
+    /// [`Recorder::record_tokens`] for `attribution`.
+    pub fn record_tokens(
+        &self,
+        attribution: Attribution<'_>,
+        input_tokens: u64,
+        output_tokens: u64,
+        at: Timestamp,
+    ) {
+        self.recorder(attribution)
+            .record_tokens(input_tokens, output_tokens, at);
+    }
+
+    /// [`Recorder::record_cost`] for `attribution`.
+    pub fn record_cost(&self, attribution: Attribution<'_>, cost: CostCounts, at: Timestamp) {
+        self.recorder(attribution).record_cost(cost, at);
+    }
+
+    /// [`Recorder::record_cost_usd`] for `attribution`.
+    pub fn record_cost_usd(&self, attribution: Attribution<'_>, cost: CostUsd, at: Timestamp) {
+        self.recorder(attribution).record_cost_usd(cost, at);
+    }
+
+    /// The costs that were not counted.
+    pub fn refused(&self) -> RefusedCosts {
+        RefusedCosts {
+            not_a_number: self.refused.not_a_number.load(Ordering::Relaxed),
+            negative: self.refused.negative.load(Ordering::Relaxed),
+            too_large: self.refused.too_large.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The cumulative token counters. A server, replica or client is in it once it has counted
+    /// tokens, and stays in it after [`Accumulator::clear`], at zero. What is being recorded at the
+    /// moment may be there in part, and is there in whole the next time.
+    #[must_use]
+    pub fn snapshot(&self) -> Usage<TokenCounts> {
+        self.usage()
+    }
+
+    /// The cumulative cost counters, of whoever has had a cost.
+    #[must_use]
+    pub fn cost_snapshot(&self) -> Usage<CostCounts> {
+        self.usage()
+    }
+
+    /// The tokens that were counted in the `range` before `now`, the minute of `now` included: by
+    /// the minute for up to 6 hours, beyond that by the hour, at most 10,000 minutes back. The
+    /// first hour holds only what lies within the range.
+    #[must_use]
+    pub fn query(&self, range: Duration, now: Timestamp) -> TimeSeries<TokenCounts> {
+        self.time_series(range, now)
+    }
+
+    /// The cost that was counted, likewise.
+    #[must_use]
+    pub fn query_cost(&self, range: Duration, now: Timestamp) -> TimeSeries<CostCounts> {
+        self.time_series(range, now)
+    }
+
+    /// Sets what each server's tokens were before this process began to count. Counters below zero
+    /// are taken for zero.
+    pub fn restore<'a>(&self, totals: impl IntoIterator<Item = (&'a ServerName, TokenCounts)>) {
+        for (server, total) in totals {
+            self.servers.get(server).counters.restore(total);
+        }
+    }
+
+    /// Sets what each server's cost was before this process began to count, likewise.
+    pub fn restore_cost<'a>(&self, totals: impl IntoIterator<Item = (&'a ServerName, CostCounts)>) {
+        for (server, total) in totals {
+            self.servers.get(server).counters.restore(total);
+        }
+    }
+
+    /// Puts the diffs of a stored snapshot into the series of `server`, at the minute of its
+    /// timestamp, and leaves the cumulative counters alone. The diffs of a reset are left out, for
+    /// they are no single minute's: that of the tokens when `reset` is set, that of the cost when
+    /// `reset` or `cost_reset` is. What is older than the series is left out.
+    pub fn replay_snapshot(&self, server: &ServerName, snapshot: &MetricsSnapshot) {
+        if snapshot.reset {
+            return;
+        }
+        let server = self.servers.get(server);
+        let at = snapshot.timestamp;
+        server.series.replay(at, snapshot.diff);
+        if let (Some(cost), false) = (snapshot.cost_diff, snapshot.cost_reset) {
+            server.series.replay(at, cost);
+        }
+    }
+
+    /// Sets every token counter to zero and empties the series of tokens. Cost stays.
+    pub fn clear(&self) {
+        self.clear_dimension::<TokenCounts>();
+    }
+
+    /// Sets every cost counter to zero and empties the series of cost. Tokens stay.
+    pub fn clear_cost(&self) {
+        self.clear_dimension::<CostCounts>();
+    }
+
+    fn usage<T: Dimension>(&self) -> Usage<T> {
+        let mut usage = Usage::default();
+        self.servers.for_each(|name, server| {
+            if let Some(counts) = server.counters.total() {
+                T::add(&mut usage.session, counts);
+                usage.servers.insert(name.to_owned(), counts);
+            }
+            let replicas = server.replicas.totals();
+            if !replicas.is_empty() {
+                usage.replicas.insert(name.to_owned(), replicas);
+            }
+        });
+        usage.clients = self.clients.totals();
+        usage
+    }
+
+    fn time_series<T: Dimension>(&self, range: Duration, now: Timestamp) -> TimeSeries<T> {
+        let interval_minutes: i64 = if range <= BY_MINUTE_MAX { 1 } else { 60 };
+        let last = series::minute(now);
+        let minutes = i64::try_from(range.as_secs().div_ceil(60)).unwrap_or(i64::MAX);
+        let first = last - minutes.min(SERIES_MINUTES) + 1;
+        let mut session = BTreeMap::new();
+        let mut servers = BTreeMap::new();
+        self.servers.for_each(|name, server| {
+            let mut points = BTreeMap::<i64, T>::new();
+            for (minute, counts) in server.series.minutes::<T>(first, last) {
+                let start = minute - minute.rem_euclid(interval_minutes);
+                points.entry(start).or_default().add(counts);
+                session.entry(start).or_insert_with(T::default).add(counts);
+            }
+            if !points.is_empty() {
+                servers.insert(name.to_owned(), series_points(points));
+            }
+        });
+        TimeSeries {
+            interval_seconds: interval_minutes.unsigned_abs() * 60,
+            session: series_points(session),
+            servers,
+        }
+    }
+
+    fn clear_dimension<T: Dimension>(&self) {
+        self.servers.for_each(|_, server| {
+            server.counters.clear::<T>();
+            server.series.clear::<T>();
+            server.replicas.for_each(|_, replica| replica.clear::<T>());
+        });
+        self.clients.for_each(|_, client| client.clear::<T>());
+    }
+}
+
+impl fmt::Debug for Accumulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accumulator")
+            .field("tokens", &self.snapshot().session)
+            .field("cost", &self.cost_snapshot().session)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// Counts tokens. Counters stop at `i64::MAX`.
+    pub fn record_tokens(&self, input_tokens: u64, output_tokens: u64, at: Timestamp) {
+        let input = i64::try_from(input_tokens).unwrap_or(i64::MAX);
+        let output = i64::try_from(output_tokens).unwrap_or(i64::MAX);
+        self.record(
+            TokenCounts {
+                input_tokens: input,
+                output_tokens: output,
+                total_tokens: input.saturating_add(output),
+            },
+            at,
+        );
+    }
+
+    /// Counts a cost. One with a component below zero is [refused](Accumulator::refused).
+    pub fn record_cost(&self, cost: CostCounts, at: Timestamp) {
+        if cost.to_array().iter().any(|component| *component < 0) {
+            count(&self.refused.negative);
+            return;
+        }
+        self.record(cost, at);
+    }
+
+    /// Counts a cost, each component rounded to the nearest micro-USD. One with a component that is
+    /// no number, below zero or beyond 64 bits is [refused](Accumulator::refused).
+    pub fn record_cost_usd(&self, cost: CostUsd, at: Timestamp) {
+        let refused = &self.refused;
+        let components = [cost.input, cost.output, cost.cache_read, cost.cache_write];
+        let mut micro_usd = [0; 4];
+        for (micro_usd, component) in micro_usd.iter_mut().zip(components) {
+            let rounded = (component * 1e6).round();
+            if rounded.is_nan() {
+                return count(&refused.not_a_number);
+            }
+            if component < 0.0 {
+                return count(&refused.negative);
+            }
+            // 2^63 is exact as a float, and every float below it fits.
+            if rounded >= 9_223_372_036_854_775_808.0 {
+                return count(&refused.too_large);
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "checked above")]
+            {
+                *micro_usd = rounded as i64;
+            }
+        }
+        self.record(CostCounts::from_array(micro_usd), at);
+    }
+
+    fn record<T: Dimension>(&self, counts: T, at: Timestamp) {
+        self.server.counters.add(counts);
+        self.server.series.add(at, counts);
+        for counters in self.replica.iter().chain(&self.client) {
+            counters.add(counts);
+        }
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Server {
+    counters: Counters,
+    series: Series,
+    replicas: Names<Counters>,
+}
+
+#[derive(Default)]
+struct Refused {
+    not_a_number: AtomicU64,
+    negative: AtomicU64,
+    too_large: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What is counted under each of a growing set of names. None is ever taken away, so that whoever
+/// holds what a name stands for counts where everybody looks.
+struct Names<T> {
+    map: RwLock<HashMap<Box<str>, Arc<T>>>,
+}
+
+impl<T> Default for Names<T> {
+    fn default() -> Names<T> {
+        Names {
+            map: RwLock::default(),
+        }
+    }
+}
+
+impl<T: Default> Names<T> {
+    fn get(&self, name: &str) -> Arc<T> {
+        let name = if name.len() <= ServerName::BYTES_MAX {
+            name
+        } else {
+            OTHER
+        };
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = map.get(name) {
+            return Arc::clone(found);
+        }
+        drop(map);
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let name = if map.len() < NAMES_MAX || map.contains_key(name) {
+            name
+        } else {
+            OTHER
+        };
+        Arc::clone(map.entry(name.into()).or_default())
+    }
+
+    fn for_each(&self, mut visit: impl FnMut(&str, &T)) {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        for (name, value) in &*map {
+            visit(name, value);
+        }
+    }
+}
+
+impl Names<Counters> {
+    fn totals<T: Dimension>(&self) -> BTreeMap<String, T> {
+        let mut totals = BTreeMap::new();
+        self.for_each(|name, counters| {
+            if let Some(counts) = counters.total() {
+                totals.insert(name.to_owned(), counts);
+            }
+        });
+        totals
+    }
+}
+
+fn series_points<T>(points: BTreeMap<i64, T>) -> Vec<Point<T>> {
+    points
+        .into_iter()
+        .map(|(minute, counts)| Point {
+            time: series::minute_start(minute),
+            counts,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
