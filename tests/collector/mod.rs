@@ -1,0 +1,215 @@
+//! A real OpenTelemetry Collector, and what it makes of files of OTLP/JSON lines.
+//!
+//! The program in this folder is built with `go`, once, into the target folder. It reads the files
+//! with its `otlp_json_file` receiver and writes protobuf, so that no JSON parser of ours has a say
+//! in what was received.
+
+use gridctl_telemetry::Signal;
+use prost::Message;
+use rustix::process::{Pid, kill_process};
+use serde_json::json;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{OnceLock, mpsc},
+    thread,
+    time::Duration,
+};
+
+/// Set to `1` where a Collector that cannot be built is a failure and not a test left out.
+const REQUIRE: &str = "GRIDCTL_TELEMETRY_REQUIRE_COLLECTOR";
+
+/// How long the Collector may say nothing while something is missing. Whether a test passes does not
+/// depend on it: only a test that fails waits so long.
+const HANG: Duration = Duration::from_mins(1);
+
+/// The Collector's program.
+#[derive(Debug, Clone)]
+pub(crate) struct Collector {
+    program: PathBuf,
+}
+
+impl Collector {
+    /// Builds the Collector, or says that the test named `test` is left out because there is no
+    /// `go`. Panics when the build fails.
+    pub(crate) fn build(test: &str) -> Option<Collector> {
+        static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+        let program = PROGRAM.get_or_init(build).clone();
+        if program.is_none() {
+            report(&format!(
+                "{test}: LEFT OUT, for `go` is not on the PATH: no Collector was asked"
+            ));
+        }
+        Some(Collector { program: program? })
+    }
+
+    /// What the Collector understands of the files that `include` names (paths or globs): its
+    /// messages (`TracesData`, `LogsData` or `MetricsData`) in the order in which it wrote them.
+    ///
+    /// Waits until it has received `expected` spans, log records or metrics. Whatever does not come
+    /// is missing from the answer.
+    pub(crate) fn receive<M: Message + Default>(
+        &self,
+        signal: Signal,
+        include: &[PathBuf],
+        expected: usize,
+    ) -> Vec<M> {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.yaml");
+        let received = folder.path().join("received.pb");
+        // JSON is YAML.
+        fs::write(&config, configuration(signal, include, &received)).unwrap();
+        let mut running = Running::start(&self.program, &config);
+        running.wait_for(signal, expected);
+        running.terminate();
+        messages(&fs::read(&received).unwrap())
+    }
+}
+
+/// Says something to whoever runs the tests, also about a test that passes.
+pub(crate) fn report(text: &str) {
+    // The macros' output would be captured.
+    writeln!(std::io::stderr().lock(), "{text}").unwrap();
+}
+
+/// The program, built from the module beside this file; `None` without `go`.
+fn build() -> Option<PathBuf> {
+    if let Err(error) = Command::new("go").arg("version").output() {
+        let required = std::env::var_os(REQUIRE).is_some_and(|value| value == "1");
+        assert!(!required, "{REQUIRE} is set, and `go` cannot run: {error}");
+        return None;
+    }
+    let module = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|folder| folder.join("tests/collector"))
+        .find(|folder| folder.join("go.mod").is_file())
+        .expect("the Collector's module");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("collector");
+    // `go build` does nothing when the program is as the sources want it.
+    let output = Command::new("go")
+        .args(["build", "-trimpath", "-o"])
+        .arg(&program)
+        .arg(".")
+        .current_dir(module)
+        .env("CGO_ENABLED", "0")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "go build: {said}");
+    Some(program)
+}
+
+fn configuration(signal: Signal, include: &[PathBuf], received: &Path) -> String {
+    let pipeline = json!({ "receivers": ["otlp_json_file"], "exporters": ["file", "debug"] });
+    json!({
+        "receivers": { "otlp_json_file": {
+            "include": include,
+            // The default, `end`, would skip what stands in the files already.
+            "start_at": "beginning",
+            // An attribute that nobody exported.
+            "include_file_name": false,
+            "poll_interval": "20ms",
+        } },
+        "exporters": {
+            "file": { "path": received, "format": "proto" },
+            // Says what was received, each time: that is what we wait for.
+            "debug": { "use_internal_logger": false, "sampling_initial": i32::MAX },
+        },
+        "service": { "pipelines": { signal.as_str(): pipeline } },
+    })
+    .to_string()
+}
+
+/// The length-delimited messages that the file exporter writes.
+fn messages<M: Message + Default>(mut bytes: &[u8]) -> Vec<M> {
+    let mut messages = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (message, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        messages.push(M::decode(message).unwrap());
+        bytes = rest;
+    }
+    assert!(bytes.is_empty(), "half a message");
+    messages
+}
+
+/// A Collector that runs.
+struct Running {
+    process: Child,
+    /// What it says, line by line, until it ends.
+    said: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(program: &Path, config: &Path) -> Running {
+        let mut process = Command::new(program)
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let (sender, said) = mpsc::channel();
+        thread::spawn(move || {
+            for line in output.lines() {
+                let _ = sender.send(line.unwrap());
+            }
+        });
+        Running { process, said }
+    }
+
+    /// Waits until so many records were received, or it seems that no more will come.
+    fn wait_for(&mut self, signal: Signal, expected: usize) {
+        let counted = match signal {
+            Signal::Logs => "log records",
+            Signal::Metrics => "metrics",
+            Signal::Traces => "spans",
+        };
+        let mut received = 0;
+        while received < expected {
+            match self.said.recv_timeout(HANG) {
+                Ok(line) => received += count(&line, counted),
+                Err(mpsc::RecvTimeoutError::Timeout) => break,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    panic!("the Collector ended: {}", self.process.wait().unwrap())
+                }
+            }
+        }
+    }
+
+    /// Ends the Collector in peace, so that it writes out what it has.
+    fn terminate(mut self) {
+        kill_process(
+            Pid::from_child(&self.process),
+            rustix::process::Signal::TERM,
+        )
+        .unwrap();
+        loop {
+            match self.said.recv_timeout(HANG) {
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("the Collector does not end"),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let status = self.process.wait().unwrap();
+        assert!(status.success(), "the Collector: {status}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing outlives a test that failed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The number named `counted` in a line of the debug exporter, a name and then an object.
+fn count(line: &str, counted: &str) -> usize {
+    let counts = line.find('{').and_then(|at| line.get(at..));
+    let counts: serde_json::Value = serde_json::from_str(counts.unwrap_or("null")).unwrap();
+    let count = counts[counted].as_u64().unwrap_or_else(|| panic!("{line}"));
+    usize::try_from(count).unwrap()
+}
