@@ -64,6 +64,7 @@ mod read;
 mod record;
 mod signal;
 mod store;
+mod telemetry;
 mod time;
 
 #[cfg(feature = "otel-sdk")]
@@ -80,8 +81,9 @@ pub use crate::{
     },
     jsonl::{LineError, LineWriter, ParsedLine, parse_line},
     produce::{
-        Accumulator, Attribution, CostUsd, LogOptions, LogRouter, Point, Recorder, Redactor,
-        RefusedCosts, RouterFilter, RouterLayer, SkippedSpans, TimeSeries, TraceClient, Usage,
+        Accumulator, Attribution, CostUsd, LogOptions, LogRouter, MetricsFlusher, Point, Recorder,
+        Redactor, RefusedCosts, RouterFilter, RouterLayer, SkippedSpans, TimeSeries, TraceClient,
+        Usage,
     },
     read::{Cursor, Query, RawRecord, Records, Scan, Seed, SeededTrace, StoredRecord, TimeRange},
     record::{
@@ -93,5 +95,6 @@ pub use crate::{
         Direction, DiskOperation, DiskUsage, ImportBatch, ImportCounts, Importer, InventoryRecord,
         Loss, MigrationStep, Snapshot, Store, StoreOptions, WipeScope, inventory, wipe,
     },
+    telemetry::{Telemetry, TelemetryOptions},
     time::Timestamp,
 };

@@ -11,8 +11,8 @@ use crate::{
     record::{LogRecord, ServerName},
     signal::Signal,
     store::{
-        BatchId, Loss, PendingRecord, RowTier, Sealer, SeriesBatch, Store, StoreWriter, WipeMarks,
-        WipeScope, monotonic_nanos,
+        BatchId, Loss, PendingRecord, RECORD_BYTES_MAX, RowTier, Sealer, SeriesBatch, Store,
+        StoreWriter, WipeMarks, WipeScope, monotonic_nanos,
     },
     time::Timestamp,
 };
@@ -179,22 +179,24 @@ impl Committer {
                 records,
                 ..
             } = part;
-            records.retain_mut(
-                |record| match rules.redact_payload(*signal, &record.payload) {
-                    Ok(Cow::Borrowed(_)) => true,
+            records.retain_mut(|record| {
+                let cause = match rules.redact_payload(*signal, &record.payload) {
+                    Ok(Cow::Borrowed(_)) => return true,
+                    // A placeholder can be longer than the secret was.
+                    Ok(Cow::Owned(redacted)) if redacted.len() > RECORD_BYTES_MAX => {
+                        DropCause::TooLarge
+                    }
                     Ok(Cow::Owned(redacted)) => {
                         record.payload = redacted.into();
-                        true
+                        return true;
                     }
                     // What nobody can look into must not be stored.
-                    Err(_) => {
-                        let timestamp = Timestamp::from_unix_nanos(record.timestamp);
-                        self.counters
-                            .count_drop(server, *signal, DropCause::Invalid, timestamp);
-                        false
-                    }
-                },
-            );
+                    Err(_) => DropCause::Invalid,
+                };
+                let timestamp = Timestamp::from_unix_nanos(record.timestamp);
+                self.counters.count_drop(server, *signal, cause, timestamp);
+                false
+            });
         }
     }
 

@@ -117,6 +117,11 @@ impl WriterOptions {
         self
     }
 
+    /// The redactor, one of its own when there is none.
+    pub(crate) fn redactor_or_default(&self) -> Redactor {
+        self.redactor.clone().unwrap_or_default()
+    }
+
     /// Seals after so many rows, or at once when a batch has so many records, to blocks of so many.
     /// For tests that need many blocks of few records.
     #[doc(hidden)]

@@ -3,6 +3,7 @@
 mod accumulator;
 mod flush_rule;
 mod log_router;
+mod metrics_flusher;
 mod redact;
 #[cfg(feature = "otel-sdk")]
 mod span_exporter;
@@ -15,6 +16,7 @@ pub use self::{
         Accumulator, Attribution, CostUsd, Point, Recorder, RefusedCosts, TimeSeries, Usage,
     },
     log_router::{LogOptions, LogRouter, RouterFilter, RouterLayer},
+    metrics_flusher::MetricsFlusher,
     redact::Redactor,
     trace_client::{SkippedSpans, TraceClient},
 };

@@ -65,6 +65,8 @@ enum Command {
     ImportJsonl(commands::import::Args),
     /// Write what is stored as flat files
     ExportJsonl(commands::export::Args),
+    /// Run a small gateway daemon in a home of its own, and show what it leaves
+    Demo(commands::demo::Args),
 }
 
 /// How a command ended, when it did not fail.
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
             Command::Wipe(args) => commands::wipe::run(&home, &args, out),
             Command::ImportJsonl(args) => commands::import::run(&home, &args, out),
             Command::ExportJsonl(args) => commands::export::run(&home, &args, out),
+            Command::Demo(args) => commands::demo::run(&args, out),
         }
     }))
 }

@@ -16,6 +16,7 @@ use self::{
     counters::{Counters, Dimension},
     series::Series,
 };
+use super::flush_rule::ServerCounts;
 use crate::{
     record::{CostCounts, MetricsSnapshot, ServerName, TokenCounts},
     time::Timestamp,
@@ -250,6 +251,17 @@ impl Accumulator {
     /// Sets every cost counter to zero and empties the series of cost. Tokens stay.
     pub fn clear_cost(&self) {
         self.clear_dimension::<CostCounts>();
+    }
+
+    /// The cumulative counters of one server; `None` when it never counted anything.
+    pub(super) fn server_counts(&self, server: &ServerName) -> Option<ServerCounts> {
+        let server = self.servers.get(server);
+        let tokens = server.counters.total::<TokenCounts>();
+        let cost = server.counters.total::<CostCounts>();
+        (tokens.is_some() || cost.is_some()).then(|| ServerCounts {
+            tokens: tokens.unwrap_or_default(),
+            cost,
+        })
     }
 
     fn usage<T: Dimension>(&self) -> Usage<T> {

@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod status;

@@ -23,6 +23,17 @@ pub(crate) struct Args {
     plain: bool,
 }
 
+impl Args {
+    /// A table of one stack.
+    pub(super) fn of_stack(stack: &str) -> Args {
+        Args {
+            stack: Some(stack.to_owned()),
+            json: false,
+            plain: false,
+        }
+    }
+}
+
 /// A row of the listing.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -79,6 +79,25 @@ struct Target {
 }
 
 impl Args {
+    /// Everything of one stack, to files.
+    pub(super) fn of_stack(stack: &str, out: &Path) -> Args {
+        Args {
+            stack: stack.to_owned(),
+            server: Vec::new(),
+            signal: Vec::new(),
+            since: None,
+            until: None,
+            target: Target {
+                out: Some(out.to_owned()),
+                stdout: false,
+            },
+            follow: false,
+            resume: None,
+            compress: None,
+            max_size_mb: None,
+        }
+    }
+
     /// The largest a file may become, in bytes.
     fn file_bytes_max(&self) -> u64 {
         self.max_size_mb

@@ -1,0 +1,162 @@
+//! Everything that a daemon links, wired.
+
+use crate::{
+    config::{ConfigWarning, TelemetryConfig},
+    error::Result,
+    ingest::{Writer, WriterGuard, WriterOptions, WriterStats},
+    produce::{Accumulator, LogOptions, LogRouter, MetricsFlusher, Redactor, TraceClient},
+    record::ServerName,
+    signal::Signal,
+    store::{Store, StoreOptions},
+};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+
+/// The telemetry of a running daemon: store, writer, log router, trace client and metrics flusher,
+/// set up as a [`TelemetryConfig`] says.
+///
+/// Put the layer of [`Telemetry::log_router`] into the `tracing` subscriber, give
+/// [`Telemetry::trace_client`] to the OpenTelemetry SDK, and record into the [`Accumulator`]. Seed
+/// what should go on from history, then [start](MetricsFlusher::start) the flusher. Apply a changed
+/// configuration while running; [shut down](Telemetry::shutdown) at the end.
+#[derive(Debug)]
+pub struct Telemetry {
+    store: Store,
+    router: LogRouter,
+    traces: TraceClient,
+    // Before the guard: what it flushes when it is dropped must still find an open writer.
+    flusher: MetricsFlusher,
+    writer: Writer,
+    redactor: Redactor,
+    options: TelemetryOptions,
+    guard: WriterGuard,
+}
+
+/// How a [`Telemetry`] is set up, beside what users configure.
+#[derive(Debug, Clone, Default)]
+pub struct TelemetryOptions {
+    /// How the store is opened.
+    pub store: StoreOptions,
+    /// How records are queued and committed. Secrets are replaced whatever it says; see
+    /// [`Telemetry::redactor`].
+    pub writer: WriterOptions,
+    /// How the events of servers are stored.
+    pub logs: LogOptions,
+    /// How often counters are stored; zero means [`MetricsFlusher::INTERVAL_DEFAULT`].
+    pub metrics_interval: Duration,
+}
+
+impl Telemetry {
+    /// Opens the store of `stack` below `home` and wires everything up. Returns, too, what in
+    /// `config` is allowed and probably not meant.
+    ///
+    /// Fails like [`TelemetryConfig::validate`], before anything is created, and like
+    /// [`Store::open`] and [`Writer::start`].
+    pub fn from_config(
+        home: &Path,
+        stack: &str,
+        config: &TelemetryConfig,
+        accumulator: Arc<Accumulator>,
+        options: TelemetryOptions,
+    ) -> Result<(Telemetry, Vec<ConfigWarning>)> {
+        config.validate()?;
+        let store = Store::open(home, stack, options.store.clone())?;
+        let redactor = options.writer.redactor_or_default();
+        let writer_options = options.writer.clone().redactor(Some(redactor.clone()));
+        let (writer, guard) = Writer::start(&store, &writer_options)?;
+        let telemetry = Telemetry {
+            store,
+            router: LogRouter::new(writer.clone()),
+            traces: TraceClient::new(writer.clone()),
+            flusher: MetricsFlusher::new(accumulator, writer.clone(), options.metrics_interval),
+            writer,
+            redactor,
+            options,
+            guard,
+        };
+        let warnings = telemetry.apply(config)?;
+        Ok((telemetry, warnings))
+    }
+
+    /// Applies a changed configuration: servers are added and removed, signals switched on and off.
+    /// No record of what stays on is lost, and what is stored of what goes off stays stored.
+    ///
+    /// Fails like [`TelemetryConfig::validate`], and nothing is changed then.
+    pub fn apply(&self, config: &TelemetryConfig) -> Result<Vec<ConfigWarning>> {
+        let warnings = config.validate()?;
+        let change = |signal, configured: Vec<ServerName>, remove: &dyn Fn(&str)| {
+            let wanted: BTreeSet<&str> = config.servers_with(signal).collect();
+            for server in configured
+                .iter()
+                .filter(|server| !wanted.contains(server.as_str()))
+            {
+                remove(server);
+            }
+            wanted
+        };
+        let configured = self.router.configured_servers();
+        for server in change(Signal::Logs, configured, &|it| {
+            self.router.remove_server(it)
+        }) {
+            self.router.add_server(server, self.options.logs)?;
+        }
+        let configured = self.traces.configured_servers();
+        for server in change(Signal::Traces, configured, &|it| {
+            self.traces.remove_server(it)
+        }) {
+            self.traces.add_server(server)?;
+        }
+        let configured = self.flusher.configured_servers();
+        for server in change(Signal::Metrics, configured, &|it| {
+            self.flusher.remove_server(it)
+        }) {
+            self.flusher.add_server(server)?;
+        }
+        Ok(warnings)
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The writer, to flush, to wipe, and for what is dropped.
+    #[must_use]
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// What replaces secrets before they are stored: register the vault's values here.
+    #[must_use]
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// The router of log events.
+    #[must_use]
+    pub fn log_router(&self) -> &LogRouter {
+        &self.router
+    }
+
+    /// The client that spans go to.
+    #[must_use]
+    pub fn trace_client(&self) -> &TraceClient {
+        &self.traces
+    }
+
+    /// The flusher of counters.
+    #[must_use]
+    pub fn metrics_flusher(&self) -> &MetricsFlusher {
+        &self.flusher
+    }
+
+    /// Flushes the counters a last time, stores everything that was offered, ends the threads, and
+    /// returns what became of all records.
+    ///
+    /// Fails with [`Error::NotFlushed`](crate::Error::NotFlushed) when not everything is stored.
+    pub fn shutdown(self) -> Result<WriterStats> {
+        self.flusher.stop();
+        self.guard.close()?;
+        Ok(self.writer.stats())
+    }
+}

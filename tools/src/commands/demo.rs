@@ -1,0 +1,205 @@
+//! `demo`: a small gateway daemon, from its first event to the files it leaves.
+//!
+//! Everything in it is real but the servers: a `tracing` subscriber, the OpenTelemetry SDK, counters,
+//! a store that is read while it is written, a restart, an export.
+
+mod gateway;
+
+use self::gateway::{Gateway, SECRETS};
+use super::{export, status};
+use crate::{Outcome, losses, output::escape};
+use anyhow::Context;
+use bytesize::ByteSize;
+use gridctl_telemetry::{Query, Signal, Snapshot, Store, StoreOptions};
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+const STACK: &str = "demo";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How long tools are called, in seconds
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+}
+
+pub(crate) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
+    let home = tempfile::Builder::new()
+        .prefix("gridctl-telemetry-demo-")
+        .tempdir()
+        .context("cannot create a folder for the demo")?
+        .keep();
+    writeln!(
+        out,
+        "A gateway with three servers, in a home of its own: {}\n",
+        home.display()
+    )?;
+    serve(&home, Duration::from_secs(args.seconds), out)?;
+    restart(&home, out)?;
+    let files = home.join("export");
+    show_export(&home, &files, out)?;
+    writeln!(out, "\nWhat is stored:\n")?;
+    status::run(&home, &status::Args::of_stack(STACK), out)?;
+    let snapshot = open(&home)?.snapshot()?;
+    match losses::summary(&snapshot.losses(..)?) {
+        Some(losses) => writeln!(out, "The loss ledger: {losses}.")?,
+        None => writeln!(
+            out,
+            "The loss ledger is empty: every record that was offered is stored."
+        )?,
+    }
+    show_secrets(&home, &files, out)?;
+    next_steps(&home, out)?;
+    out.flush()?;
+    Ok(Outcome::Done)
+}
+
+/// The daemon's life: calls come in, and somebody looks at the store meanwhile.
+fn serve(home: &Path, duration: Duration, out: &mut impl Write) -> anyhow::Result<()> {
+    let gateway = Gateway::start(home, STACK)?;
+    let calls = gateway.serve(duration, |elapsed| {
+        // Another process would do the same: the database is all there is to open.
+        let store = Store::open_read_only(home, STACK, StoreOptions::for_tools())?;
+        let Some(store) = store else { return Ok(()) };
+        let records: u64 = store
+            .snapshot()?
+            .inventory(None)?
+            .iter()
+            .map(|record| record.record_count)
+            .sum();
+        writeln!(
+            out,
+            "  {:>4.1} s: a reader beside the daemon sees {records} records",
+            elapsed.as_secs_f64()
+        )?;
+        Ok(out.flush()?)
+    })?;
+    let stats = gateway.stop()?;
+    writeln!(
+        out,
+        "\nServed {} tool calls, {} of them failed; {} records were offered, {} stored, {} dropped.",
+        calls.total,
+        calls.failed,
+        stats.offered,
+        stats.stored,
+        stats.dropped_total()
+    )?;
+    Ok(())
+}
+
+/// What the daemon knows again after a restart.
+fn restart(home: &Path, out: &mut impl Write) -> anyhow::Result<()> {
+    let gateway = Gateway::start(home, STACK)?;
+    let seeded = gateway.seed()?;
+    writeln!(
+        out,
+        "Started again: seeded with {} log records, {} traces ({} with errors), and counters of {} \
+         servers ({} tokens).",
+        seeded.logs, seeded.traces, seeded.failed_traces, seeded.servers, seeded.tokens
+    )?;
+    gateway.stop()?;
+    Ok(())
+}
+
+fn show_export(home: &Path, files: &Path, out: &mut impl Write) -> anyhow::Result<()> {
+    export::run(home, &export::Args::of_stack(STACK, files), &mut io::sink())?;
+    writeln!(out, "\nExported:")?;
+    let mut bytes = 0;
+    for path in files_below(files)? {
+        let length = fs::metadata(&path)?.len();
+        bytes += length;
+        let shown = escape(&path.display().to_string());
+        writeln!(
+            out,
+            "  {:>10}  {shown}",
+            ByteSize::b(length).display().iec()
+        )?;
+    }
+    let snapshot = open(home)?.snapshot()?;
+    let stored: u64 = snapshot
+        .inventory(None)?
+        .iter()
+        .map(|record| record.size_bytes)
+        .sum();
+    writeln!(
+        out,
+        "  {} as files, {} as records that are still rows (blocks come at 4,096 a series)",
+        ByteSize::b(bytes).display().iec(),
+        ByteSize::b(stored).display().iec()
+    )?;
+    Ok(())
+}
+
+/// Looks for the secrets that the gateway logged wherever they could have gone.
+fn show_secrets(home: &Path, files: &Path, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut searched = vec![fs::read(open(home)?.path())?];
+    for path in files_below(files)? {
+        searched.push(fs::read(path)?);
+    }
+    let snapshot = open(home)?.snapshot()?;
+    for signal in Signal::ALL {
+        searched.push(decoded(&snapshot, signal)?.into_bytes());
+    }
+    let found = SECRETS
+        .iter()
+        .filter(|secret| {
+            searched
+                .iter()
+                .any(|bytes| memchr::memmem::find(bytes, secret.as_bytes()).is_some())
+        })
+        .count();
+    writeln!(
+        out,
+        "Of {} secrets that were logged, {found} are in the database file, its records or the export.",
+        SECRETS.len()
+    )?;
+    anyhow::ensure!(found == 0, "a secret reached the disk");
+    Ok(())
+}
+
+fn decoded(snapshot: &Snapshot, signal: Signal) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for record in snapshot.scan(&Query::new(signal))?.records() {
+        use std::fmt::Write as _;
+        let _ = writeln!(text, "{:?}", record?.record);
+    }
+    Ok(text)
+}
+
+fn next_steps(home: &Path, out: &mut impl Write) -> anyhow::Result<()> {
+    let program = "cargo run --release --bin gridctl-telemetry --";
+    let home = home.display();
+    writeln!(
+        out,
+        "\nWhat to try next:\n\
+         \n  {program} --home {home} tail {STACK} github -n 5\
+         \n  {program} --home {home} export-jsonl --stack {STACK} --signal traces --stdout\
+         \n  {program} --home {home} wipe {STACK} --server slack\
+         \n  rm -r {home}"
+    )?;
+    Ok(())
+}
+
+fn open(home: &Path) -> anyhow::Result<Store> {
+    Store::open_read_only(home, STACK, StoreOptions::for_tools())?
+        .context("the demo's database is gone")
+}
+
+/// The files below a folder, sorted.
+fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
