@@ -95,19 +95,19 @@ impl Telemetry {
         };
         let configured = self.router.configured_servers();
         for server in change(Signal::Logs, configured, &|it| {
-            self.router.remove_server(it)
+            self.router.remove_server(it);
         }) {
             self.router.add_server(server, self.options.logs)?;
         }
         let configured = self.traces.configured_servers();
         for server in change(Signal::Traces, configured, &|it| {
-            self.traces.remove_server(it)
+            self.traces.remove_server(it);
         }) {
             self.traces.add_server(server)?;
         }
         let configured = self.flusher.configured_servers();
         for server in change(Signal::Metrics, configured, &|it| {
-            self.flusher.remove_server(it)
+            self.flusher.remove_server(it);
         }) {
             self.flusher.add_server(server)?;
         }

@@ -75,13 +75,12 @@ impl ImportBatch {
             payload: payload.into_boxed_slice(),
         };
         let known = |part: &&mut SeriesBatch| part.server == *server && part.signal == signal;
-        match self.parts.iter_mut().rev().find(known) {
-            Some(part) => part.records.push(pending),
-            None => {
-                let mut part = SeriesBatch::new(server.clone(), signal);
-                part.records.push(pending);
-                self.parts.push(part);
-            }
+        if let Some(part) = self.parts.iter_mut().rev().find(known) {
+            part.records.push(pending);
+        } else {
+            let mut part = SeriesBatch::new(server.clone(), signal);
+            part.records.push(pending);
+            self.parts.push(part);
         }
         Ok(())
     }
