@@ -26,6 +26,7 @@ mod id;
 mod integer;
 mod message;
 mod messages;
+pub(crate) mod records;
 
 #[cfg(test)]
 mod arbitrary;

@@ -1,0 +1,145 @@
+//! Logs and snapshots as OTLP messages, in both directions. (A span is one already.)
+//!
+//! | record | OTLP |
+//! |---|---|
+//! | any: server | resource attribute `service.name` |
+//! | log: timestamp | `timeUnixNano`; when it was observed is not known |
+//! | log: level | `severityNumber`, and `severityText` as slog spells it |
+//! | log: message | `body` |
+//! | log: attributes | `attributes`; `trace_id` and `span_id` are the record's ids as well |
+//! | snapshot: token counters | `Sum` named `gridctl.tokens`, unit `{token}` |
+//! | snapshot: cost counters | `Sum` named `gridctl.cost`, unit `{USD}` |
+//! | snapshot: other keys | the metadata of `gridctl.tokens` |
+//!
+//! What comes back is the same record, bit for bit. (As elsewhere in OTLP/JSON, all NaN are one.)
+//! Whatever OTLP has no place for stands, only where there is such a thing, in attributes and
+//! metadata whose keys begin with [`RESERVED`]:
+//!
+//! | key | what it holds | where it may stand |
+//! |---|---|---|
+//! | `gridctl.record.exact` | the entries that OTLP holds in part, see [`attributes`] | both |
+//! | `gridctl.record.utc_offset` | the offset from UTC in which the time was written, in minutes, unless zero | both |
+//! | `gridctl.record.unix_nanos` | a time before 1970; the OTLP one is zero then | both |
+//! | `gridctl.record.diff`, `.cost_diff` | what the counters gained, where that is not all they have | metadata |
+//! | `gridctl.record.reset`, `.cost_reset` | the flag, where the start time says otherwise | metadata |
+//! | `gridctl.record.total_tokens` | that counter, unless it is the sum of the other two | metadata |
+//! | `gridctl.record.cost_total` | those counters in micro-USD, where doubles do not hold them | metadata |
+
+mod attributes;
+mod log;
+mod metrics;
+
+pub(crate) use self::{
+    log::{log_to_otlp, logs_from_otlp},
+    metrics::{MetricStreams, metrics_from_otlp},
+};
+
+use self::attributes::{key_value, string};
+use crate::{record::Value, time::Timestamp};
+use ::time::UtcOffset;
+use opentelemetry_proto::tonic::{
+    common::v1::{KeyValue, any_value},
+    resource::v1::Resource,
+};
+
+/// How the keys of attributes begin that only this module writes.
+const RESERVED: &str = "gridctl.record.";
+
+const UTC_OFFSET: &str = "gridctl.record.utc_offset";
+const UNIX_NANOS: &str = "gridctl.record.unix_nanos";
+
+/// The resource attribute that names the server
+/// (<https://opentelemetry.io/docs/specs/semconv/resource/#service>).
+const SERVICE_NAME: &str = "service.name";
+
+/// The resource that logs and snapshots of `server` come from.
+pub(crate) fn server_resource(server: &str) -> Resource {
+    Resource {
+        attributes: vec![key_value(SERVICE_NAME, string(server))],
+        ..Resource::default()
+    }
+}
+
+/// The server that a resource names, when it names one.
+fn server_of(resource: Option<&Resource>) -> Option<String> {
+    let attributes = &resource?.attributes;
+    let attribute = attributes.iter().find(|entry| entry.key == SERVICE_NAME)?;
+    match attribute.value.as_ref()?.value.as_ref()? {
+        any_value::Value::StringValue(name) => Some(name.clone()),
+        _ => None,
+    }
+}
+
+/// A time as OTLP has it, where zero stands for every time that it does not have.
+fn otlp_time(timestamp: Timestamp) -> u64 {
+    u64::try_from(timestamp.unix_nanos()).unwrap_or_default()
+}
+
+/// Adds to `attributes` what OTLP does not say about the time of a record.
+fn write_time(timestamp: Timestamp, utc_offset: UtcOffset, attributes: &mut Vec<KeyValue>) {
+    let minutes = i64::from(utc_offset.whole_minutes());
+    if minutes != 0 {
+        attributes.push(key_value(UTC_OFFSET, any_value::Value::IntValue(minutes)));
+    }
+    let nanos = timestamp.unix_nanos();
+    if nanos < 0 {
+        attributes.push(key_value(UNIX_NANOS, any_value::Value::IntValue(nanos)));
+    }
+}
+
+/// The time of a record, from OTLP's and from what [`write_time`] added. A time after
+/// [`Timestamp::MAX`] is that.
+fn read_time(time_unix_nano: u64, attributes: &mut Vec<KeyValue>) -> (Timestamp, UtcOffset) {
+    let utc_offset = take(attributes, UTC_OFFSET, |value| {
+        let minutes = i32::try_from(integer(value)?).ok()?;
+        UtcOffset::from_whole_seconds(minutes.checked_mul(60)?).ok()
+    });
+    let before_1970 = take(attributes, UNIX_NANOS, |value| {
+        integer(value).filter(|nanos| *nanos < 0 && time_unix_nano == 0)
+    });
+    let nanos = before_1970.unwrap_or_else(|| i64::try_from(time_unix_nano).unwrap_or(i64::MAX));
+    (
+        Timestamp::from_unix_nanos(nanos),
+        utc_offset.unwrap_or(UtcOffset::UTC),
+    )
+}
+
+/// Takes out the attribute named `key`, when `read` makes something of it. One that it makes
+/// nothing of is not ours, and stays.
+fn take<T>(
+    attributes: &mut Vec<KeyValue>,
+    key: &str,
+    read: impl FnOnce(&any_value::Value) -> Option<T>,
+) -> Option<T> {
+    let index = attributes.iter().rposition(|entry| entry.key == key)?;
+    let found = attributes.get(index)?.value.as_ref()?.value.as_ref();
+    let taken = read(found?)?;
+    attributes.remove(index);
+    Some(taken)
+}
+
+fn integer(value: &any_value::Value) -> Option<i64> {
+    match value {
+        any_value::Value::IntValue(value) => Some(*value),
+        _ => None,
+    }
+}
+
+fn boolean(value: &any_value::Value) -> Option<bool> {
+    match value {
+        any_value::Value::BoolValue(value) => Some(*value),
+        _ => None,
+    }
+}
+
+/// An object without the entries that are empty.
+fn object(entries: Vec<(&str, Value)>) -> Value {
+    let is_empty = |value: &Value| match value {
+        Value::Null | Value::Int(0) | Value::UInt(0) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+        _ => false,
+    };
+    let kept = entries.into_iter().filter(|(_, value)| !is_empty(value));
+    Value::Object(kept.map(|(key, value)| (key.to_owned(), value)).collect())
+}
