@@ -18,6 +18,9 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between tries.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// So many messages are taken between two looks at the clock.
+const MESSAGES_PER_LOOK: u32 = 64;
+
 pub(super) fn start(
     store: &Store,
     options: &WriterOptions,
@@ -31,6 +34,7 @@ pub(super) fn start(
         queue,
         shared: Arc::clone(shared),
         outage: None,
+        clock: Clock::look(),
         _running: running,
     };
     std::thread::Builder::new()
@@ -53,6 +57,7 @@ struct WriterThread {
     queue: Receiver<Message>,
     shared: Arc<Shared>,
     outage: Option<Outage>,
+    clock: Clock,
     /// Dropped when the thread ends, which whoever waits for it sees.
     _running: Sender<Infallible>,
 }
@@ -62,6 +67,23 @@ impl Drop for WriterThread {
         // Nothing is left, unless the thread panicked: that must not be a hole which nobody sees.
         self.committer.abandon(DropCause::Closed);
         self.shared.end();
+    }
+}
+
+/// The time, as old as a few messages that were there without waiting: under load, looking at the
+/// clock for each would take as long as the rest of what is done with it.
+struct Clock {
+    now: Instant,
+    /// How many messages came since.
+    messages: u32,
+}
+
+impl Clock {
+    fn look() -> Clock {
+        Clock {
+            now: now(),
+            messages: 0,
+        }
     }
 }
 
@@ -77,25 +99,11 @@ impl WriterThread {
     fn run(&mut self) {
         IS_WRITER.set(true);
         loop {
-            let wake = match &self.outage {
-                Some(outage) => Some(outage.retry_at),
-                None => self.committer.due(),
-            };
-            let message = match wake {
-                None => self
-                    .queue
-                    .recv()
-                    .map_err(|_| RecvTimeoutError::Disconnected),
-                Some(wake) => match wake.checked_sub(now()) {
-                    Some(wait) => self.queue.recv_timeout(wait),
-                    None => Err(RecvTimeoutError::Timeout),
-                },
-            };
-            match message {
-                Ok(Message::Record(record)) => self.committer.push(record, now()),
+            match self.next_message() {
+                Ok(Message::Record(record)) => self.committer.push(record, self.clock.now),
                 Ok(Message::Flush(answer)) => self.flush(&answer),
                 Ok(Message::Wipe(scope, answer)) => self.wipe(&scope, &answer),
-                Ok(Message::Dropped) => self.committer.note_drops(now()),
+                Ok(Message::Dropped) => self.committer.note_drops(self.clock.now),
                 Err(RecvTimeoutError::Timeout) => {
                     self.commit();
                 }
@@ -105,6 +113,34 @@ impl WriterThread {
                 }
             }
         }
+    }
+
+    /// Waits for a message, and no longer than until there is something to do without one.
+    fn next_message(&mut self) -> Result<Message, RecvTimeoutError> {
+        let wake = match &self.outage {
+            Some(outage) => Some(outage.retry_at),
+            None => self.committer.due(),
+        };
+        let early = wake.is_none_or(|wake| self.clock.now < wake);
+        if early
+            && self.clock.messages < MESSAGES_PER_LOOK
+            && let Ok(message) = self.queue.try_recv()
+        {
+            self.clock.messages += 1;
+            return Ok(message);
+        }
+        let message = match wake {
+            None => self
+                .queue
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wake) => match wake.checked_sub(now()) {
+                Some(wait) => self.queue.recv_timeout(wait),
+                None => Err(RecvTimeoutError::Timeout),
+            },
+        };
+        self.clock = Clock::look();
+        message
     }
 
     fn flush(&mut self, answer: &Sender<Result<(), String>>) {

@@ -10,11 +10,28 @@ const DEPTH_MAX: usize = 8;
 /// record to record, and each length would be a shape of its own.
 const ARRAY_DEPTH_MAX: usize = 2;
 
-/// Hands the parts of `payload` to `shapes`. `None` when it is not one `MessagePack` value.
+/// Takes `payload` apart, as one record of `shapes`. `None` when it is not one `MessagePack` value,
+/// or too different from the others.
 pub(super) fn split<'a>(payload: &'a [u8], shapes: &mut ShapeEncoder<'a>) -> Option<()> {
+    // Paths are needed for the first record of a shape alone, and take as long as the rest.
+    split_parts(payload, shapes, false)?;
+    if shapes.end_record_of_known_shape()? {
+        return Some(());
+    }
+    shapes.abandon_record();
+    split_parts(payload, shapes, true)?;
+    shapes.end_record()
+}
+
+fn split_parts<'a>(
+    payload: &'a [u8],
+    shapes: &mut ShapeEncoder<'a>,
+    with_paths: bool,
+) -> Option<()> {
     let mut splitter = Splitter {
         rest: payload,
         shapes,
+        with_paths,
     };
     splitter.value(0, 0)?;
     splitter.rest.is_empty().then_some(())
@@ -23,6 +40,8 @@ pub(super) fn split<'a>(payload: &'a [u8], shapes: &mut ShapeEncoder<'a>) -> Opt
 struct Splitter<'a, 's> {
     rest: &'a [u8],
     shapes: &'s mut ShapeEncoder<'a>,
+    /// Otherwise every path is 0.
+    with_paths: bool,
 }
 
 impl<'a> Splitter<'a, '_> {
@@ -59,14 +78,14 @@ impl<'a> Splitter<'a, '_> {
                     let key_start = self.rest;
                     let key = self.str()?;
                     self.shapes.literal(consumed(key_start, self.rest));
-                    self.value(xxh3_64_with_seed(key, path), depth + 1)?;
+                    self.value(self.child(path, key), depth + 1)?;
                 }
             }
             Marker::FixArray(_) | Marker::Array16 | Marker::Array32 if depth < ARRAY_DEPTH_MAX => {
                 let items = rmp::decode::read_array_len(&mut self.rest).ok()?;
                 self.shapes.literal(consumed(start, self.rest));
                 for item in 0..items {
-                    self.value(xxh3_64_with_seed(&item.to_le_bytes(), path), depth + 1)?;
+                    self.value(self.child(path, &item.to_le_bytes()), depth + 1)?;
                 }
             }
             _ => self.number_or_raw(path)?,
@@ -78,23 +97,21 @@ impl<'a> Splitter<'a, '_> {
         let start = self.rest;
         skip(&mut self.rest)?;
         let bytes = consumed(start, self.rest);
-        // An integer in a longer form than it needs would come back in the shortest.
-        let mut shortest = Vec::with_capacity(9);
-        if let Ok(value) = rmp::decode::read_int::<i64, _>(&mut &*bytes) {
-            rmp::encode::write_sint(&mut shortest, value).ok()?;
-            if shortest == bytes {
-                self.shapes.int(path, Part::Int, value.cast_unsigned());
-                return Some(());
-            }
-        } else if let Ok(value) = rmp::decode::read_int::<u64, _>(&mut &*bytes) {
-            rmp::encode::write_uint(&mut shortest, value).ok()?;
-            if shortest == bytes {
-                self.shapes.int(path, Part::UInt, value);
-                return Some(());
-            }
+        match shortest_integer(bytes) {
+            Some((part, value)) => self.shapes.int(path, part, value),
+            None => self.shapes.bytes(path, Part::Raw, bytes),
         }
-        self.shapes.bytes(path, Part::Raw, bytes);
         Some(())
+    }
+
+    /// The path of what stands under `key` in what has `path`.
+    #[inline]
+    fn child(&self, path: u64, key: &[u8]) -> u64 {
+        if self.with_paths {
+            xxh3_64_with_seed(key, path)
+        } else {
+            0
+        }
     }
 
     fn str(&mut self) -> Option<&'a [u8]> {
@@ -107,6 +124,44 @@ impl<'a> Splitter<'a, '_> {
         self.rest = rest;
         Some(front)
     }
+}
+
+/// The integer that `bytes` are, unless they are longer than it needs: it would come back in the
+/// shortest form.
+#[inline]
+fn shortest_integer(bytes: &[u8]) -> Option<(Part, u64)> {
+    let (marker, digits) = bytes.split_first()?;
+    let unsigned = || {
+        digits
+            .iter()
+            .fold(0u64, |value, byte| value << 8 | u64::from(*byte))
+    };
+    let signed = || {
+        let shift = u64::BITS - 8 * u32::try_from(digits.len()).unwrap_or(8);
+        unsigned().checked_shl(shift).unwrap_or(0).cast_signed() >> shift
+    };
+    let above = |bound: u64| Some(unsigned()).filter(|value| *value >= bound);
+    let below = |bound: i64| Some(signed()).filter(|value| *value < bound);
+    let value = match Marker::from_u8(*marker) {
+        Marker::FixPos(value) => u64::from(value),
+        Marker::FixNeg(value) => i64::from(value).cast_unsigned(),
+        Marker::U8 => above(1 << 7)?,
+        Marker::U16 => above(1 << 8)?,
+        Marker::U32 => above(1 << 16)?,
+        Marker::U64 => {
+            let value = above(1 << 32)?;
+            if i64::try_from(value).is_err() {
+                return Some((Part::UInt, value));
+            }
+            value
+        }
+        Marker::I8 => below(-(1 << 5))?.cast_unsigned(),
+        Marker::I16 => below(-(1 << 7))?.cast_unsigned(),
+        Marker::I32 => below(-(1 << 15))?.cast_unsigned(),
+        Marker::I64 => below(-(1 << 31))?.cast_unsigned(),
+        _ => return None,
+    };
+    Some((Part::Int, value))
 }
 
 /// What was read from `before` when `after` is what is left of it.

@@ -251,7 +251,6 @@ impl BlockEncoder {
                 Signal::Logs | Signal::Metrics => messagepack::split(record.payload, &mut shapes)?,
                 Signal::Traces => protobuf::split(record.payload, &mut shapes)?,
             }
-            shapes.end_record()?;
         }
         self.sections.clear();
         push_keys(&mut self.sections, records);

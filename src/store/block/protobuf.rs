@@ -15,7 +15,8 @@ const DEPTH_MAX: usize = 24;
 /// Hands the parts of `payload` to `shapes`. `None` when it is not a protobuf message in its
 /// shortest form.
 pub(super) fn split<'a>(payload: &'a [u8], shapes: &mut ShapeEncoder<'a>) -> Option<()> {
-    message(payload, Message::ResourceSpans, 0, 0, shapes)
+    message(payload, Message::ResourceSpans, 0, 0, shapes)?;
+    shapes.end_record()
 }
 
 /// The messages of `opentelemetry/proto/trace/v1/trace.proto` and what they are made of.

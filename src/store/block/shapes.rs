@@ -161,23 +161,52 @@ impl<'a> ShapeEncoder<'a> {
 
     /// Ends the record whose parts came in. `None` when the records are too diverse for shapes.
     pub(super) fn end_record(&mut self) -> Option<()> {
-        let hash = self
-            .parts
+        let hash = self.shape_hash();
+        let index = match self.find_shape(hash) {
+            Some(index) => index,
+            None => self.add_shape(hash)?,
+        };
+        self.gather(index)
+    }
+
+    /// Ends the record whose parts came in if there was one of its shape before, and says so. The
+    /// paths of its leaves count for nothing then.
+    pub(super) fn end_record_of_known_shape(&mut self) -> Option<bool> {
+        match self.find_shape(self.shape_hash()) {
+            Some(index) => self.gather(index).map(|()| true),
+            None => Some(false),
+        }
+    }
+
+    /// Forgets the parts that came in since the last record.
+    pub(super) fn abandon_record(&mut self) {
+        self.literals.clear();
+        self.parts.clear();
+        self.leaves.clear();
+    }
+
+    fn shape_hash(&self) -> u64 {
+        self.parts
             .iter()
             .fold(xxh3_64_with_seed(&self.literals, 0), |hash, placed| {
                 (hash ^ (u64::from(placed.literals_end) << 8 | placed.part as u64))
                     .wrapping_mul(0x9e37_79b9_7f4a_7c15)
                     .rotate_left(29)
-            });
-        let found = self.shapes_by_hash.find(hash, |index| {
-            self.shapes.get(*index).is_some_and(|shape| {
-                *shape.literals == *self.literals && *shape.parts == *self.parts
             })
-        });
-        let index = match found {
-            Some(index) => *index,
-            None => self.add_shape(hash)?,
-        };
+    }
+
+    fn find_shape(&self, hash: u64) -> Option<usize> {
+        self.shapes_by_hash
+            .find(hash, |index| {
+                self.shapes.get(*index).is_some_and(|shape| {
+                    *shape.literals == *self.literals && *shape.parts == *self.parts
+                })
+            })
+            .copied()
+    }
+
+    /// Adds the leaves of the record to the columns of its shape.
+    fn gather(&mut self, index: usize) -> Option<()> {
         let columns = &self.shapes.get(index)?.columns;
         for ((_, _, leaf), column) in self.leaves.iter().zip(columns) {
             match leaf {
@@ -186,9 +215,7 @@ impl<'a> ShapeEncoder<'a> {
             }
         }
         self.shape_of_record.push(index as u64);
-        self.literals.clear();
-        self.parts.clear();
-        self.leaves.clear();
+        self.abandon_record();
         Some(())
     }
 
