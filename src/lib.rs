@@ -79,7 +79,7 @@ pub use crate::{
         DropCause, DropCount, SimulatedWriter, WhenFull, Writer, WriterGuard, WriterOptions,
         WriterStats,
     },
-    jsonl::{LineError, LineWriter, ParsedLine, parse_line},
+    jsonl::{LineError, LineFormat, LineWriter, ParsedLine, parse_line},
     produce::{
         Accumulator, Attribution, CostUsd, LogOptions, LogRouter, MetricsFlusher, Point, Recorder,
         Redactor, RefusedCosts, RouterFilter, RouterLayer, SkippedSpans, TimeSeries, TraceClient,

@@ -8,8 +8,8 @@
 )]
 
 use gridctl_telemetry::{
-    Accumulator, Attribution, CostCounts, LineWriter, MetricsFlusher, MetricsSnapshot, Query,
-    ServerName, Signal, Store, StoreOptions, Timestamp, TokenCounts, Writer, WriterGuard,
+    Accumulator, Attribution, CostCounts, LineFormat, LineWriter, MetricsFlusher, MetricsSnapshot,
+    Query, ServerName, Signal, Store, StoreOptions, Timestamp, TokenCounts, Writer, WriterGuard,
     WriterOptions,
 };
 use std::{fs, sync::Arc, time::Duration};
@@ -86,7 +86,7 @@ impl Daemon {
             .unwrap()
             .scan(&Query::new(Signal::Metrics))
             .unwrap();
-        let (mut writer, mut lines) = (LineWriter::new(), Vec::new());
+        let (mut writer, mut lines) = (LineWriter::new(LineFormat::Ndjson), Vec::new());
         while let Some(record) = scan.next().unwrap() {
             writer.write(&record, &mut lines).unwrap();
         }

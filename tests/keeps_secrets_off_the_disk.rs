@@ -9,7 +9,8 @@
 )]
 
 use gridctl_telemetry::{
-    Accumulator, LineWriter, Query, Signal, Snapshot, Telemetry, TelemetryConfig, TelemetryOptions,
+    Accumulator, LineFormat, LineWriter, Query, Signal, Snapshot, Telemetry, TelemetryConfig,
+    TelemetryOptions,
 };
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},
@@ -109,7 +110,7 @@ fn decoded_and_exported(snapshot: &Snapshot) -> String {
             writeln!(all, "{:?}", record.unwrap().record).unwrap();
         }
         let mut scan = snapshot.scan(&Query::new(signal)).unwrap();
-        let (mut writer, mut lines) = (LineWriter::new(), Vec::new());
+        let (mut writer, mut lines) = (LineWriter::new(LineFormat::Ndjson), Vec::new());
         while let Some(record) = scan.next().unwrap() {
             writer.write(&record, &mut lines).unwrap();
         }

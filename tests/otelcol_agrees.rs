@@ -14,7 +14,9 @@ mod common;
 
 use collector::{Collector, report};
 use common::{Random, home, on_demand, open, server};
-use gridctl_telemetry::{LineWriter, Query, Record, ServerName, Signal, SpanRecord, Store, Writer};
+use gridctl_telemetry::{
+    LineFormat, LineWriter, Query, Record, ServerName, Signal, SpanRecord, Store, Writer,
+};
 use opentelemetry_proto::tonic::{
     common::v1::{
         AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList,
@@ -259,7 +261,7 @@ fn export(store: &Store, signal: Signal, folder: &Path) -> Vec<PathBuf> {
     servers.dedup();
     let export = |(index, server): (usize, ServerName)| {
         let path = folder.join(format!("{index}-{signal}.jsonl"));
-        let (mut writer, mut out) = (LineWriter::new(), Vec::new());
+        let (mut writer, mut out) = (LineWriter::new(LineFormat::Ndjson), Vec::new());
         let mut scan = snapshot.scan(&Query::new(signal).server(server)).unwrap();
         while let Some(record) = scan.next().unwrap() {
             writer.write(&record, &mut out).unwrap();

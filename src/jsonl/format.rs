@@ -3,12 +3,16 @@
 use super::{
     log_line::transcode_log_payload,
     metrics_line::transcode_metrics_payload,
-    otlp::{Envelope, write_message},
+    otlp::{
+        Envelope, Message,
+        records::{MetricStreams, log_to_otlp, server_resource},
+        write_message,
+    },
 };
 use crate::{
     error::{Error, Result},
     read::RawRecord,
-    record::{SpanRecord, payload::PayloadError},
+    record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord, payload::PayloadError},
     signal::Signal,
 };
 
@@ -16,52 +20,72 @@ use crate::{
 /// and every piece is lost without a word.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// Writes records as the lines of the flat files: logs and metrics as NDJSON, a sentinel line
-/// before each reset, and traces as OTLP/JSON.
+/// What lines look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LineFormat {
+    /// The flat files of gridctl: logs and metrics as NDJSON, a sentinel line before each reset, and
+    /// traces as OTLP/JSON.
+    #[default]
+    Ndjson,
+    /// OTLP/JSON for all three signals (<https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/>):
+    /// each line a `LogsData`, `MetricsData` or `TracesData`. It reads back without loss, too.
+    Otlp,
+}
+
+/// Writes records as lines.
 ///
-/// Spans that follow each other and have the same resource and scope share a line of at most
-/// 1 MiB; a span that is longer than that by itself has a line of its own.
+/// In OTLP/JSON, records that follow each other and have the same resource and scope share a line of
+/// at most 1 MiB; a record that is longer than that by itself has a line of its own.
 #[derive(Debug, Default)]
 pub struct LineWriter {
-    /// The line of spans that is not yet ended.
+    format: LineFormat,
+    /// The line that is not yet ended.
     open: Option<OpenLine>,
-    span: Vec<u8>,
+    /// The record that is being written, as JSON.
+    piece: Vec<u8>,
+    streams: MetricStreams,
     long_lines: u64,
 }
 
-/// A line of spans that is not yet ended.
+/// A line of OTLP/JSON that is not yet ended.
 #[derive(Debug)]
 struct OpenLine {
-    /// A record of the line, its span taken out: what all of them share.
-    shared: SpanRecord,
+    origin: Origin,
     /// What the line will have once it is ended.
     bytes: usize,
+}
+
+/// What the records of a line share.
+#[derive(Debug, PartialEq)]
+enum Origin {
+    /// The server, of logs and metrics.
+    Server(Signal, ServerName),
+    /// A span's resource and scope: its record, the span taken out.
+    Span(Box<SpanRecord>),
 }
 
 impl LineWriter {
     /// A writer that has written nothing.
     #[must_use]
-    pub fn new() -> LineWriter {
-        LineWriter::default()
+    pub fn new(format: LineFormat) -> LineWriter {
+        LineWriter {
+            format,
+            ..LineWriter::default()
+        }
     }
 
-    /// Appends `record` to `out`. A line of spans may stay open: [`LineWriter::finish`] ends it.
+    /// Appends `record` to `out`. A line of OTLP/JSON may stay open: [`LineWriter::finish`] ends it.
+    ///
+    /// In OTLP/JSON, a server's metrics must come in the order of time.
     ///
     /// Fails with [`Error::InvalidRecord`] when the payload is not one that this crate wrote, and
     /// `out` is as it was.
     pub fn write(&mut self, record: &RawRecord<'_>, out: &mut Vec<u8>) -> Result<()> {
-        let payload = record.payload;
-        let outcome = match record.signal {
-            Signal::Logs => transcode_log_payload(record.timestamp, payload, out),
-            Signal::Metrics => {
-                transcode_metrics_payload(record.server, record.timestamp, payload, out)
-            }
-            Signal::Traces => self.write_span(payload, out),
-        };
-        outcome.map_err(|error| Error::InvalidRecord {
-            signal: record.signal,
-            reason: error.to_string(),
-        })
+        self.write_payload(record, out)
+            .map_err(|error| Error::InvalidRecord {
+                signal: record.signal,
+                reason: error.to_string(),
+            })
     }
 
     /// Ends the line that is open. Call it behind the last record.
@@ -75,41 +99,92 @@ impl LineWriter {
         }
     }
 
-    /// How many lines of spans are longer than the 1 MiB that a Collector takes by default.
+    /// How many lines of OTLP/JSON are longer than the 1 MiB that a Collector takes by default.
     #[must_use]
     pub fn long_lines(&self) -> u64 {
         self.long_lines
     }
 
-    fn write_span(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), PayloadError> {
-        let mut record = SpanRecord::decode_payload(payload)?;
-        let span = std::mem::take(&mut record.span);
-        self.span.clear();
-        write_message(&span, &mut self.span);
+    fn write_payload(
+        &mut self,
+        record: &RawRecord<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PayloadError> {
+        let payload = record.payload;
+        let origin = match (record.signal, self.format) {
+            (Signal::Logs, LineFormat::Ndjson) => {
+                return transcode_log_payload(record.timestamp, payload, out);
+            }
+            (Signal::Metrics, LineFormat::Ndjson) => {
+                return transcode_metrics_payload(record.server, record.timestamp, payload, out);
+            }
+            (Signal::Logs, LineFormat::Otlp) => {
+                let log = LogRecord::decode_payload(record.timestamp, payload)?;
+                self.encode(&[log_to_otlp(log)]);
+                Origin::Server(record.signal, record.server.clone())
+            }
+            (Signal::Metrics, LineFormat::Otlp) => {
+                let snapshot = MetricsSnapshot::decode_payload(record.timestamp, payload)?;
+                let metrics = self.streams.metrics_to_otlp(record.server, snapshot);
+                self.encode(&metrics);
+                Origin::Server(record.signal, record.server.clone())
+            }
+            (Signal::Traces, _) => {
+                let mut record = SpanRecord::decode_payload(payload)?;
+                let span = std::mem::take(&mut record.span);
+                self.encode(&[span]);
+                Origin::Span(Box::new(record))
+            }
+        };
+        self.append(origin, out);
+        Ok(())
+    }
+
+    /// Makes messages the piece that is appended next.
+    fn encode<M: Message>(&mut self, messages: &[M]) {
+        self.piece.clear();
+        for (index, message) in messages.iter().enumerate() {
+            if index > 0 {
+                self.piece.push(b',');
+            }
+            write_message(message, &mut self.piece);
+        }
+    }
+
+    /// Appends the piece to the line that is open, or to a new one.
+    fn append(&mut self, origin: Origin, out: &mut Vec<u8>) {
         if let Some(line) = &mut self.open {
-            let bytes = line.bytes + 1 + self.span.len();
-            if line.shared == record && bytes <= LINE_BYTES_MAX {
+            let bytes = line.bytes + 1 + self.piece.len();
+            if line.origin == origin && bytes <= LINE_BYTES_MAX {
                 line.bytes = bytes;
                 out.push(b',');
-                out.extend_from_slice(&self.span);
-                return Ok(());
+                out.extend_from_slice(&self.piece);
+                return;
             }
         }
         self.finish(out);
         let start = out.len();
-        let envelope = Envelope {
-            resource: record.resource.as_ref(),
-            resource_schema_url: &record.resource_schema_url,
-            scope: record.scope.as_ref(),
-            scope_schema_url: &record.scope_schema_url,
-        };
-        envelope.open(Signal::Traces, out);
-        out.extend_from_slice(&self.span);
+        match &origin {
+            Origin::Server(signal, server) => {
+                let resource = server_resource(server);
+                let envelope = Envelope {
+                    resource: Some(&resource),
+                    ..Envelope::default()
+                };
+                envelope.open(*signal, out);
+            }
+            Origin::Span(record) => {
+                let envelope = Envelope {
+                    resource: record.resource.as_ref(),
+                    resource_schema_url: &record.resource_schema_url,
+                    scope: record.scope.as_ref(),
+                    scope_schema_url: &record.scope_schema_url,
+                };
+                envelope.open(Signal::Traces, out);
+            }
+        }
+        out.extend_from_slice(&self.piece);
         let bytes = out.len() - start + Envelope::CLOSING.len() + 1;
-        self.open = Some(OpenLine {
-            shared: record,
-            bytes,
-        });
-        Ok(())
+        self.open = Some(OpenLine { origin, bytes });
     }
 }

@@ -10,6 +10,6 @@ mod parse;
 
 pub(crate) use self::parse::server_name;
 pub use self::{
-    format::LineWriter,
+    format::{LineFormat, LineWriter},
     parse::{LineError, ParsedLine, parse_line},
 };

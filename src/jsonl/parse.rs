@@ -1,10 +1,13 @@
 //! Lines, whichever signal they are of, to records.
 
 use super::{
-    json::{JsonError, JsonResult},
+    json::{JsonError, JsonResult, Reader},
     log_line::read_log_line,
     metrics_line::{MetricsLine, read_metrics_line},
-    otlp::read_message,
+    otlp::{
+        read_message,
+        records::{logs_from_otlp, metrics_from_otlp},
+    },
 };
 use crate::{
     record::{LogRecord, MetricsSnapshot, SpanRecord},
@@ -24,15 +27,10 @@ const SERVER_NAME: &str = "server.name";
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ParsedLine {
-    /// A log record.
-    Log(LogRecord),
-    /// A metrics snapshot.
-    Metrics {
-        /// The server that the line names.
-        server: Option<String>,
-        /// The snapshot.
-        snapshot: Box<MetricsSnapshot>,
-    },
+    /// Log records, each with the server that the line names: one, or those of a `LogsData`.
+    Logs(Vec<(Option<String>, LogRecord)>),
+    /// Metrics snapshots, each with the server that the line names: one, or those of a `MetricsData`.
+    Metrics(Vec<(Option<String>, MetricsSnapshot)>),
     /// The line that announces a reset. The snapshot that follows it says the same and more.
     Sentinel {
         /// The server that the line names.
@@ -77,9 +75,10 @@ impl std::error::Error for LineError {
     }
 }
 
-/// Reads one line of `logs.jsonl`, `metrics.jsonl` or `traces.jsonl`, without its line feed.
+/// Reads one line of `logs.jsonl`, `metrics.jsonl` or `traces.jsonl`, without its line feed, in
+/// either [`LineFormat`](crate::LineFormat).
 ///
-/// Traces are read in every form that OTLP/JSON allows, and in the form of the Go program before
+/// OTLP/JSON is read in every form that OTLP/JSON allows, and in the form of the Go program before
 /// this one (base64 ids, enum names).
 ///
 /// Fails with where and why when the line is not one; nothing of it is used then.
@@ -89,17 +88,39 @@ pub fn parse_line(signal: Signal, line: &[u8]) -> Result<ParsedLine, LineError> 
 
 fn parse(signal: Signal, line: &[u8]) -> JsonResult<ParsedLine> {
     Ok(match signal {
-        Signal::Logs => ParsedLine::Log(read_log_line(line)?),
+        Signal::Logs if begins_with(line, ["resourceLogs", "resource_logs"]) => {
+            ParsedLine::Logs(logs_from_otlp(read_message(line)?))
+        }
+        Signal::Logs => ParsedLine::Logs(vec![(None, read_log_line(line)?)]),
+        Signal::Metrics if begins_with(line, ["resourceMetrics", "resource_metrics"]) => {
+            let snapshots = metrics_from_otlp(read_message(line)?);
+            ParsedLine::Metrics(snapshots.map_err(|refusal| Reader::refuse(0, refusal))?)
+        }
         Signal::Metrics => match read_metrics_line(line)? {
-            MetricsLine::Snapshot { server, snapshot } => ParsedLine::Metrics {
-                server,
-                snapshot: Box::new(snapshot),
-            },
-            MetricsLine::Sentinel {
-                server, timestamp, ..
-            } => ParsedLine::Sentinel { server, timestamp },
+            MetricsLine::Snapshot { server, snapshot } => {
+                ParsedLine::Metrics(vec![(server, snapshot)])
+            }
+            MetricsLine::Sentinel { server, timestamp } => {
+                ParsedLine::Sentinel { server, timestamp }
+            }
         },
         Signal::Traces => ParsedLine::Spans(spans(read_message(line)?)),
+    })
+}
+
+/// Whether the first key of the line's object is one of `keys`, which only OTLP/JSON begins with: a
+/// slog line begins with its time.
+fn begins_with(line: &[u8], keys: [&str; 2]) -> bool {
+    let key = line
+        .trim_ascii_start()
+        .strip_prefix(b"{")
+        .map(<[u8]>::trim_ascii_start);
+    let Some(key) = key.and_then(|rest| rest.strip_prefix(b"\"")) else {
+        return false;
+    };
+    keys.iter().any(|name| {
+        key.strip_prefix(name.as_bytes())
+            .is_some_and(|rest| rest.starts_with(b"\""))
     })
 }
 

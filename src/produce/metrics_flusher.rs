@@ -182,13 +182,13 @@ impl MetricsFlusher {
             if bytes == 0 {
                 break;
             }
-            if let Ok(ParsedLine::Metrics {
-                server: Some(server),
-                snapshot,
-            }) = parse_line(Signal::Metrics, line.trim_ascii_end())
+            if let Ok(ParsedLine::Metrics(snapshots)) =
+                parse_line(Signal::Metrics, line.trim_ascii_end())
             {
-                last.push_back((server, *snapshot));
-                if last.len() > count {
+                for (server, snapshot) in snapshots {
+                    last.extend(server.map(|server| (server, snapshot)));
+                }
+                while last.len() > count {
                     last.pop_front();
                 }
             }

@@ -37,5 +37,5 @@ mod tests;
 
 pub(crate) use self::{
     envelope::Envelope,
-    message::{read_message, write_message},
+    message::{Message, read_message, write_message},
 };

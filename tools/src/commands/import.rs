@@ -160,7 +160,9 @@ impl Import {
                     _ => None,
                 };
                 let known = match &parsed {
-                    ParsedLine::Metrics { snapshot, .. } => Some(snapshot.timestamp),
+                    ParsedLine::Metrics(snapshots) => {
+                        snapshots.first().map(|(_, snapshot)| snapshot.timestamp)
+                    }
                     _ => None,
                 };
                 add(&mut self.batch, file, parsed)?;
@@ -225,26 +227,27 @@ impl Import {
 fn add(batch: &mut ImportBatch, file: &FlatFile, line: ParsedLine) -> Result<(), String> {
     let name = |server: Option<String>| -> Result<ServerName, String> {
         match (server, &file.server) {
-            (Some(server), _) => ServerName::new(server).map_err(|error| error.to_string()),
-            (None, Some(server)) => Ok(server.clone()),
-            (None, None) => Err("whose record this is does not follow: pass --server".to_owned()),
+            (Some(server), _) if !server.is_empty() => {
+                ServerName::new(server).map_err(|error| error.to_string())
+            }
+            (_, Some(server)) => Ok(server.clone()),
+            (_, None) => Err("whose record this is does not follow: pass --server".to_owned()),
         }
     };
+    // The folder that a record was found in says whose it is; a lone file does not.
+    let lone = |server: Option<String>| server.filter(|_| file.server.is_none());
     let records: Vec<(ServerName, Record)> = match line {
-        ParsedLine::Log(record) => vec![(name(None)?, Record::Log(record))],
-        ParsedLine::Metrics { server, snapshot } => {
-            vec![(
-                name(server.filter(|server| !server.is_empty()))?,
-                Record::Metrics(*snapshot),
-            )]
-        }
+        ParsedLine::Logs(records) => records
+            .into_iter()
+            .map(|(server, record)| Ok((name(lone(server))?, Record::Log(record))))
+            .collect::<Result<_, String>>()?,
+        ParsedLine::Metrics(snapshots) => snapshots
+            .into_iter()
+            .map(|(server, snapshot)| Ok((name(server)?, Record::Metrics(snapshot))))
+            .collect::<Result<_, String>>()?,
         ParsedLine::Spans(spans) => spans
             .into_iter()
-            .map(|(server, span)| {
-                // The folder that a span was found in says whose it is; a lone file does not.
-                let server = server.filter(|_| file.server.is_none());
-                Ok((name(server)?, Record::Span(Box::new(span))))
-            })
+            .map(|(server, span)| Ok((name(lone(server))?, Record::Span(Box::new(span)))))
             .collect::<Result<_, String>>()?,
         // A sentinel says nothing that the line behind it does not.
         _ => Vec::new(),

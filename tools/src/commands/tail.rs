@@ -3,7 +3,9 @@
 use super::store_options;
 use crate::{Outcome, interrupt::Interrupt};
 use anyhow::bail;
-use gridctl_telemetry::{Direction, LineWriter, Query, ServerName, Signal, Snapshot, Store};
+use gridctl_telemetry::{
+    Direction, LineFormat, LineWriter, Query, ServerName, Signal, Snapshot, Store,
+};
 use std::{io::Write, path::Path, thread, time::Duration};
 
 /// How often a followed store is looked at. A look is a read transaction of some microseconds.
@@ -67,7 +69,7 @@ fn print_last(
     while lines.len() < count
         && let Some(record) = scan.next()?
     {
-        let mut writer = LineWriter::new();
+        let mut writer = LineWriter::new(LineFormat::Ndjson);
         let mut line = Vec::new();
         writer.write(&record, &mut line)?;
         writer.finish(&mut line);
@@ -82,7 +84,7 @@ fn print_last(
 
 fn print(snapshot: &Snapshot, query: &Query, out: &mut impl Write) -> anyhow::Result<()> {
     let mut scan = snapshot.scan(query)?;
-    let mut writer = LineWriter::new();
+    let mut writer = LineWriter::new(LineFormat::Ndjson);
     let mut lines = Vec::new();
     while let Some(record) = scan.next()? {
         writer.write(&record, &mut lines)?;

@@ -138,12 +138,6 @@ impl MetricStreams {
         std::iter::once(tokens).chain(cost).collect()
     }
 
-    /// Takes note of a snapshot that comes before those that become metrics, so that their start
-    /// times are the same as if it had become one.
-    pub(crate) fn skip(&mut self, server: &ServerName, snapshot: &MetricsSnapshot) {
-        self.advance(server, snapshot);
-    }
-
     fn advance(&mut self, server: &ServerName, snapshot: &MetricsSnapshot) -> Starts {
         let stream = self.streams.entry_ref(server).or_default();
         let time = otlp_time(snapshot.timestamp);
@@ -711,18 +705,6 @@ mod tests {
         let line = r#"{T:8Z","diff":{},"total":{"input_tokens":9}}"#;
         assert_eq!(starts(&mut streams, &other, line), [(8, 8)]);
         assert_eq!(starts(&mut streams, &one, line), [(7, 8)]);
-    }
-
-    #[test]
-    fn a_skipped_snapshot_counts_for_start_times() {
-        let mut streams = MetricStreams::default();
-        streams.skip(&server(), &read(RESET_LINE));
-        let mut both = MetricStreams::default();
-        both.metrics_to_otlp(&server(), read(RESET_LINE));
-        assert_eq!(
-            streams.metrics_to_otlp(&server(), read(NEXT_LINE)),
-            both.metrics_to_otlp(&server(), read(NEXT_LINE)),
-        );
     }
 
     #[test]

@@ -78,7 +78,8 @@ struct Files<'a> {
 impl Files<'_> {
     fn open<'a>(args: &'a Args, folder: &'a Path) -> anyhow::Result<Files<'a>> {
         let selection = format!(
-            "stack {:?}, servers {:?}, signals {:?}, since {:?}, until {:?}",
+            "format {:?}, stack {:?}, servers {:?}, signals {:?}, since {:?}, until {:?}",
+            args.format,
             args.stack,
             args.server,
             args.signal,

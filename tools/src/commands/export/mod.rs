@@ -15,7 +15,8 @@ use crate::{
 use anyhow::bail;
 use bytesize::ByteSize;
 use gridctl_telemetry::{
-    InventoryRecord, LineWriter, Query, ServerName, Signal, Snapshot, Store, TimeRange, Timestamp,
+    InventoryRecord, LineFormat, LineWriter, Query, ServerName, Signal, Snapshot, Store, TimeRange,
+    Timestamp,
 };
 use indicatif::ProgressBar;
 use std::{
@@ -49,6 +50,9 @@ pub(crate) struct Args {
     /// Up to this time, itself excluded
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     until: Option<Timestamp>,
+    /// What lines look like
+    #[arg(long, default_value = "ndjson")]
+    format: Format,
     #[command(flatten)]
     target: Target,
     /// Go on with what arrives, until interrupted
@@ -78,6 +82,24 @@ struct Target {
     stdout: bool,
 }
 
+/// What lines look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// gridctl's own for logs and metrics, OTLP/JSON for traces
+    Ndjson,
+    /// OTLP/JSON for all signals, which a Collector reads
+    Otlp,
+}
+
+impl From<Format> for LineFormat {
+    fn from(format: Format) -> LineFormat {
+        match format {
+            Format::Ndjson => LineFormat::Ndjson,
+            Format::Otlp => LineFormat::Otlp,
+        }
+    }
+}
+
 impl Args {
     /// Everything of one stack, to files.
     pub(super) fn of_stack(stack: &str, out: &Path) -> Args {
@@ -87,6 +109,7 @@ impl Args {
             signal: Vec::new(),
             since: None,
             until: None,
+            format: Format::Ndjson,
             target: Target {
                 out: Some(out.to_owned()),
                 stdout: false,
@@ -146,6 +169,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
             "{msg} {wide_bar} {human_pos}/{human_len} records, {per_sec}, {eta} left",
         ),
         counts: Counts::default(),
+        writer: LineWriter::new(args.format.into()),
     };
     let lost = losses_of(&snapshot, args)?;
     let done = match &args.target.out {
@@ -217,6 +241,8 @@ struct Export {
     interrupt: Interrupt,
     bar: ProgressBar,
     counts: Counts,
+    /// One for all: it knows when each server's counters began.
+    writer: LineWriter,
 }
 
 impl Export {
@@ -263,7 +289,6 @@ impl Export {
         mut write: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<bool> {
         let mut scan = snapshot.scan(query)?;
-        let mut writer = LineWriter::new();
         let mut lines = Vec::with_capacity(BUFFER_BYTES * 2);
         let mut unshown = 0;
         let mut flush = |lines: &mut Vec<u8>, counts: &mut Counts| {
@@ -277,12 +302,12 @@ impl Export {
             outcome
         };
         while let Some(record) = scan.next()? {
-            writer.write(&record, &mut lines)?;
+            self.writer.write(&record, &mut lines)?;
             self.counts.records += 1;
             unshown += 1;
             if lines.len() >= BUFFER_BYTES {
                 // A file may end here, and must then end with a line.
-                writer.finish(&mut lines);
+                self.writer.finish(&mut lines);
                 flush(&mut lines, &mut self.counts)?;
                 self.bar.inc(std::mem::take(&mut unshown));
                 if self.interrupt.requested() {
@@ -290,8 +315,8 @@ impl Export {
                 }
             }
         }
-        writer.finish(&mut lines);
-        self.counts.long_lines += writer.long_lines();
+        self.writer.finish(&mut lines);
+        self.counts.long_lines = self.writer.long_lines();
         flush(&mut lines, &mut self.counts)?;
         self.bar.inc(unshown);
         Ok(true)
