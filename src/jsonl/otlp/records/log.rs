@@ -487,9 +487,9 @@ mod tests {
     }
 
     fn make_nan_one(entries: &mut [(String, Value)]) {
-        entries
-            .iter_mut()
-            .for_each(|(_, value)| make_value_nan_one(value));
+        for (_, value) in entries {
+            make_value_nan_one(value);
+        }
     }
 
     fn make_value_nan_one(value: &mut Value) {

@@ -55,14 +55,6 @@ const COST_DIFF: &str = "gridctl.record.cost_diff";
 const TOTAL_TOKENS: &str = "gridctl.record.total_tokens";
 const COST_TOTAL: &str = "gridctl.record.cost_total";
 
-const TOKEN_KEYS: [&str; 3] = ["input_tokens", "output_tokens", "total_tokens"];
-const COST_KEYS: [&str; 4] = [
-    "input_micro_usd",
-    "output_micro_usd",
-    "cache_read_micro_usd",
-    "cache_write_micro_usd",
-];
-
 /// Why metrics hold no snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}, in resourceMetrics[{resource}].scopeMetrics[{scope}].metrics[{metric}]")]
@@ -131,7 +123,9 @@ impl MetricStreams {
         let mut tokens = TOKENS.metric(starts.tokens, time, values);
         let cost = snapshot.cost_total.as_ref().zip(starts.cost);
         let cost = cost.map(|(total, start)| {
-            let values = costs(total).map(|micros| Number::AsDouble(usd_of(micros)));
+            let values = total
+                .to_array()
+                .map(|micros| Number::AsDouble(usd_of(micros)));
             COST.metric(start, time, values)
         });
         tokens.metadata = metadata(snapshot, starts.flags(time));
@@ -150,7 +144,7 @@ impl MetricStreams {
         let cost = snapshot.cost_total.as_ref();
         Starts {
             tokens: start_of(&mut stream.tokens, tokens_shown(&snapshot.total), time),
-            cost: cost.map(|total| start_of(&mut stream.cost, costs(total), time)),
+            cost: cost.map(|total| start_of(&mut stream.cost, total.to_array(), time)),
         }
     }
 }
@@ -357,19 +351,18 @@ fn metadata(snapshot: MetricsSnapshot, said: Flags) -> Vec<KeyValue> {
         metadata.push(key_value(TOTAL_TOKENS, Any::IntValue(total.total_tokens)));
     }
     if snapshot.diff != implied(snapshot.reset, total) {
-        let diff = snapshot.diff;
-        let diff = [diff.input_tokens, diff.output_tokens, diff.total_tokens];
-        metadata.push(key_value(DIFF, counts(TOKEN_KEYS, diff)));
+        let diff = snapshot.diff.to_array();
+        metadata.push(key_value(DIFF, counts(TokenCounts::KEYS, diff)));
     }
     if snapshot.cost_diff != implied(snapshot.reset || snapshot.cost_reset, snapshot.cost_total) {
-        let diff = snapshot.cost_diff;
-        let diff = diff.map_or_else(no_counts, |diff| counts(COST_KEYS, costs(&diff)));
+        let diff = snapshot.cost_diff.map(CostCounts::to_array);
+        let diff = diff.map_or_else(no_counts, |diff| counts(CostCounts::KEYS, diff));
         metadata.push(key_value(COST_DIFF, diff));
     }
-    if let Some(total) = snapshot.cost_total.map(|total| costs(&total))
+    if let Some(total) = snapshot.cost_total.map(CostCounts::to_array)
         && total.map(|micros| micros_of(usd_of(micros))) != total.map(Some)
     {
-        metadata.push(key_value(COST_TOTAL, counts(COST_KEYS, total)));
+        metadata.push(key_value(COST_TOTAL, counts(CostCounts::KEYS, total)));
     }
     metadata
 }
@@ -392,30 +385,27 @@ fn snapshot_of(
     if let Some(total_tokens) = take(metadata, TOTAL_TOKENS, integer) {
         total.total_tokens = total_tokens;
     }
-    let exact = take(metadata, COST_TOTAL, |value| read_counts(COST_KEYS, value));
-    let cost_total = cost.map(|points| cost_of(exact.unwrap_or(points.values)));
-    let diff = take(metadata, DIFF, |value| read_counts(TOKEN_KEYS, value));
+    let exact = take(metadata, COST_TOTAL, |value| {
+        read_counts(CostCounts::KEYS, value)
+    });
+    let cost_total = cost.map(|points| CostCounts::from_array(exact.unwrap_or(points.values)));
+    let diff = take(metadata, DIFF, |value| {
+        read_counts(TokenCounts::KEYS, value)
+    });
     let cost_diff = take(metadata, COST_DIFF, |value| {
         let none = *value == no_counts();
-        (none.then_some(None)).or_else(|| read_counts(COST_KEYS, value).map(Some))
+        (none.then_some(None)).or_else(|| read_counts(CostCounts::KEYS, value).map(Some))
     });
     MetricsSnapshot {
         timestamp,
         utc_offset,
         reset,
         cost_reset,
-        diff: diff.map_or_else(
-            || implied(reset, total),
-            |[input_tokens, output_tokens, total_tokens]| TokenCounts {
-                input_tokens,
-                output_tokens,
-                total_tokens,
-            },
-        ),
+        diff: diff.map_or_else(|| implied(reset, total), TokenCounts::from_array),
         total,
         cost_diff: cost_diff.map_or_else(
             || implied(reset || cost_reset, cost_total),
-            |diff| diff.map(cost_of),
+            |diff| diff.map(CostCounts::from_array),
         ),
         cost_total,
         extra: from_attributes(std::mem::take(metadata)),
@@ -466,30 +456,6 @@ fn tokens_of([input_tokens, output_tokens]: [i64; 2]) -> TokenCounts {
         input_tokens,
         output_tokens,
         total_tokens: input_tokens.wrapping_add(output_tokens),
-    }
-}
-
-fn costs(counts: &CostCounts) -> [i64; 4] {
-    [
-        counts.input_micro_usd,
-        counts.output_micro_usd,
-        counts.cache_read_micro_usd,
-        counts.cache_write_micro_usd,
-    ]
-}
-
-fn cost_of(micros: [i64; 4]) -> CostCounts {
-    let [
-        input_micro_usd,
-        output_micro_usd,
-        cache_read_micro_usd,
-        cache_write_micro_usd,
-    ] = micros;
-    CostCounts {
-        input_micro_usd,
-        output_micro_usd,
-        cache_read_micro_usd,
-        cache_write_micro_usd,
     }
 }
 
@@ -783,7 +749,7 @@ mod tests {
     }
 
     fn cost_counts() -> impl Strategy<Value = Option<CostCounts>> {
-        option::of([count(), count(), count(), count()].prop_map(cost_of))
+        option::of([count(), count(), count(), count()].prop_map(CostCounts::from_array))
     }
 
     fn snapshot(
