@@ -1,5 +1,9 @@
 //! A real OpenTelemetry Collector reads what is exported, and what it has read is what the store
 //! holds: every record once, bit for bit.
+//!
+//! What is compared is the Collector's protobuf with what a record must be in OTLP, put together
+//! here once more; and then the records that the Collector's own lines become when they are
+//! imported, so that nothing is lost on a way through a Collector.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,13 +19,17 @@ mod common;
 use collector::{Collector, report};
 use common::{Random, home, on_demand, open, server};
 use gridctl_telemetry::{
-    LineFormat, LineWriter, Query, Record, ServerName, Signal, SpanRecord, Store, Writer,
+    CostCounts, Level, LineFormat, LineWriter, LogRecord, MetricsSnapshot, ParsedLine, Query,
+    Record, ServerName, Signal, SpanRecord, Store, Timestamp, TokenCounts, Value, Writer,
+    parse_line,
 };
 use opentelemetry_proto::tonic::{
     common::v1::{
         AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList,
-        any_value::Value,
+        any_value::Value as Any,
     },
+    logs::v1::{LogRecord as OtlpLogRecord, LogsData},
+    metrics::v1::{Metric, MetricsData, NumberDataPoint, Sum, metric, number_data_point},
     resource::v1::Resource,
     trace::v1::{
         Span, Status, TracesData,
@@ -40,6 +48,12 @@ const SERVERS: [&str; 3] = ["github", "a-server", "日本"];
 /// The longest line that the Collector takes by default.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
+/// How the keys of attributes begin that tell an importer what OTLP has no place for.
+const RESERVED: &str = "gridctl.record.";
+
+/// Records by what identifies them.
+type ByKey<T> = BTreeMap<Vec<u8>, Vec<T>>;
+
 #[test]
 fn on_traces() {
     let Some(collector) = Collector::build("on_traces") else {
@@ -51,9 +65,8 @@ fn on_traces() {
     let mut random = Random::from_env();
     for number in 1..=3000 {
         let record = span_record(number, &mut random);
-        writer
-            .span(&server(SERVERS[random.below(3)]), &record)
-            .unwrap();
+        let server = server(SERVERS[random.below(3)]);
+        writer.span(&server, &record).unwrap();
         if random.one_in(100) {
             writer.flush().unwrap();
         }
@@ -61,12 +74,84 @@ fn on_traces() {
     writer.flush().unwrap();
 
     let files = export(&store, Signal::Traces, home.path());
-    let stored = records(&store, Signal::Traces, |record| {
-        let span = record.into_span().unwrap();
-        (span.span.span_id.clone(), span)
-    });
+    let stored = stored(&store, Signal::Traces);
     let received = collector.receive(Signal::Traces, &files, stored.len());
     agree("traces", &stored, &received_spans(received));
+    let relayed = collector.relay(Signal::Traces, &files, stored.len());
+    agree(
+        "traces, and their import",
+        &stored,
+        &imported(Signal::Traces, &relayed),
+    );
+}
+
+#[test]
+fn on_logs() {
+    let Some(collector) = Collector::build("on_logs") else {
+        return;
+    };
+    let home = home();
+    let store = open(home.path());
+    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let mut random = Random::from_env();
+    let mut expected = ByKey::new();
+    for number in 1..=3000 {
+        let (record, severity) = log_record(number, &mut random);
+        let server = server(SERVERS[random.below(3)]);
+        writer.log(&server, &record).unwrap();
+        if random.one_in(100) {
+            writer.flush().unwrap();
+        }
+        let otlp = otlp_log(&record, severity);
+        let key = key(&server, &Record::Log(record));
+        expected.entry(key).or_insert_with(Vec::new).push(otlp);
+    }
+    writer.flush().unwrap();
+
+    let files = export(&store, Signal::Logs, home.path());
+    let received = collector.receive(Signal::Logs, &files, expected.len());
+    agree("logs", &expected, &received_logs(received));
+    let relayed = collector.relay(Signal::Logs, &files, expected.len());
+    let stored = stored(&store, Signal::Logs);
+    agree(
+        "logs, and their import",
+        &stored,
+        &imported(Signal::Logs, &relayed),
+    );
+}
+
+#[test]
+fn on_metrics() {
+    let Some(collector) = Collector::build("on_metrics") else {
+        return;
+    };
+    let home = home();
+    let store = open(home.path());
+    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let mut random = Random::from_env();
+    let mut expected = ByKey::new();
+    for name in SERVERS {
+        let server = server(name);
+        for (snapshot, metrics) in snapshots(&mut random) {
+            writer.metrics(&server, &snapshot).unwrap();
+            for metric in metrics {
+                let key = [name.as_bytes(), metric.name.as_bytes(), &time_of(&metric)].concat();
+                expected.entry(key).or_insert_with(Vec::new).push(metric);
+            }
+        }
+    }
+    writer.flush().unwrap();
+
+    let files = export(&store, Signal::Metrics, home.path());
+    let received = collector.receive(Signal::Metrics, &files, expected.len());
+    agree("metrics", &expected, &received_metrics(received));
+    let relayed = collector.relay(Signal::Metrics, &files, expected.len());
+    let stored = stored(&store, Signal::Metrics);
+    agree(
+        "metrics, and their import",
+        &stored,
+        &imported(Signal::Metrics, &relayed),
+    );
 }
 
 #[test]
@@ -101,7 +186,7 @@ fn on_a_line_of_the_greatest_length() {
 fn span_record(number: u64, random: &mut Random) -> SpanRecord {
     let start = 1_700_000_000_000_000_000 + number * 1_000_003;
     let envelope = random.below(3);
-    let mut attributes = vec![key_value("server.name", Value::StringValue("x".to_owned()))];
+    let mut attributes = vec![key_value("server.name", Any::StringValue("x".to_owned()))];
     attributes.extend(any_attributes(random));
     SpanRecord {
         resource: (envelope > 0).then(|| resource([0, 7, i64::MAX][envelope])),
@@ -110,7 +195,7 @@ fn span_record(number: u64, random: &mut Random) -> SpanRecord {
         scope: (envelope > 1).then(|| InstrumentationScope {
             name: "gateway".to_owned(),
             version: "1.2.3".to_owned(),
-            attributes: vec![key_value("a", Value::BoolValue(false))],
+            attributes: vec![key_value("a", Any::BoolValue(false))],
             dropped_attributes_count: 1,
         }),
         scope_schema_url: ["", "https://opentelemetry.io/schemas/1.36.0"][envelope % 2].to_owned(),
@@ -170,8 +255,8 @@ fn span_record(number: u64, random: &mut Random) -> SpanRecord {
 fn resource(number: i64) -> Resource {
     Resource {
         attributes: vec![
-            key_value("service.name", Value::StringValue("gateway".to_owned())),
-            key_value("service.instance.id", Value::IntValue(number)),
+            key_value("service.name", Any::StringValue("gateway".to_owned())),
+            key_value("service.instance.id", Any::IntValue(number)),
         ],
         dropped_attributes_count: 2,
         entity_refs: vec![EntityRef {
@@ -204,12 +289,12 @@ fn any_attributes(random: &mut Random) -> Vec<KeyValue> {
         .collect()
 }
 
-fn any_value(depth: usize, random: &mut Random) -> Value {
+fn any_value(depth: usize, random: &mut Random) -> Any {
     let kinds = if depth > 0 { 8 } else { 6 };
     match random.below(kinds) {
-        0 => Value::StringValue(any_text(random)),
-        1 => Value::BoolValue(random.one_in(2)),
-        2 => Value::IntValue([0, -1, i64::MIN, i64::MAX, (1 << 53) + 1][random.below(5)]),
+        0 => Any::StringValue(any_text(random)),
+        1 => Any::BoolValue(random.one_in(2)),
+        2 => Any::IntValue([0, -1, i64::MIN, i64::MAX, (1 << 53) + 1][random.below(5)]),
         3 => {
             let doubles = [
                 0.0,
@@ -222,11 +307,11 @@ fn any_value(depth: usize, random: &mut Random) -> Value {
                 f64::MAX,
                 5e-324,
             ];
-            Value::DoubleValue(doubles[random.below(doubles.len())])
+            Any::DoubleValue(doubles[random.below(doubles.len())])
         }
-        4 => Value::DoubleValue(f64::from_bits(random.next() & !(1 << 62))),
-        5 => Value::BytesValue(random_bytes(random.below(4), random)),
-        6 => Value::ArrayValue(ArrayValue {
+        4 => Any::DoubleValue(f64::from_bits(random.next() & !(1 << 62))),
+        5 => Any::BytesValue(random_bytes(random.below(4), random)),
+        6 => Any::ArrayValue(ArrayValue {
             values: (0..random.below(4))
                 .map(|index| AnyValue {
                     // The first is empty: null.
@@ -234,17 +319,256 @@ fn any_value(depth: usize, random: &mut Random) -> Value {
                 })
                 .collect(),
         }),
-        _ => Value::KvlistValue(KeyValueList {
+        _ => Any::KvlistValue(KeyValueList {
             values: any_attributes(random),
         }),
     }
 }
 
-fn key_value(key: &str, value: Value) -> KeyValue {
+fn key_value(key: &str, value: Any) -> KeyValue {
     KeyValue {
         key: key.to_owned(),
         value: Some(AnyValue { value: Some(value) }),
         ..KeyValue::default()
+    }
+}
+
+/// A level, its severity number, and how slog spells it.
+const LEVELS: [(Level, i32, &str); 9] = [
+    (Level::TRACE, 1, "DEBUG-4"),
+    (Level::DEBUG, 5, "DEBUG"),
+    (Level(-3), 6, "DEBUG+1"),
+    (Level::INFO, 9, "INFO"),
+    (Level(2), 11, "INFO+2"),
+    (Level::WARN, 13, "WARN"),
+    (Level::ERROR, 17, "ERROR"),
+    (Level(12), 21, "ERROR+4"),
+    (Level(300), 24, "ERROR+292"),
+];
+
+/// A log record that its attribute `number` names, and what its level is in OTLP.
+fn log_record(number: i64, random: &mut Random) -> (LogRecord, (i32, &'static str)) {
+    let (level, severity, text) = LEVELS[random.below(LEVELS.len())];
+    let time = Timestamp::from_unix_nanos(1_700_000_000_000_000_000 + number * 999_983);
+    let mut record = LogRecord::new(time, level, any_text(random)).with("number", number);
+    if random.one_in(2) {
+        let (_, offset) = Timestamp::parse_rfc3339("2026-05-08T00:00:00-04:00").unwrap();
+        record.utc_offset = offset;
+    }
+    for (key, value) in any_entries(4, random) {
+        record = record.with(key, value);
+    }
+    let ids = [
+        "4bf92f3577b34da6a3ce929d0e0e4736",
+        "00f067aa0ba902b7",
+        "none",
+    ];
+    for key in [
+        "trace_id",
+        "component",
+        "span_id",
+        "component",
+        "gridctl.record.exact",
+    ] {
+        if random.one_in(3) {
+            record = record.with(key, ids[random.below(3)]);
+        }
+    }
+    (record, (severity, text))
+}
+
+/// Entries with keys that may be repeated.
+fn any_entries(depth: usize, random: &mut Random) -> Vec<(String, Value)> {
+    (0..random.below(5))
+        .map(|_| {
+            (
+                format!("key.{}", random.below(20)),
+                any_entry(depth, random),
+            )
+        })
+        .collect()
+}
+
+fn any_entry(depth: usize, random: &mut Random) -> Value {
+    match random.below(if depth > 0 { 9 } else { 7 }) {
+        0 => Value::Null,
+        1 => Value::Bool(random.one_in(2)),
+        2 => Value::Int([0, -1, i64::MIN, i64::MAX][random.below(4)]),
+        3 => Value::UInt(u64::MAX - random.next() % 2),
+        4 => Value::Float([0.5, -0.0, f64::NAN, f64::INFINITY, f64::MAX][random.below(5)]),
+        5 => Value::Number("-18446744073709551616".into()),
+        6 => Value::String(any_text(random)),
+        7 => Value::Array(
+            (0..random.below(4))
+                .map(|_| any_entry(depth - 1, random))
+                .collect(),
+        ),
+        _ => Value::Object(any_entries(depth - 1, random)),
+    }
+}
+
+/// What a log record is in OTLP, but for what stands under reserved keys.
+fn otlp_log(record: &LogRecord, (severity_number, text): (i32, &str)) -> OtlpLogRecord {
+    let id = |key: &str, digits: usize| match record.attribute(key) {
+        Some(Value::String(text)) if text.len() == digits => (0..digits / 2)
+            .map(|byte| u8::from_str_radix(&text[2 * byte..][..2], 16).unwrap())
+            .collect(),
+        _ => Vec::new(),
+    };
+    let Any::KvlistValue(attributes) = shown(&Value::Object(record.attributes.clone())) else {
+        unreachable!("an object")
+    };
+    let mut attributes = attributes.values;
+    attributes.retain(|entry| !entry.key.starts_with(RESERVED));
+    OtlpLogRecord {
+        time_unix_nano: record.timestamp.unix_nanos().cast_unsigned(),
+        severity_number,
+        severity_text: text.to_owned(),
+        body: Some(AnyValue {
+            value: Some(Any::StringValue(record.message.clone())),
+        }),
+        attributes,
+        trace_id: id("trace_id", 32),
+        span_id: id("span_id", 16),
+        ..OtlpLogRecord::default()
+    }
+}
+
+/// What a consumer sees of a value: the last entry of each key, and large numbers as text.
+fn shown(value: &Value) -> Any {
+    let any = |value: &Value| AnyValue {
+        value: (*value != Value::Null).then(|| shown(value)),
+    };
+    match value {
+        Value::Null => unreachable!("it has no form"),
+        Value::Bool(value) => Any::BoolValue(*value),
+        Value::Int(value) => Any::IntValue(*value),
+        Value::UInt(value) => Any::StringValue(value.to_string()),
+        Value::Float(value) => Any::DoubleValue(*value),
+        Value::Number(text) => Any::StringValue(text.to_string()),
+        Value::String(text) => Any::StringValue(text.clone()),
+        Value::Array(items) => Any::ArrayValue(ArrayValue {
+            values: items.iter().map(any).collect(),
+        }),
+        Value::Object(entries) => {
+            let is_last = |(index, (key, _)): &(usize, &(String, Value))| {
+                entries[index + 1..].iter().all(|(later, _)| later != key)
+            };
+            let last = entries.iter().enumerate().filter(is_last);
+            let values = last.map(|(_, (key, value))| KeyValue {
+                key: key.clone(),
+                value: Some(any(value)),
+                ..KeyValue::default()
+            });
+            Any::KvlistValue(KeyValueList {
+                values: values.collect(),
+            })
+        }
+    }
+}
+
+/// A day of a server's snapshots, and the metrics that each must become.
+fn snapshots(random: &mut Random) -> Vec<(MetricsSnapshot, Vec<Metric>)> {
+    let mut snapshots = Vec::new();
+    let (mut tokens, mut costs) = ([0; 2], [0; 4]);
+    let (mut tokens_start, mut costs_start) = (0, 0);
+    let first_cost = random.below(20);
+    for minute in 0..200 {
+        let nanos = 1_700_000_000_000_000_000 + minute as u64 * 60_000_000_000;
+        let mut snapshot = MetricsSnapshot::new(Timestamp::from_unix_nanos(nanos.cast_signed()));
+        snapshot.reset = minute == 0 || random.one_in(20);
+        snapshot.cost_reset = !snapshot.reset && minute > first_cost && random.one_in(20);
+        if snapshot.reset {
+            (tokens, tokens_start) = ([0; 2], nanos);
+        }
+        if snapshot.reset || snapshot.cost_reset || minute == first_cost {
+            (costs, costs_start) = ([0; 4], nanos);
+        }
+        let mut gain = |bound: usize| i64::try_from(random.below(bound)).unwrap();
+        let diff = [gain(1000), gain(1000)];
+        let cost_diff = [gain(90_000), gain(90_000), gain(3), gain(3)];
+        tokens = [tokens[0] + diff[0], tokens[1] + diff[1]];
+        costs = std::array::from_fn(|kind| costs[kind] + cost_diff[kind]);
+        (snapshot.diff, snapshot.total) = (token_counts(diff), token_counts(tokens));
+        if minute >= first_cost {
+            snapshot.cost_diff = random.one_in(2).then(|| cost_counts(cost_diff));
+            snapshot.cost_total = Some(cost_counts(costs));
+        }
+        if random.one_in(3) {
+            let usage = Value::Object(any_entries(2, random));
+            snapshot.extra.push(("tool_usage".to_owned(), usage));
+        }
+        let point = |kind: &str, start, value| NumberDataPoint {
+            attributes: vec![key_value(
+                "gen_ai.token.type",
+                Any::StringValue(kind.to_owned()),
+            )],
+            start_time_unix_nano: start,
+            time_unix_nano: nanos,
+            value: Some(value),
+            ..NumberDataPoint::default()
+        };
+        let token = |kind, count| point(kind, tokens_start, number_data_point::Value::AsInt(count));
+        let usd = |kind, micros: i64| {
+            let usd = f64::from(i32::try_from(micros).unwrap()) / 1e6;
+            point(kind, costs_start, number_data_point::Value::AsDouble(usd))
+        };
+        let mut metrics = vec![sum(
+            "gridctl.tokens",
+            "{token}",
+            vec![token("input", tokens[0]), token("output", tokens[1])],
+        )];
+        if minute >= first_cost {
+            metrics.push(sum(
+                "gridctl.cost",
+                "{USD}",
+                vec![
+                    usd("input", costs[0]),
+                    usd("output", costs[1]),
+                    usd("cache_read", costs[2]),
+                    usd("cache_write", costs[3]),
+                ],
+            ));
+        }
+        snapshots.push((snapshot, metrics));
+    }
+    snapshots
+}
+
+fn token_counts([input_tokens, output_tokens]: [i64; 2]) -> TokenCounts {
+    TokenCounts {
+        input_tokens,
+        output_tokens,
+        total_tokens: input_tokens + output_tokens,
+    }
+}
+
+fn cost_counts([input, output, cache_read, cache_write]: [i64; 4]) -> CostCounts {
+    CostCounts {
+        input_micro_usd: input,
+        output_micro_usd: output,
+        cache_read_micro_usd: cache_read,
+        cache_write_micro_usd: cache_write,
+    }
+}
+
+fn sum(name: &str, unit: &str, data_points: Vec<NumberDataPoint>) -> Metric {
+    Metric {
+        name: name.to_owned(),
+        unit: unit.to_owned(),
+        data: Some(metric::Data::Sum(Sum {
+            data_points,
+            aggregation_temporality: 2,
+            is_monotonic: true,
+        })),
+        ..Metric::default()
+    }
+}
+
+fn time_of(metric: &Metric) -> [u8; 8] {
+    match &metric.data {
+        Some(metric::Data::Sum(sum)) => sum.data_points[0].time_unix_nano.to_be_bytes(),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -261,7 +585,7 @@ fn export(store: &Store, signal: Signal, folder: &Path) -> Vec<PathBuf> {
     servers.dedup();
     let export = |(index, server): (usize, ServerName)| {
         let path = folder.join(format!("{index}-{signal}.jsonl"));
-        let (mut writer, mut out) = (LineWriter::new(LineFormat::Ndjson), Vec::new());
+        let (mut writer, mut out) = (LineWriter::new(LineFormat::Otlp), Vec::new());
         let mut scan = snapshot.scan(&Query::new(signal).server(server)).unwrap();
         while let Some(record) = scan.next().unwrap() {
             writer.write(&record, &mut out).unwrap();
@@ -274,46 +598,170 @@ fn export(store: &Store, signal: Signal, folder: &Path) -> Vec<PathBuf> {
     servers.into_iter().enumerate().map(export).collect()
 }
 
-/// What the store holds of a signal, by the number that `known` takes from each record.
-fn records<T>(
-    store: &Store,
-    signal: Signal,
-    known: impl Fn(Record) -> (Vec<u8>, T),
-) -> BTreeMap<Vec<u8>, Vec<T>> {
-    let mut found: BTreeMap<Vec<u8>, Vec<T>> = BTreeMap::new();
-    for record in store.scan(&Query::new(signal)).unwrap() {
-        let (number, record) = known(record.unwrap().record);
-        found.entry(number).or_default().push(record);
+/// What identifies a record.
+fn key(server: &str, record: &Record) -> Vec<u8> {
+    match record {
+        Record::Span(record) => record.span.span_id.clone(),
+        record => {
+            let time = record.timestamp().unix_nanos().to_be_bytes();
+            [server.as_bytes(), &time].concat()
+        }
+    }
+}
+
+/// What the store holds of a signal.
+fn stored(store: &Store, signal: Signal) -> ByKey<Record> {
+    let mut found = ByKey::new();
+    for stored in store.scan(&Query::new(signal)).unwrap() {
+        let stored = stored.unwrap();
+        let key = key(&stored.server, &stored.record);
+        found
+            .entry(key)
+            .or_insert_with(Vec::new)
+            .push(stored.record);
     }
     found
 }
 
-/// Each span that was received, by its id.
-fn received_spans(received: Vec<TracesData>) -> BTreeMap<Vec<u8>, Vec<SpanRecord>> {
-    let mut found: BTreeMap<Vec<u8>, Vec<SpanRecord>> = BTreeMap::new();
+/// The records of the lines of a file.
+fn imported(signal: Signal, lines: &[u8]) -> ByKey<Record> {
+    let mut found = ByKey::new();
+    let mut add = |server: Option<String>, record: Record| {
+        let key = key(&server.unwrap(), &record);
+        found.entry(key).or_insert_with(Vec::new).push(record);
+    };
+    for line in lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        match parse_line(signal, line).unwrap() {
+            ParsedLine::Logs(records) => {
+                for (server, log) in records {
+                    add(server, Record::Log(log));
+                }
+            }
+            ParsedLine::Metrics(records) => {
+                for (server, snapshot) in records {
+                    add(server, Record::Metrics(snapshot));
+                }
+            }
+            ParsedLine::Spans(records) => {
+                for (server, span) in records {
+                    add(server, Record::Span(Box::new(span)));
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    found
+}
+
+/// Each span that was received.
+fn received_spans(received: Vec<TracesData>) -> ByKey<Record> {
+    let mut found = ByKey::new();
     for resource_spans in received.into_iter().flat_map(|data| data.resource_spans) {
         for scope_spans in resource_spans.scope_spans {
             for span in scope_spans.spans {
+                let key = span.span_id.clone();
+                let record = SpanRecord {
+                    resource: resource_spans.resource.clone(),
+                    resource_schema_url: resource_spans.schema_url.clone(),
+                    scope: scope_spans.scope.clone(),
+                    scope_schema_url: scope_spans.schema_url.clone(),
+                    span,
+                };
                 found
-                    .entry(span.span_id.clone())
-                    .or_default()
-                    .push(SpanRecord {
-                        resource: resource_spans.resource.clone(),
-                        resource_schema_url: resource_spans.schema_url.clone(),
-                        scope: scope_spans.scope.clone(),
-                        scope_schema_url: scope_spans.schema_url.clone(),
-                        span,
-                    });
+                    .entry(key)
+                    .or_insert_with(Vec::new)
+                    .push(Record::Span(Box::new(record)));
             }
         }
     }
     found
 }
 
+/// Each log record that was received, without what stands under reserved keys.
+fn received_logs(received: Vec<LogsData>) -> ByKey<OtlpLogRecord> {
+    let mut found = ByKey::new();
+    for resource_logs in received.into_iter().flat_map(|data| data.resource_logs) {
+        let server = service_name(resource_logs.resource);
+        for mut record in resource_logs
+            .scope_logs
+            .into_iter()
+            .flat_map(|logs| logs.log_records)
+        {
+            record
+                .attributes
+                .retain(|entry| !entry.key.starts_with(RESERVED));
+            let key = [server.as_bytes(), &record.time_unix_nano.to_be_bytes()].concat();
+            found.entry(key).or_insert_with(Vec::new).push(record);
+        }
+    }
+    found
+}
+
+/// Each metric that was received, without its metadata and description.
+fn received_metrics(received: Vec<MetricsData>) -> ByKey<Metric> {
+    let mut found = ByKey::new();
+    for resource_metrics in received.into_iter().flat_map(|data| data.resource_metrics) {
+        let server = service_name(resource_metrics.resource);
+        for scope_metrics in resource_metrics.scope_metrics {
+            for mut metric in scope_metrics.metrics {
+                metric.metadata.clear();
+                metric.description.clear();
+                let key = [server.as_bytes(), metric.name.as_bytes(), &time_of(&metric)].concat();
+                found.entry(key).or_insert_with(Vec::new).push(metric);
+            }
+        }
+    }
+    found
+}
+
+/// The server that a resource names; nothing else is said of it.
+fn service_name(resource: Option<Resource>) -> String {
+    let attributes = resource.unwrap().attributes;
+    let [
+        KeyValue {
+            key,
+            value:
+                Some(AnyValue {
+                    value: Some(Any::StringValue(name)),
+                }),
+            ..
+        },
+    ] = attributes.as_slice()
+    else {
+        panic!("{attributes:?}")
+    };
+    assert_eq!(key, "service.name");
+    name.clone()
+}
+
 /// Records in the form that the Collector gives them.
 trait Normal: Debug + Clone {
     /// Makes present what the Collector does not know as absent, and all NaN one.
     fn normalise(&mut self);
+}
+
+impl Normal for Record {
+    fn normalise(&mut self) {
+        match self {
+            Record::Log(record) => normalise_entries(&mut record.attributes),
+            Record::Metrics(record) => normalise_entries(&mut record.extra),
+            Record::Span(record) => record.normalise(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Normal for OtlpLogRecord {
+    fn normalise(&mut self) {
+        normalise_attributes(&mut self.attributes);
+    }
+}
+
+impl Normal for Metric {
+    fn normalise(&mut self) {}
 }
 
 impl Normal for SpanRecord {
@@ -340,19 +788,30 @@ fn normalise_attributes(attributes: &mut [KeyValue]) {
 fn normalise_value(value: &mut AnyValue) {
     match &mut value.value {
         // Go has another NaN than Rust.
-        Some(Value::DoubleValue(double)) if double.is_nan() => *double = f64::NAN,
-        Some(Value::ArrayValue(array)) => array.values.iter_mut().for_each(normalise_value),
-        Some(Value::KvlistValue(list)) => normalise_attributes(&mut list.values),
+        Some(Any::DoubleValue(double)) if double.is_nan() => *double = f64::NAN,
+        Some(Any::ArrayValue(array)) => array.values.iter_mut().for_each(normalise_value),
+        Some(Any::KvlistValue(list)) => normalise_attributes(&mut list.values),
+        _ => {}
+    }
+}
+
+fn normalise_entries(entries: &mut [(String, Value)]) {
+    for (_, value) in entries {
+        normalise_entry(value);
+    }
+}
+
+fn normalise_entry(value: &mut Value) {
+    match value {
+        Value::Float(float) if float.is_nan() => *float = f64::NAN,
+        Value::Array(items) => items.iter_mut().for_each(normalise_entry),
+        Value::Object(entries) => normalise_entries(entries),
         _ => {}
     }
 }
 
 /// Panics unless every record that is stored was received once and is as it is stored.
-fn agree<T: Normal>(
-    what: &str,
-    stored: &BTreeMap<Vec<u8>, Vec<T>>,
-    received: &BTreeMap<Vec<u8>, Vec<T>>,
-) {
+fn agree<T: Normal>(what: &str, stored: &ByKey<T>, received: &ByKey<T>) {
     // As text: a NaN is equal to itself, and -0.0 is not equal to 0.0.
     let text = |records: Option<&Vec<T>>| {
         let mut records = records.cloned().unwrap_or_default();
@@ -375,7 +834,7 @@ fn agree<T: Normal>(
             }
         }
     }
-    let count = |records: &BTreeMap<_, Vec<T>>| records.values().map(Vec::len).sum::<usize>();
+    let count = |records: &ByKey<T>| records.values().map(Vec::len).sum::<usize>();
     let (ours, theirs) = (count(stored), count(received));
     report(&format!(
         "a Collector reads {what}: {ours} exported, {theirs} received, {differences} differences"

@@ -56,15 +56,25 @@ impl Collector {
         include: &[PathBuf],
         expected: usize,
     ) -> Vec<M> {
+        messages(&self.run(signal, include, expected, "proto"))
+    }
+
+    /// Like [`Collector::receive`], but what it understands as the Collector's own OTLP/JSON lines.
+    pub(crate) fn relay(&self, signal: Signal, include: &[PathBuf], expected: usize) -> Vec<u8> {
+        self.run(signal, include, expected, "json")
+    }
+
+    fn run(&self, signal: Signal, include: &[PathBuf], expected: usize, format: &str) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yaml");
-        let received = folder.path().join("received.pb");
+        let received = folder.path().join("received");
         // JSON is YAML.
-        fs::write(&config, configuration(signal, include, &received)).unwrap();
+        let text = configuration(signal, include, &received, format);
+        fs::write(&config, text).unwrap();
         let mut running = Running::start(&self.program, &config);
         running.wait_for(signal, expected);
         running.terminate();
-        messages(&fs::read(&received).unwrap())
+        fs::read(&received).unwrap()
     }
 }
 
@@ -101,7 +111,7 @@ fn build() -> Option<PathBuf> {
     Some(program)
 }
 
-fn configuration(signal: Signal, include: &[PathBuf], received: &Path) -> String {
+fn configuration(signal: Signal, include: &[PathBuf], received: &Path, format: &str) -> String {
     let pipeline = json!({ "receivers": ["otlp_json_file"], "exporters": ["file", "debug"] });
     json!({
         "receivers": { "otlp_json_file": {
@@ -113,7 +123,7 @@ fn configuration(signal: Signal, include: &[PathBuf], received: &Path) -> String
             "poll_interval": "20ms",
         } },
         "exporters": {
-            "file": { "path": received, "format": "proto" },
+            "file": { "path": received, "format": format },
             // Says what was received, each time: that is what we wait for.
             "debug": { "use_internal_logger": false, "sampling_initial": i32::MAX },
         },

@@ -710,7 +710,7 @@ mod tests {
             (
                 refusal(&|metrics| {
                     sum(&mut metrics[0], &|sum| {
-                        sum.data_points[1] = sum.data_points[0].clone()
+                        sum.data_points[1] = sum.data_points[0].clone();
                     });
                 }),
                 "the metric gridctl.tokens is not as it was exported: expected a number for each \
@@ -724,7 +724,7 @@ mod tests {
             (
                 refusal(&|metrics| {
                     sum(&mut metrics[1], &|sum| {
-                        sum.data_points[0].value = Some(Number::AsDouble(f64::NAN))
+                        sum.data_points[0].value = Some(Number::AsDouble(f64::NAN));
                     });
                 }),
                 "the metric gridctl.cost is not as it was exported: expected a number for each \
