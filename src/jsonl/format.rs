@@ -5,7 +5,7 @@ use super::{
     metrics_line::transcode_metrics_payload,
     otlp::{
         Envelope, Message,
-        records::{MetricStreams, log_to_otlp, server_resource},
+        records::{MetricStreams, foreign_metric, log_to_otlp, server_resource},
         write_message,
     },
 };
@@ -15,6 +15,7 @@ use crate::{
     record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord, payload::PayloadError},
     signal::Signal,
 };
+use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics};
 
 /// The longest line that a Collector's default `max_log_size` takes whole: longer ones are split,
 /// and every piece is lost without a word.
@@ -60,6 +61,8 @@ struct OpenLine {
 enum Origin {
     /// The server, of logs and metrics.
     Server(Signal, ServerName),
+    /// A foreign metric's resource and scope: its message, the metric taken out.
+    Metric(Box<ResourceMetrics>),
     /// A span's resource and scope: its record, the span taken out.
     Span(Box<SpanRecord>),
 }
@@ -125,6 +128,10 @@ impl LineWriter {
             }
             (Signal::Metrics, LineFormat::Otlp) => {
                 let snapshot = MetricsSnapshot::decode_payload(record.timestamp, payload)?;
+                if let Some(kept) = foreign_metric(&snapshot) {
+                    self.write_foreign(kept, out);
+                    return Ok(());
+                }
                 let metrics = self.streams.metrics_to_otlp(record.server, snapshot);
                 self.encode(&metrics);
                 Origin::Server(record.signal, record.server.clone())
@@ -138,6 +145,17 @@ impl LineWriter {
         };
         self.append(origin, out);
         Ok(())
+    }
+
+    /// Appends a metric of another program, in the envelope that it came in.
+    fn write_foreign(&mut self, mut kept: ResourceMetrics, out: &mut Vec<u8>) {
+        let metrics: Vec<Metric> = kept
+            .scope_metrics
+            .iter_mut()
+            .flat_map(|scope_metrics| std::mem::take(&mut scope_metrics.metrics))
+            .collect();
+        self.encode(&metrics);
+        self.append(Origin::Metric(Box::new(kept)), out);
     }
 
     /// Makes messages the piece that is appended next.
@@ -172,6 +190,16 @@ impl LineWriter {
                     ..Envelope::default()
                 };
                 envelope.open(*signal, out);
+            }
+            Origin::Metric(kept) => {
+                let scope_metrics = kept.scope_metrics.first();
+                let envelope = Envelope {
+                    resource: kept.resource.as_ref(),
+                    resource_schema_url: &kept.schema_url,
+                    scope: scope_metrics.and_then(|it| it.scope.as_ref()),
+                    scope_schema_url: scope_metrics.map_or("", |it| &it.schema_url),
+                };
+                envelope.open(Signal::Metrics, out);
             }
             Origin::Span(record) => {
                 let envelope = Envelope {

@@ -8,8 +8,8 @@ pub(crate) mod metrics_line;
 pub(crate) mod otlp;
 mod parse;
 
-pub(crate) use self::parse::server_name;
 pub use self::{
     format::{LineFormat, LineWriter},
     parse::{LineError, ParsedLine, parse_line},
 };
+pub(crate) use self::{otlp::records::is_foreign, parse::server_name};

@@ -1,12 +1,12 @@
 //! Lines, whichever signal they are of, to records.
 
 use super::{
-    json::{JsonError, JsonResult, Reader},
+    json::{JsonError, JsonResult},
     log_line::read_log_line,
     metrics_line::{MetricsLine, read_metrics_line},
     otlp::{
         read_message,
-        records::{logs_from_otlp, metrics_from_otlp},
+        records::{keep_foreign, logs_from_otlp, metrics_from_otlp},
     },
 };
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
 };
 use opentelemetry_proto::tonic::{
     common::v1::any_value,
+    metrics::v1::MetricsData,
     trace::v1::{Span, TracesData},
 };
 use std::fmt;
@@ -93,8 +94,12 @@ fn parse(signal: Signal, line: &[u8]) -> JsonResult<ParsedLine> {
         }
         Signal::Logs => ParsedLine::Logs(vec![(None, read_log_line(line)?)]),
         Signal::Metrics if begins_with(line, ["resourceMetrics", "resource_metrics"]) => {
-            let snapshots = metrics_from_otlp(read_message(line)?);
-            ParsedLine::Metrics(snapshots.map_err(|refusal| Reader::refuse(0, refusal))?)
+            let data: MetricsData = read_message(line)?;
+            ParsedLine::Metrics(match metrics_from_otlp(data.clone()) {
+                Ok(snapshots) => snapshots,
+                // Other programs' metrics are kept as they are.
+                Err(_) => keep_foreign(data)?,
+            })
         }
         Signal::Metrics => match read_metrics_line(line)? {
             MetricsLine::Snapshot { server, snapshot } => {

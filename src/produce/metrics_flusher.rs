@@ -4,7 +4,7 @@ use super::{Accumulator, flush_rule::ServerCounts};
 use crate::{
     error::{Error, Result},
     ingest::Writer,
-    jsonl::{ParsedLine, parse_line},
+    jsonl::{ParsedLine, is_foreign, parse_line},
     record::{MetricsSnapshot, ServerName},
     signal::Signal,
     store::Store,
@@ -186,6 +186,9 @@ impl MetricsFlusher {
                 parse_line(Signal::Metrics, line.trim_ascii_end())
             {
                 for (server, snapshot) in snapshots {
+                    if is_foreign(&snapshot) {
+                        continue;
+                    }
                     last.extend(server.map(|server| (server, snapshot)));
                 }
                 while last.len() > count {

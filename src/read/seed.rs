@@ -3,6 +3,7 @@
 use super::{Query, StoredRecord};
 use crate::{
     error::Result,
+    jsonl::is_foreign,
     record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord},
     signal::Signal,
     store::{Snapshot, Store},
@@ -98,6 +99,7 @@ impl Snapshot {
                     .last(&query, count)?
                     .into_iter()
                     .filter_map(|stored: StoredRecord| stored.record.into_metrics())
+                    .filter(|snapshot| !is_foreign(snapshot))
                     .collect();
                 Ok((entry.server, snapshots))
             })

@@ -10,6 +10,7 @@
 //! | snapshot: token counters | `Sum` named `gridctl.tokens`, unit `{token}` |
 //! | snapshot: cost counters | `Sum` named `gridctl.cost`, unit `{USD}` |
 //! | snapshot: other keys | the metadata of `gridctl.tokens` |
+//! | snapshot that holds a foreign metric | that metric, see [`foreign`] |
 //!
 //! What comes back is the same record, bit for bit. (As elsewhere in OTLP/JSON, all NaN are one.)
 //! Whatever OTLP has no place for stands, only where there is such a thing, in attributes and
@@ -26,10 +27,12 @@
 //! | `gridctl.record.cost_total` | those counters in micro-USD, where doubles do not hold them | metadata |
 
 mod attributes;
+mod foreign;
 mod log;
 mod metrics;
 
 pub(crate) use self::{
+    foreign::{foreign_metric, is_foreign, keep_foreign},
     log::{log_to_otlp, logs_from_otlp},
     metrics::{MetricStreams, metrics_from_otlp},
 };
