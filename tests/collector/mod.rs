@@ -99,7 +99,7 @@ fn build() -> Option<PathBuf> {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("collector");
     // `go build` does nothing when the program is as the sources want it.
     let output = Command::new("go")
-        .args(["build", "-trimpath", "-o"])
+        .args(["build", "-trimpath", "-buildvcs=false", "-o"])
         .arg(&program)
         .arg(".")
         .current_dir(module)
