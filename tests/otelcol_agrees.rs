@@ -154,6 +154,39 @@ fn on_metrics() {
     );
 }
 
+/// A Collector knows a file by its first 1000 bytes, and a gateway's servers have one resource.
+#[test]
+fn on_files_that_share_a_long_resource() {
+    let Some(collector) = Collector::build("on_files_that_share_a_long_resource") else {
+        return;
+    };
+    let home = home();
+    let store = open(home.path());
+    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let mut random = Random::from_env();
+    for (number, name) in (1..).zip(SERVERS) {
+        let mut record = span_record(number, &mut random);
+        record.resource = Some(Resource {
+            attributes: vec![key_value(
+                "process.command",
+                Any::StringValue("x".repeat(4000)),
+            )],
+            ..Resource::default()
+        });
+        writer.span(&server(name), &record).unwrap();
+    }
+    writer.flush().unwrap();
+    let files = export(&store, Signal::Traces, home.path());
+    assert_eq!(files.len(), SERVERS.len());
+    let stored = stored(&store, Signal::Traces);
+    let received = collector.receive(Signal::Traces, &files, stored.len());
+    agree(
+        "files with one resource",
+        &stored,
+        &received_spans(received),
+    );
+}
+
 #[test]
 fn on_a_line_of_the_greatest_length() {
     let Some(collector) = Collector::build("on_a_line_of_the_greatest_length") else {

@@ -52,6 +52,8 @@ pub struct LineWriter {
 #[derive(Debug)]
 struct OpenLine {
     origin: Origin,
+    /// What stands behind its last record.
+    end: Vec<u8>,
     /// What the line will have once it is ended.
     bytes: usize,
 }
@@ -94,8 +96,7 @@ impl LineWriter {
     /// Ends the line that is open. Call it behind the last record.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         if let Some(line) = self.open.take() {
-            out.extend_from_slice(Envelope::CLOSING);
-            out.push(b'\n');
+            out.extend_from_slice(&line.end);
             if line.bytes > LINE_BYTES_MAX {
                 self.long_lines += 1;
             }
@@ -182,14 +183,23 @@ impl LineWriter {
         }
         self.finish(out);
         let start = out.len();
+        let mut end = Vec::new();
+        let mut write = |signal, envelope: Envelope<'_>| {
+            envelope.open(signal, out);
+            out.extend_from_slice(&self.piece);
+            envelope.close(signal, &mut end);
+            end.push(b'\n');
+        };
         match &origin {
             Origin::Server(signal, server) => {
                 let resource = server_resource(server);
-                let envelope = Envelope {
-                    resource: Some(&resource),
-                    ..Envelope::default()
-                };
-                envelope.open(*signal, out);
+                write(
+                    *signal,
+                    Envelope {
+                        resource: Some(&resource),
+                        ..Envelope::default()
+                    },
+                );
             }
             Origin::Metric(kept) => {
                 let scope_metrics = kept.scope_metrics.first();
@@ -199,7 +209,7 @@ impl LineWriter {
                     scope: scope_metrics.and_then(|it| it.scope.as_ref()),
                     scope_schema_url: scope_metrics.map_or("", |it| &it.schema_url),
                 };
-                envelope.open(Signal::Metrics, out);
+                write(Signal::Metrics, envelope);
             }
             Origin::Span(record) => {
                 let envelope = Envelope {
@@ -208,11 +218,10 @@ impl LineWriter {
                     scope: record.scope.as_ref(),
                     scope_schema_url: &record.scope_schema_url,
                 };
-                envelope.open(Signal::Traces, out);
+                write(Signal::Traces, envelope);
             }
         }
-        out.extend_from_slice(&self.piece);
-        let bytes = out.len() - start + Envelope::CLOSING.len() + 1;
-        self.open = Some(OpenLine { origin, bytes });
+        let bytes = out.len() - start + end.len();
+        self.open = Some(OpenLine { origin, end, bytes });
     }
 }

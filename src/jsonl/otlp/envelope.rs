@@ -7,8 +7,12 @@ use opentelemetry_proto::tonic::{common::v1::InstrumentationScope, resource::v1:
 /// What the records of one line share: the resource and the scope that they come from.
 ///
 /// A line is what [`open`](Envelope::open) writes, the records as
-/// [`write_message`](super::write_message) writes them with a comma between two, and
-/// [`CLOSING`](Envelope::CLOSING). So its length is known before each record is added.
+/// [`write_message`](super::write_message) writes them with a comma between two, and what
+/// [`close`](Envelope::close) writes. So its length is known before each record is added.
+///
+/// Spans stand before their resource: a Collector takes files for one whose first 1000 bytes are
+/// the same, and a gateway's files of several servers have the same resource, which can be longer
+/// than that. Logs and metrics have a resource that begins with the server's name.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Envelope<'a> {
     /// What produced the records; absent when that is not known.
@@ -22,9 +26,6 @@ pub(crate) struct Envelope<'a> {
 }
 
 impl Envelope<'_> {
-    /// What stands behind the last record, without the line feed.
-    pub(crate) const CLOSING: &'static [u8] = b"]}]}]}";
-
     /// Appends everything that stands before the first record, which is a `Span` for traces, a
     /// `LogRecord` for logs, a `Metric` for metrics.
     pub(crate) fn open(&self, signal: Signal, out: &mut Vec<u8>) {
@@ -33,14 +34,44 @@ impl Envelope<'_> {
             Signal::Logs => ["resourceLogs", "scopeLogs", "logRecords"],
             Signal::Metrics => ["resourceMetrics", "scopeMetrics", "metrics"],
         };
+        let origins_first = signal != Signal::Traces;
         out.push(b'{');
         open_list(resources, out);
         out.push(b'{');
-        write_origin("resource", self.resource, self.resource_schema_url, out);
+        if origins_first {
+            self.write_resource(out);
+        }
         open_list(scopes, out);
         out.push(b'{');
-        write_origin("scope", self.scope, self.scope_schema_url, out);
+        if origins_first {
+            self.write_scope(out);
+        }
         open_list(records, out);
+    }
+
+    /// Appends everything that stands behind the last record, without the line feed.
+    pub(crate) fn close(&self, signal: Signal, out: &mut Vec<u8>) {
+        out.push(b']');
+        if signal == Signal::Traces {
+            out.push(b',');
+            self.write_scope(out);
+            out.pop();
+        }
+        out.extend_from_slice(b"}]");
+        if signal == Signal::Traces {
+            out.push(b',');
+            self.write_resource(out);
+            out.pop();
+        }
+        out.extend_from_slice(b"}]}");
+    }
+
+    fn write_resource(&self, out: &mut Vec<u8>) {
+        write_origin("resource", self.resource, self.resource_schema_url, out);
+    }
+
+    fn write_scope(&self, out: &mut Vec<u8>) {
+        write_origin("scope", self.scope, self.scope_schema_url, out);
     }
 }
 
@@ -49,7 +80,7 @@ fn open_list(key: &str, out: &mut Vec<u8>) {
     out.push(b'[');
 }
 
-/// Writes where records come from, as entries before another one.
+/// Writes where records come from, as entries with a comma behind each.
 fn write_origin<M: Message>(key: &str, origin: Option<&M>, schema_url: &str, out: &mut Vec<u8>) {
     if let Some(origin) = origin {
         write_key(key, out);
@@ -94,7 +125,7 @@ mod tests {
             }
             write_message(record, &mut line);
         }
-        line.extend_from_slice(Envelope::CLOSING);
+        envelope.close(signal, &mut line);
         line
     }
 
