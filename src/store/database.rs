@@ -3,7 +3,8 @@
 use super::{
     Fault, MigrationStep, Snapshot,
     disk::{Disk, DiskHook, DiskOperation},
-    fault::guarded,
+    fault::{GuardedDrop, guarded},
+    rehearsal::Rehearsal,
     schema::{self, Found},
 };
 use crate::{
@@ -42,8 +43,8 @@ struct Inner {
 
 #[derive(Clone)]
 enum Engine {
-    ReadWrite(Arc<Database>),
-    ReadOnly(Arc<ReadOnlyDatabase>),
+    ReadWrite(Arc<GuardedDrop<Database>>),
+    ReadOnly(Arc<GuardedDrop<ReadOnlyDatabase>>),
 }
 
 impl fmt::Debug for Engine {
@@ -198,7 +199,9 @@ impl Store {
             ))),
             // A database that is being created, or whose creator was killed.
             Examined::New => Ok(None),
-            Examined::NeedsWriter => Store::open_read_write(place, options, Missing::Leave),
+            Examined::NeedsRepair | Examined::NeedsMigration => {
+                Store::open_read_write(place, options, Missing::Leave)
+            }
             Examined::TooNew(found) => Err(too_new(&path, found)),
             Examined::Foreign(reason) => Err(Error::NotADatabase { path, reason }),
         }
@@ -357,7 +360,7 @@ fn open_database(
     place: &StackPath,
     options: &StoreOptions,
     missing: Missing,
-) -> Result<Option<Database>> {
+) -> Result<Option<GuardedDrop<Database>>> {
     let path = place.database();
     let Some(file) = place.open_file(missing)? else {
         return Ok(None);
@@ -372,36 +375,27 @@ fn open_database(
             creation = Some(place.lock_creation()?);
             examined = look()?;
         }
+        if matches!(examined, Examined::NeedsRepair)
+            && let Some(file) = place.open_file(Missing::Leave)?
+        {
+            let disk = Rehearsal::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
+            let database = GuardedDrop::new(options.builder().create_with_backend(disk)?);
+            if let Some(found) = identify(&database.begin_read()?)? {
+                examined = found;
+            }
+        }
         match examined {
             // redb takes an empty file only.
             Examined::New => file.set_len(0).map_err(redb::StorageError::Io)?,
             Examined::TooNew(found) => return Err(too_new(&path, found).into()),
-            Examined::Foreign(reason) => {
-                return Err(Error::NotADatabase {
-                    path: path.clone(),
-                    reason,
-                }
-                .into());
-            }
-            Examined::Current(_) | Examined::NeedsWriter => {}
+            Examined::Foreign(reason) => return Err(Error::NotADatabase { path, reason }.into()),
+            Examined::Current(_) | Examined::NeedsRepair | Examined::NeedsMigration => {}
         }
         let database = options.builder().create_with_backend(options.disk(file)?)?;
         drop(creation);
-        // After a repair the version is read for the first time.
-        match schema::find(&database.begin_read()?)? {
-            Found::Version(found) if found > schema::CURRENT => Err(too_new(&path, found).into()),
-            Found::Foreign => {
-                let reason = "another program's tables".to_owned();
-                Err(Error::NotADatabase {
-                    path: path.clone(),
-                    reason,
-                }
-                .into())
-            }
-            Found::Version(_) | Found::Empty => Ok(database),
-        }
+        Ok(GuardedDrop::new(database))
     })
-    .map_err(|fault| fault.at("open", &path))?;
+    .map_err(|fault| fault.at("open", &place.database()))?;
     Ok(Some(database))
 }
 
@@ -410,9 +404,11 @@ enum Examined {
     /// An empty file, or one whose creation was interrupted.
     New,
     /// A database of the present version.
-    Current(ReadOnlyDatabase),
-    /// A database that must be repaired or migrated first.
-    NeedsWriter,
+    Current(GuardedDrop<ReadOnlyDatabase>),
+    /// A database whose last writer was killed. What is in it shows when it is repaired.
+    NeedsRepair,
+    /// A database of an older version, or one that is empty.
+    NeedsMigration,
     /// A database of a newer version.
     TooNew(u64),
     /// Something else, and what.
@@ -469,8 +465,8 @@ fn examine(
         .builder()
         .open_read_only_with_backend(options.disk(opened)?)
     {
-        Ok(database) => database,
-        Err(DatabaseError::RepairAborted) => return Ok(Examined::NeedsWriter),
+        Ok(database) => GuardedDrop::new(database),
+        Err(DatabaseError::RepairAborted) => return Ok(Examined::NeedsRepair),
         Err(DatabaseError::Storage(redb::StorageError::Io(error)))
             if matches!(
                 error.kind(),
@@ -485,11 +481,17 @@ fn examine(
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(match schema::find(&database.begin_read()?)? {
-        Found::Version(schema::CURRENT) => Examined::Current(database),
-        Found::Version(found) if found > schema::CURRENT => Examined::TooNew(found),
-        Found::Version(_) | Found::Empty => Examined::NeedsWriter,
-        Found::Foreign => Examined::Foreign("another program's tables".to_owned()),
+    let found = identify(&database.begin_read()?)?;
+    Ok(found.unwrap_or(Examined::Current(database)))
+}
+
+/// What the tables of a database say, unless they are those of the present version.
+fn identify(transaction: &ReadTransaction) -> Result<Option<Examined>, Fault> {
+    Ok(match schema::find(transaction)? {
+        Found::Version(schema::CURRENT) => None,
+        Found::Version(found) if found > schema::CURRENT => Some(Examined::TooNew(found)),
+        Found::Version(_) | Found::Empty => Some(Examined::NeedsMigration),
+        Found::Foreign => Some(Examined::Foreign("another program's tables".to_owned())),
     })
 }
 

@@ -2,6 +2,8 @@
 
 use crate::error::Error;
 use std::{
+    io::ErrorKind,
+    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
@@ -25,6 +27,13 @@ impl Fault {
                 path: path.to_owned(),
                 what,
             },
+            // No disk answers so: the file ends before what it says it has.
+            Fault::Engine(redb::Error::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                Error::Corrupt {
+                    path: path.to_owned(),
+                    what: "the file was cut off".to_owned(),
+                }
+            }
             Fault::Engine(source) => Error::Database {
                 action,
                 path: path.to_owned(),
@@ -73,4 +82,64 @@ pub(crate) fn guarded<T>(operation: impl FnOnce() -> Result<T, Fault>) -> Result
             "the database engine stopped at {message:?}"
         )))
     })
+}
+
+/// Keeps the end of what it holds from panicking: a database that is dropped commits once more, and
+/// may meet damage only then.
+#[derive(Debug)]
+pub(crate) struct GuardedDrop<T>(Option<T>);
+
+impl<T> GuardedDrop<T> {
+    pub(crate) fn new(inner: T) -> GuardedDrop<T> {
+        GuardedDrop(Some(inner))
+    }
+}
+
+impl<T> Deref for GuardedDrop<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Some(inner) => inner,
+            None => unreachable!("it is taken out when it is dropped"),
+        }
+    }
+}
+
+impl<T> Drop for GuardedDrop<T> {
+    fn drop(&mut self) {
+        let inner = self.0.take();
+        // Nobody is left to be told.
+        let _ = guarded(|| {
+            drop(inner);
+            Ok(())
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct PanicsWhenDropped;
+
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_error_also_in_a_drop() {
+        let outcome = guarded(|| {
+            let _held = GuardedDrop::new(PanicsWhenDropped);
+            if true {
+                // The drop comes while this one unwinds, which would abort the process.
+                panic!("the first");
+            }
+            Ok(())
+        });
+        assert!(matches!(outcome, Err(Fault::Corrupt(what)) if what.contains("the first")));
+        drop(GuardedDrop::new(PanicsWhenDropped));
+    }
 }

@@ -12,6 +12,7 @@ mod fault;
 mod import;
 mod inventory;
 mod losses;
+mod rehearsal;
 mod schema;
 mod seal;
 mod series_scan;
