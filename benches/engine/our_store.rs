@@ -7,7 +7,8 @@ use gridctl_telemetry::{
 };
 use std::{ops::ControlFlow, path::Path, time::Duration};
 
-/// The store that this repository is about, written to through its queue and writer thread.
+/// The store that this repository is about, written to through its queue and writer thread, which
+/// searches every record for secrets.
 #[derive(Debug)]
 pub struct OurStore {
     store: Store,
