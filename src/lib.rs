@@ -44,6 +44,29 @@
 //! - **export**: a [`LineWriter`] makes NDJSON and OTLP/JSON lines of what was read, and
 //!   [`parse_line`] and an [`Importer`] bring them back.
 //!
+//! # For those who come from the Go package `telemetry`
+//!
+//! | there | here |
+//! |---|---|
+//! | `DefaultMetricsFlushInterval` | [`MetricsFlusher::INTERVAL_DEFAULT`] |
+//! | `IsValidSignal` | [`is_valid_signal`] |
+//! | `Inventory`, `InventoryRecord` | [`inventory`](inventory()), [`Snapshot::inventory`], [`InventoryRecord`] |
+//! | `Wipe` | [`wipe`](wipe()), [`Store::wipe`], in a daemon [`Writer::wipe`] |
+//! | `LogOpts` | [`Retention`] |
+//! | `LogRouter`, `NewLogRouter` | [`LogRouter`], [`LogRouter::new`]; a layer beside the others, not around them |
+//! | `LogRouter.AddServer`, `.RemoveServer`, `.ConfiguredServers`, `.Close` | the methods of the same names |
+//! | `LogRouter.Enabled`, `.Handle` | [`RouterFilter`], [`RouterLayer`] |
+//! | `LogRouter.WithAttrs`, `.WithGroup` | fields of spans, which are stored as groups |
+//! | `LogRouter.SetSelfLogger`, `MetricsFlusher.SetLogger`, `TracesFileClient.SetLogger` | events with `subsystem="telemetry"`, for whatever subscriber there is |
+//! | `MetricsFlusher`, `NewMetricsFlusher` | [`MetricsFlusher`], [`MetricsFlusher::new`] |
+//! | `MetricsFlusher.AddServer`, `.RemoveServer`, `.ConfiguredServers`, `.Start`, `.Stop` | the methods of the same names |
+//! | `MetricsFlusher.SeedFromFile` | [`MetricsFlusher::seed`], [`MetricsFlusher::seed_from_file`] |
+//! | `MetricsSnapshotLine` | [`MetricsSnapshot`] |
+//! | `TracesFileClient`, `NewTracesFileClient` | [`TraceClient`], [`TraceClient::new`] |
+//! | `TracesFileClient.AddServer`, `.RemoveServer`, `.ConfiguredServers` | the methods of the same names |
+//! | `TracesFileClient.UploadTraces` | [`TraceClient::upload`], and `TelemetrySpanExporter` with the feature `otel-sdk` |
+//! | `TracesFileClient.Start`, `.Stop` | nothing to connect; [`TraceClient::flush`], [`WriterGuard::close`] |
+//!
 //! # What it is not
 //!
 //! - Not a server: there is no socket, no protocol and no daemon of its own. The database file is

@@ -1,0 +1,170 @@
+//! Whatever is not stored leaves an entry, and the entries add up.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use gridctl_telemetry::{
+    DiskOperation, DropCause, Level, LogRecord, Loss, ServerName, Signal, Store, StoreOptions,
+    Timestamp, Writer, WriterOptions,
+};
+use std::{
+    io,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+fn github() -> ServerName {
+    ServerName::new("github").unwrap()
+}
+
+fn log(nanos: i64) -> LogRecord {
+    LogRecord::new(
+        Timestamp::from_unix_nanos(nanos),
+        Level::INFO,
+        "x".repeat(100),
+    )
+}
+
+fn open(home: &Path) -> Store {
+    Store::open(home, "gw", StoreOptions::default()).unwrap()
+}
+
+fn losses(store: &Store) -> Vec<Loss> {
+    store.snapshot().unwrap().losses(..).unwrap()
+}
+
+fn lost(store: &Store, cause: DropCause) -> u64 {
+    losses(store)
+        .iter()
+        .filter(|loss| loss.cause == cause)
+        .map(|loss| loss.count)
+        .sum()
+}
+
+#[test]
+fn offered_is_stored_and_lost_through_overflow_and_outage() {
+    let home = tempfile::tempdir().unwrap();
+    let failing = Arc::new(AtomicBool::new(false));
+    let hook = {
+        let failing = Arc::clone(&failing);
+        move |operation: DiskOperation<'_>| match operation {
+            DiskOperation::Write { .. } | DiskOperation::Sync
+                if failing.load(Ordering::Relaxed) =>
+            {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    };
+    let store = Store::open(home.path(), "gw", StoreOptions::default().disk_hook(hook)).unwrap();
+    let options = WriterOptions::default()
+        .queue_bytes_max(64 << 10)
+        .record_bytes_max(4 << 10);
+    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    let mut offered = 0;
+    let mut offer = |count: i64| {
+        for nanos in 0..count {
+            let _ = writer.log(&github(), &log(nanos));
+        }
+        offered += u64::try_from(count).unwrap();
+    };
+    offer(100);
+    writer.flush().unwrap();
+    // The disk fails for a while, and more comes than there is room for.
+    failing.store(true, Ordering::Relaxed);
+    offer(5000);
+    assert!(writer.flush().is_err());
+    failing.store(false, Ordering::Relaxed);
+    // Records that nobody could store, too.
+    let mut huge = log(7);
+    huge.message = "x".repeat(5 << 10);
+    assert_eq!(writer.log(&github(), &huge), Err(DropCause::TooLarge));
+    writer.flush().unwrap();
+    offer(100);
+    guard.close().unwrap();
+
+    let stored = store.snapshot().unwrap().inventory(None).unwrap()[0].record_count;
+    let store = open(home.path());
+    let full = lost(&store, DropCause::QueueFull);
+    assert!(full > 0);
+    assert_eq!(lost(&store, DropCause::TooLarge), 1);
+    assert_eq!(offered + 1, stored + full + 1, "by the ledger, exactly");
+    for loss in losses(&store) {
+        assert_eq!(
+            (loss.server, loss.signal),
+            (Some(github()), Some(Signal::Logs))
+        );
+        assert!(loss.from <= loss.to);
+    }
+    // A range picks the losses that reach into it.
+    let after = Timestamp::from_unix_nanos(1_000_000);
+    assert!(
+        store
+            .snapshot()
+            .unwrap()
+            .losses(after..)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+const CHILD_HOME: &str = "GRIDCTL_TELEMETRY_LEDGER_HOME";
+
+/// Not a test by itself: what is killed in the test below.
+#[test]
+fn helper_waits_to_be_killed() {
+    let Some(home) = std::env::var_os(CHILD_HOME) else {
+        return;
+    };
+    let store = open(Path::new(&home));
+    let (writer, _guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    writer.log(&github(), &log(1)).unwrap();
+    writer.flush().unwrap();
+    println!("ready");
+    std::thread::sleep(Duration::from_mins(10));
+}
+
+#[test]
+fn an_unclean_end_is_noted_at_the_next_start_and_a_clean_one_is_not() {
+    let home = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let store = open(home.path());
+        let (_writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+        guard.close().unwrap();
+    }
+    assert!(losses(&open(home.path())).is_empty());
+
+    let before = Timestamp::now();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "helper_waits_to_be_killed", "--nocapture"])
+        .env(CHILD_HOME, home.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = io::BufRead::lines(io::BufReader::new(child.stdout.take().unwrap()));
+    assert!(lines.any(|line| line.unwrap().contains("ready")));
+    // A process that lives is no crash, whoever starts beside it.
+    let store = open(home.path());
+    let (_writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    assert!(losses(&store).is_empty());
+    guard.close().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for _ in 0..2 {
+        let (_writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+        let losses = losses(&store);
+        assert_eq!(losses.len(), 1, "once, however often it is started again");
+        assert_eq!((losses[0].cause, losses[0].count), (DropCause::Crash, 0));
+        assert!(losses[0].from >= before && losses[0].to >= losses[0].from);
+        guard.close().unwrap();
+    }
+}
