@@ -1,6 +1,14 @@
 //! The disk is full, fails, or hangs: whoever produces records sees neither a panic nor a wait, the
 //! outage is reported once, and afterwards everything that was kept is stored, once.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::{HANG, STACK, numbers_of, on_demand, open, record, server, without_hang};

@@ -1,5 +1,13 @@
 //! What is stored is for its owner alone, and nothing that somebody else planted is opened.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::{Helper, STACK, helper_arguments, on_demand, open, record, say, server, without_hang};

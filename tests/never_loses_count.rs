@@ -1,5 +1,13 @@
 //! Whatever is offered is stored or dropped, and every drop is counted: by server, signal and cause.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::{numbers, numbers_of, on_demand, open, record, server, without_hang};

@@ -3,6 +3,14 @@
 //!
 //! `GRIDCTL_TELEMETRY_DAMAGES` says how many places are damaged, 100 unless it is set.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::{Random, STACK, home, number, numbers, on_demand, open, record, server, without_hang};

@@ -1,6 +1,14 @@
 //! Several processes append to one store, read it and wipe it, all at once: each succeeds, and each
 //! reader sees one state that fits together.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::{

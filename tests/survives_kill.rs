@@ -3,6 +3,14 @@
 //!
 //! `GRIDCTL_TELEMETRY_KILLS` says how many kills there are, 20 unless it is set.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::{Helper, Random, STACK, helper_arguments, numbers, on_demand, open, record, say};

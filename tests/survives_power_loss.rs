@@ -6,6 +6,14 @@
 //!
 //! `GRIDCTL_TELEMETRY_CRASHES` says how many crashes there are, 150 unless it is set.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::{Random, STACK, numbers, numbers_of, on_demand, open, record, server};
@@ -76,7 +84,7 @@ fn live(random: &mut Random) -> Vec<Event> {
             } else {
                 for _ in 0..random.below(3) {
                     let name = ["a", "b", "c"][random.below(3)];
-                    for _ in 0..1 + random.below(40) {
+                    for _ in 0..=random.below(40) {
                         writer.log(&server(name), &record(number)).unwrap();
                         contents.entry(name.to_owned()).or_default().push(number);
                         number += 1;

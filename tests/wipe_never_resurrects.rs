@@ -1,6 +1,14 @@
 //! What was emitted before a wipe is gone for good, also what was still queued in another process;
 //! what is emitted afterwards is stored.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use common::{

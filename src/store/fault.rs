@@ -131,13 +131,10 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_also_in_a_drop() {
-        let outcome = guarded(|| {
+        let outcome: Result<(), Fault> = guarded(|| {
             let _held = GuardedDrop::new(PanicsWhenDropped);
-            if true {
-                // The drop comes while this one unwinds, which would abort the process.
-                panic!("the first");
-            }
-            Ok(())
+            // The drop comes while this one unwinds, which would abort the process.
+            std::panic::panic_any("the first")
         });
         assert!(matches!(outcome, Err(Fault::Corrupt(what)) if what.contains("the first")));
         drop(GuardedDrop::new(PanicsWhenDropped));

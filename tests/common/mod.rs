@@ -20,7 +20,7 @@ pub(crate) const STACK: &str = "stack";
 
 /// How long a test waits for something that must happen before it calls that a hang. Nothing takes
 /// nearly as long: whether a test passes does not depend on it.
-pub(crate) const HANG: Duration = Duration::from_secs(120);
+pub(crate) const HANG: Duration = Duration::from_mins(2);
 
 pub(crate) fn home() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -37,7 +37,7 @@ pub(crate) fn server(name: &str) -> ServerName {
 /// Options of a writer that commits when it is told to, and seals after so few records that a
 /// test sees all tiers.
 pub(crate) fn on_demand() -> WriterOptions {
-    let never = Duration::from_secs(3600);
+    let never = Duration::from_hours(1);
     WriterOptions::default()
         .commit_interval_min(never)
         .commit_interval_max(never)
@@ -45,7 +45,7 @@ pub(crate) fn on_demand() -> WriterOptions {
         .tiering(40, 25, 16)
 }
 
-/// Numbers that a seed decides: SplitMix64.
+/// Numbers that a seed decides: `SplitMix64`.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
@@ -127,8 +127,8 @@ pub(crate) fn numbers(snapshot: &Snapshot) -> BTreeMap<String, Vec<u64>> {
     }
     for (server, numbers) in &mut found {
         numbers.sort_unstable();
-        if let Some(twice) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
-            panic!("record {} of {server} is there twice", twice[0]);
+        if let Some([twice, _]) = numbers.array_windows().find(|[a, b]| a == b) {
+            panic!("record {twice} of {server} is there twice");
         }
     }
     let counts: Vec<(String, u64)> = snapshot
