@@ -263,7 +263,9 @@ fn what_was_flushed_survives_a_power_loss_at_any_moment() {
         }
         while crashes.next_if_eq(&operation).is_some() {
             let image = disk.crash(&mut random);
-            check(&image, &acknowledged[0], &acknowledged[1], &mut random);
+            // Behind the last flush the writer only takes itself out.
+            let next = acknowledged.get(1).unwrap_or(&acknowledged[0]);
+            check(&image, &acknowledged[0], next, &mut random);
         }
         disk.apply(event);
         operation += 1;
