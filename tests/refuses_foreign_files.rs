@@ -381,8 +381,7 @@ fn a_file_that_is_cut_off_while_it_is_open_is_an_error() {
         drop(fill(home.path()));
         let reader = Store::open_read_only(home.path(), STACK, StoreOptions::for_tools());
         let (reader, store) = (reader.unwrap().unwrap(), open(home.path()));
-        let options = on_demand().flush_timeout(std::time::Duration::from_secs(60));
-        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
         let file = fs::File::options()
             .write(true)
             .open(database(home.path()))
