@@ -19,7 +19,7 @@ const METRICS: &str = r#"{"reset":true,"ts":"2026-05-08T23:40:00Z","server":"git
 {"ts":"2026-05-08T23:40:00Z","server":"github","reset":true,"diff":{"input_tokens":100,"output_tokens":50,"total_tokens":150},"total":{"input_tokens":100,"output_tokens":50,"total_tokens":150}}
 {"ts":"2026-05-08T23:41:00Z","server":"github","diff":{"input_tokens":10,"output_tokens":5,"total_tokens":15},"total":{"input_tokens":110,"output_tokens":55,"total_tokens":165},"cost_diff":{"input_micro_usd":30},"cost_total":{"input_micro_usd":330,"output_micro_usd":750},"tool_usage":{"search":{"calls":3}}}
 "#;
-const TRACES: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"gridctl"}}]},"scopeSpans":[{"scope":{"name":"gw"},"spans":[{"traceId":"69842a979911036cf3e822086ecaa007","spanId":"5a69fc178ba8f837","name":"tools/call","kind":3,"startTimeUnixNano":"1760738064624180000","endTimeUnixNano":"1760738064991180000","status":{"message":"boom","code":2}}]}]}]}
+const TRACES: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"69842a979911036cf3e822086ecaa007","spanId":"5a69fc178ba8f837","name":"tools/call","kind":3,"startTimeUnixNano":"1760738064624180000","endTimeUnixNano":"1760738064991180000","status":{"message":"boom","code":2}}],"scope":{"name":"gw"}}],"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"gridctl"}}]}}]}
 "#;
 
 fn export(home: &Home, format: &str) -> tempfile::TempDir {
