@@ -226,7 +226,7 @@ fn a_file_that_is_no_database_is_left_alone() {
     let whole = fs::read(&database).unwrap();
     for bytes in [
         b"a text file".to_vec(),
-        vec![0; 8192],
+        vec![0xa5; 8192],
         whole[..whole.len() / 2].to_vec(),
     ] {
         fs::write(&database, &bytes).unwrap();
