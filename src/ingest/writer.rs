@@ -12,7 +12,7 @@ use crossbeam::channel::{
     self, Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError,
 };
 use std::{
-    cell::RefCell,
+    cell::Cell,
     convert::Infallible,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -47,7 +47,7 @@ pub(super) struct Shared {
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// What the writer thread is told.
@@ -182,48 +182,68 @@ impl Writer {
         urgent: bool,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), DropCause> {
-        self.shared.counters.offered.fetch_add(1, Ordering::Relaxed);
-        let dropped = |cause| {
-            self.shared
-                .counters
-                .count_drop(server, signal, cause, timestamp);
-            Err(cause)
+        // A record that is offered while another one is encoded finds the scratch empty, and one
+        // that is offered while its thread ends finds none.
+        let mut buffer = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        buffer.clear();
+        let outcome = match encode(&mut buffer) {
+            Ok(()) => self.offer(server, signal, timestamp, urgent, &buffer),
+            Err(_) => Err(self.refuse(server, signal, timestamp, DropCause::Invalid)),
         };
-        if self.shared.closed.load(Ordering::Acquire) {
-            return dropped(DropCause::Closed);
+        buffer.shrink_to(SCRATCH_BYTES_MAX);
+        _ = SCRATCH.try_with(|scratch| scratch.set(buffer));
+        outcome
+    }
+
+    /// Offers an encoded record.
+    pub(crate) fn offer(
+        &self,
+        server: &ServerName,
+        signal: Signal,
+        timestamp: Timestamp,
+        urgent: bool,
+        payload: &[u8],
+    ) -> Result<(), DropCause> {
+        if payload.len() > self.record_bytes_max() {
+            return Err(self.refuse(server, signal, timestamp, DropCause::TooLarge));
         }
-        // Encoded where there is room already, and copied once to where it fits exactly.
-        let payload = SCRATCH.with(|scratch| {
-            let mut own = Vec::new();
-            // A record that is offered while another one is encoded finds the scratch taken.
-            let mut borrowed = scratch.try_borrow_mut();
-            let buffer = borrowed.as_deref_mut().unwrap_or(&mut own);
-            buffer.clear();
-            buffer.shrink_to(SCRATCH_BYTES_MAX);
-            encode(buffer).map_err(|_| DropCause::Invalid)?;
-            if buffer.len() > self.shared.options.record_bytes_max {
-                return Err(DropCause::TooLarge);
-            }
-            Ok(Box::from(buffer.as_slice()))
-        });
-        let payload = match payload {
-            Ok(payload) => payload,
-            Err(cause) => {
-                let outcome = dropped(cause);
-                // A full queue means that the thread is about to commit anyway.
-                let _ = self.shared.queue.try_send(Message::Dropped);
-                return outcome;
-            }
-        };
+        self.shared.counters.offered.fetch_add(1, Ordering::Relaxed);
         let record = QueuedRecord {
             server: server.clone(),
             signal,
             timestamp,
             emitted: monotonic_nanos(),
             urgent,
-            payload,
+            // Encoded where there is room already, and copied once to where it fits exactly.
+            payload: Box::from(payload),
         };
-        self.shared.enqueue(record).or_else(dropped)
+        self.shared.enqueue(record).inspect_err(|cause| {
+            self.shared
+                .counters
+                .count_drop(server, signal, *cause, timestamp);
+        })
+    }
+
+    /// Counts a record that is offered and cannot be stored, and returns the cause.
+    pub(crate) fn refuse(
+        &self,
+        server: &ServerName,
+        signal: Signal,
+        timestamp: Timestamp,
+        cause: DropCause,
+    ) -> DropCause {
+        self.shared.counters.offered.fetch_add(1, Ordering::Relaxed);
+        self.shared
+            .counters
+            .count_drop(server, signal, cause, timestamp);
+        // A full queue means that the thread is about to commit anyway.
+        let _ = self.shared.queue.try_send(Message::Dropped);
+        cause
+    }
+
+    /// The largest payload that is stored.
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        self.shared.options.record_bytes_max
     }
 
     /// Waits until everything that was offered before is on the disk.
@@ -255,6 +275,9 @@ impl Writer {
 
 impl Shared {
     fn enqueue(&self, record: QueuedRecord) -> Result<(), DropCause> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(DropCause::Closed);
+        }
         let bytes = record.memory_bytes();
         let blocks = self.options.when_full == WhenFull::Block;
         while !self.reserve(bytes) {

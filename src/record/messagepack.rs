@@ -36,6 +36,11 @@ impl<'a> Reader<'a> {
         Reader { bytes, position: 0 }
     }
 
+    /// How many bytes are read.
+    pub(crate) fn position(&self) -> usize {
+        self.position
+    }
+
     /// Ends the reading. Fails when bytes are left.
     pub(crate) fn finish(self) -> Result<(), PayloadError> {
         if self.position == self.bytes.len() {

@@ -1,216 +1,376 @@
 //! Fields of events and spans, encoded as they will be stored: `MessagePack` keys and values.
 
-use crate::record::messagepack::EXT_NUMBER;
+use crate::record::messagepack::{EXT_NUMBER, Reader, Token};
 use std::{
     error::Error,
     fmt::{self, Write as _},
-    sync::Arc,
+    ops::Range,
 };
-use tracing::field::{Field, Visit};
+use tracing::{
+    Event, Metadata,
+    field::{Field, Visit},
+};
 
-/// What is kept of a single value, in bytes. A record with a longer one is too large to store, and
-/// formatting all of it would only cost the caller time and memory.
-pub(super) const VALUE_BYTES_MAX: usize = crate::store::RECORD_BYTES_MAX;
+/// The fields that name the server of an event, in the order in which they count.
+const KEYS: [&str; 2] = ["component", "server"];
 
-/// The fields that name the server of an event.
-#[derive(Debug, Default, Clone)]
-pub(super) struct RoutingKey {
-    component: Option<Arc<str>>,
-    server: Option<Arc<str>>,
-}
+/// How many causes of an error are stored. One that is its own source would otherwise never end.
+const CAUSES_MAX: usize = 32;
 
-impl RoutingKey {
-    /// The key and the field it came from: `component` before `server`.
-    pub(super) fn get(&self) -> Option<(&'static str, &str)> {
-        let component = self.component.as_deref().map(|name| ("component", name));
-        component.or_else(|| self.server.as_deref().map(|name| ("server", name)))
-    }
-}
-
-/// Fields in the form of a `MessagePack` map without its head.
+/// Fields in the form of a `MessagePack` map without its head, and what some of them mean.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     pub(super) entries: Vec<u8>,
     pub(super) count: usize,
-    pub(super) key: RoutingKey,
-    pub(super) trace_id: Option<Arc<str>>,
-    /// The message of an event.
-    pub(super) message: String,
     /// `subsystem="telemetry"`: not for the store.
     pub(super) own: bool,
-    takes_message: bool,
+    /// A field is missing, because it is longer than a record may be.
+    pub(super) too_large: bool,
+    /// Where in `entries` the texts of `KEYS` are.
+    keys: [Option<Range<usize>>; KEYS.len()],
+    /// Where in `entries` the text of `trace_id` is.
+    pub(super) trace_id: Option<Range<usize>>,
 }
 
 impl Fields {
-    /// For an event, whose field `message` is its message.
-    pub(super) fn of_event() -> Fields {
-        Fields {
-            takes_message: true,
-            ..Fields::default()
-        }
+    /// The routing key: the field's name and its text.
+    pub(super) fn key(&self) -> Option<(&'static str, &str)> {
+        KEYS.into_iter()
+            .zip(&self.keys)
+            .find_map(|(name, place)| Some((name, text_at(&self.entries, place.clone()?)?)))
     }
 
-    /// Forgets the fields and keeps the memory, unless that is more than an event should hold on to.
+    /// Forgets the fields, and keeps memory for others.
     pub(super) fn clear(&mut self) {
-        const KEPT_BYTES_MAX: usize = 64 << 10;
-        self.entries.clear();
-        self.message.clear();
-        self.entries.shrink_to(KEPT_BYTES_MAX);
-        self.message.shrink_to(KEPT_BYTES_MAX);
-        self.count = 0;
-        self.key = RoutingKey::default();
-        self.trace_id = None;
-        self.own = false;
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.clear();
+        *self = Fields {
+            entries,
+            ..Fields::default()
+        };
     }
 
-    /// Appends a key; the value must follow.
-    fn begin(&mut self, name: &str) {
+    /// Adds what was recorded later. Of two fields with one name the newer one counts, so a value
+    /// that is recorded again and again takes no more room than one.
+    pub(super) fn update(&mut self, newer: &Fields) {
+        let mut merged = Fields {
+            entries: Vec::with_capacity(self.entries.len() + newer.entries.len()),
+            too_large: self.too_large || newer.too_large,
+            ..Fields::default()
+        };
+        for (name, value, bytes) in self.iter() {
+            if newer.iter().all(|(other, ..)| other != name) {
+                merged.append(name, value, bytes);
+            }
+        }
+        for (name, value, bytes) in newer.iter() {
+            merged.append(name, value, bytes);
+        }
+        *self = merged;
+    }
+
+    /// Each field's name, its value, and both as they are encoded.
+    fn iter(&self) -> impl Iterator<Item = (&str, Token<'_>, &[u8])> {
+        let mut reader = Reader::new(&self.entries);
+        std::iter::from_fn(move || {
+            let start = reader.position();
+            let name = reader.str().ok()?;
+            let value = reader.token().ok()?;
+            Some((name, value, self.entries.get(start..reader.position())?))
+        })
+    }
+
+    fn append(&mut self, name: &str, value: Token<'_>, bytes: &[u8]) {
+        self.entries.extend_from_slice(bytes);
+        let end = self.entries.len();
+        self.added(
+            name,
+            match value {
+                Token::Str(text) => Some(end - text.len()..end),
+                _ => None,
+            },
+        );
+    }
+
+    /// Takes note of a field that was added; `text` is where its text is, if it has one.
+    fn added(&mut self, name: &str, text: Option<Range<usize>>) {
         self.count += 1;
-        write_str(name, &mut self.entries);
-    }
-
-    /// Takes note of a text that means something beyond itself.
-    fn note(&mut self, name: &str, text: &str) {
         match name {
-            "component" => self.key.component = Some(text.into()),
-            "server" => self.key.server = Some(text.into()),
-            "trace_id" => self.trace_id = Some(text.into()),
-            "subsystem" => self.own = text == "telemetry",
-            _ => {}
+            "trace_id" => self.trace_id = text,
+            "subsystem" => {
+                self.own = text.and_then(|at| text_at(&self.entries, at)) == Some("telemetry");
+            }
+            _ => {
+                if let Some((_, place)) =
+                    (KEYS.into_iter().zip(&mut self.keys)).find(|(key, _)| *key == name)
+                {
+                    *place = text;
+                }
+            }
         }
-    }
-
-    fn text(&mut self, field: &Field, text: &str) {
-        let name = name_of(field);
-        if self.takes_message && name == "message" {
-            self.message.clear();
-            self.message.push_str(cut(text));
-            return;
-        }
-        // The `log` crate's fields about the event itself, which come from `tracing-log`.
-        if name.starts_with("log.") {
-            return;
-        }
-        self.note(name, text);
-        self.begin(name);
-        write_str(cut(text), &mut self.entries);
     }
 }
 
-/// A field's name; raw identifiers (`r#type`) lose the mark that only the compiler needs.
-fn name_of(field: &Field) -> &'static str {
-    let name = field.name();
-    name.strip_prefix("r#").unwrap_or(name)
+/// The text at a place in entries.
+pub(super) fn text_at(entries: &[u8], place: Range<usize>) -> Option<&str> {
+    std::str::from_utf8(entries.get(place)?).ok()
+}
+
+/// Whether a callsite has a field that names a server.
+pub(super) fn has_key(metadata: &Metadata<'_>) -> bool {
+    metadata
+        .fields()
+        .iter()
+        .any(|field| KEYS.contains(&field.name()))
+}
+
+/// Whether a callsite has a field that means something beyond itself.
+pub(super) fn has_meaning(metadata: &Metadata<'_>) -> bool {
+    metadata.fields().iter().any(|field| means(field.name()))
+}
+
+fn means(name: &str) -> bool {
+    KEYS.contains(&name) || matches!(name, "trace_id" | "subsystem")
+}
+
+/// Encodes fields as they are visited.
+pub(super) struct Encoder<'a> {
+    fields: &'a mut Fields,
+    /// Takes the field `message` of an event; a span has it among the others.
+    message: Option<&'a mut Vec<u8>>,
+    from_log: bool,
+    bytes_max: usize,
+}
+
+impl<'a> Encoder<'a> {
+    /// Adds fields of a span to `fields`, up to `bytes_max` bytes.
+    pub(super) fn of_span(fields: &'a mut Fields, bytes_max: usize) -> Encoder<'a> {
+        Encoder {
+            fields,
+            message: None,
+            from_log: false,
+            bytes_max,
+        }
+    }
+
+    /// Adds the fields of `event` to `fields`, and makes `message` its message, up to `bytes_max`
+    /// bytes each.
+    pub(super) fn of_event(
+        event: &Event<'_>,
+        fields: &'a mut Fields,
+        message: &'a mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Encoder<'a> {
+        Encoder {
+            fields,
+            message: Some(message),
+            // So `tracing-log` names the events that it makes.
+            from_log: event.metadata().name() == "log event",
+            bytes_max,
+        }
+    }
+
+    /// Adds a value that is no text and of a few bytes.
+    fn value(&mut self, field: &Field, write: impl FnOnce(&mut Vec<u8>)) {
+        let name = field.name();
+        if !self.skips(name) {
+            write_str(name, &mut self.fields.entries);
+            write(&mut self.fields.entries);
+            self.fields.added(name, None);
+        }
+    }
+
+    /// Adds a text; `write` fails when it writes more than there is room for.
+    fn text(
+        &mut self,
+        field: &Field,
+        length: usize,
+        write: impl FnOnce(&mut Text<'_>) -> fmt::Result,
+    ) {
+        let name = field.name();
+        if self.skips(name) {
+            return;
+        }
+        let fields = &mut *self.fields;
+        if let Some(message) = self.message.as_deref_mut().filter(|_| name == "message") {
+            message.clear();
+            if write_text(message, self.bytes_max, length, write).is_none() {
+                fields.too_large = true;
+            }
+            return;
+        }
+        let start = fields.entries.len();
+        write_str(name, &mut fields.entries);
+        if let Some(place) = write_text(&mut fields.entries, self.bytes_max, length, write) {
+            fields.added(name, Some(place));
+        } else {
+            fields.entries.truncate(start);
+            fields.too_large = true;
+        }
+    }
+
+    fn is_message(&self, field: &Field) -> bool {
+        self.message.is_some() && field.name() == "message"
+    }
+
+    fn skips(&self, name: &str) -> bool {
+        // Of a record that is too large it only matters where it would have gone.
+        let lost = self.fields.too_large && !means(name);
+        lost || self.from_log
+            && matches!(
+                name,
+                "log.target" | "log.module_path" | "log.file" | "log.line"
+            )
+    }
 }
 
 /// Writing to a vector cannot fail, so what the encoder returns says nothing.
-impl Visit for Fields {
+impl Visit for Encoder<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, value);
+        self.text(field, value.len(), |out| out.write_str(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        if name_of(field).starts_with("log.") {
-            return;
+        if self.is_message(field) {
+            return self.record_debug(field, &value);
         }
-        self.begin(name_of(field));
-        _ = rmp::encode::write_sint(&mut self.entries, value);
+        self.value(field, |out| _ = rmp::encode::write_sint(out, value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        if name_of(field).starts_with("log.") {
-            return;
+        if self.is_message(field) {
+            return self.record_debug(field, &value);
         }
-        self.begin(name_of(field));
-        _ = rmp::encode::write_uint(&mut self.entries, value);
+        self.value(field, |out| _ = rmp::encode::write_uint(out, value));
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
         match (i64::try_from(value), u64::try_from(value)) {
             (Ok(value), _) => self.record_i64(field, value),
             (_, Ok(value)) => self.record_u64(field, value),
-            _ => {
-                self.begin(name_of(field));
-                write_number(&value.to_string(), &mut self.entries);
-            }
+            _ => self.record_long(field, &value),
         }
     }
 
     fn record_u128(&mut self, field: &Field, value: u128) {
-        if let Ok(value) = u64::try_from(value) {
-            self.record_u64(field, value);
-        } else {
-            self.begin(name_of(field));
-            write_number(&value.to_string(), &mut self.entries);
+        match u64::try_from(value) {
+            Ok(value) => self.record_u64(field, value),
+            Err(_) => self.record_long(field, &value),
         }
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.begin(name_of(field));
-        _ = rmp::encode::write_f64(&mut self.entries, value);
+        if self.is_message(field) {
+            return self.record_debug(field, &value);
+        }
+        self.value(field, |out| _ = rmp::encode::write_f64(out, value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.begin(name_of(field));
-        _ = rmp::encode::write_bool(&mut self.entries, value);
+        if self.is_message(field) {
+            return self.record_debug(field, &value);
+        }
+        self.value(field, |out| _ = rmp::encode::write_bool(out, value));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        let mut text = BoundedText::default();
-        _ = write!(text, "{value}");
-        let mut source = value.source();
-        // An error that is its own source would otherwise never end.
-        for _ in 0..32 {
-            let Some(cause) = source else { break };
-            _ = write!(text, ": {cause}");
-            source = cause.source();
-        }
-        self.text(field, &text.0);
+        self.text(field, 0, |out| {
+            write!(out, "{value}")?;
+            let mut source = value.source();
+            for _ in 0..CAUSES_MAX {
+                let Some(cause) = source else { break };
+                write!(out, ": {cause}")?;
+                source = cause.source();
+            }
+            Ok(())
+        });
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let mut text = BoundedText::default();
-        _ = write!(text, "{value:?}");
-        self.text(field, &text.0);
+        self.text(field, 0, |out| write!(out, "{value:?}"));
     }
 }
 
-/// Text that stops growing once it is too long to be stored.
-#[derive(Default)]
-struct BoundedText(String);
-
-impl fmt::Write for BoundedText {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = (VALUE_BYTES_MAX + 1).saturating_sub(self.0.len());
-        if text.len() <= room {
-            self.0.push_str(text);
-            return Ok(());
+impl Encoder<'_> {
+    /// Adds an integer beyond 64 bits.
+    fn record_long(&mut self, field: &Field, value: &(impl fmt::Display + fmt::Debug)) {
+        if self.is_message(field) {
+            return self.record_debug(field, value);
         }
-        self.0.push_str(
-            text.get(..text.floor_char_boundary(room))
-                .unwrap_or_default(),
-        );
-        Err(fmt::Error)
+        self.value(field, |out| {
+            let text = value.to_string();
+            let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            _ = rmp::encode::write_ext_meta(out, length, EXT_NUMBER);
+            out.extend_from_slice(text.as_bytes());
+        });
     }
 }
 
-/// Of a text that is too long, only enough to be seen to be.
-fn cut(text: &str) -> &str {
-    if text.len() <= VALUE_BYTES_MAX {
-        return text;
+/// Text that ends where there is no more room for it.
+struct Text<'a> {
+    out: &'a mut Vec<u8>,
+    /// The length that `out` may have.
+    end: usize,
+    overflowed: bool,
+}
+
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.len() > self.end.saturating_sub(self.out.len()) {
+            // An error ends the formatting: nobody will read the rest.
+            self.overflowed = true;
+            return Err(fmt::Error);
+        }
+        self.out.extend_from_slice(text.as_bytes());
+        Ok(())
     }
-    text.get(..text.ceil_char_boundary(VALUE_BYTES_MAX + 1))
-        .unwrap_or(text)
+}
+
+/// Appends a string of about `length` bytes that `write` writes, and returns where its text is;
+/// `None` when `out` would become longer than `end`.
+fn write_text(
+    out: &mut Vec<u8>,
+    end: usize,
+    length: usize,
+    write: impl FnOnce(&mut Text<'_>) -> fmt::Result,
+) -> Option<Range<usize>> {
+    let head = out.len();
+    let start = head + head_bytes(length);
+    out.resize(start, 0);
+    let mut text = Text {
+        out,
+        end,
+        overflowed: false,
+    };
+    // Of what a formatter gives up for a reason of its own, the beginning is stored.
+    _ = write(&mut text);
+    if text.overflowed {
+        return None;
+    }
+    let length = out.len() - start;
+    let found = start..out.len();
+    let start = head + head_bytes(length);
+    if start > found.start {
+        out.resize(start + length, 0);
+        out.copy_within(found, start);
+    }
+    let mut room = out.get_mut(head..start)?;
+    _ = rmp::encode::write_str_len(&mut room, u32::try_from(length).ok()?);
+    Some(start..start + length)
+}
+
+/// What stands before a string of so many bytes.
+const fn head_bytes(length: usize) -> usize {
+    match length {
+        0..32 => 1,
+        32..0x100 => 2,
+        0x100..0x1_0000 => 3,
+        _ => 5,
+    }
 }
 
 pub(super) fn write_str(text: &str, out: &mut Vec<u8>) {
     _ = rmp::encode::write_str(out, text);
-}
-
-fn write_number(text: &str, out: &mut Vec<u8>) {
-    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-    _ = rmp::encode::write_ext_meta(out, length, EXT_NUMBER);
-    out.extend_from_slice(text.as_bytes());
 }
 
 pub(super) fn write_map_head(entries: usize, out: &mut Vec<u8>) {

@@ -2,15 +2,15 @@
 
 use super::{
     Shared,
-    fields::{Fields, RoutingKey, write_map_head, write_str},
+    fields::{Encoder, Fields, has_key, has_meaning, text_at, write_map_head, write_str},
 };
 use crate::{
-    ingest::is_writer_thread,
-    record::{Level, ServerName},
+    ingest::{DropCause, is_writer_thread},
+    record::Level,
     signal::Signal,
     time::Timestamp,
 };
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::Cell, ops::Range, sync::Arc};
 use tracing::{
     Event, Metadata, Subscriber,
     level_filters::LevelFilter,
@@ -23,9 +23,12 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Spans nested deeper than this share the group of the one above them: a line must stay readable,
+/// How many spans around an event are stored with it, the nearest ones: a line must stay readable,
 /// and so must its nesting.
-const GROUP_DEPTH_MAX: usize = 32;
+const GROUPS_MAX: usize = 32;
+
+/// What a thread keeps of each of its buffers from event to event.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
 
 /// The part of a [`LogRouter`](super::LogRouter) that sits in the subscriber.
 #[derive(Debug, Clone)]
@@ -53,8 +56,9 @@ impl RouterFilter {
     fn accepts(&self, metadata: &Metadata<'_>) -> bool {
         let level = self.shared.level();
         if metadata.is_span() {
-            // A span may be open long before a server is added that needs its fields.
-            *metadata.level() <= level.max(LevelFilter::INFO)
+            // A span may be open long before a server is added that needs its fields, and where an
+            // event goes must not depend on how verbose the span is that says so.
+            *metadata.level() <= level.max(LevelFilter::INFO) || has_meaning(metadata)
         } else {
             *metadata.level() <= level
         }
@@ -75,8 +79,10 @@ impl<S> Filter<S> for RouterFilter {
         }
     }
 
+    // For the spans that name a server. A lower level would also be what the `log` crate is limited
+    // to when the subscriber is installed, whatever server is added later.
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.shared.level().max(LevelFilter::INFO))
+        Some(LevelFilter::TRACE)
     }
 }
 
@@ -88,18 +94,23 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        if let Some(span) = context.span(id) {
-            let mut fields = Fields::default();
-            attributes.record(&mut fields);
-            span.extensions_mut().insert(SpanFields(fields));
+        let Some(span) = context.span(id) else { return };
+        let mut fields = Fields::default();
+        attributes.record(&mut Encoder::of_span(&mut fields, self.bytes_max()));
+        let mut extensions = span.extensions_mut();
+        // Another router of the same subscriber may have been here.
+        if extensions.get_mut::<SpanFields>().is_none() {
+            extensions.insert(SpanFields(fields));
         }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        if let Some(span) = context.span(id)
-            && let Some(fields) = span.extensions_mut().get_mut::<SpanFields>()
-        {
-            values.record(&mut fields.0);
+        let Some(span) = context.span(id) else { return };
+        // Formatting may log, and an event in this span would wait for its extensions for ever.
+        let mut newer = Fields::default();
+        values.record(&mut Encoder::of_span(&mut newer, self.bytes_max()));
+        if let Some(SpanFields(fields)) = span.extensions_mut().get_mut::<SpanFields>() {
+            fields.update(&newer);
         }
     }
 
@@ -107,195 +118,198 @@ where
         if is_writer_thread() {
             return;
         }
-        FIELDS.with(|fields| {
-            // An event inside the formatting of another one's field finds this taken.
-            if let Ok(mut fields) = fields.try_borrow_mut() {
-                fields.clear();
-                event.record(&mut *fields);
-                self.store(event, &fields, &context);
-            } else {
-                let mut fields = Fields::of_event();
-                event.record(&mut fields);
-                self.store(event, &fields, &context);
-            }
-        });
+        // An event inside the formatting of another one's field finds the scratch taken, and one of
+        // a thread that ends finds none.
+        let mut scratch = SCRATCH
+            .try_with(Cell::take)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        // The writer has counted a drop, and whoever logs could do nothing about it.
+        let _ = self.store(event, &context, &mut scratch);
+        scratch.clear();
+        _ = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
     }
 }
 
 thread_local! {
-    /// Kept from event to event, so that encoding one allocates nothing but its payload.
-    static FIELDS: RefCell<Fields> = RefCell::new(Fields::of_event());
+    /// Kept from event to event, so that an event allocates nothing but its payload.
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+/// What an event is encoded with.
+#[derive(Debug, Default)]
+struct Scratch {
+    /// The event's own fields.
+    fields: Fields,
+    /// The event's message, encoded.
+    message: Vec<u8>,
+    spans: Spans,
+    payload: Vec<u8>,
+}
+
+/// What the spans around an event say, the nearest one first.
+#[derive(Debug, Default)]
+struct Spans {
+    groups: Vec<Group>,
+    entries: Vec<u8>,
+    /// Where in `entries` the trace id is.
+    trace_id: Option<Range<usize>>,
+    too_large: bool,
+}
+
+/// The fields of one span.
+#[derive(Debug)]
+struct Group {
+    name: &'static str,
+    count: usize,
+    /// Where they are in [`Spans::entries`].
+    entries: Range<usize>,
 }
 
 impl RouterLayer {
-    fn store<S>(&self, event: &Event<'_>, fields: &Fields, context: &Context<'_, S>)
-    where
-        S: Subscriber + for<'span> LookupSpan<'span>,
-    {
-        if fields.own {
-            return;
-        }
-        let mut inherited = Inherited::default();
-        let mut depth = 0;
-        if let Some(scope) = context.event_scope(event) {
-            for span in scope {
-                if let Some(SpanFields(fields)) = span.extensions().get::<SpanFields>() {
-                    inherited.take(fields);
-                }
-                depth += 1;
-            }
-        }
-        let from_span = inherited.key.get();
-        let Some((field, name)) = from_span.or_else(|| fields.key.get()) else {
-            return;
-        };
-        let level = *event.metadata().level();
-        let server = self.shared.read(|servers| {
-            let (server, options) = servers.by_name.get_key_value(name)?;
-            (level <= options.level).then(|| server.clone())
-        });
-        let Some(server) = server else { return };
-        // What came from a span stands at the top too, where readers of lines look for it.
-        let key = from_span.map(|_| (field, name));
-        let trace_id = inherited
-            .trace_id
-            .as_deref()
-            .filter(|_| fields.trace_id.is_none());
-        self.encode(
-            event,
-            fields,
-            context,
-            &server,
-            Lifted {
-                key,
-                trace_id,
-                depth,
-            },
-        );
+    /// The most that is encoded of one event or span.
+    fn bytes_max(&self) -> usize {
+        self.shared.writer.record_bytes_max()
     }
 
-    fn encode<S>(
+    /// Offers `event` to the store, if its routing key names a configured server.
+    fn store<S>(
         &self,
         event: &Event<'_>,
-        fields: &Fields,
         context: &Context<'_, S>,
-        server: &ServerName,
-        lifted: Lifted<'_>,
-    ) where
-        S: Subscriber + for<'span> LookupSpan<'span>,
-    {
-        let level = slog_level(*event.metadata().level());
-        let timestamp = Timestamp::now();
-        let outcome = self.shared.writer.offer_with(
-            server,
-            Signal::Logs,
-            timestamp,
-            level >= Level::ERROR,
-            |out| {
-                // The form that `record::payload` describes, the offset being UTC's.
-                _ = rmp::encode::write_array_len(out, 4);
-                _ = rmp::encode::write_sint(out, 0);
-                _ = rmp::encode::write_sint(out, i64::from(level.0));
-                write_str(&fields.message, out);
-                let groups = Groups::collect(event, context, lifted.depth);
-                let lifted_count =
-                    usize::from(lifted.key.is_some()) + usize::from(lifted.trace_id.is_some());
-                let top = usize::from(!groups.spans.is_empty());
-                write_map_head(fields.count + lifted_count + top, out);
-                out.extend_from_slice(&fields.entries);
-                if let Some((field, name)) = lifted.key {
-                    write_str(field, out);
-                    write_str(name, out);
-                }
-                if let Some(trace_id) = lifted.trace_id {
-                    write_str("trace_id", out);
-                    write_str(trace_id, out);
-                }
-                groups.write(context, out);
-                Ok::<(), std::convert::Infallible>(())
-            },
-        );
-        // The writer has counted it, and whoever logged could do nothing about it.
-        let _ = outcome;
-    }
-}
-
-/// What an event takes to its top level from its spans.
-struct Lifted<'a> {
-    key: Option<(&'static str, &'a str)>,
-    trace_id: Option<&'a str>,
-    /// How many spans the event is in.
-    depth: usize,
-}
-
-/// What the nearest span that has it says.
-#[derive(Default)]
-struct Inherited {
-    key: RoutingKey,
-    trace_id: Option<Arc<str>>,
-}
-
-impl Inherited {
-    /// Takes what nearer spans left open.
-    fn take(&mut self, fields: &Fields) {
-        if self.key.get().is_none() {
-            self.key = fields.key.clone();
-        }
-        if self.trace_id.is_none() {
-            self.trace_id.clone_from(&fields.trace_id);
-        }
-    }
-}
-
-/// The spans around an event that have fields, outermost first.
-struct Groups {
-    spans: Vec<Id>,
-}
-
-impl Groups {
-    fn collect<S>(event: &Event<'_>, context: &Context<'_, S>, depth: usize) -> Groups
+        scratch: &mut Scratch,
+    ) -> Option<Result<(), DropCause>>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        let mut spans = Vec::with_capacity(depth.min(GROUP_DEPTH_MAX));
-        if depth > 0
-            && let Some(scope) = context.event_scope(event)
-        {
-            for span in scope {
-                let has_fields = span
-                    .extensions()
-                    .get::<SpanFields>()
-                    .is_some_and(|SpanFields(fields)| fields.count > 0);
-                if has_fields && spans.len() < GROUP_DEPTH_MAX {
-                    spans.push(span.id());
-                }
+        let metadata = event.metadata();
+        let Scratch {
+            fields,
+            message,
+            spans,
+            payload,
+        } = scratch;
+        // The server, and the field of a span that names it.
+        let mut found = None;
+        for span in context.event_scope(event).into_iter().flatten() {
+            let extensions = span.extensions();
+            let Some(SpanFields(of_span)) = extensions.get::<SpanFields>() else {
+                continue;
+            };
+            if of_span.own {
+                return None;
             }
+            if found.is_none()
+                && let Some((key, name)) = of_span.key()
+            {
+                found = Some((self.shared.find(name, *metadata.level())?, Some(key)));
+            }
+            spans.add(span.name(), of_span, self.bytes_max());
         }
-        spans.reverse();
-        Groups { spans }
+        if found.is_none() && !has_key(metadata) {
+            return None;
+        }
+        let timestamp = Timestamp::now();
+        event.record(&mut Encoder::of_event(
+            event,
+            fields,
+            message,
+            self.bytes_max(),
+        ));
+        if fields.own {
+            return None;
+        }
+        let (server, key) = match found {
+            Some(found) => found,
+            None => (self.shared.find(fields.key()?.1, *metadata.level())?, None),
+        };
+        let writer = &self.shared.writer;
+        if fields.too_large || spans.too_large {
+            let cause = DropCause::TooLarge;
+            return Some(Err(writer.refuse(&server, Signal::Logs, timestamp, cause)));
+        }
+        let level = slog_level(*metadata.level());
+        // What came from a span stands at the top too, where readers of lines look for it.
+        let key = key.map(|key| (key, server.as_str()));
+        let trace_id = match fields.trace_id {
+            Some(_) => None,
+            None => spans.trace_id(),
+        };
+        let lifted = [key, trace_id.map(|id| ("trace_id", id))];
+        // The form that `record::payload` describes, the offset being UTC's.
+        _ = rmp::encode::write_array_len(payload, 4);
+        _ = rmp::encode::write_sint(payload, 0);
+        _ = rmp::encode::write_sint(payload, i64::from(level.0));
+        if message.is_empty() {
+            write_str("", payload);
+        }
+        payload.extend_from_slice(message);
+        let others = lifted.iter().flatten().count() + usize::from(!spans.groups.is_empty());
+        write_map_head(fields.count + others, payload);
+        payload.extend_from_slice(&fields.entries);
+        for (name, text) in lifted.into_iter().flatten() {
+            write_str(name, payload);
+            write_str(text, payload);
+        }
+        spans.write(payload);
+        let urgent = level >= Level::ERROR;
+        Some(writer.offer(&server, Signal::Logs, timestamp, urgent, payload))
+    }
+}
+
+impl Scratch {
+    /// Forgets the event, and keeps memory for the next one.
+    fn clear(&mut self) {
+        self.fields.clear();
+        self.spans.groups.clear();
+        self.spans.trace_id = None;
+        self.spans.too_large = false;
+        for buffer in [
+            &mut self.message,
+            &mut self.spans.entries,
+            &mut self.payload,
+            &mut self.fields.entries,
+        ] {
+            buffer.clear();
+            buffer.shrink_to(SCRATCH_BYTES_MAX);
+        }
+    }
+}
+
+impl Spans {
+    /// Adds the span around those that are there.
+    fn add(&mut self, name: &'static str, fields: &Fields, bytes_max: usize) {
+        let start = self.entries.len();
+        self.too_large |= fields.too_large || start + fields.entries.len() > bytes_max;
+        if fields.count == 0 || self.too_large || self.groups.len() == GROUPS_MAX {
+            return;
+        }
+        self.entries.extend_from_slice(&fields.entries);
+        self.groups.push(Group {
+            name,
+            count: fields.count,
+            entries: start..self.entries.len(),
+        });
+        if self.trace_id.is_none()
+            && let Some(place) = &fields.trace_id
+        {
+            self.trace_id = Some(start + place.start..start + place.end);
+        }
+    }
+
+    fn trace_id(&self) -> Option<&str> {
+        text_at(&self.entries, self.trace_id.clone()?)
     }
 
     /// Appends the outermost group, which holds the next one as its last entry, and so on.
-    fn write<S>(&self, context: &Context<'_, S>, out: &mut Vec<u8>)
-    where
-        S: Subscriber + for<'span> LookupSpan<'span>,
-    {
-        for (index, id) in self.spans.iter().enumerate() {
-            let inner = usize::from(index + 1 < self.spans.len());
-            let span = context.span(id);
-            let name = span.as_ref().map_or("", |span| span.name());
-            write_str(name, out);
-            let extensions = span
-                .as_ref()
-                .map(tracing_subscriber::registry::SpanRef::extensions);
-            let fields = extensions.as_ref().and_then(|it| it.get::<SpanFields>());
-            match fields {
-                Some(SpanFields(fields)) => {
-                    write_map_head(fields.count + inner, out);
-                    out.extend_from_slice(&fields.entries);
-                }
-                None => write_map_head(inner, out),
-            }
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut inner = self.groups.len();
+        for group in self.groups.iter().rev() {
+            inner -= 1;
+            write_str(group.name, out);
+            write_map_head(group.count + usize::from(inner > 0), out);
+            out.extend_from_slice(self.entries.get(group.entries.clone()).unwrap_or_default());
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
 };
-use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing::{Level, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, filter::Filtered, registry::LookupSpan};
 
 /// Stores every log event whose routing key names a configured server.
@@ -21,11 +21,19 @@ use tracing_subscriber::{Layer, filter::Filtered, registry::LookupSpan};
 /// server is not stored.
 ///
 /// What is stored has the shape of a slog line: the event's fields, then the key and a `trace_id`
-/// that came from a span, then each span's fields as a group of its name, nested as the spans are.
-/// Fields of a span are encoded once, when they are recorded.
+/// that came from a span, then each span's fields as a group of its name, nested as the spans are,
+/// the nearest 32 of them. A span's fields are formatted when they are recorded and not once an
+/// event; what is recorded later counts from then on. Integers, floats and booleans keep their type,
+/// an error is stored with its chain of sources, and whatever is formatted is a string.
 ///
-/// Events with the field `subsystem="telemetry"`, and whatever the writer thread says, are never
-/// stored: a store that logs about itself into itself does not come to rest.
+/// An event that is larger than [`WriterOptions::record_bytes_max`](crate::WriterOptions) is refused
+/// and counted, without formatting all of it. An event is stored whatever the level of the spans
+/// that name its server; spans more verbose than INFO that name none are stored with the events of
+/// servers that want that level.
+///
+/// Events with the field `subsystem="telemetry"`, on them or on one of their spans, and whatever the
+/// writer thread says, are never stored: a store that logs about itself into itself does not come to
+/// rest.
 ///
 /// A router is a handle: clones share their servers. [`LogRouter::layer`] goes into the subscriber
 /// beside the application's own layers.
@@ -99,6 +107,7 @@ impl LogRouter {
 
     /// The layer that does the work, with a filter of its own: it makes callsites that nothing is
     /// stored of as cheap as disabled ones, and touches no other layer.
+    #[must_use]
     pub fn layer<S>(&self) -> Filtered<RouterLayer, RouterFilter, S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
@@ -160,6 +169,14 @@ impl LogRouter {
 impl Shared {
     fn read<T>(&self, read: impl FnOnce(&Servers) -> T) -> T {
         read(&self.servers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The configured server of this name, if it stores events of `level`.
+    fn find(&self, name: &str, level: Level) -> Option<ServerName> {
+        self.read(|servers| {
+            let (server, options) = servers.by_name.get_key_value(name)?;
+            (level <= options.level).then(|| server.clone())
+        })
     }
 
     fn level(&self) -> LevelFilter {
