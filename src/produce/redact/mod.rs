@@ -28,7 +28,7 @@ use crate::{
     signal::Signal,
     time::Timestamp,
 };
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
 use std::{
     borrow::Cow,
     fmt,
@@ -43,6 +43,9 @@ const VALUES_BYTES_MAX: usize = 1 << 20;
 /// a kilobyte of memory a byte, and for a long value of one letter a time that grows with its square.
 const FAST_BYTES_MAX: usize = 16 << 10;
 const FAST_VALUE_BYTES_MAX: usize = 512;
+
+/// The longest payload that is searched in a copy in lowercase.
+const PACKED_BYTES_MAX: usize = 1024;
 
 /// Replaces secrets with `[REDACTED]` in every record before it is stored.
 ///
@@ -130,16 +133,21 @@ impl fmt::Debug for Redactor {
 pub(crate) struct Rules {
     /// Finds, in any case: [`Keyword::ALL`], then the placeholder, then `values`.
     automaton: AhoCorasick,
+    /// Finds whether the automaton would find anything, in text that is lowercase already: several
+    /// times as fast. `None` where patterns are too many for it, or the processor too plain.
+    packed: Option<packed::Searcher>,
     values: Vec<String>,
 }
 
 impl Rules {
     fn new(values: Vec<String>) -> Rules {
-        let patterns = Keyword::ALL
-            .iter()
-            .map(|(text, _)| *text)
-            .chain([PLACEHOLDER])
-            .chain(values.iter().map(String::as_str));
+        let patterns = || {
+            Keyword::ALL
+                .iter()
+                .map(|(text, _)| *text)
+                .chain([PLACEHOLDER])
+                .chain(values.iter().map(String::as_str))
+        };
         let fast = values.iter().map(String::len).sum::<usize>() <= FAST_BYTES_MAX
             && values
                 .iter()
@@ -156,14 +164,30 @@ impl Rules {
         let automaton = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .kind(Some(kind))
-            .build(patterns)
+            .build(patterns())
             .expect("an automaton within its bounds");
-        Rules { automaton, values }
+        let packed = packed::Config::new()
+            .builder()
+            .extend(patterns().map(str::to_ascii_lowercase))
+            .build();
+        Rules {
+            automaton,
+            packed,
+            values,
+        }
     }
 
     /// Whether the record that `payload` encodes could have a secret. Never wrong when it says no.
     pub(crate) fn may_contain_secret(&self, payload: &[u8]) -> bool {
-        self.automaton.is_match(payload)
+        let mut lowercase = [0; PACKED_BYTES_MAX];
+        match (&self.packed, lowercase.get_mut(..payload.len())) {
+            (Some(packed), Some(lowercase)) => {
+                lowercase.copy_from_slice(payload);
+                lowercase.make_ascii_lowercase();
+                packed.find(&*lowercase).is_some()
+            }
+            _ => self.automaton.is_match(payload),
+        }
     }
 
     /// The payload without its secrets: as it is when it has none. Fails when `payload` holds no

@@ -8,8 +8,8 @@ use super::bytes::{Reader, Writer};
 
 /// Sections shorter than this share a frame.
 const OWN_FRAME_BYTES_MIN: usize = 1024;
-/// zstd's level: beyond it, time grows faster than the bytes shrink.
-const LEVEL: i32 = 3;
+/// zstd's level: what columns leave, higher ones compress no better by a page a block.
+const LEVEL: i32 = 1;
 /// The most that a body unpacks to. Sections hold no more than the payloads they were made from
 /// and a few bytes for each value.
 const UNPACKED_BYTES_MAX: usize = 64 << 20;
