@@ -140,9 +140,14 @@ fn history_and_live_data_neither_overlap_nor_leave_a_gap() {
             writer.flush().unwrap();
         });
         let mut seen = BTreeSet::new();
-        let seed = store.seed_logs(usize::MAX).unwrap();
-        seen.extend(seed.records.into_iter().map(|(_, record)| record.message));
-        let mut next = seed.next_sequence;
+        let history = store.seed_logs(usize::MAX).unwrap();
+        seen.extend(
+            history
+                .records
+                .into_iter()
+                .map(|(_, record)| record.message),
+        );
+        let mut next = history.next_sequence;
         while seen.len() < usize::try_from(total).unwrap() {
             let snapshot = store.snapshot().unwrap();
             let query = Query::new(Signal::Logs).arrived_from(next);

@@ -235,11 +235,11 @@ fn add(batch: &mut ImportBatch, file: &FlatFile, line: ParsedLine) -> Result<(),
         }
     };
     // The folder that a record was found in says whose it is; a lone file does not.
-    let lone = |server: Option<String>| server.filter(|_| file.server.is_none());
+    let unless_in_folder = |server: Option<String>| server.filter(|_| file.server.is_none());
     let records: Vec<(ServerName, Record)> = match line {
         ParsedLine::Logs(records) => records
             .into_iter()
-            .map(|(server, record)| Ok((name(lone(server))?, Record::Log(record))))
+            .map(|(server, record)| Ok((name(unless_in_folder(server))?, Record::Log(record))))
             .collect::<Result<_, String>>()?,
         ParsedLine::Metrics(snapshots) => snapshots
             .into_iter()
@@ -247,7 +247,12 @@ fn add(batch: &mut ImportBatch, file: &FlatFile, line: ParsedLine) -> Result<(),
             .collect::<Result<_, String>>()?,
         ParsedLine::Spans(spans) => spans
             .into_iter()
-            .map(|(server, span)| Ok((name(lone(server))?, Record::Span(Box::new(span)))))
+            .map(|(server, span)| {
+                Ok((
+                    name(unless_in_folder(server))?,
+                    Record::Span(Box::new(span)),
+                ))
+            })
             .collect::<Result<_, String>>()?,
         // A sentinel says nothing that the line behind it does not.
         _ => Vec::new(),

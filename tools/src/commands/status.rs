@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use gridctl_telemetry::{DiskUsage, InventoryRecord, Loss, Store, Timestamp};
 use serde::Serialize;
-use std::{io::Write, path::Path};
+use std::{fmt::Write as _, io::Write, path::Path};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -130,7 +130,7 @@ fn footer(stack: &str, found: &Found) -> String {
     let size = ByteSize::b(found.usage.used_bytes).display().iec();
     let mut footer = format!("{stack}: {size} on disk\n");
     if let Some(losses) = losses::summary(&found.losses) {
-        footer.push_str(&format!("{stack}: {losses}\n"));
+        let _ = writeln!(footer, "{stack}: {losses}");
     }
     footer
 }
