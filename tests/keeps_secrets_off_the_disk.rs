@@ -23,16 +23,16 @@ use tracing_subscriber::prelude::*;
 /// A value that only its registration makes a secret.
 const REGISTERED: &str = "canary-registered-77";
 
-fn text(text: &str) -> Option<AnyValue> {
-    Some(AnyValue {
+fn text(text: &str) -> AnyValue {
+    AnyValue {
         value: Some(Value::StringValue(text.to_owned())),
-    })
+    }
 }
 
-fn attribute(key: &str, value: Option<AnyValue>) -> KeyValue {
+fn attribute(key: &str, value: AnyValue) -> KeyValue {
     KeyValue {
         key: key.to_owned(),
-        value,
+        value: Some(value),
         ..KeyValue::default()
     }
 }
@@ -61,11 +61,11 @@ fn spans() -> Vec<ResourceSpans> {
                 attribute("auth_token", text("canary-kvlist-7")),
                 attribute(
                     "list",
-                    Some(AnyValue {
+                    AnyValue {
                         value: Some(Value::ArrayValue(ArrayValue {
-                            values: text("apikey=canary-array-8").into_iter().collect(),
+                            values: vec![text("apikey=canary-array-8")],
                         })),
-                    }),
+                    },
                 ),
             ],
         })),
@@ -83,7 +83,7 @@ fn spans() -> Vec<ResourceSpans> {
                 end_time_unix_nano: 1,
                 attributes: vec![
                     attribute("server.name", text("github")),
-                    attribute("arguments", Some(nested)),
+                    attribute("arguments", nested),
                     attribute("url", text(&format!("https://{REGISTERED}@host"))),
                 ],
                 events: vec![Event {
