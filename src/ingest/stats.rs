@@ -19,7 +19,8 @@ pub enum DropCause {
     QueueFull,
     /// It is larger than [`WriterOptions::record_bytes_max`](crate::WriterOptions::record_bytes_max).
     TooLarge,
-    /// It cannot be encoded: its values are nested too deep.
+    /// It cannot be encoded: its values are nested too deep, or ids of a span have another length
+    /// than OTLP gives them.
     Invalid,
     /// The writer was closed.
     Closed,

@@ -11,6 +11,7 @@ use crate::{
 use crossbeam::channel::{
     self, Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError,
 };
+use opentelemetry_proto::tonic::trace::v1::Span;
 use std::{
     cell::Cell,
     convert::Infallible,
@@ -149,10 +150,16 @@ impl Writer {
         })
     }
 
-    /// Offers a span of `server`. A failed one is committed at once.
+    /// Offers a span of `server`. A failed one is committed at once. One whose ids have lengths that
+    /// OTLP does not know is refused: a line with it would be lost to whoever reads it, together
+    /// with all other spans in the line.
     ///
     /// Fails with the cause when the record is dropped; it is counted already.
     pub fn span(&self, server: &ServerName, record: &SpanRecord) -> Result<(), DropCause> {
+        if !has_valid_ids(&record.span) {
+            let cause = DropCause::Invalid;
+            return Err(self.refuse(server, Signal::Traces, record.timestamp(), cause));
+        }
         self.offer_with(
             server,
             Signal::Traces,
@@ -439,6 +446,16 @@ impl Drop for WriterGuard {
             );
         }
     }
+}
+
+/// Whether each id is absent, or has as many bytes as OTLP wants.
+fn has_valid_ids(span: &Span) -> bool {
+    let trace = |id: &[u8]| matches!(id.len(), 0 | 16);
+    let span_id = |id: &[u8]| matches!(id.len(), 0 | 8);
+    trace(&span.trace_id)
+        && span_id(&span.span_id)
+        && span_id(&span.parent_span_id)
+        && (span.links.iter()).all(|link| trace(&link.trace_id) && span_id(&link.span_id))
 }
 
 /// A log record as it is queued, for [`super::SimulatedWriter`].

@@ -13,6 +13,10 @@ use std::time::Duration;
 
 /// Hands the SDK's spans to a [`TraceClient`]. For an `SdkTracerProvider`, with or without a batch
 /// processor, and so for `tracing-opentelemetry`.
+///
+/// Exporting never waits for the disk. The end of the provider does; its `force_flush` does not,
+/// for the SDK's processors hand that on to no exporter: what must be on the disk takes a
+/// [`TraceClient::flush`] behind it.
 #[derive(Debug)]
 pub struct TelemetrySpanExporter {
     client: TraceClient,

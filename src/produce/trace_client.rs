@@ -19,6 +19,9 @@ use std::{
 /// resource, scope and schema URLs.
 ///
 /// A client is a handle: clones share their servers and counts. It never waits for the disk.
+///
+/// A span of a configured server whose ids have lengths that OTLP does not know is refused by the
+/// writer, which counts it as [`DropCause::Invalid`](crate::DropCause::Invalid).
 #[derive(Debug, Clone)]
 pub struct TraceClient {
     shared: Arc<Shared>,
@@ -27,7 +30,8 @@ pub struct TraceClient {
 #[derive(Debug)]
 struct Shared {
     writer: Writer,
-    servers: RwLock<BTreeSet<ServerName>>,
+    /// Replaced as a whole, so that a batch can keep the servers that it began with.
+    servers: RwLock<Arc<BTreeSet<ServerName>>>,
     without_server: AtomicU64,
     not_configured: AtomicU64,
 }
@@ -61,43 +65,30 @@ impl TraceClient {
     /// Fails with [`Error::InvalidServerName`](crate::Error::InvalidServerName).
     pub fn add_server(&self, server: impl AsRef<str>) -> Result<()> {
         let server = ServerName::new(server)?;
-        self.shared
-            .servers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(server);
+        self.change(|servers| _ = servers.insert(server));
         Ok(())
     }
 
     /// Stores the spans of `server` no longer. What is stored of it stays.
     pub fn remove_server(&self, server: &str) {
-        self.shared
-            .servers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(server);
+        self.change(|servers| _ = servers.remove(server));
     }
 
     /// The servers whose spans are stored, sorted.
     #[must_use]
     pub fn configured_servers(&self) -> Vec<ServerName> {
-        let servers = self
-            .shared
-            .servers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        servers.iter().cloned().collect()
+        self.servers().iter().cloned().collect()
+    }
+
+    /// Removes every server. The client stays usable.
+    pub fn close(&self) {
+        self.change(BTreeSet::clear);
     }
 
     /// Offers a batch of spans to the store.
     pub fn upload(&self, batch: Vec<ResourceSpans>) {
         // One look for the batch: the servers may change while it is encoded.
-        let servers = self
-            .shared
-            .servers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let servers = self.servers();
         for resource_spans in batch {
             let mut record = SpanRecord {
                 resource: resource_spans.resource,
@@ -138,5 +129,17 @@ impl TraceClient {
     /// [`Writer::flush`].
     pub fn flush(&self) -> Result<()> {
         self.shared.writer.flush()
+    }
+
+    fn servers(&self) -> Arc<BTreeSet<ServerName>> {
+        let servers = self.shared.servers.read();
+        Arc::clone(&servers.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeSet<ServerName>)) {
+        let servers = self.shared.servers.write();
+        change(Arc::make_mut(
+            &mut servers.unwrap_or_else(PoisonError::into_inner),
+        ));
     }
 }

@@ -1,0 +1,664 @@
+//! The trace client stores each span under the server that it names, as it was: a test for each
+//! thing that it promises.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{STACK, home, on_demand, server, without_hang};
+use gridctl_telemetry::{
+    DiskOperation, DropCause, Error, LineFormat, LineWriter, ParsedLine, Query, ServerName, Signal,
+    SkippedSpans, SpanRecord, Store, StoreOptions, TraceClient, Writer, WriterGuard, parse_line,
+};
+use opentelemetry_proto::tonic::{
+    common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value},
+    resource::v1::Resource,
+    trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span},
+};
+use std::sync::{Arc, Condvar, Mutex};
+use tempfile::TempDir;
+
+/// A store, its writer, and a client of these servers.
+struct Routed {
+    store: Store,
+    writer: Writer,
+    _guard: WriterGuard,
+    client: TraceClient,
+    _home: TempDir,
+}
+
+impl Routed {
+    fn to(servers: &[&str]) -> Routed {
+        Routed::with_disk(servers, |_| {})
+    }
+
+    /// One whose disk calls `hook` before each operation.
+    fn with_disk(
+        servers: &[&str],
+        hook: impl Fn(DiskOperation<'_>) + Send + Sync + 'static,
+    ) -> Routed {
+        let home = home();
+        let options = StoreOptions::default().disk_hook(move |operation| {
+            hook(operation);
+            Ok(())
+        });
+        let store = Store::open(home.path(), STACK, options).unwrap();
+        let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+        let client = TraceClient::new(writer.clone());
+        for server in servers {
+            client.add_server(server).unwrap();
+        }
+        Routed {
+            client,
+            writer,
+            _guard: guard,
+            store,
+            _home: home,
+        }
+    }
+
+    /// What is stored, by time. Checks on the way that it comes back from an exported line.
+    fn stored(&self) -> Vec<(ServerName, SpanRecord)> {
+        self.client.flush().unwrap();
+        let snapshot = self.store.snapshot().unwrap();
+        let mut scan = snapshot.scan(&Query::new(Signal::Traces)).unwrap();
+        let mut stored = Vec::new();
+        while let Some(raw) = scan.next().unwrap() {
+            let record = raw.decode().unwrap().into_span().unwrap();
+            let mut writer = LineWriter::new(LineFormat::Ndjson);
+            let mut line = Vec::new();
+            writer.write(&raw, &mut line).unwrap();
+            writer.finish(&mut line);
+            let Ok(ParsedLine::Spans(read)) = parse_line(Signal::Traces, line.trim_ascii_end())
+            else {
+                panic!("{}", String::from_utf8(line).unwrap());
+            };
+            assert_eq!(read, [(Some(raw.server.to_string()), record.clone())]);
+            stored.push((raw.server.clone(), record));
+        }
+        stored
+    }
+
+    /// The stored spans: `server: name`.
+    fn names(&self) -> Vec<String> {
+        self.stored()
+            .into_iter()
+            .map(|(server, record)| format!("{server}: {}", record.span.name))
+            .collect()
+    }
+
+    fn dropped(&self) -> Vec<(String, DropCause, u64)> {
+        let stats = self.writer.stats();
+        (stats.dropped.into_iter())
+            .map(|drop| (drop.server.to_string(), drop.cause, drop.count))
+            .collect()
+    }
+}
+
+fn text(text: impl Into<String>) -> Option<AnyValue> {
+    value(any_value::Value::StringValue(text.into()))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what a field takes")]
+fn value(value: any_value::Value) -> Option<AnyValue> {
+    Some(AnyValue { value: Some(value) })
+}
+
+fn attribute(key: &str, value: Option<AnyValue>) -> KeyValue {
+    KeyValue {
+        key: key.to_owned(),
+        value,
+        ..KeyValue::default()
+    }
+}
+
+/// A span without a server. Spans end in the order in which they are made, by `number`.
+fn span(number: u8) -> Span {
+    Span {
+        trace_id: vec![7; 16],
+        span_id: vec![number; 8],
+        name: format!("span {number}"),
+        kind: span::SpanKind::Client.into(),
+        start_time_unix_nano: 5,
+        end_time_unix_nano: 10 + u64::from(number),
+        ..Span::default()
+    }
+}
+
+fn span_of(number: u8, server: &str) -> Span {
+    Span {
+        attributes: vec![
+            attribute("tool", text("search")),
+            attribute("server.name", text(server)),
+        ],
+        ..span(number)
+    }
+}
+
+/// One batch of one resource and one scope, neither of which says anything.
+fn batch(spans: Vec<Span>) -> Vec<ResourceSpans> {
+    vec![ResourceSpans {
+        scope_spans: vec![ScopeSpans {
+            spans,
+            ..ScopeSpans::default()
+        }],
+        ..ResourceSpans::default()
+    }]
+}
+
+fn scope(name: &str) -> InstrumentationScope {
+    InstrumentationScope {
+        name: name.to_owned(),
+        version: "1.2.3".to_owned(),
+        attributes: vec![attribute("library", text(name))],
+        dropped_attributes_count: 1,
+    }
+}
+
+// Where a span goes.
+
+#[test]
+fn each_span_goes_to_the_server_that_its_server_name_names() {
+    let routed = Routed::to(&["github", "slack"]);
+    routed.client.upload(batch(vec![
+        span_of(1, "github"),
+        span_of(2, "slack"),
+        span_of(3, "github"),
+    ]));
+    routed.client.upload(Vec::new());
+    routed.client.upload(vec![ResourceSpans::default()]);
+    routed.client.upload(batch(Vec::new()));
+    assert_eq!(
+        routed.names(),
+        ["github: span 1", "slack: span 2", "github: span 3"]
+    );
+    assert_eq!(routed.client.skipped(), SkippedSpans::default());
+}
+
+#[test]
+fn spans_without_a_server_are_counted() {
+    let routed = Routed::to(&["github"]);
+    let named = |number, name| Span {
+        attributes: vec![attribute("server.name", name)],
+        ..span(number)
+    };
+    let mut elsewhere = batch(vec![span(1)]);
+    // What the resource says does not count.
+    elsewhere[0].resource = Some(Resource {
+        attributes: vec![attribute("server.name", text("github"))],
+        ..Resource::default()
+    });
+    routed.client.upload(elsewhere);
+    routed.client.upload(batch(vec![
+        span(2),
+        named(3, None),
+        named(4, Some(AnyValue { value: None })),
+        named(5, value(any_value::Value::IntValue(5))),
+        named(6, value(any_value::Value::BytesValue(b"github".to_vec()))),
+        named(7, text("")),
+        named(8, text("x".repeat(256))),
+        named(9, text("x".repeat(64 << 10))),
+        span_of(10, "github"),
+    ]));
+    assert_eq!(routed.names(), ["github: span 10"]);
+    let skipped = routed.client.skipped();
+    assert_eq!((skipped.without_server, skipped.not_configured), (9, 0));
+}
+
+#[test]
+fn spans_of_servers_that_are_not_configured_are_counted() {
+    let routed = Routed::to(&["github"]);
+    routed
+        .client
+        .upload(batch(vec![span_of(1, "slack"), span_of(2, "Github")]));
+    assert_eq!(routed.names(), [""; 0]);
+    let skipped = routed.client.skipped();
+    assert_eq!((skipped.without_server, skipped.not_configured), (0, 2));
+    // They were not for the store: nothing is lost.
+    assert_eq!(routed.writer.stats().offered, 0);
+}
+
+// Servers.
+
+#[test]
+fn servers_come_and_go_while_spans_are_uploaded() {
+    let routed = Routed::to(&["slack", "github", "github"]);
+    let clone = routed.client.clone();
+    assert_eq!(
+        clone.configured_servers(),
+        [server("github"), server("slack")]
+    );
+    let upload = |number| {
+        clone.upload(batch(vec![
+            span_of(number, "github"),
+            span_of(number, "slack"),
+        ]));
+    };
+    upload(1);
+    clone.remove_server("github");
+    clone.remove_server("nobody");
+    assert_eq!(routed.client.configured_servers(), [server("slack")]);
+    upload(2);
+    clone.add_server("github").unwrap();
+    upload(3);
+    assert_eq!(
+        routed.names(),
+        [
+            "github: span 1",
+            "slack: span 1",
+            "slack: span 2",
+            "github: span 3",
+            "slack: span 3"
+        ]
+    );
+    assert_eq!(routed.client.skipped().not_configured, 1);
+}
+
+#[test]
+fn close_may_be_called_again_and_the_client_stays_usable() {
+    let routed = Routed::to(&["github"]);
+    routed.client.close();
+    routed.client.close();
+    assert_eq!(routed.client.configured_servers(), []);
+    routed.client.upload(batch(vec![span_of(1, "github")]));
+    routed.client.add_server("github").unwrap();
+    routed.client.upload(batch(vec![span_of(2, "github")]));
+    assert_eq!(routed.names(), ["github: span 2"]);
+}
+
+#[test]
+fn add_server_refuses_a_name_that_is_empty_or_endless() {
+    let routed = Routed::to(&[]);
+    for name in [String::new(), "x".repeat(64 << 10)] {
+        assert!(matches!(
+            routed.client.add_server(&name),
+            Err(Error::InvalidServerName { bytes }) if bytes == name.len()
+        ));
+    }
+    assert_eq!(routed.client.configured_servers(), []);
+}
+
+// What is stored.
+
+#[test]
+fn resource_scope_and_schema_urls_are_kept_and_scopes_stay_apart() {
+    let routed = Routed::to(&["github", "slack"]);
+    let resource = |name: &str| {
+        Some(Resource {
+            attributes: vec![attribute("service.name", text(name))],
+            dropped_attributes_count: 2,
+            ..Resource::default()
+        })
+    };
+    let scope_spans = |name: Option<&str>, spans| ScopeSpans {
+        scope: name.map(scope),
+        schema_url: name.map_or(String::new(), |name| format!("https://{name}/schema")),
+        spans,
+    };
+    let batch = vec![
+        ResourceSpans {
+            resource: resource("gateway"),
+            schema_url: "https://gateway/schema".to_owned(),
+            scope_spans: vec![
+                scope_spans(Some("a"), vec![span_of(1, "github"), span_of(2, "slack")]),
+                scope_spans(Some("b"), vec![span_of(3, "github")]),
+                scope_spans(None, vec![span_of(4, "github")]),
+            ],
+        },
+        ResourceSpans {
+            scope_spans: vec![scope_spans(Some("b"), vec![span_of(5, "slack")])],
+            ..ResourceSpans::default()
+        },
+    ];
+    routed.client.upload(batch);
+    let expected = |number, server_name: &str, service: Option<&str>, scope_name: Option<&str>| {
+        let url = |name: Option<&str>| {
+            name.map_or(String::new(), |name| format!("https://{name}/schema"))
+        };
+        let record = SpanRecord {
+            resource: service.and_then(resource),
+            resource_schema_url: url(service),
+            scope: scope_name.map(scope),
+            scope_schema_url: url(scope_name),
+            span: span_of(number, server_name),
+        };
+        (server(server_name), record)
+    };
+    assert_eq!(
+        routed.stored(),
+        [
+            expected(1, "github", Some("gateway"), Some("a")),
+            expected(2, "slack", Some("gateway"), Some("a")),
+            expected(3, "github", Some("gateway"), Some("b")),
+            expected(4, "github", Some("gateway"), None),
+            expected(5, "slack", None, Some("b")),
+        ]
+    );
+}
+
+#[test]
+fn everything_of_a_span_is_kept() {
+    let routed = Routed::to(&["github"]);
+    let full = Span {
+        trace_state: "vendor=1".to_owned(),
+        parent_span_id: vec![9; 8],
+        flags: 0x301,
+        dropped_attributes_count: 1,
+        events: vec![span::Event {
+            time_unix_nano: 7,
+            name: "retry".to_owned(),
+            attributes: vec![attribute("attempt", value(any_value::Value::IntValue(2)))],
+            dropped_attributes_count: 3,
+        }],
+        dropped_events_count: 4,
+        links: vec![span::Link {
+            trace_id: vec![8; 16],
+            span_id: vec![8; 8],
+            trace_state: "vendor=2".to_owned(),
+            attributes: vec![attribute("why", text("batch"))],
+            dropped_attributes_count: 5,
+            flags: 1,
+        }],
+        dropped_links_count: 6,
+        status: Some(Status {
+            message: "no".to_owned(),
+            code: 2,
+        }),
+        ..span_of(1, "github")
+    };
+    routed.client.upload(batch(vec![full.clone()]));
+    let (_, record) = routed.stored().remove(0);
+    assert!(record.is_error());
+    assert_eq!(record.span, full);
+}
+
+// Bad input.
+
+#[test]
+fn a_span_whose_ids_have_a_wrong_length_is_refused_and_counted() {
+    let routed = Routed::to(&["github"]);
+    let with = |change: fn(&mut Span)| {
+        let mut span = span_of(1, "github");
+        change(&mut span);
+        span
+    };
+    let link = |trace_id: usize, span_id: usize| span::Link {
+        trace_id: vec![1; trace_id],
+        span_id: vec![1; span_id],
+        ..span::Link::default()
+    };
+    let mut linked = [span_of(1, "github"), span_of(1, "github")];
+    linked[0].links = vec![link(16, 8), link(15, 8)];
+    linked[1].links = vec![link(16, 9)];
+    let wrong = [
+        with(|span| span.trace_id = vec![1; 15]),
+        with(|span| span.trace_id = vec![1; 32]),
+        with(|span| span.span_id = vec![1; 7]),
+        with(|span| span.span_id = vec![1; 16]),
+        with(|span| span.parent_span_id = vec![1; 9]),
+    ];
+    routed.client.upload(batch(wrong.into()));
+    routed.client.upload(batch(linked.into()));
+    // Absent is not wrong.
+    let mut absent = span_of(2, "github");
+    absent.trace_id.clear();
+    absent.span_id.clear();
+    absent.links = vec![link(0, 0)];
+    routed.client.upload(batch(vec![absent]));
+    assert_eq!(routed.names(), ["github: span 2"]);
+    assert_eq!(
+        routed.dropped(),
+        [("github".to_owned(), DropCause::Invalid, 7)]
+    );
+    let losses = routed.store.snapshot().unwrap().losses(..).unwrap();
+    assert_eq!((losses[0].cause, losses[0].count), (DropCause::Invalid, 7));
+    assert_eq!(losses[0].signal, Some(Signal::Traces));
+}
+
+#[test]
+fn a_span_that_is_too_large_or_too_deep_is_refused_and_counted() {
+    let routed = Routed::to(&["github"]);
+    let mut large = span_of(1, "github");
+    large
+        .attributes
+        .push(attribute("body", text("x".repeat(100 << 20))));
+    let mut deep = span_of(2, "github");
+    let mut nested = text("bottom");
+    for _ in 0..1000 {
+        let array = ArrayValue {
+            values: nested.into_iter().collect(),
+        };
+        nested = value(any_value::Value::ArrayValue(array));
+    }
+    deep.attributes.push(attribute("deep", nested));
+    routed
+        .client
+        .upload(batch(vec![large, deep, span_of(3, "github")]));
+    assert_eq!(routed.names(), ["github: span 3"]);
+    assert_eq!(
+        routed.dropped(),
+        [
+            ("github".to_owned(), DropCause::TooLarge, 1),
+            ("github".to_owned(), DropCause::Invalid, 1)
+        ]
+    );
+}
+
+#[test]
+fn an_upload_does_not_wait_for_the_disk() {
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let routed = Routed::with_disk(&["github"], {
+        let gate = Arc::clone(&gate);
+        move |operation| {
+            if matches!(operation, DiskOperation::Write { .. }) {
+                let shut = gate.0.lock().unwrap();
+                drop(gate.1.wait_while(shut, |shut| *shut).unwrap());
+            }
+        }
+    });
+    *gate.0.lock().unwrap() = true;
+    let client = routed.client.clone();
+    without_hang("an upload", move || {
+        for number in 0..200 {
+            // The failed ones ask for a commit at once, which hangs.
+            let status = Some(Status {
+                code: 2,
+                ..Status::default()
+            });
+            let span = Span {
+                status,
+                ..span_of(number, "github")
+            };
+            client.upload(batch(vec![span]));
+        }
+    });
+    *gate.0.lock().unwrap() = false;
+    gate.1.notify_all();
+    assert_eq!(routed.names().len(), 200);
+}
+
+/// With the OpenTelemetry SDK.
+#[cfg(feature = "otel-sdk")]
+mod sdk {
+    use super::{Routed, attribute, server, text};
+    use gridctl_telemetry::{SpanRecord, TelemetrySpanExporter};
+    use opentelemetry::{
+        InstrumentationScope, KeyValue,
+        trace::{
+            Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer, TracerProvider,
+        },
+    };
+    use opentelemetry_proto::tonic::{
+        common::v1::any_value, trace::v1::span::SpanKind as StoredKind,
+    };
+    use opentelemetry_sdk::{
+        Resource,
+        trace::{SdkTracerProvider, TracerProviderBuilder},
+    };
+    use tracing_subscriber::layer::SubscriberExt;
+
+    fn provider(routed: &Routed, simple: bool) -> SdkTracerProvider {
+        let exporter = TelemetrySpanExporter::new(routed.client.clone());
+        let builder = SdkTracerProvider::builder().with_resource(
+            Resource::builder_empty()
+                .with_schema_url([KeyValue::new("service.name", "gateway")], "https://schema")
+                .build(),
+        );
+        let with = if simple {
+            TracerProviderBuilder::with_simple_exporter::<TelemetrySpanExporter>
+        } else {
+            TracerProviderBuilder::with_batch_exporter::<TelemetrySpanExporter>
+        };
+        with(builder, exporter).build()
+    }
+
+    fn attribute_of(record: &SpanRecord, key: &str) -> Option<any_value::Value> {
+        let attributes = &record.span.attributes;
+        let found = attributes.iter().find(|attribute| attribute.key == key)?;
+        found.value.clone()?.value
+    }
+
+    #[test]
+    fn spans_of_the_sdk_are_stored_with_everything_that_they_have() {
+        for simple in [true, false] {
+            let routed = Routed::to(&["github", "slack"]);
+            let provider = provider(&routed, simple);
+            let tracer = provider.tracer_with_scope(
+                InstrumentationScope::builder("mcp")
+                    .with_version("1.0")
+                    .with_schema_url("https://scope")
+                    .with_attributes([KeyValue::new("library", "mcp")])
+                    .build(),
+            );
+            let other = provider.tracer("other");
+            let mut parent = tracer
+                .span_builder("call")
+                .with_kind(SpanKind::Client)
+                .with_attributes([
+                    KeyValue::new("server.name", "github"),
+                    KeyValue::new("rows", 3),
+                    KeyValue::new("ratio", f64::NAN),
+                ])
+                .start(&tracer);
+            parent.add_event("retry", vec![KeyValue::new("attempt", 2)]);
+            parent.add_link(SpanContext::empty_context(), vec![]);
+            parent.set_status(Status::error("no"));
+            let context = opentelemetry::Context::new().with_span(parent);
+            let mut child = other.start_with_context("child", &context);
+            child.set_attribute(KeyValue::new("server.name", "slack"));
+            child.end();
+            other.start("nobody's").end();
+            context.span().end();
+            drop(context);
+            provider.force_flush().unwrap();
+            assert_eq!(routed.client.skipped().without_server, 1);
+            routed.client.flush().unwrap();
+            let stored = routed.stored_unchecked();
+            let [(child_server, child), (parent_server, parent)] = &stored[..] else {
+                panic!("{stored:?}");
+            };
+            assert_eq!(
+                [child_server, parent_server],
+                [&server("slack"), &server("github")]
+            );
+            for record in [child, parent] {
+                assert_eq!(
+                    record.resource.as_ref().unwrap().attributes,
+                    [attribute("service.name", text("gateway"))]
+                );
+                assert_eq!(record.resource_schema_url, "https://schema");
+            }
+            let scope = parent.scope.as_ref().unwrap();
+            assert_eq!((&*scope.name, &*scope.version), ("mcp", "1.0"));
+            assert_eq!(scope.attributes, [attribute("library", text("mcp"))]);
+            assert_eq!(parent.scope_schema_url, "https://scope");
+            assert_eq!(child.scope.as_ref().unwrap().name, "other");
+            assert_eq!(child.scope_schema_url, "");
+
+            assert_eq!(parent.span.kind, i32::from(StoredKind::Client));
+            assert_eq!(parent.span.events[0].name, "retry");
+            assert_eq!(parent.span.links.len(), 1);
+            assert!(parent.is_error() && !child.is_error());
+            assert_eq!(parent.span.status.as_ref().unwrap().message, "no");
+            assert_eq!(
+                attribute_of(parent, "rows"),
+                Some(any_value::Value::IntValue(3))
+            );
+            assert_eq!(child.span.trace_id, parent.span.trace_id);
+            assert_eq!(child.span.parent_span_id, parent.span.span_id);
+            assert_eq!(child.span.trace_id.len(), 16);
+            assert!(parent.span.start_time_unix_nano <= child.span.start_time_unix_nano);
+            provider.shutdown().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_sdk_stores_what_it_has() {
+        let routed = Routed::to(&["github"]);
+        let provider = provider(&routed, false);
+        let tracer = provider.tracer("mcp");
+        for _ in 0..100 {
+            let mut span = tracer.start("call");
+            span.set_attribute(KeyValue::new("server.name", "github"));
+        }
+        provider.shutdown().unwrap();
+        let stored = routed.store.snapshot().unwrap().inventory(None).unwrap();
+        assert_eq!(stored[0].record_count, 100);
+    }
+
+    #[test]
+    fn spans_of_tracing_arrive_through_tracing_opentelemetry() {
+        let routed = Routed::to(&["github"]);
+        let provider = provider(&routed, true);
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("gateway"));
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            let request = tracing::info_span!("request").entered();
+            let call = tracing::info_span!(
+                "call",
+                server.name = "github",
+                otel.kind = "client",
+                rows = 3,
+                text = tracing::field::Empty
+            );
+            call.in_scope(|| {
+                call.record("text", "later");
+                tracing::error!(reason = "refused", "call failed");
+            });
+            drop(call);
+            drop(request);
+        });
+        provider.force_flush().unwrap();
+        let stored = routed.stored();
+        let [(server_name, record)] = &stored[..] else {
+            panic!("{stored:?}");
+        };
+        assert_eq!(*server_name, server("github"));
+        assert_eq!(record.span.name, "call");
+        assert_eq!(record.span.kind, i32::from(StoredKind::Client));
+        assert_eq!(
+            attribute_of(record, "text"),
+            Some(any_value::Value::StringValue("later".to_owned()))
+        );
+        assert_eq!(record.span.events[0].name, "call failed");
+        assert!(!record.span.parent_span_id.is_empty());
+        // The request itself named no server.
+        assert_eq!(routed.client.skipped().without_server, 1);
+    }
+
+    impl Routed {
+        /// Like [`Routed::stored`], where a NaN is not equal to itself.
+        fn stored_unchecked(&self) -> Vec<(gridctl_telemetry::ServerName, SpanRecord)> {
+            let query = gridctl_telemetry::Query::new(gridctl_telemetry::Signal::Traces);
+            let stored = self.store.last(&query, 100).unwrap();
+            (stored.into_iter())
+                .map(|stored| (stored.server, stored.record.into_span().unwrap()))
+                .collect()
+        }
+    }
+}
