@@ -16,8 +16,8 @@ mod workload;
 pub use crate::{
     engine::{Engine, FjallRows, FlatFiles, OurStore, RedbRows, Sqlite},
     measure::{
-        Arguments, Table, bench_folder, disk_bytes, gzip_bytes, mebibytes, median, per_second,
-        ratio, seconds, time,
+        Arguments, Table, bench_folder, cpu_time, disk_bytes, gzip_bytes, mebibytes, median,
+        per_second, ratio, seconds, time,
     },
     workload::{GatewayLogs, GatewayRecord, SERVERS, server_name},
 };

@@ -116,6 +116,13 @@ pub fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     Ok((outcome, started.elapsed()))
 }
 
+/// The processor time that all threads of this process took so far.
+#[must_use]
+pub fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// The value in the middle; of an even number, the upper of the two.
 pub fn median<T: Ord + Copy>(values: &[T]) -> Result<T> {
     let mut values = values.to_vec();

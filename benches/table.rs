@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 use gridctl_telemetry::Direction;
 use gridctl_telemetry_benches::{
     Arguments, Engine, FjallRows, FlatFiles, GatewayLogs, GatewayRecord, OurStore, RedbRows,
-    SERVERS, Sqlite, Table, bench_folder, disk_bytes, gzip_bytes, median, per_second, ratio,
-    seconds, time,
+    SERVERS, Sqlite, Table, bench_folder, cpu_time, disk_bytes, gzip_bytes, median, per_second,
+    ratio, seconds, time,
 };
 use std::{hint::black_box, ops::ControlFlow, time::Duration};
 
@@ -71,6 +71,8 @@ struct Measured {
     commit_records: u64,
     records: u64,
     ingest: Vec<Duration>,
+    /// The processor time of ingest, all threads together.
+    ingest_cpu: Vec<Duration>,
     disk: Vec<u64>,
     forward: Vec<Duration>,
     backward: Vec<Duration>,
@@ -120,7 +122,9 @@ fn run_peers(records: &[GatewayRecord], batch: usize, peers: &mut [Measured]) ->
 fn run<E: Engine>(records: &[GatewayRecord], batch: usize, measured: &mut Measured) -> Result<()> {
     let folder = bench_folder(FOLDER)?;
     let mut engine = E::open(folder.path())?;
+    let cpu = cpu_time();
     let (commits, ingest) = time(|| engine.ingest(records, batch))?;
+    measured.ingest_cpu.push(cpu_time().saturating_sub(cpu));
     engine.close()?;
     E::NAME.clone_into(&mut measured.name);
     measured.records = records.len() as u64;
@@ -178,6 +182,7 @@ fn engine_table(batch: u64, engines: &[Measured], gzip: u64) -> Result<Table> {
         &batch,
         "ingest, records/s",
         "ours is",
+        "CPU a record",
         "on disk, MB",
         "of gzip -6",
         "forward, records/s",
@@ -186,11 +191,13 @@ fn engine_table(batch: u64, engines: &[Measured], gzip: u64) -> Result<Table> {
     ]);
     for engine in engines {
         let rate = engine.ingest_rate()?;
+        let records = ratio(engine.records, 1);
         let disk = median(&engine.disk)?;
         table.row(vec![
             engine.name.clone(),
             thousands(rate),
             format!("{:.2}x", ours.ingest_rate()? / rate),
+            seconds(median(&engine.ingest_cpu)?.div_f64(records)),
             format!("{:.1}", ratio(disk, 1_000_000)),
             format!("{:.2}x", ratio(disk, gzip)),
             thousands(per_second(engine.records, median(&engine.forward)?)),

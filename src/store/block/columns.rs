@@ -175,12 +175,10 @@ impl<'a> BytesColumn<'a> {
     fn is_hex(&self, length: usize) -> bool {
         length >= 8
             && length.is_multiple_of(2)
-            && self.values.iter().all(|value| {
-                value.len() == length
-                    && value
-                        .iter()
-                        .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-            })
+            && self
+                .values
+                .iter()
+                .all(|value| value.len() == length && all_hex(value))
     }
 
     fn finish_dictionary(&self, small: &mut Vec<u8>, large: &mut Vec<u8>) -> bool {
@@ -213,14 +211,21 @@ fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// The byte that two lowercase hex digits stand for.
+/// Whether these are lowercase hex digits. Looks at all of them without a branch: which are letters
+/// is random, and no processor foresees it.
+fn all_hex(digits: &[u8]) -> bool {
+    digits.iter().fold(true, |all, digit| {
+        all & ((digit.wrapping_sub(b'0') < 10) | (digit.wrapping_sub(b'a') < 6))
+    })
+}
+
+/// The byte that two lowercase hex digits stand for, without a branch.
 fn hex_byte(pair: &[u8]) -> u8 {
-    let digit = |at: usize| match pair.get(at) {
-        Some(digit @ b'0'..=b'9') => digit - b'0',
-        Some(digit) => digit.wrapping_sub(b'a').wrapping_add(10),
-        None => 0,
-    };
-    digit(0) << 4 | (digit(1) & 0xf)
+    let value = |digit: u8| (digit & 0xf) + 9 * (digit >> 6);
+    match pair {
+        [high, low] => value(*high) << 4 | value(*low),
+        _ => 0,
+    }
 }
 
 /// A column of strings, read from its first value to its last.
@@ -308,9 +313,5 @@ fn read_bytes<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
 
 #[inline]
 fn hex_digit(nibble: u8) -> u8 {
-    if nibble < 10 {
-        b'0' + nibble
-    } else {
-        b'a' - 10 + nibble
-    }
+    b'0' + nibble + (b'a' - b'0' - 10) * u8::from(nibble > 9)
 }
