@@ -65,7 +65,7 @@
 //! | `TracesFileClient`, `NewTracesFileClient` | [`TraceClient`], [`TraceClient::new`] |
 //! | `TracesFileClient.AddServer`, `.RemoveServer`, `.ConfiguredServers` | the methods of the same names |
 //! | `TracesFileClient.UploadTraces` | [`TraceClient::upload`], and `TelemetrySpanExporter` with the feature `otel-sdk` |
-//! | `TracesFileClient.Start`, `.Stop` | nothing to connect; [`TraceClient::flush`], [`WriterGuard::close`] |
+//! | `TracesFileClient.Start`, `.Stop` | nothing to connect; [`TraceClient::close`], [`TraceClient::flush`] |
 //!
 //! # What it is not
 //!
