@@ -9,9 +9,10 @@
 
 use gridctl_telemetry::{
     DiskOperation, DropCause, Level, LogRecord, Loss, ServerName, Signal, Store, StoreOptions,
-    Timestamp, Writer, WriterOptions,
+    Timestamp, WipeScope, Writer, WriterOptions,
 };
 use std::{
+    collections::BTreeSet,
     io,
     path::Path,
     process::{Command, Stdio},
@@ -105,16 +106,122 @@ fn offered_is_stored_and_lost_through_overflow_and_outage() {
         );
         assert!(loss.from <= loss.to);
     }
-    // A range picks the losses that reach into it.
-    let after = Timestamp::from_unix_nanos(1_000_000);
-    assert!(
-        store
-            .snapshot()
-            .unwrap()
-            .losses(after..)
-            .unwrap()
-            .is_empty()
+}
+
+#[test]
+fn losses_of_one_minute_are_one_entry_from_the_first_to_the_last() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    let options = WriterOptions::default().record_bytes_max(100);
+    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    // Entered one by one, in no order.
+    for nanos in [100, 50, 200, 120] {
+        assert_eq!(writer.log(&github(), &log(nanos)), Err(DropCause::TooLarge));
+        writer.flush().unwrap();
+    }
+    let jira = ServerName::new("jira").unwrap();
+    writer.log(&jira, &log(1000)).unwrap_err();
+    guard.close().unwrap();
+    drop(store);
+
+    // They outlive the process that entered them.
+    let store = open(home.path());
+    let found = losses(&store);
+    let of_github: Vec<_> = found
+        .iter()
+        .filter(|loss| loss.server == Some(github()))
+        .collect();
+    // Two, should the minute have ended while they were entered.
+    assert!(of_github.len() <= 2, "{of_github:?}");
+    assert_eq!(of_github.iter().map(|loss| loss.count).sum::<u64>(), 4);
+    let nanos = |timestamp: Timestamp| timestamp.unix_nanos();
+    assert_eq!(
+        of_github.iter().map(|loss| nanos(loss.from)).min(),
+        Some(50)
     );
+    assert_eq!(of_github.iter().map(|loss| nanos(loss.to)).max(), Some(200));
+
+    // A range picks the losses that reach into it; its end is not part of it.
+    let at = Timestamp::from_unix_nanos;
+    let servers = |since, until| -> BTreeSet<String> {
+        let losses = store.snapshot().unwrap().losses(at(since)..at(until));
+        let servers = losses.unwrap().into_iter().filter_map(|loss| loss.server);
+        servers.map(|server| server.to_string()).collect()
+    };
+    assert_eq!(servers(0, 50), BTreeSet::new());
+    assert!(servers(0, 51).contains("github") && !servers(0, 51).contains("jira"));
+    assert!(servers(200, 201).contains("github"));
+    assert_eq!(servers(201, 1000), BTreeSet::new());
+    assert_eq!(servers(201, 1001), ["jira".to_owned()].into());
+    assert_eq!(servers(1001, i64::MAX), BTreeSet::new());
+}
+
+#[test]
+fn what_somebody_wiped_is_no_loss() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    let never = Duration::from_hours(1);
+    let options = WriterOptions::default()
+        .commit_interval_max(never)
+        .commit_interval_min(never);
+    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    writer.log(&github(), &log(1)).unwrap();
+    // By another process, before it was committed.
+    open(home.path()).wipe(&WipeScope::everything()).unwrap();
+    writer.flush().unwrap();
+    writer.log(&github(), &log(2)).unwrap();
+    guard.close().unwrap();
+    let stats = writer.stats();
+    assert_eq!((stats.offered, stats.stored), (2, 1));
+    assert_eq!(stats.dropped[0].cause, DropCause::Wiped);
+    assert_eq!(losses(&store), []);
+}
+
+#[test]
+fn a_disk_that_fails_until_the_end_is_noted_at_the_next_start() {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "helper_ends_on_a_disk_that_fails", "--nocapture"])
+        .env(CHILD_HOME, home.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // It could not say so itself.
+    let store = open(home.path());
+    assert_eq!(losses(&store), []);
+    let (_writer, _guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    let found = losses(&store);
+    assert_eq!((found[0].cause, found[0].count), (DropCause::Crash, 0));
+    assert_eq!(found.len(), 1);
+}
+
+/// Not a test by itself: what ends in the test above.
+#[test]
+fn helper_ends_on_a_disk_that_fails() {
+    let Some(home) = std::env::var_os(CHILD_HOME) else {
+        return;
+    };
+    let failing = Arc::new(AtomicBool::new(false));
+    let hook = {
+        let failing = Arc::clone(&failing);
+        move |operation: DiskOperation<'_>| match operation {
+            DiskOperation::Write { .. } if failing.load(Ordering::Relaxed) => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    };
+    let options = StoreOptions::default().disk_hook(hook);
+    let store = Store::open(Path::new(&home), "gw", options).unwrap();
+    let (writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    writer.log(&github(), &log(1)).unwrap();
+    writer.flush().unwrap();
+    failing.store(true, Ordering::Relaxed);
+    writer.log(&github(), &log(2)).unwrap();
+    assert!(guard.close().is_err());
+    let stats = writer.stats();
+    assert_eq!((stats.offered, stats.stored, stats.queued), (2, 1, 0));
+    assert_eq!(stats.dropped[0].cause, DropCause::DiskFault);
 }
 
 const CHILD_HOME: &str = "GRIDCTL_TELEMETRY_LEDGER_HOME";
@@ -159,10 +266,13 @@ fn an_unclean_end_is_noted_at_the_next_start_and_a_clean_one_is_not() {
     guard.close().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
+    let mut noted = None;
     for _ in 0..2 {
         let (_writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
         let losses = losses(&store);
-        assert_eq!(losses.len(), 1, "once, however often it is started again");
+        assert_eq!(losses.len(), 1);
+        let first = noted.get_or_insert_with(|| losses.clone());
+        assert_eq!(losses, *first, "once, however often it is started again");
         assert_eq!((losses[0].cause, losses[0].count), (DropCause::Crash, 0));
         assert!(losses[0].from >= before && losses[0].to >= losses[0].from);
         guard.close().unwrap();

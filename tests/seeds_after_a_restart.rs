@@ -8,11 +8,19 @@
 )]
 
 use gridctl_telemetry::{
-    Level, LogRecord, Query, ServerName, Signal, SpanRecord, Store, StoreOptions, Timestamp,
-    Writer, WriterOptions,
+    DiskOperation, Level, LogRecord, Query, ServerName, Signal, SpanRecord, Store, StoreOptions,
+    Timestamp, Writer, WriterOptions,
 };
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
-use std::{collections::BTreeSet, thread};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 fn name(server: &str) -> ServerName {
     ServerName::new(server).unwrap()
@@ -85,6 +93,8 @@ fn traces_come_whole_with_their_error_state() {
         ("github", span(2, 3, 30, true)),
         ("github", span(1, 4, 40, false)),
         ("jira", span(3, 5, 50, false)),
+        // One that succeeds behind one that failed.
+        ("github", span(2, 6, 60, false)),
     ];
     for (server, span) in &spans {
         writer.span(&name(server), span).unwrap();
@@ -106,7 +116,7 @@ fn traces_come_whole_with_their_error_state() {
         shown,
         [
             (1, false, vec![1, 4]),
-            (2, true, vec![2, 3]),
+            (2, true, vec![2, 3, 6]),
             (3, false, vec![5])
         ]
     );
@@ -115,6 +125,112 @@ fn traces_come_whole_with_their_error_state() {
         name("jira"),
         "a span says whose it is"
     );
+}
+
+#[test]
+fn of_a_trace_that_reaches_far_back_the_newest_spans_come() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let (writer, _guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    for id in 0..30 {
+        let span = span(id % 3, id, u64::from(id), false);
+        writer.span(&name("github"), &span).unwrap();
+    }
+    writer.flush().unwrap();
+    let ids = |count| -> Vec<Vec<u8>> {
+        let seed = store.seed_traces(count).unwrap();
+        let traces = seed.records.into_iter();
+        traces
+            .map(|trace| {
+                let spans = trace.spans.iter();
+                spans.map(|(_, span)| span.span.span_id[0]).collect()
+            })
+            .collect()
+    };
+    assert_eq!(ids(5), [vec![25, 28], vec![26, 29], vec![27]]);
+    assert_eq!(ids(1), [[29]]);
+    assert_eq!(ids(0), [[0; 0]; 0]);
+}
+
+#[test]
+fn a_store_without_records_seeds_nothing_and_says_where_it_begins() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let (logs, traces) = (store.seed_logs(10).unwrap(), store.seed_traces(10).unwrap());
+    assert!(logs.records.is_empty() && traces.records.is_empty());
+    let (writer, _guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    writer.log(&name("github"), &log(1, "the first")).unwrap();
+    writer.flush().unwrap();
+    let since = |sequence| {
+        let query = Query::new(Signal::Logs).arrived_from(sequence);
+        store.scan(&query).unwrap().count()
+    };
+    assert_eq!(since(logs.next_sequence), 1);
+    assert_eq!(since(store.seed_logs(10).unwrap().next_sequence), 0);
+}
+
+#[test]
+fn a_commit_in_the_middle_of_seeding_is_history_or_live_and_not_both() {
+    let offer = |writer: &Writer, number: u8| {
+        let nanos = i64::from(number);
+        writer.log(&name("github"), &log(nanos, "one")).unwrap();
+        let span = span(number, number, u64::from(number), false);
+        writer.span(&name("jira"), &span).unwrap();
+    };
+    // While a snapshot begins, it lets nobody commit: that is not waited for.
+    let options = WriterOptions::default().flush_timeout(Duration::from_millis(100));
+    let flush = |writer: &Writer| while writer.flush().is_err() {};
+    // How many records come as history, and where live data begins.
+    let seed = |store: &Store, signal| {
+        if signal == Signal::Logs {
+            let seed = store.seed_logs(100).unwrap();
+            (seed.records.len(), seed.next_sequence)
+        } else {
+            let seed = store.seed_traces(100).unwrap();
+            (seed.records.len(), seed.next_sequence)
+        }
+    };
+    for signal in [Signal::Logs, Signal::Traces] {
+        // Once for each time that seeding reads the file.
+        for read in 0.. {
+            let home = tempfile::tempdir().unwrap();
+            let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+            let (writer, _guard) = Writer::start(&store, &options).unwrap();
+            (0..10).for_each(|number| offer(&writer, number));
+            flush(&writer);
+
+            let reads_left = Arc::new(AtomicUsize::new(usize::MAX));
+            let committed = Arc::new(AtomicBool::new(false));
+            let hook = {
+                let (reads_left, committed) = (Arc::clone(&reads_left), Arc::clone(&committed));
+                let writer = writer.clone();
+                move |operation: DiskOperation<'_>| {
+                    if matches!(operation, DiskOperation::Read { .. })
+                        && reads_left.fetch_sub(1, Ordering::Relaxed) == 0
+                    {
+                        offer(&writer, 10);
+                        let _ = writer.flush();
+                        committed.store(true, Ordering::Relaxed);
+                    }
+                    Ok(())
+                }
+            };
+            // Opened again, as by another process: what this one has in memory is not read.
+            let options = StoreOptions::default().disk_hook(hook);
+            let reader = Store::open(home.path(), "gw", options).unwrap();
+            reads_left.store(read, Ordering::Relaxed);
+            let (history, next_sequence) = seed(&reader, signal);
+            reads_left.store(usize::MAX, Ordering::Relaxed);
+            if !committed.load(Ordering::Relaxed) {
+                assert!(read > 0, "seeding read nothing");
+                break;
+            }
+            flush(&writer);
+            let query = Query::new(signal).arrived_from(next_sequence);
+            let live = store.scan(&query).unwrap().count();
+            assert_eq!(history + live, 11, "{signal}: a commit at read {read}");
+        }
+    }
 }
 
 #[test]
