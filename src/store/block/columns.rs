@@ -313,5 +313,9 @@ fn read_bytes<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
 
 #[inline]
 fn hex_digit(nibble: u8) -> u8 {
-    b'0' + nibble + (b'a' - b'0' - 10) * u8::from(nibble > 9)
+    if nibble < 10 {
+        b'0' + nibble
+    } else {
+        b'a' - 10 + nibble
+    }
 }
