@@ -271,15 +271,32 @@ fn make(home: &Path) {
         // What was wiped left a mark, and what was too large an entry in the ledger.
         writer.log(&server("wiped"), &plain_log(0)).unwrap();
         writer.flush().unwrap();
-        let scope = WipeScope {
-            server: Some(server("wiped")),
-            signal: None,
-        };
-        writer.wipe(scope).unwrap();
+        writer.wipe(scope_of("wiped")).unwrap();
         let too_large = plain_log(0).with("filler", "x".repeat(100_000));
         writer.log(&server("github"), &too_large).unwrap_err();
         guard.close().unwrap();
         from = until;
+    }
+    drop(store);
+
+    // Since the wipe the machine was started anew, and the clock in its mark with it.
+    let database = redb::Database::open(database(home)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let mut wipes = transaction.open_table(WIPES).unwrap();
+    let (generation, _): (u64, u64) =
+        rmp_serde::from_slice(wipes.get(("wiped", u8::MAX)).unwrap().unwrap().value()).unwrap();
+    let mark = rmp_serde::to_vec(&(generation, u64::MAX)).unwrap();
+    wipes.insert(("wiped", u8::MAX), mark.as_slice()).unwrap();
+    drop(wipes);
+    transaction.commit().unwrap();
+}
+
+const WIPES: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("wipes");
+
+fn scope_of(name: &str) -> WipeScope {
+    WipeScope {
+        server: Some(server(name)),
+        signal: None,
     }
 }
 
@@ -325,8 +342,7 @@ fn assert_complete(home: &Path) {
     );
     let rows = TableDefinition::<&[u8; 20], &[u8]>::new("rows");
     assert_eq!(transaction.open_table(rows).unwrap().len().unwrap(), 22);
-    let wipes = TableDefinition::<(&str, u8), &[u8]>::new("wipes");
-    assert_eq!(transaction.open_table(wipes).unwrap().len().unwrap(), 1);
+    assert_eq!(transaction.open_table(WIPES).unwrap().len().unwrap(), 1);
 }
 
 fn check(store: &Store) {
@@ -415,9 +431,17 @@ fn databases_of_every_version_are_read_completely() {
         let store = open(home.path());
         let options = WriterOptions::default().tiering(1, 4096, 4096);
         let (writer, guard) = Writer::start(&store, &options).unwrap();
-        let late = plain_log(1);
-        writer.log(&server("github"), &late).unwrap();
+        // Makes the writer look at all the marks.
+        writer.wipe(scope_of("none")).unwrap();
+        for name in ["github", "wiped"] {
+            writer.log(&server(name), &plain_log(1)).unwrap();
+        }
         guard.close().unwrap();
+        assert_eq!(
+            writer.stats().stored,
+            2,
+            "an old wipe says nothing of new records"
+        );
         let query = Query::new(Signal::Logs).server(server("github"));
         assert_eq!(store.scan(&query).unwrap().count(), 216);
         wipe(home.path(), STACK, &WipeScope::everything()).unwrap();
