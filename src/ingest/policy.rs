@@ -36,7 +36,7 @@ impl CommitPolicy {
         CommitPolicy {
             interval_min: options.commit_interval_min,
             // The commit itself takes time, and what was promised is the record on disk.
-            interval_max: options.commit_interval_max * 19 / 20,
+            interval_max: options.commit_interval_max * 9 / 10,
             records_max: options.batch_records_max,
             bytes_max: options.batch_bytes_max,
             interval: options.commit_interval_min,
@@ -138,7 +138,7 @@ mod tests {
             }
             policy.record(now, 1, false);
             assert!(
-                policy.due().unwrap() <= now + ms(1900),
+                policy.due().unwrap() <= now + ms(1800),
                 "no record waits longer"
             );
         }
