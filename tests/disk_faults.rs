@@ -435,6 +435,29 @@ fn a_guard_that_is_dropped_while_the_disk_hangs_comes_back() {
     case.check();
 }
 
+/// The guard finds no room in the queue to say that the writer is to end.
+#[test]
+fn a_writer_that_was_left_behind_ends_when_the_disk_comes_back() {
+    let mut case = Case::new();
+    let options = on_demand()
+        .flush_timeout(Duration::from_millis(20))
+        .queue_records_max(5)
+        .batch_records_max(1);
+    let (writer, guard) = Writer::start(&case.store, &options).unwrap();
+    case.disk.fail(Fault::Hang);
+    case.log(&writer, 1);
+    case.disk.wait_for_victim();
+    case.log(&writer, 5);
+    without_hang("the guard", move || drop(guard));
+    case.disk.heal();
+    without_hang("the writer", {
+        let writer = writer.clone();
+        move || ended(&writer)
+    });
+    settled(&writer);
+    case.check();
+}
+
 #[test]
 fn a_store_that_cannot_be_opened_or_read_is_an_error() {
     let home = common::home();
