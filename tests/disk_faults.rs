@@ -435,6 +435,58 @@ fn a_guard_that_is_dropped_while_the_disk_hangs_comes_back() {
     case.check();
 }
 
+/// Also one that nobody writes to, who would notice.
+#[test]
+fn readers_recover_from_an_outage() {
+    let mut case = Case::new();
+    let (writer, guard) = Writer::start(&case.store, &on_demand()).unwrap();
+    case.log(&writer, 100);
+    guard.close().unwrap();
+    let disk = case.disk.clone();
+    // Nothing in memory that would answer in the disk's place.
+    let options = StoreOptions::default()
+        .page_cache_bytes(0)
+        .disk_hook(move |operation| disk.operate(operation));
+    let read_only = Store::open_read_only(case.home.path(), STACK, options).unwrap();
+    for store in [&case.store, &read_only.unwrap()] {
+        for _ in 0..2 {
+            assert_eq!(numbers_of(store, "github").len(), 100);
+            case.disk.fail(Fault::Everything(EIO));
+            for _ in 0..2 {
+                let read = store
+                    .snapshot()
+                    .and_then(|snapshot| snapshot.inventory(None));
+                assert!(matches!(read, Err(Error::Database { .. })), "{read:?}");
+            }
+            case.disk.heal();
+        }
+        assert_eq!(numbers_of(store, "github").len(), 100);
+    }
+}
+
+/// The guard finds no room in the queue to say that the writer is to end.
+#[test]
+fn a_writer_that_was_left_behind_ends_when_the_disk_comes_back() {
+    let mut case = Case::new();
+    let options = on_demand()
+        .flush_timeout(Duration::from_millis(20))
+        .queue_records_max(5)
+        .batch_records_max(1);
+    let (writer, guard) = Writer::start(&case.store, &options).unwrap();
+    case.disk.fail(Fault::Hang);
+    case.log(&writer, 1);
+    case.disk.wait_for_victim();
+    case.log(&writer, 5);
+    without_hang("the guard", move || drop(guard));
+    case.disk.heal();
+    without_hang("the writer", {
+        let writer = writer.clone();
+        move || ended(&writer)
+    });
+    settled(&writer);
+    case.check();
+}
+
 #[test]
 fn a_store_that_cannot_be_opened_or_read_is_an_error() {
     let home = common::home();

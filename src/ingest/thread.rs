@@ -99,6 +99,10 @@ impl WriterThread {
     fn run(&mut self) {
         IS_WRITER.set(true);
         loop {
+            if self.shared.is_left_behind() && self.queue.is_empty() {
+                self.close();
+                return;
+            }
             match self.next_message() {
                 Ok(Message::Record(record)) => self.committer.push(record, self.clock.now),
                 Ok(Message::Flush(answer)) => self.flush(&answer),

@@ -38,6 +38,8 @@ pub(super) struct Shared {
     /// What the thread has not taken from the queue when it ends.
     rest: Receiver<Message>,
     ended: AtomicBool,
+    /// Whether the guard is gone and could not tell the thread.
+    left_behind: AtomicBool,
     options: WriterOptions,
     pub(super) counters: Arc<Counters>,
     closed: AtomicBool,
@@ -113,6 +115,7 @@ impl Writer {
             queue: sender,
             rest: receiver.clone(),
             ended: AtomicBool::new(false),
+            left_behind: AtomicBool::new(false),
             options: options.clone(),
             counters: Arc::clone(&counters),
             closed: AtomicBool::new(false),
@@ -400,6 +403,10 @@ impl Shared {
         }
     }
 
+    pub(super) fn is_left_behind(&self) -> bool {
+        self.left_behind.load(Ordering::Acquire)
+    }
+
     pub(super) fn mark_closed(&self) {
         self.closed.store(true, Ordering::Release);
         self.room.notify();
@@ -424,8 +431,13 @@ impl WriterGuard {
         let outcome = self.shared.flush(timeout);
         // A thread that hangs in a disk that hangs is left behind: waiting for it would hang us too.
         let told = self.shared.queue.send_timeout(Message::Close, timeout);
-        let hangs = matches!(told, Err(SendTimeoutError::Timeout(_)))
-            || self.done.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
+        let untold = matches!(told, Err(SendTimeoutError::Timeout(_)));
+        if untold {
+            // It ends by itself once the disk comes back and the queue is empty.
+            self.shared.left_behind.store(true, Ordering::Release);
+            let _ = self.shared.queue.try_send(Message::Close);
+        }
+        let hangs = untold || self.done.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
         if !hangs {
             drop(thread.join());
         }

@@ -185,26 +185,8 @@ impl Store {
         options: StoreOptions,
     ) -> Result<Option<Store>> {
         let place = StackPath::new(home, stack)?;
-        let path = place.database();
-        let Some(file) = place.open_file(Missing::Leave)? else {
-            return Ok(None);
-        };
-        match guarded(|| examine(&file, || place.open_file(Missing::Leave), &options))
-            .map_err(|fault| fault.at("open", &path))?
-        {
-            Examined::Current(database) => Ok(Some(Store::new(
-                place,
-                options,
-                Engine::ReadOnly(Arc::new(database)),
-            ))),
-            // A database that is being created, or whose creator was killed.
-            Examined::New => Ok(None),
-            Examined::NeedsRepair | Examined::NeedsMigration => {
-                Store::open_read_write(place, options, Missing::Leave)
-            }
-            Examined::TooNew(found) => Err(too_new(&path, found)),
-            Examined::Foreign(reason) => Err(Error::NotADatabase { path, reason }),
-        }
+        let engine = Engine::open_read_only(&place, &options)?;
+        Ok(engine.map(|engine| Store::new(place, options, engine)))
     }
 
     fn open_read_write(
@@ -212,17 +194,8 @@ impl Store {
         options: StoreOptions,
         missing: Missing,
     ) -> Result<Option<Store>> {
-        let path = place.database();
-        let Some(database) = open_database(&place, &options, missing)? else {
-            return Ok(None);
-        };
-        guarded(|| schema::migrate(&database, MIGRATIONS, &*options.on_migration))
-            .map_err(|fault| fault.at("migrate", &path))?;
-        Ok(Some(Store::new(
-            place,
-            options,
-            Engine::ReadWrite(Arc::new(database)),
-        )))
+        let engine = Engine::open_read_write(&place, &options, missing)?;
+        Ok(engine.map(|engine| Store::new(place, options, engine)))
     }
 
     fn new(place: StackPath, options: StoreOptions, engine: Engine) -> Store {
@@ -265,8 +238,15 @@ impl Store {
     ///
     /// Pages that a snapshot sees are not reused while it lives: do not keep one for long.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let transaction =
-            guarded(|| self.begin_read()).map_err(|fault| fault.at("read", &self.path()))?;
+        let transaction = guarded(|| match self.begin_read() {
+            // The disk failed once, and in this store nobody may be writing who would find out.
+            Err(Fault::Engine(redb::Error::PreviousIo)) => {
+                self.reopen()?;
+                self.begin_read()
+            }
+            outcome => outcome,
+        })
+        .map_err(|fault| fault.at("read", &self.path()))?;
         Ok(Snapshot::new(self.path(), transaction))
     }
 
@@ -281,6 +261,29 @@ impl Store {
             Engine::ReadWrite(database) => database.begin_read()?,
             Engine::ReadOnly(database) => database.begin_read()?,
         })
+    }
+
+    /// Opens the database anew, in place of the one that failed: redb answers every operation after
+    /// an I/O error with that error until it is opened again. Readers that hold a snapshot get an
+    /// error from it; new ones see the new database.
+    fn reopen(&self) -> Result<()> {
+        let Inner {
+            place,
+            options,
+            engine,
+        } = &*self.inner;
+        let writes = matches!(
+            &*engine.read().unwrap_or_else(PoisonError::into_inner),
+            Engine::ReadWrite(_)
+        );
+        let opened = if writes {
+            Engine::open_read_write(place, options, Missing::Create)?
+        } else {
+            Engine::open_read_only(place, options)?
+        };
+        *engine.write().unwrap_or_else(PoisonError::into_inner) = opened
+            .ok_or_else(|| Error::io("reopen", &self.path(), io::ErrorKind::NotFound.into()))?;
+        Ok(())
     }
 
     /// The means to change the store; fails with [`Error::ReadOnly`] on one that was opened so.
@@ -338,19 +341,43 @@ impl StoreWriter {
         .map_err(|fault| fault.at(action, &self.store.path()))
     }
 
-    /// Opens the database anew, in place of the one that failed: redb answers every operation after
-    /// an I/O error with that error until it is opened again. Readers that hold a snapshot get an
-    /// error from it; new ones see the new database.
+    /// Opens the database anew after a failure; nothing else makes it work again.
     pub(crate) fn reopen(&self) -> Result<()> {
-        let inner = &self.store.inner;
-        let path = self.store.path();
-        let database = open_database(&inner.place, &inner.options, Missing::Create)?
-            .ok_or_else(|| Error::io("reopen", &path, io::ErrorKind::NotFound.into()))?;
-        guarded(|| schema::migrate(&database, MIGRATIONS, &*inner.options.on_migration))
-            .map_err(|fault| fault.at("migrate", &path))?;
-        *inner.engine.write().unwrap_or_else(PoisonError::into_inner) =
-            Engine::ReadWrite(Arc::new(database));
-        Ok(())
+        self.store.reopen()
+    }
+}
+
+impl Engine {
+    fn open_read_only(place: &StackPath, options: &StoreOptions) -> Result<Option<Engine>> {
+        let path = place.database();
+        let Some(file) = place.open_file(Missing::Leave)? else {
+            return Ok(None);
+        };
+        match guarded(|| examine(&file, || place.open_file(Missing::Leave), options))
+            .map_err(|fault| fault.at("open", &path))?
+        {
+            Examined::Current(database) => Ok(Some(Engine::ReadOnly(Arc::new(database)))),
+            // A database that is being created, or whose creator was killed.
+            Examined::New => Ok(None),
+            Examined::NeedsRepair | Examined::NeedsMigration => {
+                Engine::open_read_write(place, options, Missing::Leave)
+            }
+            Examined::TooNew(found) => Err(too_new(&path, found)),
+            Examined::Foreign(reason) => Err(Error::NotADatabase { path, reason }),
+        }
+    }
+
+    fn open_read_write(
+        place: &StackPath,
+        options: &StoreOptions,
+        missing: Missing,
+    ) -> Result<Option<Engine>> {
+        let Some(database) = open_database(place, options, missing)? else {
+            return Ok(None);
+        };
+        guarded(|| schema::migrate(&database, MIGRATIONS, &*options.on_migration))
+            .map_err(|fault| fault.at("migrate", &place.database()))?;
+        Ok(Some(Engine::ReadWrite(Arc::new(database))))
     }
 }
 
