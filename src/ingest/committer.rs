@@ -133,8 +133,12 @@ impl Committer {
     /// be opened again before the next try.
     pub(super) fn commit(&mut self, now: Instant) -> Result<()> {
         let mut committed = self.settle()?;
-        self.batch.losses = self.counters.take_unrecorded();
-        if !self.batch.parts.is_empty() || !self.batch.losses.is_empty() {
+        loop {
+            // What a commit itself dropped, for want of a way to redact it, is entered as well.
+            self.batch.losses = self.counters.take_unrecorded();
+            if self.batch.parts.is_empty() && self.batch.losses.is_empty() {
+                break;
+            }
             self.tried = Some(std::mem::take(&mut self.batch));
             committed |= self.settle()?;
         }
