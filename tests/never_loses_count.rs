@@ -91,7 +91,7 @@ fn offer_some(writer: &Writer, thread: u64) -> (u64, Counts) {
     let mut counts = Counts::new();
     let names = [server("github"), server(&format!("server {}", thread % 3))];
     let mut offered = 0;
-    for number in 0..400 {
+    for number in 0..200 {
         let name = &names[usize::from(number % 4 == 0)];
         let (signal, told) = match number % 10 {
             7 => {
@@ -180,6 +180,24 @@ fn a_producer_that_waits_for_room_loses_nothing() {
         );
         check(&writer.stats(), &store, offered, &dropped);
     }
+}
+
+/// The queue is smaller than a batch, and the next commit an hour away.
+#[test]
+fn a_queue_that_is_nearly_full_is_committed_at_once() {
+    let home = common::home();
+    let store = open(home.path());
+    let options = on_demand()
+        .when_full(WhenFull::Block)
+        .queue_bytes_max(4 << 10);
+    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    without_hang("a producer that waits for room", move || {
+        for number in 0..100 {
+            writer.log(&server("github"), &record(number)).unwrap();
+        }
+    });
+    guard.close().unwrap();
+    assert_eq!(numbers_of(&store, "github").len(), 100);
 }
 
 /// A producer can be anywhere in its call when the writer closes: also where it has found the

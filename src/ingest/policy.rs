@@ -38,7 +38,9 @@ impl CommitPolicy {
             // The commit itself takes time, and what was promised is the record on disk.
             interval_max: options.commit_interval_max * 9 / 10,
             records_max: options.batch_records_max,
-            bytes_max: options.batch_bytes_max,
+            // What is gathered counts against the queue: were it to fill it, everybody would wait, or
+            // be dropped, until the interval is over.
+            bytes_max: options.batch_bytes_max.min(options.queue_bytes_max / 2),
             interval: options.commit_interval_min,
             last_commit: None,
             last_urgent: None,
