@@ -7,8 +7,12 @@ pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod wipe;
 
-use gridctl_telemetry::{MigrationStep, Result, StoreOptions, list_stacks};
-use std::path::Path;
+use crate::interrupt::Interrupt;
+use gridctl_telemetry::{MigrationStep, Result, Snapshot, Store, StoreOptions, list_stacks};
+use std::{path::Path, thread, time::Duration};
+
+/// How often a followed store is looked at. A look is a read transaction of some microseconds.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How programs open a database.
 fn store_options() -> StoreOptions {
@@ -26,4 +30,22 @@ fn stacks(home: &Path, named: Option<&String>) -> Result<Vec<String>> {
         Some(stack) => Ok(vec![stack.clone()]),
         None => list_stacks(home),
     }
+}
+
+/// Waits until something arrived behind `sequence`, and returns the state of the store that has it;
+/// `None` when it was interrupted, which is how following ends.
+fn wait_for_arrival(
+    store: &Store,
+    sequence: u64,
+    interrupt: &Interrupt,
+) -> Result<Option<Snapshot>> {
+    while !interrupt.requested() {
+        let snapshot = store.snapshot()?;
+        if snapshot.next_sequence()? > sequence {
+            return Ok(Some(snapshot));
+        }
+        drop(snapshot);
+        thread::sleep(POLL_INTERVAL);
+    }
+    Ok(None)
 }

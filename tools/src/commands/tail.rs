@@ -1,15 +1,12 @@
 //! `tail`: the last records of a server, and those that come.
 
-use super::store_options;
+use super::{store_options, wait_for_arrival};
 use crate::{Outcome, interrupt::Interrupt};
 use anyhow::bail;
 use gridctl_telemetry::{
     Direction, LineFormat, LineWriter, Query, ServerName, Signal, Snapshot, Store,
 };
-use std::{io::Write, path::Path, thread, time::Duration};
-
-/// How often a followed store is looked at. A look is a read transaction of some microseconds.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
+use std::{io::Write, path::Path};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -45,14 +42,9 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     let interrupt = Interrupt::install()?;
     let mut arrived = snapshot.next_sequence()?;
     drop(snapshot);
-    while !interrupt.requested() {
-        thread::sleep(POLL_INTERVAL);
-        let snapshot = store.snapshot()?;
-        let next = snapshot.next_sequence()?;
-        if next > arrived {
-            print(&snapshot, &query.clone().arrived_from(arrived), out)?;
-            arrived = next;
-        }
+    while let Some(snapshot) = wait_for_arrival(&store, arrived, &interrupt)? {
+        print(&snapshot, &query.clone().arrived_from(arrived), out)?;
+        arrived = snapshot.next_sequence()?;
     }
     Ok(Outcome::Done)
 }

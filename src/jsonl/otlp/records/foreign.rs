@@ -10,7 +10,7 @@ use crate::{
         json::{JsonResult, Reader, read_value, write_value},
         otlp::{read_message, write_message},
     },
-    record::{MetricsSnapshot, Value},
+    record::{MetricsSnapshot, TokenCounts, Value},
     time::Timestamp,
 };
 use opentelemetry_proto::tonic::metrics::v1::{
@@ -73,14 +73,13 @@ pub(crate) fn is_foreign(snapshot: &MetricsSnapshot) -> bool {
 fn kept(snapshot: &MetricsSnapshot) -> Option<&Value> {
     match snapshot.extra.as_slice() {
         [(key, value @ Value::Object(_))] if key == OTLP => {
-            let empty = MetricsSnapshot {
-                extra: Vec::new(),
-                ..MetricsSnapshot::new(snapshot.timestamp)
-            };
-            let mut rest = snapshot.clone();
-            rest.extra.clear();
-            rest.utc_offset = empty.utc_offset;
-            (rest == empty).then_some(value)
+            let counts_something = snapshot.reset
+                || snapshot.cost_reset
+                || snapshot.diff != TokenCounts::default()
+                || snapshot.total != TokenCounts::default()
+                || snapshot.cost_diff.is_some()
+                || snapshot.cost_total.is_some();
+            (!counts_something).then_some(value)
         }
         _ => None,
     }

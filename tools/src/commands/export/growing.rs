@@ -3,7 +3,7 @@
 use super::{
     Args, Export,
     resume::{Progress, name_below},
-    select,
+    select, wait_for_arrival,
     whole::rotated_name,
 };
 use crate::output::{escape, folder_name, private_folder};
@@ -57,7 +57,7 @@ pub(super) fn export(
         if !args.follow {
             return Ok(true);
         }
-        match export.wait(store, next)? {
+        match wait_for_arrival(store, next, &export.interrupt)? {
             Some(newer) => snapshot = newer,
             None => return Ok(true),
         }

@@ -4,7 +4,7 @@ mod growing;
 mod resume;
 mod whole;
 
-use super::store_options;
+use super::{store_options, wait_for_arrival};
 use crate::{
     Outcome,
     interrupt::Interrupt,
@@ -22,17 +22,12 @@ use indicatif::ProgressBar;
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    thread,
-    time::Duration,
 };
 
 /// So many bytes are gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
 /// What the scan may hold of decoded blocks.
 const SCAN_BYTES: usize = 8 << 20;
-/// How often a followed store is looked at. A look is a read transaction of some microseconds.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The stack
@@ -273,7 +268,7 @@ impl Export {
                 return Ok(done);
             }
             arrived = next;
-            match self.wait(store, arrived)? {
+            match wait_for_arrival(store, arrived, &self.interrupt)? {
                 Some(newer) => snapshot = newer,
                 None => return Ok(true),
             }
@@ -320,19 +315,5 @@ impl Export {
         flush(&mut lines, &mut self.counts)?;
         self.bar.inc(unshown);
         Ok(true)
-    }
-
-    /// Waits until something arrived behind `sequence`, and returns the state of the store that has
-    /// it; `None` when it was interrupted, which is how following ends.
-    fn wait(&self, store: &Store, sequence: u64) -> anyhow::Result<Option<Snapshot>> {
-        while !self.interrupt.requested() {
-            let snapshot = store.snapshot()?;
-            if snapshot.next_sequence()? > sequence {
-                return Ok(Some(snapshot));
-            }
-            drop(snapshot);
-            thread::sleep(POLL_INTERVAL);
-        }
-        Ok(None)
     }
 }
