@@ -116,7 +116,7 @@ pub use crate::{
     signal::{Signal, is_valid_signal},
     store::{
         Direction, DiskOperation, DiskUsage, ImportBatch, ImportCounts, Importer, InventoryRecord,
-        Loss, MigrationStep, Snapshot, Store, StoreOptions, WipeScope, inventory, wipe,
+        Loss, MigrationStep, Snapshot, Space, Store, StoreOptions, WipeScope, inventory, wipe,
     },
     telemetry::{Telemetry, TelemetryOptions},
     time::Timestamp,

@@ -281,12 +281,21 @@ pub(super) fn write_blocks(
     Ok(())
 }
 
-/// Cuts a body so that each piece fits whole pages: redb gives a value of 9 KB four pages of 4 KB,
-/// and one of 8 KB two, so a tail is cut once more where that saves a page.
 fn cut_to_pages(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = body;
+    piece_lengths(body.len()).map_while(move |length| {
+        let (piece, after) = rest.split_at_checked(length)?;
+        rest = after;
+        Some(piece)
+    })
+}
+
+/// How long the pieces of a body are, so that each fits whole pages: redb gives a value of 9 KB four
+/// pages of 4 KB, and one of 8 KB two, so a tail is cut once more where that saves a page.
+pub(super) fn piece_lengths(body_bytes: usize) -> impl Iterator<Item = usize> {
+    let mut rest = body_bytes;
     std::iter::from_fn(move || {
-        let length = match rest.len() {
+        let length = match rest {
             0 => return None,
             long if long >= piece_bytes(4) => piece_bytes(4),
             tail if tail > piece_bytes(2) && tail <= piece_bytes(2) + piece_bytes(1) => {
@@ -294,9 +303,8 @@ fn cut_to_pages(body: &[u8]) -> impl Iterator<Item = &[u8]> {
             }
             tail => tail,
         };
-        let (piece, after) = rest.split_at_checked(length)?;
-        rest = after;
-        Some(piece)
+        rest -= length;
+        Some(length)
     })
 }
 

@@ -17,6 +17,7 @@ mod schema;
 mod seal;
 mod series_scan;
 mod snapshot;
+mod space;
 pub(crate) mod tables;
 mod wipe;
 
@@ -28,7 +29,7 @@ pub(crate) use self::{
     wipe::{WipeMarks, monotonic_nanos},
 };
 pub use self::{
-    database::{DiskUsage, Store, StoreOptions},
+    database::{Store, StoreOptions},
     disk::DiskOperation,
     import::{ImportBatch, ImportCounts, Importer},
     inventory::{InventoryRecord, inventory},
@@ -36,6 +37,7 @@ pub use self::{
     schema::MigrationStep,
     series_scan::Direction,
     snapshot::Snapshot,
+    space::{DiskUsage, Space},
     wipe::{WipeScope, wipe},
 };
 
