@@ -115,8 +115,9 @@ pub use crate::{
     },
     signal::{Signal, is_valid_signal},
     store::{
-        Direction, DiskOperation, DiskUsage, ImportBatch, ImportCounts, Importer, InventoryRecord,
-        Loss, MigrationStep, Snapshot, Space, Store, StoreOptions, WipeScope, inventory, wipe,
+        CompactOptions, CompactProgress, Compacted, Direction, DiskOperation, DiskUsage,
+        ImportBatch, ImportCounts, Importer, InventoryRecord, Loss, MigrationStep, Snapshot, Space,
+        Store, StoreOptions, WipeScope, inventory, wipe,
     },
     telemetry::{Telemetry, TelemetryOptions},
     time::Timestamp,

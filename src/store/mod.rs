@@ -6,6 +6,7 @@
 
 mod append;
 pub(crate) mod block;
+mod compact;
 mod database;
 mod disk;
 mod fault;
@@ -29,6 +30,7 @@ pub(crate) use self::{
     wipe::{WipeMarks, monotonic_nanos},
 };
 pub use self::{
+    compact::{CompactOptions, CompactProgress, Compacted},
     database::{Store, StoreOptions},
     disk::DiskOperation,
     import::{ImportBatch, ImportCounts, Importer},
