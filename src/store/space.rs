@@ -4,7 +4,7 @@ use super::{
     Fault, Snapshot, Store,
     append::piece_lengths,
     block::BlockHeader,
-    tables::{self, BLOCKS, LEAF_ENTRY_BYTES, PAGE_BYTES, PIECE_KEY_BYTES, PIECES},
+    tables::{BLOCKS, LEAF_ENTRY_BYTES, PAGE_BYTES, PIECE_KEY_BYTES, PIECES},
 };
 use crate::error::{Error, Result};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableHandle};
