@@ -6,6 +6,7 @@
 
 mod append;
 pub(crate) mod block;
+mod blocks;
 mod database;
 mod disk;
 mod fault;

@@ -8,9 +8,9 @@
 //! reboots, which set that clock back.
 
 use super::{
-    Fault, Store, StoreOptions,
+    Fault, Store, StoreOptions, blocks,
     database::StoreWriter,
-    tables::{self, BLOCKS, META, PIECES, ROWS, SERIES, SeriesId, SeriesState, WIPES, meta},
+    tables::{self, META, ROWS, SERIES, SeriesState, WIPES, meta},
 };
 use crate::{error::Result, record::ServerName, signal::Signal};
 use redb::{ReadableTable, WriteTransaction};
@@ -166,12 +166,12 @@ impl StoreWriter {
                 let (key, value) = entry?;
                 let (server, code) = key.value();
                 if scope.covers(server, tables::signal_of(code)?) {
-                    let id = SeriesState::from_bytes(value.value())?.id;
-                    matching.push((server.to_owned(), code, id));
+                    let state = SeriesState::from_bytes(value.value())?;
+                    matching.push((server.to_owned(), code, state));
                 }
             }
-            for (server, code, id) in &matching {
-                delete_records(transaction, *id)?;
+            for (server, code, state) in &matching {
+                delete_records(transaction, state)?;
                 transaction
                     .open_table(SERIES)?
                     .remove((server.as_str(), *code))?;
@@ -182,25 +182,13 @@ impl StoreWriter {
     }
 }
 
-fn delete_records(transaction: &WriteTransaction, series: SeriesId) -> Result<(), Fault> {
-    let (first, last) = ((i64::MIN, 0), (i64::MAX, u64::MAX));
-    let rows = tables::row_key(series, first)..=tables::row_key(series, last);
+fn delete_records(transaction: &WriteTransaction, state: &SeriesState) -> Result<(), Fault> {
+    let first = tables::row_key(state.id, (i64::MIN, 0));
+    let last = tables::row_key(state.id, (i64::MAX, u64::MAX));
     transaction
         .open_table(ROWS)?
-        .retain_in::<&[u8; tables::ROW_KEY_BYTES], _>(borrowed(&rows), |_, _| false)?;
-    let blocks = tables::block_key(series, 0, first)..=tables::block_key(series, u8::MAX, last);
-    transaction
-        .open_table(BLOCKS)?
-        .retain_in::<&[u8; tables::BLOCK_KEY_BYTES], _>(borrowed(&blocks), |_, _| false)?;
-    let pieces = tables::piece_key(blocks.start(), 0)..=tables::piece_key(blocks.end(), u16::MAX);
-    transaction
-        .open_table(PIECES)?
-        .retain_in::<&[u8; tables::PIECE_KEY_BYTES], _>(borrowed(&pieces), |_, _| false)?;
-    Ok(())
-}
-
-fn borrowed<K>(range: &std::ops::RangeInclusive<K>) -> std::ops::RangeInclusive<&K> {
-    range.start()..=range.end()
+        .retain_in::<&[u8; tables::ROW_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
+    blocks::change(transaction, |blocks| blocks.remove_all(state))
 }
 
 fn mark(transaction: &WriteTransaction, scope: &WipeScope) -> Result<(), Fault> {
