@@ -94,7 +94,8 @@ mod time;
 pub use crate::produce::TelemetrySpanExporter;
 pub use crate::{
     config::{
-        ConfigWarning, Persist, PersistOverride, Retention, ServerTelemetry, TelemetryConfig,
+        ConfigWarning, Persist, PersistOverride, Retention, RetentionPolicy, ServerTelemetry,
+        TelemetryConfig,
     },
     error::{Error, Result},
     home::{default_home, list_stacks},
