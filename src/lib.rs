@@ -100,8 +100,8 @@ pub use crate::{
     error::{Error, Result},
     home::{default_home, list_stacks},
     ingest::{
-        DropCause, DropCount, SimulatedWriter, WhenFull, Writer, WriterGuard, WriterOptions,
-        WriterStats,
+        DropCause, DropCount, MaintenanceStats, SimulatedWriter, WhenFull, Writer, WriterGuard,
+        WriterOptions, WriterStats,
     },
     jsonl::{LineError, LineFormat, LineWriter, ParsedLine, parse_line},
     produce::{

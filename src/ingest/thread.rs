@@ -108,9 +108,7 @@ impl WriterThread {
                 Ok(Message::Flush(answer)) => self.flush(&answer),
                 Ok(Message::Wipe(scope, answer)) => self.wipe(&scope, &answer),
                 Ok(Message::Dropped) => self.committer.note_drops(self.clock.now),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.commit();
-                }
+                Err(RecvTimeoutError::Timeout) => self.work(),
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => {
                     self.close();
                     return;
@@ -145,6 +143,28 @@ impl WriterThread {
         };
         self.clock = Clock::look();
         message
+    }
+
+    /// Does what is due.
+    fn work(&mut self) {
+        let commit_due = self
+            .committer
+            .commit_due()
+            .is_some_and(|due| due <= self.clock.now);
+        if commit_due || self.outage.is_some() {
+            self.commit();
+        } else {
+            match self.committer.upkeep(self.clock.now) {
+                Ok(()) => {}
+                // What is damaged stays so, and storing goes on without it.
+                Err(error @ Error::Corrupt { .. }) => tracing::error!(
+                    subsystem = "telemetry",
+                    error = error.to_string(),
+                    "stored telemetry is damaged"
+                ),
+                Err(error) => self.fail(&error),
+            }
+        }
     }
 
     fn flush(&mut self, answer: &Sender<Result<(), String>>) {

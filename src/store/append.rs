@@ -6,7 +6,9 @@ use super::{
     blocks::{self, BlockLimits},
     database::StoreWriter,
     losses::{self, Loss},
+    retention::{self, Taken},
     tables::{self, META, ROWS, SERIES, SeriesId, SeriesState, meta},
+    upkeep::Upkeep,
     wipe::WipeMarks,
 };
 use crate::{error::Result, record::ServerName, signal::Signal, time::Timestamp};
@@ -153,7 +155,8 @@ impl StoreWriter {
         id: BatchId,
         marks: &mut WipeMarks,
         sealer: &mut Sealer,
-    ) -> Result<()> {
+        upkeep: &mut Upkeep,
+    ) -> Result<Taken> {
         self.transact("write to", |transaction| {
             let number = batch_counter(id.writer);
             let mut meta = transaction.open_table(META)?;
@@ -161,12 +164,12 @@ impl StoreWriter {
                 .get(number.as_str())?
                 .is_some_and(|stored| stored.value() == id.number)
             {
-                return Ok(());
+                return Ok(Taken::default());
             }
             meta.insert(number.as_str(), id.number)?;
             drop(meta);
             losses::record(transaction, losses)?;
-            append(transaction, batch, marks, sealer)
+            append(transaction, batch, marks, sealer, upkeep)
         })
     }
 }
@@ -176,14 +179,16 @@ pub(super) fn append(
     batch: &mut [SeriesBatch],
     marks: &mut WipeMarks,
     sealer: &mut Sealer,
-) -> Result<(), Fault> {
+    upkeep: &mut Upkeep,
+) -> Result<Taken, Fault> {
     let (mut sequence, generation) = {
         let meta = transaction.open_table(META)?;
         let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
         (number(meta::NEXT_SEQUENCE)?, number(meta::WIPE_GENERATION)?)
     };
     marks.refresh(transaction, generation)?;
-    for part in batch {
+    let mut blocks_written = 0;
+    for part in &mut *batch {
         let first_sequence = sequence;
         let mut rows_added = RowTier::default();
         if let Some(instant) = marks.wiped_until(&part.server, part.signal) {
@@ -210,7 +215,7 @@ pub(super) fn append(
                     })
                     .collect();
                 let limits = sealer.block_limits();
-                blocks::change(transaction, |blocks| {
+                blocks_written += blocks::change(transaction, |blocks| {
                     blocks.write(&mut state, part.signal, &records, sealer, limits)
                 })?;
                 put_series_state(transaction, &part.server, part.signal, &state)?;
@@ -227,11 +232,21 @@ pub(super) fn append(
         part.appended.rows = rows_added;
         part.appended.sequences = (first_sequence, sequence);
     }
-    let mut meta = transaction.open_table(META)?;
-    meta.insert(meta::NEXT_SEQUENCE, sequence)?;
-    let now = Timestamp::now().unix_nanos();
-    meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
-    Ok(())
+    {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(meta::NEXT_SEQUENCE, sequence)?;
+        let now = Timestamp::now().unix_nanos();
+        meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
+    }
+    upkeep.limits.refresh(transaction)?;
+    let touched = batch.iter().map(|part| (part.server.clone(), part.signal));
+    retention::enforce(
+        transaction,
+        &upkeep.limits,
+        &upkeep.rows,
+        touched,
+        blocks_written,
+    )
 }
 
 /// The state of a series, which is entered when it is new.

@@ -54,8 +54,8 @@ pub(super) fn change<T>(
 }
 
 impl Blocks<'_> {
-    /// Writes sorted records as blocks and accounts for them in `state`, which the caller stores.
-    /// No block gets more than `records_max` records.
+    /// Writes sorted records as blocks, returns how many, and accounts for them in `state`, which the
+    /// caller stores.
     pub(super) fn write(
         &mut self,
         state: &mut SeriesState,
@@ -63,8 +63,9 @@ impl Blocks<'_> {
         records: &[BlockRecord<'_>],
         sealer: &mut Sealer,
         limits: BlockLimits,
-    ) -> Result<(), Fault> {
+    ) -> Result<usize, Fault> {
         let mut rest = records;
+        let mut written = 0;
         while let Some((part, after)) = rest.split_at_checked(BlockEncoder::cut(
             rest,
             limits.records,
@@ -85,8 +86,9 @@ impl Blocks<'_> {
             state.add_block(&header);
             self.disk_bytes_added += tables::disk_bytes(&header);
             rest = after;
+            written += 1;
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Takes a block out and accounts for that in `state`, which the caller stores.
@@ -130,6 +132,30 @@ impl Blocks<'_> {
         state: &SeriesState,
     ) -> Result<Option<(BlockKey, BlockHeader)>, Fault> {
         oldest(&self.headers, state)
+    }
+
+    /// Blocks whose last record is before `cutoff`, `count_max` at most.
+    pub(super) fn before(
+        &self,
+        state: &SeriesState,
+        cutoff: i64,
+        count_max: usize,
+    ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
+        let mut found = Vec::new();
+        for (class, _) in &state.classes {
+            let first = *class_range(state.id, *class).start();
+            let end = tables::block_key(state.id, *class, (cutoff, 0));
+            for entry in self
+                .headers
+                .range::<&BlockKey>(&first..&end)?
+                .take(count_max - found.len())
+            {
+                let (key, header) = entry?;
+                let key = *key.value();
+                found.push((key, read_header(&key, header.value())?));
+            }
+        }
+        Ok(found)
     }
 
     /// The blocks of `level`, in the order of their last records, `count_max` at most.

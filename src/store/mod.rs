@@ -12,13 +12,18 @@ mod disk;
 mod fault;
 mod import;
 mod inventory;
+mod limits;
 mod losses;
+mod merge;
 mod rehearsal;
+mod retention;
+mod row_tiers;
 mod schema;
 mod seal;
 mod series_scan;
 mod snapshot;
 pub(crate) mod tables;
+mod upkeep;
 mod wipe;
 
 pub(crate) use self::{
@@ -26,6 +31,7 @@ pub(crate) use self::{
     database::StoreWriter,
     fault::Fault,
     series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
+    upkeep::{Step, Upkeep},
     wipe::{WipeMarks, monotonic_nanos},
 };
 pub use self::{

@@ -409,6 +409,18 @@ impl DecodedBlock {
         self.payloads.get(start..*self.ends.get(index)? as usize)
     }
 
+    /// All records.
+    pub(crate) fn records(&self) -> impl Iterator<Item = BlockRecord<'_>> {
+        (0..self.len()).filter_map(|index| {
+            let (timestamp, sequence) = self.key(index)?;
+            Some(BlockRecord {
+                timestamp,
+                sequence,
+                payload: self.payload(index)?,
+            })
+        })
+    }
+
     /// The first index whose key is not below `key`.
     pub(crate) fn lower_bound(&self, key: (i64, u64)) -> usize {
         let (mut low, mut high) = (0, self.len());
