@@ -6,6 +6,7 @@ use super::{
     stats::Counters,
 };
 use crate::{
+    config::RetentionPolicy,
     error::Result,
     produce::Redactor,
     record::{LogRecord, ServerName},
@@ -82,6 +83,9 @@ impl Committer {
     ) -> Result<Committer> {
         let writer = store.writer()?;
         let wipes = writer.wipe_marks()?;
+        if let Some(policy) = &options.retention {
+            writer.set_limits(&policy.clone().validated()?)?;
+        }
         let upkeep = Upkeep::new(&store.snapshot()?)?;
         Ok(Committer {
             policy: CommitPolicy::new(options),
@@ -304,6 +308,13 @@ impl Committer {
         self.writer.wipe(scope)
     }
 
+    /// Changes how much is kept, from now on.
+    pub(super) fn set_retention(&mut self, policy: &RetentionPolicy, now: Instant) -> Result<()> {
+        self.writer.set_limits(policy)?;
+        self.upkeep_due = Some(now);
+        Ok(())
+    }
+
     /// Opens the store again after a failure.
     pub(super) fn reopen(&self) -> Result<()> {
         self.writer.reopen()
@@ -395,6 +406,13 @@ impl SimulatedWriter {
             self.commits += 1;
         }
         Ok(())
+    }
+
+    /// See [`Writer::set_retention`](crate::Writer::set_retention).
+    pub fn set_retention(&mut self, policy: &RetentionPolicy, now: Duration) -> Result<()> {
+        self.advance(now)?;
+        self.committer
+            .set_retention(&policy.clone().validated()?, now)
     }
 
     /// Takes a log record at `now`.

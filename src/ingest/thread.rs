@@ -7,6 +7,7 @@ use super::{
     writer::{Message, Shared},
 };
 use crate::{
+    config::RetentionPolicy,
     error::{Error, Result},
     store::{Store, WipeScope},
 };
@@ -107,6 +108,7 @@ impl WriterThread {
                 Ok(Message::Record(record)) => self.committer.push(record, self.clock.now),
                 Ok(Message::Flush(answer)) => self.flush(&answer),
                 Ok(Message::Wipe(scope, answer)) => self.wipe(&scope, &answer),
+                Ok(Message::Retention(policy, answer)) => self.set_retention(&policy, &answer),
                 Ok(Message::Dropped) => self.committer.note_drops(self.clock.now),
                 Err(RecvTimeoutError::Timeout) => self.work(),
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => {
@@ -190,6 +192,16 @@ impl WriterThread {
         let _ = answer.send(outcome);
     }
 
+    fn set_retention(&mut self, policy: &RetentionPolicy, answer: &Sender<Result<()>>) {
+        let outcome = self
+            .reopen_after_failure()
+            .and_then(|()| self.committer.set_retention(policy, self.clock.now));
+        if let Err(error) = &outcome {
+            self.fail(error);
+        }
+        let _ = answer.send(outcome);
+    }
+
     fn close(&mut self) {
         // Records that slipped in while the guard was closing.
         while let Ok(message) = self.queue.try_recv() {
@@ -197,6 +209,7 @@ impl WriterThread {
                 Message::Record(record) => self.committer.push(record, now()),
                 Message::Flush(answer) => self.flush(&answer),
                 Message::Wipe(scope, answer) => self.wipe(&scope, &answer),
+                Message::Retention(policy, answer) => self.set_retention(&policy, &answer),
                 Message::Dropped | Message::Close => {}
             }
         }
