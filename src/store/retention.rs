@@ -38,7 +38,7 @@ const FIXED_DISK_BYTES: u64 = 512 << 10;
 /// What is left of a limit for blocks and rows. The rest is for what a commit writes before what it
 /// replaces is free again, and for pages that are free and fit nothing.
 fn disk_bytes_for_records(total_bytes: u64) -> u64 {
-    (total_bytes - total_bytes / 12).saturating_sub(FIXED_DISK_BYTES)
+    (total_bytes - total_bytes / 8).saturating_sub(FIXED_DISK_BYTES)
 }
 
 /// What a step took out.
