@@ -169,7 +169,8 @@ impl StoreWriter {
             meta.insert(number.as_str(), id.number)?;
             drop(meta);
             losses::record(transaction, losses)?;
-            append(transaction, batch, marks, sealer, upkeep)
+            let used = self.store().disk_usage()?.used_bytes;
+            append(transaction, batch, marks, sealer, upkeep, used)
         })
     }
 }
@@ -180,6 +181,7 @@ pub(super) fn append(
     marks: &mut WipeMarks,
     sealer: &mut Sealer,
     upkeep: &mut Upkeep,
+    used: u64,
 ) -> Result<Taken, Fault> {
     let (mut sequence, generation) = {
         let meta = transaction.open_table(META)?;
@@ -244,6 +246,7 @@ pub(super) fn append(
         transaction,
         &upkeep.limits,
         &upkeep.rows,
+        used,
         touched,
         blocks_written,
     )

@@ -145,7 +145,8 @@ impl Importer {
             for part in &mut batch {
                 drop_duplicates(&snapshot, own, part)?;
             }
-            append(transaction, &mut batch, wipes, sealer, upkeep)?;
+            let used = writer.store().disk_usage()?.used_bytes;
+            append(transaction, &mut batch, wipes, sealer, upkeep, used)?;
             let first = batch.first().map_or(0, |part| part.appended.sequences.0);
             let end = batch.last().map_or(first, |part| part.appended.sequences.1);
             Ok(first..end)
