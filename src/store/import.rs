@@ -145,6 +145,7 @@ impl Importer {
             for part in &mut batch {
                 drop_duplicates(&snapshot, own, part)?;
             }
+            writer.believed_now(transaction)?;
             append(transaction, &mut batch, wipes, sealer, upkeep)?;
             let first = batch.first().map_or(0, |part| part.appended.sequences.0);
             let end = batch.last().map_or(first, |part| part.appended.sequences.1);
