@@ -161,7 +161,8 @@ impl TelemetryConfig {
         Ok(warnings)
     }
 
-    /// How much is kept of what, as a writer takes it.
+    /// How much is kept of what, as [`WriterOptions::retention`](crate::WriterOptions::retention)
+    /// takes it.
     ///
     /// Fails with [`Error::InvalidOption`] and [`Error::InvalidServerName`].
     pub fn retention_policy(&self) -> Result<RetentionPolicy> {

@@ -116,8 +116,9 @@ pub use crate::{
     },
     signal::{Signal, is_valid_signal},
     store::{
-        Direction, DiskOperation, DiskUsage, ImportBatch, ImportCounts, Importer, InventoryRecord,
-        Loss, MigrationStep, Snapshot, Store, StoreOptions, WipeScope, inventory, wipe,
+        ClockJump, ClockReading, Direction, DiskOperation, DiskUsage, ImportBatch, ImportCounts,
+        Importer, InventoryRecord, Loss, MigrationStep, Snapshot, Store, StoreOptions, WipeScope,
+        inventory, wipe,
     },
     telemetry::{Telemetry, TelemetryOptions},
     time::Timestamp,

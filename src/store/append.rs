@@ -169,6 +169,7 @@ impl StoreWriter {
             meta.insert(number.as_str(), id.number)?;
             drop(meta);
             losses::record(transaction, losses)?;
+            self.believed_now(transaction)?;
             let used = self.store().disk_usage()?.used_bytes;
             append(transaction, batch, marks, sealer, upkeep, used)
         })

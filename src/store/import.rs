@@ -145,6 +145,7 @@ impl Importer {
             for part in &mut batch {
                 drop_duplicates(&snapshot, own, part)?;
             }
+            writer.believed_now(transaction)?;
             let used = writer.store().disk_usage()?.used_bytes;
             append(transaction, &mut batch, wipes, sealer, upkeep, used)?;
             let first = batch.first().map_or(0, |part| part.appended.sequences.0);

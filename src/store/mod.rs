@@ -7,6 +7,7 @@
 mod append;
 pub(crate) mod block;
 mod blocks;
+mod clock;
 mod database;
 mod disk;
 mod fault;
@@ -35,6 +36,7 @@ pub(crate) use self::{
     wipe::{WipeMarks, monotonic_nanos},
 };
 pub use self::{
+    clock::{ClockJump, ClockReading},
     database::{DiskUsage, Store, StoreOptions},
     disk::DiskOperation,
     import::{ImportBatch, ImportCounts, Importer},

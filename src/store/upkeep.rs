@@ -47,7 +47,7 @@ impl Upkeep {
     /// What a writer that starts now knows.
     pub(crate) fn new(snapshot: &Snapshot) -> Result<Upkeep> {
         Ok(Upkeep {
-            limits: snapshot.limits()?,
+            limits: snapshot.limits()?.clone(),
             rows: RowTiers::of(snapshot)?,
             ..Upkeep::default()
         })
@@ -89,7 +89,8 @@ impl StoreWriter {
     /// Begins a pass over all series.
     pub(crate) fn begin_upkeep(&self, upkeep: &mut Upkeep) -> Result<Step> {
         let snapshot = self.store().snapshot()?;
-        upkeep.limits = snapshot.limits()?;
+        self.keep_clock(&snapshot)?;
+        upkeep.limits = snapshot.limits()?.clone();
         let limits = &upkeep.limits;
         let mut over = Vec::new();
         upkeep.waiting = snapshot.series()?;
@@ -136,7 +137,7 @@ impl StoreWriter {
             let series = upkeep.waiting.split_off(from);
             if !series.is_empty() {
                 let snapshot = self.store().snapshot()?;
-                let now = self.store().believed_now(&snapshot)?;
+                let now = snapshot.believed_now()?;
                 for entry in series {
                     let tasks = snapshot.read(|| look(&snapshot, upkeep, entry, now))?;
                     upkeep.tasks.extend(tasks);
@@ -176,7 +177,7 @@ impl StoreWriter {
             Task::Expire(server, signal) => self
                 .transact_freeing("free space in", |transaction| {
                     limits.refresh(transaction)?;
-                    let now = self.store().believed_in(transaction)?;
+                    let now = self.believed_now(transaction)?;
                     match limits.cutoff(server, now) {
                         Some(cutoff) => {
                             retention::expire(transaction, rows, server, *signal, cutoff)
@@ -188,7 +189,7 @@ impl StoreWriter {
             Task::Merge(server, signal, level) => {
                 let done = self.transact("merge blocks of", |transaction| {
                     limits.refresh(transaction)?;
-                    let now = self.store().believed_in(transaction)?;
+                    let now = self.believed_now(transaction)?;
                     let cutoff = limits.cutoff(server, now).unwrap_or(i64::MIN);
                     merge::merge(transaction, sealer, server, *signal, *level, cutoff)
                 })?;
@@ -201,7 +202,7 @@ impl StoreWriter {
             Task::Rewrite(server, signal, key) => {
                 let (done, cutoff) = self.transact("free space in", |transaction| {
                     limits.refresh(transaction)?;
-                    let now = self.store().believed_in(transaction)?;
+                    let now = self.believed_now(transaction)?;
                     let Some(cutoff) = limits.cutoff(server, now) else {
                         return Ok((merge::Rewritten::default(), i64::MAX));
                     };

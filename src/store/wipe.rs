@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{error::Result, record::ServerName, signal::Signal};
 use redb::{ReadableTable, WriteTransaction};
+use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -127,7 +128,12 @@ impl WipeMarks {
 
 /// Nanoseconds on the clock that all processes of this machine share and nobody sets.
 pub(crate) fn monotonic_nanos() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    nanos_of(ClockId::Monotonic)
+}
+
+/// What a clock of the system shows, in nanoseconds.
+pub(super) fn nanos_of(clock: ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(clock);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds
         .saturating_mul(1_000_000_000)
