@@ -20,6 +20,7 @@ use crate::{record::ServerName, signal::Signal};
 use redb::{ReadableTable, WriteTransaction};
 use std::{
     collections::HashMap,
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -42,15 +43,14 @@ const FIXED_DISK_BYTES: u64 = 512 << 10;
 /// itself: within bounds, because pages that somebody reads are not free either, and deleting more
 /// would not change that.
 fn disk_bytes_for_records(total_bytes: u64, used: u64, held: u64) -> u64 {
-    /// Parts of 128: what of the limit is aimed at, and what records are taken to need.
+    /// In parts of 128: what of the limit is aimed at, and what records are taken to need.
     const AIM: u128 = 126;
-    const NEED_MIN: u128 = 136;
-    const NEED_MAX: u128 = 154;
-    let grows = (total_bytes / 2..total_bytes + total_bytes / 16).contains(&used);
-    let need = if grows {
-        (u128::from(used) * 128 / u128::from(held).max(1)).clamp(NEED_MIN, NEED_MAX)
+    const NEED: RangeInclusive<u128> = 148..=160;
+    let is_near = (total_bytes / 2..total_bytes + total_bytes / 16).contains(&used);
+    let need = if is_near {
+        (u128::from(used) * 128 / u128::from(held).max(1)).clamp(*NEED.start(), *NEED.end())
     } else {
-        u128::midpoint(NEED_MIN, NEED_MAX)
+        *NEED.start()
     };
     let left = u128::from(total_bytes.saturating_sub(FIXED_DISK_BYTES)) * AIM / need;
     u64::try_from(left).unwrap_or(u64::MAX)
