@@ -1,7 +1,7 @@
 //! What it costs to hold a store within its limits, and whether it is held.
 //!
 //! ```text
-//! cargo bench -p gridctl-telemetry-benches --bench retention [-- --quick | --times N | --days N | --only steady|scale|quiet]
+//! cargo bench -p gridctl-telemetry-benches --bench retention [-- --quick | --limit MIB | --times N | --rounds N | --days N | --only steady|scale|quiet]
 //! ```
 //!
 //! Three questions: what of the disk a store takes while ten times its limit goes through it, and
@@ -39,7 +39,9 @@ const ROUNDS: usize = 3;
 const SHARES: [usize; 5] = [50, 25, 15, 8, 2];
 
 fn main() -> Result<()> {
-    let arguments = Arguments::read(&["--quick", "--times", "--days", "--only", "--rounds"])?;
+    let arguments = Arguments::read(&[
+        "--quick", "--times", "--days", "--only", "--rounds", "--limit",
+    ])?;
     let quick = arguments.has("--quick");
     let only: String = arguments.value("--only", String::new())?;
     let wanted = |name| only.is_empty() || only == name;
@@ -47,7 +49,7 @@ fn main() -> Result<()> {
     let rounds = arguments.value("--rounds", if quick { 1 } else { ROUNDS })?;
     let pool = Pool::new();
     if wanted("steady") {
-        steady(&pool, times, rounds)?;
+        steady(&pool, arguments.value("--limit", 64)?, times, rounds)?;
     }
     if wanted("scale") {
         scale(&pool, if quick { 256 } else { 1024 })?;
@@ -249,10 +251,9 @@ fn check(store: &Store, inventory: &[InventoryRecord], pool: &Pool, records: u64
     Ok(())
 }
 
-fn steady(pool: &Pool, times: u64, rounds: usize) -> Result<()> {
-    const LIMIT_MIB: u64 = 64;
-    let limit = LIMIT_MIB * MIB;
-    println!("{times} times the limit of {LIMIT_MIB} MiB through a store, records of 5 servers:\n");
+fn steady(pool: &Pool, limit_mib: u64, times: u64, rounds: usize) -> Result<()> {
+    let limit = limit_mib * MIB;
+    println!("{times} times the limit of {limit_mib} MiB through a store, records of 5 servers:\n");
     let mut table = Table::new(&[
         "limit",
         "records",
@@ -267,8 +268,8 @@ fn steady(pool: &Pool, times: u64, rounds: usize) -> Result<()> {
     ]);
     let mut results = Vec::new();
     for (name, policy) in [
-        ("64 MiB in all", in_all(LIMIT_MIB)),
-        ("5 x 12 MiB by series", by_series(LIMIT_MIB)),
+        ("in all", in_all(limit_mib)),
+        ("by series", by_series(limit_mib)),
     ] {
         let mut ratios = Vec::new();
         let mut last = None;

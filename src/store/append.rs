@@ -170,7 +170,8 @@ impl StoreWriter {
             drop(meta);
             losses::record(transaction, losses)?;
             self.believed_now(transaction)?;
-            append(transaction, batch, marks, sealer, upkeep)
+            let used = self.store().disk_usage()?.used_bytes;
+            append(transaction, batch, marks, sealer, upkeep, used)
         })
     }
 }
@@ -181,6 +182,7 @@ pub(super) fn append(
     marks: &mut WipeMarks,
     sealer: &mut Sealer,
     upkeep: &mut Upkeep,
+    used: u64,
 ) -> Result<Taken, Fault> {
     let (mut sequence, generation) = {
         let meta = transaction.open_table(META)?;
@@ -245,6 +247,7 @@ pub(super) fn append(
         transaction,
         &upkeep.limits,
         &upkeep.rows,
+        used,
         touched,
         blocks_written,
     )

@@ -146,7 +146,8 @@ impl Importer {
                 drop_duplicates(&snapshot, own, part)?;
             }
             writer.believed_now(transaction)?;
-            append(transaction, &mut batch, wipes, sealer, upkeep)?;
+            let used = writer.store().disk_usage()?.used_bytes;
+            append(transaction, &mut batch, wipes, sealer, upkeep, used)?;
             let first = batch.first().map_or(0, |part| part.appended.sequences.0);
             let end = batch.last().map_or(first, |part| part.appended.sequences.1);
             Ok(first..end)

@@ -20,6 +20,7 @@ use crate::{record::ServerName, signal::Signal};
 use redb::{ReadableTable, WriteTransaction};
 use std::{
     collections::HashMap,
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -35,10 +36,24 @@ const ROW_DISK_FACTOR: u64 = 2;
 /// What the tables beside blocks and rows take, and redb's own.
 const FIXED_DISK_BYTES: u64 = 512 << 10;
 
-/// What is left of a limit for blocks and rows. The rest is for what a commit writes before what it
-/// replaces is free again, and for pages that are free and fit nothing.
-fn disk_bytes_for_records(total_bytes: u64) -> u64 {
-    (total_bytes - total_bytes / 8).saturating_sub(FIXED_DISK_BYTES)
+/// What is left of a limit for blocks and rows, which take `held` now, of a file that takes `used`.
+///
+/// The rest is for what a commit writes before what it replaces is free again, and for pages that are
+/// free and fit nothing. How much that is shows in the file itself, which never becomes smaller by
+/// itself: within bounds, because pages that somebody reads are not free either, and deleting more
+/// would not change that.
+fn disk_bytes_for_records(total_bytes: u64, used: u64, held: u64) -> u64 {
+    /// In parts of 128: what of the limit is aimed at, and what records are taken to need.
+    const AIM: u128 = 126;
+    const NEED: RangeInclusive<u128> = 148..=160;
+    let is_near = (total_bytes / 2..total_bytes + total_bytes / 16).contains(&used);
+    let need = if is_near {
+        (u128::from(used) * 128 / u128::from(held).max(1)).clamp(*NEED.start(), *NEED.end())
+    } else {
+        *NEED.start()
+    };
+    let left = u128::from(total_bytes.saturating_sub(FIXED_DISK_BYTES)) * AIM / need;
+    u64::try_from(left).unwrap_or(u64::MAX)
 }
 
 /// What a step took out.
@@ -124,6 +139,7 @@ pub(super) fn enforce(
     transaction: &WriteTransaction,
     limits: &Limits,
     rows: &RowTiers,
+    used: u64,
     touched: impl IntoIterator<Item = (ServerName, Signal)>,
     blocks_written: usize,
 ) -> Result<Taken, Fault> {
@@ -156,7 +172,7 @@ pub(super) fn enforce(
         })?;
         series.finish(transaction)?;
     }
-    taken.add(enforce_total(transaction, limits, rows, left)?);
+    taken.add(enforce_total(transaction, limits, rows, used, left)?);
     taken.elapsed = started.elapsed();
     Ok(taken)
 }
@@ -177,11 +193,13 @@ fn open_series(
     }))
 }
 
-/// What the database takes beyond what its limit leaves for records.
+/// What blocks and rows take beyond what the limit of the database leaves for them, `used` being what
+/// its file takes of the disk.
 pub(super) fn excess(
     meta: &impl ReadableTable<&'static str, u64>,
     limits: &Limits,
     rows: &RowTiers,
+    used: u64,
 ) -> Result<u64, Fault> {
     let Some(total) = limits.total_bytes else {
         return Ok(0);
@@ -190,7 +208,7 @@ pub(super) fn excess(
         .get(meta::BLOCK_DISK_BYTES)?
         .map_or(0, |bytes| bytes.value());
     let held = blocks + rows.bytes() as u64 * ROW_DISK_FACTOR;
-    Ok(held.saturating_sub(disk_bytes_for_records(total)))
+    Ok(held.saturating_sub(disk_bytes_for_records(total, used, held)))
 }
 
 /// Takes blocks out of the largest series while the database is over its limit. A server that has no
@@ -199,10 +217,11 @@ fn enforce_total(
     transaction: &WriteTransaction,
     limits: &Limits,
     rows: &RowTiers,
+    used: u64,
     blocks_max: usize,
 ) -> Result<Taken, Fault> {
     let mut taken = Taken::default();
-    let excess = excess(&transaction.open_table(META)?, limits, rows)?;
+    let excess = excess(&transaction.open_table(META)?, limits, rows, used)?;
     if excess == 0 {
         return Ok(taken);
     }

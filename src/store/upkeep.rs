@@ -106,9 +106,10 @@ impl StoreWriter {
                 over.push((server.clone(), *signal));
             }
         }
+        let used = self.store().disk_usage()?.used_bytes;
         let excess = snapshot.read(|| {
             let meta = snapshot.transaction().open_table(META)?;
-            retention::excess(&meta, limits, &upkeep.rows)
+            retention::excess(&meta, limits, &upkeep.rows, used)
         })?;
         if excess > 0 || !over.is_empty() {
             upkeep.tasks.push_front(Task::Enforce(over));
@@ -168,7 +169,9 @@ impl StoreWriter {
             Task::Enforce(series) => self
                 .transact_freeing("free space in", |transaction| {
                     limits.refresh(transaction)?;
-                    retention::enforce(transaction, limits, rows, series.iter().cloned(), 0)
+                    let used = self.store().disk_usage()?.used_bytes;
+                    let series = series.iter().cloned();
+                    retention::enforce(transaction, limits, rows, used, series, 0)
                 })
                 .map(taken),
             Task::Expire(server, signal) => self
