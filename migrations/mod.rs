@@ -6,6 +6,7 @@
 //! reads with the present code.
 
 mod v1;
+mod v2;
 
 use crate::store::Fault;
 use redb::WriteTransaction;
@@ -19,4 +20,4 @@ pub(crate) struct Migration {
 }
 
 /// Every step, from an empty file to the present version.
-pub(crate) const MIGRATIONS: &[Migration] = &[v1::MIGRATION];
+pub(crate) const MIGRATIONS: &[Migration] = &[v1::MIGRATION, v2::MIGRATION];

@@ -5,8 +5,11 @@ use crate::{
     record::ServerName,
     signal::Signal,
 };
-use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, Unexpected},
+};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// What a daemon stores of a stack.
 ///
@@ -17,6 +20,7 @@ use std::{collections::BTreeMap, fmt};
 ///     r#"{
 ///         "persist": { "logs": true, "traces": true },
 ///         "retention": { "max_age_days": 30 },
+///         "max_total_mb": 4096,
 ///         "servers": { "github": {}, "chatty": { "persist": { "logs": false } } }
 ///     }"#,
 /// )?;
@@ -33,6 +37,12 @@ pub struct TelemetryConfig {
     pub persist: Persist,
     /// How much is kept of servers that do not say otherwise.
     pub retention: Retention,
+    /// What the stack's database takes of the disk at most, in MiB, everything included: records of
+    /// all servers and signals, free pages and head-room. When it is reached, the largest (server,
+    /// signal) pairs give way first, oldest records first. Zero, like absence, means the default,
+    /// 2,048; at least 8, at most 16 TiB.
+    #[serde(deserialize_with = "max_total_mb")]
+    pub max_total_mb: u64,
     /// The stack's servers. One without anything to say has an empty entry.
     pub servers: BTreeMap<String, ServerTelemetry>,
 }
@@ -82,6 +92,15 @@ pub enum ConfigWarning {
         /// What its signals may take together, in bytes.
         bytes: u64,
     },
+    /// A server was given more room than the whole stack has: it never gets to its own limits.
+    BeyondTotal {
+        /// The server.
+        server: ServerName,
+        /// What its signals may take together, in bytes.
+        bytes: u64,
+        /// What the whole stack may take, in bytes.
+        total_bytes: u64,
+    },
 }
 
 impl fmt::Display for ConfigWarning {
@@ -91,6 +110,18 @@ impl fmt::Display for ConfigWarning {
                 f,
                 "the server {server:?} may take {} GB of the disk: lower max_size_mb or max_backups",
                 bytes / 1_000_000_000
+            ),
+            ConfigWarning::BeyondTotal {
+                server,
+                bytes,
+                total_bytes,
+            } => write!(
+                f,
+                "the limits of the server {server:?} add up to {} MiB, and max_total_mb allows {} \
+                 MiB for all servers together: raise max_total_mb, or lower max_size_mb or \
+                 max_backups",
+                bytes >> 20,
+                total_bytes >> 20
             ),
         }
     }
@@ -102,9 +133,12 @@ impl TelemetryConfig {
 
     /// Checks every limit and name, and returns what is allowed and probably not meant.
     ///
+    /// That the limits of many servers add up to more than `max_total_mb` is as it should be: few
+    /// of them ever need theirs. A single server whose limits do was meant to have that room.
+    ///
     /// Fails with [`Error::InvalidOption`] and [`Error::InvalidServerName`].
     pub fn validate(&self) -> Result<Vec<ConfigWarning>> {
-        self.retention.validated()?;
+        let total_bytes = self.retention_policy()?.total_bytes_max();
         let mut warnings = Vec::new();
         for name in self.servers.keys() {
             let server = ServerName::new(name)?;
@@ -113,11 +147,35 @@ impl TelemetryConfig {
                 .into_iter()
                 .filter(|signal| self.persists(name, *signal));
             let bytes = limit.saturating_mul(signals.count() as u64);
-            if bytes > TelemetryConfig::FOOTPRINT_BYTES {
+            let is_chosen = limit != Retention::default().bytes_max();
+            if bytes > total_bytes && is_chosen {
+                warnings.push(ConfigWarning::BeyondTotal {
+                    server,
+                    bytes,
+                    total_bytes,
+                });
+            } else if bytes.min(total_bytes) > TelemetryConfig::FOOTPRINT_BYTES {
                 warnings.push(ConfigWarning::LargeFootprint { server, bytes });
             }
         }
         Ok(warnings)
+    }
+
+    /// How much is kept of what, as [`WriterOptions::retention`](crate::WriterOptions::retention)
+    /// takes it.
+    ///
+    /// Fails with [`Error::InvalidOption`] and [`Error::InvalidServerName`].
+    pub fn retention_policy(&self) -> Result<RetentionPolicy> {
+        let own = self
+            .servers
+            .iter()
+            .filter_map(|(name, server)| Some((name.clone(), server.retention?)));
+        RetentionPolicy {
+            default: self.retention,
+            servers: own.collect(),
+            max_total_mb: self.max_total_mb,
+        }
+        .validated()
     }
 
     /// Whether `signal` of `server` is stored. Nothing is stored of a server that is not listed.
@@ -150,6 +208,72 @@ impl TelemetryConfig {
     }
 }
 
+/// How much a store keeps of what: the limits of every (server, signal) pair, and of the whole.
+///
+/// ```
+/// use gridctl_telemetry::{Retention, RetentionPolicy};
+///
+/// let policy = RetentionPolicy {
+///     default: Retention { max_age_days: 30, ..Retention::default() },
+///     max_total_mb: 512,
+///     ..RetentionPolicy::default()
+/// }
+/// .validated()?;
+/// assert_eq!(policy.of("github").max_age_days, 30);
+/// assert_eq!(policy.total_bytes_max(), 512 << 20);
+/// # Ok::<(), gridctl_telemetry::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RetentionPolicy {
+    /// How much is kept of each signal of a server that is not in [`RetentionPolicy::servers`].
+    pub default: Retention,
+    /// How much is kept of each signal of these servers.
+    pub servers: BTreeMap<String, Retention>,
+    /// What the database takes of the disk at most, see [`TelemetryConfig::max_total_mb`]. Zero
+    /// means the default.
+    pub max_total_mb: u64,
+}
+
+impl RetentionPolicy {
+    /// The default `max_total_mb`: 2 GiB.
+    pub const MAX_TOTAL_MB_DEFAULT: u64 = MAX_TOTAL_MB.default;
+    /// The smallest `max_total_mb`: below it a database has no room to work in.
+    pub const MAX_TOTAL_MB_MIN: u64 = MAX_TOTAL_MB.min;
+    /// The largest `max_total_mb`: 16 TiB.
+    pub const MAX_TOTAL_MB_MAX: u64 = MAX_TOTAL_MB.max;
+
+    /// This policy with defaults in place of zeros.
+    ///
+    /// Fails with [`Error::InvalidOption`] when a limit is outside its bounds, and with
+    /// [`Error::InvalidServerName`].
+    pub fn validated(self) -> Result<RetentionPolicy> {
+        Ok(RetentionPolicy {
+            default: self.default.validated()?,
+            servers: self
+                .servers
+                .into_iter()
+                .map(|(name, own)| {
+                    ServerName::new(&name)?;
+                    Ok((name, own.validated()?))
+                })
+                .collect::<Result<_>>()?,
+            max_total_mb: MAX_TOTAL_MB.validated(self.max_total_mb)?,
+        })
+    }
+
+    /// How much is kept of each signal of `server`.
+    #[must_use]
+    pub fn of(&self, server: &str) -> Retention {
+        self.servers.get(server).copied().unwrap_or(self.default)
+    }
+
+    /// What the database takes of the disk at most, in bytes.
+    #[must_use]
+    pub fn total_bytes_max(&self) -> u64 {
+        self.max_total_mb.saturating_mul(MIB)
+    }
+}
+
 /// How much is kept of one signal of one server.
 ///
 /// Zero, like absence, means the default. The footprint that it allows is
@@ -158,65 +282,42 @@ impl TelemetryConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// What was a file's size before it was rotated, in MiB. Default: 100; at most 1 TiB.
+    #[serde(deserialize_with = "max_size_mb")]
     pub max_size_mb: u64,
     /// How many rotated files were kept. Default: 5; at most 1,024.
+    #[serde(deserialize_with = "max_backups")]
     pub max_backups: u64,
     /// How old a record may become, in days. Default: 7; at most 10 years.
+    #[serde(deserialize_with = "max_age_days")]
     pub max_age_days: u64,
 }
 
 impl Default for Retention {
     fn default() -> Retention {
         Retention {
-            max_size_mb: 100,
-            max_backups: 5,
-            max_age_days: 7,
+            max_size_mb: MAX_SIZE_MB.default,
+            max_backups: MAX_BACKUPS.default,
+            max_age_days: MAX_AGE_DAYS.default,
         }
     }
 }
 
 impl Retention {
     /// The largest `max_size_mb`: 1 TiB.
-    pub const MAX_SIZE_MB_MAX: u64 = 1 << 20;
+    pub const MAX_SIZE_MB_MAX: u64 = MAX_SIZE_MB.max;
     /// The largest `max_backups`.
-    pub const MAX_BACKUPS_MAX: u64 = 1024;
+    pub const MAX_BACKUPS_MAX: u64 = MAX_BACKUPS.max;
     /// The largest `max_age_days`: 10 years.
-    pub const MAX_AGE_DAYS_MAX: u64 = 3650;
+    pub const MAX_AGE_DAYS_MAX: u64 = MAX_AGE_DAYS.max;
 
     /// These limits with defaults in place of zeros.
     ///
     /// Fails with [`Error::InvalidOption`] when one is beyond its largest value.
     pub fn validated(self) -> Result<Retention> {
-        let default = Retention::default();
-        let check = |option, value: u64, default: u64, max: u64| match value {
-            0 => Ok(default),
-            value if value <= max => Ok(value),
-            value => Err(Error::InvalidOption {
-                option,
-                value,
-                min: 1,
-                max,
-            }),
-        };
         Ok(Retention {
-            max_size_mb: check(
-                "max_size_mb",
-                self.max_size_mb,
-                default.max_size_mb,
-                Retention::MAX_SIZE_MB_MAX,
-            )?,
-            max_backups: check(
-                "max_backups",
-                self.max_backups,
-                default.max_backups,
-                Retention::MAX_BACKUPS_MAX,
-            )?,
-            max_age_days: check(
-                "max_age_days",
-                self.max_age_days,
-                default.max_age_days,
-                Retention::MAX_AGE_DAYS_MAX,
-            )?,
+            max_size_mb: MAX_SIZE_MB.validated(self.max_size_mb)?,
+            max_backups: MAX_BACKUPS.validated(self.max_backups)?,
+            max_age_days: MAX_AGE_DAYS.validated(self.max_age_days)?,
         })
     }
 
@@ -226,8 +327,108 @@ impl Retention {
         self.max_backups
             .saturating_add(1)
             .saturating_mul(self.max_size_mb)
-            .saturating_mul(1 << 20)
+            .saturating_mul(MIB)
     }
+
+    /// How old a record of one signal of one server becomes: `max_age_days`.
+    #[must_use]
+    pub fn age_max(self) -> Duration {
+        Duration::from_secs(self.max_age_days.saturating_mul(86_400))
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+const MAX_TOTAL_MB: Limit = Limit {
+    option: "max_total_mb",
+    default: 2048,
+    min: 8,
+    max: 16 << 20,
+};
+const MAX_SIZE_MB: Limit = Limit {
+    option: "max_size_mb",
+    default: 100,
+    min: 1,
+    max: 1 << 20,
+};
+const MAX_BACKUPS: Limit = Limit {
+    option: "max_backups",
+    default: 5,
+    min: 1,
+    max: 1024,
+};
+const MAX_AGE_DAYS: Limit = Limit {
+    option: "max_age_days",
+    default: 7,
+    min: 1,
+    max: 3650,
+};
+
+/// A number that users may set.
+struct Limit {
+    option: &'static str,
+    /// What zero means.
+    default: u64,
+    min: u64,
+    max: u64,
+}
+
+impl Limit {
+    fn validated(&self, value: u64) -> Result<u64> {
+        let Limit {
+            option,
+            default,
+            min,
+            max,
+        } = *self;
+        match value {
+            0 => Ok(default),
+            value if (min..=max).contains(&value) => Ok(value),
+            value => Err(Error::InvalidOption {
+                option,
+                value,
+                min,
+                max,
+            }),
+        }
+    }
+}
+
+/// Reads what is a number at all, and names the option when it is not: serde's own message does not.
+impl de::Visitor<'_> for &Limit {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} to be a whole number between {} and {}, or 0 for the default",
+            self.option, self.min, self.max
+        )
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
+        Ok(value)
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
+        u64::try_from(value).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+    }
+}
+
+fn max_total_mb<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_u64(&MAX_TOTAL_MB)
+}
+
+fn max_size_mb<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_u64(&MAX_SIZE_MB)
+}
+
+fn max_backups<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_u64(&MAX_BACKUPS)
+}
+
+fn max_age_days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_u64(&MAX_AGE_DAYS)
 }
 
 #[cfg(test)]
@@ -252,6 +453,11 @@ mod tests {
             }
         );
         assert_eq!(default.bytes_max(), 600 << 20);
+        assert_eq!(default.age_max(), Duration::from_hours(7 * 24));
+        let policy = RetentionPolicy::default().validated().unwrap();
+        assert_eq!(policy.total_bytes_max(), 2 << 30);
+        let nothing_said = TelemetryConfig::default().retention_policy().unwrap();
+        assert_eq!(nothing_said, policy);
     }
 
     #[test]
@@ -291,6 +497,63 @@ mod tests {
                 other => panic!("{option}: {other:?}"),
             }
         }
+        for (total, fits) in [
+            (7, false),
+            (8, true),
+            (16 << 20, true),
+            ((16 << 20) + 1, false),
+        ] {
+            let policy = RetentionPolicy {
+                max_total_mb: total,
+                ..RetentionPolicy::default()
+            };
+            assert_eq!(policy.validated().is_ok(), fits, "{total}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_for_a_limit_is_refused_by_its_name() {
+        for option in ["max_size_mb", "max_backups", "max_age_days"] {
+            for value in ["-1", "0.5", "18446744073709551616", "\"7\"", "null"] {
+                let text =
+                    format!(r#"{{"servers":{{"a":{{"retention":{{"{option}":{value}}}}}}}}}"#);
+                let error = serde_json::from_str::<TelemetryConfig>(&text).unwrap_err();
+                assert!(error.to_string().contains(option), "{value}: {error}");
+            }
+        }
+        let error = serde_json::from_str::<TelemetryConfig>(r#"{"max_total_mb":-5}"#).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid value: integer `-5`, expected max_total_mb to be a whole number between 8 and \
+             16777216, or 0 for the default at line 1 column 18"
+        );
+    }
+
+    #[test]
+    fn a_policy_says_what_the_configuration_says() {
+        let config: TelemetryConfig = serde_json::from_str(
+            r#"{"retention":{"max_age_days":30},"max_total_mb":64,
+                "servers":{"a":{},"b":{"retention":{"max_size_mb":1,"max_backups":1}}}}"#,
+        )
+        .unwrap();
+        let policy = config.retention_policy().unwrap();
+        assert_eq!(policy.total_bytes_max(), 64 << 20);
+        assert_eq!(policy.servers.len(), 1);
+        for server in ["a", "b", "unknown"] {
+            assert_eq!(policy.of(server), config.retention_of(server).unwrap());
+        }
+        assert_eq!(policy.of("b").bytes_max(), 2 << 20);
+        assert_eq!(policy.of("b").max_age_days, 7);
+        for bad in [
+            r#"{"max_total_mb":7}"#,
+            r#"{"retention":{"max_backups":1025}}"#,
+            r#"{"servers":{"a":{"retention":{"max_age_days":3651}}}}"#,
+            r#"{"servers":{"":{"retention":{}}}}"#,
+        ] {
+            let config: TelemetryConfig = serde_json::from_str(bad).unwrap();
+            assert!(config.retention_policy().is_err(), "{bad}");
+            assert!(config.validate().is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -309,7 +572,7 @@ mod tests {
     #[test]
     fn five_gigabytes_for_a_server_are_worth_a_warning() {
         let mut config: TelemetryConfig = serde_json::from_str(
-            r#"{"persist":{"logs":true,"traces":true},"servers":{"small":{},
+            r#"{"persist":{"logs":true,"traces":true},"max_total_mb":10000,"servers":{"small":{},
                 "large":{"retention":{"max_size_mb":1000,"max_backups":2}}}}"#,
         )
         .unwrap();
@@ -322,10 +585,34 @@ mod tests {
             }]
         );
         assert!(warnings[0].to_string().contains("6 GB"));
+        // What it was given is more than there is.
+        config.max_total_mb = 0;
+        let warnings = config.validate().unwrap();
+        assert_eq!(
+            warnings,
+            [ConfigWarning::BeyondTotal {
+                server: ServerName::new("large").unwrap(),
+                bytes: 2 * 3 * (1000 << 20),
+                total_bytes: 2 << 30,
+            }]
+        );
+        assert!(warnings[0].to_string().contains("6000 MiB"));
+        config.max_total_mb = 10_000;
         config.retention.max_age_days = 5000;
         assert!(matches!(
             config.validate(),
             Err(Error::InvalidOption { .. })
         ));
+    }
+
+    /// A small total is a choice, and the defaults of the servers are none.
+    #[test]
+    fn a_small_total_alone_is_no_reason_for_a_warning() {
+        let config: TelemetryConfig = serde_json::from_str(
+            r#"{"persist":{"logs":true,"metrics":true,"traces":true},"max_total_mb":64,
+                "retention":{"max_age_days":30},"servers":{"a":{},"b":{},"c":{}}}"#,
+        )
+        .unwrap();
+        assert_eq!(config.validate().unwrap(), []);
     }
 }

@@ -94,13 +94,14 @@ mod time;
 pub use crate::produce::TelemetrySpanExporter;
 pub use crate::{
     config::{
-        ConfigWarning, Persist, PersistOverride, Retention, ServerTelemetry, TelemetryConfig,
+        ConfigWarning, Persist, PersistOverride, Retention, RetentionPolicy, ServerTelemetry,
+        TelemetryConfig,
     },
     error::{Error, Result},
     home::{default_home, list_stacks},
     ingest::{
-        DropCause, DropCount, SimulatedWriter, WhenFull, Writer, WriterGuard, WriterOptions,
-        WriterStats,
+        DropCause, DropCount, MaintenanceStats, SimulatedWriter, WhenFull, Writer, WriterGuard,
+        WriterOptions, WriterStats,
     },
     jsonl::{LineError, LineFormat, LineWriter, ParsedLine, parse_line},
     produce::{
@@ -115,9 +116,9 @@ pub use crate::{
     },
     signal::{Signal, is_valid_signal},
     store::{
-        CompactOptions, CompactProgress, Compacted, Direction, DiskOperation, DiskUsage,
-        ImportBatch, ImportCounts, Importer, InventoryRecord, Loss, MigrationStep, Snapshot, Space,
-        Store, StoreOptions, WipeScope, inventory, wipe,
+        ClockJump, ClockReading, CompactOptions, CompactProgress, Compacted, Direction,
+        DiskOperation, DiskUsage, ImportBatch, ImportCounts, Importer, InventoryRecord, Loss,
+        MigrationStep, Snapshot, Space, Store, StoreOptions, WipeScope, inventory, wipe,
     },
     telemetry::{Telemetry, TelemetryOptions},
     time::Timestamp,

@@ -36,8 +36,8 @@ pub struct Telemetry {
 pub struct TelemetryOptions {
     /// How the store is opened.
     pub store: StoreOptions,
-    /// How records are queued and committed. Secrets are replaced whatever it says; see
-    /// [`Telemetry::redactor`].
+    /// How records are queued and committed. Secrets are replaced whatever it says, see
+    /// [`Telemetry::redactor`], and how much is kept the configuration says.
     pub writer: WriterOptions,
     /// How the events of servers are stored.
     pub logs: LogOptions,
@@ -58,10 +58,15 @@ impl Telemetry {
         accumulator: Arc<Accumulator>,
         options: TelemetryOptions,
     ) -> Result<(Telemetry, Vec<ConfigWarning>)> {
-        config.validate()?;
+        let warnings = config.validate()?;
+        let policy = config.retention_policy()?;
         let store = Store::open(home, stack, options.store.clone())?;
         let redactor = options.writer.redactor_or_default();
-        let writer_options = options.writer.clone().redactor(Some(redactor.clone()));
+        let writer_options = options
+            .writer
+            .clone()
+            .redactor(Some(redactor.clone()))
+            .retention(Some(policy));
         let (writer, guard) = Writer::start(&store, &writer_options)?;
         let telemetry = Telemetry {
             store,
@@ -73,16 +78,25 @@ impl Telemetry {
             options,
             guard,
         };
-        let warnings = telemetry.apply(config)?;
+        telemetry.route(config)?;
         Ok((telemetry, warnings))
     }
 
-    /// Applies a changed configuration: servers are added and removed, signals switched on and off.
-    /// No record of what stays on is lost, and what is stored of what goes off stays stored.
+    /// Applies a changed configuration: limits are put in place of the old ones, servers are added
+    /// and removed, signals switched on and off. No record of what stays on is lost but for the
+    /// limits, and what is stored of what goes off stays stored until it is too old.
     ///
-    /// Fails like [`TelemetryConfig::validate`], and nothing is changed then.
+    /// Fails like [`TelemetryConfig::validate`] and like [`Writer::set_retention`], and nothing is
+    /// changed then.
     pub fn apply(&self, config: &TelemetryConfig) -> Result<Vec<ConfigWarning>> {
         let warnings = config.validate()?;
+        self.writer.set_retention(config.retention_policy()?)?;
+        self.route(config)?;
+        Ok(warnings)
+    }
+
+    /// Adds and removes servers until those of `config` are there.
+    fn route(&self, config: &TelemetryConfig) -> Result<()> {
         let change = |signal, configured: Vec<ServerName>, remove: &dyn Fn(&str)| {
             let wanted: BTreeSet<&str> = config.servers_with(signal).collect();
             for server in configured
@@ -111,7 +125,7 @@ impl Telemetry {
         }) {
             self.flusher.add_server(server)?;
         }
-        Ok(warnings)
+        Ok(())
     }
 
     /// The store.

@@ -1,7 +1,7 @@
 //! A changed configuration is applied to a running daemon.
 //!
-//! A file of its own: `tracing` asks only the calling thread's subscriber when it knows a single one,
-//! so another test that changes a router meanwhile could switch this one's events off.
+//! A file of its own, and one test at a time: `tracing` asks only the calling thread's subscriber when
+//! it knows a single one, so another test that changes a router meanwhile could switch events off.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,12 +10,21 @@
     reason = "a test fails by panicking"
 )]
 
-use gridctl_telemetry::{Accumulator, Telemetry, TelemetryConfig, TelemetryOptions};
-use std::sync::Arc;
+use gridctl_telemetry::{
+    Accumulator, Error, Level, LogRecord, Query, ServerName, Signal, Telemetry, TelemetryConfig,
+    TelemetryOptions, Timestamp,
+};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tracing_subscriber::prelude::*;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[test]
 fn a_configuration_is_applied_without_losing_a_record() {
+    let _alone = ONE_AT_A_TIME.lock();
     let home = tempfile::tempdir().unwrap();
     let config = |text: &str| -> TelemetryConfig { serde_json::from_str(text).unwrap() };
     let (telemetry, _) = Telemetry::from_config(
@@ -65,4 +74,65 @@ fn a_configuration_is_applied_without_losing_a_record() {
         .map(|it| (it.server.as_str(), it.record_count))
         .collect();
     assert_eq!(counts, [("a", 30), ("b", 30)]);
+}
+
+/// How many records of each server are read.
+fn counts(telemetry: &Telemetry) -> [usize; 2] {
+    ["a", "b"].map(|name| {
+        let query = Query::new(Signal::Logs).server(ServerName::new(name).unwrap());
+        telemetry.store().scan(&query).unwrap().count()
+    })
+}
+
+#[test]
+fn limits_are_applied_to_what_is_stored() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let home = tempfile::tempdir().unwrap();
+    let config = |text: &str| -> TelemetryConfig { serde_json::from_str(text).unwrap() };
+    let from_config = |text: &str| {
+        let accumulator = Arc::new(Accumulator::new());
+        let options = TelemetryOptions::default();
+        Telemetry::from_config(home.path(), "gw", &config(text), accumulator, options)
+            .unwrap()
+            .0
+    };
+    let telemetry = from_config(
+        r#"{"retention":{"max_age_days":30},"servers":{"a":{},"b":{"retention":{"max_age_days":5}}}}"#,
+    );
+    let now = Timestamp::now().unix_nanos();
+    for name in ["a", "b"] {
+        for days in 0..40 {
+            // Not at the very moment at which one becomes too old.
+            let age = Duration::from_hours(days * 24 + 1).as_nanos();
+            let timestamp = Timestamp::from_unix_nanos(now - i64::try_from(age).unwrap());
+            let record = LogRecord::new(timestamp, Level::INFO, "of some age");
+            let server = ServerName::new(name).unwrap();
+            telemetry.writer().log(&server, &record).unwrap();
+        }
+    }
+    telemetry.writer().flush().unwrap();
+    assert_eq!(counts(&telemetry), [30, 5]);
+    // Bad limits change nothing.
+    for bad in [
+        r#"{"max_total_mb":7}"#,
+        r#"{"retention":{"max_age_days":3651}}"#,
+        r#"{"servers":{"a":{"retention":{"max_size_mb":1048577}}}}"#,
+    ] {
+        let outcome = telemetry.apply(&config(bad));
+        assert!(matches!(outcome, Err(Error::InvalidOption { .. })), "{bad}");
+        assert_eq!(counts(&telemetry), [30, 5]);
+    }
+    telemetry
+        .apply(&config(
+            r#"{"retention":{"max_age_days":2},"servers":{"a":{"retention":{"max_age_days":20}}}}"#,
+        ))
+        .unwrap();
+    assert_eq!(counts(&telemetry), [20, 2]);
+    telemetry.shutdown().unwrap();
+    // Zero is the default, and a daemon that starts with it goes by it.
+    let telemetry = from_config(
+        r#"{"retention":{"max_age_days":0},"servers":{"a":{},"b":{"retention":{"max_age_days":1}}}}"#,
+    );
+    assert_eq!(counts(&telemetry), [7, 1]);
+    telemetry.shutdown().unwrap();
 }

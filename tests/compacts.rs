@@ -156,9 +156,9 @@ fn readers_are_waited_for_as_long_as_was_said() {
     // A reader in this process ends while it is waited for.
     let held: Arc<Mutex<Option<Snapshot>>> = Arc::new(Mutex::new(Some(store.snapshot().unwrap())));
     let looks = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&looks);
+    let looking = Arc::clone(&looks);
     let counted = CompactOptions::default().cancel_when(move || {
-        counter.fetch_add(1, Ordering::Relaxed);
+        looking.fetch_add(1, Ordering::Relaxed);
         false
     });
     assert!(in_the_way(store.compact(&counted)));

@@ -124,7 +124,7 @@ fn decoded_and_exported(snapshot: &Snapshot) -> String {
 fn no_canary_is_found_anywhere() {
     let home = tempfile::tempdir().unwrap();
     let config: TelemetryConfig = serde_json::from_str(
-        r#"{"persist":{"logs":true,"metrics":true,"traces":true},"servers":{"github":{}}}"#,
+        r#"{"persist":{"logs":true,"metrics":true,"traces":true},"retention":{"max_age_days":3650},"servers":{"github":{}}}"#,
     )
     .unwrap();
     let (telemetry, _) = Telemetry::from_config(

@@ -1,18 +1,19 @@
 //! The writer thread's work without its thread: gather, commit, seal.
 
 use super::{
-    DropCause, QueuedRecord, WriterOptions,
+    DropCause, QueuedRecord, WriterOptions, WriterStats,
     policy::{CommitPolicy, Instant},
     stats::Counters,
 };
 use crate::{
+    config::RetentionPolicy,
     error::Result,
     produce::Redactor,
     record::{LogRecord, ServerName},
     signal::Signal,
     store::{
-        BatchId, Loss, PendingRecord, RECORD_BYTES_MAX, RowTier, Sealer, SeriesBatch, Store,
-        StoreWriter, WipeMarks, WipeScope, monotonic_nanos,
+        BatchId, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,
+        StoreWriter, Upkeep, WipeMarks, WipeScope, monotonic_nanos,
     },
     time::Timestamp,
 };
@@ -28,6 +29,19 @@ const SEAL_BYTES: usize = 1 << 20;
 /// The row tier as a whole is kept below this: rows take four times what blocks take.
 const ROW_TIER_BYTES_MAX: usize = 16 << 20;
 
+/// The row tier takes no more than this part of a limit of the whole, and the rows of a series no
+/// more than that of its own.
+const ROW_TIER_PART: u64 = 32;
+const SEAL_PART: u64 = 16;
+
+/// So much is moved to give space back without being asked: a tenth of a second's work.
+const COMPACTED_BYTES_MAX: u64 = 64 << 20;
+
+/// So long after a pass over all series comes the next, if anything was committed since.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// So long after a pass comes the next in any case: records become old in silence, too.
+const UPKEEP_INTERVAL_MAX: Duration = Duration::from_mins(1);
+
 type SeriesKey = (ServerName, Signal);
 
 /// Gathers records into a batch and commits it when it is due.
@@ -42,10 +56,11 @@ pub(super) struct Committer {
     tried: Option<Batch>,
     /// Tells the batch that is tried, or will be, from the others.
     id: BatchId,
-    /// What this process knows of the row tier: a hint for when to seal, which other processes
-    /// make stale.
-    tiers: HashMap<SeriesKey, RowTier>,
-    tier_bytes: usize,
+    upkeep: Upkeep,
+    /// When to look after the store; `None` when nothing happens to it.
+    upkeep_due: Option<Instant>,
+    /// Whether something was committed since the last pass over the series began.
+    committed: bool,
     wipes: WipeMarks,
     sealer: Sealer,
     redactor: Option<Redactor>,
@@ -71,13 +86,10 @@ impl Committer {
     ) -> Result<Committer> {
         let writer = store.writer()?;
         let wipes = writer.wipe_marks()?;
-        let snapshot = store.snapshot()?;
-        let rows = snapshot.row_tiers()?;
-        let tiers: HashMap<SeriesKey, RowTier> = snapshot
-            .series()?
-            .into_iter()
-            .filter_map(|entry| Some(((entry.server, entry.signal), *rows.get(&entry.state.id)?)))
-            .collect();
+        if let Some(policy) = &options.retention {
+            writer.set_limits(&policy.clone().validated()?)?;
+        }
+        let upkeep = Upkeep::new(&store.snapshot()?)?;
         Ok(Committer {
             policy: CommitPolicy::new(options),
             id: BatchId {
@@ -87,8 +99,9 @@ impl Committer {
             writer,
             batch: Batch::default(),
             tried: None,
-            tier_bytes: tiers.values().map(|tier| tier.bytes).sum(),
-            tiers,
+            upkeep,
+            upkeep_due: Some(Instant::ZERO),
+            committed: false,
             wipes,
             sealer: Sealer::new(options.tiering),
             redactor: options.redactor.clone(),
@@ -119,8 +132,16 @@ impl Committer {
         }
     }
 
-    /// When the batch is to be committed, or drops are to be entered; `None` when there is neither.
+    /// When there is something to do: see [`Committer::commit_due`] and [`Committer::upkeep`].
     pub(super) fn due(&self) -> Option<Instant> {
+        match (self.policy.due(), self.upkeep_due) {
+            (Some(commit), Some(upkeep)) => Some(commit.min(upkeep)),
+            (due, None) | (None, due) => due,
+        }
+    }
+
+    /// When the batch is to be committed, or drops are to be entered; `None` when there is neither.
+    pub(super) fn commit_due(&self) -> Option<Instant> {
         self.policy.due()
     }
 
@@ -144,8 +165,37 @@ impl Committer {
         }
         if committed {
             self.policy.committed(now);
+            self.committed = true;
+            let due = now + UPKEEP_INTERVAL;
+            self.upkeep_due = Some(self.upkeep_due.map_or(due, |planned| planned.min(due)));
         }
         self.seal()
+    }
+
+    /// Does a little of what keeps the store within its limits and its blocks full: a look at some
+    /// series, or one small transaction.
+    pub(super) fn upkeep(&mut self, now: Instant) -> Result<()> {
+        let started = std::time::Instant::now();
+        let step = if self.upkeep.is_idle() {
+            self.committed = false;
+            self.writer.begin_upkeep(&mut self.upkeep)
+        } else {
+            self.writer.upkeep(&mut self.upkeep, &mut self.sealer)
+        };
+        let elapsed = started.elapsed();
+        self.upkeep_due = if !self.upkeep.is_idle() {
+            // Half of the time at most, so that what is queued is never far behind.
+            Some(now + elapsed * 2)
+        } else if self.committed {
+            Some(now + UPKEEP_INTERVAL)
+        } else {
+            (!self.upkeep.limits.is_empty()).then_some(now + UPKEEP_INTERVAL_MAX)
+        };
+        let step = step?;
+        if step.wrote {
+            self.counters.count_upkeep(elapsed, step);
+        }
+        Ok(())
     }
 
     /// Commits what was tried, if anything was, and says whether.
@@ -154,14 +204,22 @@ impl Committer {
         let Some(tried) = &mut self.tried else {
             return Ok(false);
         };
-        self.writer.append(
+        let taken = self.writer.append(
             &mut tried.parts,
             &tried.losses,
             self.id,
             &mut self.wipes,
             &mut self.sealer,
+            &mut self.upkeep,
         )?;
         self.id.number += 1;
+        if taken.disk_bytes > 0 {
+            let step = Step {
+                freed_bytes: taken.disk_bytes,
+                ..Step::default()
+            };
+            self.counters.count_upkeep(taken.elapsed, step);
+        }
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
         if let Some(stored) = self.tried.take() {
             self.account(stored);
@@ -215,12 +273,7 @@ impl Committer {
                 self.counters
                     .count_drop(&part.server, part.signal, DropCause::Wiped, timestamp);
             }
-            if rows.rows > 0 {
-                let tier = self.tiers.entry((part.server, part.signal)).or_default();
-                tier.rows += rows.rows;
-                tier.bytes += rows.bytes;
-                self.tier_bytes += rows.bytes;
-            }
+            self.upkeep.rows.add(&part.server, part.signal, rows);
         }
         self.release(batch.bytes);
     }
@@ -258,6 +311,28 @@ impl Committer {
         self.writer.wipe(scope)
     }
 
+    /// Changes how much is kept, from now on.
+    pub(super) fn set_retention(&mut self, policy: &RetentionPolicy, now: Instant) -> Result<()> {
+        self.writer.set_limits(policy)?;
+        self.upkeep_due = Some(now);
+        Ok(())
+    }
+
+    /// Gives space back that a wipe or expiry left, if it is much and does not take long.
+    pub(super) fn give_space_back(&self) -> Result<()> {
+        let started = std::time::Instant::now();
+        if self
+            .writer
+            .store()
+            .compact_if_cheap(COMPACTED_BYTES_MAX)?
+            .is_some()
+        {
+            self.counters
+                .count_upkeep(started.elapsed(), Step::default());
+        }
+        Ok(())
+    }
+
     /// Opens the store again after a failure.
     pub(super) fn reopen(&self) -> Result<()> {
         self.writer.reopen()
@@ -272,30 +347,35 @@ impl Committer {
 
     /// Seals what is ripe, one series a transaction.
     fn seal(&mut self) -> Result<()> {
-        while let Some((key, tier)) = self.ripest() {
-            let (server, signal) = &key;
-            let left = self.writer.seal(server, *signal, &mut self.sealer)?;
-            self.tier_bytes = (self.tier_bytes + left.bytes).saturating_sub(tier.bytes);
-            if left.rows == 0 {
-                self.tiers.remove(&key);
-            } else {
-                self.tiers.insert(key, left);
-            }
+        while let Some((server, signal)) = self.ripest() {
+            let started = std::time::Instant::now();
+            let left = self.writer.seal(&server, signal, &mut self.sealer)?;
+            self.upkeep.rows.set(&server, signal, left);
+            self.counters
+                .count_upkeep(started.elapsed(), Step::default());
         }
         Ok(())
     }
 
     /// A series that should be sealed now.
-    fn ripest(&self) -> Option<(SeriesKey, RowTier)> {
-        let crowded = self.tier_bytes > ROW_TIER_BYTES_MAX;
-        self.tiers
-            .iter()
-            .filter(|(_, tier)| {
-                crowded || tier.rows >= self.sealer.tiering.seal_rows || tier.bytes >= SEAL_BYTES
-            })
-            .max_by_key(|(_, tier)| tier.bytes)
-            .map(|(key, tier)| (key.clone(), *tier))
+    fn ripest(&self) -> Option<(ServerName, Signal)> {
+        let Upkeep { rows, limits, .. } = &self.upkeep;
+        let tier_bytes_max = limits.total_bytes.map_or(ROW_TIER_BYTES_MAX, |total| {
+            part_of(total, ROW_TIER_PART).min(ROW_TIER_BYTES_MAX)
+        });
+        let crowded = rows.bytes() > tier_bytes_max;
+        rows.ripest(|server, _, tier| {
+            let bytes_max = limits.of(server).map_or(SEAL_BYTES, |limits| {
+                part_of(limits.bytes_max, SEAL_PART).min(SEAL_BYTES)
+            });
+            crowded || tier.rows >= self.sealer.tiering.seal_rows || tier.bytes >= bytes_max
+        })
     }
+}
+
+/// The `part`th part of a limit.
+fn part_of(limit: u64, part: u64) -> usize {
+    usize::try_from(limit / part).unwrap_or(usize::MAX)
 }
 
 /// A writer whose clock is told to it: what it writes in a day can be measured in a minute.
@@ -326,6 +406,14 @@ impl SimulatedWriter {
     /// Goes to `now` and commits whatever was due before.
     pub fn advance(&mut self, now: Duration) -> Result<()> {
         while let Some(due) = self.committer.due().filter(|due| *due <= now) {
+            if self
+                .committer
+                .commit_due()
+                .is_none_or(|commit| commit > due)
+            {
+                self.committer.upkeep(due)?;
+                continue;
+            }
             let started = std::time::Instant::now();
             self.committer.commit(due)?;
             let waited = self
@@ -336,6 +424,13 @@ impl SimulatedWriter {
             self.commits += 1;
         }
         Ok(())
+    }
+
+    /// See [`Writer::set_retention`](crate::Writer::set_retention).
+    pub fn set_retention(&mut self, policy: &RetentionPolicy, now: Duration) -> Result<()> {
+        self.advance(now)?;
+        self.committer
+            .set_retention(&policy.clone().validated()?, now)
     }
 
     /// Takes a log record at `now`.
@@ -349,6 +444,12 @@ impl SimulatedWriter {
         self.oldest.get_or_insert(now);
         self.committer.push(queued, now);
         Ok(())
+    }
+
+    /// What the writer did so far.
+    #[must_use]
+    pub fn stats(&self) -> WriterStats {
+        self.committer.counters.stats()
     }
 
     /// How many commits there were.

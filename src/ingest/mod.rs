@@ -19,7 +19,7 @@ pub use self::committer::SimulatedWriter;
 pub(crate) use self::thread::is_writer_thread;
 pub use self::{
     options::{WhenFull, WriterOptions},
-    stats::{DropCause, DropCount, WriterStats},
+    stats::{DropCause, DropCount, MaintenanceStats, WriterStats},
     writer::{Writer, WriterGuard},
 };
 

@@ -1,4 +1,5 @@
 use crate::{
+    config::RetentionPolicy,
     error::{Error, Result},
     produce::Redactor,
     store::{RECORD_BYTES_MAX, Tiering},
@@ -29,6 +30,7 @@ pub struct WriterOptions {
     pub(super) flush_timeout: Duration,
     pub(super) when_full: WhenFull,
     pub(super) redactor: Option<Redactor>,
+    pub(super) retention: Option<RetentionPolicy>,
     pub(super) tiering: Tiering,
 }
 
@@ -45,6 +47,7 @@ impl Default for WriterOptions {
             flush_timeout: Duration::from_secs(10),
             when_full: WhenFull::DropNewest,
             redactor: Some(Redactor::new()),
+            retention: None,
             tiering: Tiering::default(),
         }
     }
@@ -117,6 +120,13 @@ impl WriterOptions {
         self
     }
 
+    /// How much is kept, which is written to the database for all its readers and writers to honour.
+    /// `None`, the default, leaves what is there; a database that was never told keeps everything.
+    pub fn retention(mut self, policy: Option<RetentionPolicy>) -> WriterOptions {
+        self.retention = policy;
+        self
+    }
+
     /// The redactor, one of its own when there is none.
     pub(crate) fn redactor_or_default(&self) -> Redactor {
         self.redactor.clone().unwrap_or_default()
@@ -170,6 +180,10 @@ impl WriterOptions {
             millis(self.commit_interval_max),
         );
         check("commit_interval_max (ms)", max, 1, 3_600_000)?;
-        check("commit_interval_min (ms)", min, 0, max)
+        check("commit_interval_min (ms)", min, 0, max)?;
+        if let Some(policy) = &self.retention {
+            policy.clone().validated()?;
+        }
+        Ok(())
     }
 }

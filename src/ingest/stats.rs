@@ -1,4 +1,9 @@
-use crate::{record::ServerName, signal::Signal, store::Loss, time::Timestamp};
+use crate::{
+    record::ServerName,
+    signal::Signal,
+    store::{Loss, Step},
+    time::Timestamp,
+};
 use std::{
     collections::HashMap,
     fmt,
@@ -6,6 +11,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 /// Why a record was not stored.
@@ -122,6 +128,23 @@ pub struct WriterStats {
     pub queued_bytes: usize,
     /// Records that were dropped, by server, signal and cause.
     pub dropped: Vec<DropCount>,
+    /// What the writer thread did beside storing them.
+    pub maintenance: MaintenanceStats,
+}
+
+/// What a writer did to keep its store within its limits and its blocks full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct MaintenanceStats {
+    /// How often it did something of it: sealed rows, took out what was over a limit, merged.
+    pub steps: u64,
+    /// How long the longest step kept the writer thread from storing.
+    pub longest: Duration,
+    /// How long all steps took together.
+    pub busy: Duration,
+    /// What retention took out, as it was on the disk, in bytes.
+    pub freed_bytes: u64,
+    /// What was read and written again to merge blocks, as it was on the disk, in bytes.
+    pub rewritten_bytes: u64,
 }
 
 impl WriterStats {
@@ -140,6 +163,7 @@ pub(super) struct Counters {
     pub(super) commits: AtomicU64,
     pub(super) queued_bytes: AtomicUsize,
     dropped: Mutex<Dropped>,
+    maintenance: Mutex<MaintenanceStats>,
 }
 
 type DropKey = (ServerName, Signal, DropCause);
@@ -198,6 +222,19 @@ impl Counters {
             .collect()
     }
 
+    /// Counts a step of maintenance.
+    pub(super) fn count_upkeep(&self, elapsed: Duration, step: Step) {
+        let mut all = self
+            .maintenance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.steps += 1;
+        all.longest = all.longest.max(elapsed);
+        all.busy += elapsed;
+        all.freed_bytes += step.freed_bytes;
+        all.rewritten_bytes += step.rewritten_bytes;
+    }
+
     pub(super) fn stats(&self) -> WriterStats {
         // Under the lock of the drops, and what was offered last: a record that is dropped or
         // stored in between counts as queued, never as lost.
@@ -226,6 +263,10 @@ impl Counters {
             queued: offered.saturating_sub(stored + dropped_total),
             queued_bytes,
             dropped: counts,
+            maintenance: *self
+                .maintenance
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
         }
     }
 

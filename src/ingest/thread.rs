@@ -7,6 +7,7 @@ use super::{
     writer::{Message, Shared},
 };
 use crate::{
+    config::RetentionPolicy,
     error::{Error, Result},
     store::{Store, WipeScope},
 };
@@ -98,6 +99,7 @@ struct Outage {
 impl WriterThread {
     fn run(&mut self) {
         IS_WRITER.set(true);
+        self.give_space_back();
         loop {
             if self.shared.is_left_behind() && self.queue.is_empty() {
                 self.close();
@@ -107,10 +109,9 @@ impl WriterThread {
                 Ok(Message::Record(record)) => self.committer.push(record, self.clock.now),
                 Ok(Message::Flush(answer)) => self.flush(&answer),
                 Ok(Message::Wipe(scope, answer)) => self.wipe(&scope, &answer),
+                Ok(Message::Retention(policy, answer)) => self.set_retention(&policy, &answer),
                 Ok(Message::Dropped) => self.committer.note_drops(self.clock.now),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.commit();
-                }
+                Err(RecvTimeoutError::Timeout) => self.work(),
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => {
                     self.close();
                     return;
@@ -147,6 +148,28 @@ impl WriterThread {
         message
     }
 
+    /// Does what is due.
+    fn work(&mut self) {
+        let commit_due = self
+            .committer
+            .commit_due()
+            .is_some_and(|due| due <= self.clock.now);
+        if commit_due || self.outage.is_some() {
+            self.commit();
+        } else {
+            match self.committer.upkeep(self.clock.now) {
+                Ok(()) => {}
+                // What is damaged stays so, and storing goes on without it.
+                Err(error @ Error::Corrupt { .. }) => tracing::error!(
+                    subsystem = "telemetry",
+                    error = error.to_string(),
+                    "stored telemetry is damaged"
+                ),
+                Err(error) => self.fail(&error),
+            }
+        }
+    }
+
     fn flush(&mut self, answer: &Sender<Result<(), String>>) {
         let outcome = if self.commit() {
             Ok(())
@@ -164,6 +187,29 @@ impl WriterThread {
         let outcome = self
             .reopen_after_failure()
             .and_then(|()| self.committer.wipe(scope));
+        match &outcome {
+            Ok(_) => self.give_space_back(),
+            Err(error) => self.fail(error),
+        }
+        let _ = answer.send(outcome);
+    }
+
+    /// A little of what `compact` does, where it is likely to be needed.
+    fn give_space_back(&self) {
+        if let Err(error) = self.committer.give_space_back() {
+            // It can be asked for again; whatever is wrong with the disk, the next commit finds it.
+            tracing::warn!(
+                subsystem = "telemetry",
+                error = error.to_string(),
+                "telemetry takes more of the disk than it needs"
+            );
+        }
+    }
+
+    fn set_retention(&mut self, policy: &RetentionPolicy, answer: &Sender<Result<()>>) {
+        let outcome = self
+            .reopen_after_failure()
+            .and_then(|()| self.committer.set_retention(policy, self.clock.now));
         if let Err(error) = &outcome {
             self.fail(error);
         }
@@ -177,6 +223,7 @@ impl WriterThread {
                 Message::Record(record) => self.committer.push(record, now()),
                 Message::Flush(answer) => self.flush(&answer),
                 Message::Wipe(scope, answer) => self.wipe(&scope, &answer),
+                Message::Retention(policy, answer) => self.set_retention(&policy, &answer),
                 Message::Dropped | Message::Close => {}
             }
         }
@@ -185,6 +232,8 @@ impl WriterThread {
         } else if let Err(error) = self.committer.leave() {
             // The next writer will take this for a crash, and be wrong; no record is lost.
             self.fail(&error);
+        } else {
+            self.give_space_back();
         }
     }
 

@@ -2,6 +2,7 @@ use super::{
     DropCause, QueuedRecord, WhenFull, WriterOptions, WriterStats, stats::Counters, thread,
 };
 use crate::{
+    config::RetentionPolicy,
     error::{Error, Result},
     record::{Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord},
     signal::Signal,
@@ -63,6 +64,8 @@ pub(super) enum Message {
     Dropped,
     /// Delete what the scope covers and say in how many series it was found.
     Wipe(WipeScope, Sender<Result<usize>>),
+    /// Change how much is kept.
+    Retention(Box<RetentionPolicy>, Sender<Result<()>>),
     /// Commit everything before this message and end.
     Close,
 }
@@ -273,6 +276,20 @@ impl Writer {
         self.shared
             .ask(self.shared.options.flush_timeout, |sender| {
                 Message::Wipe(scope, sender)
+            })?
+    }
+
+    /// Changes how much is kept, for all readers and writers of the database. What is beyond the new
+    /// limits is gone for readers at once where it is too old, and is taken out between batches.
+    ///
+    /// Fails with [`Error::InvalidOption`] and [`Error::InvalidServerName`] when `policy` is not
+    /// valid, with [`Error::Database`] when the disk fails, and like [`Writer::flush`] when no
+    /// answer comes in time.
+    pub fn set_retention(&self, policy: RetentionPolicy) -> Result<()> {
+        let policy = Box::new(policy.validated()?);
+        self.shared
+            .ask(self.shared.options.flush_timeout, |sender| {
+                Message::Retention(policy, sender)
             })?
     }
 

@@ -91,7 +91,8 @@ impl RawRecord<'_> {
 }
 
 impl Snapshot {
-    /// Reads the records that `query` asks for.
+    /// Reads the records that `query` asks for. Those that are older than the limit of their server
+    /// are gone, record by record, whether or not their room was given back.
     ///
     /// Memory is bounded by [`Query::memory_bytes`], by one part of a block for each server, and by
     /// the largest record. Fails with [`Error::Database`] and [`Error::Corrupt`].
@@ -102,6 +103,10 @@ impl Snapshot {
         for entry in self.series()? {
             let wanted = query.servers.is_empty() || query.servers.contains(&entry.server);
             if entry.signal == query.signal && wanted {
+                let mut range = range;
+                if let Some(cutoff) = self.cutoff(&entry.server)? {
+                    range.first = range.first.max((cutoff, 0));
+                }
                 let scan = SeriesScan::new(
                     self,
                     &entry.state,

@@ -2,14 +2,17 @@
 
 use super::{
     Fault,
-    block::{BlockEncoder, BlockHeader, BlockRecord, RECORDS_MAX},
+    block::{BlockEncoder, BlockRecord, PAYLOAD_BYTES_TARGET, RECORDS_MAX},
+    blocks::{self, BlockLimits},
     database::StoreWriter,
     losses::{self, Loss},
-    tables::{self, BLOCKS, META, PIECES, ROWS, SERIES, SeriesId, SeriesState, meta, piece_bytes},
+    retention::{self, Taken},
+    tables::{self, META, ROWS, SERIES, SeriesId, SeriesState, meta},
+    upkeep::Upkeep,
     wipe::WipeMarks,
 };
 use crate::{error::Result, record::ServerName, signal::Signal, time::Timestamp};
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
 /// When records go from one tier to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +42,25 @@ impl Default for Tiering {
 #[derive(Debug)]
 pub(crate) struct Sealer {
     pub(crate) tiering: Tiering,
-    encoder: BlockEncoder,
+    /// The payload bytes after which a block is closed.
+    pub(crate) payload_bytes: usize,
+    pub(super) encoder: BlockEncoder,
 }
 
 impl Sealer {
     pub(crate) fn new(tiering: Tiering) -> Sealer {
         Sealer {
             tiering,
+            payload_bytes: PAYLOAD_BYTES_TARGET,
             encoder: BlockEncoder::new(),
+        }
+    }
+
+    /// What goes into a block of fresh records.
+    pub(super) fn block_limits(&self) -> BlockLimits {
+        BlockLimits {
+            records: self.tiering.block_records,
+            payload_bytes: self.payload_bytes,
         }
     }
 }
@@ -141,7 +155,8 @@ impl StoreWriter {
         id: BatchId,
         marks: &mut WipeMarks,
         sealer: &mut Sealer,
-    ) -> Result<()> {
+        upkeep: &mut Upkeep,
+    ) -> Result<Taken> {
         self.transact("write to", |transaction| {
             let number = batch_counter(id.writer);
             let mut meta = transaction.open_table(META)?;
@@ -149,12 +164,14 @@ impl StoreWriter {
                 .get(number.as_str())?
                 .is_some_and(|stored| stored.value() == id.number)
             {
-                return Ok(());
+                return Ok(Taken::default());
             }
             meta.insert(number.as_str(), id.number)?;
             drop(meta);
             losses::record(transaction, losses)?;
-            append(transaction, batch, marks, sealer)
+            self.believed_now(transaction)?;
+            let used = self.store().disk_usage()?.used_bytes;
+            append(transaction, batch, marks, sealer, upkeep, used)
         })
     }
 }
@@ -164,13 +181,17 @@ pub(super) fn append(
     batch: &mut [SeriesBatch],
     marks: &mut WipeMarks,
     sealer: &mut Sealer,
-) -> Result<(), Fault> {
-    let mut meta = transaction.open_table(META)?;
-    let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
-    let mut sequence = number(meta::NEXT_SEQUENCE)?;
-    let generation = number(meta::WIPE_GENERATION)?;
+    upkeep: &mut Upkeep,
+    used: u64,
+) -> Result<Taken, Fault> {
+    let (mut sequence, generation) = {
+        let meta = transaction.open_table(META)?;
+        let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
+        (number(meta::NEXT_SEQUENCE)?, number(meta::WIPE_GENERATION)?)
+    };
     marks.refresh(transaction, generation)?;
-    for part in batch {
+    let mut blocks_written = 0;
+    for part in &mut *batch {
         let first_sequence = sequence;
         let mut rows_added = RowTier::default();
         if let Some(instant) = marks.wiped_until(&part.server, part.signal) {
@@ -184,7 +205,7 @@ pub(super) fn append(
         if !part.records.is_empty() {
             // Stable: records with equal timestamps keep the order in which they arrived.
             part.records.sort_by_key(|record| record.timestamp);
-            let mut state = series_state(transaction, &mut meta, &part.server, part.signal)?;
+            let mut state = series_state(transaction, &part.server, part.signal)?;
             if part.records.len() >= sealer.tiering.direct_records {
                 let records: Vec<BlockRecord<'_>> = part
                     .records
@@ -196,7 +217,10 @@ pub(super) fn append(
                         payload: &record.payload,
                     })
                     .collect();
-                write_blocks(transaction, &mut state, part.signal, &records, sealer)?;
+                let limits = sealer.block_limits();
+                blocks_written += blocks::change(transaction, |blocks| {
+                    blocks.write(&mut state, part.signal, &records, sealer, limits)
+                })?;
                 put_series_state(transaction, &part.server, part.signal, &state)?;
             } else {
                 let mut rows = transaction.open_table(ROWS)?;
@@ -211,25 +235,34 @@ pub(super) fn append(
         part.appended.rows = rows_added;
         part.appended.sequences = (first_sequence, sequence);
     }
-    meta.insert(meta::NEXT_SEQUENCE, sequence)?;
-    let now = Timestamp::now().unix_nanos();
-    meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
-    Ok(())
+    {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(meta::NEXT_SEQUENCE, sequence)?;
+        let now = Timestamp::now().unix_nanos();
+        meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
+    }
+    upkeep.limits.refresh(transaction)?;
+    let touched = batch.iter().map(|part| (part.server.clone(), part.signal));
+    retention::enforce(
+        transaction,
+        &upkeep.limits,
+        &upkeep.rows,
+        used,
+        touched,
+        blocks_written,
+    )
 }
 
 /// The state of a series, which is entered when it is new.
 fn series_state(
     transaction: &WriteTransaction,
-    meta: &mut Table<'_, &'static str, u64>,
     server: &ServerName,
     signal: Signal,
 ) -> Result<SeriesState, Fault> {
-    if let Some(state) = transaction
-        .open_table(SERIES)?
-        .get((server.as_str(), signal as u8))?
-    {
-        return SeriesState::from_bytes(state.value());
+    if let Some(state) = stored_series_state(transaction, server, signal)? {
+        return Ok(state);
     }
+    let mut meta = transaction.open_table(META)?;
     let id = meta
         .get(meta::NEXT_SERIES)?
         .map_or(0, |value| value.value());
@@ -239,6 +272,19 @@ fn series_state(
     let state = SeriesState::new(SeriesId(narrow));
     put_series_state(transaction, server, signal, &state)?;
     Ok(state)
+}
+
+/// The state of a series; `None` when nothing was stored of it, or another process wiped it.
+pub(super) fn stored_series_state(
+    transaction: &WriteTransaction,
+    server: &str,
+    signal: Signal,
+) -> Result<Option<SeriesState>, Fault> {
+    transaction
+        .open_table(SERIES)?
+        .get((server, signal as u8))?
+        .map(|state| SeriesState::from_bytes(state.value()))
+        .transpose()
 }
 
 pub(super) fn put_series_state(
@@ -251,87 +297,4 @@ pub(super) fn put_series_state(
         .open_table(SERIES)?
         .insert((server, signal as u8), state.to_bytes()?.as_slice())?;
     Ok(())
-}
-
-/// Writes sorted records as blocks and accounts for them in `state`, which the caller stores.
-pub(super) fn write_blocks(
-    transaction: &WriteTransaction,
-    state: &mut SeriesState,
-    signal: Signal,
-    records: &[BlockRecord<'_>],
-    sealer: &mut Sealer,
-) -> Result<(), Fault> {
-    let mut blocks = transaction.open_table(BLOCKS)?;
-    let mut pieces = transaction.open_table(PIECES)?;
-    let mut rest = records;
-    while let Some((part, after)) =
-        rest.split_at_checked(BlockEncoder::cut(rest, sealer.tiering.block_records))
-    {
-        let Some(last) = part.last() else { break };
-        let (header, body) = sealer.encoder.encode(signal, part);
-        let position = (last.timestamp, last.sequence);
-        let key = tables::block_key(state.id, header.span_class(), position);
-        blocks.insert(&key, &header.to_bytes())?;
-        for (piece, number) in cut_to_pages(&body).zip(0..) {
-            pieces.insert(&tables::piece_key(&key, number), piece)?;
-        }
-        state.add_block(&header);
-        rest = after;
-    }
-    Ok(())
-}
-
-fn cut_to_pages(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = body;
-    piece_lengths(body.len()).map_while(move |length| {
-        let (piece, after) = rest.split_at_checked(length)?;
-        rest = after;
-        Some(piece)
-    })
-}
-
-/// How long the pieces of a body are, so that each fits whole pages: redb gives a value of 9 KB four
-/// pages of 4 KB, and one of 8 KB two, so a tail is cut once more where that saves a page.
-pub(super) fn piece_lengths(body_bytes: usize) -> impl Iterator<Item = usize> {
-    let mut rest = body_bytes;
-    std::iter::from_fn(move || {
-        let length = match rest {
-            0 => return None,
-            long if long >= piece_bytes(4) => piece_bytes(4),
-            tail if tail > piece_bytes(2) && tail <= piece_bytes(2) + piece_bytes(1) => {
-                piece_bytes(2)
-            }
-            tail => tail,
-        };
-        rest -= length;
-        Some(length)
-    })
-}
-
-/// The most pieces that a body is cut into must have numbers.
-const _: () =
-    assert!((64 << 20) / piece_bytes(4) < u16::MAX as usize && size_of::<BlockHeader>() < 128);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_fit_pages_and_make_the_body() {
-        for length in [
-            0, 1, 4000, 8161, 8162, 12_000, 12_300, 16_353, 16_354, 100_000,
-        ] {
-            let body: Vec<u8> = (0..length).map(|byte: u32| byte.to_le_bytes()[0]).collect();
-            let pieces: Vec<&[u8]> = cut_to_pages(&body).collect();
-            assert_eq!(pieces.concat(), body);
-            let pages: usize = pieces
-                .iter()
-                .map(|piece| (piece.len() + 31).div_ceil(4096).next_power_of_two())
-                .sum();
-            assert!(
-                pages * 4096 < length as usize + 3 * 4096,
-                "{length} bytes: {pages} pages"
-            );
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Opening a stack's database, and the handle to it.
 
 use super::{
-    Fault, MigrationStep, Snapshot,
+    ClockReading, Fault, MigrationStep, Snapshot,
     disk::{Disk, DiskHook, DiskOperation},
     fault::{GuardedDrop, guarded},
     rehearsal::Rehearsal,
@@ -56,6 +56,7 @@ impl fmt::Debug for Engine {
     }
 }
 
+type Clock = Arc<dyn Fn() -> ClockReading + Send + Sync>;
 type OnMigration = Arc<dyn Fn(MigrationStep) + Send + Sync>;
 
 /// How a [`Store`] is opened.
@@ -64,6 +65,7 @@ pub struct StoreOptions {
     page_cache_bytes: usize,
     on_migration: OnMigration,
     disk_hook: Option<DiskHook>,
+    clock: Clock,
 }
 
 impl StoreOptions {
@@ -107,6 +109,17 @@ impl StoreOptions {
         self
     }
 
+    /// Judges the age of records by `clock`. For tests that need a clock to jump.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn clock(
+        mut self,
+        clock: impl Fn() -> ClockReading + Send + Sync + 'static,
+    ) -> StoreOptions {
+        self.clock = Arc::new(clock);
+        self
+    }
+
     fn builder(&self) -> Builder {
         let mut builder = Builder::new();
         builder
@@ -138,6 +151,7 @@ impl Default for StoreOptions {
             page_cache_bytes: StoreOptions::PAGE_CACHE_BYTES_DEFAULT,
             on_migration: Arc::new(|_| {}),
             disk_hook: None,
+            clock: Arc::new(ClockReading::now),
         }
     }
 }
@@ -229,7 +243,16 @@ impl Store {
     pub fn snapshot(&self) -> Result<Snapshot> {
         let transaction = guarded(|| self.begin(Store::begin_read))
             .map_err(|fault| fault.at("read", &self.path()))?;
-        Ok(Snapshot::new(self.path(), transaction))
+        Ok(Snapshot::new(
+            self.path(),
+            transaction,
+            self.clock_reading(),
+        ))
+    }
+
+    /// What the clocks show by which age is judged.
+    pub(super) fn clock_reading(&self) -> ClockReading {
+        (self.inner.options.clock)()
     }
 
     fn begin_read(&self) -> Result<ReadTransaction, Fault> {

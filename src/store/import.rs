@@ -5,6 +5,7 @@ use super::{
     SeriesScan, Snapshot, Store,
     append::{Sealer, Tiering, append},
     database::StoreWriter,
+    upkeep::Upkeep,
     wipe::{WipeMarks, monotonic_nanos},
 };
 use crate::{
@@ -30,6 +31,7 @@ pub struct Importer {
     writer: StoreWriter,
     wipes: WipeMarks,
     sealer: Sealer,
+    upkeep: Upkeep,
     /// The sequences of what this importer stored, which do not count as stored before.
     own: Vec<Range<u64>>,
 }
@@ -115,6 +117,7 @@ impl Importer {
             writer,
             wipes,
             sealer: Sealer::new(Tiering::default()),
+            upkeep: Upkeep::default(),
             own: Vec::new(),
         })
     }
@@ -132,6 +135,7 @@ impl Importer {
             writer,
             wipes,
             sealer,
+            upkeep,
             own,
         } = self;
         let sequences = writer.transact("import to", |transaction| {
@@ -141,7 +145,9 @@ impl Importer {
             for part in &mut batch {
                 drop_duplicates(&snapshot, own, part)?;
             }
-            append(transaction, &mut batch, wipes, sealer)?;
+            writer.believed_now(transaction)?;
+            let used = writer.store().disk_usage()?.used_bytes;
+            append(transaction, &mut batch, wipes, sealer, upkeep, used)?;
             let first = batch.first().map_or(0, |part| part.appended.sequences.0);
             let end = batch.last().map_or(first, |part| part.appended.sequences.1);
             Ok(first..end)

@@ -3,8 +3,9 @@
 use super::{
     Fault, RowTier, Snapshot, Store, StoreOptions,
     block::{BlockHeader, span_max},
+    blocks::{self, BlockKey},
     snapshot::SeriesEntry,
-    tables::{self, BLOCKS, ROWS},
+    tables::{self, BLOCKS, PIECES, ROWS, SeriesId},
 };
 use crate::{error::Result, record::ServerName, signal::Signal, time::Timestamp};
 use serde::Serialize;
@@ -21,7 +22,7 @@ pub struct InventoryRecord {
     /// The database that holds it.
     pub path: PathBuf,
     /// What its records take in the database, in bytes: keys and payloads of rows, keys, headers
-    /// and bodies of blocks.
+    /// and bodies of blocks. A block of which a part is too old counts as a whole.
     pub size_bytes: u64,
     /// The timestamp of the oldest record.
     pub oldest_time: Timestamp,
@@ -45,8 +46,11 @@ impl Snapshot {
     /// What is stored, by server and then in the order of signals; of one server alone when one is
     /// named. Series without records are left out.
     ///
+    /// Records that are older than their limit are not counted, whether or not their room was given
+    /// back.
+    ///
     /// Its cost does not grow with the number of records: blocks are counted as they are written,
-    /// and rows are few.
+    /// rows are few, and so are the blocks that are partly too old, which are read.
     pub fn inventory(&self, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
         let mut records = Vec::new();
         for entry in self.series()? {
@@ -58,15 +62,16 @@ impl Snapshot {
     }
 
     fn inventory_record(&self, entry: SeriesEntry) -> Result<Option<InventoryRecord>, Fault> {
+        let cutoff = self.cutoff(&entry.server)?.unwrap_or(i64::MIN);
         let state = &entry.state;
-        let mut rows = RowTier::default();
-        let mut bounds: Option<(i64, i64)> = None;
-        let mut extend = |first: i64, last: i64| {
-            let (oldest, newest) = bounds.unwrap_or((first, last));
-            bounds = Some((oldest.min(first), newest.max(last)));
+        let mut held = Held {
+            records: state.block_records,
+            bytes: state.block_bytes,
+            bounds: None,
         };
-        let first_key = tables::row_key(state.id, (i64::MIN, 0));
+        let first_key = tables::row_key(state.id, (cutoff, 0));
         let last_key = tables::row_key(state.id, (i64::MAX, u64::MAX));
+        let mut rows = RowTier::default();
         for row in self
             .transaction()
             .open_table(ROWS)?
@@ -75,42 +80,105 @@ impl Snapshot {
             let (key, payload) = row?;
             rows.add(payload.value().len());
             let (timestamp, _) = tables::row_position(key.value());
-            extend(timestamp, timestamp);
+            held.extend(timestamp, timestamp);
         }
-        let blocks = self.transaction().open_table(BLOCKS)?;
+        held.records += rows.rows as u64;
+        held.bytes += rows.bytes as u64;
         for (class, _) in &state.classes {
-            let first_key = tables::block_key(state.id, *class, (i64::MIN, 0));
-            let last_key = tables::block_key(state.id, *class, (i64::MAX, u64::MAX));
-            let mut range =
-                blocks.range::<&[u8; tables::BLOCK_KEY_BYTES]>(&first_key..=&last_key)?;
-            if let Some(newest) = range.next_back() {
-                let (newest, _) = tables::block_position(newest?.0.value());
-                extend(newest, newest);
-            }
-            // Blocks stand in the order of their last records, and a later one may begin earlier:
-            // but by no more than the span of its class.
-            let mut oldest = i64::MAX;
-            for block in blocks.range::<&[u8; tables::BLOCK_KEY_BYTES]>(&first_key..=&last_key)? {
-                let (key, header) = block?;
-                let (last, _) = tables::block_position(key.value());
-                if last.saturating_sub_unsigned(span_max(*class)) > oldest {
-                    break;
-                }
-                let header = BlockHeader::from_bytes(header.value())
-                    .map_err(|error| Fault::Corrupt(format!("a block's header: {error}")))?;
-                oldest = oldest.min(header.first);
-                extend(header.first, last);
-            }
+            self.look_at_blocks(state.id, *class, cutoff, &mut held)?;
         }
-        Ok(bounds.map(|(oldest, newest)| InventoryRecord {
+        Ok(held.bounds.map(|(oldest, newest)| InventoryRecord {
             path: self.path().clone(),
-            size_bytes: rows.bytes as u64 + state.block_bytes,
+            size_bytes: held.bytes,
             oldest_time: Timestamp::from_unix_nanos(oldest),
             newest_time: Timestamp::from_unix_nanos(newest),
             file_count: 1,
-            record_count: rows.rows as u64 + state.block_records,
+            record_count: held.records,
             server: entry.server,
             signal: entry.signal,
         }))
+    }
+
+    /// Finds the bounds of a series' blocks of one class, and takes off what is before `cutoff`.
+    fn look_at_blocks(
+        &self,
+        series: SeriesId,
+        class: u8,
+        cutoff: i64,
+        held: &mut Held,
+    ) -> Result<(), Fault> {
+        let headers = self.transaction().open_table(BLOCKS)?;
+        let class_range = blocks::class_range(series, class);
+        let kept_from = tables::block_key(series, class, (cutoff, 0));
+        for expired in headers.range::<&BlockKey>(class_range.start()..&kept_from)? {
+            let (key, header) = expired?;
+            let header = blocks::read_header(key.value(), header.value())?;
+            held.take_off(header.count.into(), tables::block_bytes(&header));
+        }
+        let mut kept = headers.range::<&BlockKey>(&kept_from..=class_range.end())?;
+        if let Some(newest) = kept.next_back() {
+            let (newest, _) = tables::block_position(newest?.0.value());
+            held.extend(newest, newest);
+        }
+        // Blocks stand in the order of their last records, and a later one may begin earlier:
+        // but by no more than the span of its class.
+        let mut oldest = i64::MAX;
+        for block in headers.range::<&BlockKey>(&kept_from..=class_range.end())? {
+            let (key, header) = block?;
+            let (last, _) = tables::block_position(key.value());
+            if last.saturating_sub_unsigned(span_max(class)) > oldest {
+                break;
+            }
+            let header = blocks::read_header(key.value(), header.value())?;
+            let mut first = header.first;
+            if first < cutoff {
+                let (expired, kept_first) = self.split(key.value(), &header, cutoff)?;
+                held.take_off(expired, 0);
+                first = kept_first;
+            }
+            oldest = oldest.min(first);
+            held.extend(first, last);
+        }
+        Ok(())
+    }
+
+    /// How many records of a block are before `cutoff`, and the timestamp of the first one that is
+    /// not.
+    fn split(
+        &self,
+        key: &BlockKey,
+        header: &BlockHeader,
+        cutoff: i64,
+    ) -> Result<(u64, i64), Fault> {
+        let pieces = self.transaction().open_table(PIECES)?;
+        let block = match blocks::load(&pieces, key, header) {
+            Ok(block) => block,
+            // The list of what there is should not be what a damaged block takes away.
+            Err(Fault::Corrupt(_)) => return Ok((0, cutoff)),
+            Err(error) => return Err(error),
+        };
+        let expired = block.lower_bound((cutoff, 0));
+        let first = block.key(expired).map_or(cutoff, |(first, _)| first);
+        Ok((expired as u64, first))
+    }
+}
+
+/// What is held of a series.
+struct Held {
+    records: u64,
+    bytes: u64,
+    /// The oldest and the newest timestamp.
+    bounds: Option<(i64, i64)>,
+}
+
+impl Held {
+    fn extend(&mut self, first: i64, last: i64) {
+        let (oldest, newest) = self.bounds.unwrap_or((first, last));
+        self.bounds = Some((oldest.min(first), newest.max(last)));
+    }
+
+    fn take_off(&mut self, records: u64, bytes: u64) {
+        self.records = self.records.saturating_sub(records);
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 }

@@ -24,6 +24,10 @@ pub(super) const LOSSES: TableDefinition<'_, (i64, &str, u8, u8), &[u8]> =
 /// number -> [`Process`]
 pub(super) const WRITERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("writers");
 
+/// (server, signal) -> [`Range`]: what retention took, in all. One entry a series, apart from
+/// [`LOSSES`], so that what limits take every minute does not push real losses out of the ledger.
+const RETIRED: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("retired");
+
 /// The most entries that are kept.
 const ENTRIES_MAX: u64 = 10_000;
 const NANOS_PER_MINUTE: i64 = 60_000_000_000;
@@ -46,15 +50,51 @@ pub struct Loss {
     pub to: Timestamp,
 }
 
+/// How many records, and their timestamps from the earliest to the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Range {
+pub(super) struct Range {
     count: u64,
     from: i64,
     to: i64,
 }
 
+impl Range {
+    pub(super) fn new(count: u64, from: i64, to: i64) -> Range {
+        Range { count, from, to }
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Adds what `other` stands for.
+    pub(super) fn add(&mut self, other: Range) {
+        self.count = self.count.saturating_add(other.count);
+        self.from = self.from.min(other.from);
+        self.to = self.to.max(other.to);
+    }
+
+    fn to_loss(self, server: &str, signal: u8, cause: DropCause) -> Result<Loss, Fault> {
+        Ok(Loss {
+            server: match server {
+                "" => None,
+                name => Some(ServerName::new(name)?),
+            },
+            signal: match signal {
+                NO_SIGNAL => None,
+                code => Some(tables::signal_of(code)?),
+            },
+            cause,
+            count: self.count,
+            from: Timestamp::from_unix_nanos(self.from),
+            to: Timestamp::from_unix_nanos(self.to),
+        })
+    }
+}
+
 impl Snapshot {
-    /// The losses that reach into `range`, in the order in which they were entered, to the minute.
+    /// The losses that reach into `range`: first what retention took, in one entry a series, then the
+    /// others in the order in which they were entered, to the minute.
     ///
     /// Fails with [`Error::Database`](crate::Error::Database) and
     /// [`Error::Corrupt`](crate::Error::Corrupt).
@@ -62,34 +102,44 @@ impl Snapshot {
         let range = range.into();
         self.read(|| {
             let mut losses = Vec::new();
+            for entry in self.transaction().open_table(RETIRED)?.iter()? {
+                let (key, value) = entry?;
+                let (server, signal) = key.value();
+                let found: Range = decode(value.value())?;
+                losses.push(found.to_loss(server, signal, DropCause::Retention)?);
+            }
             for entry in self.transaction().open_table(LOSSES)?.iter()? {
                 let (key, value) = entry?;
                 let (_, server, signal, cause) = key.value();
+                let cause = DropCause::from_code(cause).ok_or_else(|| {
+                    Fault::Corrupt(format!("a loss has the unknown cause {cause}"))
+                })?;
                 let found: Range = decode(value.value())?;
-                let loss = Loss {
-                    server: match server {
-                        "" => None,
-                        name => Some(ServerName::new(name)?),
-                    },
-                    signal: match signal {
-                        NO_SIGNAL => None,
-                        code => Some(tables::signal_of(code)?),
-                    },
-                    cause: DropCause::from_code(cause).ok_or_else(|| {
-                        Fault::Corrupt(format!("a loss has the unknown cause {cause}"))
-                    })?,
-                    count: found.count,
-                    from: Timestamp::from_unix_nanos(found.from),
-                    to: Timestamp::from_unix_nanos(found.to),
-                };
-                let before = range.until.is_none_or(|until| loss.from < until);
-                if before && range.since.is_none_or(|since| loss.to >= since) {
-                    losses.push(loss);
-                }
+                losses.push(found.to_loss(server, signal, cause)?);
             }
+            losses.retain(|loss| {
+                range.until.is_none_or(|until| loss.from < until)
+                    && range.since.is_none_or(|since| loss.to >= since)
+            });
             Ok(losses)
         })
     }
+}
+
+/// Enters what retention took of a series.
+pub(super) fn retire(
+    transaction: &WriteTransaction,
+    server: &str,
+    signal: Signal,
+    gone: Range,
+) -> Result<(), Fault> {
+    let mut table = transaction.open_table(RETIRED)?;
+    let mut all = gone;
+    if let Some(known) = table.get((server, signal as u8))? {
+        all.add(decode(known.value())?);
+    }
+    table.insert((server, signal as u8), encode(&all)?.as_slice())?;
+    Ok(())
 }
 
 /// Enters losses.
@@ -103,17 +153,10 @@ pub(super) fn record(transaction: &WriteTransaction, losses: &[Loss]) -> Result<
         let server = loss.server.as_deref().unwrap_or("");
         let signal = loss.signal.map_or(NO_SIGNAL, |signal| signal as u8);
         let key = (minute, server, signal, loss.cause.code());
-        let mut range = Range {
-            count: 0,
-            from: loss.from.unix_nanos(),
-            to: loss.to.unix_nanos(),
-        };
+        let mut range = Range::new(loss.count, loss.from.unix_nanos(), loss.to.unix_nanos());
         if let Some(known) = table.get(key)? {
-            range = decode(known.value())?;
+            range.add(decode(known.value())?);
         }
-        range.count = range.count.saturating_add(loss.count);
-        range.from = range.from.min(loss.from.unix_nanos());
-        range.to = range.to.max(loss.to.unix_nanos());
         table.insert(key, encode(&range)?.as_slice())?;
     }
     while table.len()? > ENTRIES_MAX {

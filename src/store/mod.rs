@@ -6,20 +6,27 @@
 
 mod append;
 pub(crate) mod block;
+mod blocks;
+mod clock;
 mod compact;
 mod database;
 mod disk;
 mod fault;
 mod import;
 mod inventory;
+mod limits;
 mod losses;
+mod merge;
 mod rehearsal;
+mod retention;
+mod row_tiers;
 mod schema;
 mod seal;
 mod series_scan;
 mod snapshot;
 mod space;
 pub(crate) mod tables;
+mod upkeep;
 mod wipe;
 
 pub(crate) use self::{
@@ -27,9 +34,11 @@ pub(crate) use self::{
     database::StoreWriter,
     fault::Fault,
     series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
+    upkeep::{Step, Upkeep},
     wipe::{WipeMarks, monotonic_nanos},
 };
 pub use self::{
+    clock::{ClockJump, ClockReading},
     compact::{CompactOptions, CompactProgress, Compacted},
     database::{Store, StoreOptions},
     disk::DiskOperation,

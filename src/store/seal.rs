@@ -2,16 +2,17 @@
 
 use super::{
     Fault, RowTier,
-    append::{Sealer, put_series_state, write_blocks},
+    append::{Sealer, put_series_state, stored_series_state},
     block::BlockRecord,
+    blocks,
     database::StoreWriter,
-    tables::{self, Position, ROWS, SERIES, SeriesId, SeriesState},
+    tables::{self, Position, ROWS, SeriesId},
 };
 use crate::{error::Result, record::ServerName, signal::Signal};
 use redb::{ReadableTable, WriteTransaction};
 
 /// What one sealing moves at most: more waits for the next, so that no transaction takes long.
-const SEAL_BYTES_MAX: usize = 32 << 20;
+const SEAL_BYTES_MAX: usize = 4 << 20;
 
 impl StoreWriter {
     /// Moves the rows of a series to blocks, oldest first, in one transaction. Returns what is left
@@ -34,13 +35,7 @@ fn seal(
     signal: Signal,
     sealer: &mut Sealer,
 ) -> Result<RowTier, Fault> {
-    let state = transaction
-        .open_table(SERIES)?
-        .get((server, signal as u8))?
-        .map(|state| SeriesState::from_bytes(state.value()))
-        .transpose()?;
-    // Another process may have wiped the series.
-    let Some(mut state) = state else {
+    let Some(mut state) = stored_series_state(transaction, server, signal)? else {
         return Ok(RowTier::default());
     };
     let (rows, left) = oldest_rows(transaction, state.id)?;
@@ -56,7 +51,10 @@ fn seal(
             payload,
         })
         .collect();
-    write_blocks(transaction, &mut state, signal, &records, sealer)?;
+    let limits = sealer.block_limits();
+    blocks::change(transaction, |blocks| {
+        blocks.write(&mut state, signal, &records, sealer, limits)
+    })?;
     transaction
         .open_table(ROWS)?
         .retain_in::<&[u8; tables::ROW_KEY_BYTES], _>(range.start()..=range.end(), |_, _| false)?;

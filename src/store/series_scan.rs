@@ -7,6 +7,7 @@
 use super::{
     Fault, Snapshot,
     block::{BlockHeader, DecodedBlock, HEADER_BYTES, span_max},
+    blocks,
     fault::guarded,
     tables::{
         self, BLOCK_KEY_BYTES, BLOCKS, PIECE_KEY_BYTES, PIECES, Position, ROW_KEY_BYTES, ROWS,
@@ -292,8 +293,7 @@ impl SeriesScan {
                     first = first.min(bound);
                     break;
                 }
-                let header =
-                    BlockHeader::from_bytes(&header).map_err(|error| damaged(&key, &error))?;
+                let header = blocks::read_header(&key, &header)?;
                 class.advance()?;
                 let outside = header.first > self.range.last.0
                     || header.last < self.range.first.0
@@ -356,7 +356,7 @@ impl SeriesScan {
         header: BlockHeader,
         start: Option<usize>,
     ) -> Result<OpenBlock, Fault> {
-        let decoded = self.load(&key, &header)?;
+        let decoded = blocks::load(&self.pieces, &key, &header)?;
         let begin = decoded.lower_bound(self.range.first);
         let end = successor(self.range.last)
             .map_or(decoded.len(), |position| decoded.lower_bound(position));
@@ -396,23 +396,6 @@ impl SeriesScan {
             decoded,
         })
     }
-
-    fn load(
-        &self,
-        key: &[u8; BLOCK_KEY_BYTES],
-        header: &BlockHeader,
-    ) -> Result<DecodedBlock, Fault> {
-        let mut body = Vec::with_capacity(header.body_bytes.min(1 << 20) as usize);
-        let first = tables::piece_key(key, 0);
-        let last = tables::piece_key(key, u16::MAX);
-        for piece in self
-            .pieces
-            .range::<&[u8; PIECE_KEY_BYTES]>(&first..=&last)?
-        {
-            body.extend_from_slice(piece?.1.value());
-        }
-        DecodedBlock::decode(header, &body).map_err(|error| damaged(key, &error))
-    }
 }
 
 impl Drop for SeriesScan {
@@ -439,12 +422,6 @@ pub(crate) fn predecessor((timestamp, sequence): Position) -> Option<Position> {
             .checked_sub(1)
             .map(|timestamp| (timestamp, u64::MAX)),
     }
-}
-
-fn damaged(key: &[u8; BLOCK_KEY_BYTES], error: &dyn std::fmt::Display) -> Fault {
-    let (last, _) = tables::block_position(key);
-    let last = crate::time::Timestamp::from_unix_nanos(last);
-    Fault::Corrupt(format!("the block that ends at {last}: {error}"))
 }
 
 /// Rows, and the one that is next.

@@ -1,8 +1,10 @@
 //! One state of the database, to read from.
 
 use super::{
-    Fault, RowTier,
+    ClockReading, Fault, RowTier,
+    clock::{self, Judged},
     fault::guarded,
+    limits::{LIMITS, Limits},
     tables::{self, META, ROWS, SERIES, SeriesId, SeriesState, meta},
 };
 use crate::{
@@ -11,13 +13,17 @@ use crate::{
     signal::Signal,
 };
 use redb::{ReadTransaction, ReadableTable};
-use std::{collections::HashMap, fmt, path::PathBuf};
+use std::{collections::HashMap, fmt, path::PathBuf, sync::OnceLock};
 
 /// One state of a stack's telemetry. What is committed later does not show in it, so everything
 /// read from one snapshot fits together.
 pub struct Snapshot {
     path: PathBuf,
     transaction: ReadTransaction,
+    /// What the clocks showed when the snapshot was taken: it has one present.
+    reading: ClockReading,
+    judged: OnceLock<Judged>,
+    limits: OnceLock<Limits>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -37,8 +43,18 @@ pub(crate) struct SeriesEntry {
 }
 
 impl Snapshot {
-    pub(super) fn new(path: PathBuf, transaction: ReadTransaction) -> Snapshot {
-        Snapshot { path, transaction }
+    pub(super) fn new(
+        path: PathBuf,
+        transaction: ReadTransaction,
+        reading: ClockReading,
+    ) -> Snapshot {
+        Snapshot {
+            path,
+            transaction,
+            reading,
+            judged: OnceLock::new(),
+            limits: OnceLock::new(),
+        }
     }
 
     pub(super) fn path(&self) -> &PathBuf {
@@ -95,6 +111,38 @@ impl Snapshot {
         })
     }
 
+    /// What the clocks say of the time of this snapshot.
+    pub(super) fn judged(&self) -> Result<&Judged> {
+        once(&self.judged, || {
+            self.read(|| clock::judge(&self.transaction.open_table(META)?, self.reading))
+        })
+    }
+
+    /// The time by which age is judged in this snapshot, in nanoseconds since the epoch.
+    pub(crate) fn believed_now(&self) -> Result<i64> {
+        Ok(self.judged()?.now.unix_nanos())
+    }
+
+    /// How much is kept.
+    pub(crate) fn limits(&self) -> Result<&Limits> {
+        once(&self.limits, || {
+            self.read(|| {
+                let limits = self.transaction.open_table(LIMITS)?;
+                Limits::read(&limits, &self.transaction.open_table(META)?)
+            })
+        })
+    }
+
+    /// The earliest timestamp that is kept of `server`; `None` when nothing of it is too old.
+    pub(crate) fn cutoff(&self, server: &str) -> Result<Option<i64>> {
+        let limits = self.limits()?;
+        // Without a limit nobody needs to know what time it is.
+        if limits.of(server).is_none() {
+            return Ok(None);
+        }
+        Ok(limits.cutoff(server, self.believed_now()?))
+    }
+
     /// How much of each series is in the row tier.
     pub(crate) fn row_tiers(&self) -> Result<HashMap<SeriesId, RowTier>> {
         self.read(|| {
@@ -109,4 +157,13 @@ impl Snapshot {
             Ok(tiers)
         })
     }
+}
+
+/// What `cell` holds, found out the first time.
+fn once<T>(cell: &OnceLock<T>, find: impl FnOnce() -> Result<T>) -> Result<&T> {
+    if let Some(found) = cell.get() {
+        return Ok(found);
+    }
+    let found = find()?;
+    Ok(cell.get_or_init(|| found))
 }

@@ -1,13 +1,11 @@
 //! What a database takes of the disk, and what of that is of use.
 
 use super::{
-    Fault, Snapshot, Store,
-    append::piece_lengths,
-    block::BlockHeader,
-    tables::{BLOCKS, LEAF_ENTRY_BYTES, PAGE_BYTES, PIECE_KEY_BYTES, PIECES},
+    Snapshot, Store,
+    tables::{BLOCKS, META, PAGE_BYTES, PIECES, meta},
 };
 use crate::error::{Error, Result};
-use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableHandle};
+use redb::{ReadableTableMetadata, TableHandle};
 use std::os::unix::fs::MetadataExt;
 
 /// What a stack's database takes of the disk.
@@ -48,8 +46,8 @@ impl Store {
         })
     }
 
-    /// What the database takes of the disk, and what of that is live. A few milliseconds for each
-    /// gibibyte: the headers of blocks are read, not their bodies.
+    /// What the database takes of the disk, and what of that is live. Its cost does not grow with
+    /// what is stored.
     ///
     /// Fails with [`Error::Io`] when the file cannot be examined, and as reading does.
     pub fn space(&self) -> Result<Space> {
@@ -69,9 +67,14 @@ impl Snapshot {
     pub(crate) fn live_bytes(&self) -> Result<u64> {
         self.read(|| {
             let transaction = self.transaction();
-            let mut bytes = (piece_pages(transaction)? + ENGINE_PAGES) * PAGE_BYTES as u64;
+            let blocks = transaction
+                .open_table(META)?
+                .get(meta::BLOCK_DISK_BYTES)?
+                .map_or(0, |bytes| bytes.value());
+            let mut bytes = blocks + ENGINE_PAGES * PAGE_BYTES as u64;
             for table in transaction.list_tables()? {
-                if table.name() != PIECES.name() {
+                // They are counted as blocks are put in and taken out: asking them would read all.
+                if table.name() != PIECES.name() && table.name() != BLOCKS.name() {
                     let stats = transaction.open_untyped_table(table)?.stats()?;
                     bytes += stats.stored_bytes() + stats.metadata_bytes();
                     bytes += stats.fragmented_bytes();
@@ -82,49 +85,8 @@ impl Snapshot {
     }
 }
 
-/// How many pages [`PIECES`] occupies, as the headers of blocks say it: asking the table itself
-/// would read all of it.
-fn piece_pages(transaction: &ReadTransaction) -> Result<u64, Fault> {
-    let mut leaves = Leaves::default();
-    for block in transaction.open_table(BLOCKS)?.iter()? {
-        let header = BlockHeader::from_bytes(block?.1.value())
-            .map_err(|error| Fault::Corrupt(format!("a block's header: {error}")))?;
-        let body_bytes = usize::try_from(header.body_bytes).unwrap_or(usize::MAX);
-        for length in piece_lengths(body_bytes) {
-            leaves.add(length);
-        }
-    }
-    Ok(leaves.pages + leaves.count / BRANCH_CHILDREN)
-}
-
 /// What the engine itself keeps: which pages are free, and where tables begin.
 const ENGINE_PAGES: u64 = 16;
-/// So many leaves have a branch page in common, give or take some.
-const BRANCH_CHILDREN: u64 = 50;
-/// So full are pages that small pieces share: one that overflows is split in two.
-const SHARED_BYTES_MAX: usize = PAGE_BYTES * 3 / 4;
-
-/// The leaf pages of [`PIECES`], as they come about when pieces are added in the order of keys.
-#[derive(Debug, Default)]
-struct Leaves {
-    pages: u64,
-    count: u64,
-    /// How full the last page is, where there is one that pieces share.
-    shared_bytes: usize,
-}
-
-impl Leaves {
-    fn add(&mut self, piece_bytes: usize) {
-        let entry = piece_bytes + PIECE_KEY_BYTES + LEAF_ENTRY_BYTES;
-        if self.shared_bytes > 0 && self.shared_bytes + entry <= SHARED_BYTES_MAX {
-            self.shared_bytes += entry;
-            return;
-        }
-        self.shared_bytes = if entry < PAGE_BYTES { entry } else { 0 };
-        self.pages += entry.div_ceil(PAGE_BYTES).next_power_of_two() as u64;
-        self.count += 1;
-    }
-}
 
 /// The disk blocks of a file. POSIX counts `st_blocks` in units of 512 bytes, whatever the file
 /// system's blocks are.
@@ -138,7 +100,7 @@ mod tests {
     use crate::{
         ingest::{WhenFull, Writer, WriterOptions},
         record::{Level, LogRecord, ServerName},
-        store::{StoreOptions, WipeScope, tables::META},
+        store::{StoreOptions, WipeScope},
         time::Timestamp,
     };
 

@@ -8,12 +8,13 @@
 //! reboots, which set that clock back.
 
 use super::{
-    Fault, Store, StoreOptions,
+    Fault, Store, StoreOptions, blocks,
     database::StoreWriter,
-    tables::{self, BLOCKS, META, PIECES, ROWS, SERIES, SeriesId, SeriesState, WIPES, meta},
+    tables::{self, META, ROWS, SERIES, SeriesState, WIPES, meta},
 };
 use crate::{error::Result, record::ServerName, signal::Signal};
 use redb::{ReadableTable, WriteTransaction};
+use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -127,7 +128,12 @@ impl WipeMarks {
 
 /// Nanoseconds on the clock that all processes of this machine share and nobody sets.
 pub(crate) fn monotonic_nanos() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    nanos_of(ClockId::Monotonic)
+}
+
+/// What a clock of the system shows, in nanoseconds.
+pub(super) fn nanos_of(clock: ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(clock);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds
         .saturating_mul(1_000_000_000)
@@ -168,12 +174,12 @@ impl StoreWriter {
                 let (key, value) = entry?;
                 let (server, code) = key.value();
                 if scope.covers(server, tables::signal_of(code)?) {
-                    let id = SeriesState::from_bytes(value.value())?.id;
-                    matching.push((server.to_owned(), code, id));
+                    let state = SeriesState::from_bytes(value.value())?;
+                    matching.push((server.to_owned(), code, state));
                 }
             }
-            for (server, code, id) in &matching {
-                delete_records(transaction, *id)?;
+            for (server, code, state) in &matching {
+                delete_records(transaction, state)?;
                 transaction
                     .open_table(SERIES)?
                     .remove((server.as_str(), *code))?;
@@ -184,25 +190,13 @@ impl StoreWriter {
     }
 }
 
-fn delete_records(transaction: &WriteTransaction, series: SeriesId) -> Result<(), Fault> {
-    let (first, last) = ((i64::MIN, 0), (i64::MAX, u64::MAX));
-    let rows = tables::row_key(series, first)..=tables::row_key(series, last);
+fn delete_records(transaction: &WriteTransaction, state: &SeriesState) -> Result<(), Fault> {
+    let first = tables::row_key(state.id, (i64::MIN, 0));
+    let last = tables::row_key(state.id, (i64::MAX, u64::MAX));
     transaction
         .open_table(ROWS)?
-        .retain_in::<&[u8; tables::ROW_KEY_BYTES], _>(borrowed(&rows), |_, _| false)?;
-    let blocks = tables::block_key(series, 0, first)..=tables::block_key(series, u8::MAX, last);
-    transaction
-        .open_table(BLOCKS)?
-        .retain_in::<&[u8; tables::BLOCK_KEY_BYTES], _>(borrowed(&blocks), |_, _| false)?;
-    let pieces = tables::piece_key(blocks.start(), 0)..=tables::piece_key(blocks.end(), u16::MAX);
-    transaction
-        .open_table(PIECES)?
-        .retain_in::<&[u8; tables::PIECE_KEY_BYTES], _>(borrowed(&pieces), |_, _| false)?;
-    Ok(())
-}
-
-fn borrowed<K>(range: &std::ops::RangeInclusive<K>) -> std::ops::RangeInclusive<&K> {
-    range.start()..=range.end()
+        .retain_in::<&[u8; tables::ROW_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
+    blocks::change(transaction, |blocks| blocks.remove_all(state))
 }
 
 fn mark(transaction: &WriteTransaction, scope: &WipeScope) -> Result<(), Fault> {

@@ -35,6 +35,10 @@ pub(crate) const PAYLOAD_BYTES_TARGET: usize = 2 << 20;
 /// The most payload bytes a block can have: it is closed at the target, and its last record may
 /// be as large as a record can be.
 const PAYLOAD_BYTES_MAX: usize = PAYLOAD_BYTES_TARGET + super::RECORD_BYTES_MAX;
+/// The highest level, see [`BlockHeader::level`].
+const LEVEL_MAX: u8 = 6;
+/// A full block, in the unit in which levels are told apart.
+const FULLNESS: u64 = 1 << 13;
 /// The header's layout and the body's.
 const VERSION: u8 = 1;
 
@@ -99,6 +103,23 @@ impl BlockHeader {
     /// range knows how far beside it to look.
     pub(crate) fn span_class(&self) -> u8 {
         span_class(self.first, self.last)
+    }
+
+    /// How far from full the block is, in powers of four; `None` when it is full, or half full.
+    ///
+    /// Four blocks of a level make one of the level below or of none: a record that is merged with
+    /// others of its level, and again, is rewritten [`LEVEL_MAX`] times at most.
+    pub(crate) fn level(&self) -> Option<u8> {
+        let records = FULLNESS * u64::from(self.count) / RECORDS_MAX as u64;
+        let bytes = FULLNESS * u64::from(self.payload_bytes) / PAYLOAD_BYTES_TARGET as u64;
+        let mut full = FULLNESS / 2;
+        for level in 0..LEVEL_MAX {
+            if records.max(bytes) >= full {
+                return (level > 0).then_some(level);
+            }
+            full /= 4;
+        }
+        Some(LEVEL_MAX)
     }
 
     pub(crate) fn to_bytes(self) -> [u8; HEADER_BYTES] {
@@ -192,16 +213,21 @@ impl BlockEncoder {
         }
     }
 
-    /// How many of `records`, from the first on, go into the next block.
-    /// No block gets more than `records_max`.
-    pub(crate) fn cut(records: &[BlockRecord<'_>], records_max: usize) -> usize {
+    /// How many of `records`, from the first on, go into the next block. No block gets more than
+    /// `records_max`; one that has `payload_bytes_max` is closed.
+    pub(crate) fn cut(
+        records: &[BlockRecord<'_>],
+        records_max: usize,
+        payload_bytes_max: usize,
+    ) -> usize {
         let records_max = records_max.clamp(1, RECORDS_MAX);
+        let payload_bytes_max = payload_bytes_max.clamp(1, PAYLOAD_BYTES_TARGET);
         let mut bytes = 0;
         let fit = records
             .iter()
             .take(records_max)
             .take_while(|record| {
-                let fits = bytes < PAYLOAD_BYTES_TARGET;
+                let fits = bytes < payload_bytes_max;
                 bytes += record.payload.len();
                 fits
             })
@@ -381,6 +407,18 @@ impl DecodedBlock {
             None => 0,
         };
         self.payloads.get(start..*self.ends.get(index)? as usize)
+    }
+
+    /// All records.
+    pub(crate) fn records(&self) -> impl Iterator<Item = BlockRecord<'_>> {
+        (0..self.len()).filter_map(|index| {
+            let (timestamp, sequence) = self.key(index)?;
+            Some(BlockRecord {
+                timestamp,
+                sequence,
+                payload: self.payload(index)?,
+            })
+        })
     }
 
     /// The first index whose key is not below `key`.

@@ -262,13 +262,24 @@ fn records_are_cut_into_blocks_of_even_size() {
         sequence: 0,
         payload: &[0xc0],
     };
-    assert_eq!(BlockEncoder::cut(&vec![record; 100], RECORDS_MAX), 100);
     assert_eq!(
-        BlockEncoder::cut(&vec![record; RECORDS_MAX], RECORDS_MAX),
+        BlockEncoder::cut(&vec![record; 100], RECORDS_MAX, PAYLOAD_BYTES_TARGET),
+        100
+    );
+    assert_eq!(
+        BlockEncoder::cut(
+            &vec![record; RECORDS_MAX],
+            RECORDS_MAX,
+            PAYLOAD_BYTES_TARGET
+        ),
         RECORDS_MAX
     );
     assert_eq!(
-        BlockEncoder::cut(&vec![record; RECORDS_MAX + 4], RECORDS_MAX),
+        BlockEncoder::cut(
+            &vec![record; RECORDS_MAX + 4],
+            RECORDS_MAX,
+            PAYLOAD_BYTES_TARGET
+        ),
         RECORDS_MAX / 2 + 2
     );
     let large = vec![0; PAYLOAD_BYTES_TARGET];
@@ -277,5 +288,8 @@ fn records_are_cut_into_blocks_of_even_size() {
         sequence: 0,
         payload: &large,
     };
-    assert_eq!(BlockEncoder::cut(&[record, record], RECORDS_MAX), 1);
+    assert_eq!(
+        BlockEncoder::cut(&[record, record], RECORDS_MAX, PAYLOAD_BYTES_TARGET),
+        1
+    );
 }

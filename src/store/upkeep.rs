@@ -1,0 +1,336 @@
+//! What the writer does between batches: a look over all series for what is over a limit or worth
+//! merging, and a small transaction for each thing that it finds.
+
+use super::{
+    Fault, Snapshot,
+    append::Sealer,
+    block::span_max,
+    blocks::{self, BlockKey},
+    compact::CompactOptions,
+    database::StoreWriter,
+    limits::Limits,
+    merge::{self, MERGED_FROM},
+    retention::{self, Taken},
+    row_tiers::RowTiers,
+    snapshot::SeriesEntry,
+    tables::{self, BLOCKS, META, ROW_KEY_BYTES, ROWS, SeriesState},
+};
+use crate::{
+    error::{Error, Result},
+    record::ServerName,
+    signal::Signal,
+};
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// So many series are looked at in one step.
+const SERIES_PER_STEP: usize = 64;
+/// So many blocks of a series are looked at for whether half of them is expired.
+const HEADERS_PER_SERIES: usize = 64;
+/// A file may be larger than its limit by this part of it before everybody is made to wait for its
+/// compaction: after a reader that stayed long, or when the limit was lowered, and not because of
+/// some fragments.
+const TOLERATED_PART: u64 = 32;
+/// Blocks that need not be written again yet; more are forgotten.
+const DECLINED_MAX: usize = 4096;
+
+/// What one writer knows about holding its store within its limits.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    pub(crate) limits: Limits,
+    pub(crate) rows: RowTiers,
+    /// Series that this pass has not come to.
+    waiting: Vec<SeriesEntry>,
+    tasks: VecDeque<Task>,
+    /// Blocks that were not worth writing again, and the cutoff at which they may be.
+    declined: HashMap<BlockKey, i64>,
+    /// Series with a block that does not decode. It stays as it is, for whoever can save what is in
+    /// it; the rest of the series is kept within its limits, and not merged any more.
+    damaged: HashSet<(ServerName, Signal)>,
+}
+
+impl Upkeep {
+    /// What a writer that starts now knows.
+    pub(crate) fn new(snapshot: &Snapshot) -> Result<Upkeep> {
+        Ok(Upkeep {
+            limits: snapshot.limits()?.clone(),
+            rows: RowTiers::of(snapshot)?,
+            ..Upkeep::default()
+        })
+    }
+
+    /// Whether there is nothing left to do in this pass.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.tasks.is_empty() && self.waiting.is_empty()
+    }
+}
+
+/// What is done in one transaction, or in several when it is much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Task {
+    /// Takes out what these series, and the database, have beyond their limits.
+    Enforce(Vec<(ServerName, Signal)>),
+    /// Takes out what is too old.
+    Expire(ServerName, Signal),
+    /// Merges blocks of this level.
+    Merge(ServerName, Signal, u8),
+    /// Writes this block without what is too old in it.
+    Rewrite(ServerName, Signal, BlockKey),
+    /// Gives back what the file takes of the disk beyond its limit, there being no more in it than
+    /// may be.
+    Compact,
+}
+
+/// What a step of the upkeep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Step {
+    /// Whether there was a transaction.
+    pub(crate) wrote: bool,
+    /// Blocks given back, as they were on the disk, in bytes.
+    pub(crate) freed_bytes: u64,
+    /// Blocks read and written again, as they were on the disk, in bytes.
+    pub(crate) rewritten_bytes: u64,
+    /// Whether the task is not finished.
+    pub(crate) more: bool,
+}
+
+impl StoreWriter {
+    /// Begins a pass over all series.
+    pub(crate) fn begin_upkeep(&self, upkeep: &mut Upkeep) -> Result<Step> {
+        let snapshot = self.store().snapshot()?;
+        self.keep_clock(&snapshot)?;
+        upkeep.limits = snapshot.limits()?.clone();
+        let limits = &upkeep.limits;
+        let mut over = Vec::new();
+        upkeep.waiting = snapshot.series()?;
+        for SeriesEntry {
+            server,
+            signal,
+            state,
+        } in &upkeep.waiting
+        {
+            let held = state.block_bytes + upkeep.rows.bytes_of(server, *signal) as u64;
+            let is_over = limits.of(server).is_some_and(|it| held > it.bytes_max);
+            if is_over && !state.classes.is_empty() {
+                over.push((server.clone(), *signal));
+            }
+        }
+        let used = self.store().disk_usage()?.used_bytes;
+        let excess = snapshot.read(|| {
+            let meta = snapshot.transaction().open_table(META)?;
+            retention::excess(&meta, limits, &upkeep.rows, used)
+        })?;
+        if excess > 0 || !over.is_empty() {
+            upkeep.tasks.push_back(Task::Enforce(over));
+        }
+        if limits
+            .total_bytes
+            .is_some_and(|total| used > total + total / TOLERATED_PART)
+        {
+            upkeep.tasks.push_back(Task::Compact);
+        }
+        Ok(Step::default())
+    }
+
+    /// Does the next thing of a pass: carries out a task, or looks for some.
+    pub(crate) fn upkeep(&self, upkeep: &mut Upkeep, sealer: &mut Sealer) -> Result<Step> {
+        // Taken out first: what fails is not tried again before the next pass.
+        if let Some(task) = upkeep.tasks.pop_front() {
+            let outcome = self.perform(upkeep, sealer, &task);
+            if let Err(Error::Corrupt { .. }) = &outcome
+                && let Task::Merge(server, signal, _) | Task::Rewrite(server, signal, _) = &task
+            {
+                upkeep.damaged.insert((server.clone(), *signal));
+            }
+            let step = outcome?;
+            if step.more {
+                upkeep.tasks.push_front(task);
+            }
+            Ok(step)
+        } else {
+            let from = upkeep.waiting.len().saturating_sub(SERIES_PER_STEP);
+            let series = upkeep.waiting.split_off(from);
+            if !series.is_empty() {
+                let snapshot = self.store().snapshot()?;
+                let now = snapshot.believed_now()?;
+                for entry in series {
+                    let tasks = snapshot.read(|| look(&snapshot, upkeep, entry, now))?;
+                    upkeep.tasks.extend(tasks);
+                }
+            }
+            Ok(Step::default())
+        }
+    }
+
+    fn perform(&self, upkeep: &mut Upkeep, sealer: &mut Sealer, task: &Task) -> Result<Step> {
+        let Upkeep {
+            limits,
+            rows,
+            declined,
+            ..
+        } = upkeep;
+        let taken = |taken: Taken| Step {
+            wrote: true,
+            freed_bytes: taken.disk_bytes,
+            more: taken.more,
+            ..Step::default()
+        };
+        let rewritten = |done: merge::Rewritten| Step {
+            wrote: done.disk_bytes > 0,
+            rewritten_bytes: done.disk_bytes,
+            ..Step::default()
+        };
+        match task {
+            Task::Compact => match self.store().compact(&CompactOptions::default()) {
+                Ok(compacted) => Ok(Step {
+                    wrote: true,
+                    freed_bytes: compacted.returned_bytes(),
+                    ..Step::default()
+                }),
+                // The next pass finds it gone, or the one after that.
+                Err(Error::ReaderInTheWay { .. }) => Ok(Step::default()),
+                Err(error) => Err(error),
+            },
+            Task::Enforce(series) => self
+                .transact_freeing("free space in", |transaction| {
+                    limits.refresh(transaction)?;
+                    let used = self.store().disk_usage()?.used_bytes;
+                    let series = series.iter().cloned();
+                    retention::enforce(transaction, limits, rows, used, series, 0)
+                })
+                .map(taken),
+            Task::Expire(server, signal) => self
+                .transact_freeing("free space in", |transaction| {
+                    limits.refresh(transaction)?;
+                    let now = self.believed_now(transaction)?;
+                    match limits.cutoff(server, now) {
+                        Some(cutoff) => {
+                            retention::expire(transaction, rows, server, *signal, cutoff)
+                        }
+                        None => Ok(Taken::default()),
+                    }
+                })
+                .map(taken),
+            Task::Merge(server, signal, level) => {
+                let done = self.transact("merge blocks of", |transaction| {
+                    limits.refresh(transaction)?;
+                    let now = self.believed_now(transaction)?;
+                    let cutoff = limits.cutoff(server, now).unwrap_or(i64::MIN);
+                    merge::merge(transaction, sealer, server, *signal, *level, cutoff)
+                })?;
+                Ok(Step {
+                    // Until there are no longer enough of them.
+                    more: done.disk_bytes > 0,
+                    ..rewritten(done)
+                })
+            }
+            Task::Rewrite(server, signal, key) => {
+                let (done, cutoff) = self.transact("free space in", |transaction| {
+                    limits.refresh(transaction)?;
+                    let now = self.believed_now(transaction)?;
+                    let Some(cutoff) = limits.cutoff(server, now) else {
+                        return Ok((merge::Rewritten::default(), i64::MAX));
+                    };
+                    let done = merge::rewrite(transaction, sealer, server, *signal, key, cutoff)?;
+                    Ok((done, cutoff))
+                })?;
+                if done.disk_bytes == 0 {
+                    if declined.len() >= DECLINED_MAX {
+                        declined.clear();
+                    }
+                    let (last, _) = tables::block_position(key);
+                    // When half of what is left until its end has gone by.
+                    declined.insert(*key, cutoff.midpoint(last));
+                }
+                Ok(rewritten(done))
+            }
+        }
+    }
+}
+
+/// What is to be done about a series.
+fn look(
+    snapshot: &Snapshot,
+    upkeep: &Upkeep,
+    entry: SeriesEntry,
+    now: i64,
+) -> Result<Vec<Task>, Fault> {
+    let SeriesEntry {
+        server,
+        signal,
+        state,
+    } = entry;
+    let is_damaged = upkeep.damaged.contains(&(server.clone(), signal));
+    let mut tasks = Vec::new();
+    if let Some(cutoff) = upkeep.limits.cutoff(&server, now) {
+        if has_expired(snapshot, &state, cutoff)? {
+            tasks.push(Task::Expire(server.clone(), signal));
+        }
+        let age = now.saturating_sub(cutoff);
+        for key in half_expired(snapshot, &state, cutoff, age)? {
+            let is_declined = upkeep.declined.get(&key).is_some_and(|from| cutoff < *from);
+            if !is_damaged && !is_declined {
+                tasks.push(Task::Rewrite(server.clone(), signal, key));
+            }
+        }
+    }
+    for (level, count) in &state.levels {
+        if *count >= MERGED_FROM && !is_damaged {
+            tasks.push(Task::Merge(server.clone(), signal, *level));
+        }
+    }
+    Ok(tasks)
+}
+
+fn has_expired(snapshot: &Snapshot, state: &SeriesState, cutoff: i64) -> Result<bool, Fault> {
+    let rows = snapshot.transaction().open_table(ROWS)?;
+    let first = tables::row_key(state.id, (i64::MIN, 0));
+    let end = tables::row_key(state.id, (cutoff, 0));
+    if rows
+        .range::<&[u8; ROW_KEY_BYTES]>(&first..&end)?
+        .next()
+        .transpose()?
+        .is_some()
+    {
+        return Ok(true);
+    }
+    let headers = snapshot.transaction().open_table(BLOCKS)?;
+    let oldest = blocks::oldest(&headers, state)?;
+    Ok(oldest.is_some_and(|(_, header)| header.last < cutoff))
+}
+
+/// The blocks of which half seems to be expired, by the time that they span, and that will not be
+/// expired as a whole for a while.
+fn half_expired(
+    snapshot: &Snapshot,
+    state: &SeriesState,
+    cutoff: i64,
+    age: i64,
+) -> Result<Vec<BlockKey>, Fault> {
+    let headers = snapshot.transaction().open_table(BLOCKS)?;
+    let mut found = Vec::new();
+    for (class, _) in &state.classes {
+        let first = tables::block_key(state.id, *class, (cutoff, 0));
+        let end = cutoff.saturating_add_unsigned(span_max(*class));
+        let last = tables::block_key(state.id, *class, (end, u64::MAX));
+        for entry in headers
+            .range::<&BlockKey>(&first..=&last)?
+            .take(HEADERS_PER_SERIES)
+        {
+            let (key, header) = entry?;
+            let key = *key.value();
+            let header = blocks::read_header(&key, header.value())?;
+            let expired = i128::from(cutoff) - i128::from(header.first);
+            let left = i128::from(header.last) - i128::from(cutoff);
+            let pays = left >= i128::from(age / WORTH_PART_OF_AGE);
+            if expired >= left && pays && tables::disk_bytes(&header) >= WORTH_BYTES {
+                found.push(key);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A smaller block gives back nothing that would be noticed.
+const WORTH_BYTES: u64 = 32 << 10;
+/// One that is gone sooner than in this part of the age limit gives it back by itself.
+const WORTH_PART_OF_AGE: i64 = 8;

@@ -1,0 +1,601 @@
+//! A record that is older than its limit is gone, to the nanosecond, and no clock that goes wrong
+//! takes one that is not.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{Random, STACK, home, number, on_demand, record, server};
+use gridctl_telemetry::{
+    ClockReading, Direction, ImportBatch, Importer, LogRecord, MetricsSnapshot, Query, Record,
+    Retention, RetentionPolicy, Signal, SimulatedWriter, Store, StoreOptions, Timestamp, Writer,
+    WriterOptions,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock, Mutex},
+    thread::{self, ThreadId},
+    time::Duration,
+};
+use tempfile::TempDir;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::{Layer, layer::Context, prelude::*};
+
+const SECOND: i64 = 1_000_000_000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+/// 2026-01-01T00:00:00Z
+const START: i64 = 1_767_225_600 * SECOND;
+
+/// Records of servers that say nothing else are kept for so many days.
+const DAYS: i64 = 7;
+/// Those of `LONG` for so many.
+const LONG_DAYS: i64 = 30;
+const LONG: &str = "long";
+
+fn policy() -> RetentionPolicy {
+    let days = |days: i64| Retention {
+        max_age_days: days.cast_unsigned(),
+        ..Retention::default()
+    };
+    RetentionPolicy {
+        default: days(DAYS),
+        servers: BTreeMap::from([(LONG.to_owned(), days(LONG_DAYS))]),
+        ..RetentionPolicy::default()
+    }
+}
+
+/// The clocks of a machine.
+#[derive(Clone)]
+struct Machine(Arc<Mutex<ClockReading>>);
+
+impl Machine {
+    fn new() -> Machine {
+        Machine(Arc::new(Mutex::new(ClockReading {
+            wall: Timestamp::from_unix_nanos(START),
+            boot_nanos: HOUR.cast_unsigned(),
+            boot: 1,
+        })))
+    }
+
+    /// The time by the system's clock.
+    fn now(&self) -> i64 {
+        self.0.lock().unwrap().wall.unix_nanos()
+    }
+
+    /// Lets time go by.
+    fn wait(&self, nanos: i64) {
+        self.set_clock(nanos);
+        self.0.lock().unwrap().boot_nanos += nanos.cast_unsigned();
+    }
+
+    /// Sets the system's clock, ahead or back.
+    fn set_clock(&self, nanos: i64) {
+        let mut reading = self.0.lock().unwrap();
+        reading.wall = Timestamp::from_unix_nanos(reading.wall.unix_nanos() + nanos);
+    }
+
+    /// Turns the machine off and on again.
+    fn restart(&self, off: i64) {
+        self.set_clock(off);
+        let mut reading = self.0.lock().unwrap();
+        reading.boot_nanos = 0;
+        reading.boot += 1;
+    }
+
+    fn options(&self) -> StoreOptions {
+        let clock = Arc::clone(&self.0);
+        StoreOptions::default().clock(move || *clock.lock().unwrap())
+    }
+}
+
+/// A store on that machine, and its writer.
+struct World {
+    home: TempDir,
+    machine: Machine,
+    store: Store,
+    writer: SimulatedWriter,
+    writer_time: Duration,
+    /// The times of all records that were logged, by server.
+    logged: BTreeMap<&'static str, Vec<i64>>,
+    numbers: u64,
+}
+
+impl World {
+    fn new(options: &WriterOptions) -> World {
+        let home = home();
+        let machine = Machine::new();
+        let store = Store::open(home.path(), STACK, machine.options()).unwrap();
+        let writer = SimulatedWriter::new(&store, options).unwrap();
+        World {
+            home,
+            machine,
+            store,
+            writer,
+            writer_time: Duration::ZERO,
+            logged: BTreeMap::new(),
+            numbers: 0,
+        }
+    }
+
+    fn with_limits() -> World {
+        World::new(&on_demand().retention(Some(policy())))
+    }
+
+    /// Logs a record of this time.
+    fn log(&mut self, name: &'static str, time: i64) {
+        let record = LogRecord {
+            timestamp: Timestamp::from_unix_nanos(time),
+            ..record(self.numbers)
+        };
+        self.numbers += 1;
+        self.writer
+            .log(&server(name), &record, self.writer_time)
+            .unwrap();
+        self.logged.entry(name).or_default().push(time);
+    }
+
+    /// Logs and commits so many records, at times of the last minute by the system's clock.
+    fn log_some(&mut self, name: &'static str, count: i64) {
+        for number in (0..count).rev() {
+            self.log(name, self.machine.now() - number * MINUTE / count);
+        }
+        self.work();
+    }
+
+    /// Commits what was logged, and does all the upkeep that there is to be done.
+    fn work(&mut self) {
+        self.writer_time += Duration::from_hours(2);
+        self.writer.advance(self.writer_time).unwrap();
+    }
+
+    /// Lets time go by, and the writer work in it.
+    fn wait(&mut self, nanos: i64) {
+        let step = nanos / 24;
+        for _ in 0..24 {
+            self.machine.wait(step);
+            self.work();
+        }
+    }
+
+    /// The times of what a reader finds, oldest first, the same in whatever way it reads.
+    fn found(&self, name: &'static str) -> Vec<i64> {
+        let store = Store::open_read_only(self.home.path(), STACK, self.machine.options())
+            .unwrap()
+            .unwrap();
+        found(&store, name)
+    }
+
+    /// The times of what is still in the file: nothing is too old by the first clock of all.
+    fn in_the_file(&self, name: &'static str) -> Vec<i64> {
+        let machine = Machine::new();
+        machine.set_clock(-50 * 365 * DAY);
+        let store = Store::open_read_only(self.home.path(), STACK, machine.options())
+            .unwrap()
+            .unwrap();
+        found(&store, name)
+    }
+
+    /// The times of everything that was logged from `cutoff` on.
+    fn logged_from(&self, name: &'static str, cutoff: i64) -> Vec<i64> {
+        let all = self.logged.get(name).into_iter().flatten().copied();
+        let mut times: Vec<i64> = all.filter(|time| *time >= cutoff).collect();
+        times.sort_unstable();
+        times
+    }
+
+    /// Everything that was logged is there, for readers and in the file.
+    fn assert_complete(&self, name: &'static str) {
+        let all = self.logged_from(name, i64::MIN);
+        assert_eq!(self.found(name), all, "{name}");
+        assert_eq!(self.in_the_file(name), all, "{name}, in the file");
+    }
+
+    /// What no reader finds is no longer in the file, but for what shares a block with something.
+    fn assert_freed(&self, name: &'static str) {
+        let (logged, file) = (self.logged[name].len(), self.in_the_file(name).len());
+        assert!(file < logged, "{file} of {logged} records are in the file");
+    }
+
+    fn clock_jumped(&self) -> bool {
+        self.store
+            .snapshot()
+            .unwrap()
+            .clock_jump()
+            .unwrap()
+            .is_some()
+    }
+}
+
+/// The times of a server's logs. Panics unless every way of reading finds the same.
+fn found(store: &Store, name: &str) -> Vec<i64> {
+    let snapshot = store.snapshot().unwrap();
+    let query = Query::new(Signal::Logs).server(server(name));
+    let read = |query: &Query| -> Vec<(i64, u64)> {
+        let records = snapshot.scan(query).unwrap().records();
+        records
+            .map(|record| {
+                let record = record.unwrap();
+                (record.timestamp.unix_nanos(), record.sequence)
+            })
+            .collect()
+    };
+    let all = read(&query);
+    assert!(all.is_sorted());
+    let mut backward = read(&query.clone().direction(Direction::Backward).memory_bytes(0));
+    backward.reverse();
+    assert_eq!(backward, all, "backward");
+    assert_eq!(read(&query.clone().arrived_from(1)).len(), {
+        all.iter().filter(|(_, sequence)| *sequence > 0).count()
+    });
+    let since_ever = query.clone().range(Timestamp::MIN..);
+    assert_eq!(read(&since_ever), all, "with a range");
+    let last = snapshot.last(&query, 10).unwrap();
+    assert_eq!(last.len(), all.len().min(10));
+    let entry = snapshot
+        .inventory(Some(name))
+        .unwrap()
+        .into_iter()
+        .find(|entry| entry.signal == Signal::Logs);
+    match (&entry, all.first(), all.last()) {
+        (None, None, None) => {}
+        (Some(entry), Some((oldest, _)), Some((newest, _))) => {
+            assert_eq!(entry.record_count, all.len() as u64, "the inventory");
+            assert_eq!(entry.oldest_time.unix_nanos(), *oldest, "the inventory");
+            assert_eq!(entry.newest_time.unix_nanos(), *newest, "the inventory");
+            assert!(entry.size_bytes > 0);
+        }
+        _ => panic!("{entry:?} of {} records", all.len()),
+    }
+    all.into_iter().map(|(time, _)| time).collect()
+}
+
+#[test]
+fn records_are_gone_to_the_nanosecond() {
+    let mut random = Random::from_env();
+    // Only readers judge the age here: nobody works, so that nothing is given back.
+    let mut world = World::with_limits();
+    for round in 0..12 {
+        let name = ["a", LONG][round % 2];
+        // Rows, blocks made at once, blocks made of rows, late ones and ties.
+        for _ in 0..[5, 30, 50][round % 3] {
+            let late = if random.one_in(4) { 40 * MINUTE } else { 0 };
+            let time = START - late - random.below(20).cast_signed() as i64 * MINUTE;
+            world.log(name, time);
+        }
+        world.work();
+    }
+    for name in ["a", LONG] {
+        world.assert_complete(name);
+    }
+    let ages = [("a", DAYS * DAY), (LONG, LONG_DAYS * DAY)];
+    for (name, age) in ages {
+        let mut times = world.logged_from(name, i64::MIN);
+        times.dedup();
+        for time in times {
+            // The moment at which a record is as old as it may become, and the next one.
+            for cutoff in [time, time + 1] {
+                world.machine.wait(cutoff + age - world.machine.now());
+                assert_eq!(world.found(name), world.logged_from(name, cutoff), "{name}");
+                assert_eq!(found(&world.store, name), world.found(name));
+            }
+        }
+        // The newest one, too.
+        assert!(world.found(name).is_empty());
+        assert_eq!(world.in_the_file(name), world.logged_from(name, i64::MIN));
+    }
+    // And the file is as empty when the writer has worked.
+    assert!(!world.in_the_file("a").is_empty());
+    world.work();
+    for name in ["a", LONG] {
+        assert!(world.in_the_file(name).is_empty());
+    }
+}
+
+#[test]
+fn what_a_block_holds_beyond_the_limit_is_gone_for_seeds_and_totals_too() {
+    let home = home();
+    let machine = Machine::new();
+    let store = Store::open(home.path(), STACK, machine.options()).unwrap();
+    let options = on_demand().retention(Some(policy()));
+    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    let name = server("a");
+    let day = |number: i64| Timestamp::from_unix_nanos(START + number * DAY);
+    for number in 0..30 {
+        let log = LogRecord {
+            timestamp: day(number / 3),
+            ..record(number.cast_unsigned())
+        };
+        writer.log(&name, &log).unwrap();
+        let metrics = MetricsSnapshot::new(day(number / 3));
+        writer.metrics(&name, &metrics).unwrap();
+    }
+    writer.flush().unwrap();
+    assert_eq!(store.seed_logs(100).unwrap().records.len(), 30);
+    // The days 0 to 4 are over, which is the half of a block.
+    machine.wait((DAYS + 5) * DAY);
+    let seed = store.seed_logs(100).unwrap();
+    assert_eq!(seed.records.len(), 15);
+    assert!(seed.records.iter().all(|(_, log)| log.timestamp >= day(5)));
+    let inventory = store.snapshot().unwrap().inventory(None).unwrap();
+    let counts: Vec<u64> = inventory.iter().map(|entry| entry.record_count).collect();
+    assert_eq!(counts, [15, 15]);
+    guard.close().unwrap();
+}
+
+#[test]
+fn a_store_without_limits_keeps_everything_until_it_is_told() {
+    let mut world = World::new(&on_demand());
+    world.log_some("a", 60);
+    world.log_some(LONG, 60);
+    world.wait(3651 * DAY);
+    world.assert_complete("a");
+    // Another handle is told, and this one's readers know.
+    let other = Store::open(world.home.path(), STACK, world.machine.options()).unwrap();
+    world.log_some("a", 3);
+    let now = world.machine.now();
+    let mut other = SimulatedWriter::new(&other, &on_demand()).unwrap();
+    other.set_retention(&policy(), Duration::ZERO).unwrap();
+    assert_eq!(world.found("a"), world.logged_from("a", now - DAY));
+    assert_eq!(found(&world.store, "a").len(), 3);
+    assert!(world.found(LONG).is_empty());
+    // More than there was is no longer there, unless it was not given back yet.
+    let lenient = RetentionPolicy {
+        default: Retention {
+            max_age_days: 3650,
+            ..Retention::default()
+        },
+        ..RetentionPolicy::default()
+    };
+    assert_eq!(world.in_the_file(LONG).len(), 60);
+    other.set_retention(&lenient, Duration::ZERO).unwrap();
+    assert_eq!(world.found("a").len(), 3);
+    world.log_some("a", 1);
+    world.wait(DAY);
+    assert_eq!(world.found("a").len(), 4);
+    assert!(world.in_the_file(LONG).is_empty());
+}
+
+/// What was said of clocks, by the thread that said it.
+#[derive(Default)]
+struct Reports(Mutex<Vec<(ThreadId, String)>>);
+
+static REPORTS: LazyLock<Arc<Reports>> = LazyLock::new(|| {
+    let reports = Arc::new(Reports::default());
+    // For all threads: a thread without a subscriber could switch the events of the others off.
+    let layer = ReportsLayer(Arc::clone(&reports));
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
+    reports
+});
+
+impl Reports {
+    /// What the present thread said.
+    fn own(&self) -> Vec<String> {
+        let all = self.0.lock().unwrap();
+        let own = all.iter().filter(|(id, _)| *id == thread::current().id());
+        own.map(|(_, message)| message.clone()).collect()
+    }
+}
+
+struct ReportsLayer(Arc<Reports>);
+
+impl<S: tracing::Subscriber> Layer<S> for ReportsLayer {
+    fn on_event(&self, event: &tracing::Event<'_>, _context: Context<'_, S>) {
+        struct Message(String);
+        impl Visit for Message {
+            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        if message.0.contains("clock") {
+            let id = thread::current().id();
+            self.0.0.lock().unwrap().push((id, message.0));
+        }
+    }
+}
+
+#[test]
+fn a_jump_ahead_deletes_nothing_and_is_reported_once() {
+    LazyLock::force(&REPORTS);
+    let mut world = World::with_limits();
+    world.log_some("a", 70);
+    world.machine.set_clock(365 * DAY);
+    // Records of this year come in, and nothing of the last one goes.
+    world.log_some("a", 30);
+    world.wait(22 * HOUR);
+    world.log_some("a", 3);
+    world.assert_complete("a");
+    assert!(world.clock_jumped());
+    world.machine.set_clock(-365 * DAY);
+    world.log_some("a", 3);
+    world.wait(DAY);
+    world.assert_complete("a");
+    assert!(!world.clock_jumped());
+    let reports = REPORTS.own();
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    assert!(
+        reports[0].contains("jumped ahead to 2027-01-01"),
+        "{reports:?}"
+    );
+}
+
+/// It was the old time that was wrong.
+#[test]
+fn a_jump_ahead_that_stands_for_a_day_is_believed() {
+    let mut world = World::with_limits();
+    world.log_some("a", 70);
+    world.machine.set_clock(365 * DAY);
+    let corrected = world.machine.now();
+    world.log_some("a", 30);
+    world.wait(23 * HOUR);
+    world.assert_complete("a");
+    world.wait(2 * HOUR);
+    let kept = world.logged_from("a", corrected - DAY);
+    assert_eq!(kept.len(), 30);
+    assert_eq!(world.found("a"), kept);
+    world.assert_freed("a");
+    assert!(!world.clock_jumped());
+}
+
+/// Nobody works while the clock is wrong, or nobody has anything to store.
+#[test]
+fn readers_judge_as_the_writer_does() {
+    let mut world = World::with_limits();
+    world.log_some("a", 70);
+    world.machine.wait(DAY);
+    world.machine.set_clock(365 * DAY);
+    // Nobody but readers saw the jump, however long it stands.
+    world.machine.wait(2 * DAY);
+    assert!(world.clock_jumped());
+    world.assert_complete("a");
+    // And time goes on without it: the third day is over, and then the eighth.
+    world.machine.wait(5 * DAY);
+    assert!(world.found("a").is_empty());
+    assert!(!world.in_the_file("a").is_empty());
+    world.work();
+    assert!(world.in_the_file("a").is_empty());
+}
+
+#[test]
+fn a_clock_that_is_set_back_deletes_nothing() {
+    let mut world = World::with_limits();
+    world.log_some("a", 70);
+    world.machine.set_clock(-60 * DAY);
+    // Of two months ago, and new all the same.
+    world.log_some("a", 30);
+    world.wait(3 * DAY);
+    world.log_some("a", 30);
+    world.assert_complete("a");
+    // By now that clock is believed, and what it said first is too old.
+    world.wait(5 * DAY);
+    let kept = world.logged_from("a", world.machine.now() - DAYS * DAY);
+    assert_eq!(kept.len(), 100);
+    assert_eq!(world.found("a"), kept);
+}
+
+/// The clock was wrong from the beginning. Whoever believed it for good would delete whatever comes
+/// once it is right.
+#[test]
+fn a_wrong_year_that_was_believed_does_not_delete_the_present() {
+    let mut world = World::with_limits();
+    world.machine.set_clock(365 * DAY);
+    world.log_some("a", 70);
+    world.wait(3 * DAY);
+    assert!(!world.clock_jumped());
+    world.machine.set_clock(-365 * DAY);
+    for _ in 0..4 {
+        world.log_some("a", 10);
+        world.wait(DAY);
+        world.assert_complete("a");
+    }
+    assert!(!world.clock_jumped());
+    // The present becomes old as it should.
+    world.wait(DAYS * DAY);
+    let kept = world.logged_from("a", START + 300 * DAY);
+    assert_eq!(world.found("a"), kept);
+    world.assert_freed("a");
+}
+
+#[test]
+fn a_machine_that_was_off_finds_its_records_too_old() {
+    let mut world = World::with_limits();
+    for name in ["a", LONG] {
+        world.log_some(name, 70);
+    }
+    world.machine.restart(20 * DAY);
+    assert!(world.found("a").is_empty());
+    assert!(!world.clock_jumped());
+    world.work();
+    assert!(world.in_the_file("a").is_empty());
+    world.assert_complete(LONG);
+}
+
+/// Or its clock is wrong: nobody knows before it has been on for a day.
+#[test]
+fn a_machine_that_was_off_for_months_keeps_its_records_for_a_day() {
+    let mut world = World::with_limits();
+    for name in ["a", LONG] {
+        world.log_some(name, 70);
+    }
+    world.machine.restart(90 * DAY);
+    for _ in 0..2 {
+        world.wait(9 * HOUR);
+        world.assert_complete("a");
+        world.assert_complete(LONG);
+        assert!(world.clock_jumped());
+        world.machine.restart(15 * HOUR);
+    }
+    world.wait(9 * HOUR);
+    assert!(!world.clock_jumped());
+    for name in ["a", LONG] {
+        assert!(world.found(name).is_empty());
+        assert!(world.in_the_file(name).is_empty());
+    }
+}
+
+#[test]
+fn records_of_the_future_make_no_other_record_old() {
+    let mut world = World::with_limits();
+    world.log_some("a", 20);
+    for number in 0..50 {
+        world.log("a", START + 100 * DAY + number);
+        world.log("a", i64::MAX - number);
+    }
+    world.log_some("a", 20);
+    world.wait(DAY);
+    world.assert_complete("a");
+    assert!(!world.clock_jumped());
+    // They are gone when their own time is over.
+    world.wait((98 + DAYS) * DAY);
+    assert_eq!(world.found("a").len(), 100);
+    world.wait(2 * DAY);
+    let kept = world.logged_from("a", START + 101 * DAY);
+    assert_eq!(kept.len(), 50);
+    assert_eq!(world.found("a"), kept);
+    world.assert_freed("a");
+}
+
+/// Importing again stores no record twice, also those that nobody sees any more.
+#[test]
+fn what_is_too_old_is_no_less_a_duplicate() {
+    let home = home();
+    let machine = Machine::new();
+    let store = Store::open(home.path(), STACK, machine.options()).unwrap();
+    let options = on_demand().retention(Some(policy()));
+    let (_, guard) = Writer::start(&store, &options).unwrap();
+    guard.close().unwrap();
+    let import = || {
+        let mut batch = ImportBatch::default();
+        for number in 0..300 {
+            // Of 2023.
+            batch
+                .push(&server("a"), &Record::Log(record(number)))
+                .unwrap();
+        }
+        Importer::new(&store).unwrap().add(batch).unwrap()
+    };
+    assert_eq!(import().added, 300);
+    assert!(found(&store, "a").is_empty());
+    assert_eq!(import().duplicates, 300);
+    // They come back whole where they are not too old.
+    machine.set_clock(-4 * 365 * DAY);
+    let query = Query::new(Signal::Logs);
+    let mut numbers: Vec<u64> = store
+        .scan(&query)
+        .unwrap()
+        .map(|found| number(&found.unwrap().record.into_log().unwrap()))
+        .collect();
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..300));
+}
