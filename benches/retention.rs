@@ -375,7 +375,12 @@ fn quiet(days: u64) -> Result<()> {
     for servers in [&one, &many] {
         let folder = bench_folder(FOLDER)?;
         let store = Store::open(folder.path(), "bench", StoreOptions::default())?;
-        let mut writer = SimulatedWriter::new(&store, &WriterOptions::default().redactor(None))?;
+        // Sixty commits a minute, as a real writer makes them, would take a day to simulate.
+        let options = WriterOptions::default()
+            .redactor(None)
+            .commit_interval_min(Duration::from_mins(1))
+            .commit_interval_max(Duration::from_mins(1));
+        let mut writer = SimulatedWriter::new(&store, &options)?;
         let mut logs = GatewayLogs::new(3);
         let mut records = 0u64;
         let ((), took) = time(|| {

@@ -4,6 +4,7 @@ use crate::signal::Signal;
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// What went wrong, on what, and what to do about it.
@@ -162,6 +163,26 @@ pub enum Error {
     #[error("{} was opened for reading only", path.display())]
     ReadOnly {
         /// The database.
+        path: PathBuf,
+    },
+    /// Some process reads a state of the database whose pages are therefore not to be moved.
+    #[error(
+        "cannot compact {} while somebody reads it (waited {:.1} s): end programs that read it for \
+         long, such as an export, or try again later",
+        path.display(), waited.as_secs_f64()
+    )]
+    ReaderInTheWay {
+        /// The database.
+        path: PathBuf,
+        /// For how long it was waited.
+        waited: Duration,
+    },
+    /// It was cancelled, as was asked for. Nothing was lost.
+    #[error("cancelled: {action} {}", path.display())]
+    Cancelled {
+        /// What was cancelled, as a verb.
+        action: &'static str,
+        /// On what.
         path: PathBuf,
     },
     /// Not everything that was offered is on the disk. What is not is kept and tried again, while

@@ -116,9 +116,9 @@ pub use crate::{
     },
     signal::{Signal, is_valid_signal},
     store::{
-        ClockJump, ClockReading, Direction, DiskOperation, DiskUsage, ImportBatch, ImportCounts,
-        Importer, InventoryRecord, Loss, MigrationStep, Snapshot, Store, StoreOptions, WipeScope,
-        inventory, wipe,
+        ClockJump, ClockReading, CompactOptions, CompactProgress, Compacted, Direction,
+        DiskOperation, DiskUsage, ImportBatch, ImportCounts, Importer, InventoryRecord, Loss,
+        MigrationStep, Snapshot, Space, Store, StoreOptions, WipeScope, inventory, wipe,
     },
     telemetry::{Telemetry, TelemetryOptions},
     time::Timestamp,

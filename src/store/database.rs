@@ -20,7 +20,7 @@ use std::{
     fmt,
     fs::File,
     io,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::FileExt,
     path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -128,6 +128,18 @@ impl StoreOptions {
         builder
     }
 
+    /// These options, with `hook` asked in place of whatever was asked before.
+    pub(super) fn with_disk_hook(&self, hook: DiskHook) -> StoreOptions {
+        StoreOptions {
+            disk_hook: Some(hook),
+            ..self.clone()
+        }
+    }
+
+    pub(super) fn hook(&self) -> Option<&DiskHook> {
+        self.disk_hook.as_ref()
+    }
+
     fn disk(&self, file: File) -> Result<Disk, Fault> {
         Ok(Disk::new(file, self.disk_hook.clone())?)
     }
@@ -150,15 +162,6 @@ impl fmt::Debug for StoreOptions {
             .field("page_cache_bytes", &self.page_cache_bytes)
             .finish_non_exhaustive()
     }
-}
-
-/// What a stack's database takes of the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DiskUsage {
-    /// The file's length. It doubles as the file grows, and most of what it gains is a hole.
-    pub file_bytes: u64,
-    /// The disk blocks that the file takes: what its user pays.
-    pub used_bytes: u64,
 }
 
 impl Store {
@@ -234,33 +237,12 @@ impl Store {
         self.inner.place.database()
     }
 
-    /// What the database takes of the disk.
-    ///
-    /// Fails with [`Error::Io`] when the file cannot be examined.
-    pub fn disk_usage(&self) -> Result<DiskUsage> {
-        let path = self.path();
-        let metadata =
-            std::fs::metadata(&path).map_err(|error| Error::io("examine", &path, error))?;
-        // POSIX counts `st_blocks` in units of 512 bytes, whatever the file system's blocks are.
-        Ok(DiskUsage {
-            file_bytes: metadata.len(),
-            used_bytes: metadata.blocks() * 512,
-        })
-    }
-
     /// The present state of the store, which whatever is committed later does not change.
     ///
     /// Pages that a snapshot sees are not reused while it lives: do not keep one for long.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let transaction = guarded(|| match self.begin_read() {
-            // The disk failed once, and in this store nobody may be writing who would find out.
-            Err(Fault::Engine(redb::Error::PreviousIo)) => {
-                self.reopen()?;
-                self.begin_read()
-            }
-            outcome => outcome,
-        })
-        .map_err(|fault| fault.at("read", &self.path()))?;
+        let transaction = guarded(|| self.begin(Store::begin_read))
+            .map_err(|fault| fault.at("read", &self.path()))?;
         Ok(Snapshot::new(
             self.path(),
             transaction,
@@ -274,16 +256,49 @@ impl Store {
     }
 
     fn begin_read(&self) -> Result<ReadTransaction, Fault> {
-        let engine = self
-            .inner
-            .engine
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        Ok(match engine {
+        Ok(match self.engine() {
             Engine::ReadWrite(database) => database.begin_read()?,
             Engine::ReadOnly(database) => database.begin_read()?,
         })
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, Fault> {
+        match self.engine() {
+            Engine::ReadWrite(database) => Ok(database.begin_write()?),
+            Engine::ReadOnly(_) => Err(Error::ReadOnly { path: self.path() }.into()),
+        }
+    }
+
+    /// Begins a transaction, in the database opened anew if the disk failed before: who begins one
+    /// may be the first to use the store since.
+    fn begin<T>(&self, begin: impl Fn(&Store) -> Result<T, Fault>) -> Result<T, Fault> {
+        match begin(self) {
+            Err(Fault::Engine(redb::Error::PreviousIo)) => {
+                self.reopen()?;
+                begin(self)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn engine(&self) -> Engine {
+        self.inner
+            .engine
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn options(&self) -> &StoreOptions {
+        &self.inner.options
+    }
+
+    /// Opens the database once more, beside the handle that everybody uses: the engine takes it for
+    /// another process. Fails with [`Error::ReadOnly`] where the store was opened so.
+    pub(super) fn open_another(&self, options: &StoreOptions) -> Result<GuardedDrop<Database>> {
+        self.writer()?;
+        open_database(&self.inner.place, options, Missing::Leave)?
+            .ok_or_else(|| Error::io("open", &self.path(), io::ErrorKind::NotFound.into()))
     }
 
     /// Opens the database anew, in place of the one that failed: redb answers every operation after
@@ -295,14 +310,9 @@ impl Store {
             options,
             engine,
         } = &*self.inner;
-        let writes = matches!(
-            &*engine.read().unwrap_or_else(PoisonError::into_inner),
-            Engine::ReadWrite(_)
-        );
-        let opened = if writes {
-            Engine::open_read_write(place, options, Missing::Create)?
-        } else {
-            Engine::open_read_only(place, options)?
+        let opened = match self.engine() {
+            Engine::ReadWrite(_) => Engine::open_read_write(place, options, Missing::Create)?,
+            Engine::ReadOnly(_) => Engine::open_read_only(place, options)?,
         };
         *engine.write().unwrap_or_else(PoisonError::into_inner) = opened
             .ok_or_else(|| Error::io("reopen", &self.path(), io::ErrorKind::NotFound.into()))?;
@@ -311,12 +321,7 @@ impl Store {
 
     /// The means to change the store; fails with [`Error::ReadOnly`] on one that was opened so.
     pub(crate) fn writer(&self) -> Result<StoreWriter> {
-        match &*self
-            .inner
-            .engine
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
+        match self.engine() {
             Engine::ReadWrite(_) => Ok(StoreWriter {
                 store: self.clone(),
             }),
@@ -343,20 +348,7 @@ impl StoreWriter {
         operation: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
     ) -> Result<T> {
         guarded(|| {
-            let engine = self
-                .store
-                .inner
-                .engine
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let Engine::ReadWrite(database) = engine else {
-                return Err(Error::ReadOnly {
-                    path: self.store.path(),
-                }
-                .into());
-            };
-            let transaction = database.begin_write()?;
+            let transaction = self.store.begin(Store::begin_write)?;
             let outcome = operation(&transaction)?;
             transaction.commit()?;
             Ok(outcome)

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use std::{
     io::ErrorKind,
-    ops::Deref,
+    ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
@@ -100,6 +100,15 @@ impl<T> Deref for GuardedDrop<T> {
 
     fn deref(&self) -> &T {
         match &self.0 {
+            Some(inner) => inner,
+            None => unreachable!("it is taken out when it is dropped"),
+        }
+    }
+}
+
+impl<T> DerefMut for GuardedDrop<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        match &mut self.0 {
             Some(inner) => inner,
             None => unreachable!("it is taken out when it is dropped"),
         }

@@ -8,6 +8,7 @@ mod append;
 pub(crate) mod block;
 mod blocks;
 mod clock;
+mod compact;
 mod database;
 mod disk;
 mod fault;
@@ -23,6 +24,7 @@ mod schema;
 mod seal;
 mod series_scan;
 mod snapshot;
+mod space;
 pub(crate) mod tables;
 mod upkeep;
 mod wipe;
@@ -37,7 +39,8 @@ pub(crate) use self::{
 };
 pub use self::{
     clock::{ClockJump, ClockReading},
-    database::{DiskUsage, Store, StoreOptions},
+    compact::{CompactOptions, CompactProgress, Compacted},
+    database::{Store, StoreOptions},
     disk::DiskOperation,
     import::{ImportBatch, ImportCounts, Importer},
     inventory::{InventoryRecord, inventory},
@@ -45,6 +48,7 @@ pub use self::{
     schema::MigrationStep,
     series_scan::Direction,
     snapshot::Snapshot,
+    space::{DiskUsage, Space},
     wipe::{WipeScope, wipe},
 };
 

@@ -77,8 +77,8 @@ pub(crate) const SMALL_KEY_BYTES: usize = 4 + 1 + 8 + 8 + 1;
 
 /// What an entry takes in a leaf page beside its key and value: the page's header and the end of
 /// the value (redb, `docs/design.md`, "Leaf page").
-const LEAF_ENTRY_BYTES: usize = 4 + 4;
-const PAGE_BYTES: usize = 4096;
+pub(super) const LEAF_ENTRY_BYTES: usize = 4 + 4;
+pub(super) const PAGE_BYTES: usize = 4096;
 
 /// The longest value of [`PIECES`] that fits into `pages` pages.
 pub(crate) const fn piece_bytes(pages: usize) -> usize {
