@@ -121,7 +121,7 @@ impl Blocks<'_> {
         let first_small = tables::small_range(state.id, 0).0;
         let last_small = tables::small_range(state.id, u8::MAX).1;
         self.small
-            .retain_in::<&[u8; SMALL_KEY_BYTES], _>(&first_small..=&last_small, |_, _| false)?;
+            .retain_in::<&[u8; SMALL_KEY_BYTES], _>(&first_small..=&last_small, |_, ()| false)?;
         self.disk_bytes_removed += state.disk_bytes;
         Ok(())
     }
