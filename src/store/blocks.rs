@@ -233,12 +233,33 @@ pub(super) fn load(
     key: &BlockKey,
     header: &BlockHeader,
 ) -> Result<DecodedBlock, Fault> {
+    let body = body(pieces, key, header)?;
+    DecodedBlock::decode(header, &body).map_err(|error| damaged(key, &error))
+}
+
+/// Reads the timestamps of a block's records alone.
+pub(super) fn timestamps(
+    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+) -> Result<Vec<i64>, Fault> {
+    let body = body(pieces, key, header)?;
+    header
+        .timestamps(&body)
+        .map_err(|error| damaged(key, &error))
+}
+
+fn body(
+    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::with_capacity(header.body_bytes.min(1 << 20) as usize);
     let (first, last) = piece_range(key);
     for piece in pieces.range::<&[u8; PIECE_KEY_BYTES]>(&first..=&last)? {
         body.extend_from_slice(piece?.1.value());
     }
-    DecodedBlock::decode(header, &body).map_err(|error| damaged(key, &error))
+    Ok(body)
 }
 
 /// Decodes the header of the block at `key`.
