@@ -33,6 +33,9 @@ const ROW_TIER_BYTES_MAX: usize = 16 << 20;
 /// more than that of its own.
 const ROW_TIER_PART: u64 = 32;
 const SEAL_PART: u64 = 16;
+/// What a commit writes is on the disk before what it replaces is free again, so a batch, too, is no
+/// more than this part of a limit of the whole.
+const BATCH_PART: u64 = 16;
 
 /// So much is moved to give space back without being asked: a tenth of a second's work.
 const COMPACTED_BYTES_MAX: u64 = 64 << 20;
@@ -90,7 +93,7 @@ impl Committer {
             writer.set_limits(&policy.clone().validated()?)?;
         }
         let upkeep = Upkeep::new(&store.snapshot()?)?;
-        Ok(Committer {
+        let mut committer = Committer {
             policy: CommitPolicy::new(options),
             id: BatchId {
                 writer: writer.enter_writer()?,
@@ -106,7 +109,16 @@ impl Committer {
             sealer: Sealer::new(options.tiering),
             redactor: options.redactor.clone(),
             counters,
-        })
+        };
+        committer.bound_batches();
+        Ok(committer)
+    }
+
+    /// Keeps batches small where the whole must be.
+    fn bound_batches(&mut self) {
+        let total = self.upkeep.limits.total_bytes;
+        self.policy
+            .keep_batches_below(total.map_or(usize::MAX, |total| part_of(total, BATCH_PART)));
     }
 
     /// Adds a record to the batch.
@@ -204,14 +216,16 @@ impl Committer {
         let Some(tried) = &mut self.tried else {
             return Ok(false);
         };
-        let taken = self.writer.append(
+        let outcome = self.writer.append(
             &mut tried.parts,
             &tried.losses,
             self.id,
             &mut self.wipes,
             &mut self.sealer,
             &mut self.upkeep,
-        )?;
+        );
+        self.bound_batches();
+        let taken = outcome?;
         self.id.number += 1;
         if taken.disk_bytes > 0 {
             let step = Step {

@@ -229,6 +229,9 @@ fn footer(found: &Found) -> String {
         human(found.space.live_bytes),
         human(found.space.free_bytes),
     );
+    if let Some(retired) = losses::retired(&found.losses) {
+        let _ = writeln!(footer, "{stack}: {retired}");
+    }
     if let Some(losses) = losses::summary(&found.losses) {
         let _ = writeln!(footer, "{stack}: {losses}");
     }
