@@ -10,7 +10,7 @@
 
 use gridctl_telemetry::{
     Accumulator, LineFormat, LineWriter, Query, Signal, Snapshot, Telemetry, TelemetryConfig,
-    TelemetryOptions,
+    TelemetryOptions, Timestamp,
 };
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},
@@ -80,7 +80,8 @@ fn spans() -> Vec<ResourceSpans> {
                 trace_id: vec![7; 16],
                 span_id: vec![8; 8],
                 name: "tools/call".to_owned(),
-                end_time_unix_nano: 1,
+                // Not so old that nobody may see it any more.
+                end_time_unix_nano: Timestamp::now().unix_nanos().cast_unsigned(),
                 attributes: vec![
                     attribute("server.name", text("github")),
                     attribute("arguments", nested),
