@@ -80,7 +80,6 @@ fn spans() -> Vec<ResourceSpans> {
                 trace_id: vec![7; 16],
                 span_id: vec![8; 8],
                 name: "tools/call".to_owned(),
-                // Not so old that nobody may see it any more.
                 end_time_unix_nano: Timestamp::now().unix_nanos().cast_unsigned(),
                 attributes: vec![
                     attribute("server.name", text("github")),

@@ -99,6 +99,7 @@ struct Outage {
 impl WriterThread {
     fn run(&mut self) {
         IS_WRITER.set(true);
+        self.give_space_back();
         loop {
             if self.shared.is_left_behind() && self.queue.is_empty() {
                 self.close();
@@ -186,10 +187,23 @@ impl WriterThread {
         let outcome = self
             .reopen_after_failure()
             .and_then(|()| self.committer.wipe(scope));
-        if let Err(error) = &outcome {
-            self.fail(error);
+        match &outcome {
+            Ok(_) => self.give_space_back(),
+            Err(error) => self.fail(error),
         }
         let _ = answer.send(outcome);
+    }
+
+    /// A little of what `compact` does, where it is likely to be needed.
+    fn give_space_back(&self) {
+        if let Err(error) = self.committer.give_space_back() {
+            // It can be asked for again; whatever is wrong with the disk, the next commit finds it.
+            tracing::warn!(
+                subsystem = "telemetry",
+                error = error.to_string(),
+                "telemetry takes more of the disk than it needs"
+            );
+        }
     }
 
     fn set_retention(&mut self, policy: &RetentionPolicy, answer: &Sender<Result<()>>) {
@@ -218,6 +232,8 @@ impl WriterThread {
         } else if let Err(error) = self.committer.leave() {
             // The next writer will take this for a crash, and be wrong; no record is lost.
             self.fail(&error);
+        } else {
+            self.give_space_back();
         }
     }
 

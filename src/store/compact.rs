@@ -156,10 +156,6 @@ impl Store {
     /// takes; `None` when it does not, or when a reader is in the way.
     ///
     /// Fails as [`Store::compact`] does.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the writer thread will call it")
-    )]
     pub(crate) fn compact_if_cheap(&self, bytes_max: u64) -> Result<Option<Compacted>> {
         let space = self.space()?;
         let worth = space.free_bytes >= WORTH_BYTES.max(space.used_bytes / WORTH_PART);
@@ -283,7 +279,7 @@ mod tests {
                 let at = Timestamp::from_unix_nanos(number);
                 // Nothing that compresses.
                 let numbers = (0..100).map(|part| xxh3_64(&(number * 100 + part).to_le_bytes()));
-                let text: String = numbers.map(|number| format!("{number:016x}")).collect();
+                let text = format!("{:016x?}", numbers.collect::<Vec<u64>>());
                 let record = LogRecord::new(at, Level::INFO, text);
                 writer
                     .log(&ServerName::new(name).unwrap(), &record)

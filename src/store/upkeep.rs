@@ -6,6 +6,7 @@ use super::{
     append::Sealer,
     block::span_max,
     blocks::{self, BlockKey},
+    compact::CompactOptions,
     database::StoreWriter,
     limits::Limits,
     merge::{self, MERGED_FROM},
@@ -25,6 +26,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 const SERIES_PER_STEP: usize = 64;
 /// So many blocks of a series are looked at for whether half of them is expired.
 const HEADERS_PER_SERIES: usize = 64;
+/// A file may be larger than its limit by this part of it before everybody is made to wait for its
+/// compaction: after a reader that stayed long, or when the limit was lowered, and not because of
+/// some fragments.
+const TOLERATED_PART: u64 = 32;
 /// Blocks that need not be written again yet; more are forgotten.
 const DECLINED_MAX: usize = 4096;
 
@@ -70,6 +75,9 @@ enum Task {
     Merge(ServerName, Signal, u8),
     /// Writes this block without what is too old in it.
     Rewrite(ServerName, Signal, BlockKey),
+    /// Gives back what the file takes of the disk beyond its limit, there being no more in it than
+    /// may be.
+    Compact,
 }
 
 /// What a step of the upkeep did.
@@ -112,7 +120,13 @@ impl StoreWriter {
             retention::excess(&meta, limits, &upkeep.rows, used)
         })?;
         if excess > 0 || !over.is_empty() {
-            upkeep.tasks.push_front(Task::Enforce(over));
+            upkeep.tasks.push_back(Task::Enforce(over));
+        }
+        if limits
+            .total_bytes
+            .is_some_and(|total| used > total + total / TOLERATED_PART)
+        {
+            upkeep.tasks.push_back(Task::Compact);
         }
         Ok(Step::default())
     }
@@ -166,6 +180,16 @@ impl StoreWriter {
             ..Step::default()
         };
         match task {
+            Task::Compact => match self.store().compact(&CompactOptions::default()) {
+                Ok(compacted) => Ok(Step {
+                    wrote: true,
+                    freed_bytes: compacted.returned_bytes(),
+                    ..Step::default()
+                }),
+                // The next pass finds it gone, or the one after that.
+                Err(Error::ReaderInTheWay { .. }) => Ok(Step::default()),
+                Err(error) => Err(error),
+            },
             Task::Enforce(series) => self
                 .transact_freeing("free space in", |transaction| {
                     limits.refresh(transaction)?;

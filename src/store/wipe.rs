@@ -145,6 +145,8 @@ impl Store {
     /// had something. Records that were emitted before and are still queued in some process are
     /// not stored any more; persistence goes on with the next one.
     ///
+    /// What it took of the disk is taken by what is stored next; [`Store::compact`] gives it back.
+    ///
     /// In a process that has a [`Writer`](crate::Writer), its `wipe` does the same on its thread.
     ///
     /// Fails with [`Error::ReadOnly`](crate::Error::ReadOnly) and

@@ -61,6 +61,8 @@ enum Command {
     Tail(commands::tail::Args),
     /// Delete what is stored
     Wipe(commands::wipe::Args),
+    /// Give disk blocks back that hold nothing any more
+    Compact(commands::compact::Args),
     /// Store the records of flat files
     ImportJsonl(commands::import::Args),
     /// Write what is stored as flat files
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
             Command::Status(args) => commands::status::run(&home, &args, out),
             Command::Tail(args) => commands::tail::run(&home, &args, out),
             Command::Wipe(args) => commands::wipe::run(&home, &args, out),
+            Command::Compact(args) => commands::compact::run(&home, &args, out),
             Command::ImportJsonl(args) => commands::import::run(&home, &args, out),
             Command::ExportJsonl(args) => commands::export::run(&home, &args, out),
             Command::Demo(args) => commands::demo::run(&args, out),

@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+pub(crate) mod compact;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod import;

@@ -7,14 +7,17 @@ use crate::{
 };
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
-use gridctl_telemetry::{DiskUsage, InventoryRecord, Loss, Store, Timestamp};
+use gridctl_telemetry::{InventoryRecord, Loss, Space, Store, Timestamp};
 use serde::Serialize;
-use std::{fmt::Write as _, io::Write, path::Path};
+use std::{fmt::Write as _, io::Write, ops::Range, path::Path};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The stack to show [default: all]
     stack: Option<String>,
+    /// Show what each stack takes of the disk, and what of that is live and free
+    #[arg(long)]
+    space: bool,
     /// Print a JSON array
     #[arg(long, conflicts_with = "plain")]
     json: bool,
@@ -28,6 +31,7 @@ impl Args {
     pub(super) fn of_stack(stack: &str) -> Args {
         Args {
             stack: Some(stack.to_owned()),
+            space: false,
             json: false,
             plain: false,
         }
@@ -49,17 +53,24 @@ struct Row {
     newest: Timestamp,
 }
 
+/// A row of what stacks take of the disk.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SpaceRow {
+    stack: String,
+    path: String,
+    live_bytes: u64,
+    free_bytes: u64,
+    used_bytes: u64,
+    file_bytes: u64,
+}
+
 pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
-    let mut rows = Vec::new();
-    let mut footers = Vec::new();
+    let mut found = Vec::new();
     let mut outcome = Outcome::Done;
     for stack in stacks(home, args.stack.as_ref())? {
         match examine(home, &stack) {
-            Ok(Some(found)) => {
-                rows.extend(found.inventory.iter().map(|record| row(&stack, record)));
-                footers.push(footer(&stack, &found));
-            }
-            Ok(None) => {}
+            Ok(stack) => found.extend(stack),
             // One damaged stack must not hide the others, unless it alone was asked for.
             Err(error) if args.stack.is_none() => {
                 note(&format!("error: {stack}: {error}"));
@@ -68,47 +79,130 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
             Err(error) => return Err(error.into()),
         }
     }
-    if args.json {
-        serde_json::to_writer_pretty(&mut *out, &rows)?;
-        writeln!(out)?;
-    } else if args.plain {
-        writeln!(
-            out,
-            "STACK\tSERVER\tSIGNAL\tSIZE\tFILES\tRECORDS\tOLDEST\tNEWEST"
-        )?;
-        for row in &rows {
-            writeln!(
-                out,
-                "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
-                escape(&row.stack),
-                escape(&row.server),
-                row.signal,
-                row.size_bytes,
-                row.file_count,
-                row.record_count,
-                row.oldest,
-                row.newest
-            )?;
-        }
-    } else if rows.is_empty() {
-        writeln!(out, "No telemetry.")?;
-        for footer in footers {
-            write!(out, "{footer}")?;
-        }
+    if args.space {
+        print_space(&found, args, out)?;
     } else {
-        writeln!(out, "{}", table(&rows))?;
-        for footer in footers {
-            write!(out, "{footer}")?;
-        }
+        print_records(&found, args, out)?;
     }
     out.flush()?;
     Ok(outcome)
 }
 
+fn print_records(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
+    let rows: Vec<Row> = found
+        .iter()
+        .flat_map(|found| {
+            found
+                .inventory
+                .iter()
+                .map(|record| row(&found.stack, record))
+        })
+        .collect();
+    if args.json {
+        return print_json(&rows, out);
+    }
+    let cells = rows.iter().map(|row| {
+        [
+            escape(&row.stack),
+            escape(&row.server),
+            row.signal.to_owned(),
+            size(row.size_bytes, args),
+            row.file_count.to_string(),
+            row.record_count.to_string(),
+            row.oldest.to_string(),
+            row.newest.to_string(),
+        ]
+    });
+    let header = [
+        "STACK", "SERVER", "SIGNAL", "SIZE", "FILES", "RECORDS", "OLDEST", "NEWEST",
+    ];
+    if args.plain {
+        return print_plain(header, cells, out);
+    }
+    if rows.is_empty() {
+        writeln!(out, "No telemetry.")?;
+    } else {
+        writeln!(out, "{}", table(header, cells, 3..6))?;
+    }
+    for found in found {
+        write!(out, "{}", footer(found))?;
+    }
+    Ok(())
+}
+
+fn print_space(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
+    let rows: Vec<SpaceRow> = found
+        .iter()
+        .map(|found| SpaceRow {
+            stack: found.stack.clone(),
+            path: found.path.clone(),
+            live_bytes: found.space.live_bytes,
+            free_bytes: found.space.free_bytes,
+            used_bytes: found.space.used_bytes,
+            file_bytes: found.space.file_bytes,
+        })
+        .collect();
+    if args.json {
+        return print_json(&rows, out);
+    }
+    let cells = rows.iter().map(|row| {
+        [
+            escape(&row.stack),
+            size(row.live_bytes, args),
+            size(row.free_bytes, args),
+            size(row.used_bytes, args),
+            size(row.file_bytes, args),
+        ]
+    });
+    let header = ["STACK", "LIVE", "FREE", "USED", "FILE"];
+    if args.plain {
+        return print_plain(header, cells, out);
+    }
+    if rows.is_empty() {
+        writeln!(out, "No telemetry.")?;
+    } else {
+        writeln!(out, "{}", table(header, cells, 1..5))?;
+    }
+    Ok(())
+}
+
+fn print_json(rows: &impl Serialize, out: &mut impl Write) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, rows)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn print_plain<const COLUMNS: usize>(
+    header: [&str; COLUMNS],
+    rows: impl Iterator<Item = [String; COLUMNS]>,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    writeln!(out, "{}", header.join("\t"))?;
+    for row in rows {
+        writeln!(out, "{}", row.join("\t"))?;
+    }
+    Ok(())
+}
+
+/// A number of bytes: for people, or exact.
+fn size(bytes: u64, args: &Args) -> String {
+    if args.plain {
+        bytes.to_string()
+    } else {
+        human(bytes)
+    }
+}
+
+fn human(bytes: u64) -> String {
+    ByteSize::b(bytes).display().iec().to_string()
+}
+
 /// What is known of a stack.
 struct Found {
+    stack: String,
+    path: String,
     inventory: Vec<InventoryRecord>,
-    usage: DiskUsage,
+    space: Space,
     losses: Vec<Loss>,
 }
 
@@ -118,17 +212,23 @@ fn examine(home: &Path, stack: &str) -> gridctl_telemetry::Result<Option<Found>>
     };
     let snapshot = store.snapshot()?;
     Ok(Some(Found {
+        stack: stack.to_owned(),
+        path: store.path().display().to_string(),
         inventory: snapshot.inventory(None)?,
-        usage: store.disk_usage()?,
+        space: store.space()?,
         losses: snapshot.losses(..)?,
     }))
 }
 
 /// What is said of a stack as a whole.
-fn footer(stack: &str, found: &Found) -> String {
-    let stack = escape(stack);
-    let size = ByteSize::b(found.usage.used_bytes).display().iec();
-    let mut footer = format!("{stack}: {size} on disk\n");
+fn footer(found: &Found) -> String {
+    let stack = escape(&found.stack);
+    let mut footer = format!(
+        "{stack}: {} on disk: {} live, {} free\n",
+        human(found.space.used_bytes),
+        human(found.space.live_bytes),
+        human(found.space.free_bytes),
+    );
     if let Some(losses) = losses::summary(&found.losses) {
         let _ = writeln!(footer, "{stack}: {losses}");
     }
@@ -149,25 +249,16 @@ fn row(stack: &str, record: &InventoryRecord) -> Row {
     }
 }
 
-fn table(rows: &[Row]) -> Table {
+fn table<const COLUMNS: usize>(
+    header: [&str; COLUMNS],
+    rows: impl Iterator<Item = [String; COLUMNS]>,
+    numbers: Range<usize>,
+) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header([
-        "STACK", "SERVER", "SIGNAL", "SIZE", "FILES", "RECORDS", "OLDEST", "NEWEST",
-    ]);
-    for row in rows {
-        table.add_row([
-            escape(&row.stack),
-            escape(&row.server),
-            row.signal.to_owned(),
-            ByteSize::b(row.size_bytes).display().iec().to_string(),
-            row.file_count.to_string(),
-            row.record_count.to_string(),
-            row.oldest.to_string(),
-            row.newest.to_string(),
-        ]);
-    }
-    for index in 3..6 {
+    table.set_header(header);
+    table.add_rows(rows);
+    for index in numbers {
         if let Some(column) = table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }

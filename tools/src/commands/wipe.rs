@@ -1,14 +1,25 @@
 //! `wipe`: delete what is stored, after showing what that is.
 
-use super::{stacks, store_options};
-use crate::{Outcome, output::escape};
+use super::{
+    compact::{compact, describe as describe_compacted},
+    stacks, store_options,
+};
+use crate::{
+    Outcome,
+    interrupt::Interrupt,
+    output::{escape, note},
+};
 use anyhow::bail;
 use bytesize::ByteSize;
-use gridctl_telemetry::{InventoryRecord, ServerName, Signal, Store, WipeScope};
+use gridctl_telemetry::{Error, InventoryRecord, ServerName, Signal, Store, WipeScope};
 use std::{
     io::{self, IsTerminal, Write},
     path::Path,
+    time::Duration,
 };
+
+/// How long a reader is waited for before its disk blocks are left to `compact`.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -60,7 +71,50 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         writeln!(out, "{}: wiped {series} series.", escape(store.stack()))?;
     }
     out.flush()?;
-    Ok(Outcome::Done)
+    // Not before: until something is deleted, an interrupt ends the program at once.
+    let interrupt = Interrupt::install()?;
+    let mut outcome = Outcome::Done;
+    for (store, _) in &affected {
+        outcome = match give_back(store, &interrupt, out)? {
+            Outcome::Interrupted => return Ok(Outcome::Interrupted),
+            Outcome::Problems => Outcome::Problems,
+            Outcome::Done => outcome,
+        };
+    }
+    Ok(outcome)
+}
+
+/// Gives back what the wipe left in the file. It is deleted already, whatever becomes of this.
+fn give_back(
+    store: &Store,
+    interrupt: &Interrupt,
+    out: &mut impl Write,
+) -> anyhow::Result<Outcome> {
+    let stack = store.stack();
+    let outcome = match compact(store, PATIENCE, interrupt) {
+        Ok(compacted) => {
+            writeln!(out, "{}", describe_compacted(stack, &compacted))?;
+            out.flush()?;
+            return Ok(Outcome::Done);
+        }
+        Err(Error::ReaderInTheWay { .. }) => {
+            note(&format!(
+                "{stack}: somebody reads it; once that ends, `compact` gives the disk blocks back"
+            ));
+            Outcome::Done
+        }
+        Err(Error::Cancelled { .. }) => {
+            note(&format!(
+                "{stack}: interrupted; it is wiped, and `compact` gives the disk blocks back"
+            ));
+            Outcome::Interrupted
+        }
+        Err(error) => {
+            note(&format!("warning: {stack}: {error}"));
+            Outcome::Problems
+        }
+    };
+    Ok(outcome)
 }
 
 fn describe(stack: &str, record: &InventoryRecord) -> String {

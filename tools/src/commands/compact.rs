@@ -1,0 +1,92 @@
+//! `compact`: give disk blocks back that hold nothing any more.
+
+use super::{stacks, store_options};
+use crate::{
+    Outcome,
+    interrupt::Interrupt,
+    output::{escape, note, progress_bar},
+};
+use bytesize::ByteSize;
+use gridctl_telemetry::{CompactOptions, Compacted, Error, Store};
+use std::{io::Write, path::Path, time::Duration};
+
+/// How long programs that read are waited for. An export of a large stack takes longer, and then it
+/// is better to hear of it than to wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The stack to compact [default: all]
+    stack: Option<String>,
+}
+
+pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
+    let interrupt = Interrupt::install()?;
+    let mut outcome = Outcome::Done;
+    let mut found = false;
+    for stack in stacks(home, args.stack.as_ref())? {
+        let compacted = match Store::open_existing(home, &stack, store_options()) {
+            Ok(Some(store)) => compact(&store, PATIENCE, &interrupt),
+            Ok(None) => continue,
+            Err(error) => Err(error),
+        };
+        found = true;
+        match compacted {
+            Ok(compacted) => writeln!(out, "{}", describe(&stack, &compacted))?,
+            Err(Error::Cancelled { .. }) => {
+                note("interrupted; nothing was lost");
+                return Ok(Outcome::Interrupted);
+            }
+            // One stack that cannot be compacted must not keep the others from it.
+            Err(error) if args.stack.is_none() => {
+                note(&format!("error: {stack}: {error}"));
+                outcome = Outcome::Problems;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        out.flush()?;
+    }
+    if !found {
+        writeln!(out, "No telemetry.")?;
+        out.flush()?;
+    }
+    Ok(outcome)
+}
+
+/// Compacts, with a bar that shows how far it is.
+pub(super) fn compact(
+    store: &Store,
+    patience: Duration,
+    interrupt: &Interrupt,
+) -> gridctl_telemetry::Result<Compacted> {
+    let bar = progress_bar(0, "{msg} {wide_bar} {bytes}/{total_bytes}, {eta} left");
+    bar.set_message(escape(store.stack()));
+    let (shown, interrupt) = (bar.clone(), interrupt.clone());
+    let options = CompactOptions::default()
+        .on_progress(move |progress| {
+            shown.set_length(progress.total_bytes);
+            shown.set_position(progress.moved_bytes);
+        })
+        .cancel_when(move || interrupt.requested());
+    let mut compacted = store.compact(&options);
+    if let Err(Error::ReaderInTheWay { .. }) = compacted {
+        let stack = store.stack();
+        let seconds = patience.as_secs();
+        let waiting = format!("{stack}: waiting up to {seconds} s for its readers");
+        bar.suspend(|| note(&waiting));
+        compacted = store.compact(&options.patience(patience));
+    }
+    bar.finish_and_clear();
+    compacted
+}
+
+/// What came of it, in a line.
+pub(super) fn describe(stack: &str, compacted: &Compacted) -> String {
+    let size = |bytes| ByteSize::b(bytes).display().iec();
+    let used = size(compacted.after.used_bytes);
+    let stack = escape(stack);
+    match compacted.returned_bytes() {
+        0 => format!("{stack}: nothing to give back, {used} on disk"),
+        returned => format!("{stack}: {} came back, {used} on disk", size(returned)),
+    }
+}
