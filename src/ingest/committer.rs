@@ -287,6 +287,9 @@ impl Committer {
                 self.counters
                     .count_drop(&part.server, part.signal, DropCause::Wiped, timestamp);
             }
+            if let Some(left) = part.appended.rows_left {
+                self.upkeep.rows.set(&part.server, part.signal, left);
+            }
             self.upkeep.rows.add(&part.server, part.signal, rows);
         }
         self.release(batch.bytes);

@@ -7,6 +7,7 @@ use super::{
     database::StoreWriter,
     losses::{self, Loss},
     retention::{self, Taken},
+    seal,
     tables::{self, META, ROWS, SERIES, SeriesId, SeriesState, meta},
     upkeep::Upkeep,
     wipe::WipeMarks,
@@ -128,6 +129,8 @@ pub(super) fn batch_counter(writer: u64) -> String {
 pub(crate) struct Appended {
     /// What came to the row tier.
     pub(crate) rows: RowTier,
+    /// What is left of the row tier, if rows were sealed on this occasion.
+    pub(crate) rows_left: Option<RowTier>,
     /// The timestamps of records that were taken from the batch because a wipe came after them, in
     /// all tries.
     pub(crate) wiped: Vec<i64>,
@@ -193,6 +196,7 @@ pub(super) fn append(
     let mut blocks_written = 0;
     for part in &mut *batch {
         let first_sequence = sequence;
+        part.appended.rows_left = None;
         let mut rows_added = RowTier::default();
         if let Some(instant) = marks.wiped_until(&part.server, part.signal) {
             let wiped = part
@@ -207,16 +211,23 @@ pub(super) fn append(
             part.records.sort_by_key(|record| record.timestamp);
             let mut state = series_state(transaction, &part.server, part.signal)?;
             if part.records.len() >= sealer.tiering.direct_records {
-                let records: Vec<BlockRecord<'_>> = part
-                    .records
+                // Together with the rows, which came before: a block of these alone would lie across
+                // the one that follows.
+                let (rows, left) = seal::take_rows(transaction, state.id)?;
+                let fresh = part.records.iter().zip(sequence..);
+                let mut records: Vec<BlockRecord<'_>> = rows
                     .iter()
-                    .zip(sequence..)
-                    .map(|(record, sequence)| BlockRecord {
+                    .map(seal::block_record)
+                    .chain(fresh.map(|(record, sequence)| BlockRecord {
                         timestamp: record.timestamp,
                         sequence,
                         payload: &record.payload,
-                    })
+                    }))
                     .collect();
+                if !rows.is_empty() {
+                    records.sort_unstable_by_key(|record| (record.timestamp, record.sequence));
+                    part.appended.rows_left = Some(left);
+                }
                 let limits = sealer.block_limits();
                 blocks_written += blocks::change(transaction, |blocks| {
                     blocks.write(&mut state, part.signal, &records, sealer, limits)

@@ -7,9 +7,10 @@ use super::{
     Fault,
     append::Sealer,
     block::{BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES},
+    merge,
     tables::{
-        self, BLOCK_KEY_BYTES, BLOCKS, META, PIECE_KEY_BYTES, PIECES, SMALL, SMALL_KEY_BYTES,
-        SeriesId, SeriesState, meta, piece_bytes,
+        self, BLOCK_KEY_BYTES, BLOCKS, META, PIECE_KEY_BYTES, PIECES, Position, SMALL,
+        SMALL_KEY_BYTES, SeriesId, SeriesState, meta, piece_bytes,
     },
 };
 use crate::signal::Signal;
@@ -141,44 +142,21 @@ impl Blocks<'_> {
         cutoff: i64,
         count_max: usize,
     ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
-        let mut found = Vec::new();
-        for (class, _) in &state.classes {
-            let first = *class_range(state.id, *class).start();
-            let end = tables::block_key(state.id, *class, (cutoff, 0));
-            for entry in self
-                .headers
-                .range::<&BlockKey>(&first..&end)?
-                .take(count_max - found.len())
-            {
-                let (key, header) = entry?;
-                let key = *key.value();
-                found.push((key, read_header(&key, header.value())?));
-            }
-        }
-        Ok(found)
+        let Some(last) = cutoff.checked_sub(1) else {
+            return Ok(Vec::new());
+        };
+        let (first, last) = ((i64::MIN, 0), (last, u64::MAX));
+        ending_between(&self.headers, state, first, last, count_max)
     }
 
-    /// The blocks of `level`, in the order of their last records, `count_max` at most.
-    pub(super) fn of_level(
+    /// The blocks that are to be merged, see [`super::merge::choose`].
+    pub(super) fn to_merge(
         &self,
-        series: SeriesId,
+        state: &SeriesState,
         level: u8,
-        count_max: usize,
+        limits: BlockLimits,
     ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
-        let (first, last) = tables::small_range(series, level);
-        let mut found = Vec::new();
-        for entry in self
-            .small
-            .range::<&[u8; SMALL_KEY_BYTES]>(&first..=&last)?
-            .take(count_max)
-        {
-            let key = tables::block_of_small(entry?.0.value());
-            let header = self.header(&key)?.ok_or_else(|| {
-                Fault::Corrupt("a block that is to be merged is not there".to_owned())
-            })?;
-            found.push((key, header));
-        }
-        Ok(found)
+        merge::choose(&self.headers, &self.small, state, level, limits)
     }
 
     /// The header of the block at `key`, if it is still there.
@@ -225,6 +203,53 @@ pub(super) fn oldest(
         }
     }
     Ok(oldest)
+}
+
+/// The blocks of `level`, in the order of their last records, `count_max` at most.
+pub(super) fn of_level(
+    headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    small: &impl ReadableTable<&'static [u8; SMALL_KEY_BYTES], ()>,
+    series: SeriesId,
+    level: u8,
+    count_max: usize,
+) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
+    let (first, last) = tables::small_range(series, level);
+    let mut found = Vec::new();
+    for entry in small
+        .range::<&[u8; SMALL_KEY_BYTES]>(&first..=&last)?
+        .take(count_max)
+    {
+        let key = tables::block_of_small(entry?.0.value());
+        let header = headers.get(&key)?.ok_or_else(|| {
+            Fault::Corrupt("a block that is to be merged is not there".to_owned())
+        })?;
+        found.push((key, read_header(&key, header.value())?));
+    }
+    Ok(found)
+}
+
+/// Blocks whose last records lie from `first` to `last`, class by class, `count_max` at most.
+pub(super) fn ending_between(
+    headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    state: &SeriesState,
+    first: Position,
+    last: Position,
+    count_max: usize,
+) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
+    let mut found = Vec::new();
+    for (class, _) in &state.classes {
+        let first = tables::block_key(state.id, *class, first);
+        let last = tables::block_key(state.id, *class, last);
+        for entry in headers
+            .range::<&BlockKey>(&first..=&last)?
+            .take(count_max - found.len())
+        {
+            let (key, header) = entry?;
+            let key = *key.value();
+            found.push((key, read_header(&key, header.value())?));
+        }
+    }
+    Ok(found)
 }
 
 /// Reads a block from a table of pieces.

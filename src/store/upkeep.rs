@@ -5,7 +5,7 @@ use super::{
     Fault, Snapshot,
     append::Sealer,
     block::span_max,
-    blocks::{self, BlockKey},
+    blocks::{self, BlockKey, BlockLimits},
     compact::CompactOptions,
     database::StoreWriter,
     limits::Limits,
@@ -13,7 +13,7 @@ use super::{
     retention::{self, Taken},
     row_tiers::RowTiers,
     snapshot::SeriesEntry,
-    tables::{self, BLOCKS, META, ROW_KEY_BYTES, ROWS, SeriesState},
+    tables::{self, BLOCKS, META, ROW_KEY_BYTES, ROWS, SMALL, SeriesState},
 };
 use crate::{
     error::{Error, Result},
@@ -152,8 +152,9 @@ impl StoreWriter {
             if !series.is_empty() {
                 let snapshot = self.store().snapshot()?;
                 let now = snapshot.believed_now()?;
+                let merged = merge::limits_of_merged(sealer);
                 for entry in series {
-                    let tasks = snapshot.read(|| look(&snapshot, upkeep, entry, now))?;
+                    let tasks = snapshot.read(|| look(&snapshot, upkeep, entry, now, merged))?;
                     upkeep.tasks.extend(tasks);
                 }
             }
@@ -253,6 +254,7 @@ fn look(
     upkeep: &Upkeep,
     entry: SeriesEntry,
     now: i64,
+    merged: BlockLimits,
 ) -> Result<Vec<Task>, Fault> {
     let SeriesEntry {
         server,
@@ -274,11 +276,22 @@ fn look(
         }
     }
     for (level, count) in &state.levels {
-        if *count >= MERGED_FROM && !is_damaged {
+        if *count >= MERGED_FROM && !is_damaged && merge_pays(snapshot, &state, *level, merged)? {
             tasks.push(Task::Merge(server.clone(), signal, *level));
         }
     }
     Ok(tasks)
+}
+
+fn merge_pays(
+    snapshot: &Snapshot,
+    state: &SeriesState,
+    level: u8,
+    limits: BlockLimits,
+) -> Result<bool, Fault> {
+    let headers = snapshot.transaction().open_table(BLOCKS)?;
+    let small = snapshot.transaction().open_table(SMALL)?;
+    Ok(!merge::choose(&headers, &small, state, level, limits)?.is_empty())
 }
 
 fn has_expired(snapshot: &Snapshot, state: &SeriesState, cutoff: i64) -> Result<bool, Fault> {
