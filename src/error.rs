@@ -96,6 +96,21 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// There is no room left on the disk, or none for this user. Reading works; what cannot be stored
+    /// is kept while there is memory for it, then dropped and counted; deleting works, unless
+    /// somebody else has taken the last of the room. Storing goes on by itself when there is room.
+    #[error(
+        "cannot {action} {}: {source}: free some space on its disk, or delete telemetry with `wipe`",
+        path.display()
+    )]
+    StorageFull {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// A component below `home` belongs to somebody else.
     #[error("{} belongs to user {owner}, not to user {user}: remove it or run as its owner", path.display())]
     ForeignOwner {
@@ -201,11 +216,29 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// [`Error::StorageFull`], or [`Error::Io`] for whatever else the system refuses for.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Error {
-        Error::Io {
-            action,
-            path: path.to_owned(),
-            source,
+        let path = path.to_owned();
+        if is_storage_full(&source) {
+            Error::StorageFull {
+                action,
+                path,
+                source,
+            }
+        } else {
+            Error::Io {
+                action,
+                path,
+                source,
+            }
         }
     }
+}
+
+/// Whether what the system says means that there is no room for more.
+pub(crate) fn is_storage_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }

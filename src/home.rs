@@ -1,7 +1,8 @@
-//! Where databases live: `<home>/telemetry/<stack>/telemetry.redb`.
+//! Where databases live: `<home>/telemetry/<stack>/telemetry.redb`, and beside it the room that is
+//! reserved for a full disk, `telemetry.reserve`.
 //!
 //! Telemetry is as private as what it was logged from, so every folder below `home` is 0700 and the
-//! database 0600, whatever the umask was, and nothing that belongs to another user is opened: a
+//! files 0600, whatever the umask was, and nothing that belongs to another user is opened: a
 //! folder or link that somebody else planted would let them read or redirect what is stored.
 
 use crate::error::{Error, Result};
@@ -18,6 +19,8 @@ use std::{
 
 /// The name of the database in a stack's folder.
 const DATABASE_FILE: &str = "telemetry.redb";
+/// The name of the file beside it that takes room, for when there is no other.
+const RESERVE_FILE: &str = "telemetry.reserve";
 /// The folder of `home` that holds a folder for each stack.
 const TELEMETRY_FOLDER: &str = "telemetry";
 /// The longest file name that common file systems hold, in bytes.
@@ -130,6 +133,33 @@ impl StackPath {
             .create(&self.home)
             .map_err(|error| Error::io("create the folder", &self.home, error))?;
         }
+        match self.open_folder(missing)? {
+            Some(folder) => {
+                let path = self.database();
+                let links = own_link(&folder, DATABASE_FILE, &path)?;
+                open_file(&folder, DATABASE_FILE, &path, links, missing)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Opens the file that reserves room; `None` when it is missing and [`Missing::Leave`]. Its
+    /// content is nobody's, so no link is followed to where it might be somebody's.
+    pub(crate) fn open_reserve(&self, missing: Missing) -> Result<Option<File>> {
+        match self.open_folder(Missing::Leave)? {
+            Some(folder) => {
+                let path = self.reserve();
+                open_file(&folder, RESERVE_FILE, &path, OFlags::NOFOLLOW, missing)
+            }
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.folder().join(RESERVE_FILE)
+    }
+
+    fn open_folder(&self, missing: Missing) -> Result<Option<OwnedFd>> {
         let mut path = self.home.clone();
         let mut folder = match fs::open(&path, folder_flags(), Mode::empty()) {
             Ok(folder) => folder,
@@ -143,8 +173,7 @@ impl StackPath {
                 None => return Ok(None),
             }
         }
-        path.push(DATABASE_FILE);
-        open_database(&folder, &path, missing)
+        Ok(Some(folder))
     }
 
     /// Waits until no other process creates this database, and lets none do so while the lock
@@ -204,18 +233,24 @@ fn open_folder(
     }
 }
 
-fn open_database(folder: &OwnedFd, path: &Path, missing: Missing) -> Result<Option<File>> {
+/// Opens the file `name` of `folder` for reading and writing, creating it when asked to.
+fn open_file(
+    folder: &OwnedFd,
+    name: &str,
+    path: &Path,
+    links: OFlags,
+    missing: Missing,
+) -> Result<Option<File>> {
     let failed = |action, error: Errno| Error::io(action, path, error.into());
     // NONBLOCK: a FIFO planted under this name would otherwise hang the open.
-    let flags =
-        OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | own_link(folder, DATABASE_FILE, path)?;
-    let (file, created) = match fs::openat(folder, DATABASE_FILE, flags, Mode::empty()) {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | links;
+    let (file, created) = match fs::openat(folder, name, flags, Mode::empty()) {
         Ok(file) => (file, false),
         Err(Errno::NOENT) if missing == Missing::Leave => return Ok(None),
         Err(Errno::NOENT) => {
             let flags = flags | OFlags::CREATE | OFlags::NOFOLLOW;
-            let file = fs::openat(folder, DATABASE_FILE, flags, FILE_MODE)
-                .map_err(|error| failed("create the database", error))?;
+            let file = fs::openat(folder, name, flags, FILE_MODE)
+                .map_err(|error| failed("create the file", error))?;
             (file, true)
         }
         Err(Errno::ISDIR) => {
@@ -223,7 +258,7 @@ fn open_database(folder: &OwnedFd, path: &Path, missing: Missing) -> Result<Opti
                 path: path.to_owned(),
             });
         }
-        Err(error) => return Err(failed("open the database", error)),
+        Err(error) => return Err(failed("open", error)),
     };
     let stat = fs::fstat(&file).map_err(|error| failed("examine", error))?;
     if fs::FileType::from_raw_mode(stat.st_mode) != fs::FileType::RegularFile {

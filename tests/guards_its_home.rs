@@ -32,6 +32,10 @@ fn database(home: &Path) -> PathBuf {
     stack(home).join("telemetry.redb")
 }
 
+fn reserve(home: &Path) -> PathBuf {
+    stack(home).join("telemetry.reserve")
+}
+
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
@@ -48,11 +52,13 @@ fn assert_private(home: &Path) {
     assert_eq!(mode(&telemetry(home)), 0o700);
     assert_eq!(mode(&stack(home)), 0o700);
     assert_eq!(mode(&database(home)), 0o600);
-    let files: Vec<_> = fs::read_dir(stack(home))
+    assert_eq!(mode(&reserve(home)), 0o600);
+    let mut files: Vec<_> = fs::read_dir(stack(home))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    assert_eq!(files, [database(home)]);
+    files.sort();
+    assert_eq!(files, [database(home), reserve(home)]);
 }
 
 /// Every way into a store, and what each answers.
@@ -267,6 +273,43 @@ fn a_folder_or_a_fifo_is_no_database() {
         |error| matches!(error, Error::Io { path, .. } if *path == telemetry(home.path())),
     );
     assert_eq!(fs::read(telemetry(home.path())).unwrap(), b"a note");
+}
+
+/// The reserve is given up and made again, which must not be done to what is somebody's.
+#[test]
+fn what_stands_in_the_place_of_the_reserve_is_left_alone() {
+    let plant: [fn(&Path, &Path); 4] = [
+        |place, notes| symlink(notes, place).unwrap(),
+        |place, _| fs::create_dir(place).unwrap(),
+        |place, _| {
+            let made = Command::new("mkfifo").arg(place).status().unwrap();
+            assert!(made.success());
+        },
+        |place, _| {
+            fs::write(place, "a note").unwrap();
+            give_away(place);
+        },
+    ];
+    for (number, plant) in plant.into_iter().enumerate() {
+        let home = common::home();
+        let notes = home.path().join("notes");
+        fs::write(&notes, "a note").unwrap();
+        fs::create_dir_all(stack(home.path())).unwrap();
+        let place = reserve(home.path());
+        plant(&place, &notes);
+        let before = fs::symlink_metadata(&place).unwrap();
+        let path = home.path().to_owned();
+        without_hang("storing", move || {
+            store_something(&path);
+            wipe(&path, STACK, &WipeScope::everything()).unwrap();
+        });
+        assert_eq!(fs::read(&notes).unwrap(), b"a note", "plant {number}");
+        let after = fs::symlink_metadata(&place).unwrap();
+        let kind = |metadata: &fs::Metadata| (metadata.mode(), metadata.uid(), metadata.len());
+        if after.uid() != rustix::process::geteuid().as_raw() || number < 3 {
+            assert_eq!(kind(&before), kind(&after), "plant {number}");
+        }
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::{
     Fault, Space, Store,
     disk::{DiskHook, DiskOperation},
     fault::guarded,
+    reserve,
 };
 use crate::error::{Error, Result};
 use redb::{CompactionError, Database};
@@ -138,11 +139,19 @@ impl Store {
             cancelled: AtomicBool::new(false),
             over: AtomicBool::new(false),
         });
-        match self.compact_watched(&watch) {
-            Ok(()) => Ok(Compacted {
-                before,
-                after: self.space()?,
-            }),
+        let mut outcome = self.compact_watched(&watch);
+        if let Err(Error::StorageFull { .. }) = outcome {
+            reserve::release(self.place());
+            outcome = self.compact_watched(&watch);
+        }
+        match outcome {
+            Ok(()) => {
+                reserve::keep(self.place());
+                Ok(Compacted {
+                    before,
+                    after: self.space()?,
+                })
+            }
             // Whatever the engine made of the operation that it was not allowed to do.
             Err(_) if watch.cancelled.load(Ordering::Relaxed) => Err(Error::Cancelled {
                 action: "compact",
@@ -171,6 +180,7 @@ impl Store {
     }
 
     fn compact_watched(&self, watch: &Arc<Watch>) -> Result<()> {
+        watch.over.store(false, Ordering::Relaxed);
         let hook = watch.hook(self.options().hook().cloned());
         let mut database = self.open_another(&self.options().with_disk_hook(hook))?;
         let outcome = guarded(|| self.compact_when_unread(&mut database, watch))

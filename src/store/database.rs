@@ -5,6 +5,7 @@ use super::{
     disk::{Disk, DiskHook, DiskOperation},
     fault::{GuardedDrop, guarded},
     rehearsal::Rehearsal,
+    reserve,
     schema::{self, Found},
 };
 use crate::{
@@ -173,8 +174,8 @@ impl Store {
     /// [`Error::InvalidStackName`] when `stack` is not one plain path component;
     /// [`Error::ForeignOwner`] and [`Error::NotAFile`] when something else stands in the way;
     /// [`Error::NotADatabase`] and [`Error::SchemaTooNew`], the file unchanged, when it is not
-    /// ours or not yet ours; [`Error::Corrupt`] when it is damaged; [`Error::Io`] and
-    /// [`Error::Database`] when the system refuses.
+    /// ours or not yet ours; [`Error::Corrupt`] when it is damaged; [`Error::StorageFull`],
+    /// [`Error::Io`] and [`Error::Database`] when the system refuses.
     pub fn open(home: &Path, stack: &str, options: StoreOptions) -> Result<Store> {
         let place = StackPath::new(home, stack)?;
         let store = Store::open_read_write(place, options, Missing::Create)?;
@@ -289,6 +290,10 @@ impl Store {
             .clone()
     }
 
+    pub(super) fn place(&self) -> &StackPath {
+        &self.inner.place
+    }
+
     pub(super) fn options(&self) -> &StoreOptions {
         &self.inner.options
     }
@@ -356,6 +361,29 @@ impl StoreWriter {
         .map_err(|fault| fault.at(action, &self.store.path()))
     }
 
+    /// Like [`StoreWriter::transact`], for an operation that gives back more than it takes: on a full
+    /// disk it gets what is reserved for it. It may run twice, the first time in vain.
+    pub(super) fn transact_freeing<T>(
+        &self,
+        action: &'static str,
+        mut operation: impl FnMut(&WriteTransaction) -> Result<T, Fault>,
+    ) -> Result<T> {
+        let place = self.store.place();
+        let outcome = match self.transact(action, &mut operation) {
+            Err(Error::StorageFull { .. }) => self.transact(action, |transaction| {
+                // Not before the transaction has begun, in which no other process of this database
+                // can take the room.
+                reserve::release(place);
+                operation(transaction)
+            }),
+            outcome => outcome,
+        };
+        if outcome.is_ok() {
+            reserve::keep(place);
+        }
+        outcome
+    }
+
     /// Opens the database anew after a failure; nothing else makes it work again.
     pub(crate) fn reopen(&self) -> Result<()> {
         self.store.reopen()
@@ -387,12 +415,24 @@ impl Engine {
         options: &StoreOptions,
         missing: Missing,
     ) -> Result<Option<Engine>> {
-        let Some(database) = open_database(place, options, missing)? else {
-            return Ok(None);
+        let open = || {
+            let Some(database) = open_database(place, options, missing)? else {
+                return Ok(None);
+            };
+            guarded(|| schema::migrate(&database, MIGRATIONS, &*options.on_migration))
+                .map_err(|fault| fault.at("migrate", &place.database()))?;
+            Ok(Some(Engine::ReadWrite(Arc::new(database))))
         };
-        guarded(|| schema::migrate(&database, MIGRATIONS, &*options.on_migration))
-            .map_err(|fault| fault.at("migrate", &place.database()))?;
-        Ok(Some(Engine::ReadWrite(Arc::new(database))))
+        let opened = match open() {
+            // A database whose last writer was killed is repaired, which takes room as well.
+            Err(Error::StorageFull { .. }) => {
+                reserve::release(place);
+                open()?
+            }
+            outcome => outcome?,
+        };
+        reserve::keep(place);
+        Ok(opened)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Failures inside the database, before it is known which one.
 
-use crate::error::Error;
+use crate::error::{Error, is_storage_full};
 use std::{
     io::ErrorKind,
     ops::{Deref, DerefMut},
@@ -33,6 +33,9 @@ impl Fault {
                     path: path.to_owned(),
                     what: "the file was cut off".to_owned(),
                 }
+            }
+            Fault::Engine(redb::Error::Io(source)) if is_storage_full(&source) => {
+                Error::io(action, path, source)
             }
             Fault::Engine(source) => Error::Database {
                 action,

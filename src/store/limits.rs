@@ -166,17 +166,6 @@ impl SeriesLimits {
     }
 }
 
-// TODO: goes when `transact_freeing` of `database.rs` comes.
-impl StoreWriter {
-    pub(super) fn transact_freeing<T>(
-        &self,
-        action: &'static str,
-        operation: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
-    ) -> Result<T> {
-        self.transact(action, operation)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ mod limits;
 mod losses;
 mod merge;
 mod rehearsal;
+mod reserve;
 mod retention;
 mod row_tiers;
 mod schema;

@@ -1,19 +1,20 @@
 //! What a database takes of the disk, and what of that is of use.
 
 use super::{
-    Snapshot, Store,
+    Snapshot, Store, reserve,
     tables::{BLOCKS, META, PAGE_BYTES, PIECES, meta},
 };
 use crate::error::{Error, Result};
 use redb::{ReadableTableMetadata, TableHandle};
-use std::os::unix::fs::MetadataExt;
+use std::{fs::Metadata, os::unix::fs::MetadataExt};
 
 /// What a stack's database takes of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiskUsage {
     /// The file's length. It doubles as the file grows, and most of what it gains is a hole.
     pub file_bytes: u64,
-    /// The disk blocks that the file takes: what its user pays.
+    /// The disk blocks that the file takes, and what is reserved beside it for a full disk: what its
+    /// user pays.
     pub used_bytes: u64,
 }
 
@@ -26,6 +27,8 @@ pub struct Space {
     /// Disk blocks of the database that hold nothing any more. What is stored next takes them
     /// before the file grows; [`Store::compact`] gives them back.
     pub free_bytes: u64,
+    /// What is reserved beside the database, so that deleting works on a full disk.
+    pub reserve_bytes: u64,
     /// All disk blocks together: what the user pays.
     pub used_bytes: u64,
     /// The length of the database's file, holes included.
@@ -33,16 +36,14 @@ pub struct Space {
 }
 
 impl Store {
-    /// What the database takes of the disk: two looks at the file system.
+    /// What the database takes of the disk: a look at the file system.
     ///
     /// Fails with [`Error::Io`] when the file cannot be examined.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
-        let path = self.path();
-        let metadata =
-            std::fs::metadata(&path).map_err(|error| Error::io("examine", &path, error))?;
+        let database = self.examine_file()?;
         Ok(DiskUsage {
-            file_bytes: metadata.len(),
-            used_bytes: allocated_bytes(&metadata),
+            file_bytes: database.len(),
+            used_bytes: allocated_bytes(&database) + reserve::bytes(self.place()),
         })
     }
 
@@ -52,13 +53,21 @@ impl Store {
     /// Fails with [`Error::Io`] when the file cannot be examined, and as reading does.
     pub fn space(&self) -> Result<Space> {
         let live_bytes = self.snapshot()?.live_bytes()?;
-        let usage = self.disk_usage()?;
+        let database = self.examine_file()?;
+        let blocks_bytes = allocated_bytes(&database);
+        let reserve_bytes = reserve::bytes(self.place());
         Ok(Space {
             live_bytes,
-            free_bytes: usage.used_bytes.saturating_sub(live_bytes),
-            used_bytes: usage.used_bytes,
-            file_bytes: usage.file_bytes,
+            free_bytes: blocks_bytes.saturating_sub(live_bytes),
+            reserve_bytes,
+            used_bytes: blocks_bytes + reserve_bytes,
+            file_bytes: database.len(),
         })
+    }
+
+    fn examine_file(&self) -> Result<Metadata> {
+        let path = self.path();
+        std::fs::metadata(&path).map_err(|error| Error::io("examine", &path, error))
     }
 }
 
@@ -90,7 +99,7 @@ const ENGINE_PAGES: u64 = 16;
 
 /// The disk blocks of a file. POSIX counts `st_blocks` in units of 512 bytes, whatever the file
 /// system's blocks are.
-pub(super) fn allocated_bytes(metadata: &std::fs::Metadata) -> u64 {
+pub(super) fn allocated_bytes(metadata: &Metadata) -> u64 {
     metadata.blocks() * 512
 }
 

@@ -149,6 +149,8 @@ impl Store {
     ///
     /// In a process that has a [`Writer`](crate::Writer), its `wipe` does the same on its thread.
     ///
+    /// A full disk does not keep it from deleting: some room is reserved for that.
+    ///
     /// Fails with [`Error::ReadOnly`](crate::Error::ReadOnly) and
     /// [`Error::Database`](crate::Error::Database), and nothing is deleted then.
     pub fn wipe(&self, scope: &WipeScope) -> Result<usize> {
@@ -168,7 +170,7 @@ pub fn wipe(home: &Path, stack: &str, scope: &WipeScope) -> Result<usize> {
 impl StoreWriter {
     /// Deletes what `scope` covers and returns how many series it was found in.
     pub(crate) fn wipe(&self, scope: &WipeScope) -> Result<usize> {
-        self.transact("wipe", |transaction| {
+        self.transact_freeing("wipe", |transaction| {
             let mut matching = Vec::new();
             for entry in transaction.open_table(SERIES)?.iter()? {
                 let (key, value) = entry?;

@@ -182,14 +182,21 @@ fn status_tells_live_from_free() {
         bytes("liveBytes") > 100_000 && bytes("freeBytes") > 100_000,
         "{row}"
     );
-    assert!(bytes("usedBytes") <= bytes("fileBytes"), "{row}");
+    assert_eq!(
+        bytes("liveBytes") + bytes("freeBytes") + bytes("reserveBytes"),
+        bytes("usedBytes")
+    );
+    assert!(bytes("usedBytes") <= bytes("fileBytes") + bytes("reserveBytes"));
     assert!(row["path"].as_str().unwrap().ends_with("telemetry.redb"));
     let plain = home.run(&["status", "--space", "--plain"]).stdout;
     let lines: Vec<Vec<&str>> = plain
         .lines()
         .map(|line| line.split('\t').collect())
         .collect();
-    assert_eq!(lines[0], ["STACK", "LIVE", "FREE", "USED", "FILE"]);
+    assert_eq!(
+        lines[0],
+        ["STACK", "LIVE", "FREE", "RESERVE", "USED", "FILE"]
+    );
     assert_eq!(lines[1][0], "gw");
     let human = home.run(&["status"]).stdout;
     assert!(

@@ -61,6 +61,7 @@ struct SpaceRow {
     path: String,
     live_bytes: u64,
     free_bytes: u64,
+    reserve_bytes: u64,
     used_bytes: u64,
     file_bytes: u64,
 }
@@ -138,6 +139,7 @@ fn print_space(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Re
             path: found.path.clone(),
             live_bytes: found.space.live_bytes,
             free_bytes: found.space.free_bytes,
+            reserve_bytes: found.space.reserve_bytes,
             used_bytes: found.space.used_bytes,
             file_bytes: found.space.file_bytes,
         })
@@ -150,18 +152,19 @@ fn print_space(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Re
             escape(&row.stack),
             size(row.live_bytes, args),
             size(row.free_bytes, args),
+            size(row.reserve_bytes, args),
             size(row.used_bytes, args),
             size(row.file_bytes, args),
         ]
     });
-    let header = ["STACK", "LIVE", "FREE", "USED", "FILE"];
+    let header = ["STACK", "LIVE", "FREE", "RESERVE", "USED", "FILE"];
     if args.plain {
         return print_plain(header, cells, out);
     }
     if rows.is_empty() {
         writeln!(out, "No telemetry.")?;
     } else {
-        writeln!(out, "{}", table(header, cells, 1..5))?;
+        writeln!(out, "{}", table(header, cells, 1..6))?;
     }
     Ok(())
 }
@@ -224,10 +227,11 @@ fn examine(home: &Path, stack: &str) -> gridctl_telemetry::Result<Option<Found>>
 fn footer(found: &Found) -> String {
     let stack = escape(&found.stack);
     let mut footer = format!(
-        "{stack}: {} on disk: {} live, {} free\n",
+        "{stack}: {} on disk: {} live, {} free, {} in reserve\n",
         human(found.space.used_bytes),
         human(found.space.live_bytes),
         human(found.space.free_bytes),
+        human(found.space.reserve_bytes),
     );
     if let Some(retired) = losses::retired(&found.losses) {
         let _ = writeln!(footer, "{stack}: {retired}");
