@@ -335,6 +335,11 @@ impl Committer {
         Ok(())
     }
 
+    /// Makes what room limits allow on a disk that is full.
+    pub(super) fn free_space(&mut self) -> Result<()> {
+        self.writer.free_space(&mut self.upkeep, &mut self.sealer)
+    }
+
     /// Gives space back that a wipe or expiry left, if it is much and does not take long.
     pub(super) fn give_space_back(&self) -> Result<()> {
         let started = std::time::Instant::now();

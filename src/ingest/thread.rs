@@ -94,6 +94,8 @@ struct Outage {
     retry_at: Instant,
     wait: Duration,
     reason: String,
+    /// Whether the disk has no room left.
+    is_full: bool,
 }
 
 impl WriterThread {
@@ -240,8 +242,13 @@ impl WriterThread {
     /// Commits what is there, after opening the store again if it failed before. Says whether it
     /// worked.
     fn commit(&mut self) -> bool {
-        let reopened = self.reopen_after_failure();
-        match reopened.and_then(|()| self.committer.commit(now())) {
+        let is_full = self.outage.as_ref().is_some_and(|outage| outage.is_full);
+        let mut ready = self.reopen_after_failure();
+        if ready.is_ok() && is_full {
+            // The pages of what limits take out hold what comes next, if the disk does not.
+            ready = self.committer.free_space();
+        }
+        match ready.and_then(|()| self.committer.commit(now())) {
             Ok(()) => {
                 self.shared.notify_room();
                 if let Some(outage) = self.outage.take() {
@@ -274,6 +281,7 @@ impl WriterThread {
             outage.wait = (outage.wait * 2).min(RETRY_MAX);
             outage.retry_at = now + outage.wait;
             outage.reason = reason;
+            outage.is_full = matches!(error, Error::StorageFull { .. });
             return;
         }
         // Once an outage: a line for every try would bury what else is logged.
@@ -288,6 +296,7 @@ impl WriterThread {
             retry_at: now + wait,
             wait,
             reason,
+            is_full: matches!(error, Error::StorageFull { .. }),
         });
     }
 }

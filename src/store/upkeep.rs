@@ -26,6 +26,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 const SERIES_PER_STEP: usize = 64;
 /// So many blocks of a series are looked at for whether half of them is expired.
 const HEADERS_PER_SERIES: usize = 64;
+/// What is done at once to make room on a full disk.
+const STEPS_ON_A_FULL_DISK: usize = 256;
 /// A file may be larger than its limit by this part of it before everybody is made to wait for its
 /// compaction: after a reader that stayed long, or when the limit was lowered, and not because of
 /// some fragments.
@@ -43,6 +45,8 @@ pub(crate) struct Upkeep {
     tasks: VecDeque<Task>,
     /// Blocks that were not worth writing again, and the cutoff at which they may be.
     declined: HashMap<BlockKey, i64>,
+    /// Whether this pass frees and does nothing else.
+    frees_only: bool,
     /// Series with a block that does not decode. It stays as it is, for whoever can save what is in
     /// it; the rest of the series is kept within its limits, and not merged any more.
     damaged: HashSet<(ServerName, Signal)>,
@@ -94,8 +98,25 @@ pub(crate) struct Step {
 }
 
 impl StoreWriter {
+    /// Takes out what limits do not allow, and nothing that takes room itself: for a disk that is full.
+    pub(crate) fn free_space(&self, upkeep: &mut Upkeep, sealer: &mut Sealer) -> Result<()> {
+        upkeep.waiting.clear();
+        upkeep.tasks.clear();
+        self.begin_upkeep(upkeep)?;
+        upkeep.frees_only = true;
+        // The rest is for the next try.
+        for _ in 0..STEPS_ON_A_FULL_DISK {
+            if upkeep.is_idle() {
+                break;
+            }
+            self.upkeep(upkeep, sealer)?;
+        }
+        Ok(())
+    }
+
     /// Begins a pass over all series.
     pub(crate) fn begin_upkeep(&self, upkeep: &mut Upkeep) -> Result<Step> {
+        upkeep.frees_only = false;
         let snapshot = self.store().snapshot()?;
         self.keep_clock(&snapshot)?;
         upkeep.limits = snapshot.limits()?.clone();
@@ -135,6 +156,9 @@ impl StoreWriter {
     pub(crate) fn upkeep(&self, upkeep: &mut Upkeep, sealer: &mut Sealer) -> Result<Step> {
         // Taken out first: what fails is not tried again before the next pass.
         if let Some(task) = upkeep.tasks.pop_front() {
+            if upkeep.frees_only && !matches!(task, Task::Enforce(_) | Task::Expire(..)) {
+                return Ok(Step::default());
+            }
             let outcome = self.perform(upkeep, sealer, &task);
             if let Err(Error::Corrupt { .. }) = &outcome
                 && let Task::Merge(server, signal, _) | Task::Rewrite(server, signal, _) = &task
