@@ -42,7 +42,8 @@ const COMPACTED_BYTES_MAX: u64 = 64 << 20;
 
 /// So long after a pass over all series comes the next, if anything was committed since.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
-/// So long after a pass comes the next in any case: records become old in silence, too.
+/// So long after a pass comes the next in any case: records become old in silence, too, and another
+/// process may have set limits.
 const UPKEEP_INTERVAL_MAX: Duration = Duration::from_mins(1);
 
 type SeriesKey = (ServerName, Signal);
@@ -60,8 +61,8 @@ pub(super) struct Committer {
     /// Tells the batch that is tried, or will be, from the others.
     id: BatchId,
     upkeep: Upkeep,
-    /// When to look after the store; `None` when nothing happens to it.
-    upkeep_due: Option<Instant>,
+    /// When to look after the store.
+    upkeep_due: Instant,
     /// Whether something was committed since the last pass over the series began.
     committed: bool,
     wipes: WipeMarks,
@@ -103,7 +104,7 @@ impl Committer {
             batch: Batch::default(),
             tried: None,
             upkeep,
-            upkeep_due: Some(Instant::ZERO),
+            upkeep_due: Instant::ZERO,
             committed: false,
             wipes,
             sealer: Sealer::new(options.tiering),
@@ -145,11 +146,10 @@ impl Committer {
     }
 
     /// When there is something to do: see [`Committer::commit_due`] and [`Committer::upkeep`].
-    pub(super) fn due(&self) -> Option<Instant> {
-        match (self.policy.due(), self.upkeep_due) {
-            (Some(commit), Some(upkeep)) => Some(commit.min(upkeep)),
-            (due, None) | (None, due) => due,
-        }
+    pub(super) fn due(&self) -> Instant {
+        self.policy
+            .due()
+            .map_or(self.upkeep_due, |commit| commit.min(self.upkeep_due))
     }
 
     /// When the batch is to be committed, or drops are to be entered; `None` when there is neither.
@@ -178,8 +178,7 @@ impl Committer {
         if committed {
             self.policy.committed(now);
             self.committed = true;
-            let due = now + UPKEEP_INTERVAL;
-            self.upkeep_due = Some(self.upkeep_due.map_or(due, |planned| planned.min(due)));
+            self.upkeep_due = self.upkeep_due.min(now + UPKEEP_INTERVAL);
         }
         self.seal()
     }
@@ -197,11 +196,11 @@ impl Committer {
         let elapsed = started.elapsed();
         self.upkeep_due = if !self.upkeep.is_idle() {
             // Half of the time at most, so that what is queued is never far behind.
-            Some(now + elapsed * 2)
+            now + elapsed * 2
         } else if self.committed {
-            Some(now + UPKEEP_INTERVAL)
+            now + UPKEEP_INTERVAL
         } else {
-            (!self.upkeep.limits.is_empty()).then_some(now + UPKEEP_INTERVAL_MAX)
+            now + UPKEEP_INTERVAL_MAX
         };
         let step = step?;
         if step.wrote {
@@ -331,7 +330,7 @@ impl Committer {
     /// Changes how much is kept, from now on.
     pub(super) fn set_retention(&mut self, policy: &RetentionPolicy, now: Instant) -> Result<()> {
         self.writer.set_limits(policy)?;
-        self.upkeep_due = Some(now);
+        self.upkeep_due = now;
         Ok(())
     }
 
@@ -427,7 +426,11 @@ impl SimulatedWriter {
 
     /// Goes to `now` and commits whatever was due before.
     pub fn advance(&mut self, now: Duration) -> Result<()> {
-        while let Some(due) = self.committer.due().filter(|due| *due <= now) {
+        loop {
+            let due = self.committer.due();
+            if due > now {
+                return Ok(());
+            }
             if self
                 .committer
                 .commit_due()
@@ -445,7 +448,6 @@ impl SimulatedWriter {
             self.waited_max = self.waited_max.max(waited + started.elapsed());
             self.commits += 1;
         }
-        Ok(())
     }
 
     /// See [`Writer::set_retention`](crate::Writer::set_retention).

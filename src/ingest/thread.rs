@@ -125,26 +125,19 @@ impl WriterThread {
     /// Waits for a message, and no longer than until there is something to do without one.
     fn next_message(&mut self) -> Result<Message, RecvTimeoutError> {
         let wake = match &self.outage {
-            Some(outage) => Some(outage.retry_at),
+            Some(outage) => outage.retry_at,
             None => self.committer.due(),
         };
-        let early = wake.is_none_or(|wake| self.clock.now < wake);
-        if early
+        if self.clock.now < wake
             && self.clock.messages < MESSAGES_PER_LOOK
             && let Ok(message) = self.queue.try_recv()
         {
             self.clock.messages += 1;
             return Ok(message);
         }
-        let message = match wake {
-            None => self
-                .queue
-                .recv()
-                .map_err(|_| RecvTimeoutError::Disconnected),
-            Some(wake) => match wake.checked_sub(now()) {
-                Some(wait) => self.queue.recv_timeout(wait),
-                None => Err(RecvTimeoutError::Timeout),
-            },
+        let message = match wake.checked_sub(now()) {
+            Some(wait) => self.queue.recv_timeout(wait),
+            None => Err(RecvTimeoutError::Timeout),
         };
         self.clock = Clock::look();
         message

@@ -30,10 +30,15 @@ impl SpanRecord {
             .is_some_and(|status| status.code() == StatusCode::Error)
     }
 
-    /// The time by which the span is stored: its end, clamped to [`Timestamp::MAX`]. The span
-    /// itself keeps what it came with.
+    /// The time by which the span is stored: its end, or its start when it has no end, clamped to
+    /// [`Timestamp::MAX`]. The span itself keeps what it came with.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
-        Timestamp::from_unix_nanos(i64::try_from(self.span.end_time_unix_nano).unwrap_or(i64::MAX))
+        // Zero means unknown (opentelemetry-proto, trace.proto), and not 1970: that would be too old.
+        let nanos = match self.span.end_time_unix_nano {
+            0 => self.span.start_time_unix_nano,
+            end => end,
+        };
+        Timestamp::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
     }
 }
