@@ -249,14 +249,14 @@ impl StoreWriter {
                 })
             }
             Task::Rewrite(server, signal, key) => {
-                let (done, cutoff) = self.transact("free space in", |transaction| {
+                let (done, cutoff, now) = self.transact("free space in", |transaction| {
                     limits.refresh(transaction)?;
                     let now = self.believed_now(transaction)?;
                     let Some(cutoff) = limits.cutoff(server, now) else {
-                        return Ok((merge::Rewritten::default(), i64::MAX));
+                        return Ok((merge::Rewritten::default(), now, now));
                     };
                     let done = merge::rewrite(transaction, sealer, server, *signal, key, cutoff)?;
-                    Ok((done, cutoff))
+                    Ok((done, cutoff, now))
                 })?;
                 if done.disk_bytes == 0 {
                     if declined.len() >= DECLINED_MAX {
@@ -264,7 +264,7 @@ impl StoreWriter {
                     }
                     let (last, _) = tables::block_position(key);
                     // When half of what is left until its end has gone by.
-                    declined.insert(*key, cutoff.midpoint(last));
+                    declined.insert(*key, cutoff.midpoint(last.min(now)));
                 }
                 Ok(rewritten(done))
             }
@@ -291,8 +291,7 @@ fn look(
         if has_expired(snapshot, &state, cutoff)? {
             tasks.push(Task::Expire(server.clone(), signal));
         }
-        let age = now.saturating_sub(cutoff);
-        for key in half_expired(snapshot, &state, cutoff, age)? {
+        for key in half_expired(snapshot, &state, cutoff, now)? {
             let is_declined = upkeep.declined.get(&key).is_some_and(|from| cutoff < *from);
             if !is_damaged && !is_declined {
                 tasks.push(Task::Rewrite(server.clone(), signal, key));
@@ -341,8 +340,9 @@ fn half_expired(
     snapshot: &Snapshot,
     state: &SeriesState,
     cutoff: i64,
-    age: i64,
+    now: i64,
 ) -> Result<Vec<BlockKey>, Fault> {
+    let age = now.saturating_sub(cutoff);
     let headers = snapshot.transaction().open_table(BLOCKS)?;
     let mut found = Vec::new();
     for (class, _) in &state.classes {
@@ -357,7 +357,8 @@ fn half_expired(
             let key = *key.value();
             let header = blocks::read_header(&key, header.value())?;
             let expired = i128::from(cutoff) - i128::from(header.first);
-            let left = i128::from(header.last) - i128::from(cutoff);
+            // One record from the future says nothing of the others.
+            let left = i128::from(header.last.min(now)) - i128::from(cutoff);
             let pays = left >= i128::from(age / WORTH_PART_OF_AGE);
             if expired >= left && pays && tables::disk_bytes(&header) >= WORTH_BYTES {
                 found.push(key);
