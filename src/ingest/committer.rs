@@ -370,8 +370,11 @@ impl Committer {
     fn seal(&mut self) -> Result<()> {
         while let Some((server, signal)) = self.ripest() {
             let started = std::time::Instant::now();
-            let left = self.writer.seal(&server, signal, &mut self.sealer)?;
-            self.upkeep.rows.set(&server, signal, left);
+            let Upkeep { limits, rows, .. } = &mut self.upkeep;
+            let left = self
+                .writer
+                .seal(&server, signal, &mut self.sealer, limits)?;
+            rows.set(&server, signal, left);
             self.counters
                 .count_upkeep(started.elapsed(), Step::default());
         }

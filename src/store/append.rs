@@ -2,9 +2,10 @@
 
 use super::{
     Fault,
-    block::{BlockEncoder, BlockRecord, PAYLOAD_BYTES_TARGET, RECORDS_MAX},
+    block::{BlockEncoder, BlockRecord, RECORDS_MAX},
     blocks::{self, BlockLimits},
     database::StoreWriter,
+    limits::Limits,
     losses::{self, Loss},
     retention::{self, Taken},
     seal,
@@ -43,8 +44,6 @@ impl Default for Tiering {
 #[derive(Debug)]
 pub(crate) struct Sealer {
     pub(crate) tiering: Tiering,
-    /// The payload bytes after which a block is closed.
-    pub(crate) payload_bytes: usize,
     pub(super) encoder: BlockEncoder,
 }
 
@@ -52,16 +51,15 @@ impl Sealer {
     pub(crate) fn new(tiering: Tiering) -> Sealer {
         Sealer {
             tiering,
-            payload_bytes: PAYLOAD_BYTES_TARGET,
             encoder: BlockEncoder::new(),
         }
     }
 
-    /// What goes into a block of fresh records.
-    pub(super) fn block_limits(&self) -> BlockLimits {
+    /// What goes into a block of fresh records, by what its series may have.
+    pub(super) fn block_limits(&self, limits: &Limits, server: &str) -> BlockLimits {
         BlockLimits {
             records: self.tiering.block_records,
-            payload_bytes: self.payload_bytes,
+            payload_bytes: limits.block_payload_bytes(server),
         }
     }
 }
@@ -193,6 +191,7 @@ pub(super) fn append(
         (number(meta::NEXT_SEQUENCE)?, number(meta::WIPE_GENERATION)?)
     };
     marks.refresh(transaction, generation)?;
+    upkeep.limits.refresh(transaction)?;
     let mut blocks_written = 0;
     for part in &mut *batch {
         let first_sequence = sequence;
@@ -228,7 +227,7 @@ pub(super) fn append(
                     records.sort_unstable_by_key(|record| (record.timestamp, record.sequence));
                     part.appended.rows_left = Some(left);
                 }
-                let limits = sealer.block_limits();
+                let limits = sealer.block_limits(&upkeep.limits, &part.server);
                 blocks_written += blocks::change(transaction, |blocks| {
                     blocks.write(&mut state, part.signal, &records, sealer, limits)
                 })?;
@@ -252,7 +251,6 @@ pub(super) fn append(
         let now = Timestamp::now().unix_nanos();
         meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
     }
-    upkeep.limits.refresh(transaction)?;
     let touched = batch.iter().map(|part| (part.server.clone(), part.signal));
     retention::enforce(
         transaction,

@@ -13,6 +13,7 @@ use super::{
         BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES, PAYLOAD_BYTES_TARGET, RECORDS_MAX,
     },
     blocks::{self, BlockKey, BlockLimits, Blocks},
+    limits::Limits,
     losses::{self, Range},
     tables::{self, SMALL_KEY_BYTES, SeriesState},
 };
@@ -97,11 +98,11 @@ pub(crate) struct Rewritten {
     pub(crate) expired: u64,
 }
 
-/// How full merged blocks become.
-pub(super) fn limits_of_merged(sealer: &Sealer) -> BlockLimits {
+/// What goes into a merged block, by what its series may have.
+pub(super) fn block_limits(limits: &Limits, server: &str) -> BlockLimits {
     BlockLimits {
         records: RECORDS_MAX,
-        payload_bytes: sealer.payload_bytes.min(PAYLOAD_BYTES_TARGET),
+        payload_bytes: limits.block_payload_bytes(server),
     }
 }
 
@@ -109,6 +110,7 @@ pub(super) fn limits_of_merged(sealer: &Sealer) -> BlockLimits {
 pub(super) fn merge(
     transaction: &WriteTransaction,
     sealer: &mut Sealer,
+    limits: &Limits,
     server: &ServerName,
     signal: Signal,
     level: u8,
@@ -117,6 +119,7 @@ pub(super) fn merge(
     rewrite_some(
         transaction,
         sealer,
+        limits,
         server,
         signal,
         cutoff,
@@ -129,6 +132,7 @@ pub(super) fn merge(
 pub(super) fn rewrite(
     transaction: &WriteTransaction,
     sealer: &mut Sealer,
+    limits: &Limits,
     server: &ServerName,
     signal: Signal,
     key: &BlockKey,
@@ -137,6 +141,7 @@ pub(super) fn rewrite(
     rewrite_some(
         transaction,
         sealer,
+        limits,
         server,
         signal,
         cutoff,
@@ -153,6 +158,7 @@ pub(super) fn rewrite(
 fn rewrite_some(
     transaction: &WriteTransaction,
     sealer: &mut Sealer,
+    limits: &Limits,
     server: &ServerName,
     signal: Signal,
     cutoff: i64,
@@ -166,7 +172,7 @@ fn rewrite_some(
     let Some(mut state) = stored_series_state(transaction, server, signal)? else {
         return Ok(done);
     };
-    let limits = limits_of_merged(sealer);
+    let limits = block_limits(limits, server);
     let gone = blocks::change(transaction, |blocks| {
         let chosen = choose(blocks, &state, limits)?;
         let mut decoded: Vec<DecodedBlock> = Vec::with_capacity(chosen.len());

@@ -6,6 +6,7 @@ use super::{
     block::BlockRecord,
     blocks,
     database::StoreWriter,
+    limits::Limits,
     tables::{self, Position, ROWS, SeriesId},
 };
 use crate::{error::Result, record::ServerName, signal::Signal};
@@ -22,9 +23,11 @@ impl StoreWriter {
         server: &ServerName,
         signal: Signal,
         sealer: &mut Sealer,
+        limits: &mut Limits,
     ) -> Result<RowTier> {
         self.transact("seal", |transaction| {
-            seal(transaction, server, signal, sealer)
+            limits.refresh(transaction)?;
+            seal(transaction, server, signal, sealer, limits)
         })
     }
 }
@@ -34,6 +37,7 @@ fn seal(
     server: &str,
     signal: Signal,
     sealer: &mut Sealer,
+    limits: &Limits,
 ) -> Result<RowTier, Fault> {
     let Some(mut state) = stored_series_state(transaction, server, signal)? else {
         return Ok(RowTier::default());
@@ -43,7 +47,7 @@ fn seal(
         return Ok(left);
     }
     let records: Vec<BlockRecord<'_>> = rows.iter().map(block_record).collect();
-    let limits = sealer.block_limits();
+    let limits = sealer.block_limits(limits, server);
     blocks::change(transaction, |blocks| {
         blocks.write(&mut state, signal, &records, sealer, limits)
     })?;

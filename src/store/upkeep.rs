@@ -176,9 +176,8 @@ impl StoreWriter {
             if !series.is_empty() {
                 let snapshot = self.store().snapshot()?;
                 let now = snapshot.believed_now()?;
-                let merged = merge::limits_of_merged(sealer);
                 for entry in series {
-                    let tasks = snapshot.read(|| look(&snapshot, upkeep, entry, now, merged))?;
+                    let tasks = snapshot.read(|| look(&snapshot, upkeep, entry, now))?;
                     upkeep.tasks.extend(tasks);
                 }
             }
@@ -240,7 +239,7 @@ impl StoreWriter {
                     limits.refresh(transaction)?;
                     let now = self.believed_now(transaction)?;
                     let cutoff = limits.cutoff(server, now).unwrap_or(i64::MIN);
-                    merge::merge(transaction, sealer, server, *signal, *level, cutoff)
+                    merge::merge(transaction, sealer, limits, server, *signal, *level, cutoff)
                 })?;
                 Ok(Step {
                     // Until there are no longer enough of them.
@@ -255,7 +254,8 @@ impl StoreWriter {
                     let Some(cutoff) = limits.cutoff(server, now) else {
                         return Ok((merge::Rewritten::default(), now, now));
                     };
-                    let done = merge::rewrite(transaction, sealer, server, *signal, key, cutoff)?;
+                    let done =
+                        merge::rewrite(transaction, sealer, limits, server, *signal, key, cutoff)?;
                     Ok((done, cutoff, now))
                 })?;
                 if done.disk_bytes == 0 {
@@ -278,8 +278,8 @@ fn look(
     upkeep: &Upkeep,
     entry: SeriesEntry,
     now: i64,
-    merged: BlockLimits,
 ) -> Result<Vec<Task>, Fault> {
+    let merged = merge::block_limits(&upkeep.limits, &entry.server);
     let SeriesEntry {
         server,
         signal,
