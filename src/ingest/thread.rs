@@ -35,6 +35,7 @@ pub(super) fn start(
         queue,
         shared: Arc::clone(shared),
         outage: None,
+        damage: None,
         clock: Clock::look(),
         _running: running,
     };
@@ -58,6 +59,8 @@ struct WriterThread {
     queue: Receiver<Message>,
     shared: Arc<Shared>,
     outage: Option<Outage>,
+    /// The damage that was reported last.
+    damage: Option<String>,
     clock: Clock,
     /// Dropped when the thread ends, which whoever waits for it sees.
     _running: Sender<Infallible>,
@@ -155,13 +158,21 @@ impl WriterThread {
             match self.committer.upkeep(self.clock.now) {
                 Ok(()) => {}
                 // What is damaged stays so, and storing goes on without it.
-                Err(error @ Error::Corrupt { .. }) => tracing::error!(
-                    subsystem = "telemetry",
-                    error = error.to_string(),
-                    "stored telemetry is damaged"
-                ),
+                Err(error @ Error::Corrupt { .. }) => self.report_damage(error.to_string()),
                 Err(error) => self.fail(&error),
             }
+        }
+    }
+
+    /// Logs damage, each once.
+    fn report_damage(&mut self, error: String) {
+        if self.damage.as_ref() != Some(&error) {
+            tracing::error!(
+                subsystem = "telemetry",
+                error,
+                "stored telemetry is damaged"
+            );
+            self.damage = Some(error);
         }
     }
 

@@ -183,6 +183,9 @@ pub(crate) struct BlockLimits {
 }
 
 /// The block of a series whose last record is the oldest.
+///
+/// A block whose header does not decode is passed over, here and below: nobody can tell what is in
+/// it, and that must keep nobody from holding the others within their limits.
 pub(super) fn oldest(
     headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
     state: &SeriesState,
@@ -190,16 +193,18 @@ pub(super) fn oldest(
     let mut oldest: Option<(BlockKey, BlockHeader)> = None;
     for (class, _) in &state.classes {
         let range = class_range(state.id, *class);
-        let mut keys = headers.range::<&BlockKey>(range.start()..=range.end())?;
-        let Some(entry) = keys.next() else { continue };
-        let (key, header) = entry?;
-        let key = *key.value();
-        let position = tables::block_position(&key);
-        if oldest
-            .as_ref()
-            .is_none_or(|(other, _)| position < tables::block_position(other))
-        {
-            oldest = Some((key, read_header(&key, header.value())?));
+        let keys = headers.range::<&BlockKey>(range.start()..=range.end())?;
+        for entry in keys {
+            let (key, header) = entry?;
+            let key = *key.value();
+            let known = oldest.as_ref().map(|(key, _)| tables::block_position(key));
+            if known.is_some_and(|known| known <= tables::block_position(&key)) {
+                break;
+            }
+            if let Ok(header) = BlockHeader::from_bytes(header.value()) {
+                oldest = Some((key, header));
+                break;
+            }
         }
     }
     Ok(oldest)
@@ -220,10 +225,11 @@ pub(super) fn of_level(
         .take(count_max)
     {
         let key = tables::block_of_small(entry?.0.value());
-        let header = headers.get(&key)?.ok_or_else(|| {
-            Fault::Corrupt("a block that is to be merged is not there".to_owned())
-        })?;
-        found.push((key, read_header(&key, header.value())?));
+        let header = headers.get(&key)?;
+        found.extend(header.and_then(|header| {
+            let header = BlockHeader::from_bytes(header.value()).ok()?;
+            Some((key, header))
+        }));
     }
     Ok(found)
 }
@@ -240,13 +246,14 @@ pub(super) fn ending_between(
     for (class, _) in &state.classes {
         let first = tables::block_key(state.id, *class, first);
         let last = tables::block_key(state.id, *class, last);
-        for entry in headers
-            .range::<&BlockKey>(&first..=&last)?
-            .take(count_max - found.len())
-        {
+        for entry in headers.range::<&BlockKey>(&first..=&last)? {
+            if found.len() >= count_max {
+                return Ok(found);
+            }
             let (key, header) = entry?;
-            let key = *key.value();
-            found.push((key, read_header(&key, header.value())?));
+            if let Ok(header) = BlockHeader::from_bytes(header.value()) {
+                found.push((*key.value(), header));
+            }
         }
     }
     Ok(found)

@@ -230,11 +230,15 @@ fn enforce_total(
         let (key, value) = entry?;
         let (server, signal) = key.value();
         let (server, signal) = (ServerName::new(server)?, tables::signal_of(signal)?);
+        // One that does not decode must not keep all others from being stored.
+        let Ok(state) = SeriesState::from_bytes(value.value()) else {
+            continue;
+        };
         all.push(Shrinking {
             row_bytes: rows.bytes_of(&server, signal) as u64,
             server,
             signal,
-            state: SeriesState::from_bytes(value.value())?,
+            state,
             gone: None,
         });
     }

@@ -346,16 +346,16 @@ fn half_expired(
     let headers = snapshot.transaction().open_table(BLOCKS)?;
     let mut found = Vec::new();
     for (class, _) in &state.classes {
-        let first = tables::block_key(state.id, *class, (cutoff, 0));
+        // What ends behind that begins behind the cutoff.
         let end = cutoff.saturating_add_unsigned(span_max(*class));
-        let last = tables::block_key(state.id, *class, (end, u64::MAX));
-        for entry in headers
-            .range::<&BlockKey>(&first..=&last)?
-            .take(HEADERS_PER_SERIES)
+        let only = SeriesState {
+            classes: vec![(*class, 0)],
+            ..SeriesState::new(state.id)
+        };
+        let (first, last) = ((cutoff, 0), (end, u64::MAX));
+        for (key, header) in
+            blocks::ending_between(&headers, &only, first, last, HEADERS_PER_SERIES)?
         {
-            let (key, header) = entry?;
-            let key = *key.value();
-            let header = blocks::read_header(&key, header.value())?;
             let expired = i128::from(cutoff) - i128::from(header.first);
             // One record from the future says nothing of the others.
             let left = i128::from(header.last.min(now)) - i128::from(cutoff);
