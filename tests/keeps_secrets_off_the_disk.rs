@@ -10,7 +10,7 @@
 
 use gridctl_telemetry::{
     Accumulator, LineFormat, LineWriter, Query, Signal, Snapshot, Telemetry, TelemetryConfig,
-    TelemetryOptions,
+    TelemetryOptions, Timestamp,
 };
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},
@@ -80,7 +80,7 @@ fn spans() -> Vec<ResourceSpans> {
                 trace_id: vec![7; 16],
                 span_id: vec![8; 8],
                 name: "tools/call".to_owned(),
-                end_time_unix_nano: 1,
+                end_time_unix_nano: Timestamp::now().unix_nanos().cast_unsigned(),
                 attributes: vec![
                     attribute("server.name", text("github")),
                     attribute("arguments", nested),
@@ -124,7 +124,7 @@ fn decoded_and_exported(snapshot: &Snapshot) -> String {
 fn no_canary_is_found_anywhere() {
     let home = tempfile::tempdir().unwrap();
     let config: TelemetryConfig = serde_json::from_str(
-        r#"{"persist":{"logs":true,"metrics":true,"traces":true},"retention":{"max_age_days":3650},"servers":{"github":{}}}"#,
+        r#"{"persist":{"logs":true,"metrics":true,"traces":true},"servers":{"github":{}}}"#,
     )
     .unwrap();
     let (telemetry, _) = Telemetry::from_config(

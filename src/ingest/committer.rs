@@ -33,13 +33,17 @@ const ROW_TIER_BYTES_MAX: usize = 16 << 20;
 /// more than that of its own.
 const ROW_TIER_PART: u64 = 32;
 const SEAL_PART: u64 = 16;
+/// What a commit writes is on the disk before what it replaces is free again, so a batch, too, is no
+/// more than this part of a limit of the whole.
+const BATCH_PART: u64 = 16;
 
 /// So much is moved to give space back without being asked: a tenth of a second's work.
 const COMPACTED_BYTES_MAX: u64 = 64 << 20;
 
 /// So long after a pass over all series comes the next, if anything was committed since.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
-/// So long after a pass comes the next in any case: records become old in silence, too.
+/// So long after a pass comes the next in any case: records become old in silence, too, and another
+/// process may have set limits.
 const UPKEEP_INTERVAL_MAX: Duration = Duration::from_mins(1);
 
 type SeriesKey = (ServerName, Signal);
@@ -57,8 +61,8 @@ pub(super) struct Committer {
     /// Tells the batch that is tried, or will be, from the others.
     id: BatchId,
     upkeep: Upkeep,
-    /// When to look after the store; `None` when nothing happens to it.
-    upkeep_due: Option<Instant>,
+    /// When to look after the store.
+    upkeep_due: Instant,
     /// Whether something was committed since the last pass over the series began.
     committed: bool,
     wipes: WipeMarks,
@@ -90,7 +94,7 @@ impl Committer {
             writer.set_limits(&policy.clone().validated()?)?;
         }
         let upkeep = Upkeep::new(&store.snapshot()?)?;
-        Ok(Committer {
+        let mut committer = Committer {
             policy: CommitPolicy::new(options),
             id: BatchId {
                 writer: writer.enter_writer()?,
@@ -100,13 +104,22 @@ impl Committer {
             batch: Batch::default(),
             tried: None,
             upkeep,
-            upkeep_due: Some(Instant::ZERO),
+            upkeep_due: Instant::ZERO,
             committed: false,
             wipes,
             sealer: Sealer::new(options.tiering),
             redactor: options.redactor.clone(),
             counters,
-        })
+        };
+        committer.bound_batches();
+        Ok(committer)
+    }
+
+    /// Keeps batches small where the whole must be.
+    fn bound_batches(&mut self) {
+        let total = self.upkeep.limits.total_bytes;
+        self.policy
+            .keep_batches_below(total.map_or(usize::MAX, |total| part_of(total, BATCH_PART)));
     }
 
     /// Adds a record to the batch.
@@ -133,11 +146,10 @@ impl Committer {
     }
 
     /// When there is something to do: see [`Committer::commit_due`] and [`Committer::upkeep`].
-    pub(super) fn due(&self) -> Option<Instant> {
-        match (self.policy.due(), self.upkeep_due) {
-            (Some(commit), Some(upkeep)) => Some(commit.min(upkeep)),
-            (due, None) | (None, due) => due,
-        }
+    pub(super) fn due(&self) -> Instant {
+        self.policy
+            .due()
+            .map_or(self.upkeep_due, |commit| commit.min(self.upkeep_due))
     }
 
     /// When the batch is to be committed, or drops are to be entered; `None` when there is neither.
@@ -166,8 +178,7 @@ impl Committer {
         if committed {
             self.policy.committed(now);
             self.committed = true;
-            let due = now + UPKEEP_INTERVAL;
-            self.upkeep_due = Some(self.upkeep_due.map_or(due, |planned| planned.min(due)));
+            self.upkeep_due = self.upkeep_due.min(now + UPKEEP_INTERVAL);
         }
         self.seal()
     }
@@ -185,11 +196,11 @@ impl Committer {
         let elapsed = started.elapsed();
         self.upkeep_due = if !self.upkeep.is_idle() {
             // Half of the time at most, so that what is queued is never far behind.
-            Some(now + elapsed * 2)
+            now + elapsed * 2
         } else if self.committed {
-            Some(now + UPKEEP_INTERVAL)
+            now + UPKEEP_INTERVAL
         } else {
-            (!self.upkeep.limits.is_empty()).then_some(now + UPKEEP_INTERVAL_MAX)
+            now + UPKEEP_INTERVAL_MAX
         };
         let step = step?;
         if step.wrote {
@@ -204,14 +215,16 @@ impl Committer {
         let Some(tried) = &mut self.tried else {
             return Ok(false);
         };
-        let taken = self.writer.append(
+        let outcome = self.writer.append(
             &mut tried.parts,
             &tried.losses,
             self.id,
             &mut self.wipes,
             &mut self.sealer,
             &mut self.upkeep,
-        )?;
+        );
+        self.bound_batches();
+        let taken = outcome?;
         self.id.number += 1;
         if taken.disk_bytes > 0 {
             let step = Step {
@@ -273,6 +286,9 @@ impl Committer {
                 self.counters
                     .count_drop(&part.server, part.signal, DropCause::Wiped, timestamp);
             }
+            if let Some(left) = part.appended.rows_left {
+                self.upkeep.rows.set(&part.server, part.signal, left);
+            }
             self.upkeep.rows.add(&part.server, part.signal, rows);
         }
         self.release(batch.bytes);
@@ -314,8 +330,13 @@ impl Committer {
     /// Changes how much is kept, from now on.
     pub(super) fn set_retention(&mut self, policy: &RetentionPolicy, now: Instant) -> Result<()> {
         self.writer.set_limits(policy)?;
-        self.upkeep_due = Some(now);
+        self.upkeep_due = now;
         Ok(())
+    }
+
+    /// Makes what room limits allow on a disk that is full.
+    pub(super) fn free_space(&mut self) -> Result<()> {
+        self.writer.free_space(&mut self.upkeep, &mut self.sealer)
     }
 
     /// Gives space back that a wipe or expiry left, if it is much and does not take long.
@@ -349,8 +370,11 @@ impl Committer {
     fn seal(&mut self) -> Result<()> {
         while let Some((server, signal)) = self.ripest() {
             let started = std::time::Instant::now();
-            let left = self.writer.seal(&server, signal, &mut self.sealer)?;
-            self.upkeep.rows.set(&server, signal, left);
+            let Upkeep { limits, rows, .. } = &mut self.upkeep;
+            let left = self
+                .writer
+                .seal(&server, signal, &mut self.sealer, limits)?;
+            rows.set(&server, signal, left);
             self.counters
                 .count_upkeep(started.elapsed(), Step::default());
         }
@@ -405,7 +429,11 @@ impl SimulatedWriter {
 
     /// Goes to `now` and commits whatever was due before.
     pub fn advance(&mut self, now: Duration) -> Result<()> {
-        while let Some(due) = self.committer.due().filter(|due| *due <= now) {
+        loop {
+            let due = self.committer.due();
+            if due > now {
+                return Ok(());
+            }
             if self
                 .committer
                 .commit_due()
@@ -423,7 +451,6 @@ impl SimulatedWriter {
             self.waited_max = self.waited_max.max(waited + started.elapsed());
             self.commits += 1;
         }
-        Ok(())
     }
 
     /// See [`Writer::set_retention`](crate::Writer::set_retention).

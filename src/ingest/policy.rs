@@ -17,6 +17,8 @@ pub(super) struct CommitPolicy {
     interval_max: Duration,
     records_max: usize,
     bytes_max: usize,
+    /// See [`CommitPolicy::keep_batches_below`].
+    bytes_limit: usize,
     interval: Duration,
     last_commit: Option<Instant>,
     last_urgent: Option<Instant>,
@@ -41,11 +43,17 @@ impl CommitPolicy {
             // What is gathered counts against the queue: were it to fill it, everybody would wait, or
             // be dropped, until the interval is over.
             bytes_max: options.batch_bytes_max.min(options.queue_bytes_max / 2),
+            bytes_limit: usize::MAX,
             interval: options.commit_interval_min,
             last_commit: None,
             last_urgent: None,
             pending: None,
         }
+    }
+
+    /// Commits after so many bytes even if the options allow more.
+    pub(super) fn keep_batches_below(&mut self, bytes: usize) {
+        self.bytes_limit = bytes;
     }
 
     /// Takes note of a record.
@@ -74,7 +82,8 @@ impl CommitPolicy {
         };
         pending.records += 1;
         pending.bytes += bytes;
-        if pending.records >= self.records_max || pending.bytes >= self.bytes_max {
+        let bytes_max = self.bytes_max.min(self.bytes_limit);
+        if pending.records >= self.records_max || pending.bytes >= bytes_max {
             pending.due = now;
         }
         if urgent && !pending.urgent {

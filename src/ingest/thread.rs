@@ -35,6 +35,7 @@ pub(super) fn start(
         queue,
         shared: Arc::clone(shared),
         outage: None,
+        damage: None,
         clock: Clock::look(),
         _running: running,
     };
@@ -58,6 +59,8 @@ struct WriterThread {
     queue: Receiver<Message>,
     shared: Arc<Shared>,
     outage: Option<Outage>,
+    /// The damage that was reported last.
+    damage: Option<String>,
     clock: Clock,
     /// Dropped when the thread ends, which whoever waits for it sees.
     _running: Sender<Infallible>,
@@ -94,6 +97,8 @@ struct Outage {
     retry_at: Instant,
     wait: Duration,
     reason: String,
+    /// Whether the disk has no room left.
+    is_full: bool,
 }
 
 impl WriterThread {
@@ -123,26 +128,19 @@ impl WriterThread {
     /// Waits for a message, and no longer than until there is something to do without one.
     fn next_message(&mut self) -> Result<Message, RecvTimeoutError> {
         let wake = match &self.outage {
-            Some(outage) => Some(outage.retry_at),
+            Some(outage) => outage.retry_at,
             None => self.committer.due(),
         };
-        let early = wake.is_none_or(|wake| self.clock.now < wake);
-        if early
+        if self.clock.now < wake
             && self.clock.messages < MESSAGES_PER_LOOK
             && let Ok(message) = self.queue.try_recv()
         {
             self.clock.messages += 1;
             return Ok(message);
         }
-        let message = match wake {
-            None => self
-                .queue
-                .recv()
-                .map_err(|_| RecvTimeoutError::Disconnected),
-            Some(wake) => match wake.checked_sub(now()) {
-                Some(wait) => self.queue.recv_timeout(wait),
-                None => Err(RecvTimeoutError::Timeout),
-            },
+        let message = match wake.checked_sub(now()) {
+            Some(wait) => self.queue.recv_timeout(wait),
+            None => Err(RecvTimeoutError::Timeout),
         };
         self.clock = Clock::look();
         message
@@ -160,13 +158,21 @@ impl WriterThread {
             match self.committer.upkeep(self.clock.now) {
                 Ok(()) => {}
                 // What is damaged stays so, and storing goes on without it.
-                Err(error @ Error::Corrupt { .. }) => tracing::error!(
-                    subsystem = "telemetry",
-                    error = error.to_string(),
-                    "stored telemetry is damaged"
-                ),
+                Err(error @ Error::Corrupt { .. }) => self.report_damage(error.to_string()),
                 Err(error) => self.fail(&error),
             }
+        }
+    }
+
+    /// Logs damage, each once.
+    fn report_damage(&mut self, error: String) {
+        if self.damage.as_ref() != Some(&error) {
+            tracing::error!(
+                subsystem = "telemetry",
+                error,
+                "stored telemetry is damaged"
+            );
+            self.damage = Some(error);
         }
     }
 
@@ -240,8 +246,13 @@ impl WriterThread {
     /// Commits what is there, after opening the store again if it failed before. Says whether it
     /// worked.
     fn commit(&mut self) -> bool {
-        let reopened = self.reopen_after_failure();
-        match reopened.and_then(|()| self.committer.commit(now())) {
+        let is_full = self.outage.as_ref().is_some_and(|outage| outage.is_full);
+        let mut ready = self.reopen_after_failure();
+        if ready.is_ok() && is_full {
+            // The pages of what limits take out hold what comes next, if the disk does not.
+            ready = self.committer.free_space();
+        }
+        match ready.and_then(|()| self.committer.commit(now())) {
             Ok(()) => {
                 self.shared.notify_room();
                 if let Some(outage) = self.outage.take() {
@@ -274,6 +285,7 @@ impl WriterThread {
             outage.wait = (outage.wait * 2).min(RETRY_MAX);
             outage.retry_at = now + outage.wait;
             outage.reason = reason;
+            outage.is_full = matches!(error, Error::StorageFull { .. });
             return;
         }
         // Once an outage: a line for every try would bury what else is logged.
@@ -288,6 +300,7 @@ impl WriterThread {
             retry_at: now + wait,
             wait,
             reason,
+            is_full: matches!(error, Error::StorageFull { .. }),
         });
     }
 }

@@ -30,10 +30,36 @@ impl SpanRecord {
             .is_some_and(|status| status.code() == StatusCode::Error)
     }
 
-    /// The time by which the span is stored: its end, clamped to [`Timestamp::MAX`]. The span
-    /// itself keeps what it came with.
+    /// The time by which the span is stored: its end, or its start when it has no end, clamped to
+    /// [`Timestamp::MAX`]. The span itself keeps what it came with.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
-        Timestamp::from_unix_nanos(i64::try_from(self.span.end_time_unix_nano).unwrap_or(i64::MAX))
+        // Zero means unknown (opentelemetry-proto, trace.proto), and not 1970: that would be too old.
+        let nanos = match self.span.end_time_unix_nano {
+            0 => self.span.start_time_unix_nano,
+            end => end,
+        };
+        Timestamp::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_stored_by_its_end_or_else_by_its_start() {
+        for (start, end, expected) in [
+            (5, 9, 9),
+            (5, 0, 5),
+            (0, 0, 0),
+            (u64::MAX, 0, i64::MAX),
+            (5, u64::MAX, i64::MAX),
+        ] {
+            let mut record = SpanRecord::default();
+            record.span.start_time_unix_nano = start;
+            record.span.end_time_unix_nano = end;
+            assert_eq!(record.timestamp().unix_nanos(), expected);
+        }
     }
 }

@@ -2,11 +2,13 @@
 
 use super::{
     Fault,
-    block::{BlockEncoder, BlockRecord, PAYLOAD_BYTES_TARGET, RECORDS_MAX},
+    block::{BlockEncoder, BlockRecord, RECORDS_MAX},
     blocks::{self, BlockLimits},
     database::StoreWriter,
+    limits::Limits,
     losses::{self, Loss},
     retention::{self, Taken},
+    seal,
     tables::{self, META, ROWS, SERIES, SeriesId, SeriesState, meta},
     upkeep::Upkeep,
     wipe::WipeMarks,
@@ -42,8 +44,6 @@ impl Default for Tiering {
 #[derive(Debug)]
 pub(crate) struct Sealer {
     pub(crate) tiering: Tiering,
-    /// The payload bytes after which a block is closed.
-    pub(crate) payload_bytes: usize,
     pub(super) encoder: BlockEncoder,
 }
 
@@ -51,16 +51,15 @@ impl Sealer {
     pub(crate) fn new(tiering: Tiering) -> Sealer {
         Sealer {
             tiering,
-            payload_bytes: PAYLOAD_BYTES_TARGET,
             encoder: BlockEncoder::new(),
         }
     }
 
-    /// What goes into a block of fresh records.
-    pub(super) fn block_limits(&self) -> BlockLimits {
+    /// What goes into a block of fresh records, by what its series may have.
+    pub(super) fn block_limits(&self, limits: &Limits, server: &str) -> BlockLimits {
         BlockLimits {
             records: self.tiering.block_records,
-            payload_bytes: self.payload_bytes,
+            payload_bytes: limits.block_payload_bytes(server),
         }
     }
 }
@@ -128,6 +127,8 @@ pub(super) fn batch_counter(writer: u64) -> String {
 pub(crate) struct Appended {
     /// What came to the row tier.
     pub(crate) rows: RowTier,
+    /// What is left of the row tier, if rows were sealed on this occasion.
+    pub(crate) rows_left: Option<RowTier>,
     /// The timestamps of records that were taken from the batch because a wipe came after them, in
     /// all tries.
     pub(crate) wiped: Vec<i64>,
@@ -190,9 +191,11 @@ pub(super) fn append(
         (number(meta::NEXT_SEQUENCE)?, number(meta::WIPE_GENERATION)?)
     };
     marks.refresh(transaction, generation)?;
+    upkeep.limits.refresh(transaction)?;
     let mut blocks_written = 0;
     for part in &mut *batch {
         let first_sequence = sequence;
+        part.appended.rows_left = None;
         let mut rows_added = RowTier::default();
         if let Some(instant) = marks.wiped_until(&part.server, part.signal) {
             let wiped = part
@@ -207,17 +210,24 @@ pub(super) fn append(
             part.records.sort_by_key(|record| record.timestamp);
             let mut state = series_state(transaction, &part.server, part.signal)?;
             if part.records.len() >= sealer.tiering.direct_records {
-                let records: Vec<BlockRecord<'_>> = part
-                    .records
+                // Together with the rows, which came before: a block of these alone would lie across
+                // the one that follows.
+                let (rows, left) = seal::take_rows(transaction, state.id)?;
+                let fresh = part.records.iter().zip(sequence..);
+                let mut records: Vec<BlockRecord<'_>> = rows
                     .iter()
-                    .zip(sequence..)
-                    .map(|(record, sequence)| BlockRecord {
+                    .map(seal::block_record)
+                    .chain(fresh.map(|(record, sequence)| BlockRecord {
                         timestamp: record.timestamp,
                         sequence,
                         payload: &record.payload,
-                    })
+                    }))
                     .collect();
-                let limits = sealer.block_limits();
+                if !rows.is_empty() {
+                    records.sort_unstable_by_key(|record| (record.timestamp, record.sequence));
+                    part.appended.rows_left = Some(left);
+                }
+                let limits = sealer.block_limits(&upkeep.limits, &part.server);
                 blocks_written += blocks::change(transaction, |blocks| {
                     blocks.write(&mut state, part.signal, &records, sealer, limits)
                 })?;
@@ -241,7 +251,6 @@ pub(super) fn append(
         let now = Timestamp::now().unix_nanos();
         meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
     }
-    upkeep.limits.refresh(transaction)?;
     let touched = batch.iter().map(|part| (part.server.clone(), part.signal));
     retention::enforce(
         transaction,

@@ -7,9 +7,10 @@ use super::{
     Fault,
     append::Sealer,
     block::{BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES},
+    merge,
     tables::{
-        self, BLOCK_KEY_BYTES, BLOCKS, META, PIECE_KEY_BYTES, PIECES, SMALL, SMALL_KEY_BYTES,
-        SeriesId, SeriesState, meta, piece_bytes,
+        self, BLOCK_KEY_BYTES, BLOCKS, META, PIECE_KEY_BYTES, PIECES, Position, SMALL,
+        SMALL_KEY_BYTES, SeriesId, SeriesState, meta, piece_bytes,
     },
 };
 use crate::signal::Signal;
@@ -141,44 +142,21 @@ impl Blocks<'_> {
         cutoff: i64,
         count_max: usize,
     ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
-        let mut found = Vec::new();
-        for (class, _) in &state.classes {
-            let first = *class_range(state.id, *class).start();
-            let end = tables::block_key(state.id, *class, (cutoff, 0));
-            for entry in self
-                .headers
-                .range::<&BlockKey>(&first..&end)?
-                .take(count_max - found.len())
-            {
-                let (key, header) = entry?;
-                let key = *key.value();
-                found.push((key, read_header(&key, header.value())?));
-            }
-        }
-        Ok(found)
+        let Some(last) = cutoff.checked_sub(1) else {
+            return Ok(Vec::new());
+        };
+        let (first, last) = ((i64::MIN, 0), (last, u64::MAX));
+        ending_between(&self.headers, state, first, last, count_max)
     }
 
-    /// The blocks of `level`, in the order of their last records, `count_max` at most.
-    pub(super) fn of_level(
+    /// The blocks that are to be merged, see [`super::merge::choose`].
+    pub(super) fn to_merge(
         &self,
-        series: SeriesId,
+        state: &SeriesState,
         level: u8,
-        count_max: usize,
+        limits: BlockLimits,
     ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
-        let (first, last) = tables::small_range(series, level);
-        let mut found = Vec::new();
-        for entry in self
-            .small
-            .range::<&[u8; SMALL_KEY_BYTES]>(&first..=&last)?
-            .take(count_max)
-        {
-            let key = tables::block_of_small(entry?.0.value());
-            let header = self.header(&key)?.ok_or_else(|| {
-                Fault::Corrupt("a block that is to be merged is not there".to_owned())
-            })?;
-            found.push((key, header));
-        }
-        Ok(found)
+        merge::choose(&self.headers, &self.small, state, level, limits)
     }
 
     /// The header of the block at `key`, if it is still there.
@@ -205,6 +183,9 @@ pub(crate) struct BlockLimits {
 }
 
 /// The block of a series whose last record is the oldest.
+///
+/// A block whose header does not decode is passed over, here and below: nobody can tell what is in
+/// it, and that must keep nobody from holding the others within their limits.
 pub(super) fn oldest(
     headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
     state: &SeriesState,
@@ -212,19 +193,70 @@ pub(super) fn oldest(
     let mut oldest: Option<(BlockKey, BlockHeader)> = None;
     for (class, _) in &state.classes {
         let range = class_range(state.id, *class);
-        let mut keys = headers.range::<&BlockKey>(range.start()..=range.end())?;
-        let Some(entry) = keys.next() else { continue };
-        let (key, header) = entry?;
-        let key = *key.value();
-        let position = tables::block_position(&key);
-        if oldest
-            .as_ref()
-            .is_none_or(|(other, _)| position < tables::block_position(other))
-        {
-            oldest = Some((key, read_header(&key, header.value())?));
+        let keys = headers.range::<&BlockKey>(range.start()..=range.end())?;
+        for entry in keys {
+            let (key, header) = entry?;
+            let key = *key.value();
+            let known = oldest.as_ref().map(|(key, _)| tables::block_position(key));
+            if known.is_some_and(|known| known <= tables::block_position(&key)) {
+                break;
+            }
+            if let Ok(header) = BlockHeader::from_bytes(header.value()) {
+                oldest = Some((key, header));
+                break;
+            }
         }
     }
     Ok(oldest)
+}
+
+/// The blocks of `level`, in the order of their last records, `count_max` at most.
+pub(super) fn of_level(
+    headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    small: &impl ReadableTable<&'static [u8; SMALL_KEY_BYTES], ()>,
+    series: SeriesId,
+    level: u8,
+    count_max: usize,
+) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
+    let (first, last) = tables::small_range(series, level);
+    let mut found = Vec::new();
+    for entry in small
+        .range::<&[u8; SMALL_KEY_BYTES]>(&first..=&last)?
+        .take(count_max)
+    {
+        let key = tables::block_of_small(entry?.0.value());
+        let header = headers.get(&key)?;
+        found.extend(header.and_then(|header| {
+            let header = BlockHeader::from_bytes(header.value()).ok()?;
+            Some((key, header))
+        }));
+    }
+    Ok(found)
+}
+
+/// Blocks whose last records lie from `first` to `last`, class by class, `count_max` at most.
+pub(super) fn ending_between(
+    headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    state: &SeriesState,
+    first: Position,
+    last: Position,
+    count_max: usize,
+) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
+    let mut found = Vec::new();
+    for (class, _) in &state.classes {
+        let first = tables::block_key(state.id, *class, first);
+        let last = tables::block_key(state.id, *class, last);
+        for entry in headers.range::<&BlockKey>(&first..=&last)? {
+            if found.len() >= count_max {
+                return Ok(found);
+            }
+            let (key, header) = entry?;
+            if let Ok(header) = BlockHeader::from_bytes(header.value()) {
+                found.push((*key.value(), header));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Reads a block from a table of pieces.
@@ -233,12 +265,33 @@ pub(super) fn load(
     key: &BlockKey,
     header: &BlockHeader,
 ) -> Result<DecodedBlock, Fault> {
+    let body = body(pieces, key, header)?;
+    DecodedBlock::decode(header, &body).map_err(|error| damaged(key, &error))
+}
+
+/// Reads the timestamps of a block's records alone.
+pub(super) fn timestamps(
+    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+) -> Result<Vec<i64>, Fault> {
+    let body = body(pieces, key, header)?;
+    header
+        .timestamps(&body)
+        .map_err(|error| damaged(key, &error))
+}
+
+fn body(
+    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::with_capacity(header.body_bytes.min(1 << 20) as usize);
     let (first, last) = piece_range(key);
     for piece in pieces.range::<&[u8; PIECE_KEY_BYTES]>(&first..=&last)? {
         body.extend_from_slice(piece?.1.value());
     }
-    DecodedBlock::decode(header, &body).map_err(|error| damaged(key, &error))
+    Ok(body)
 }
 
 /// Decodes the header of the block at `key`.

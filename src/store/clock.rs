@@ -356,7 +356,8 @@ impl StoreWriter {
         if !expires || snapshot.judged()?.stored_before < STORED_NANOS_MAX {
             return Ok(());
         }
-        self.transact("write to", |transaction| {
+        // What comes after it may free space, which a full disk must not prevent.
+        self.transact_freeing("write to", |transaction| {
             self.believed_now(transaction)?;
             Ok(())
         })

@@ -43,6 +43,8 @@ pub struct ImportCounts {
     pub added: u64,
     /// Records that were stored already.
     pub duplicates: u64,
+    /// Records that were not stored because they are older than the store keeps them.
+    pub too_old: u64,
 }
 
 /// Records on their way into a store, encoded.
@@ -138,19 +140,25 @@ impl Importer {
             upkeep,
             own,
         } = self;
-        let sequences = writer.transact("import to", |transaction| {
+        let (sequences, too_old) = writer.transact("import to", |transaction| {
             // No other process commits while this transaction is open, so a snapshot that is taken
             // now shows exactly what it builds on.
             let snapshot = writer.store().snapshot()?;
+            let now = writer.believed_now(transaction)?;
+            upkeep.limits.refresh(transaction)?;
+            let mut too_old = 0;
             for part in &mut batch {
+                let cutoff = upkeep.limits.cutoff(&part.server, now).unwrap_or(i64::MIN);
+                let before = part.records.len();
+                part.records.retain(|record| record.timestamp >= cutoff);
+                too_old += before - part.records.len();
                 drop_duplicates(&snapshot, own, part)?;
             }
-            writer.believed_now(transaction)?;
             let used = writer.store().disk_usage()?.used_bytes;
             append(transaction, &mut batch, wipes, sealer, upkeep, used)?;
             let first = batch.first().map_or(0, |part| part.appended.sequences.0);
             let end = batch.last().map_or(first, |part| part.appended.sequences.1);
-            Ok(first..end)
+            Ok((first..end, too_old as u64))
         })?;
         let added = sequences.end - sequences.start;
         match own.last_mut() {
@@ -160,7 +168,8 @@ impl Importer {
         }
         Ok(ImportCounts {
             added,
-            duplicates: offered as u64 - added,
+            duplicates: offered as u64 - added - too_old,
+            too_old,
         })
     }
 }

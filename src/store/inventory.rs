@@ -151,14 +151,14 @@ impl Snapshot {
         cutoff: i64,
     ) -> Result<(u64, i64), Fault> {
         let pieces = self.transaction().open_table(PIECES)?;
-        let block = match blocks::load(&pieces, key, header) {
-            Ok(block) => block,
+        let timestamps = match blocks::timestamps(&pieces, key, header) {
+            Ok(timestamps) => timestamps,
             // The list of what there is should not be what a damaged block takes away.
             Err(Fault::Corrupt(_)) => return Ok((0, cutoff)),
             Err(error) => return Err(error),
         };
-        let expired = block.lower_bound((cutoff, 0));
-        let first = block.key(expired).map_or(cutoff, |(first, _)| first);
+        let expired = timestamps.partition_point(|timestamp| *timestamp < cutoff);
+        let first = timestamps.get(expired).copied().unwrap_or(cutoff);
         Ok((expired as u64, first))
     }
 }
@@ -180,5 +180,50 @@ impl Held {
     fn take_off(&mut self, records: u64, bytes: u64) {
         self.records = self.records.saturating_sub(records);
         self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::RetentionPolicy,
+        ingest::{Writer, WriterOptions},
+        record::{Level, LogRecord},
+    };
+    use redb::ReadableTable;
+
+    const DAY: i64 = 86_400_000_000_000;
+
+    #[test]
+    fn a_damaged_block_does_not_take_the_list_away() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let options = WriterOptions::default()
+            .tiering(8, 8, 8)
+            .retention(Some(RetentionPolicy::default()));
+        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let now = Timestamp::now().unix_nanos();
+        // Two of them are too old.
+        for days in [1, 2, 3, 4, 5, 6, 8, 9] {
+            let time = Timestamp::from_unix_nanos(now - days * DAY);
+            let record = LogRecord::new(time, Level::INFO, "of some age");
+            writer.log(&ServerName::new("a").unwrap(), &record).unwrap();
+        }
+        guard.close().unwrap();
+        let listed = || {
+            let inventory = store.snapshot().unwrap().inventory(None).unwrap();
+            inventory.first().map(|entry| entry.record_count)
+        };
+        assert_eq!(listed(), Some(6));
+        let damage = |transaction: &redb::WriteTransaction| {
+            let mut pieces = transaction.open_table(PIECES)?;
+            let key = *pieces.first()?.unwrap().0.value();
+            pieces.insert(&key, b"not this block".as_slice())?;
+            Ok(())
+        };
+        store.writer().unwrap().transact("damage", damage).unwrap();
+        // Nobody can tell which of its records are too old.
+        assert_eq!(listed(), Some(8));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A database into which no limits were put keeps everything.
 
-use super::{Fault, StoreWriter, tables::META};
+use super::{Fault, StoreWriter, block::PAYLOAD_BYTES_TARGET, tables::META};
 use crate::{
     config::{Retention, RetentionPolicy},
     error::Result,
@@ -95,6 +95,16 @@ impl Limits {
     /// What each signal of `server` may have; `None` when everything of it is kept.
     pub(crate) fn of(&self, server: &str) -> Option<SeriesLimits> {
         self.servers.get(server).copied().or(self.default)
+    }
+
+    /// The payload bytes after which a block of `server` is closed: of a small limit, a block must be
+    /// a small part, because the oldest one is taken out as a whole.
+    pub(super) fn block_payload_bytes(&self, server: &str) -> usize {
+        let series = self.of(server).map_or(u64::MAX, |it| it.bytes_max / 8);
+        let total = self.total_bytes.map_or(u64::MAX, |it| it / 32);
+        usize::try_from(series.min(total))
+            .unwrap_or(usize::MAX)
+            .clamp(PAYLOAD_BYTES_TARGET / 32, PAYLOAD_BYTES_TARGET)
     }
 
     /// The earliest timestamp that is kept of `server` at `now`.

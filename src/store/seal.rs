@@ -6,6 +6,7 @@ use super::{
     block::BlockRecord,
     blocks,
     database::StoreWriter,
+    limits::Limits,
     tables::{self, Position, ROWS, SeriesId},
 };
 use crate::{error::Result, record::ServerName, signal::Signal};
@@ -22,9 +23,11 @@ impl StoreWriter {
         server: &ServerName,
         signal: Signal,
         sealer: &mut Sealer,
+        limits: &mut Limits,
     ) -> Result<RowTier> {
         self.transact("seal", |transaction| {
-            seal(transaction, server, signal, sealer)
+            limits.refresh(transaction)?;
+            seal(transaction, server, signal, sealer, limits)
         })
     }
 }
@@ -34,35 +37,53 @@ fn seal(
     server: &str,
     signal: Signal,
     sealer: &mut Sealer,
+    limits: &Limits,
 ) -> Result<RowTier, Fault> {
     let Some(mut state) = stored_series_state(transaction, server, signal)? else {
         return Ok(RowTier::default());
     };
-    let (rows, left) = oldest_rows(transaction, state.id)?;
-    let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) else {
+    let (rows, left) = take_rows(transaction, state.id)?;
+    if rows.is_empty() {
         return Ok(left);
-    };
-    let range = tables::row_key(state.id, *first)..=tables::row_key(state.id, *last);
-    let records: Vec<BlockRecord<'_>> = rows
-        .iter()
-        .map(|((timestamp, sequence), payload)| BlockRecord {
-            timestamp: *timestamp,
-            sequence: *sequence,
-            payload,
-        })
-        .collect();
-    let limits = sealer.block_limits();
+    }
+    let records: Vec<BlockRecord<'_>> = rows.iter().map(block_record).collect();
+    let limits = sealer.block_limits(limits, server);
     blocks::change(transaction, |blocks| {
         blocks.write(&mut state, signal, &records, sealer, limits)
     })?;
-    transaction
-        .open_table(ROWS)?
-        .retain_in::<&[u8; tables::ROW_KEY_BYTES], _>(range.start()..=range.end(), |_, _| false)?;
     put_series_state(transaction, server, signal, &state)?;
     Ok(left)
 }
 
-type Row = (Position, Vec<u8>);
+/// A row: its position and payload.
+pub(super) type Row = (Position, Vec<u8>);
+
+/// A row as it goes into a block.
+pub(super) fn block_record(row: &Row) -> BlockRecord<'_> {
+    let ((timestamp, sequence), payload) = row;
+    BlockRecord {
+        timestamp: *timestamp,
+        sequence: *sequence,
+        payload,
+    }
+}
+
+/// Takes the oldest rows of a series out, up to [`SEAL_BYTES_MAX`], and says how much is left.
+pub(super) fn take_rows(
+    transaction: &WriteTransaction,
+    series: SeriesId,
+) -> Result<(Vec<Row>, RowTier), Fault> {
+    let (rows, left) = oldest_rows(transaction, series)?;
+    if let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) {
+        let range = tables::row_key(series, *first)..=tables::row_key(series, *last);
+        transaction
+            .open_table(ROWS)?
+            .retain_in::<&[u8; tables::ROW_KEY_BYTES], _>(range.start()..=range.end(), |_, _| {
+                false
+            })?;
+    }
+    Ok((rows, left))
+}
 
 /// The oldest rows, up to [`SEAL_BYTES_MAX`], and how much there is beyond them.
 fn oldest_rows(

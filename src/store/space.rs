@@ -33,6 +33,10 @@ pub struct Space {
     pub used_bytes: u64,
     /// The length of the database's file, holes included.
     pub file_bytes: u64,
+    /// What all disk blocks together may be, see
+    /// [`RetentionPolicy::max_total_mb`](crate::RetentionPolicy::max_total_mb); absent where nobody
+    /// set a limit.
+    pub limit_bytes: Option<u64>,
 }
 
 impl Store {
@@ -52,9 +56,14 @@ impl Store {
     ///
     /// Fails with [`Error::Io`] when the file cannot be examined, and as reading does.
     pub fn space(&self) -> Result<Space> {
-        let live_bytes = self.snapshot()?.live_bytes()?;
+        let snapshot = self.snapshot()?;
+        let counted = snapshot.live_bytes()?;
+        let limit_bytes = snapshot.limits()?.total_bytes;
+        drop(snapshot);
         let database = self.examine_file()?;
         let blocks_bytes = allocated_bytes(&database);
+        // In a tiny database some pages more or less make a difference.
+        let live_bytes = counted.min(blocks_bytes);
         let reserve_bytes = reserve::bytes(self.place());
         Ok(Space {
             live_bytes,
@@ -62,6 +71,7 @@ impl Store {
             reserve_bytes,
             used_bytes: blocks_bytes + reserve_bytes,
             file_bytes: database.len(),
+            limit_bytes,
         })
     }
 

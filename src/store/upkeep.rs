@@ -5,7 +5,7 @@ use super::{
     Fault, Snapshot,
     append::Sealer,
     block::span_max,
-    blocks::{self, BlockKey},
+    blocks::{self, BlockKey, BlockLimits},
     compact::CompactOptions,
     database::StoreWriter,
     limits::Limits,
@@ -13,7 +13,7 @@ use super::{
     retention::{self, Taken},
     row_tiers::RowTiers,
     snapshot::SeriesEntry,
-    tables::{self, BLOCKS, META, ROW_KEY_BYTES, ROWS, SeriesState},
+    tables::{self, BLOCKS, META, ROW_KEY_BYTES, ROWS, SMALL, SeriesState},
 };
 use crate::{
     error::{Error, Result},
@@ -26,6 +26,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 const SERIES_PER_STEP: usize = 64;
 /// So many blocks of a series are looked at for whether half of them is expired.
 const HEADERS_PER_SERIES: usize = 64;
+/// What is done at once to make room on a full disk.
+const STEPS_ON_A_FULL_DISK: usize = 256;
 /// A file may be larger than its limit by this part of it before everybody is made to wait for its
 /// compaction: after a reader that stayed long, or when the limit was lowered, and not because of
 /// some fragments.
@@ -43,6 +45,8 @@ pub(crate) struct Upkeep {
     tasks: VecDeque<Task>,
     /// Blocks that were not worth writing again, and the cutoff at which they may be.
     declined: HashMap<BlockKey, i64>,
+    /// Whether this pass frees and does nothing else.
+    frees_only: bool,
     /// Series with a block that does not decode. It stays as it is, for whoever can save what is in
     /// it; the rest of the series is kept within its limits, and not merged any more.
     damaged: HashSet<(ServerName, Signal)>,
@@ -94,8 +98,25 @@ pub(crate) struct Step {
 }
 
 impl StoreWriter {
+    /// Takes out what limits do not allow, and nothing that takes room itself: for a disk that is full.
+    pub(crate) fn free_space(&self, upkeep: &mut Upkeep, sealer: &mut Sealer) -> Result<()> {
+        upkeep.waiting.clear();
+        upkeep.tasks.clear();
+        self.begin_upkeep(upkeep)?;
+        upkeep.frees_only = true;
+        // The rest is for the next try.
+        for _ in 0..STEPS_ON_A_FULL_DISK {
+            if upkeep.is_idle() {
+                break;
+            }
+            self.upkeep(upkeep, sealer)?;
+        }
+        Ok(())
+    }
+
     /// Begins a pass over all series.
     pub(crate) fn begin_upkeep(&self, upkeep: &mut Upkeep) -> Result<Step> {
+        upkeep.frees_only = false;
         let snapshot = self.store().snapshot()?;
         self.keep_clock(&snapshot)?;
         upkeep.limits = snapshot.limits()?.clone();
@@ -135,6 +156,9 @@ impl StoreWriter {
     pub(crate) fn upkeep(&self, upkeep: &mut Upkeep, sealer: &mut Sealer) -> Result<Step> {
         // Taken out first: what fails is not tried again before the next pass.
         if let Some(task) = upkeep.tasks.pop_front() {
+            if upkeep.frees_only && !matches!(task, Task::Enforce(_) | Task::Expire(..)) {
+                return Ok(Step::default());
+            }
             let outcome = self.perform(upkeep, sealer, &task);
             if let Err(Error::Corrupt { .. }) = &outcome
                 && let Task::Merge(server, signal, _) | Task::Rewrite(server, signal, _) = &task
@@ -215,7 +239,7 @@ impl StoreWriter {
                     limits.refresh(transaction)?;
                     let now = self.believed_now(transaction)?;
                     let cutoff = limits.cutoff(server, now).unwrap_or(i64::MIN);
-                    merge::merge(transaction, sealer, server, *signal, *level, cutoff)
+                    merge::merge(transaction, sealer, limits, server, *signal, *level, cutoff)
                 })?;
                 Ok(Step {
                     // Until there are no longer enough of them.
@@ -224,14 +248,15 @@ impl StoreWriter {
                 })
             }
             Task::Rewrite(server, signal, key) => {
-                let (done, cutoff) = self.transact("free space in", |transaction| {
+                let (done, cutoff, now) = self.transact("free space in", |transaction| {
                     limits.refresh(transaction)?;
                     let now = self.believed_now(transaction)?;
                     let Some(cutoff) = limits.cutoff(server, now) else {
-                        return Ok((merge::Rewritten::default(), i64::MAX));
+                        return Ok((merge::Rewritten::default(), now, now));
                     };
-                    let done = merge::rewrite(transaction, sealer, server, *signal, key, cutoff)?;
-                    Ok((done, cutoff))
+                    let done =
+                        merge::rewrite(transaction, sealer, limits, server, *signal, key, cutoff)?;
+                    Ok((done, cutoff, now))
                 })?;
                 if done.disk_bytes == 0 {
                     if declined.len() >= DECLINED_MAX {
@@ -239,7 +264,7 @@ impl StoreWriter {
                     }
                     let (last, _) = tables::block_position(key);
                     // When half of what is left until its end has gone by.
-                    declined.insert(*key, cutoff.midpoint(last));
+                    declined.insert(*key, cutoff.midpoint(last.min(now)));
                 }
                 Ok(rewritten(done))
             }
@@ -254,6 +279,7 @@ fn look(
     entry: SeriesEntry,
     now: i64,
 ) -> Result<Vec<Task>, Fault> {
+    let merged = merge::block_limits(&upkeep.limits, &entry.server);
     let SeriesEntry {
         server,
         signal,
@@ -265,8 +291,7 @@ fn look(
         if has_expired(snapshot, &state, cutoff)? {
             tasks.push(Task::Expire(server.clone(), signal));
         }
-        let age = now.saturating_sub(cutoff);
-        for key in half_expired(snapshot, &state, cutoff, age)? {
+        for key in half_expired(snapshot, &state, cutoff, now)? {
             let is_declined = upkeep.declined.get(&key).is_some_and(|from| cutoff < *from);
             if !is_damaged && !is_declined {
                 tasks.push(Task::Rewrite(server.clone(), signal, key));
@@ -274,11 +299,22 @@ fn look(
         }
     }
     for (level, count) in &state.levels {
-        if *count >= MERGED_FROM && !is_damaged {
+        if *count >= MERGED_FROM && !is_damaged && merge_pays(snapshot, &state, *level, merged)? {
             tasks.push(Task::Merge(server.clone(), signal, *level));
         }
     }
     Ok(tasks)
+}
+
+fn merge_pays(
+    snapshot: &Snapshot,
+    state: &SeriesState,
+    level: u8,
+    limits: BlockLimits,
+) -> Result<bool, Fault> {
+    let headers = snapshot.transaction().open_table(BLOCKS)?;
+    let small = snapshot.transaction().open_table(SMALL)?;
+    Ok(!merge::choose(&headers, &small, state, level, limits)?.is_empty())
 }
 
 fn has_expired(snapshot: &Snapshot, state: &SeriesState, cutoff: i64) -> Result<bool, Fault> {
@@ -304,23 +340,25 @@ fn half_expired(
     snapshot: &Snapshot,
     state: &SeriesState,
     cutoff: i64,
-    age: i64,
+    now: i64,
 ) -> Result<Vec<BlockKey>, Fault> {
+    let age = now.saturating_sub(cutoff);
     let headers = snapshot.transaction().open_table(BLOCKS)?;
     let mut found = Vec::new();
     for (class, _) in &state.classes {
-        let first = tables::block_key(state.id, *class, (cutoff, 0));
+        // What ends behind that begins behind the cutoff.
         let end = cutoff.saturating_add_unsigned(span_max(*class));
-        let last = tables::block_key(state.id, *class, (end, u64::MAX));
-        for entry in headers
-            .range::<&BlockKey>(&first..=&last)?
-            .take(HEADERS_PER_SERIES)
+        let only = SeriesState {
+            classes: vec![(*class, 0)],
+            ..SeriesState::new(state.id)
+        };
+        let (first, last) = ((cutoff, 0), (end, u64::MAX));
+        for (key, header) in
+            blocks::ending_between(&headers, &only, first, last, HEADERS_PER_SERIES)?
         {
-            let (key, header) = entry?;
-            let key = *key.value();
-            let header = blocks::read_header(&key, header.value())?;
             let expired = i128::from(cutoff) - i128::from(header.first);
-            let left = i128::from(header.last) - i128::from(cutoff);
+            // One record from the future says nothing of the others.
+            let left = i128::from(header.last.min(now)) - i128::from(cutoff);
             let pays = left >= i128::from(age / WORTH_PART_OF_AGE);
             if expired >= left && pays && tables::disk_bytes(&header) >= WORTH_BYTES {
                 found.push(key);

@@ -3,11 +3,25 @@
 use gridctl_telemetry::{DropCause, Loss};
 use std::collections::BTreeMap;
 
+/// What the limits took, or nothing when they took nothing: that is no loss, but was wanted.
+pub(crate) fn retired<'a>(losses: impl IntoIterator<Item = &'a Loss>) -> Option<String> {
+    let taken = losses
+        .into_iter()
+        .filter(|loss| loss.cause == DropCause::Retention)
+        .map(|loss| (loss.count, loss.to))
+        .reduce(|(count, to), (more, later)| (count + more, to.max(later)))?;
+    let (count, to) = taken;
+    Some(format!("retention took {count} records, up to {to}"))
+}
+
 /// What was lost, or nothing when nothing was.
 pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a Loss>) -> Option<String> {
     let mut by_cause: BTreeMap<DropCause, (u64, u64)> = BTreeMap::new();
     let mut range = None;
     for loss in losses {
+        if loss.cause == DropCause::Retention {
+            continue;
+        }
         let (entries, records) = by_cause.entry(loss.cause).or_default();
         *entries += 1;
         *records += loss.count;
@@ -49,7 +63,14 @@ mod tests {
             loss(DropCause::QueueFull, 3, 5_000_000_000),
             loss(DropCause::Crash, 0, 1_000_000_000),
             loss(DropCause::QueueFull, 4, 2_000_000_000),
+            loss(DropCause::Retention, 10, 0),
+            loss(DropCause::Retention, 5, 500_000_000),
         ];
+        assert_eq!(
+            retired(&losses).unwrap(),
+            "retention took 15 records, up to 1970-01-01T00:00:01.5Z"
+        );
+        assert_eq!(retired(&losses[..3]), None);
         assert_eq!(
             summary(&losses).unwrap(),
             "lost: 7 records (queue full), the daemon was killed 1 times; between \

@@ -181,6 +181,32 @@ impl BlockHeader {
         hash.update(body);
         hash.digest()
     }
+
+    /// Whether `body` is this block's, and how many records are in it.
+    fn verify(&self, body: &[u8]) -> Result<usize, BlockError> {
+        if self.checksum != self.checksum_of(body) {
+            return Err(BlockError::Checksum);
+        }
+        // The checksum matches, so what follows was written by an encoder; bounds are checked all
+        // the same, because a matching checksum does not make another program's bytes ours.
+        let count = self.count as usize;
+        let payload_bytes = self.payload_bytes as usize;
+        if count == 0 || count > RECORDS_MAX || payload_bytes > PAYLOAD_BYTES_MAX {
+            return Err(BlockError::Body("size"));
+        }
+        Ok(count)
+    }
+
+    /// Verifies `body`, and decodes the timestamps of its records alone, which ascend.
+    pub(crate) fn timestamps(&self, body: &[u8]) -> Result<Vec<i64>, BlockError> {
+        let count = self.verify(body)?;
+        let sections = sections::unpack_first(body, 1).ok_or(BlockError::Body("sections"))?;
+        let timestamps = sections
+            .first()
+            .and_then(|section| columns::read_ints(&mut Reader::new(section), count))
+            .ok_or(BlockError::Body("timestamps"))?;
+        Ok(timestamps.into_iter().map(u64::cast_signed).collect())
+    }
 }
 
 /// The class of a span of time, see [`BlockHeader::span_class`].
@@ -324,16 +350,8 @@ pub(crate) struct DecodedBlock {
 impl DecodedBlock {
     /// Verifies and decodes `body`.
     pub(crate) fn decode(header: &BlockHeader, body: &[u8]) -> Result<DecodedBlock, BlockError> {
-        if header.checksum != header.checksum_of(body) {
-            return Err(BlockError::Checksum);
-        }
-        // The checksum matches, so what follows was written by an encoder; bounds are checked all
-        // the same, because a matching checksum does not make another program's bytes ours.
-        let count = header.count as usize;
+        let count = header.verify(body)?;
         let payload_bytes = header.payload_bytes as usize;
-        if count == 0 || count > RECORDS_MAX || payload_bytes > PAYLOAD_BYTES_MAX {
-            return Err(BlockError::Body("size"));
-        }
         let sections = sections::unpack(body).ok_or(BlockError::Body("sections"))?;
         let mut sections = sections.iter();
         let mut column = |what| {

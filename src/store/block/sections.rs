@@ -109,6 +109,11 @@ fn push_frame(
 
 /// Unpacks what [`Sections::pack`] packed; `None` when the bytes are not that.
 pub(super) fn unpack(body: &[u8]) -> Option<Vec<Vec<u8>>> {
+    unpack_first(body, usize::MAX)
+}
+
+/// The first `wanted` of what [`unpack`] gives.
+pub(super) fn unpack_first(body: &[u8], wanted: usize) -> Option<Vec<Vec<u8>>> {
     let mut reader = Reader::new(body);
     let count = reader.length().filter(|count| *count <= body.len())?;
     let mut unpacked_bytes = 0usize;
@@ -133,12 +138,14 @@ pub(super) fn unpack(body: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut shared = Reader::new(&shared);
     let sections = entries
         .into_iter()
+        .take(wanted)
         .map(|(method, length, stored)| match method {
             method::SHARED => shared.bytes(length).map(<[u8]>::to_vec),
             _ => inflate(method, length, reader.bytes(stored)?),
         })
         .collect::<Option<Vec<Vec<u8>>>>()?;
-    (reader.is_empty() && shared.is_empty()).then_some(sections)
+    let is_read = reader.is_empty() && shared.is_empty();
+    (is_read || wanted < count).then_some(sections)
 }
 
 fn inflate(method: u8, length: usize, stored: &[u8]) -> Option<Vec<u8>> {

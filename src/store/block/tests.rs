@@ -21,6 +21,8 @@ fn encode_and_decode(signal: Signal, payloads: &[Vec<u8>]) -> (BlockHeader, usiz
     let header = BlockHeader::from_bytes(&header.to_bytes()).unwrap();
     let block = DecodedBlock::decode(&header, &body).unwrap();
     assert_eq!(block.len(), records.len());
+    let timestamps = records.iter().map(|record| record.timestamp);
+    assert!(timestamps.eq(header.timestamps(&body).unwrap()));
     for (index, record) in records.iter().enumerate() {
         assert_eq!(block.key(index), Some((record.timestamp, record.sequence)));
         assert_eq!(
@@ -201,6 +203,7 @@ proptest! {
                 DecodedBlock::decode(&header, body).unwrap_err(),
                 BlockError::Checksum
             );
+            prop_assert_eq!(header.timestamps(body).unwrap_err(), BlockError::Checksum);
         }
     }
 
@@ -222,6 +225,7 @@ proptest! {
         header.count = count;
         header.checksum = header.checksum_of(&body);
         let _ = DecodedBlock::decode(&header, &body);
+        let _ = header.timestamps(&body);
     }
 }
 

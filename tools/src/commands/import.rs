@@ -86,10 +86,17 @@ pub(crate) fn run(
         "imported {} records from {} files; {} were stored already, {} lines were skipped",
         counts.added, counts.files, counts.duplicates, counts.problems
     ));
+    if counts.too_old > 0 {
+        note(&format!(
+            "warning: {} records were left out: they are older than this stack keeps them \
+             (max_age_days)",
+            counts.too_old
+        ));
+    }
     Ok(if import.interrupt.requested() {
         note("interrupted; import the same files again to add the rest");
         Outcome::Interrupted
-    } else if counts.problems > 0 {
+    } else if counts.problems > 0 || counts.too_old > 0 {
         Outcome::Problems
     } else {
         Outcome::Done
@@ -100,6 +107,7 @@ pub(crate) fn run(
 struct Counts {
     added: u64,
     duplicates: u64,
+    too_old: u64,
     files: u64,
     problems: u64,
 }
@@ -218,6 +226,7 @@ impl Import {
             let counts = self.importer.add(std::mem::take(&mut self.batch))?;
             self.counts.added += counts.added;
             self.counts.duplicates += counts.duplicates;
+            self.counts.too_old += counts.too_old;
         }
         Ok(())
     }

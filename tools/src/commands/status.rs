@@ -7,7 +7,7 @@ use crate::{
 };
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
-use gridctl_telemetry::{InventoryRecord, Loss, Space, Store, Timestamp};
+use gridctl_telemetry::{ClockJump, InventoryRecord, Loss, Space, Store, Timestamp};
 use serde::Serialize;
 use std::{fmt::Write as _, io::Write, ops::Range, path::Path};
 
@@ -64,6 +64,9 @@ struct SpaceRow {
     reserve_bytes: u64,
     used_bytes: u64,
     file_bytes: u64,
+    /// Absent where nobody set a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_bytes: Option<u64>,
 }
 
 pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
@@ -142,6 +145,7 @@ fn print_space(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Re
             reserve_bytes: found.space.reserve_bytes,
             used_bytes: found.space.used_bytes,
             file_bytes: found.space.file_bytes,
+            limit_bytes: found.space.limit_bytes,
         })
         .collect();
     if args.json {
@@ -155,16 +159,18 @@ fn print_space(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Re
             size(row.reserve_bytes, args),
             size(row.used_bytes, args),
             size(row.file_bytes, args),
+            row.limit_bytes
+                .map_or_else(String::new, |bytes| size(bytes, args)),
         ]
     });
-    let header = ["STACK", "LIVE", "FREE", "RESERVE", "USED", "FILE"];
+    let header = ["STACK", "LIVE", "FREE", "RESERVE", "USED", "FILE", "LIMIT"];
     if args.plain {
         return print_plain(header, cells, out);
     }
     if rows.is_empty() {
         writeln!(out, "No telemetry.")?;
     } else {
-        writeln!(out, "{}", table(header, cells, 1..6))?;
+        writeln!(out, "{}", table(header, cells, 1..7))?;
     }
     Ok(())
 }
@@ -207,6 +213,7 @@ struct Found {
     inventory: Vec<InventoryRecord>,
     space: Space,
     losses: Vec<Loss>,
+    clock_jump: Option<ClockJump>,
 }
 
 fn examine(home: &Path, stack: &str) -> gridctl_telemetry::Result<Option<Found>> {
@@ -220,6 +227,7 @@ fn examine(home: &Path, stack: &str) -> gridctl_telemetry::Result<Option<Found>>
         inventory: snapshot.inventory(None)?,
         space: store.space()?,
         losses: snapshot.losses(..)?,
+        clock_jump: snapshot.clock_jump()?,
     }))
 }
 
@@ -227,12 +235,22 @@ fn examine(home: &Path, stack: &str) -> gridctl_telemetry::Result<Option<Found>>
 fn footer(found: &Found) -> String {
     let stack = escape(&found.stack);
     let mut footer = format!(
-        "{stack}: {} on disk: {} live, {} free, {} in reserve\n",
+        "{stack}: {}{} on disk: {} live, {} free, {} in reserve\n",
         human(found.space.used_bytes),
+        found
+            .space
+            .limit_bytes
+            .map_or_else(String::new, |limit| format!(" of {}", human(limit))),
         human(found.space.live_bytes),
         human(found.space.free_bytes),
         human(found.space.reserve_bytes),
     );
+    if let Some(jump) = &found.clock_jump {
+        let _ = writeln!(footer, "{stack}: {jump}");
+    }
+    if let Some(retired) = losses::retired(&found.losses) {
+        let _ = writeln!(footer, "{stack}: {retired}");
+    }
     if let Some(losses) = losses::summary(&found.losses) {
         let _ = writeln!(footer, "{stack}: {losses}");
     }
