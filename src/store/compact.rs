@@ -32,6 +32,8 @@ const WAIT_MAX: Duration = Duration::from_millis(200);
 const WORTH_BYTES: u64 = 1 << 20;
 /// And which part of the whole.
 const WORTH_PART: u64 = 4;
+/// How much is worth it on a disk that is full.
+const ROOM_BYTES: u64 = 64 << 10;
 /// Looking at a page takes so much less than moving it.
 const LOOK_PART: u64 = 8;
 
@@ -176,6 +178,18 @@ impl Store {
             Ok(compacted) => Ok(Some(compacted)),
             Err(Error::ReaderInTheWay { .. }) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Compacts if that gives room on a disk that is full, however long it takes: nothing can be
+    /// stored meanwhile anyway. What keeps it from that keeps it also from what comes next, which
+    /// will say so.
+    pub(crate) fn compact_for_room(&self) {
+        if self
+            .space()
+            .is_ok_and(|space| space.free_bytes >= ROOM_BYTES)
+        {
+            let _ = self.compact(&CompactOptions::default());
         }
     }
 
