@@ -460,6 +460,16 @@ impl SimulatedWriter {
             .set_retention(&policy.clone().validated()?, now)
     }
 
+    /// Keeps no more than so many bytes of each series, which may be fewer than users may set, and no
+    /// record longer than `age`.
+    pub fn set_small_limits(&mut self, bytes: u64, age: Duration, now: Duration) -> Result<()> {
+        self.advance(now)?;
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        self.committer.writer.set_small_limits(bytes, age)?;
+        self.committer.upkeep_due = now;
+        Ok(())
+    }
+
     /// Takes a log record at `now`.
     pub fn log(&mut self, server: &ServerName, record: &LogRecord, now: Duration) -> Result<()> {
         self.advance(now)?;

@@ -125,18 +125,26 @@ fn generation(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, Fault
 /// Fails like [`RetentionPolicy::validated`].
 pub(super) fn put(transaction: &WriteTransaction, policy: &RetentionPolicy) -> Result<bool, Fault> {
     let policy = policy.clone().validated()?;
+    let own = policy.servers.iter();
+    replace(
+        transaction,
+        Limits {
+            default: Some(policy.default.into()),
+            servers: own
+                .map(|(server, own)| (server.clone(), (*own).into()))
+                .collect(),
+            total_bytes: Some(policy.total_bytes_max()),
+            generation: 0,
+        },
+    )
+}
+
+/// Puts `wanted` in place of the limits that the database has, and says whether they are others.
+fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Result<bool, Fault> {
     let mut meta = transaction.open_table(META)?;
     let mut table = transaction.open_table(LIMITS)?;
     let present = Limits::read(&table, &meta)?;
-    let own = policy.servers.iter();
-    let wanted = Limits {
-        default: Some(policy.default.into()),
-        servers: own
-            .map(|(server, own)| (server.clone(), (*own).into()))
-            .collect(),
-        total_bytes: Some(policy.total_bytes_max()),
-        generation: present.generation,
-    };
+    wanted.generation = present.generation;
     if present == wanted {
         return Ok(false);
     }
@@ -146,7 +154,10 @@ pub(super) fn put(transaction: &WriteTransaction, policy: &RetentionPolicy) -> R
     for (server, limits) in default.chain(own.map(|(server, own)| (server.as_str(), own))) {
         table.insert(server, limits.to_bytes()?.as_slice())?;
     }
-    meta.insert(entry::MAX_TOTAL_BYTES, policy.total_bytes_max())?;
+    match wanted.total_bytes {
+        Some(bytes) => meta.insert(entry::MAX_TOTAL_BYTES, bytes)?,
+        None => meta.remove(entry::MAX_TOTAL_BYTES)?,
+    };
     meta.insert(entry::GENERATION, wanted.generation + 1)?;
     Ok(true)
 }
@@ -159,6 +170,22 @@ impl StoreWriter {
     pub(crate) fn set_limits(&self, policy: &RetentionPolicy) -> Result<()> {
         self.transact("set the limits of", |transaction| {
             put(transaction, policy)?;
+            Ok(())
+        })
+    }
+
+    /// Like [`StoreWriter::set_limits`], for tests that need limits which no user may set.
+    pub(crate) fn set_small_limits(&self, bytes_max: u64, age_nanos: u64) -> Result<()> {
+        self.transact("set the limits of", |transaction| {
+            let small = SeriesLimits {
+                bytes_max,
+                age_nanos,
+            };
+            let limits = Limits {
+                default: Some(small),
+                ..Limits::default()
+            };
+            replace(transaction, limits)?;
             Ok(())
         })
     }
