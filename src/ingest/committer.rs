@@ -9,10 +9,10 @@ use crate::{
     config::RetentionPolicy,
     error::Result,
     produce::Redactor,
-    record::{LogRecord, ServerName},
+    record::{LogRecord, Record, ServerName},
     signal::Signal,
     store::{
-        BatchId, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,
+        BatchId, Limits, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,
         StoreWriter, Upkeep, WipeMarks, WipeScope, monotonic_nanos,
     },
     time::Timestamp,
@@ -460,10 +460,33 @@ impl SimulatedWriter {
             .set_retention(&policy.clone().validated()?, now)
     }
 
+    /// Like [`SimulatedWriter::set_retention`], with limits of any size: of bytes and age for each
+    /// server, "" being those without one of their own, and of bytes for the whole.
+    pub fn set_limits(
+        &mut self,
+        servers: &[(&str, u64, Duration)],
+        total_bytes: Option<u64>,
+        now: Duration,
+    ) -> Result<()> {
+        self.advance(now)?;
+        let limits = Limits::new(servers, total_bytes);
+        self.committer.writer.set_any_limits(&limits)?;
+        self.committer.upkeep_due = now;
+        Ok(())
+    }
+
     /// Takes a log record at `now`.
     pub fn log(&mut self, server: &ServerName, record: &LogRecord, now: Duration) -> Result<()> {
+        self.push(super::writer::encode_log(server, record)?, now)
+    }
+
+    /// Takes a record of any signal at `now`.
+    pub fn record(&mut self, server: &ServerName, record: &Record, now: Duration) -> Result<()> {
+        self.push(super::writer::encode_record(server, record)?, now)
+    }
+
+    fn push(&mut self, queued: QueuedRecord, now: Duration) -> Result<()> {
         self.advance(now)?;
-        let queued = super::writer::encode_log(server, record)?;
         self.committer
             .counters
             .queued_bytes
@@ -471,6 +494,22 @@ impl SimulatedWriter {
         self.oldest.get_or_insert(now);
         self.committer.push(queued, now);
         Ok(())
+    }
+
+    /// Commits what is there, as [`Writer::flush`](crate::Writer::flush) does.
+    pub fn flush(&mut self, now: Duration) -> Result<()> {
+        self.committer.commit(now)
+    }
+
+    /// See [`Writer::wipe`](crate::Writer::wipe).
+    pub fn wipe(&mut self, scope: &WipeScope) -> Result<usize> {
+        self.committer.wipe(scope)
+    }
+
+    /// When there is something to do: whoever advances to it does one thing.
+    #[must_use]
+    pub fn due(&self) -> Duration {
+        self.committer.due()
     }
 
     /// What the writer did so far.
