@@ -371,12 +371,15 @@ impl Committer {
         while let Some((server, signal)) = self.ripest() {
             let started = std::time::Instant::now();
             let Upkeep { limits, rows, .. } = &mut self.upkeep;
-            let left = self
+            let (left, taken) = self
                 .writer
                 .seal(&server, signal, &mut self.sealer, limits)?;
             rows.set(&server, signal, left);
-            self.counters
-                .count_upkeep(started.elapsed(), Step::default());
+            let step = Step {
+                freed_bytes: taken.disk_bytes,
+                ..Step::default()
+            };
+            self.counters.count_upkeep(started.elapsed(), step);
         }
         Ok(())
     }
