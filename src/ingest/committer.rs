@@ -9,10 +9,10 @@ use crate::{
     config::RetentionPolicy,
     error::Result,
     produce::Redactor,
-    record::{LogRecord, ServerName},
+    record::{LogRecord, Record, ServerName},
     signal::Signal,
     store::{
-        BatchId, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,
+        BatchId, Limits, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,
         StoreWriter, Upkeep, WipeMarks, WipeScope, monotonic_nanos,
     },
     time::Timestamp,
@@ -371,12 +371,15 @@ impl Committer {
         while let Some((server, signal)) = self.ripest() {
             let started = std::time::Instant::now();
             let Upkeep { limits, rows, .. } = &mut self.upkeep;
-            let left = self
+            let (left, taken) = self
                 .writer
                 .seal(&server, signal, &mut self.sealer, limits)?;
             rows.set(&server, signal, left);
-            self.counters
-                .count_upkeep(started.elapsed(), Step::default());
+            let step = Step {
+                freed_bytes: taken.disk_bytes,
+                ..Step::default()
+            };
+            self.counters.count_upkeep(started.elapsed(), step);
         }
         Ok(())
     }
@@ -460,20 +463,33 @@ impl SimulatedWriter {
             .set_retention(&policy.clone().validated()?, now)
     }
 
-    /// Keeps no more than so many bytes of each series, which may be fewer than users may set, and no
-    /// record longer than `age`.
-    pub fn set_small_limits(&mut self, bytes: u64, age: Duration, now: Duration) -> Result<()> {
+    /// Like [`SimulatedWriter::set_retention`], with limits of any size: of bytes and age for each
+    /// server, "" being those without one of their own, and of bytes for the whole.
+    pub fn set_limits(
+        &mut self,
+        servers: &[(&str, u64, Duration)],
+        total_bytes: Option<u64>,
+        now: Duration,
+    ) -> Result<()> {
         self.advance(now)?;
-        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-        self.committer.writer.set_small_limits(bytes, age)?;
+        let limits = Limits::new(servers, total_bytes);
+        self.committer.writer.set_any_limits(&limits)?;
         self.committer.upkeep_due = now;
         Ok(())
     }
 
     /// Takes a log record at `now`.
     pub fn log(&mut self, server: &ServerName, record: &LogRecord, now: Duration) -> Result<()> {
+        self.push(super::writer::encode_log(server, record)?, now)
+    }
+
+    /// Takes a record of any signal at `now`.
+    pub fn record(&mut self, server: &ServerName, record: &Record, now: Duration) -> Result<()> {
+        self.push(super::writer::encode_record(server, record)?, now)
+    }
+
+    fn push(&mut self, queued: QueuedRecord, now: Duration) -> Result<()> {
         self.advance(now)?;
-        let queued = super::writer::encode_log(server, record)?;
         self.committer
             .counters
             .queued_bytes
@@ -481,6 +497,22 @@ impl SimulatedWriter {
         self.oldest.get_or_insert(now);
         self.committer.push(queued, now);
         Ok(())
+    }
+
+    /// Commits what is there, as [`Writer::flush`](crate::Writer::flush) does.
+    pub fn flush(&mut self, now: Duration) -> Result<()> {
+        self.committer.commit(now)
+    }
+
+    /// See [`Writer::wipe`](crate::Writer::wipe).
+    pub fn wipe(&mut self, scope: &WipeScope) -> Result<usize> {
+        self.committer.wipe(scope)
+    }
+
+    /// When there is something to do: whoever advances to it does one thing.
+    #[must_use]
+    pub fn due(&self) -> Duration {
+        self.committer.due()
     }
 
     /// What the writer did so far.

@@ -258,7 +258,14 @@ pub(super) fn append(
         let now = Timestamp::now().unix_nanos();
         meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
     }
-    let touched = batch.iter().map(|part| (part.server.clone(), part.signal));
+    let touched = batch.iter().map(|part| {
+        let left = match part.appended.rows_left {
+            Some(left) => left.bytes,
+            None => upkeep.rows.bytes_of(&part.server, part.signal),
+        };
+        let row_bytes = (left + part.appended.rows.bytes) as u64;
+        (part.server.clone(), part.signal, row_bytes)
+    });
     retention::enforce(
         transaction,
         &upkeep.limits,

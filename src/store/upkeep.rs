@@ -226,7 +226,10 @@ impl StoreWriter {
                 .transact_freeing("free space in", |transaction| {
                     limits.refresh(transaction)?;
                     let used = self.store().disk_usage()?.used_bytes;
-                    let series = series.iter().cloned();
+                    let series = series.iter().map(|(server, signal)| {
+                        let row_bytes = rows.bytes_of(server, *signal) as u64;
+                        (server.clone(), *signal, row_bytes)
+                    });
                     retention::enforce(transaction, limits, rows, used, series, 0)
                 })
                 .map(taken),
