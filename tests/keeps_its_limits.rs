@@ -428,7 +428,7 @@ impl World {
     }
 
     fn is_idle(&self) -> bool {
-        self.writer.due() - self.time >= BETWEEN_PASSES
+        self.writer.due() >= self.time + BETWEEN_PASSES
     }
 
     /// A whole pass of the upkeep.

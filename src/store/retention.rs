@@ -463,7 +463,7 @@ mod tests {
             .unwrap();
         let taken = writer
             .transact("enforce", |transaction| {
-                let touched = [(name.clone(), Signal::Logs)];
+                let touched = [(name.clone(), Signal::Logs, 0)];
                 let rows = RowTiers::default();
                 enforce(transaction, &bytes_only(1), &rows, 0, touched, 0)
             })
@@ -495,7 +495,7 @@ mod tests {
         for limit in [all, all - 1] {
             writer
                 .transact("enforce", |transaction| {
-                    let touched = [(name.clone(), Signal::Logs)];
+                    let touched = [(name.clone(), Signal::Logs, 0)];
                     let rows = RowTiers::default();
                     enforce(transaction, &bytes_only(limit), &rows, 0, touched, 0)
                 })
