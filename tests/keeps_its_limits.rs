@@ -496,7 +496,7 @@ impl World {
             .chain(own.map(|(server, (bytes, age))| (SERVERS[*server], *bytes, hours(*age))))
             .collect();
         self.writer
-            .set_limits(&all, limits.total, self.time)
+            .set_small_limits(&all, limits.total, self.time)
             .unwrap();
         for ((server, _), series) in &mut self.series {
             if limits.bytes_of(*server) < self.limits.bytes_of(*server) {

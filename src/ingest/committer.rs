@@ -465,7 +465,7 @@ impl SimulatedWriter {
 
     /// Like [`SimulatedWriter::set_retention`], with limits of any size: of bytes and age for each
     /// server, "" being those without one of their own, and of bytes for the whole.
-    pub fn set_limits(
+    pub fn set_small_limits(
         &mut self,
         servers: &[(&str, u64, Duration)],
         total_bytes: Option<u64>,
@@ -473,7 +473,7 @@ impl SimulatedWriter {
     ) -> Result<()> {
         self.advance(now)?;
         let limits = Limits::new(servers, total_bytes);
-        self.committer.writer.set_any_limits(&limits)?;
+        self.committer.writer.set_small_limits(&limits)?;
         self.committer.upkeep_due = now;
         Ok(())
     }

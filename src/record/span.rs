@@ -42,3 +42,24 @@ impl SpanRecord {
         Timestamp::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_stored_by_its_end_or_else_by_its_start() {
+        for (start, end, expected) in [
+            (5, 9, 9),
+            (5, 0, 5),
+            (0, 0, 0),
+            (u64::MAX, 0, i64::MAX),
+            (5, u64::MAX, i64::MAX),
+        ] {
+            let mut record = SpanRecord::default();
+            record.span.start_time_unix_nano = start;
+            record.span.end_time_unix_nano = end;
+            assert_eq!(record.timestamp().unix_nanos(), expected);
+        }
+    }
+}

@@ -8,6 +8,7 @@ use super::{
     limits::Limits,
     losses::{self, Loss},
     retention::{self, Taken},
+    row_tiers::RowTiers,
     seal,
     tables::{self, META, ROWS, SERIES, SeriesId, SeriesState, meta},
     upkeep::Upkeep,
@@ -190,7 +191,13 @@ pub(super) fn append(
         let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
         (number(meta::NEXT_SEQUENCE)?, number(meta::WIPE_GENERATION)?)
     };
-    marks.refresh(transaction, generation)?;
+    if marks.refresh(transaction, generation)? {
+        // Rows that are gone count against no limit.
+        upkeep.rows = RowTiers::count(
+            &transaction.open_table(SERIES)?,
+            &transaction.open_table(ROWS)?,
+        )?;
+    }
     upkeep.limits.refresh(transaction)?;
     let mut blocks_written = 0;
     for part in &mut *batch {

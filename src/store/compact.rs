@@ -179,6 +179,18 @@ impl Store {
         }
     }
 
+    /// Compacts if that gives room on a disk that is full, however long it takes: nothing can be
+    /// stored meanwhile anyway. What keeps it from that keeps it also from what comes next, which
+    /// will say so.
+    pub(crate) fn compact_for_room(&self) {
+        if self
+            .space()
+            .is_ok_and(|space| space.free_bytes >= WORTH_BYTES)
+        {
+            let _ = self.compact(&CompactOptions::default());
+        }
+    }
+
     fn compact_watched(&self, watch: &Arc<Watch>) -> Result<()> {
         watch.over.store(false, Ordering::Relaxed);
         let hook = watch.hook(self.options().hook().cloned());

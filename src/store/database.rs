@@ -35,17 +35,31 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     place: StackPath,
     options: StoreOptions,
     engine: RwLock<Engine>,
+    /// What is read goes through a handle of its own, opened when it is needed: the one that writes
+    /// answers nothing more once the disk has refused it something, and on a full disk that is each
+    /// time that storing is tried again.
+    reader: RwLock<Option<Reader>>,
 }
+
+type Reader = Arc<GuardedDrop<ReadOnlyDatabase>>;
 
 #[derive(Clone)]
 enum Engine {
     ReadWrite(Arc<GuardedDrop<Database>>),
-    ReadOnly(Arc<GuardedDrop<ReadOnlyDatabase>>),
+    ReadOnly(Reader),
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("place", &self.place)
+            .field("engine", &self.engine)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Engine {
@@ -82,7 +96,8 @@ impl StoreOptions {
         StoreOptions::default().page_cache_bytes(StoreOptions::PAGE_CACHE_BYTES_TOOLS)
     }
 
-    /// How much memory holds pages of the file, in bytes.
+    /// How much memory holds pages of the file, in bytes: so much for what writes, and so much for
+    /// what reads beside it.
     #[must_use]
     pub fn page_cache_bytes(mut self, bytes: usize) -> StoreOptions {
         self.page_cache_bytes = bytes;
@@ -222,6 +237,7 @@ impl Store {
                 place,
                 options,
                 engine: RwLock::new(engine),
+                reader: RwLock::new(None),
             }),
         }
     }
@@ -242,8 +258,15 @@ impl Store {
     ///
     /// Pages that a snapshot sees are not reused while it lives: do not keep one for long.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let transaction = guarded(|| self.begin(Store::begin_read))
-            .map_err(|fault| fault.at("read", &self.path()))?;
+        let transaction = guarded(|| match self.begin_read() {
+            // The disk failed once, and nobody may be writing who would find out.
+            Err(Fault::Engine(redb::Error::PreviousIo)) => {
+                self.reopen_reader()?;
+                self.begin_read()
+            }
+            outcome => outcome,
+        })
+        .map_err(|fault| fault.at("read", &self.path()))?;
         Ok(Snapshot::new(
             self.path(),
             transaction,
@@ -258,25 +281,45 @@ impl Store {
 
     fn begin_read(&self) -> Result<ReadTransaction, Fault> {
         Ok(match self.engine() {
-            Engine::ReadWrite(database) => database.begin_read()?,
             Engine::ReadOnly(database) => database.begin_read()?,
+            Engine::ReadWrite(database) => match self.reader()? {
+                Some(reader) => reader.begin_read()?,
+                None => database.begin_read()?,
+            },
         })
     }
 
-    fn begin_write(&self) -> Result<WriteTransaction, Fault> {
-        match self.engine() {
-            Engine::ReadWrite(database) => Ok(database.begin_write()?),
-            Engine::ReadOnly(_) => Err(Error::ReadOnly { path: self.path() }.into()),
+    /// The handle that reads beside the one that writes; `None` when there is none to be had.
+    fn reader(&self) -> Result<Option<Reader>, Fault> {
+        let reader = &self.inner.reader;
+        let opened = reader.read().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_some() {
+            return Ok(opened.clone());
         }
+        drop(opened);
+        let Inner { place, options, .. } = &*self.inner;
+        let Some(file) = place.open_file(Missing::Leave)? else {
+            return Ok(None);
+        };
+        let look = || place.open_file(Missing::Leave);
+        let Examined::Current(database) = examine(&file, look, options)? else {
+            return Ok(None);
+        };
+        let database = Arc::new(database);
+        *reader.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&database));
+        Ok(Some(database))
     }
 
-    /// Begins a transaction, in the database opened anew if the disk failed before: who begins one
-    /// may be the first to use the store since.
-    fn begin<T>(&self, begin: impl Fn(&Store) -> Result<T, Fault>) -> Result<T, Fault> {
-        match begin(self) {
+    fn begin_write(&self) -> Result<WriteTransaction, Fault> {
+        let begin = || match self.engine() {
+            Engine::ReadWrite(database) => Ok(database.begin_write()?),
+            Engine::ReadOnly(_) => Err(Error::ReadOnly { path: self.path() }.into()),
+        };
+        match begin() {
+            // The disk failed before, and who writes now may be the first to do so since.
             Err(Fault::Engine(redb::Error::PreviousIo)) => {
                 self.reopen()?;
-                begin(self)
+                begin()
             }
             outcome => outcome,
         }
@@ -307,13 +350,13 @@ impl Store {
     }
 
     /// Opens the database anew, in place of the one that failed: redb answers every operation after
-    /// an I/O error with that error until it is opened again. Readers that hold a snapshot get an
-    /// error from it; new ones see the new database.
+    /// an I/O error with that error until it is opened again.
     fn reopen(&self) -> Result<()> {
         let Inner {
             place,
             options,
             engine,
+            ..
         } = &*self.inner;
         let opened = match self.engine() {
             Engine::ReadWrite(_) => Engine::open_read_write(place, options, Missing::Create)?,
@@ -322,6 +365,15 @@ impl Store {
         *engine.write().unwrap_or_else(PoisonError::into_inner) = opened
             .ok_or_else(|| Error::io("reopen", &self.path(), io::ErrorKind::NotFound.into()))?;
         Ok(())
+    }
+
+    /// Does the same for what reads. Snapshots from before get an error, new ones do not.
+    fn reopen_reader(&self) -> Result<()> {
+        let reader = self.inner.reader.write();
+        match reader.unwrap_or_else(PoisonError::into_inner).take() {
+            Some(_) => Ok(()),
+            None => self.reopen(),
+        }
     }
 
     /// The means to change the store; fails with [`Error::ReadOnly`] on one that was opened so.
@@ -353,7 +405,7 @@ impl StoreWriter {
         operation: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
     ) -> Result<T> {
         guarded(|| {
-            let transaction = self.store.begin(Store::begin_write)?;
+            let transaction = self.store.begin_write()?;
             let outcome = operation(&transaction)?;
             transaction.commit()?;
             Ok(outcome)

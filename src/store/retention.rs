@@ -404,3 +404,103 @@ fn expire_rows(
     }
     Ok((gone, left))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ingest::{DropCause, Writer, WriterOptions},
+        record::{Level, LogRecord},
+        store::{Store, StoreOptions, limits::SeriesLimits, tables::BLOCKS},
+        time::Timestamp,
+    };
+
+    const BLOCKS_STORED: i64 = 6;
+
+    /// A store of blocks that each hold a hundred records of a time of their own.
+    fn store(home: &std::path::Path, name: &ServerName) -> Store {
+        let store = Store::open(home, "stack", StoreOptions::default()).unwrap();
+        let (writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+        for block in 0..BLOCKS_STORED {
+            for number in 0..200 {
+                let at = Timestamp::from_unix_nanos(block * 1000 + number);
+                writer
+                    .log(name, &LogRecord::new(at, Level::INFO, "message"))
+                    .unwrap();
+            }
+            writer.flush().unwrap();
+        }
+        guard.close().unwrap();
+        store
+    }
+
+    fn bytes_only(bytes_max: u64) -> Limits {
+        let mut limits = Limits::default();
+        limits.default = Some(SeriesLimits {
+            bytes_max,
+            age_nanos: u64::MAX,
+        });
+        limits
+    }
+
+    #[test]
+    fn a_damaged_header_keeps_no_other_block_over_the_limit() {
+        let home = tempfile::tempdir().unwrap();
+        let name = ServerName::new("server").unwrap();
+        let store = store(home.path(), &name);
+        let writer = store.writer().unwrap();
+        writer
+            .transact("damage", |transaction| {
+                let mut headers = transaction.open_table(BLOCKS)?;
+                let (key, mut header) = {
+                    let (key, header) = headers.first()?.unwrap();
+                    (*key.value(), *header.value())
+                };
+                header[0] = 99;
+                headers.insert(&key, &header)?;
+                Ok(())
+            })
+            .unwrap();
+        let taken = writer
+            .transact("enforce", |transaction| {
+                let touched = [(name.clone(), Signal::Logs, 0)];
+                let rows = RowTiers::default();
+                enforce(transaction, &bytes_only(1), &rows, 0, touched, 0)
+            })
+            .unwrap();
+        // All but the damaged one, and every record of them is in the ledger.
+        assert_eq!(taken.records, 1000);
+        let losses = store.snapshot().unwrap().losses(..).unwrap();
+        assert_eq!(losses.len(), 1);
+        assert_eq!(losses[0].cause, DropCause::Retention);
+        assert_eq!(losses[0].count, 1000);
+        assert_eq!(losses[0].from.unix_nanos(), 1000);
+    }
+
+    #[test]
+    fn a_limit_is_met_by_the_oldest_blocks_and_by_no_more_of_them_than_needed() {
+        let home = tempfile::tempdir().unwrap();
+        let name = ServerName::new("server").unwrap();
+        let store = store(home.path(), &name);
+        let writer = store.writer().unwrap();
+        let stored = || {
+            let inventory = store.snapshot().unwrap().inventory(None).unwrap();
+            (
+                inventory[0].size_bytes,
+                inventory[0].oldest_time.unix_nanos(),
+            )
+        };
+        let (all, oldest) = stored();
+        assert_eq!(oldest, 0);
+        for limit in [all, all - 1] {
+            writer
+                .transact("enforce", |transaction| {
+                    let touched = [(name.clone(), Signal::Logs, 0)];
+                    let rows = RowTiers::default();
+                    enforce(transaction, &bytes_only(limit), &rows, 0, touched, 0)
+                })
+                .unwrap();
+            assert_eq!(stored().1, if limit == all { 0 } else { 1000 });
+        }
+    }
+}

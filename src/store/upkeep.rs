@@ -100,6 +100,14 @@ pub(crate) struct Step {
 impl StoreWriter {
     /// Takes out what limits do not allow, and nothing that takes room itself: for a disk that is full.
     pub(crate) fn free_space(&self, upkeep: &mut Upkeep, sealer: &mut Sealer) -> Result<()> {
+        let outcome = self.free_over_limits(upkeep, sealer);
+        // The engine takes whichever free page it likes, also one that the file has no disk block
+        // for, and fails as long as there is none. So free pages alone do not help.
+        self.store().compact_for_room();
+        outcome
+    }
+
+    fn free_over_limits(&self, upkeep: &mut Upkeep, sealer: &mut Sealer) -> Result<()> {
         upkeep.waiting.clear();
         upkeep.tasks.clear();
         self.begin_upkeep(upkeep)?;

@@ -1,0 +1,436 @@
+//! A disk that is filled to the brim under load: the store goes on reading, drops and counts what it
+//! cannot keep, can be wiped, and stores again by itself when there is room.
+//!
+//! The real disk is a tmpfs in a mount namespace of its own. Where that is not permitted its test is
+//! skipped, unless `GRIDCTL_TELEMETRY_REQUIRE_TMPFS` is set.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{
+    HANG, Helper, STACK, helper_arguments, numbers, numbers_of, record, say, server, without_hang,
+};
+use gridctl_telemetry::{
+    CompactOptions, DiskOperation, DropCause, Signal, Store, StoreOptions, WipeScope, Writer,
+    WriterGuard, WriterOptions, WriterStats,
+};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// So many records are stored before the disk fills, to be wiped on it.
+const VICTIMS: u64 = 3000;
+const PAGE: u64 = 4096;
+
+/// Where a test stores, and what fills it up.
+trait Disk: Sync {
+    fn home(&self) -> &Path;
+    fn options(&self) -> StoreOptions;
+    /// Takes all room that there is.
+    fn fill(&self);
+    /// Gives it back.
+    fn free(&self);
+}
+
+/// A file system of some megabytes.
+struct RealDisk {
+    root: PathBuf,
+    home: PathBuf,
+}
+
+impl RealDisk {
+    fn new(root: &str) -> RealDisk {
+        let home = Path::new(root).join("home");
+        fs::create_dir(&home).unwrap();
+        RealDisk {
+            root: root.into(),
+            home,
+        }
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.root.join("filler")
+    }
+}
+
+impl Disk for RealDisk {
+    fn home(&self) -> &Path {
+        &self.home
+    }
+
+    fn options(&self) -> StoreOptions {
+        StoreOptions::default()
+    }
+
+    fn fill(&self) {
+        let mut filler = File::options()
+            .append(true)
+            .create(true)
+            .open(self.filler())
+            .unwrap();
+        for bytes in [1 << 20, 64 << 10, 4 << 10] {
+            let bytes = vec![1; bytes];
+            let full = loop {
+                if let Err(error) = filler.write_all(&bytes) {
+                    break error;
+                }
+            };
+            assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        }
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+/// A disk of some pages, counted as the database touches them, and the reserve with them.
+struct Quota {
+    home: tempfile::TempDir,
+    state: Arc<Mutex<Touched>>,
+    pages: u64,
+}
+
+#[derive(Debug, Default)]
+struct Touched {
+    pages: BTreeSet<u64>,
+    limit: u64,
+}
+
+impl Quota {
+    fn new(bytes: u64) -> Quota {
+        let pages = bytes / PAGE;
+        let touched = Touched {
+            limit: pages,
+            ..Touched::default()
+        };
+        Quota {
+            home: common::home(),
+            state: Arc::new(Mutex::new(touched)),
+            pages,
+        }
+    }
+
+    fn reserve(&self) -> PathBuf {
+        let folder = self.home.path().join("telemetry").join(STACK);
+        folder.join("telemetry.reserve")
+    }
+}
+
+fn pages_of(reserve: &Path) -> u64 {
+    fs::metadata(reserve).map_or(0, |metadata| metadata.blocks() * 512 / PAGE)
+}
+
+impl Touched {
+    fn operate(&mut self, operation: DiskOperation<'_>, reserve: &Path) -> io::Result<()> {
+        match operation {
+            DiskOperation::Write { offset, bytes } => {
+                let last = (offset + bytes.len() as u64 - 1) / PAGE;
+                for page in offset / PAGE..=last {
+                    let used = self.pages.len() as u64 + pages_of(reserve);
+                    if !self.pages.contains(&page) && used >= self.limit {
+                        return Err(io::ErrorKind::StorageFull.into());
+                    }
+                    self.pages.insert(page);
+                }
+            }
+            DiskOperation::SetLength(length) => {
+                drop(self.pages.split_off(&length.div_ceil(PAGE)));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Disk for Quota {
+    fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    fn options(&self) -> StoreOptions {
+        let (state, reserve) = (Arc::clone(&self.state), self.reserve());
+        StoreOptions::default()
+            .disk_hook(move |operation| state.lock().unwrap().operate(operation, &reserve))
+    }
+
+    fn fill(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.limit = state.pages.len() as u64 + pages_of(&self.reserve());
+    }
+
+    fn free(&self) {
+        self.state.lock().unwrap().limit = self.pages;
+    }
+}
+
+/// A daemon under load.
+struct Daemon<'a> {
+    disk: &'a dyn Disk,
+    store: Store,
+    writer: Writer,
+    guard: WriterGuard,
+    /// How many records the load consists of so far.
+    offered: AtomicU64,
+}
+
+impl Daemon<'_> {
+    fn start(disk: &dyn Disk) -> Daemon<'_> {
+        let store = Store::open(disk.home(), STACK, disk.options()).unwrap();
+        let options = WriterOptions::default()
+            .commit_interval_min(Duration::from_millis(1))
+            .commit_interval_max(Duration::from_millis(10))
+            .flush_timeout(HANG)
+            .queue_records_max(2000)
+            .queue_bytes_max(256 << 10)
+            .tiering(400, 250, 160);
+        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        for number in 0..VICTIMS {
+            writer.log(&server("victim"), &record(number)).unwrap();
+            if number % 100 == 99 {
+                writer.flush().unwrap();
+            }
+        }
+        Daemon {
+            disk,
+            store,
+            writer,
+            guard,
+            offered: AtomicU64::new(0),
+        }
+    }
+
+    /// Emits records while `operation` runs.
+    fn under_load(&self, operation: impl FnOnce()) {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Acquire) {
+                    for _ in 0..50 {
+                        let number = self.offered.fetch_add(1, Ordering::Relaxed);
+                        let _ = self.writer.log(&server("load"), &record(number));
+                    }
+                    // The pace of a busy gateway, and not of a loop.
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            // Also when it panics, or the other thread would never end.
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(operation));
+            over.store(true, Ordering::Release);
+            if let Err(panic) = outcome {
+                std::panic::resume_unwind(panic);
+            }
+        });
+    }
+
+    fn stored(&self) -> u64 {
+        self.writer.stats().stored
+    }
+
+    fn dropped(&self, cause: DropCause) -> u64 {
+        count(&self.writer.stats(), cause)
+    }
+
+    fn wait_for_drops(&self) {
+        let before = self.dropped(DropCause::QueueFull);
+        wait_until("records are dropped", || {
+            self.dropped(DropCause::QueueFull) > before + 1000
+        });
+    }
+
+    /// Storing goes on, without anybody's help.
+    fn wait_for_stored(&self) {
+        let before = self.stored();
+        wait_until("records are stored", || self.stored() > before + 1000);
+    }
+
+    /// What was stored can be read, with the store that writes and with others.
+    fn check_reading(&self, victims: u64) {
+        let options = StoreOptions::for_tools();
+        let other = Store::open_read_only(self.disk.home(), STACK, options);
+        for store in [&self.store, &other.unwrap().unwrap()] {
+            let all: Vec<u64> = (0..victims).collect();
+            assert_eq!(numbers_of(store, "victim"), all);
+            store.space().unwrap();
+        }
+    }
+
+    /// Everything that was offered is stored, in the ledger, or wiped.
+    fn finish(self, wiped_from_disk: u64) {
+        let Daemon {
+            disk,
+            store,
+            writer,
+            guard,
+            offered,
+        } = self;
+        writer.flush().unwrap();
+        guard.close().unwrap();
+        let stats = writer.stats();
+        assert_eq!((stats.queued, stats.queued_bytes), (0, 0), "{stats:?}");
+        assert_eq!(stats.offered, stats.stored + stats.dropped_total());
+        drop(store);
+        let store = Store::open(disk.home(), STACK, disk.options()).unwrap();
+        let snapshot = store.snapshot().unwrap();
+        let found = numbers(&snapshot);
+        let found: u64 = found.values().map(|numbers| numbers.len() as u64).sum();
+        assert_eq!(found + wiped_from_disk, stats.stored, "{stats:?}");
+        let ledger: u64 = snapshot
+            .losses(..)
+            .unwrap()
+            .iter()
+            .map(|loss| {
+                assert_eq!(loss.server.as_deref(), Some("load"));
+                assert_eq!(loss.signal, Some(Signal::Logs));
+                assert_eq!(loss.cause, DropCause::QueueFull);
+                loss.count
+            })
+            .sum();
+        assert!(ledger > 0);
+        let wiped = wiped_from_disk + count(&stats, DropCause::Wiped);
+        let offered = offered.into_inner() + VICTIMS;
+        assert_eq!(offered, found + ledger + wiped, "{stats:?}");
+        println!("{offered} offered, {found} stored, {ledger} in the ledger, {wiped} wiped");
+    }
+}
+
+fn count(stats: &WriterStats, cause: DropCause) -> u64 {
+    let drops = stats.dropped.iter().filter(|drops| drops.cause == cause);
+    drops.map(|drops| drops.count).sum()
+}
+
+fn wait_until(what: &str, happened: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !happened() {
+        assert!(started.elapsed() < HANG, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Something else takes all room, and gives it back.
+fn is_filled_and_freed(disk: &dyn Disk) {
+    let daemon = Daemon::start(disk);
+    let victim = WipeScope {
+        server: Some(server("victim")),
+        signal: None,
+    };
+    daemon.under_load(|| {
+        daemon.wait_for_stored();
+        // No free pages in the file either, that a wipe could do with.
+        let options = CompactOptions::default().patience(HANG);
+        daemon.store.compact(&options).unwrap();
+        disk.fill();
+        daemon.wait_for_drops();
+        daemon.check_reading(VICTIMS);
+        assert_eq!(daemon.writer.wipe(victim).unwrap(), 1);
+        daemon.check_reading(0);
+        disk.free();
+        daemon.wait_for_stored();
+        // And once more: the reserve is there again.
+        disk.fill();
+        daemon.wait_for_drops();
+        disk.free();
+        daemon.wait_for_stored();
+    });
+    daemon.finish(VICTIMS);
+}
+
+/// Telemetry itself takes all room, and somebody deletes it from elsewhere.
+fn is_filled_and_wiped(disk: &dyn Disk) {
+    let daemon = Daemon::start(disk);
+    daemon.under_load(|| {
+        wait_until("the disk is full", || daemon.writer.flush().is_err());
+        daemon.wait_for_drops();
+        daemon.check_reading(VICTIMS);
+    });
+    // What cannot be stored now cannot be stored later either.
+    daemon.writer.flush().unwrap_err();
+    let on_disk = numbers(&daemon.store.snapshot().unwrap());
+    let on_disk = on_disk.values().map(|numbers| numbers.len() as u64).sum();
+    let other = Store::open_existing(disk.home(), STACK, disk.options());
+    let other = other.unwrap().unwrap();
+    assert_eq!(other.wipe(&WipeScope::everything()).unwrap(), 2);
+    daemon.under_load(|| daemon.wait_for_stored());
+    // What it took comes back to others.
+    let options = CompactOptions::default().patience(HANG);
+    let compacted = other.compact(&options).unwrap();
+    assert!(compacted.after.used_bytes < MIB, "{compacted:?}");
+    daemon.finish(on_disk);
+}
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_disk_that_is_full_for_a_while_loses_nothing_uncounted() {
+    without_hang("the daemon", || is_filled_and_freed(&Quota::new(24 * MIB)));
+}
+
+#[test]
+fn a_disk_that_telemetry_has_filled_can_be_wiped() {
+    without_hang("the daemon", || is_filled_and_wiped(&Quota::new(2 * MIB)));
+}
+
+#[test]
+fn helper_has_a_real_disk() {
+    let Some(arguments) = helper_arguments() else {
+        return;
+    };
+    let disk = RealDisk::new(&arguments[0]);
+    match arguments[1].as_str() {
+        "freed" => is_filled_and_freed(&disk),
+        _ => is_filled_and_wiped(&disk),
+    }
+    say("done");
+}
+
+/// A command that mounts a tmpfs of so many megabytes at `root`, where nobody else sees it, and goes
+/// on as another one.
+fn on_a_disk_of(megabytes: u64, root: &Path) -> Command {
+    let mount = format!("mount -t tmpfs -o size={megabytes}m tmpfs \"$0\" && exec \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["-Urm", "--", "sh", "-c", &mount]).arg(root);
+    command
+}
+
+#[test]
+fn a_real_disk_is_filled_and_freed() {
+    if helper_arguments().is_some() {
+        return;
+    }
+    let root = common::home();
+    let permitted = on_a_disk_of(1, root.path()).arg("true").output();
+    if !permitted
+        .as_ref()
+        .is_ok_and(|output| output.status.success())
+    {
+        let required = std::env::var_os("GRIDCTL_TELEMETRY_REQUIRE_TMPFS");
+        assert!(required.is_none(), "no tmpfs can be mounted: {permitted:?}");
+        println!("skipped: no tmpfs can be mounted here");
+        return;
+    }
+    for (megabytes, scenario) in [(24, "freed"), (2, "wiped")] {
+        let mut command = on_a_disk_of(megabytes, root.path());
+        command.arg(std::env::current_exe().unwrap());
+        let arguments = [root.path().to_str().unwrap(), scenario];
+        let mut helper = Helper::start_as(&mut command, "helper_has_a_real_disk", &arguments);
+        assert_eq!(helper.heard(), "done");
+        helper.end();
+    }
+}
