@@ -189,7 +189,10 @@ impl Committer {
         let started = std::time::Instant::now();
         let step = if self.upkeep.is_idle() {
             self.committed = false;
-            self.writer.begin_upkeep(&mut self.upkeep)
+            // Rows that another process left, or that became too many when limits were lowered.
+            self.writer
+                .begin_upkeep(&mut self.upkeep)
+                .and_then(|step| self.seal().map(|()| step))
         } else {
             self.writer.upkeep(&mut self.upkeep, &mut self.sealer)
         };
