@@ -65,6 +65,8 @@ pub(super) struct Committer {
     upkeep_due: Instant,
     /// Whether something was committed since the last pass over the series began.
     committed: bool,
+    /// Whether more is to be taken out than one transaction does, and no pass has begun since.
+    behind: bool,
     wipes: WipeMarks,
     sealer: Sealer,
     redactor: Option<Redactor>,
@@ -106,6 +108,7 @@ impl Committer {
             upkeep,
             upkeep_due: Instant::ZERO,
             committed: false,
+            behind: false,
             wipes,
             sealer: Sealer::new(options.tiering),
             redactor: options.redactor.clone(),
@@ -180,7 +183,11 @@ impl Committer {
             self.committed = true;
             self.upkeep_due = self.upkeep_due.min(now + UPKEEP_INTERVAL);
         }
-        self.seal()
+        let sealed = self.seal();
+        if self.behind {
+            self.upkeep_due = self.upkeep_due.min(now);
+        }
+        sealed
     }
 
     /// Does a little of what keeps the store within its limits and its blocks full: a look at some
@@ -189,7 +196,11 @@ impl Committer {
         let started = std::time::Instant::now();
         let step = if self.upkeep.is_idle() {
             self.committed = false;
-            self.writer.begin_upkeep(&mut self.upkeep)
+            self.behind = false;
+            // Rows that another process left, or that became too many when limits were lowered.
+            self.writer
+                .begin_upkeep(&mut self.upkeep)
+                .and_then(|step| self.seal().map(|()| step))
         } else {
             self.writer.upkeep(&mut self.upkeep, &mut self.sealer)
         };
@@ -197,6 +208,8 @@ impl Committer {
         self.upkeep_due = if !self.upkeep.is_idle() {
             // Half of the time at most, so that what is queued is never far behind.
             now + elapsed * 2
+        } else if self.behind {
+            now
         } else if self.committed {
             now + UPKEEP_INTERVAL
         } else {
@@ -226,6 +239,7 @@ impl Committer {
         self.bound_batches();
         let taken = outcome?;
         self.id.number += 1;
+        self.behind |= taken.more;
         if taken.disk_bytes > 0 {
             let step = Step {
                 freed_bytes: taken.disk_bytes,
@@ -375,6 +389,7 @@ impl Committer {
                 .writer
                 .seal(&server, signal, &mut self.sealer, limits)?;
             rows.set(&server, signal, left);
+            self.behind |= taken.more;
             let step = Step {
                 freed_bytes: taken.disk_bytes,
                 ..Step::default()
@@ -465,7 +480,7 @@ impl SimulatedWriter {
 
     /// Like [`SimulatedWriter::set_retention`], with limits of any size: of bytes and age for each
     /// server, "" being those without one of their own, and of bytes for the whole.
-    pub fn set_limits(
+    pub fn set_small_limits(
         &mut self,
         servers: &[(&str, u64, Duration)],
         total_bytes: Option<u64>,
@@ -473,7 +488,7 @@ impl SimulatedWriter {
     ) -> Result<()> {
         self.advance(now)?;
         let limits = Limits::new(servers, total_bytes);
-        self.committer.writer.set_any_limits(&limits)?;
+        self.committer.writer.set_small_limits(&limits)?;
         self.committer.upkeep_due = now;
         Ok(())
     }

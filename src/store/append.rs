@@ -191,8 +191,9 @@ pub(super) fn append(
         let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
         (number(meta::NEXT_SEQUENCE)?, number(meta::WIPE_GENERATION)?)
     };
-    if marks.refresh(transaction, generation)? {
-        // Rows that are gone count against no limit.
+    let is_wiped = marks.refresh(transaction, generation)?;
+    if is_wiped || sequence != upkeep.next_sequence {
+        // Rows that are gone count against no limit, and those of another process against every one.
         upkeep.rows = RowTiers::count(
             &transaction.open_table(SERIES)?,
             &transaction.open_table(ROWS)?,
@@ -255,6 +256,7 @@ pub(super) fn append(
     {
         let mut meta = transaction.open_table(META)?;
         meta.insert(meta::NEXT_SEQUENCE, sequence)?;
+        upkeep.next_sequence = sequence;
         let now = Timestamp::now().unix_nanos();
         meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
     }

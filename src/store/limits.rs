@@ -153,26 +153,25 @@ fn generation(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, Fault
 pub(super) fn put(transaction: &WriteTransaction, policy: &RetentionPolicy) -> Result<bool, Fault> {
     let policy = policy.clone().validated()?;
     let own = policy.servers.iter();
-    let wanted = Limits {
-        default: Some(policy.default.into()),
-        servers: own
-            .map(|(server, own)| (server.clone(), (*own).into()))
-            .collect(),
-        total_bytes: Some(policy.total_bytes_max()),
-        generation: 0,
-    };
-    put_limits(transaction, wanted)
+    replace(
+        transaction,
+        Limits {
+            default: Some(policy.default.into()),
+            servers: own
+                .map(|(server, own)| (server.clone(), (*own).into()))
+                .collect(),
+            total_bytes: Some(policy.total_bytes_max()),
+            generation: 0,
+        },
+    )
 }
 
 /// Puts `wanted` in place of the limits that the database has, and says whether they are others.
-fn put_limits(transaction: &WriteTransaction, wanted: Limits) -> Result<bool, Fault> {
+fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Result<bool, Fault> {
     let mut meta = transaction.open_table(META)?;
     let mut table = transaction.open_table(LIMITS)?;
     let present = Limits::read(&table, &meta)?;
-    let wanted = Limits {
-        generation: present.generation,
-        ..wanted
-    };
+    wanted.generation = present.generation;
     if present == wanted {
         return Ok(false);
     }
@@ -202,10 +201,10 @@ impl StoreWriter {
         })
     }
 
-    /// Like [`StoreWriter::set_limits`], with limits that no policy can have.
-    pub(crate) fn set_any_limits(&self, limits: &Limits) -> Result<()> {
+    /// Like [`StoreWriter::set_limits`], for tests that need limits which no user may set.
+    pub(crate) fn set_small_limits(&self, limits: &Limits) -> Result<()> {
         self.transact("set the limits of", |transaction| {
-            put_limits(transaction, limits.clone())?;
+            replace(transaction, limits.clone())?;
             Ok(())
         })
     }
