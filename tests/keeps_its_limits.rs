@@ -731,8 +731,8 @@ impl World {
                     *to = known.time.max(*to);
                 }
                 let loss = loss.unwrap();
-                let lost = (loss.from.unix_nanos(), loss.to.unix_nanos());
-                assert_eq!(Some(lost), series.lost, "{key:?}");
+                let range = (loss.from.unix_nanos(), loss.to.unix_nanos());
+                assert_eq!(Some(range), series.lost, "{key:?}");
                 if missing.values().any(|known| known.time >= cutoff) {
                     let taken = Taken {
                         key,
