@@ -116,9 +116,10 @@ pub use crate::{
     },
     signal::{Signal, is_valid_signal},
     store::{
-        ClockJump, ClockReading, CompactOptions, CompactProgress, Compacted, Direction,
-        DiskOperation, DiskUsage, ImportBatch, ImportCounts, Importer, InventoryRecord, Loss,
-        MigrationStep, Snapshot, Space, Store, StoreOptions, WipeScope, inventory, wipe,
+        BlockLayout, ClockJump, ClockReading, CompactOptions, CompactProgress, Compacted,
+        Direction, DiskOperation, DiskUsage, ImportBatch, ImportCounts, Importer, InventoryRecord,
+        Loss, MigrationStep, SeriesLayout, Snapshot, Space, Store, StoreOptions, WipeScope,
+        inventory, wipe,
     },
     telemetry::{Telemetry, TelemetryOptions},
     time::Timestamp,

@@ -9,10 +9,10 @@ use crate::{
     config::RetentionPolicy,
     error::Result,
     produce::Redactor,
-    record::{LogRecord, ServerName},
+    record::{LogRecord, Record, ServerName},
     signal::Signal,
     store::{
-        BatchId, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,
+        BatchId, Limits, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,
         StoreWriter, Upkeep, WipeMarks, WipeScope, monotonic_nanos,
     },
     time::Timestamp,
@@ -65,6 +65,8 @@ pub(super) struct Committer {
     upkeep_due: Instant,
     /// Whether something was committed since the last pass over the series began.
     committed: bool,
+    /// Whether more is to be taken out than one transaction does, and no pass has begun since.
+    behind: bool,
     wipes: WipeMarks,
     sealer: Sealer,
     redactor: Option<Redactor>,
@@ -106,6 +108,7 @@ impl Committer {
             upkeep,
             upkeep_due: Instant::ZERO,
             committed: false,
+            behind: false,
             wipes,
             sealer: Sealer::new(options.tiering),
             redactor: options.redactor.clone(),
@@ -180,7 +183,11 @@ impl Committer {
             self.committed = true;
             self.upkeep_due = self.upkeep_due.min(now + UPKEEP_INTERVAL);
         }
-        self.seal()
+        let sealed = self.seal();
+        if self.behind {
+            self.upkeep_due = self.upkeep_due.min(now);
+        }
+        sealed
     }
 
     /// Does a little of what keeps the store within its limits and its blocks full: a look at some
@@ -189,7 +196,11 @@ impl Committer {
         let started = std::time::Instant::now();
         let step = if self.upkeep.is_idle() {
             self.committed = false;
-            self.writer.begin_upkeep(&mut self.upkeep)
+            self.behind = false;
+            // Rows that another process left, or that became too many when limits were lowered.
+            self.writer
+                .begin_upkeep(&mut self.upkeep)
+                .and_then(|step| self.seal().map(|()| step))
         } else {
             self.writer.upkeep(&mut self.upkeep, &mut self.sealer)
         };
@@ -197,6 +208,8 @@ impl Committer {
         self.upkeep_due = if !self.upkeep.is_idle() {
             // Half of the time at most, so that what is queued is never far behind.
             now + elapsed * 2
+        } else if self.behind {
+            now
         } else if self.committed {
             now + UPKEEP_INTERVAL
         } else {
@@ -226,6 +239,7 @@ impl Committer {
         self.bound_batches();
         let taken = outcome?;
         self.id.number += 1;
+        self.behind |= taken.more;
         if taken.disk_bytes > 0 {
             let step = Step {
                 freed_bytes: taken.disk_bytes,
@@ -371,12 +385,16 @@ impl Committer {
         while let Some((server, signal)) = self.ripest() {
             let started = std::time::Instant::now();
             let Upkeep { limits, rows, .. } = &mut self.upkeep;
-            let left = self
+            let (left, taken) = self
                 .writer
                 .seal(&server, signal, &mut self.sealer, limits)?;
             rows.set(&server, signal, left);
-            self.counters
-                .count_upkeep(started.elapsed(), Step::default());
+            self.behind |= taken.more;
+            let step = Step {
+                freed_bytes: taken.disk_bytes,
+                ..Step::default()
+            };
+            self.counters.count_upkeep(started.elapsed(), step);
         }
         Ok(())
     }
@@ -460,10 +478,33 @@ impl SimulatedWriter {
             .set_retention(&policy.clone().validated()?, now)
     }
 
+    /// Like [`SimulatedWriter::set_retention`], with limits of any size: of bytes and age for each
+    /// server, "" being those without one of their own, and of bytes for the whole.
+    pub fn set_small_limits(
+        &mut self,
+        servers: &[(&str, u64, Duration)],
+        total_bytes: Option<u64>,
+        now: Duration,
+    ) -> Result<()> {
+        self.advance(now)?;
+        let limits = Limits::new(servers, total_bytes);
+        self.committer.writer.set_small_limits(&limits)?;
+        self.committer.upkeep_due = now;
+        Ok(())
+    }
+
     /// Takes a log record at `now`.
     pub fn log(&mut self, server: &ServerName, record: &LogRecord, now: Duration) -> Result<()> {
+        self.push(super::writer::encode_log(server, record)?, now)
+    }
+
+    /// Takes a record of any signal at `now`.
+    pub fn record(&mut self, server: &ServerName, record: &Record, now: Duration) -> Result<()> {
+        self.push(super::writer::encode_record(server, record)?, now)
+    }
+
+    fn push(&mut self, queued: QueuedRecord, now: Duration) -> Result<()> {
         self.advance(now)?;
-        let queued = super::writer::encode_log(server, record)?;
         self.committer
             .counters
             .queued_bytes
@@ -471,6 +512,22 @@ impl SimulatedWriter {
         self.oldest.get_or_insert(now);
         self.committer.push(queued, now);
         Ok(())
+    }
+
+    /// Commits what is there, as [`Writer::flush`](crate::Writer::flush) does.
+    pub fn flush(&mut self, now: Duration) -> Result<()> {
+        self.committer.commit(now)
+    }
+
+    /// See [`Writer::wipe`](crate::Writer::wipe).
+    pub fn wipe(&mut self, scope: &WipeScope) -> Result<usize> {
+        self.committer.wipe(scope)
+    }
+
+    /// When there is something to do: whoever advances to it does one thing.
+    #[must_use]
+    pub fn due(&self) -> Duration {
+        self.committer.due()
     }
 
     /// What the writer did so far.

@@ -489,19 +489,39 @@ fn has_valid_ids(span: &Span) -> bool {
 
 /// A log record as it is queued, for [`super::SimulatedWriter`].
 pub(super) fn encode_log(server: &ServerName, record: &LogRecord) -> Result<QueuedRecord> {
+    let (signal, at) = (Signal::Logs, record.timestamp);
+    let urgent = record.level >= Level::ERROR;
+    encode(server, signal, at, urgent, |out| record.encode_payload(out))
+}
+
+/// A record of any signal as it is queued, for [`super::SimulatedWriter`].
+pub(super) fn encode_record(server: &ServerName, record: &Record) -> Result<QueuedRecord> {
+    match record {
+        Record::Log(record) => encode_log(server, record),
+        other => encode(server, other.signal(), other.timestamp(), false, |out| {
+            other.encode_payload(out)
+        }),
+    }
+}
+
+fn encode<E: std::fmt::Display>(
+    server: &ServerName,
+    signal: Signal,
+    timestamp: Timestamp,
+    urgent: bool,
+    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<QueuedRecord> {
     let mut payload = Vec::new();
-    record
-        .encode_payload(&mut payload)
-        .map_err(|error| Error::InvalidRecord {
-            signal: Signal::Logs,
-            reason: error.to_string(),
-        })?;
+    encode(&mut payload).map_err(|error| Error::InvalidRecord {
+        signal,
+        reason: error.to_string(),
+    })?;
     Ok(QueuedRecord {
         server: server.clone(),
-        signal: Signal::Logs,
-        timestamp: record.timestamp,
+        signal,
+        timestamp,
         emitted: monotonic_nanos(),
-        urgent: record.level >= Level::ERROR,
+        urgent,
         payload: payload.into_boxed_slice(),
     })
 }

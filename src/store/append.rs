@@ -8,6 +8,7 @@ use super::{
     limits::Limits,
     losses::{self, Loss},
     retention::{self, Taken},
+    row_tiers::RowTiers,
     seal,
     tables::{self, META, ROWS, SERIES, SeriesId, SeriesState, meta},
     upkeep::Upkeep,
@@ -190,7 +191,14 @@ pub(super) fn append(
         let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
         (number(meta::NEXT_SEQUENCE)?, number(meta::WIPE_GENERATION)?)
     };
-    marks.refresh(transaction, generation)?;
+    let is_wiped = marks.refresh(transaction, generation)?;
+    if is_wiped || sequence != upkeep.next_sequence {
+        // Rows that are gone count against no limit, and those of another process against every one.
+        upkeep.rows = RowTiers::count(
+            &transaction.open_table(SERIES)?,
+            &transaction.open_table(ROWS)?,
+        )?;
+    }
     upkeep.limits.refresh(transaction)?;
     let mut blocks_written = 0;
     for part in &mut *batch {
@@ -248,10 +256,18 @@ pub(super) fn append(
     {
         let mut meta = transaction.open_table(META)?;
         meta.insert(meta::NEXT_SEQUENCE, sequence)?;
+        upkeep.next_sequence = sequence;
         let now = Timestamp::now().unix_nanos();
         meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
     }
-    let touched = batch.iter().map(|part| (part.server.clone(), part.signal));
+    let touched = batch.iter().map(|part| {
+        let left = match part.appended.rows_left {
+            Some(left) => left.bytes,
+            None => upkeep.rows.bytes_of(&part.server, part.signal),
+        };
+        let row_bytes = (left + part.appended.rows.bytes) as u64;
+        (part.server.clone(), part.signal, row_bytes)
+    });
     retention::enforce(
         transaction,
         &upkeep.limits,

@@ -294,6 +294,20 @@ fn body(
     Ok(body)
 }
 
+/// How many pieces a block has, and their bytes.
+pub(super) fn pieces_of(
+    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    key: &BlockKey,
+) -> Result<(u64, u64), Fault> {
+    let (first, last) = piece_range(key);
+    let (mut count, mut bytes) = (0, 0);
+    for piece in pieces.range::<&[u8; PIECE_KEY_BYTES]>(&first..=&last)? {
+        count += 1;
+        bytes += piece?.1.value().len() as u64;
+    }
+    Ok((count, bytes))
+}
+
 /// Decodes the header of the block at `key`.
 pub(super) fn read_header(key: &BlockKey, header: &[u8]) -> Result<BlockHeader, Fault> {
     BlockHeader::from_bytes(header).map_err(|error| damaged(key, &error))
@@ -311,7 +325,8 @@ pub(super) fn class_range(series: SeriesId, class: u8) -> RangeInclusive<BlockKe
         ..=tables::block_key(series, class, (i64::MAX, u64::MAX))
 }
 
-fn block_range(series: SeriesId) -> (BlockKey, BlockKey) {
+/// The keys of a series' blocks: the first and the last there can be.
+pub(super) fn block_range(series: SeriesId) -> (BlockKey, BlockKey) {
     let (first, last) = (class_range(series, 0), class_range(series, u8::MAX));
     (*first.start(), *last.end())
 }

@@ -10,10 +10,13 @@ use crate::{
 };
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// server or "" -> [`SeriesLimits`]
 pub(super) const LIMITS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("limits");
+
+/// The smallest target of a block's payload bytes. No limit that a policy can have asks for less.
+const PAYLOAD_BYTES_MIN: usize = 1 << 10;
 
 /// The entry for servers without one of their own: no server has an empty name.
 const DEFAULT: &str = "";
@@ -55,6 +58,30 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// Limits of bytes and age of each server, [`DEFAULT`] being that of all others.
+    pub(crate) fn new(servers: &[(&str, u64, Duration)], total_bytes: Option<u64>) -> Limits {
+        let mut own: BTreeMap<String, SeriesLimits> = servers
+            .iter()
+            .map(|(server, bytes_max, age)| {
+                let age_nanos = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+                let bytes_max = *bytes_max;
+                (
+                    (*server).to_owned(),
+                    SeriesLimits {
+                        bytes_max,
+                        age_nanos,
+                    },
+                )
+            })
+            .collect();
+        Limits {
+            default: own.remove(DEFAULT),
+            servers: own,
+            total_bytes,
+            generation: 0,
+        }
+    }
+
     /// The limits in a database.
     pub(super) fn read(
         limits: &impl ReadableTable<&'static str, &'static [u8]>,
@@ -104,7 +131,7 @@ impl Limits {
         let total = self.total_bytes.map_or(u64::MAX, |it| it / 32);
         usize::try_from(series.min(total))
             .unwrap_or(usize::MAX)
-            .clamp(PAYLOAD_BYTES_TARGET / 32, PAYLOAD_BYTES_TARGET)
+            .clamp(PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_TARGET)
     }
 
     /// The earliest timestamp that is kept of `server` at `now`.
@@ -125,18 +152,26 @@ fn generation(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, Fault
 /// Fails like [`RetentionPolicy::validated`].
 pub(super) fn put(transaction: &WriteTransaction, policy: &RetentionPolicy) -> Result<bool, Fault> {
     let policy = policy.clone().validated()?;
+    let own = policy.servers.iter();
+    replace(
+        transaction,
+        Limits {
+            default: Some(policy.default.into()),
+            servers: own
+                .map(|(server, own)| (server.clone(), (*own).into()))
+                .collect(),
+            total_bytes: Some(policy.total_bytes_max()),
+            generation: 0,
+        },
+    )
+}
+
+/// Puts `wanted` in place of the limits that the database has, and says whether they are others.
+fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Result<bool, Fault> {
     let mut meta = transaction.open_table(META)?;
     let mut table = transaction.open_table(LIMITS)?;
     let present = Limits::read(&table, &meta)?;
-    let own = policy.servers.iter();
-    let wanted = Limits {
-        default: Some(policy.default.into()),
-        servers: own
-            .map(|(server, own)| (server.clone(), (*own).into()))
-            .collect(),
-        total_bytes: Some(policy.total_bytes_max()),
-        generation: present.generation,
-    };
+    wanted.generation = present.generation;
     if present == wanted {
         return Ok(false);
     }
@@ -146,7 +181,10 @@ pub(super) fn put(transaction: &WriteTransaction, policy: &RetentionPolicy) -> R
     for (server, limits) in default.chain(own.map(|(server, own)| (server.as_str(), own))) {
         table.insert(server, limits.to_bytes()?.as_slice())?;
     }
-    meta.insert(entry::MAX_TOTAL_BYTES, policy.total_bytes_max())?;
+    match wanted.total_bytes {
+        Some(bytes) => meta.insert(entry::MAX_TOTAL_BYTES, bytes)?,
+        None => meta.remove(entry::MAX_TOTAL_BYTES)?,
+    };
     meta.insert(entry::GENERATION, wanted.generation + 1)?;
     Ok(true)
 }
@@ -159,6 +197,14 @@ impl StoreWriter {
     pub(crate) fn set_limits(&self, policy: &RetentionPolicy) -> Result<()> {
         self.transact("set the limits of", |transaction| {
             put(transaction, policy)?;
+            Ok(())
+        })
+    }
+
+    /// Like [`StoreWriter::set_limits`], for tests that need limits which no user may set.
+    pub(crate) fn set_small_limits(&self, limits: &Limits) -> Result<()> {
+        self.transact("set the limits of", |transaction| {
+            replace(transaction, limits.clone())?;
             Ok(())
         })
     }

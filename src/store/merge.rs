@@ -33,7 +33,7 @@ const BETWEEN_MAX: usize = 8;
 /// ... and this many times as many bytes: so what is rewritten once more has grown by half since.
 const BETWEEN_TIMES: usize = 2;
 /// The most payload bytes that are rewritten at once: nobody should wait longer.
-const PAYLOAD_BYTES_MAX: usize = 3 * PAYLOAD_BYTES_TARGET;
+const PAYLOAD_BYTES_MAX: usize = 2 * PAYLOAD_BYTES_TARGET;
 
 /// The blocks of a series that are to be merged because there are many of `level`; none when it
 /// does not pay.

@@ -14,6 +14,7 @@ mod disk;
 mod fault;
 mod import;
 mod inventory;
+mod layout;
 mod limits;
 mod losses;
 mod merge;
@@ -34,6 +35,7 @@ pub(crate) use self::{
     append::{BatchId, PendingRecord, RowTier, Sealer, SeriesBatch, Tiering},
     database::StoreWriter,
     fault::Fault,
+    limits::Limits,
     series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
     upkeep::{Step, Upkeep},
     wipe::{WipeMarks, monotonic_nanos},
@@ -45,6 +47,7 @@ pub use self::{
     disk::DiskOperation,
     import::{ImportBatch, ImportCounts, Importer},
     inventory::{InventoryRecord, inventory},
+    layout::{BlockLayout, SeriesLayout},
     losses::Loss,
     schema::MigrationStep,
     series_scan::Direction,

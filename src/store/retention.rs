@@ -7,7 +7,7 @@
 //! out in small transactions between batches. What goes is entered in the ledger.
 
 use super::{
-    Fault,
+    Fault, RowTier,
     append::{put_series_state, stored_series_state},
     block::BlockHeader,
     blocks::{self, BlockKey, Blocks},
@@ -134,47 +134,95 @@ impl Shrinking {
 
 /// Takes the oldest blocks out of those series in `touched` that are over their limit, and of the
 /// largest ones while the database is over its own; no more than [`BLOCKS_PER_STEP`] beyond
-/// `blocks_written`.
+/// `blocks_written`. With each series comes what its rows take, as far as is known.
 pub(super) fn enforce(
     transaction: &WriteTransaction,
     limits: &Limits,
     rows: &RowTiers,
     used: u64,
-    touched: impl IntoIterator<Item = (ServerName, Signal)>,
+    touched: impl IntoIterator<Item = (ServerName, Signal, u64)>,
     blocks_written: usize,
 ) -> Result<Taken, Fault> {
     let started = Instant::now();
     let mut left = blocks_written + BLOCKS_PER_STEP;
     let mut taken = Taken::default();
-    for (server, signal) in touched {
-        let Some(limit) = limits.of(&server).map(|limits| limits.bytes_max) else {
-            continue;
-        };
-        let Some(mut series) = open_series(transaction, rows, server, signal)? else {
-            continue;
-        };
-        if series.stored_bytes() <= limit {
-            continue;
-        }
-        blocks::change(transaction, |blocks| {
-            while series.stored_bytes() > limit {
-                if left == 0 {
-                    taken.more = true;
-                    break;
-                }
-                let Some(block) = series.take_oldest(blocks)? else {
-                    break;
-                };
-                taken.add(block);
-                left -= 1;
-            }
-            Ok(())
-        })?;
-        series.finish(transaction)?;
+    for (server, signal, row_bytes) in touched {
+        taken.add(enforce_series(
+            transaction,
+            limits,
+            server,
+            signal,
+            row_bytes,
+            &mut left,
+        )?);
     }
     taken.add(enforce_total(transaction, limits, rows, used, left)?);
     taken.elapsed = started.elapsed();
     Ok(taken)
+}
+
+/// Takes the oldest blocks out of a series while it is over its limit of bytes, `left` at most, which
+/// is what is left of it afterwards. Its rows take `row_bytes`, as far as is known: other processes
+/// may have changed that, so they are counted before anything is taken because of them.
+pub(super) fn enforce_series(
+    transaction: &WriteTransaction,
+    limits: &Limits,
+    server: ServerName,
+    signal: Signal,
+    row_bytes: u64,
+    left: &mut usize,
+) -> Result<Taken, Fault> {
+    let mut taken = Taken::default();
+    let Some(limit) = limits.of(&server).map(|limits| limits.bytes_max) else {
+        return Ok(taken);
+    };
+    let Some(state) = stored_series_state(transaction, &server, signal)? else {
+        return Ok(taken);
+    };
+    let mut series = Shrinking {
+        row_bytes,
+        server,
+        signal,
+        state,
+        gone: None,
+    };
+    if series.stored_bytes() <= limit || series.state.classes.is_empty() {
+        return Ok(taken);
+    }
+    series.row_bytes = count_rows(transaction, series.state.id)?.bytes as u64;
+    blocks::change(transaction, |blocks| {
+        while series.stored_bytes() > limit {
+            if *left == 0 {
+                taken.more = true;
+                break;
+            }
+            let Some(block) = series.take_oldest(blocks)? else {
+                break;
+            };
+            taken.add(block);
+            *left -= 1;
+        }
+        Ok(())
+    })?;
+    series.finish(transaction)?;
+    Ok(taken)
+}
+
+/// What a series has in the row tier.
+pub(super) fn count_rows(
+    transaction: &WriteTransaction,
+    series: SeriesId,
+) -> Result<RowTier, Fault> {
+    let mut tier = RowTier::default();
+    let first = tables::row_key(series, (i64::MIN, 0));
+    let last = tables::row_key(series, (i64::MAX, u64::MAX));
+    for entry in transaction
+        .open_table(ROWS)?
+        .range::<&[u8; ROW_KEY_BYTES]>(&first..=&last)?
+    {
+        tier.add(entry?.1.value().len());
+    }
+    Ok(tier)
 }
 
 fn open_series(
@@ -327,7 +375,7 @@ fn expire_rows(
     transaction: &WriteTransaction,
     series: SeriesId,
     cutoff: i64,
-) -> Result<(Option<Range>, super::RowTier), Fault> {
+) -> Result<(Option<Range>, RowTier), Fault> {
     let mut table = transaction.open_table(ROWS)?;
     let first = tables::row_key(series, (i64::MIN, 0));
     let end = tables::row_key(series, (cutoff, 0));
@@ -346,7 +394,7 @@ fn expire_rows(
         }
         last = Some(key);
     }
-    let mut left = super::RowTier::default();
+    let mut left = RowTier::default();
     if let Some(last) = last {
         table.retain_in::<&[u8; ROW_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
         let end = tables::row_key(series, (i64::MAX, u64::MAX));
@@ -415,7 +463,7 @@ mod tests {
             .unwrap();
         let taken = writer
             .transact("enforce", |transaction| {
-                let touched = [(name.clone(), Signal::Logs)];
+                let touched = [(name.clone(), Signal::Logs, 0)];
                 let rows = RowTiers::default();
                 enforce(transaction, &bytes_only(1), &rows, 0, touched, 0)
             })
@@ -447,7 +495,7 @@ mod tests {
         for limit in [all, all - 1] {
             writer
                 .transact("enforce", |transaction| {
-                    let touched = [(name.clone(), Signal::Logs)];
+                    let touched = [(name.clone(), Signal::Logs, 0)];
                     let rows = RowTiers::default();
                     enforce(transaction, &bytes_only(limit), &rows, 0, touched, 0)
                 })

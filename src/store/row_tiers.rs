@@ -1,7 +1,11 @@
 //! How much of each series is in the row tier, as far as one writer knows.
 
-use super::{RowTier, Snapshot};
+use super::{
+    Fault, RowTier, Snapshot,
+    tables::{self, ROW_KEY_BYTES, ROWS, SERIES, SeriesId, SeriesState},
+};
 use crate::{error::Result, record::ServerName, signal::Signal};
+use redb::ReadableTable;
 use std::collections::HashMap;
 
 /// The row tier by series: a hint for when to seal and for what counts against a limit. Other
@@ -13,17 +17,41 @@ pub(crate) struct RowTiers {
 }
 
 impl RowTiers {
+    /// What is in the row tier, from the tables of a transaction.
+    pub(super) fn count(
+        series: &impl ReadableTable<(&'static str, u8), &'static [u8]>,
+        rows: &impl ReadableTable<&'static [u8; ROW_KEY_BYTES], &'static [u8]>,
+    ) -> Result<RowTiers, Fault> {
+        let mut counts: HashMap<SeriesId, RowTier> = HashMap::new();
+        for entry in rows.iter()? {
+            let (key, payload) = entry?;
+            counts
+                .entry(tables::row_series(key.value()))
+                .or_default()
+                .add(payload.value().len());
+        }
+        let mut tiers = RowTiers::default();
+        for entry in series.iter()? {
+            let (key, value) = entry?;
+            let (server, signal) = key.value();
+            let Ok(state) = SeriesState::from_bytes(value.value()) else {
+                continue;
+            };
+            if let Some(tier) = counts.remove(&state.id) {
+                tiers.add(&ServerName::new(server)?, tables::signal_of(signal)?, tier);
+            }
+        }
+        Ok(tiers)
+    }
+
     /// What is in the row tier now.
     pub(crate) fn of(snapshot: &Snapshot) -> Result<RowTiers> {
-        let rows = snapshot.row_tiers()?;
-        let tiers: HashMap<(ServerName, Signal), RowTier> = snapshot
-            .series()?
-            .into_iter()
-            .filter_map(|entry| Some(((entry.server, entry.signal), *rows.get(&entry.state.id)?)))
-            .collect();
-        Ok(RowTiers {
-            bytes: tiers.values().map(|tier| tier.bytes).sum(),
-            tiers,
+        snapshot.read(|| {
+            let transaction = snapshot.transaction();
+            RowTiers::count(
+                &transaction.open_table(SERIES)?,
+                &transaction.open_table(ROWS)?,
+            )
         })
     }
 

@@ -7,6 +7,7 @@ use super::{
     blocks,
     database::StoreWriter,
     limits::Limits,
+    retention::{self, BLOCKS_PER_STEP, Taken},
     tables::{self, Position, ROWS, SeriesId},
 };
 use crate::{error::Result, record::ServerName, signal::Signal};
@@ -17,14 +18,15 @@ const SEAL_BYTES_MAX: usize = 4 << 20;
 
 impl StoreWriter {
     /// Moves the rows of a series to blocks, oldest first, in one transaction. Returns what is left
-    /// of its row tier, which is nothing unless it was very large.
+    /// of its row tier, which is nothing unless it was very large, and what was taken out because
+    /// records that do not compress take more in a block than they did before.
     pub(crate) fn seal(
         &self,
         server: &ServerName,
         signal: Signal,
         sealer: &mut Sealer,
         limits: &mut Limits,
-    ) -> Result<RowTier> {
+    ) -> Result<(RowTier, Taken)> {
         self.transact("seal", |transaction| {
             limits.refresh(transaction)?;
             seal(transaction, server, signal, sealer, limits)
@@ -34,25 +36,33 @@ impl StoreWriter {
 
 fn seal(
     transaction: &WriteTransaction,
-    server: &str,
+    server: &ServerName,
     signal: Signal,
     sealer: &mut Sealer,
     limits: &Limits,
-) -> Result<RowTier, Fault> {
+) -> Result<(RowTier, Taken), Fault> {
     let Some(mut state) = stored_series_state(transaction, server, signal)? else {
-        return Ok(RowTier::default());
+        return Ok(Default::default());
     };
     let (rows, left) = take_rows(transaction, state.id)?;
     if rows.is_empty() {
-        return Ok(left);
+        return Ok((left, Taken::default()));
     }
     let records: Vec<BlockRecord<'_>> = rows.iter().map(block_record).collect();
-    let limits = sealer.block_limits(limits, server);
-    blocks::change(transaction, |blocks| {
-        blocks.write(&mut state, signal, &records, sealer, limits)
+    let block_limits = sealer.block_limits(limits, server);
+    let written = blocks::change(transaction, |blocks| {
+        blocks.write(&mut state, signal, &records, sealer, block_limits)
     })?;
     put_series_state(transaction, server, signal, &state)?;
-    Ok(left)
+    let taken = retention::enforce_series(
+        transaction,
+        limits,
+        server.clone(),
+        signal,
+        left.bytes as u64,
+        &mut (written + BLOCKS_PER_STEP),
+    )?;
+    Ok((left, taken))
 }
 
 /// A row: its position and payload.

@@ -1,11 +1,11 @@
 //! One state of the database, to read from.
 
 use super::{
-    ClockReading, Fault, RowTier,
+    ClockReading, Fault,
     clock::{self, Judged},
     fault::guarded,
     limits::{LIMITS, Limits},
-    tables::{self, META, ROWS, SERIES, SeriesId, SeriesState, meta},
+    tables::{self, META, SERIES, SeriesState, meta},
 };
 use crate::{
     error::{Error, Result},
@@ -13,7 +13,7 @@ use crate::{
     signal::Signal,
 };
 use redb::{ReadTransaction, ReadableTable};
-use std::{collections::HashMap, fmt, path::PathBuf, sync::OnceLock};
+use std::{fmt, path::PathBuf, sync::OnceLock};
 
 /// One state of a stack's telemetry. What is committed later does not show in it, so everything
 /// read from one snapshot fits together.
@@ -141,21 +141,6 @@ impl Snapshot {
             return Ok(None);
         }
         Ok(limits.cutoff(server, self.believed_now()?))
-    }
-
-    /// How much of each series is in the row tier.
-    pub(crate) fn row_tiers(&self) -> Result<HashMap<SeriesId, RowTier>> {
-        self.read(|| {
-            let mut tiers: HashMap<SeriesId, RowTier> = HashMap::new();
-            for entry in self.transaction.open_table(ROWS)?.iter()? {
-                let (key, payload) = entry?;
-                tiers
-                    .entry(tables::row_series(key.value()))
-                    .or_default()
-                    .add(payload.value().len());
-            }
-            Ok(tiers)
-        })
     }
 }
 

@@ -40,6 +40,8 @@ const DECLINED_MAX: usize = 4096;
 pub(crate) struct Upkeep {
     pub(crate) limits: Limits,
     pub(crate) rows: RowTiers,
+    /// The sequence that the next record gets, unless another process appends.
+    pub(super) next_sequence: u64,
     /// Series that this pass has not come to.
     waiting: Vec<SeriesEntry>,
     tasks: VecDeque<Task>,
@@ -58,6 +60,7 @@ impl Upkeep {
         Ok(Upkeep {
             limits: snapshot.limits()?.clone(),
             rows: RowTiers::of(snapshot)?,
+            next_sequence: snapshot.next_sequence()?,
             ..Upkeep::default()
         })
     }
@@ -128,6 +131,11 @@ impl StoreWriter {
         let snapshot = self.store().snapshot()?;
         self.keep_clock(&snapshot)?;
         upkeep.limits = snapshot.limits()?.clone();
+        let next_sequence = snapshot.next_sequence()?;
+        if next_sequence != upkeep.next_sequence {
+            upkeep.rows = RowTiers::of(&snapshot)?;
+            upkeep.next_sequence = next_sequence;
+        }
         let limits = &upkeep.limits;
         let mut over = Vec::new();
         upkeep.waiting = snapshot.series()?;
@@ -226,7 +234,10 @@ impl StoreWriter {
                 .transact_freeing("free space in", |transaction| {
                     limits.refresh(transaction)?;
                     let used = self.store().disk_usage()?.used_bytes;
-                    let series = series.iter().cloned();
+                    let series = series.iter().map(|(server, signal)| {
+                        let row_bytes = rows.bytes_of(server, *signal) as u64;
+                        (server.clone(), *signal, row_bytes)
+                    });
                     retention::enforce(transaction, limits, rows, used, series, 0)
                 })
                 .map(taken),

@@ -93,14 +93,15 @@ impl WipeMarks {
         }
     }
 
-    /// Takes in the wipes that were committed before `transaction` began.
+    /// Takes in the wipes that were committed before `transaction` began, and says whether there
+    /// were any.
     pub(super) fn refresh(
         &mut self,
         transaction: &WriteTransaction,
         generation: u64,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         if generation == self.seen {
-            return Ok(());
+            return Ok(false);
         }
         self.marks.clear();
         for entry in transaction.open_table(WIPES)?.iter()? {
@@ -113,7 +114,7 @@ impl WipeMarks {
             }
         }
         self.seen = generation;
-        Ok(())
+        Ok(true)
     }
 
     /// The instant up to which records of this series are wiped.

@@ -1,0 +1,1109 @@
+//! Random operations on a store that has limits, and on a list in memory: the store keeps what it
+//! was told to keep, never holds more than it was told, and counts whatever it gives up.
+//!
+//! What is promised, and compared after every single step of the writer:
+//!
+//! - **Age is exact.** A reader sees no record that is older than its limit, whether or not its room
+//!   was given back, and every one that is not, unless another limit took it.
+//! - **Bytes are exact.** After a commit no series that it touched, and after a pass of the upkeep
+//!   no series at all, takes more than its limit. There are two exceptions: a series that has nothing
+//!   but rows, which are never many, and one of which so many blocks are to be taken that one
+//!   transaction would take long: the rest goes with the next pass, which comes at once.
+//! - **Nothing is taken without need.** A series that loses something to its limit of bytes would
+//!   be over it with the last block that it lost, and a series within its limit loses nothing.
+//! - **The oldest goes first.** What is left in blocks reaches at least as far as anything that was
+//!   lost; what was in the row tier at that time, or came with the same commit, may be older.
+//! - **Nothing goes uncounted.** What was stored is there, or in the ledger, or was wiped.
+//! - **What is there is as it was written**: byte for byte, in order, at its place for every cursor.
+//! - **A limit of the whole takes from the largest**: no server loses anything to it that has less
+//!   than its share.
+//!
+//! `GRIDCTL_TELEMETRY_CASES` says how many runs there are.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{Random, STACK, on_demand, server};
+use gridctl_telemetry::{
+    ClockReading, CompactOptions, Direction, DropCause, ImportBatch, Importer, Level, LogRecord,
+    MetricsSnapshot, Query, Record, SeriesLayout, Signal, SimulatedWriter, Snapshot, SpanRecord,
+    Store, StoreOptions, StoredRecord, TimeRange, Timestamp, Value, WipeScope, WriterOptions,
+};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use proptest::prelude::*;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+const HOUR: i64 = 3_600_000_000_000;
+const DAY: i64 = 24 * HOUR;
+/// 2026-01-01T00:00:00Z
+const START: i64 = 1_767_225_600_000_000_000;
+
+const SERVERS: [&str; 3] = ["a", "b", "c"];
+/// So many records of a series in one batch become blocks at once, see [`on_demand`].
+const DIRECT: usize = 25;
+/// So many in one import do.
+const DIRECT_IMPORT: usize = 160;
+/// So many blocks are taken by one transaction at most, beyond those that it writes.
+const BLOCKS_PER_STEP: usize = 32;
+/// A step that is due later than this begins a new pass.
+const BETWEEN_PASSES: Duration = Duration::from_secs(9);
+
+/// How many runs there are.
+fn cases(default: u32) -> ProptestConfig {
+    let cases = std::env::var("GRIDCTL_TELEMETRY_CASES");
+    ProptestConfig {
+        cases: cases.map_or(default, |cases| cases.parse().unwrap()),
+        failure_persistence: None,
+        max_shrink_time: 120_000,
+        ..ProptestConfig::default()
+    }
+}
+
+/// In memory where there is such a place: nothing here is about what a disk does.
+fn home() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
+}
+
+/// A (server, signal) pair.
+type SeriesKey = (usize, Signal);
+
+/// When a record happened.
+#[derive(Debug, Clone, Copy)]
+enum When {
+    /// Nanoseconds ago.
+    Recent(i64),
+    /// Hours ago, or ahead.
+    Hours(i64),
+    /// So many nanoseconds after the first time that is not too old.
+    Edge(i64),
+    Years(i64),
+    First,
+    Last,
+}
+
+/// How large a record is.
+#[derive(Debug, Clone, Copy)]
+enum Size {
+    Tiny,
+    /// Text that compresses well.
+    Text(usize),
+    /// Text that does not compress.
+    Noise(usize),
+}
+
+/// Records of one series in the order in which they come.
+#[derive(Debug, Clone)]
+struct Burst {
+    series: SeriesKey,
+    records: Vec<(When, Size)>,
+}
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Log(Burst),
+    Commit,
+    /// So many steps of the upkeep.
+    Upkeep(usize),
+    /// A whole pass of the upkeep.
+    Pass,
+    Limits(Limits),
+    Wipe {
+        server: Option<usize>,
+        signal: Option<Signal>,
+        /// By another process, as far as the writer knows.
+        foreign: bool,
+    },
+    Compact,
+    /// So many hours go by.
+    Wait(i64),
+    /// The system's clock is set, ahead or back.
+    SetClock(i64),
+    /// The machine was off for so many hours.
+    Reboot(i64),
+    Restart,
+    Import(Burst),
+    Read {
+        backward: bool,
+    },
+}
+
+/// Bytes and hours that a series may have.
+type SeriesLimit = (u64, i64);
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Limits {
+    default: Option<SeriesLimit>,
+    own: BTreeMap<usize, SeriesLimit>,
+    total: Option<u64>,
+}
+
+impl Limits {
+    fn of(&self, server: usize) -> Option<SeriesLimit> {
+        self.own.get(&server).copied().or(self.default)
+    }
+
+    fn bytes_of(&self, server: usize) -> u64 {
+        self.of(server).map_or(u64::MAX, |(bytes, _)| bytes)
+    }
+}
+
+/// A record of the model.
+#[derive(Debug, Clone)]
+struct Known {
+    time: i64,
+    size: Size,
+    /// Its place in the order of commits.
+    arrival: u64,
+    /// What the store said of it first.
+    sequence: Option<u64>,
+}
+
+/// What the model knows of a series.
+#[derive(Debug, Default)]
+struct Series {
+    /// By number.
+    records: BTreeMap<u64, Known>,
+    committed: u64,
+    retired: u64,
+    /// The earliest and the latest time of what limits took.
+    lost: Option<(i64, i64)>,
+    wiped: u64,
+    /// Whether it must be within its limit by now.
+    settled: bool,
+    before: Option<SeriesLayout>,
+}
+
+/// The clocks of a machine, and what a store should believe of them.
+#[derive(Clone)]
+struct Clock {
+    reading: Arc<Mutex<ClockReading>>,
+    /// The time that went by, or that was believed last.
+    expected: i64,
+    /// Since when, by that time, the system's clock shows another one.
+    since: Option<i64>,
+}
+
+impl Clock {
+    fn new() -> Clock {
+        Clock {
+            reading: Arc::new(Mutex::new(ClockReading {
+                wall: Timestamp::from_unix_nanos(START),
+                boot_nanos: HOUR.cast_unsigned(),
+                boot: 1,
+            })),
+            expected: START,
+            since: None,
+        }
+    }
+
+    fn wall(&self) -> i64 {
+        self.reading.lock().unwrap().wall.unix_nanos()
+    }
+
+    /// The time by which age is judged: of what the system's clock shows and what went by the
+    /// earlier, and what the system's clock shows once it has stood for a day.
+    fn now(&self) -> i64 {
+        self.expected.min(self.wall())
+    }
+
+    fn set(&mut self, nanos: i64) {
+        let wall = self.wall() + nanos;
+        self.reading.lock().unwrap().wall = Timestamp::from_unix_nanos(wall);
+        self.since = (wall != self.expected).then_some(self.expected);
+    }
+
+    fn wait(&mut self, nanos: i64) {
+        let wall = self.wall() + nanos;
+        {
+            let mut reading = self.reading.lock().unwrap();
+            reading.wall = Timestamp::from_unix_nanos(wall);
+            reading.boot_nanos += nanos.cast_unsigned();
+        }
+        self.expected += nanos;
+        if self.since.is_some_and(|since| self.expected - since >= DAY) {
+            self.expected = wall;
+            self.since = None;
+        }
+    }
+
+    fn reboot(&mut self, off: i64) {
+        let wall = self.wall() + off;
+        let mut reading = self.reading.lock().unwrap();
+        reading.wall = Timestamp::from_unix_nanos(wall);
+        reading.boot_nanos = 0;
+        reading.boot += 1;
+        self.expected = wall;
+    }
+
+    /// Runs `look` at a time at which nothing is too old.
+    fn long_ago<T>(&self, look: impl FnOnce() -> T) -> T {
+        let long_ago = Timestamp::from_unix_nanos(i64::MIN);
+        let now = std::mem::replace(&mut self.reading.lock().unwrap().wall, long_ago);
+        let outcome = look();
+        self.reading.lock().unwrap().wall = now;
+        outcome
+    }
+
+    fn options(&self) -> StoreOptions {
+        let reading = Arc::clone(&self.reading);
+        StoreOptions::default().clock(move || *reading.lock().unwrap())
+    }
+}
+
+/// A store, its writer, and the model.
+struct World {
+    home: TempDir,
+    clock: Clock,
+    options: WriterOptions,
+    store: Store,
+    writer: SimulatedWriter,
+    /// The writer's time.
+    time: Duration,
+    limits: Limits,
+    series: BTreeMap<SeriesKey, Series>,
+    /// What the writer has and did not commit.
+    queued: Vec<(SeriesKey, u64, Known)>,
+    numbers: u64,
+    arrivals: u64,
+}
+
+/// What a step was.
+#[derive(Debug)]
+struct Step {
+    /// The numbers of the records that it committed.
+    fresh: BTreeMap<SeriesKey, BTreeSet<u64>>,
+    /// So many of one series become blocks at once.
+    direct: usize,
+    /// Whether rows may have become blocks after something was taken.
+    seals: bool,
+    /// Whether anything may be taken.
+    takes: bool,
+}
+
+impl Step {
+    fn quiet() -> Step {
+        Step {
+            fresh: BTreeMap::new(),
+            direct: 0,
+            seals: false,
+            takes: false,
+        }
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let home = home();
+        let clock = Clock::new();
+        let store = Store::open(home.path(), STACK, clock.options()).unwrap();
+        let options = on_demand();
+        let writer = SimulatedWriter::new(&store, &options).unwrap();
+        let mut world = World {
+            home,
+            clock,
+            options,
+            store,
+            writer,
+            time: Duration::ZERO,
+            limits: Limits::default(),
+            series: BTreeMap::new(),
+            queued: Vec::new(),
+            numbers: 0,
+            arrivals: 0,
+        };
+        world.mark();
+        world
+    }
+
+    /// Commits a record, with which the store takes note of the time.
+    fn mark(&mut self) {
+        self.log(&Burst {
+            series: (0, Signal::Logs),
+            records: vec![(When::Recent(0), Size::Tiny)],
+        });
+        self.commit();
+    }
+
+    fn cutoff(&self, server: usize) -> i64 {
+        let limit = self.limits.of(server);
+        limit.map_or(i64::MIN, |(_, hours)| {
+            self.clock.now().saturating_sub(hours * HOUR)
+        })
+    }
+
+    fn known(&mut self, (server, signal): SeriesKey, (when, size): (When, Size)) -> Known {
+        let wall = self.clock.wall();
+        let time = match when {
+            When::Recent(nanos) => wall - nanos,
+            When::Hours(hours) => wall - hours * HOUR,
+            When::Edge(nanos) => self.cutoff(server).max(0) + nanos,
+            When::Years(years) => wall - years * 365 * DAY,
+            When::First => i64::MIN,
+            When::Last => i64::MAX,
+        };
+        Known {
+            // A span has no time before 1970, and 0 means that it has none.
+            time: if signal == Signal::Traces {
+                time.max(1)
+            } else {
+                time
+            },
+            size,
+            arrival: 0,
+            sequence: None,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn log(&mut self, burst: &Burst) {
+        self.catch_up();
+        for spec in &burst.records {
+            let known = self.known(burst.series, *spec);
+            let number = self.number();
+            let record = record(burst.series.1, number, &known);
+            let name = server(SERVERS[burst.series.0]);
+            self.writer.record(&name, &record, self.time).unwrap();
+            self.queued.push((burst.series, number, known));
+        }
+    }
+
+    fn commit(&mut self) {
+        self.writer.flush(self.time).unwrap();
+        let step = self.committed(DIRECT);
+        self.observe(&Step {
+            seals: true,
+            ..step
+        });
+    }
+
+    /// The model commits what is queued.
+    fn committed(&mut self, direct: usize) -> Step {
+        let mut fresh: BTreeMap<SeriesKey, BTreeSet<u64>> = BTreeMap::new();
+        for (key, number, mut known) in std::mem::take(&mut self.queued) {
+            self.arrivals += 1;
+            known.arrival = self.arrivals;
+            let series = self.series.entry(key).or_insert_with(|| Series {
+                settled: true,
+                ..Series::default()
+            });
+            series.records.insert(number, known);
+            series.committed += 1;
+            fresh.entry(key).or_default().insert(number);
+        }
+        Step {
+            fresh,
+            direct,
+            seals: false,
+            takes: true,
+        }
+    }
+
+    /// One step of the upkeep.
+    fn step(&mut self) {
+        self.time = self.writer.due();
+        let commits = self.writer.commits();
+        self.writer.advance(self.time).unwrap();
+        let step = if self.writer.commits() > commits {
+            Step {
+                seals: true,
+                ..self.committed(DIRECT)
+            }
+        } else {
+            Step {
+                takes: true,
+                ..Step::quiet()
+            }
+        };
+        self.observe(&step);
+    }
+
+    /// What the writer would do first, is done and looked at first.
+    fn catch_up(&mut self) {
+        while self.writer.due() <= self.time {
+            self.step();
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.writer.due() >= self.time + BETWEEN_PASSES
+    }
+
+    /// A whole pass of the upkeep.
+    fn pass(&mut self) {
+        while !self.is_idle() {
+            self.step();
+        }
+        self.step();
+        while !self.is_idle() {
+            self.step();
+        }
+        for (key, series) in &mut self.series {
+            series.settled = true;
+            series.check_limit(*key, &self.limits);
+        }
+    }
+
+    fn apply(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Log(burst) => self.log(burst),
+            Operation::Commit => self.commit(),
+            Operation::Upkeep(steps) => {
+                for _ in 0..*steps {
+                    self.step();
+                }
+            }
+            Operation::Pass => self.pass(),
+            Operation::Limits(limits) => self.set_limits(limits),
+            Operation::Wipe {
+                server,
+                signal,
+                foreign,
+            } => self.wipe(*server, *signal, *foreign),
+            Operation::Compact => {
+                self.store.compact(&CompactOptions::default()).unwrap();
+                self.observe(&Step::quiet());
+            }
+            Operation::Wait(hours) => {
+                self.clock.wait(hours * HOUR);
+                self.mark();
+            }
+            Operation::SetClock(hours) => {
+                self.clock.set(hours * HOUR);
+                self.mark();
+            }
+            Operation::Reboot(off) => {
+                if self.clock.since.is_none() {
+                    self.clock.reboot(off * HOUR);
+                    self.restart();
+                    self.mark();
+                }
+            }
+            Operation::Restart => self.restart(),
+            Operation::Import(burst) => self.import(burst),
+            Operation::Read { backward } => self.read(*backward),
+        }
+    }
+
+    fn set_limits(&mut self, limits: &Limits) {
+        self.catch_up();
+        let hours = |hours: i64| Duration::from_hours(hours.cast_unsigned());
+        let default = limits.default.map(|(bytes, age)| ("", bytes, hours(age)));
+        let own = limits.own.iter();
+        let all: Vec<_> = default
+            .into_iter()
+            .chain(own.map(|(server, (bytes, age))| (SERVERS[*server], *bytes, hours(*age))))
+            .collect();
+        self.writer
+            .set_small_limits(&all, limits.total, self.time)
+            .unwrap();
+        for ((server, _), series) in &mut self.series {
+            if limits.bytes_of(*server) < self.limits.bytes_of(*server) {
+                series.settled = false;
+            }
+        }
+        self.limits = limits.clone();
+        self.observe(&Step::quiet());
+    }
+
+    fn wipe(&mut self, server: Option<usize>, signal: Option<Signal>, foreign: bool) {
+        let scope = WipeScope {
+            server: server.map(|server| common::server(SERVERS[server])),
+            signal,
+        };
+        if foreign {
+            self.store.wipe(&scope).unwrap();
+        } else {
+            self.writer.wipe(&scope).unwrap();
+        }
+        let covers = |key: &SeriesKey| {
+            server.is_none_or(|only| only == key.0) && signal.is_none_or(|only| only == key.1)
+        };
+        self.queued.retain(|(key, _, _)| !covers(key));
+        for (_, series) in self.series.iter_mut().filter(|(key, _)| covers(key)) {
+            series.wiped = series.committed - series.retired;
+            series.records.clear();
+            series.before = None;
+        }
+        self.observe(&Step::quiet());
+    }
+
+    /// What is queued is lost, as when the process is killed.
+    fn restart(&mut self) {
+        self.queued.clear();
+        let options = self.clock.options();
+        self.store = Store::open(self.home.path(), "other", options.clone()).unwrap();
+        self.writer = SimulatedWriter::new(&self.store, &self.options).unwrap();
+        self.store = Store::open(self.home.path(), STACK, options).unwrap();
+        self.writer = SimulatedWriter::new(&self.store, &self.options).unwrap();
+        self.time = Duration::ZERO;
+        self.observe(&Step::quiet());
+    }
+
+    fn import(&mut self, burst: &Burst) {
+        let cutoff = self.cutoff(burst.series.0);
+        let waiting = std::mem::take(&mut self.queued);
+        let mut importer = Importer::new(&self.store).unwrap();
+        let mut batch = ImportBatch::default();
+        let mut too_old = 0;
+        for spec in &burst.records {
+            let known = self.known(burst.series, *spec);
+            let number = self.number();
+            let record = record(burst.series.1, number, &known);
+            batch
+                .push(&server(SERVERS[burst.series.0]), &record)
+                .unwrap();
+            if known.time < cutoff {
+                too_old += 1;
+            } else {
+                self.queued.push((burst.series, number, known));
+            }
+        }
+        let counts = importer.add(batch).unwrap();
+        assert_eq!(
+            (counts.added, counts.too_old, counts.duplicates),
+            (self.queued.len() as u64, too_old, 0)
+        );
+        let step = self.committed(DIRECT_IMPORT);
+        self.queued = waiting;
+        self.observe(&step);
+    }
+
+    /// Compares everything that is there.
+    fn read(&mut self, backward: bool) {
+        let snapshot = self.store.snapshot().unwrap();
+        let inventory = snapshot.inventory(None).unwrap();
+        let mut listed = 0;
+        for signal in Signal::ALL {
+            let mut found: BTreeMap<SeriesKey, Vec<StoredRecord>> = BTreeMap::new();
+            for record in all_of(&snapshot, Query::new(signal), backward) {
+                let server = SERVERS.iter().position(|it| *it == record.server.as_str());
+                found
+                    .entry((server.unwrap(), signal))
+                    .or_default()
+                    .push(record);
+            }
+            for (key, records) in &found {
+                let entry = inventory
+                    .iter()
+                    .find(|it| it.server.as_str() == SERVERS[key.0] && it.signal == signal)
+                    .unwrap();
+                assert_eq!(entry.record_count, records.len() as u64, "{key:?}");
+                assert_eq!(entry.oldest_time, records[0].timestamp, "{key:?}");
+                assert_eq!(
+                    entry.newest_time,
+                    records.last().unwrap().timestamp,
+                    "{key:?}"
+                );
+                let cutoff = self.cutoff(key.0);
+                let layout = self.series[key].before.as_ref().unwrap();
+                let rows = layout.rows.iter();
+                let is_kept = rows.clone().all(|(time, _)| time.unix_nanos() >= cutoff);
+                let kept = layout
+                    .blocks
+                    .iter()
+                    .filter(|it| it.last.0.unix_nanos() >= cutoff);
+                let bytes: u64 = kept.map(|block| block.bytes).sum();
+                assert!(entry.size_bytes >= bytes && entry.size_bytes <= bytes + layout.row_bytes);
+                if is_kept {
+                    assert_eq!(entry.size_bytes, bytes + layout.row_bytes);
+                }
+                listed += 1;
+            }
+            let keys: Vec<SeriesKey> = self.series.keys().copied().collect();
+            for key in keys.into_iter().filter(|key| key.1 == signal) {
+                let found = found.remove(&key).unwrap_or_default();
+                let cutoff = self.cutoff(key.0);
+                let missing = self.reconcile(key, &found, cutoff);
+                assert!(missing.is_empty(), "{key:?}: {missing:?} are missing");
+            }
+            assert!(found.is_empty(), "{:?} were never stored", found.keys());
+        }
+        assert_eq!(listed, inventory.len(), "{inventory:?}");
+    }
+
+    /// Compares what is read of a series with what should be from `cutoff` on, and takes what is not
+    /// there from the model.
+    fn reconcile(
+        &mut self,
+        key: SeriesKey,
+        found: &[StoredRecord],
+        cutoff: i64,
+    ) -> BTreeMap<u64, Known> {
+        let series = self.series.get_mut(&key).unwrap();
+        let mut seen = BTreeMap::new();
+        for stored in found {
+            let number = number_of(&stored.record);
+            let known = series
+                .records
+                .get_mut(&number)
+                .unwrap_or_else(|| panic!("{key:?}: {number} is there and should not be"));
+            assert!(known.time >= cutoff, "{key:?}: {number} is too old");
+            assert_eq!(stored.timestamp.unix_nanos(), known.time);
+            assert_eq!(stored.record, record(key.1, number, known), "{key:?}");
+            let sequence = *known.sequence.get_or_insert(stored.sequence);
+            assert_eq!(sequence, stored.sequence, "{key:?}: {number}");
+            let twice = seen.insert(number, (known.arrival, sequence));
+            assert!(twice.is_none(), "{key:?}: {number} is there twice");
+        }
+        for [first, second] in found.array_windows() {
+            if first.timestamp == second.timestamp {
+                let arrival = |it: &StoredRecord| seen[&number_of(&it.record)].0;
+                assert!(
+                    arrival(first) < arrival(second),
+                    "{key:?}: equal times are out of order"
+                );
+            }
+        }
+        let is_missing =
+            |number: &u64, known: &mut Known| known.time >= cutoff && !seen.contains_key(number);
+        series.records.extract_if(.., is_missing).collect()
+    }
+
+    /// Compares what is cheap to compare, and the records of those series that lost some.
+    fn observe(&mut self, step: &Step) {
+        let snapshot = self.store.snapshot().unwrap();
+        let mut layouts: BTreeMap<SeriesKey, SeriesLayout> = snapshot
+            .layout()
+            .unwrap()
+            .into_iter()
+            .map(|layout| (key_of(&layout), layout))
+            .collect();
+        let mut retired = BTreeMap::new();
+        for loss in snapshot.losses(TimeRange::default()).unwrap() {
+            assert_eq!(loss.cause, DropCause::Retention, "{loss:?}");
+            let name = loss.server.clone().unwrap();
+            let server = SERVERS.iter().position(|it| *it == name.as_str()).unwrap();
+            retired.insert((server, loss.signal.unwrap()), loss);
+        }
+        let shares = Shares::of(&layouts);
+        let keys: Vec<SeriesKey> = self.series.keys().copied().collect();
+        for key in keys {
+            let after = layouts.remove(&key);
+            let records = after.as_ref().map_or(0, SeriesLayout::records);
+            let loss = retired.remove(&key);
+            let gone = loss.as_ref().map_or(0, |loss| loss.count);
+            let series = self.series.get_mut(&key).unwrap();
+            assert_eq!(
+                series.committed,
+                records + gone + series.wiped,
+                "{key:?}: {records} are there, {gone} in the ledger and {} wiped",
+                series.wiped
+            );
+            let more = gone - series.retired;
+            series.retired = gone;
+            let before = series.before.take();
+            if more > 0 {
+                assert!(step.takes, "{key:?} lost {more} records");
+                let query = Query::new(key.1).server(server(SERVERS[key.0]));
+                let past = self.clock.long_ago(|| self.store.snapshot().unwrap());
+                let found = all_of(&past, query, false);
+                let missing = self.reconcile(key, &found, i64::MIN);
+                assert_eq!(missing.len() as u64, more, "{key:?}: {missing:?}");
+                let cutoff = self.cutoff(key.0);
+                let series = self.series.get_mut(&key).unwrap();
+                for known in missing.values() {
+                    series.lost.get_or_insert((known.time, known.time));
+                    let (from, to) = series.lost.as_mut().unwrap();
+                    *from = known.time.min(*from);
+                    *to = known.time.max(*to);
+                }
+                let loss = loss.unwrap();
+                let range = (loss.from.unix_nanos(), loss.to.unix_nanos());
+                assert_eq!(Some(range), series.lost, "{key:?}");
+                if missing.values().any(|known| known.time >= cutoff) {
+                    let taken = Taken {
+                        key,
+                        before: before.as_ref(),
+                        after: after.as_ref(),
+                        missing: &missing,
+                        step,
+                    };
+                    taken.is_oldest(&self.series[&key]);
+                    if !taken.is_needed(self.limits.bytes_of(key.0)) {
+                        let total = self.limits.total;
+                        assert!(
+                            total.is_some(),
+                            "{key:?} lost what its limit allows: {taken:#?}"
+                        );
+                        taken.is_largest(&shares);
+                    }
+                }
+            }
+            let series = self.series.get_mut(&key).unwrap();
+            assert_eq!(records, series.records.len() as u64, "{key:?}");
+            let gone = before.iter().flat_map(|it| &it.blocks).filter(|block| {
+                let after = after.as_ref().map_or(&[][..], |after| &after.blocks);
+                !after.contains(block)
+            });
+            if gone.count() >= BLOCKS_PER_STEP {
+                // There may be more of them than one transaction takes.
+                series.settled = false;
+            }
+            series.before = after;
+            if step.fresh.contains_key(&key) {
+                series.check_limit(key, &self.limits);
+            }
+        }
+        assert!(
+            layouts.is_empty() && retired.is_empty(),
+            "{layouts:?} {retired:?}"
+        );
+    }
+}
+
+impl Series {
+    /// Panics when the series takes more than it may.
+    fn check_limit(&self, key: SeriesKey, limits: &Limits) {
+        let (Some(layout), true) = (&self.before, self.settled) else {
+            return;
+        };
+        let limit = limits.bytes_of(key.0);
+        assert!(
+            layout.bytes() <= limit || layout.blocks.is_empty(),
+            "{key:?} has {} bytes and may have {limit}: {layout:#?}",
+            layout.bytes()
+        );
+    }
+}
+
+/// What the servers have of the disk.
+struct Shares(BTreeMap<usize, u64>);
+
+impl Shares {
+    fn of(layouts: &BTreeMap<SeriesKey, SeriesLayout>) -> Shares {
+        let mut servers = BTreeMap::new();
+        for ((server, _), layout) in layouts {
+            let blocks: u64 = layout.blocks.iter().map(|block| block.disk_bytes).sum();
+            *servers.entry(*server).or_default() += blocks + 2 * layout.row_bytes;
+        }
+        Shares(servers)
+    }
+}
+
+/// What a step took of a series for want of room.
+#[derive(Debug)]
+struct Taken<'a> {
+    key: SeriesKey,
+    before: Option<&'a SeriesLayout>,
+    after: Option<&'a SeriesLayout>,
+    missing: &'a BTreeMap<u64, Known>,
+    step: &'a Step,
+}
+
+impl Taken<'_> {
+    fn fresh(&self, number: u64) -> bool {
+        let fresh = self.step.fresh.get(&self.key);
+        fresh.is_some_and(|fresh| fresh.contains(&number))
+    }
+
+    /// Whether a record was in a row, or nowhere, before the step.
+    fn was_no_block(&self, number: u64, known: &Known) -> bool {
+        let at = known
+            .sequence
+            .map(|sequence| (Timestamp::from_unix_nanos(known.time), sequence));
+        self.fresh(number)
+            || self
+                .before
+                .is_some_and(|before| at.is_some_and(|at| before.rows.contains(&at)))
+    }
+
+    /// Panics when a block is left that is older than what was taken.
+    fn is_oldest(&self, series: &Series) {
+        let newest = self.missing.values().map(|known| known.time).max().unwrap();
+        let newest = Timestamp::from_unix_nanos(newest);
+        let Some(after) = self.after else { return };
+        let older: u64 = after
+            .blocks
+            .iter()
+            .filter(|block| block.last.0 < newest)
+            .map(|block| block.records)
+            .sum();
+        let came_later = series
+            .records
+            .iter()
+            .filter(|(number, known)| {
+                Timestamp::from_unix_nanos(known.time) < newest
+                    && (self.was_no_block(**number, known) || known.sequence.is_none())
+            })
+            .count() as u64;
+        assert!(
+            older <= came_later,
+            "{:?}: {newest} was taken, and {older} records are in blocks before it: {self:#?}",
+            self.key
+        );
+    }
+
+    /// What the last block that was taken had at most, in bytes.
+    fn last_block_bytes(&self) -> u64 {
+        let after = self.after.map_or(&[][..], |after| &after.blocks);
+        let gone = self
+            .before
+            .map_or(&[][..], |before| &before.blocks)
+            .iter()
+            .filter(|block| !after.contains(block))
+            .map(|block| block.bytes)
+            .max();
+        let new: u64 = self
+            .missing
+            .iter()
+            .filter(|(number, known)| {
+                self.was_no_block(**number, known) || known.sequence.is_none()
+            })
+            .map(|(_, known)| known.bytes_max())
+            .sum();
+        gone.unwrap_or(0).max(if new > 0 { new + 200 } else { 0 })
+    }
+
+    /// Whether the series would be over its limit with the last block that was taken.
+    fn is_needed(&self, limit: u64) -> bool {
+        let mut bytes = self.after.map_or(0, SeriesLayout::bytes) + self.last_block_bytes();
+        let fresh = self.step.fresh.get(&self.key).map_or(0, BTreeSet::len);
+        if self.step.seals && fresh < self.step.direct {
+            // What was in rows when it was taken may be in blocks now, and smaller.
+            bytes += self.before.map_or(0, |before| before.row_bytes);
+            bytes += 6000 * fresh as u64;
+        }
+        bytes > limit
+    }
+
+    /// Panics when the server has less than its share.
+    fn is_largest(&self, shares: &Shares) {
+        let held: u64 = shares.0.values().sum();
+        let share = held / shares.0.len().max(1) as u64;
+        let own = shares.0.get(&self.key.0).copied().unwrap_or(0);
+        // And a block that is as large on the disk as its bytes and their pages.
+        let last = self.last_block_bytes() * 2 + 8192;
+        assert!(
+            own + last >= share,
+            "{:?} has {own} of {held}: {self:#?}",
+            self.key
+        );
+    }
+}
+
+impl Known {
+    /// What its payload takes at most, with what a row or a block needs for it.
+    fn bytes_max(&self) -> u64 {
+        let text = match self.size {
+            Size::Tiny => 0,
+            Size::Text(bytes) | Size::Noise(bytes) => bytes,
+        };
+        text as u64 + 250
+    }
+}
+
+fn key_of(layout: &SeriesLayout) -> SeriesKey {
+    let server = SERVERS.iter().position(|it| *it == layout.server.as_str());
+    (server.unwrap(), layout.signal)
+}
+
+/// The records of a query in the order of time. Panics when they come in another one.
+fn all_of(snapshot: &Snapshot, query: Query, backward: bool) -> Vec<StoredRecord> {
+    let query = if backward {
+        query.direction(Direction::Backward)
+    } else {
+        query
+    };
+    let mut records: Vec<StoredRecord> = snapshot
+        .scan(&query)
+        .unwrap()
+        .records()
+        .map(Result::unwrap)
+        .collect();
+    if backward {
+        records.reverse();
+    }
+    assert!(
+        records.is_sorted_by(|a, b| (a.timestamp, a.sequence) < (b.timestamp, b.sequence)),
+        "out of order"
+    );
+    records
+}
+
+/// The record of a number: everything about it follows from the number, its time and its size.
+fn record(signal: Signal, number: u64, known: &Known) -> Record {
+    let timestamp = Timestamp::from_unix_nanos(known.time);
+    let text = match known.size {
+        Size::Tiny => String::new(),
+        Size::Text(bytes) => "tool call completed ".chars().cycle().take(bytes).collect(),
+        Size::Noise(bytes) => {
+            let mut random = Random::new(number);
+            (0..bytes)
+                .map(|_| char::from(b' ' + u8::try_from(random.next() >> 58).unwrap()))
+                .collect()
+        }
+    };
+    match signal {
+        Signal::Logs => LogRecord::new(timestamp, Level::INFO, text)
+            .with("number", number.cast_signed())
+            .into_record(),
+        Signal::Metrics => {
+            let mut snapshot = MetricsSnapshot::new(timestamp);
+            snapshot.total.input_tokens = number.cast_signed();
+            snapshot.extra.push(("text".to_owned(), text.into()));
+            Record::Metrics(snapshot)
+        }
+        Signal::Traces => Record::Span(Box::new(SpanRecord {
+            span: Span {
+                name: text,
+                end_time_unix_nano: known.time.cast_unsigned(),
+                dropped_events_count: u32::try_from(number).unwrap(),
+                ..Span::default()
+            },
+            ..SpanRecord::default()
+        })),
+    }
+}
+
+trait IntoRecord {
+    fn into_record(self) -> Record;
+}
+
+impl IntoRecord for LogRecord {
+    fn into_record(self) -> Record {
+        Record::Log(self)
+    }
+}
+
+fn number_of(record: &Record) -> u64 {
+    match record {
+        Record::Log(record) => match record.attribute("number") {
+            Some(Value::Int(number)) => number.cast_unsigned(),
+            _ => panic!("a record that nobody wrote: {record:?}"),
+        },
+        Record::Metrics(record) => record.total.input_tokens.cast_unsigned(),
+        Record::Span(record) => record.span.dropped_events_count.into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn when() -> impl Strategy<Value = When> {
+    prop_oneof![
+        8 => (0i64..50).prop_map(When::Recent),
+        4 => (-20i64..200).prop_map(When::Hours),
+        2 => (-2i64..3).prop_map(When::Edge),
+        1 => (1i64..20).prop_map(When::Years),
+    ]
+}
+
+fn rarely(usual: impl Strategy<Value = When>) -> impl Strategy<Value = When> {
+    prop_oneof![40 => usual, 1 => prop_oneof![Just(When::First), Just(When::Last)]]
+}
+
+fn size() -> impl Strategy<Value = Size> {
+    prop_oneof![
+        4 => Just(Size::Tiny),
+        3 => (10usize..2000).prop_map(Size::Text),
+        2 => (10usize..1000).prop_map(Size::Noise),
+    ]
+}
+
+fn signal() -> impl Strategy<Value = Signal> {
+    prop_oneof![6 => Just(Signal::Logs), 1 => Just(Signal::Metrics), 2 => Just(Signal::Traces)]
+}
+
+fn burst() -> impl Strategy<Value = Burst> {
+    let server = prop_oneof![4 => Just(0usize), 2 => Just(1), 1 => Just(2)];
+    // Together most of the time, as bursts are, and in each place of the series' past.
+    let records = prop_oneof![
+        4 => (when(), size(), 1usize..60).prop_map(|(when, size, count)| vec![(when, size); count]),
+        4 => prop::collection::vec((rarely(when()), size()), 1..40),
+        1 => (when(), 1usize..3).prop_map(|(when, count)| vec![(when, Size::Noise(5000)); count]),
+    ];
+    ((server, signal()), records).prop_map(|(series, records)| Burst { series, records })
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let series = || {
+        let bytes = prop_oneof![
+            1 => Just(0u64),
+            2 => 100u64..2_000,
+            6 => 2_000u64..40_000,
+            2 => Just(u64::MAX),
+        ];
+        let hours = prop_oneof![1 => Just(0i64), 6 => 1i64..300, 3 => Just(100 * 365 * 24)];
+        (bytes, hours)
+    };
+    (
+        prop::option::weighted(0.9, series()),
+        prop::collection::btree_map(0usize..3, series(), 0..2),
+    )
+        .prop_map(|(default, own)| Limits {
+            default,
+            own,
+            total: None,
+        })
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        12 => burst().prop_map(Operation::Log),
+        10 => Just(Operation::Commit),
+        6 => (1usize..6).prop_map(Operation::Upkeep),
+        2 => Just(Operation::Pass),
+        2 => limits().prop_map(Operation::Limits),
+        1 => (prop::option::of(0usize..3), prop::option::of(signal()), any::<bool>()).prop_map(
+            |(server, signal, foreign)| Operation::Wipe { server, signal, foreign }
+        ),
+        1 => Just(Operation::Compact),
+        2 => (1i64..60).prop_map(Operation::Wait),
+        // Even hours: what differs by one is no jump.
+        1 => (-2000i64..20_000).prop_map(|hours| Operation::SetClock(hours * 2)),
+        1 => (0i64..700).prop_map(Operation::Reboot),
+        1 => Just(Operation::Restart),
+        1 => burst().prop_map(Operation::Import),
+        2 => any::<bool>().prop_map(|backward| Operation::Read { backward }),
+    ]
+}
+
+/// Operations, shown a line each.
+#[derive(Clone)]
+struct Run(Vec<Operation>);
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|it| write!(f, "\n    {it:?}"))
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(32))]
+
+    #[test]
+    fn a_store_keeps_what_the_model_keeps(
+        first in limits(),
+        run in prop::collection::vec(operation(), 1..40).prop_map(Run),
+    ) {
+        let mut world = World::new();
+        world.apply(&Operation::Limits(first));
+        for operation in &run.0 {
+            world.apply(operation);
+        }
+        for operation in [Operation::Commit, Operation::Pass, Operation::Read { backward: false }] {
+            world.apply(&operation);
+        }
+    }
+}
