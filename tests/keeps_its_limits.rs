@@ -451,7 +451,7 @@ impl World {
     }
 
     fn is_idle(&self) -> bool {
-        self.writer.due() - self.time >= BETWEEN_PASSES
+        self.writer.due() >= self.time + BETWEEN_PASSES
     }
 
     /// A whole pass of the upkeep.
@@ -746,8 +746,8 @@ impl World {
                     *to = known.time.max(*to);
                 }
                 let loss = loss.unwrap();
-                let lost = (loss.from.unix_nanos(), loss.to.unix_nanos());
-                assert_eq!(Some(lost), series.lost, "{key:?}");
+                let range = (loss.from.unix_nanos(), loss.to.unix_nanos());
+                assert_eq!(Some(range), series.lost, "{key:?}");
                 if missing.values().any(|known| known.time >= cutoff) {
                     let taken = Taken {
                         key,

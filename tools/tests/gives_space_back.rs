@@ -195,7 +195,7 @@ fn status_tells_live_from_free() {
         .collect();
     assert_eq!(
         lines[0],
-        ["STACK", "LIVE", "FREE", "RESERVE", "USED", "FILE"]
+        ["STACK", "LIVE", "FREE", "RESERVE", "USED", "FILE", "LIMIT"]
     );
     assert_eq!(lines[1][0], "gw");
     let human = home.run(&["status"]).stdout;
