@@ -758,11 +758,11 @@ impl World {
                     };
                     taken.is_oldest(&self.series[&key]);
                     if !taken.is_needed(self.limits.bytes_of(key.0)) {
-                        let lost = format!("{key:?} lost what its limit allows: {taken:#?}");
-                        let total = self.limits.total.expect(&lost);
+                        let report = format!("{key:?} lost what its limit allows: {taken:#?}");
+                        let total = self.limits.total.expect(&report);
                         // Of a limit of the whole, a quarter may be needed beside the records.
                         let held = shares.held() + taken.last_block_disk_bytes();
-                        assert!(held * 4 > total * 3 - (2 << 20), "{held}: {lost}");
+                        assert!(held * 4 > total * 3 - (2 << 20), "{held}: {report}");
                         taken.is_largest(&shares);
                     }
                 }
@@ -983,7 +983,9 @@ fn record(signal: Signal, number: u64, known: &Known) -> Record {
             let mut text = String::with_capacity(bytes + 10);
             while text.len() < bytes {
                 let bits = random.next();
-                text.extend((0..10).map(|at| char::from(b' ' + (bits >> (6 * at)) as u8 % 64)));
+                text.extend(
+                    (0..10).map(|at| char::from(b' ' + (bits >> (6 * at)).to_le_bytes()[0] % 64)),
+                );
             }
             text.truncate(bytes);
             text
