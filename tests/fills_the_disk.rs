@@ -19,7 +19,7 @@ use common::{
 };
 use gridctl_telemetry::{
     CompactOptions, DiskOperation, DropCause, Error, Signal, Snapshot, Store, StoreOptions,
-    WipeScope, Writer, WriterGuard, WriterOptions, WriterStats,
+    WipeScope, Writer, WriterGuard, WriterOptions, WriterStats, wipe,
 };
 use std::{
     collections::BTreeSet,
@@ -382,6 +382,43 @@ fn is_filled_and_wiped(disk: &dyn Disk) {
     daemon.finish(wiped);
 }
 
+/// Stores for ever.
+#[test]
+fn helper_stores() {
+    let Some(arguments) = helper_arguments() else {
+        return;
+    };
+    let store = common::open(Path::new(&arguments[0]));
+    let (writer, _guard) = Writer::start(&store, &common::on_demand()).unwrap();
+    for number in 0.. {
+        writer.log(&server("load"), &record(number)).unwrap();
+        if number % 50 == 49 {
+            writer.flush().unwrap();
+            say(number + 1);
+        }
+    }
+}
+
+/// What a killed process left is wiped on a disk that has filled since.
+fn is_wiped_after_a_kill(disk: &RealDisk) {
+    for lines in 1..20 {
+        let home = disk.home().to_str().unwrap();
+        let mut helper = Helper::start("helper_stores", &[home]);
+        for _ in 0..lines {
+            helper.heard();
+        }
+        helper.kill();
+        disk.fill();
+        assert_eq!(
+            wipe(disk.home(), STACK, &WipeScope::everything()).unwrap(),
+            1
+        );
+        disk.free();
+        let store = Store::open(disk.home(), STACK, disk.options()).unwrap();
+        assert_eq!(total(&store.snapshot().unwrap()), 0);
+    }
+}
+
 const MIB: u64 = 1 << 20;
 
 #[test]
@@ -437,6 +474,7 @@ fn helper_has_a_real_disk() {
     let disk = RealDisk::new(&arguments[0]);
     match arguments[1].as_str() {
         "freed" => is_filled_and_freed(&disk),
+        "killed" => is_wiped_after_a_kill(&disk),
         _ => is_filled_and_wiped(&disk),
     }
     say("done");
@@ -467,7 +505,7 @@ fn a_real_disk_is_filled_and_freed() {
         println!("skipped: no tmpfs can be mounted here");
         return;
     }
-    for (megabytes, scenario) in [(24, "freed"), (1, "wiped")] {
+    for (megabytes, scenario) in [(24, "freed"), (1, "wiped"), (8, "killed")] {
         let mut command = on_a_disk_of(megabytes, root.path());
         command.arg(std::env::current_exe().unwrap());
         let arguments = [root.path().to_str().unwrap(), scenario];
