@@ -340,8 +340,12 @@ fn scale(pool: &Pool, large_mib: u64) -> Result<()> {
         "used, peak",
     ]);
     for mib in [64, large_mib] {
-        // Until it is full and as much again as the small one holds, four times over.
-        let held = run(pool, Some(in_all(mib)), Until::Stored((mib + 256) * MIB))?;
+        // The same for both: the large one is filled, and then holds its limit for a while.
+        let held = run(
+            pool,
+            Some(in_all(mib)),
+            Until::Stored((large_mib + 256) * MIB),
+        )?;
         let stored = ((held.stored + held.maintenance.freed_bytes) / MIB).max(1);
         table.row(vec![
             format!("{mib} MiB"),
