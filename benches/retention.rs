@@ -336,17 +336,17 @@ fn scale(pool: &Pool, large_mib: u64) -> Result<()> {
     let mut table = Table::new(&[
         "limit in all",
         "longest pause",
-        "work a MiB freed",
+        "work a MiB stored",
         "used, peak",
     ]);
     for mib in [64, large_mib] {
         // Until it is full and as much again as the small one holds, four times over.
         let held = run(pool, Some(in_all(mib)), Until::Stored((mib + 256) * MIB))?;
-        let freed = (held.maintenance.freed_bytes / MIB).max(1);
+        let stored = ((held.stored + held.maintenance.freed_bytes) / MIB).max(1);
         table.row(vec![
             format!("{mib} MiB"),
             seconds(held.maintenance.longest),
-            seconds(held.maintenance.busy / u32::try_from(freed)?),
+            seconds(held.maintenance.busy / u32::try_from(stored)?),
             format!("{:.3}x", ratio(held.used_peak, mib * MIB)),
         ]);
     }

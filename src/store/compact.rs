@@ -32,6 +32,8 @@ const WAIT_MAX: Duration = Duration::from_millis(200);
 const WORTH_BYTES: u64 = 1 << 20;
 /// And which part of the whole.
 const WORTH_PART: u64 = 4;
+/// How much is worth it on a disk that is full.
+const ROOM_BYTES: u64 = 64 << 10;
 /// Looking at a page takes so much less than moving it.
 const LOOK_PART: u64 = 8;
 
@@ -185,7 +187,7 @@ impl Store {
     pub(crate) fn compact_for_room(&self) {
         if self
             .space()
-            .is_ok_and(|space| space.free_bytes >= WORTH_BYTES)
+            .is_ok_and(|space| space.free_bytes >= ROOM_BYTES)
         {
             let _ = self.compact(&CompactOptions::default());
         }
