@@ -30,7 +30,7 @@
 
 mod common;
 
-use common::{Random, STACK, on_demand, server};
+use common::{Random, STACK, home_in_memory, on_demand, server};
 use gridctl_telemetry::{
     ClockReading, CompactOptions, Direction, DropCause, ImportBatch, Importer, Level, LogRecord,
     MetricsSnapshot, Query, Record, SeriesLayout, Signal, SimulatedWriter, Snapshot, SpanRecord,
@@ -41,7 +41,6 @@ use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -71,16 +70,6 @@ fn cases(default: u32, cost: u32) -> ProptestConfig {
         failure_persistence: None,
         max_shrink_time: 120_000,
         ..ProptestConfig::default()
-    }
-}
-
-/// In memory where there is such a place: nothing here is about what a disk does.
-fn home() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() {
-        tempfile::tempdir_in(memory).unwrap()
-    } else {
-        tempfile::tempdir().unwrap()
     }
 }
 
@@ -315,7 +304,7 @@ impl Step {
 
 impl World {
     fn new() -> World {
-        let home = home();
+        let home = home_in_memory();
         let clock = Clock::new();
         let store = Store::open(home.path(), STACK, clock.options()).unwrap();
         let options = on_demand();
@@ -758,11 +747,12 @@ impl World {
                     };
                     taken.is_oldest(&self.series[&key]);
                     if !taken.is_needed(self.limits.bytes_of(key.0)) {
-                        let report = format!("{key:?} lost what its limit allows: {taken:#?}");
-                        let total = self.limits.total.expect(&report);
+                        let total = self.limits.total;
+                        let total =
+                            total.unwrap_or_else(|| panic!("its limit allows that: {taken:#?}"));
                         // Of a limit of the whole, a quarter may be needed beside the records.
                         let held = shares.held() + taken.last_block_disk_bytes();
-                        assert!(held * 4 > total * 3 - (2 << 20), "{held}: {report}");
+                        assert!(held * 4 > total * 3 - (2 << 20), "{held}: {taken:#?}");
                         taken.is_largest(&shares);
                     }
                 }
@@ -980,12 +970,10 @@ fn record(signal: Signal, number: u64, known: &Known) -> Record {
         Size::Text(bytes) => "tool call completed ".chars().cycle().take(bytes).collect(),
         Size::Noise(bytes) => {
             let mut random = Random::new(number);
-            let mut text = String::with_capacity(bytes + 10);
+            let mut text = String::with_capacity(bytes + 8);
             while text.len() < bytes {
-                let bits = random.next();
-                text.extend(
-                    (0..10).map(|at| char::from(b' ' + (bits >> (6 * at)).to_le_bytes()[0] % 64)),
-                );
+                let bytes = random.next().to_le_bytes();
+                text.extend(bytes.map(|byte| char::from(b' ' + byte % 64)));
             }
             text.truncate(bytes);
             text

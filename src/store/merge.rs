@@ -218,3 +218,214 @@ fn rewrite_some(
     }
     Ok(done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        Store, StoreOptions, StoreWriter, Tiering,
+        tables::{BLOCKS, Position, SeriesId},
+    };
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const SIGNAL: Signal = Signal::Logs;
+
+    /// A store in which blocks are written one by one, and what was written.
+    struct World {
+        _home: tempfile::TempDir,
+        store: Store,
+        writer: StoreWriter,
+        sealer: Sealer,
+        server: ServerName,
+        records: BTreeMap<Position, Vec<u8>>,
+    }
+
+    /// A block and its records.
+    type Block = (BlockKey, BlockHeader, Vec<(Position, Vec<u8>)>);
+
+    impl World {
+        fn new() -> World {
+            let home = tempfile::tempdir().unwrap();
+            let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+            World {
+                _home: home,
+                writer: store.writer().unwrap(),
+                store,
+                sealer: Sealer::new(Tiering::default()),
+                server: ServerName::new("server").unwrap(),
+                records: BTreeMap::new(),
+            }
+        }
+
+        /// Writes records of these times and lengths as a block.
+        fn write(&mut self, batch: &[(i64, usize)]) {
+            let mut batch = batch.to_vec();
+            batch.sort_by_key(|(time, _)| *time);
+            let first = self.records.len() as u64;
+            let records: Vec<(Position, Vec<u8>)> = batch
+                .into_iter()
+                .zip(first..)
+                .map(|((time, bytes), sequence)| {
+                    let payload = (0..bytes as u64).map(|at| (at * sequence).to_le_bytes()[0]);
+                    ((time, sequence), payload.collect())
+                })
+                .collect();
+            let World {
+                writer,
+                sealer,
+                server,
+                ..
+            } = self;
+            writer
+                .transact("write", |transaction| {
+                    let mut state = stored_series_state(transaction, server, SIGNAL)?
+                        .unwrap_or_else(|| SeriesState::new(SeriesId(0)));
+                    let records: Vec<BlockRecord<'_>> = records
+                        .iter()
+                        .map(|((timestamp, sequence), payload)| BlockRecord {
+                            timestamp: *timestamp,
+                            sequence: *sequence,
+                            payload,
+                        })
+                        .collect();
+                    let limits = block_limits(&Limits::default(), server);
+                    blocks::change(transaction, |blocks| {
+                        blocks.write(&mut state, SIGNAL, &records, sealer, limits)
+                    })?;
+                    put_series_state(transaction, server, SIGNAL, &state)
+                })
+                .unwrap();
+            self.records.extend(records);
+        }
+
+        /// All blocks, each checked to be in order. The tables are checked to agree.
+        fn blocks(&self) -> Vec<Block> {
+            self.store.snapshot().unwrap().layout().unwrap();
+            self.writer
+                .transact("read", |transaction| {
+                    let mut found: Vec<Block> = Vec::new();
+                    let keys: Vec<_> = transaction
+                        .open_table(BLOCKS)?
+                        .iter()?
+                        .map(|entry| {
+                            let (key, header) = entry?;
+                            let header = blocks::read_header(key.value(), header.value())?;
+                            Ok((*key.value(), header))
+                        })
+                        .collect::<Result<_, Fault>>()?;
+                    blocks::change(transaction, |blocks| {
+                        for (key, header) in keys {
+                            let block = blocks.load(&key, &header)?;
+                            let records: Vec<_> = block
+                                .records()
+                                .map(|it| ((it.timestamp, it.sequence), it.payload.to_vec()))
+                                .collect();
+                            assert!(records.is_sorted_by_key(|(position, _)| *position));
+                            found.push((key, header, records));
+                        }
+                        Ok(())
+                    })?;
+                    Ok(found)
+                })
+                .unwrap()
+        }
+
+        /// Merges blocks of one level once, and says whether there were any.
+        fn merge(&mut self, level: u8, cutoff: i64) -> bool {
+            let World {
+                writer,
+                sealer,
+                server,
+                ..
+            } = self;
+            let limits = Limits::default();
+            let done = writer
+                .transact("merge", |transaction| {
+                    merge(transaction, sealer, &limits, server, SIGNAL, level, cutoff)
+                })
+                .unwrap();
+            done.disk_bytes > 0
+        }
+
+        /// What is in the ledger.
+        fn lost(&self) -> u64 {
+            let losses = self.store.snapshot().unwrap().losses(..).unwrap();
+            losses.iter().map(|loss| loss.count).sum()
+        }
+    }
+
+    /// How often a record is rewritten at most: with each time its block has half as much more than
+    /// before, and from one level to the next it has four times as much.
+    const REWRITES_MAX: u32 = 6 * 7 / 2;
+
+    fn batch() -> impl Strategy<Value = Vec<(i64, usize)>> {
+        let time = prop_oneof![6 => -50i64..50, 1 => -20_000i64..0, 1 => any::<i64>()];
+        let small = prop::collection::vec((time.clone(), 0usize..60), 1..30);
+        let large = prop::collection::vec((time, 5_000usize..60_000), 1..4);
+        prop_oneof![9 => small, 1 => large]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: std::env::var("GRIDCTL_TELEMETRY_CASES")
+                .map_or(8, |cases| cases.parse().unwrap()),
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn merging_changes_where_records_are_and_nothing_else(
+            batches in prop::collection::vec(batch(), 1..120),
+            cutoff in prop_oneof![3 => Just(i64::MIN), 1 => -5_000i64..10_000],
+        ) {
+            let mut world = World::new();
+            for (batch, number) in batches.iter().zip(0i64..) {
+                // Most of them in order, and some late.
+                let batch: Vec<_> = batch
+                    .iter()
+                    .map(|(time, bytes)| (time.saturating_add(number * 100), *bytes))
+                    .collect();
+                world.write(&batch);
+            }
+            let mut rewrites: BTreeMap<Position, u32> = BTreeMap::new();
+            let mut before = world.blocks();
+            let mut level = 1;
+            while level <= 6 {
+                if !world.merge(level, cutoff) {
+                    level += 1;
+                    continue;
+                }
+                let after = world.blocks();
+                prop_assert!(after.len() < before.len(), "a merge must leave fewer blocks");
+                let (left, gone): (Vec<_>, Vec<_>) = before.iter().partition(|(key, header, _)| {
+                    after.iter().any(|(other, same, _)| other == key && same == header)
+                });
+                for (position, _) in gone.iter().flat_map(|(_, _, records)| records) {
+                    *rewrites.entry(*position).or_default() += 1;
+                }
+                let last = |block: &&Block| tables::block_position(&block.0);
+                let ends = gone.iter().map(last).min()..=gone.iter().map(last).max();
+                let of_level = |block: &&Block| block.1.level() == Some(level);
+                if before.iter().filter(of_level).count() < APART_MAX {
+                    // Or what was merged would be older than it at one end, and newer at the other.
+                    let between = left.iter().filter(|block| ends.contains(&Some(last(block))));
+                    prop_assert_eq!(between.count(), 0);
+                }
+                let there: BTreeMap<Position, Vec<u8>> =
+                    after.iter().flat_map(|(_, _, records)| records.iter().cloned()).collect();
+                let count = after.iter().map(|(_, _, records)| records.len()).sum::<usize>();
+                prop_assert_eq!(there.len(), count, "a record is in one block");
+                for (position, payload) in &there {
+                    prop_assert_eq!(world.records.get(position), Some(payload));
+                }
+                prop_assert!(world.records.keys().all(|it| it.0 < cutoff || there.contains_key(it)));
+                prop_assert_eq!(world.lost(), (world.records.len() - there.len()) as u64);
+                before = after;
+                level = 1;
+            }
+            let most = rewrites.values().max().copied().unwrap_or(0);
+            prop_assert!(most <= REWRITES_MAX, "a record was rewritten {most} times");
+        }
+    }
+}

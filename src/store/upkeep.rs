@@ -391,3 +391,67 @@ fn half_expired(
 const WORTH_BYTES: u64 = 32 << 10;
 /// One that is gone sooner than in this part of the age limit gives it back by itself.
 const WORTH_PART_OF_AGE: i64 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ingest::{SimulatedWriter, WriterOptions},
+        read::Query,
+        record::{Level, LogRecord},
+        store::{Store, StoreOptions, tables::PIECES},
+        time::Timestamp,
+    };
+    use redb::ReadableTable;
+    use std::time::Duration;
+
+    #[test]
+    fn a_damaged_block_keeps_nothing_else_from_being_merged() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let options = WriterOptions::default().tiering(1, 1, 4096);
+        let mut writer = SimulatedWriter::new(&store, &options).unwrap();
+        let names = ["damaged", "whole"].map(|name| ServerName::new(name).unwrap());
+        for number in 0..20 {
+            for name in &names {
+                let at = Timestamp::from_unix_nanos(number);
+                let record = LogRecord::new(at, Level::INFO, "message");
+                writer.log(name, &record, Duration::ZERO).unwrap();
+            }
+            writer.flush(Duration::ZERO).unwrap();
+        }
+        let damage = |transaction: &redb::WriteTransaction| {
+            let mut pieces = transaction.open_table(PIECES)?;
+            // The series that came first has the first keys.
+            let (key, mut piece) = {
+                let (key, piece) = pieces.first()?.unwrap();
+                (*key.value(), piece.value().to_vec())
+            };
+            piece[0] ^= 1;
+            pieces.insert(&key, piece.as_slice())?;
+            Ok(())
+        };
+        store.writer().unwrap().transact("damage", damage).unwrap();
+        let mut failed = 0;
+        for minute in 1..10 {
+            // Each failure ends one step and none of what comes behind it.
+            while let Err(error) = writer.advance(Duration::from_mins(minute)) {
+                assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+                failed += 1;
+            }
+        }
+        assert_eq!(failed, 1, "what is damaged is tried once");
+        let layout = store.snapshot().unwrap().layout().unwrap();
+        let blocks = layout.iter().map(|series| series.blocks.len());
+        assert_eq!(blocks.collect::<Vec<_>>(), [20, 8]);
+        let read = |name: &ServerName| {
+            let query = Query::new(Signal::Logs).server(name.clone());
+            let since = Timestamp::from_unix_nanos(1);
+            let all = store.scan(&query).unwrap().filter_map(Result::ok).count();
+            let rest = store.scan(&query.range(since..)).unwrap();
+            (all, rest.map(Result::unwrap).count())
+        };
+        assert_eq!(read(&names[1]), (20, 19));
+        assert_eq!(read(&names[0]).1, 19);
+    }
+}

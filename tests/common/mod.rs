@@ -26,6 +26,17 @@ pub(crate) fn home() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
+/// A home in memory, where the system has such a place: for tests that commit thousands of times, and
+/// are not about what a disk does.
+pub(crate) fn home_in_memory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        home()
+    }
+}
+
 pub(crate) fn open(home: &Path) -> Store {
     Store::open(home, STACK, StoreOptions::default()).unwrap()
 }

@@ -1,0 +1,161 @@
+//! Small blocks become full ones, whenever their records come, and nothing is written again more
+//! often than the logarithm of its size.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{Random, home_in_memory, number, on_demand, open, record, server};
+use gridctl_telemetry::{
+    BlockLayout, Level, LogRecord, Query, Signal, SimulatedWriter, Store, Timestamp,
+};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const SECOND: i64 = 1_000_000_000;
+const HOUR: i64 = 3600 * SECOND;
+const START: i64 = 1_767_225_600 * SECOND;
+/// A pass of the upkeep begins at least so often, and none lasts as long.
+const PASS: Duration = Duration::from_mins(2);
+/// So many blocks of a level, see `BlockHeader::level`, are there at most after a pass.
+const OF_A_LEVEL_MAX: u32 = 8;
+
+/// A store each commit of which becomes blocks, and its writer.
+struct World {
+    _home: TempDir,
+    store: Store,
+    writer: SimulatedWriter,
+    time: Duration,
+}
+
+impl World {
+    fn new() -> World {
+        let home = home_in_memory();
+        let store = open(home.path());
+        let writer = SimulatedWriter::new(&store, &on_demand().tiering(1, 1, 4096)).unwrap();
+        World {
+            _home: home,
+            store,
+            writer,
+            time: Duration::ZERO,
+        }
+    }
+
+    fn commit(&mut self, records: impl IntoIterator<Item = LogRecord>) {
+        for record in records {
+            self.writer.log(&server("a"), &record, self.time).unwrap();
+        }
+        self.writer.flush(self.time).unwrap();
+    }
+
+    /// Passes until one finds nothing to do.
+    fn settle(&mut self) {
+        let mut rewritten = None;
+        while rewritten != Some(self.rewritten()) {
+            rewritten = Some(self.rewritten());
+            self.time += PASS;
+            self.writer.advance(self.time).unwrap();
+        }
+    }
+
+    fn rewritten(&self) -> u64 {
+        self.writer.stats().maintenance.rewritten_bytes
+    }
+
+    fn blocks(&self) -> Vec<BlockLayout> {
+        let layout = self.store.snapshot().unwrap().layout().unwrap();
+        assert!(layout[0].rows.is_empty());
+        layout[0].blocks.clone()
+    }
+}
+
+#[test]
+fn nothing_is_written_again_more_often_than_it_quadruples() {
+    let mut world = World::new();
+    let mut written = 0;
+    let mut part_before: Option<u64> = None;
+    let mut number = 0;
+    for levels in 2u32..=5 {
+        while number < 4u64.pow(levels) {
+            world.commit([record(number)]);
+            let newest = world.blocks().into_iter().max_by_key(|block| block.last.1);
+            written += newest.unwrap().disk_bytes;
+            number += 1;
+            if number.is_multiple_of(8) {
+                world.settle();
+            }
+        }
+        world.settle();
+        // In parts of a hundred of what was written.
+        let part = world.rewritten() * 100 / written;
+        assert!(part > 0, "nothing is merged");
+        if let Some(before) = part_before {
+            assert!(part <= before + 100, "{number}: {before} became {part}");
+        }
+        part_before = Some(part);
+        let blocks = world.blocks();
+        let most = OF_A_LEVEL_MAX * levels;
+        assert!(blocks.len() <= most as usize, "{} blocks", blocks.len());
+    }
+    let read: Vec<u64> = (world.store.scan(&Query::new(Signal::Logs)).unwrap())
+        .map(|stored| number_of(stored.unwrap()))
+        .collect();
+    let mut sorted = read.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..number).collect::<Vec<_>>());
+}
+
+fn number_of(stored: gridctl_telemetry::StoredRecord) -> u64 {
+    number(&stored.record.into_log().unwrap())
+}
+
+#[test]
+fn late_records_come_to_lie_between_those_of_their_time() {
+    const HOURS: i64 = 100;
+    /// From so many on they are merged however far apart they lie.
+    const APART_MAX: usize = 48;
+    let mut world = World::new();
+    let at = |nanos: i64| {
+        let time = Timestamp::from_unix_nanos(START + nanos);
+        LogRecord::new(time, Level::INFO, "tool call completed")
+    };
+    for hour in 0..HOURS {
+        world.commit((0..400).map(|number| at(hour * HOUR + number * 9 * SECOND)));
+    }
+    world.settle();
+    let full = world.blocks();
+    let mut random = Random::new(5);
+    let mut most = 0;
+    for late in 0..300 {
+        let hour = i64::try_from(random.below(100)).unwrap();
+        world.commit([at(hour * HOUR + late)]);
+        if late % 8 == 0 {
+            world.settle();
+            most = most.max(world.blocks().len());
+        }
+    }
+    world.settle();
+    let blocks = world.blocks();
+    let records: u64 = blocks.iter().map(|block| block.records).sum();
+    assert_eq!(records, 400 * HOURS.cast_unsigned() + 300);
+    // Of single ones, of fours and of sixteens.
+    assert!(most <= full.len() + 3 * APART_MAX, "{most} blocks");
+    assert!(
+        blocks.len() < full.len() + 300 / 2,
+        "{} blocks",
+        blocks.len()
+    );
+    // Whoever reads an hour reads what was written in it, and little more.
+    for hour in 0..HOURS {
+        let time = Timestamp::from_unix_nanos(START + hour * HOUR + HOUR / 2);
+        let covers = |block: &&BlockLayout| block.first <= time && time <= block.last.0;
+        let covering = blocks.iter().filter(covers).count();
+        assert!(covering <= 8, "{covering} blocks for the hour {hour}");
+    }
+}
