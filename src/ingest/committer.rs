@@ -206,8 +206,10 @@ impl Committer {
         };
         let elapsed = started.elapsed();
         self.upkeep_due = if !self.upkeep.is_idle() {
-            // Half of the time at most, so that what is queued is never far behind.
-            now + elapsed * 2
+            // Half of the time at most, so that what is queued is never far behind; and of merging,
+            // which nobody waits for, a twentieth.
+            let rewrote = step.as_ref().is_ok_and(|step| step.rewritten_bytes > 0);
+            now + elapsed * if rewrote { 20 } else { 2 }
         } else if self.behind {
             now
         } else if self.committed {
