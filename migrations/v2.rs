@@ -137,7 +137,7 @@ fn disk_bytes(body_bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{
+    use crate::store::layout::{
         block::{BlockEncoder, BlockRecord},
         tables,
     };

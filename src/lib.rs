@@ -79,12 +79,11 @@ mod config;
 mod error;
 mod home;
 mod ingest;
-mod jsonl;
-#[path = "../migrations/mod.rs"]
-mod migrations;
+mod lines;
 mod produce;
 mod read;
 mod record;
+mod redact;
 mod signal;
 mod store;
 mod telemetry;
@@ -103,17 +102,17 @@ pub use crate::{
         DropCause, DropCount, MaintenanceStats, SimulatedWriter, WhenFull, Writer, WriterGuard,
         WriterOptions, WriterStats,
     },
-    jsonl::{LineError, LineFormat, LineWriter, ParsedLine, parse_line},
+    lines::{LineError, LineFormat, LineWriter, ParsedLine, parse_line},
     produce::{
         Accumulator, Attribution, CostUsd, LogOptions, LogRouter, MetricsFlusher, Point, Recorder,
-        Redactor, RefusedCosts, RouterFilter, RouterLayer, SkippedSpans, TimeSeries, TraceClient,
-        Usage,
+        RefusedCosts, RouterFilter, RouterLayer, SkippedSpans, TimeSeries, TraceClient, Usage,
     },
     read::{Cursor, Query, RawRecord, Records, Scan, Seed, SeededTrace, StoredRecord, TimeRange},
     record::{
         CostCounts, Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord, TokenCounts,
         Value,
     },
+    redact::Redactor,
     signal::{Signal, is_valid_signal},
     store::{
         BlockLayout, ClockJump, ClockReading, CompactOptions, CompactProgress, Compacted,

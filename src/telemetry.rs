@@ -4,8 +4,9 @@ use crate::{
     config::{ConfigWarning, TelemetryConfig},
     error::Result,
     ingest::{Writer, WriterGuard, WriterOptions, WriterStats},
-    produce::{Accumulator, LogOptions, LogRouter, MetricsFlusher, Redactor, TraceClient},
+    produce::{Accumulator, LogOptions, LogRouter, MetricsFlusher, TraceClient},
     record::ServerName,
+    redact::Redactor,
     signal::Signal,
     store::{Store, StoreOptions},
 };

@@ -8,8 +8,8 @@ use super::{
 use crate::{
     config::RetentionPolicy,
     error::Result,
-    produce::Redactor,
     record::{LogRecord, Record, ServerName},
+    redact::Redactor,
     signal::Signal,
     store::{
         BatchId, Limits, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,

@@ -1,7 +1,7 @@
 use crate::{
     config::RetentionPolicy,
     error::{Error, Result},
-    produce::Redactor,
+    redact::Redactor,
     store::{RECORD_BYTES_MAX, Tiering},
 };
 use std::time::Duration;

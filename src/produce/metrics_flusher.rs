@@ -4,7 +4,7 @@ use super::{Accumulator, flush_rule::ServerCounts};
 use crate::{
     error::{Error, Result},
     ingest::Writer,
-    jsonl::{ParsedLine, is_foreign, parse_line},
+    lines::{ParsedLine, is_foreign, parse_line},
     record::{MetricsSnapshot, ServerName},
     signal::Signal,
     store::Store,

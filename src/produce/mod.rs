@@ -4,7 +4,6 @@ mod accumulator;
 mod flush_rule;
 mod log_router;
 mod metrics_flusher;
-mod redact;
 #[cfg(feature = "otel-sdk")]
 mod span_exporter;
 mod trace_client;
@@ -17,6 +16,5 @@ pub use self::{
     },
     log_router::{LogOptions, LogRouter, RouterFilter, RouterLayer},
     metrics_flusher::MetricsFlusher,
-    redact::Redactor,
     trace_client::{SkippedSpans, TraceClient},
 };

@@ -3,7 +3,7 @@
 use super::{Query, StoredRecord};
 use crate::{
     error::Result,
-    jsonl::is_foreign,
+    lines::is_foreign,
     record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord},
     signal::Signal,
     store::{Snapshot, Store},

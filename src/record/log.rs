@@ -1,5 +1,5 @@
 use super::{Level, Value};
-use crate::{jsonl::log_line::write_log_line, time::Timestamp};
+use crate::{lines::ndjson::log::write_log_line, time::Timestamp};
 use ::time::UtcOffset;
 
 /// A log record: one line of `logs.jsonl`.

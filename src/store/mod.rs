@@ -4,56 +4,45 @@
 //! same time (redb's `MultiWriter` mode), so nothing that another process can change is remembered
 //! from one transaction to the next.
 
-mod append;
-pub(crate) mod block;
-mod blocks;
-mod clock;
-mod compact;
-mod database;
-mod disk;
-mod fault;
-mod import;
-mod inventory;
-mod layout;
-mod limits;
-mod losses;
-mod merge;
-mod rehearsal;
-mod reserve;
-mod retention;
-mod row_tiers;
-mod schema;
-mod seal;
-mod series_scan;
-mod snapshot;
-mod space;
-pub(crate) mod tables;
-mod upkeep;
-mod wipe;
+pub(crate) mod engine;
+pub(crate) mod handle;
+pub(crate) mod layout;
+pub(crate) mod ledger;
+pub(crate) mod maintain;
+pub(crate) mod policy;
+pub(crate) mod scan;
+pub(crate) mod snapshot;
+pub(crate) mod tiers;
+pub(crate) mod write;
 
 pub(crate) use self::{
-    append::{BatchId, PendingRecord, RowTier, Sealer, SeriesBatch, Tiering},
-    database::StoreWriter,
-    fault::Fault,
-    limits::Limits,
-    series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
-    upkeep::{Step, Upkeep},
-    wipe::{WipeMarks, monotonic_nanos},
+    engine::fault::Fault,
+    handle::StoreWriter,
+    maintain::pass::{Step, Upkeep},
+    policy::limits::Limits,
+    scan::series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
+    write::{
+        append::{BatchId, PendingRecord, Sealer, SeriesBatch, Tiering},
+        wipe::{WipeMarks, monotonic_nanos},
+    },
 };
 pub use self::{
-    clock::{ClockJump, ClockReading},
-    compact::{CompactOptions, CompactProgress, Compacted},
-    database::{Store, StoreOptions},
-    disk::DiskOperation,
-    import::{ImportBatch, ImportCounts, Importer},
-    inventory::{InventoryRecord, inventory},
-    layout::{BlockLayout, SeriesLayout},
-    losses::Loss,
-    schema::MigrationStep,
-    series_scan::Direction,
+    engine::{disk::DiskOperation, schema::MigrationStep},
+    handle::{Store, StoreOptions},
+    ledger::losses::Loss,
+    maintain::compact::{CompactOptions, CompactProgress, Compacted},
+    policy::clock::{ClockJump, ClockReading},
+    scan::{
+        check::{BlockLayout, SeriesLayout},
+        inventory::{InventoryRecord, inventory},
+        series_scan::Direction,
+        space::{DiskUsage, Space},
+    },
     snapshot::Snapshot,
-    space::{DiskUsage, Space},
-    wipe::{WipeScope, wipe},
+    write::{
+        import::{ImportBatch, ImportCounts, Importer},
+        wipe::{WipeScope, wipe},
+    },
 };
 
 /// The largest payload that is stored, in bytes.

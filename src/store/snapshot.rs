@@ -1,16 +1,17 @@
 //! One state of the database, to read from.
 
-use super::{
-    ClockReading, Fault,
-    clock::{self, Judged},
-    fault::guarded,
-    limits::{LIMITS, Limits},
-    tables::{self, META, SERIES, SeriesState, meta},
-};
 use crate::{
     error::{Error, Result},
     record::ServerName,
     signal::Signal,
+    store::{
+        engine::fault::{Fault, guarded},
+        layout::tables::{self, META, SERIES, SeriesState, meta},
+        policy::{
+            clock::{self, ClockReading, Judged},
+            limits::{LIMITS, Limits},
+        },
+    },
 };
 use redb::{ReadTransaction, ReadableTable};
 use std::{fmt, path::PathBuf, sync::OnceLock};
@@ -43,7 +44,7 @@ pub(crate) struct SeriesEntry {
 }
 
 impl Snapshot {
-    pub(super) fn new(
+    pub(crate) fn new(
         path: PathBuf,
         transaction: ReadTransaction,
         reading: ClockReading,
@@ -57,11 +58,11 @@ impl Snapshot {
         }
     }
 
-    pub(super) fn path(&self) -> &PathBuf {
+    pub(crate) fn path(&self) -> &PathBuf {
         &self.path
     }
 
-    pub(super) fn transaction(&self) -> &ReadTransaction {
+    pub(crate) fn transaction(&self) -> &ReadTransaction {
         &self.transaction
     }
 
@@ -100,7 +101,7 @@ impl Snapshot {
         self.number(meta::NEXT_SEQUENCE)
     }
 
-    pub(super) fn wipe_generation(&self) -> Result<u64> {
+    pub(crate) fn wipe_generation(&self) -> Result<u64> {
         self.number(meta::WIPE_GENERATION)
     }
 
@@ -112,7 +113,7 @@ impl Snapshot {
     }
 
     /// What the clocks say of the time of this snapshot.
-    pub(super) fn judged(&self) -> Result<&Judged> {
+    pub(crate) fn judged(&self) -> Result<&Judged> {
         once(&self.judged, || {
             self.read(|| clock::judge(&self.transaction.open_table(META)?, self.reading))
         })

@@ -1,0 +1,326 @@
+//! `logs.jsonl`: one object a line, in the shape of Go's `log/slog`.
+//!
+//! `ts`, `level` and `msg` come first, then the attributes in their order. The first occurrence of
+//! each of the three is the record's own; a later one, like every other key, is an attribute. So a
+//! line that was written reads back as the same record, whatever its attributes are called.
+
+use super::line::{missing, read_timestamp, write_entries, write_timestamp};
+use crate::{
+    lines::json::{
+        JsonResult, Reader as JsonReader, read_value, write_f64, write_i64, write_number,
+        write_string, write_u64,
+    },
+    record::{
+        Level, LogRecord,
+        messagepack::{Reader as PayloadReader, Token},
+        payload::{LogHead, PayloadError},
+    },
+    time::Timestamp,
+};
+use ::time::UtcOffset;
+use std::io::Write as _;
+
+/// Reads a line. `ts` must be there; without `level` a record is at [`Level::INFO`], without `msg`
+/// its message is empty.
+pub(crate) fn read_log_line(line: &[u8]) -> JsonResult<LogRecord> {
+    let (mut time, mut level, mut message) = (None, None, None);
+    let mut attributes = Vec::new();
+    let mut reader = JsonReader::new(line)?;
+    reader.read_object(|reader, key| {
+        match &*key {
+            "ts" if time.is_none() => time = Some(read_timestamp(reader)?),
+            "level" if level.is_none() => level = Some(read_level(reader)?),
+            "msg" if message.is_none() => message = Some(reader.read_string()?.into_owned()),
+            _ => attributes.push((key.into_owned(), read_value(reader)?)),
+        }
+        Ok(())
+    })?;
+    reader.finish()?;
+    let (timestamp, utc_offset) = time.ok_or_else(|| missing("ts"))?;
+    Ok(LogRecord {
+        timestamp,
+        utc_offset,
+        level: level.unwrap_or(Level::INFO),
+        message: message.unwrap_or_default(),
+        attributes,
+    })
+}
+
+/// Appends the line of `record`, its end included.
+pub(crate) fn write_log_line(record: &LogRecord, out: &mut Vec<u8>) {
+    write_head(
+        record.timestamp,
+        record.utc_offset,
+        record.level,
+        &record.message,
+        out,
+    );
+    write_entries(&record.attributes, out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends the line of the record that `payload` encodes, the same that [`write_log_line`] makes of
+/// it, without building the record. On an error `out` is as it was.
+pub(crate) fn transcode_log_payload(
+    timestamp: Timestamp,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), PayloadError> {
+    let start = out.len();
+    transcode(timestamp, payload, out).inspect_err(|_| out.truncate(start))
+}
+
+fn read_level(reader: &mut JsonReader<'_>) -> JsonResult<Level> {
+    let offset = reader.offset();
+    let text = reader.read_string()?;
+    text.parse()
+        .map_err(|error: crate::Error| JsonReader::refuse(offset, error))
+}
+
+fn write_head(
+    timestamp: Timestamp,
+    utc_offset: UtcOffset,
+    level: Level,
+    message: &str,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"{\"ts\":");
+    write_timestamp(timestamp, utc_offset, out);
+    // A level is letters, digits and signs, and a vector takes every byte.
+    let _ = write!(out, ",\"level\":\"{level}\",\"msg\":");
+    write_string(message, out);
+}
+
+fn transcode(timestamp: Timestamp, payload: &[u8], out: &mut Vec<u8>) -> Result<(), PayloadError> {
+    let mut reader = PayloadReader::new(payload);
+    let head = LogHead::read(&mut reader)?;
+    write_head(timestamp, head.utc_offset, head.level, head.message, out);
+    for _ in 0..head.attributes {
+        out.push(b',');
+        transcode_entry(&mut reader, 1, out)?;
+    }
+    reader.finish()?;
+    out.extend_from_slice(b"}\n");
+    Ok(())
+}
+
+fn transcode_entry(
+    reader: &mut PayloadReader<'_>,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), PayloadError> {
+    write_string(reader.str()?, out);
+    out.push(b':');
+    transcode_value(reader, depth, out)
+}
+
+fn transcode_value(
+    reader: &mut PayloadReader<'_>,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), PayloadError> {
+    match reader.token()? {
+        Token::Nil => out.extend_from_slice(b"null"),
+        Token::Bool(true) => out.extend_from_slice(b"true"),
+        Token::Bool(false) => out.extend_from_slice(b"false"),
+        Token::Int(value) => write_i64(value, out),
+        Token::UInt(value) => write_u64(value, out),
+        Token::Float(value) => write_f64(value, out),
+        Token::Number(text) => write_number(text, out),
+        Token::Str(text) => write_string(text, out),
+        Token::Array(items) => {
+            let depth = reader.deeper(depth)?;
+            out.push(b'[');
+            for index in 0..items {
+                if index > 0 {
+                    out.push(b',');
+                }
+                transcode_value(reader, depth, out)?;
+            }
+            out.push(b']');
+        }
+        Token::Map(entries) => {
+            let depth = reader.deeper(depth)?;
+            out.push(b'{');
+            for index in 0..entries {
+                if index > 0 {
+                    out.push(b',');
+                }
+                transcode_entry(reader, depth, out)?;
+            }
+            out.push(b'}');
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{
+        Value,
+        arbitrary::{any_entries, any_utc_offset, json_entries},
+    };
+    use proptest::prelude::*;
+
+    const LINE: &str = concat!(
+        r#"{"ts":"2026-05-08T23:39:03.123456789-04:00","level":"INFO","msg":"tool call completed","#,
+        r#""tool":"search","duration_ms":12,"component":"github","#,
+        r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}"#,
+        "\n"
+    );
+
+    fn written(record: &LogRecord) -> String {
+        let mut out = b"before".to_vec();
+        write_log_line(record, &mut out);
+        String::from_utf8(out.split_off(6)).unwrap()
+    }
+
+    fn transcoded(record: &LogRecord) -> String {
+        let mut payload = Vec::new();
+        record.encode_payload(&mut payload).unwrap();
+        let mut out = b"before".to_vec();
+        transcode_log_payload(record.timestamp, &payload, &mut out).unwrap();
+        String::from_utf8(out.split_off(6)).unwrap()
+    }
+
+    #[test]
+    fn a_slog_line_reads_and_writes() {
+        let record = read_log_line(LINE.trim_end().as_bytes()).unwrap();
+        assert_eq!(record.timestamp.unix_nanos(), 1_778_297_943_123_456_789);
+        assert_eq!(record.level, Level::INFO);
+        assert_eq!(record.message, "tool call completed");
+        assert_eq!(record.component(), Some("github"));
+        assert_eq!(record.trace_id(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert_eq!(record.attribute("duration_ms"), Some(&Value::Int(12)));
+        assert_eq!(written(&record), LINE);
+        assert_eq!(transcoded(&record), LINE);
+    }
+
+    #[test]
+    fn order_types_nesting_and_repeated_keys_are_kept() {
+        for line in [
+            concat!(
+                r#"{"ts":"2026-05-08T00:00:00Z","level":"DEBUG-4","msg":"","component":"a","#,
+                r#""g":{"h":{"i":[1,1.0,"x",null,true,{}],"i":[]}},"component":"b"}"#,
+            ),
+            concat!(
+                r#"{"ts":"2026-05-08T00:00:00Z","level":"ERROR+4","msg":"a\nb\"","ts":5,"#,
+                r#""level":null,"msg":{},"n":18446744073709551616,"u":18446744073709551615}"#,
+            ),
+        ] {
+            let record = read_log_line(line.as_bytes()).unwrap();
+            assert_eq!(written(&record).trim_end(), line);
+            assert_eq!(transcoded(&record).trim_end(), line);
+        }
+    }
+
+    #[test]
+    fn built_in_keys_may_stand_anywhere_and_all_but_ts_may_be_missing() {
+        let record =
+            read_log_line(br#" {"a":1,"msg":"m","ts":"2026-05-08T00:00:00.5Z"} "#).unwrap();
+        let expected = LogRecord::new(
+            Timestamp::parse_rfc3339("2026-05-08T00:00:00.5Z")
+                .unwrap()
+                .0,
+            Level::INFO,
+            "m",
+        )
+        .with("a", 1_i64);
+        assert_eq!(record, expected);
+    }
+
+    #[test]
+    fn a_line_that_is_no_record_says_where_and_why() {
+        for (line, message) in [
+            (
+                "",
+                "expected an object, found the end of the line at byte 0",
+            ),
+            ("{}", "the line has no \"ts\" at byte 0"),
+            ("[]", "expected an object, found an array at byte 0"),
+            (
+                r#"{"ts":"yesterday"}"#,
+                "invalid timestamp \"yesterday\": expected RFC 3339 between the years 1678 and \
+                 2261 at byte 6 (ts)",
+            ),
+            (
+                r#"{"ts":1}"#,
+                "expected a string, found a number at byte 6 (ts)",
+            ),
+            (
+                r#"{"ts":"2026-05-08T00:00:00Z", "level": "LOUD"}"#,
+                "unknown level \"LOUD\": expected DEBUG, INFO, WARN or ERROR, at most with an \
+                 offset such as ERROR+4 at byte 39 (level)",
+            ),
+            (
+                r#"{"level":3}"#,
+                "expected a string, found a number at byte 9 (level)",
+            ),
+            (
+                r#"{"msg":null}"#,
+                "expected a string, found null at byte 7 (msg)",
+            ),
+            (
+                r#"{"ts":"2026-05-08T00:00:00Z"}{}"#,
+                "more text behind the value: a line holds one value at byte 29",
+            ),
+        ] {
+            let error = read_log_line(line.as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), message, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_payload_leaves_no_half_line() {
+        let mut payload = Vec::new();
+        LogRecord::new(Timestamp::default(), Level::INFO, "m")
+            .with("a", 1_i64)
+            .encode_payload(&mut payload)
+            .unwrap();
+        for end in 0..payload.len() {
+            let mut out = b"before".to_vec();
+            transcode_log_payload(Timestamp::default(), &payload[..end], &mut out).unwrap_err();
+            assert_eq!(out, b"before");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_payload_becomes_the_line_that_its_record_becomes(
+            nanos in any::<i64>(),
+            utc_offset in any_utc_offset(),
+            level in any::<i32>(),
+            message in any::<String>(),
+            attributes in any_entries(),
+        ) {
+            let timestamp = Timestamp::from_unix_nanos(nanos);
+            let record = LogRecord { timestamp, utc_offset, level: Level(level), message, attributes };
+            prop_assert_eq!(written(&record), transcoded(&record));
+        }
+
+        #[test]
+        fn a_written_line_reads_as_the_same_record(
+            nanos in any::<i64>(),
+            minutes in -1439_i32..=1439,
+            level in any::<i32>(),
+            message in any::<String>(),
+            attributes in json_entries(&["ts", "level", "msg", "component", "x"]),
+        ) {
+            let record = LogRecord {
+                timestamp: Timestamp::from_unix_nanos(nanos),
+                utc_offset: UtcOffset::from_whole_seconds(minutes * 60).unwrap(),
+                level: Level(level),
+                message,
+                attributes,
+            };
+            let line = written(&record);
+            prop_assert_eq!(read_log_line(line.trim_end().as_bytes()).unwrap(), record, "{}", line);
+        }
+
+        #[test]
+        fn no_payload_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = transcode_log_payload(Timestamp::default(), &bytes, &mut Vec::new());
+        }
+    }
+}

@@ -1,0 +1,838 @@
+use super::{
+    super::error::excerpt,
+    attributes::{from_attributes, key_value, string, to_attributes},
+    boolean, integer, otlp_time, read_time, server_of, take, write_time,
+};
+use crate::record::{CostCounts, MetricsSnapshot, ServerName, TokenCounts};
+use hashbrown::HashMap;
+use opentelemetry_proto::tonic::{
+    common::v1::{KeyValue, KeyValueList, any_value::Value as Any},
+    metrics::v1::{
+        AggregationTemporality, Metric, MetricsData, NumberDataPoint, Sum, metric,
+        number_data_point::Value as Number,
+    },
+};
+
+/// What a counter is called, and what it counts in. There is no convention for counters of tokens
+/// and cost (`gen_ai.client.token.usage` is a histogram of single operations), so the names are
+/// ours, formed as <https://opentelemetry.io/docs/specs/semconv/general/naming/> and
+/// <https://opentelemetry.io/docs/specs/semconv/general/metrics/> want them: no `total`, and units
+/// without a prefix, in braces what UCUM does not know.
+#[derive(Debug)]
+struct Counter<const KINDS: usize> {
+    name: &'static str,
+    description: &'static str,
+    unit: &'static str,
+    /// What the attribute [`TOKEN_TYPE`] of its points says, in their order.
+    kinds: [&'static str; KINDS],
+}
+
+const TOKENS: Counter<2> = Counter {
+    name: "gridctl.tokens",
+    description: "Tokens that went into calls and came out of them.",
+    unit: "{token}",
+    kinds: ["input", "output"],
+};
+
+const COST: Counter<4> = Counter {
+    name: "gridctl.cost",
+    description: "What the tokens of calls cost.",
+    unit: "{USD}",
+    kinds: ["input", "output", "cache_read", "cache_write"],
+};
+
+/// The attribute that tells the points of a counter apart
+/// (<https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/>). It has the well-known
+/// values `input` and `output`.
+const TOKEN_TYPE: &str = "gen_ai.token.type";
+
+const MICROS_PER_USD: f64 = 1e6;
+
+const RESET: &str = "gridctl.record.reset";
+const COST_RESET: &str = "gridctl.record.cost_reset";
+const DIFF: &str = "gridctl.record.diff";
+const COST_DIFF: &str = "gridctl.record.cost_diff";
+const TOTAL_TOKENS: &str = "gridctl.record.total_tokens";
+const COST_TOTAL: &str = "gridctl.record.cost_total";
+
+/// Why metrics hold no snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}, in resourceMetrics[{resource}].scopeMetrics[{scope}].metrics[{metric}]")]
+pub(crate) struct MetricsRefusal {
+    resource: usize,
+    scope: usize,
+    metric: usize,
+    reason: MetricsReason,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum MetricsReason {
+    /// The name's first 64 characters.
+    #[error(
+        "the store has no place for the metric {name:?}: it holds {} and {}, as they were exported",
+        TOKENS.name,
+        COST.name
+    )]
+    Foreign { name: String },
+    #[error("the metric {name} is not as it was exported: expected {expected}")]
+    Changed {
+        name: &'static str,
+        expected: &'static str,
+    },
+}
+
+/// Makes metrics of snapshots, and remembers since when the counters of each server count.
+///
+/// A cumulative point says so with its start time. When counters begin anew (the snapshot says
+/// `reset`, or a counter went down) it becomes the time of that snapshot, and it is the time of the
+/// first snapshot until then. Such a first point has no length; OTLP understands that the time
+/// before it is not known, so that nobody takes what was counted until then for an increase
+/// (<https://opentelemetry.io/docs/specs/otel/metrics/data-model/#cumulative-streams-handling-unknown-start-time>).
+/// Cost begins anew with the tokens, and also on its own.
+#[derive(Debug, Default)]
+pub(crate) struct MetricStreams {
+    streams: HashMap<ServerName, Stream>,
+}
+
+/// The counters of a server.
+#[derive(Debug, Default)]
+struct Stream {
+    tokens: Option<Since<2>>,
+    cost: Option<Since<4>>,
+}
+
+/// Since when counters count, and what they were last.
+#[derive(Debug, Clone, Copy)]
+struct Since<const KINDS: usize> {
+    start: u64,
+    last: [i64; KINDS],
+}
+
+impl MetricStreams {
+    /// The metrics of a snapshot: `gridctl.tokens`, and behind it `gridctl.cost` when there is one.
+    /// The snapshots of a server come in the order of time. A line may hold those of any number of
+    /// snapshots.
+    pub(crate) fn metrics_to_otlp(
+        &mut self,
+        server: &ServerName,
+        snapshot: MetricsSnapshot,
+    ) -> Vec<Metric> {
+        let starts = self.advance(server, &snapshot);
+        let time = otlp_time(snapshot.timestamp);
+        let values = tokens_shown(&snapshot.total).map(Number::AsInt);
+        let mut tokens = TOKENS.metric(starts.tokens, time, values);
+        let cost = snapshot.cost_total.as_ref().zip(starts.cost);
+        let cost = cost.map(|(total, start)| {
+            let values = total
+                .to_array()
+                .map(|micros| Number::AsDouble(usd_of(micros)));
+            COST.metric(start, time, values)
+        });
+        tokens.metadata = metadata(snapshot, starts.flags(time));
+        std::iter::once(tokens).chain(cost).collect()
+    }
+
+    fn advance(&mut self, server: &ServerName, snapshot: &MetricsSnapshot) -> Starts {
+        let stream = self.streams.entry_ref(server).or_default();
+        let time = otlp_time(snapshot.timestamp);
+        if snapshot.reset {
+            *stream = Stream::default();
+        }
+        if snapshot.cost_reset {
+            stream.cost = None;
+        }
+        let cost = snapshot.cost_total.as_ref();
+        Starts {
+            tokens: start_of(&mut stream.tokens, tokens_shown(&snapshot.total), time),
+            cost: cost.map(|total| start_of(&mut stream.cost, total.to_array(), time)),
+        }
+    }
+}
+
+/// The start time of counters that are `now` at `time`, of which `known` is what is known.
+fn start_of<const KINDS: usize>(
+    known: &mut Option<Since<KINDS>>,
+    now: [i64; KINDS],
+    time: u64,
+) -> u64 {
+    let goes_on = known.filter(|since| {
+        // A counter that fell began anew, whatever its writer says, and no point begins after
+        // itself: consumers would take either for a fault of the data.
+        since.start <= time && since.last.iter().zip(now).all(|(last, now)| *last <= now)
+    });
+    let start = goes_on.map_or(time, |since| since.start);
+    *known = Some(Since { start, last: now });
+    start
+}
+
+/// Since when the counters of a snapshot count.
+#[derive(Debug, Clone, Copy)]
+struct Starts {
+    tokens: u64,
+    cost: Option<u64>,
+}
+
+/// What a snapshot says of resets.
+#[derive(Debug, Clone, Copy)]
+struct Flags {
+    reset: bool,
+    cost_reset: bool,
+}
+
+impl Starts {
+    /// The flags that the start times say.
+    fn flags(self, time: u64) -> Flags {
+        let reset = self.tokens == time;
+        Flags {
+            reset,
+            cost_reset: !reset && self.cost == Some(time),
+        }
+    }
+}
+
+/// The snapshots of a message, each with the server that its resource names.
+///
+/// Those that [`MetricStreams::metrics_to_otlp`] made come back as they were. Foreign metrics have no
+/// place in a snapshot: they are refused, and nothing of the message is used then.
+pub(crate) fn metrics_from_otlp(
+    data: MetricsData,
+) -> Result<Vec<(Option<String>, MetricsSnapshot)>, MetricsRefusal> {
+    let mut snapshots = Vec::new();
+    for (resource, resource_metrics) in data.resource_metrics.into_iter().enumerate() {
+        let server = server_of(resource_metrics.resource.as_ref());
+        for (scope, scope_metrics) in resource_metrics.scope_metrics.into_iter().enumerate() {
+            let mut metrics = scope_metrics.metrics.into_iter().enumerate().peekable();
+            while let Some((index, metric)) = metrics.next() {
+                let at = |metric, reason| MetricsRefusal {
+                    resource,
+                    scope,
+                    metric,
+                    reason,
+                };
+                let tokens = read_tokens(&metric).map_err(|reason| at(index, reason))?;
+                let cost = metrics
+                    .next_if(|(_, metric)| metric.name == COST.name)
+                    .map(|(index, metric)| {
+                        read_cost(&metric, tokens.time).map_err(|reason| at(index, reason))
+                    })
+                    .transpose()?;
+                let snapshot = snapshot_of(tokens, cost, metric.metadata);
+                snapshots.push((server.clone(), snapshot));
+            }
+        }
+    }
+    Ok(snapshots)
+}
+
+/// The points of a counter, their values in the order of their kinds.
+#[derive(Debug, Clone, Copy)]
+struct Points<const KINDS: usize> {
+    start: u64,
+    time: u64,
+    values: [i64; KINDS],
+}
+
+fn read_tokens(metric: &Metric) -> Result<Points<2>, MetricsReason> {
+    if metric.name == COST.name {
+        return Err(COST.changed("it behind the tokens of its snapshot"));
+    }
+    TOKENS.read(metric, |value| match value {
+        Number::AsInt(value) => Some(*value),
+        Number::AsDouble(_) => None,
+    })
+}
+
+fn read_cost(metric: &Metric, time: u64) -> Result<Points<4>, MetricsReason> {
+    let points = COST.read(metric, |value| match value {
+        Number::AsDouble(usd) => micros_of(*usd),
+        Number::AsInt(_) => None,
+    })?;
+    if points.time == time {
+        Ok(points)
+    } else {
+        Err(COST.changed("the time of the tokens before it"))
+    }
+}
+
+impl<const KINDS: usize> Counter<KINDS> {
+    fn metric(&self, start: u64, time: u64, values: [Number; KINDS]) -> Metric {
+        let point = |(kind, value): (&&'static str, Number)| NumberDataPoint {
+            attributes: vec![key_value(TOKEN_TYPE, string(kind))],
+            start_time_unix_nano: start,
+            time_unix_nano: time,
+            value: Some(value),
+            ..NumberDataPoint::default()
+        };
+        Metric {
+            name: self.name.to_owned(),
+            description: self.description.to_owned(),
+            unit: self.unit.to_owned(),
+            metadata: Vec::new(),
+            data: Some(metric::Data::Sum(Sum {
+                data_points: self.kinds.iter().zip(values).map(point).collect(),
+                aggregation_temporality: AggregationTemporality::Cumulative.into(),
+                is_monotonic: true,
+            })),
+        }
+    }
+
+    fn read(
+        &self,
+        metric: &Metric,
+        read: impl Fn(&Number) -> Option<i64>,
+    ) -> Result<Points<KINDS>, MetricsReason> {
+        if metric.name != self.name {
+            return Err(MetricsReason::Foreign {
+                name: excerpt(&metric.name),
+            });
+        }
+        let Some(metric::Data::Sum(sum)) = &metric.data else {
+            return Err(self.changed("a sum"));
+        };
+        if sum.aggregation_temporality() != AggregationTemporality::Cumulative {
+            return Err(self.changed("a cumulative sum"));
+        }
+        let (Some(first), true) = (sum.data_points.first(), sum.data_points.len() == KINDS) else {
+            return Err(self.changed("one point for each type of token"));
+        };
+        let (start, time) = (first.start_time_unix_nano, first.time_unix_nano);
+        let mut values = [None; KINDS];
+        for point in &sum.data_points {
+            if (point.start_time_unix_nano, point.time_unix_nano) != (start, time) {
+                return Err(self.changed("points of one time"));
+            }
+            for (kind, value) in self.kinds.iter().zip(&mut values) {
+                if is_of_kind(point, kind) {
+                    *value = point.value.as_ref().and_then(&read);
+                }
+            }
+        }
+        // There are as many points as kinds: where one kind has two points, another has none.
+        let values = all(values).ok_or_else(|| self.changed("a number for each type of token"))?;
+        Ok(Points {
+            start,
+            time,
+            values,
+        })
+    }
+
+    fn changed(&self, expected: &'static str) -> MetricsReason {
+        MetricsReason::Changed {
+            name: self.name,
+            expected,
+        }
+    }
+}
+
+fn is_of_kind(point: &NumberDataPoint, kind: &str) -> bool {
+    let attribute = point
+        .attributes
+        .iter()
+        .find(|entry| entry.key == TOKEN_TYPE);
+    let value = attribute.and_then(|entry| entry.value.as_ref()?.value.as_ref());
+    matches!(value, Some(Any::StringValue(text)) if text == kind)
+}
+
+/// What of a snapshot does not follow from its points, of which `said` are the flags.
+fn metadata(snapshot: MetricsSnapshot, said: Flags) -> Vec<KeyValue> {
+    let mut metadata = to_attributes(snapshot.extra);
+    write_time(snapshot.timestamp, snapshot.utc_offset, &mut metadata);
+    let flags = [
+        (RESET, snapshot.reset, said.reset),
+        (COST_RESET, snapshot.cost_reset, said.cost_reset),
+    ];
+    for (key, flag, said) in flags {
+        if flag != said {
+            metadata.push(key_value(key, Any::BoolValue(flag)));
+        }
+    }
+    let total = snapshot.total;
+    if total != tokens_of(tokens_shown(&total)) {
+        metadata.push(key_value(TOTAL_TOKENS, Any::IntValue(total.total_tokens)));
+    }
+    if snapshot.diff != implied(snapshot.reset, total) {
+        let diff = snapshot.diff.to_array();
+        metadata.push(key_value(DIFF, counts(TokenCounts::KEYS, diff)));
+    }
+    if snapshot.cost_diff != implied(snapshot.reset || snapshot.cost_reset, snapshot.cost_total) {
+        let diff = snapshot.cost_diff.map(CostCounts::to_array);
+        let diff = diff.map_or_else(no_counts, |diff| counts(CostCounts::KEYS, diff));
+        metadata.push(key_value(COST_DIFF, diff));
+    }
+    if let Some(total) = snapshot.cost_total.map(CostCounts::to_array)
+        && total.map(|micros| micros_of(usd_of(micros))) != total.map(Some)
+    {
+        metadata.push(key_value(COST_TOTAL, counts(CostCounts::KEYS, total)));
+    }
+    metadata
+}
+
+fn snapshot_of(
+    tokens: Points<2>,
+    cost: Option<Points<4>>,
+    mut metadata: Vec<KeyValue>,
+) -> MetricsSnapshot {
+    let metadata = &mut metadata;
+    let (timestamp, utc_offset) = read_time(tokens.time, metadata);
+    let starts = Starts {
+        tokens: tokens.start,
+        cost: cost.map(|points| points.start),
+    };
+    let said = starts.flags(tokens.time);
+    let reset = take(metadata, RESET, boolean).unwrap_or(said.reset);
+    let cost_reset = take(metadata, COST_RESET, boolean).unwrap_or(said.cost_reset);
+    let mut total = tokens_of(tokens.values);
+    if let Some(total_tokens) = take(metadata, TOTAL_TOKENS, integer) {
+        total.total_tokens = total_tokens;
+    }
+    let exact = take(metadata, COST_TOTAL, |value| {
+        read_counts(CostCounts::KEYS, value)
+    });
+    let cost_total = cost.map(|points| CostCounts::from_array(exact.unwrap_or(points.values)));
+    let diff = take(metadata, DIFF, |value| {
+        read_counts(TokenCounts::KEYS, value)
+    });
+    let cost_diff = take(metadata, COST_DIFF, |value| {
+        let none = *value == no_counts();
+        (none.then_some(None)).or_else(|| read_counts(CostCounts::KEYS, value).map(Some))
+    });
+    MetricsSnapshot {
+        timestamp,
+        utc_offset,
+        reset,
+        cost_reset,
+        diff: diff.map_or_else(|| implied(reset, total), TokenCounts::from_array),
+        total,
+        cost_diff: cost_diff.map_or_else(
+            || implied(reset || cost_reset, cost_total),
+            |diff| diff.map(CostCounts::from_array),
+        ),
+        cost_total,
+        extra: from_attributes(std::mem::take(metadata)),
+    }
+}
+
+/// What counters gained, unless something else is said: everything since they began anew, or
+/// nothing.
+fn implied<T: Default>(anew: bool, total: T) -> T {
+    if anew { total } else { T::default() }
+}
+
+fn counts<const COUNT: usize>(keys: [&str; COUNT], values: [i64; COUNT]) -> Any {
+    let entries = keys.into_iter().zip(values);
+    Any::KvlistValue(KeyValueList {
+        values: entries
+            .map(|(key, value)| key_value(key, Any::IntValue(value)))
+            .collect(),
+    })
+}
+
+fn no_counts() -> Any {
+    counts([], [])
+}
+
+fn read_counts<const COUNT: usize>(keys: [&str; COUNT], value: &Any) -> Option<[i64; COUNT]> {
+    let Any::KvlistValue(list) = value else {
+        return None;
+    };
+    all(keys.map(|key| {
+        let entry = list.values.iter().find(|entry| entry.key == key)?;
+        integer(entry.value.as_ref()?.value.as_ref()?)
+    }))
+}
+
+fn all<const COUNT: usize>(values: [Option<i64>; COUNT]) -> Option<[i64; COUNT]> {
+    let values: Option<Vec<i64>> = values.into_iter().collect();
+    values?.try_into().ok()
+}
+
+/// The token counters that become points. The third is their sum, which a consumer forms itself.
+fn tokens_shown(counts: &TokenCounts) -> [i64; 2] {
+    [counts.input_tokens, counts.output_tokens]
+}
+
+fn tokens_of([input_tokens, output_tokens]: [i64; 2]) -> TokenCounts {
+    TokenCounts {
+        input_tokens,
+        output_tokens,
+        total_tokens: input_tokens.wrapping_add(output_tokens),
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "metadata keeps what a double does not"
+)]
+fn usd_of(micros: i64) -> f64 {
+    micros as f64 / MICROS_PER_USD
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "an amount beyond the range becomes the end of the range"
+)]
+fn micros_of(usd: f64) -> Option<i64> {
+    usd.is_finite()
+        .then(|| (usd * MICROS_PER_USD).round() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        lines::{
+            ndjson::metrics::{MetricsLine, read_metrics_line},
+            otlp_json::{read_message, records::server_resource, write_message},
+        },
+        record::{
+            Value,
+            arbitrary::{any_utc_offset, json_entries},
+        },
+        time::Timestamp,
+    };
+    use opentelemetry_proto::tonic::metrics::v1::{ResourceMetrics, ScopeMetrics};
+    use proptest::{collection::vec, option, prelude::*};
+
+    fn server() -> ServerName {
+        ServerName::new("github").unwrap()
+    }
+
+    fn read(line: &str) -> MetricsSnapshot {
+        match read_metrics_line(line.as_bytes()).unwrap() {
+            MetricsLine::Snapshot { snapshot, .. } => snapshot,
+            sentinel @ MetricsLine::Sentinel { .. } => panic!("{sentinel:?}"),
+        }
+    }
+
+    fn text(metric: &Metric) -> String {
+        let mut text = Vec::new();
+        write_message(metric, &mut text);
+        String::from_utf8(text).unwrap()
+    }
+
+    fn data(metrics: Vec<Metric>) -> MetricsData {
+        MetricsData {
+            resource_metrics: vec![ResourceMetrics {
+                resource: Some(server_resource("github")),
+                scope_metrics: vec![ScopeMetrics {
+                    metrics,
+                    ..ScopeMetrics::default()
+                }],
+                ..ResourceMetrics::default()
+            }],
+        }
+    }
+
+    /// Through a line and back.
+    fn through(metrics: Vec<Metric>) -> Vec<MetricsSnapshot> {
+        let mut line = Vec::new();
+        write_message(&data(metrics), &mut line);
+        let snapshots = metrics_from_otlp(read_message(&line).unwrap()).unwrap();
+        snapshots
+            .into_iter()
+            .map(|(server, snapshot)| {
+                assert_eq!(server.as_deref(), Some("github"));
+                snapshot
+            })
+            .collect()
+    }
+
+    const RESET_LINE: &str = concat!(
+        r#"{"ts":"2026-05-08T23:40:00Z","server":"github","reset":true,"#,
+        r#""diff":{"input_tokens":100,"output_tokens":50,"total_tokens":150},"#,
+        r#""total":{"input_tokens":100,"output_tokens":50,"total_tokens":150},"#,
+        r#""cost_diff":{"input_micro_usd":300,"output_micro_usd":750},"#,
+        r#""cost_total":{"input_micro_usd":300,"output_micro_usd":750}}"#
+    );
+    const NEXT_LINE: &str = concat!(
+        r#"{"ts":"2026-05-09T01:41:00+02:00","server":"github","#,
+        r#""diff":{"input_tokens":10,"output_tokens":5,"total_tokens":15},"#,
+        r#""total":{"input_tokens":110,"output_tokens":55,"total_tokens":165},"#,
+        r#""cost_diff":{"input_micro_usd":30},"#,
+        r#""cost_total":{"input_micro_usd":330,"output_micro_usd":750},"#,
+        r#""tool_usage":{"search":{"calls":3}}}"#
+    );
+
+    #[test]
+    fn a_reset_has_nothing_of_ours() {
+        let mut streams = MetricStreams::default();
+        let metrics = streams.metrics_to_otlp(&server(), read(RESET_LINE));
+        let [tokens, cost] = metrics.as_slice() else {
+            panic!("{metrics:?}");
+        };
+        assert_eq!(
+            text(tokens),
+            concat!(
+                r#"{"name":"gridctl.tokens","#,
+                r#""description":"Tokens that went into calls and came out of them.","#,
+                r#""unit":"{token}","sum":{"dataPoints":["#,
+                r#"{"attributes":[{"key":"gen_ai.token.type","value":{"stringValue":"input"}}],"#,
+                r#""startTimeUnixNano":"1778283600000000000","#,
+                r#""timeUnixNano":"1778283600000000000","asInt":"100"},"#,
+                r#"{"attributes":[{"key":"gen_ai.token.type","value":{"stringValue":"output"}}],"#,
+                r#""startTimeUnixNano":"1778283600000000000","#,
+                r#""timeUnixNano":"1778283600000000000","asInt":"50"}"#,
+                r#"],"aggregationTemporality":2,"isMonotonic":true}}"#,
+            )
+        );
+        assert!(text(cost).starts_with(concat!(
+            r#"{"name":"gridctl.cost","description":"What the tokens of calls cost.","#,
+            r#""unit":"{USD}","sum":{"dataPoints":["#,
+            r#"{"attributes":[{"key":"gen_ai.token.type","value":{"stringValue":"input"}}],"#,
+            r#""startTimeUnixNano":"1778283600000000000","#,
+            r#""timeUnixNano":"1778283600000000000","asDouble":0.0003},"#,
+        )));
+        assert_eq!(through(metrics), [read(RESET_LINE)]);
+    }
+
+    #[test]
+    fn counters_count_since_their_reset_and_metadata_says_the_rest() {
+        let mut streams = MetricStreams::default();
+        let mut metrics = streams.metrics_to_otlp(&server(), read(RESET_LINE));
+        let next = streams.metrics_to_otlp(&server(), read(NEXT_LINE));
+        let tokens = text(&next[0]);
+        let metadata = concat!(
+            r#""metadata":[{"key":"tool_usage","value":{"kvlistValue":{"values":["#,
+            r#"{"key":"search","value":{"kvlistValue":{"values":["#,
+            r#"{"key":"calls","value":{"intValue":"3"}}]}}}]}}},"#,
+            r#"{"key":"gridctl.record.utc_offset","value":{"intValue":"120"}},"#,
+            r#"{"key":"gridctl.record.diff","value":{"kvlistValue":{"values":["#,
+            r#"{"key":"input_tokens","value":{"intValue":"10"}},"#,
+            r#"{"key":"output_tokens","value":{"intValue":"5"}},"#,
+            r#"{"key":"total_tokens","value":{"intValue":"15"}}]}}},"#,
+            r#"{"key":"gridctl.record.cost_diff","value":{"kvlistValue":{"values":["#,
+            r#"{"key":"input_micro_usd","value":{"intValue":"30"}},"#,
+        );
+        assert!(tokens.contains(metadata), "{tokens}");
+        metrics.extend(next);
+        assert_eq!(through(metrics), [read(RESET_LINE), read(NEXT_LINE)]);
+    }
+
+    fn starts(streams: &mut MetricStreams, server: &ServerName, line: &str) -> Vec<(u64, u64)> {
+        let snapshot = read(&line.replace("T:", "\"ts\":\"1970-01-01T00:00:00.00000000"));
+        let metrics = streams.metrics_to_otlp(server, snapshot);
+        let sums = metrics.iter().map(|metric| match &metric.data {
+            Some(metric::Data::Sum(sum)) => sum,
+            other => panic!("{other:?}"),
+        });
+        sums.map(|sum| {
+            let point = &sum.data_points[0];
+            (point.start_time_unix_nano, point.time_unix_nano)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn start_times_change_when_counters_begin_anew() {
+        let (one, other) = (server(), ServerName::new("other").unwrap());
+        let mut streams = MetricStreams::default();
+        for (line, expected) in [
+            // The first is not known to be a reset, and begins with itself all the same.
+            (
+                r#"{T:1Z","diff":{},"total":{"input_tokens":5}}"#,
+                vec![(1, 1)],
+            ),
+            (
+                r#"{T:2Z","diff":{},"total":{"input_tokens":6}}"#,
+                vec![(1, 2)],
+            ),
+            (
+                r#"{T:3Z","diff":{},"total":{"input_tokens":6},"cost_total":{"input_micro_usd":9}}"#,
+                vec![(1, 3), (3, 3)],
+            ),
+            (
+                r#"{T:4Z","diff":{},"total":{"input_tokens":6},"cost_total":{"input_micro_usd":9}}"#,
+                vec![(1, 4), (3, 4)],
+            ),
+            // Cost alone.
+            (
+                concat!(
+                    r#"{T:5Z","cost_reset":true,"diff":{},"total":{"input_tokens":6},"#,
+                    r#""cost_total":{"input_micro_usd":10}}"#
+                ),
+                vec![(1, 5), (5, 5)],
+            ),
+            // Both, with the tokens' reset.
+            (
+                concat!(
+                    r#"{T:6Z","reset":true,"diff":{},"total":{"input_tokens":9},"#,
+                    r#""cost_total":{"input_micro_usd":11}}"#
+                ),
+                vec![(6, 6), (6, 6)],
+            ),
+            // A counter that falls, though nobody says so.
+            (
+                r#"{T:7Z","diff":{},"total":{"input_tokens":8},"cost_total":{"input_micro_usd":11}}"#,
+                vec![(7, 7), (6, 7)],
+            ),
+        ] {
+            assert_eq!(starts(&mut streams, &one, line), expected, "{line}");
+        }
+        let line = r#"{T:8Z","diff":{},"total":{"input_tokens":9}}"#;
+        assert_eq!(starts(&mut streams, &other, line), [(8, 8)]);
+        assert_eq!(starts(&mut streams, &one, line), [(7, 8)]);
+    }
+
+    #[test]
+    fn metrics_that_are_not_ours_are_refused() {
+        let ours = || MetricStreams::default().metrics_to_otlp(&server(), read(RESET_LINE));
+        let refusal = |change: &dyn Fn(&mut Vec<Metric>)| {
+            let mut metrics = ours();
+            change(&mut metrics);
+            metrics_from_otlp(data(metrics)).unwrap_err().to_string()
+        };
+        let sum = |metric: &mut Metric, change: &dyn Fn(&mut Sum)| match &mut metric.data {
+            Some(metric::Data::Sum(sum)) => change(sum),
+            other => panic!("{other:?}"),
+        };
+        for (refusal, expected) in [
+            (
+                refusal(&|metrics| metrics[1].name = "http.server.duration".to_owned()),
+                "the store has no place for the metric \"http.server.duration\": it holds \
+                 gridctl.tokens and gridctl.cost, as they were exported, in \
+                 resourceMetrics[0].scopeMetrics[0].metrics[1]",
+            ),
+            (
+                refusal(&|metrics| drop(metrics.remove(0))),
+                "the metric gridctl.cost is not as it was exported: expected it behind the tokens \
+                 of its snapshot, in resourceMetrics[0].scopeMetrics[0].metrics[0]",
+            ),
+            (
+                refusal(&|metrics| metrics[0].data = None),
+                "the metric gridctl.tokens is not as it was exported: expected a sum, in \
+                 resourceMetrics[0].scopeMetrics[0].metrics[0]",
+            ),
+            (
+                refusal(&|metrics| sum(&mut metrics[1], &|sum| sum.aggregation_temporality = 1)),
+                "the metric gridctl.cost is not as it was exported: expected a cumulative sum, in \
+                 resourceMetrics[0].scopeMetrics[0].metrics[1]",
+            ),
+            (
+                refusal(&|metrics| {
+                    sum(&mut metrics[0], &|sum| {
+                        sum.data_points[1] = sum.data_points[0].clone();
+                    });
+                }),
+                "the metric gridctl.tokens is not as it was exported: expected a number for each \
+                 type of token, in resourceMetrics[0].scopeMetrics[0].metrics[0]",
+            ),
+            (
+                refusal(&|metrics| sum(&mut metrics[0], &|sum| sum.data_points.clear())),
+                "the metric gridctl.tokens is not as it was exported: expected one point for each \
+                 type of token, in resourceMetrics[0].scopeMetrics[0].metrics[0]",
+            ),
+            (
+                refusal(&|metrics| {
+                    sum(&mut metrics[1], &|sum| {
+                        sum.data_points[0].value = Some(Number::AsDouble(f64::NAN));
+                    });
+                }),
+                "the metric gridctl.cost is not as it was exported: expected a number for each \
+                 type of token, in resourceMetrics[0].scopeMetrics[0].metrics[1]",
+            ),
+        ] {
+            assert_eq!(refusal, expected);
+        }
+        assert_eq!(metrics_from_otlp(MetricsData::default()), Ok(Vec::new()));
+    }
+
+    fn count() -> impl Strategy<Value = i64> {
+        prop_oneof![Just(0), 0..1000_i64, 0..1_i64 << 50, any::<i64>()]
+    }
+
+    fn token_counts() -> impl Strategy<Value = TokenCounts> {
+        ([count(), count()], option::weighted(0.2, count())).prop_map(|(counts, total)| {
+            let mut counts = tokens_of(counts);
+            counts.total_tokens = total.unwrap_or(counts.total_tokens);
+            counts
+        })
+    }
+
+    fn cost_counts() -> impl Strategy<Value = Option<CostCounts>> {
+        option::of([count(), count(), count(), count()].prop_map(CostCounts::from_array))
+    }
+
+    fn snapshot(
+        extra: impl Strategy<Value = Vec<(String, Value)>>,
+    ) -> impl Strategy<Value = MetricsSnapshot> {
+        let nanos = prop_oneof![Just(5_i64), 0..20_i64, any::<i64>()];
+        (
+            (nanos, any_utc_offset(), any::<[bool; 3]>()),
+            (token_counts(), token_counts(), cost_counts(), cost_counts()),
+            extra,
+        )
+            .prop_map(
+                |((nanos, utc_offset, flags), (diff, total, cost_diff, cost_total), extra)| {
+                    let [reset, cost_reset, full] = flags;
+                    MetricsSnapshot {
+                        timestamp: Timestamp::from_unix_nanos(nanos),
+                        utc_offset,
+                        reset,
+                        cost_reset,
+                        diff: if full { total } else { diff },
+                        total,
+                        cost_diff: if full { cost_total } else { cost_diff },
+                        cost_total,
+                        extra,
+                    }
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn every_snapshot_comes_back(
+            snapshots in vec(
+                snapshot(json_entries(&[
+                    "diff",
+                    "tool_usage",
+                    "gridctl.record.diff",
+                    "gridctl.record.reset",
+                ])),
+                0..4,
+            ),
+        ) {
+            let mut streams = MetricStreams::default();
+            let mut metrics = Vec::new();
+            for snapshot in &snapshots {
+                metrics.extend(streams.metrics_to_otlp(&server(), snapshot.clone()));
+            }
+            for metric in &metrics {
+                let mut keys: Vec<&str> =
+                    metric.metadata.iter().map(|entry| &*entry.key).collect();
+                keys.sort_unstable();
+                prop_assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "{keys:?}");
+            }
+            prop_assert_eq!(through(metrics), snapshots);
+        }
+
+        #[test]
+        fn points_of_one_stream_never_fall(
+            snapshots in vec(snapshot(Just(Vec::new())), 0..12),
+        ) {
+            let mut streams = MetricStreams::default();
+            let mut last: HashMap<(String, usize), (u64, f64)> = HashMap::new();
+            for snapshot in snapshots {
+                for metric in streams.metrics_to_otlp(&server(), snapshot) {
+                    let Some(metric::Data::Sum(sum)) = metric.data else {
+                        return Err(TestCaseError::fail("no sum"));
+                    };
+                    for (index, point) in sum.data_points.iter().enumerate() {
+                        let (start, time) = (point.start_time_unix_nano, point.time_unix_nano);
+                        prop_assert!(start <= time);
+                        #[expect(clippy::cast_precision_loss, reason = "monotonic all the same")]
+                        let value = match point.value {
+                            Some(Number::AsInt(value)) => value as f64,
+                            Some(Number::AsDouble(value)) => value,
+                            None => return Err(TestCaseError::fail("no value")),
+                        };
+                        let before = last.insert((metric.name.clone(), index), (start, value));
+                        if let Some((before, least)) = before && before == start && start < time {
+                            prop_assert!(least <= value, "{least} {value}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Records, whichever signal they are of, to lines.
+
+use super::{
+    ndjson::{log::transcode_log_payload, metrics::transcode_metrics_payload},
+    otlp_json::{
+        Envelope, Message,
+        records::{MetricStreams, foreign_metric, log_to_otlp, server_resource},
+        write_message,
+    },
+};
+use crate::{
+    error::{Error, Result},
+    read::RawRecord,
+    record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord, payload::PayloadError},
+    signal::Signal,
+};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics};
+
+/// The longest line that a Collector's default `max_log_size` takes whole: longer ones are split,
+/// and every piece is lost without a word.
+const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// What lines look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LineFormat {
+    /// The flat files of gridctl: logs and metrics as NDJSON, a sentinel line before each reset, and
+    /// traces as OTLP/JSON.
+    #[default]
+    Ndjson,
+    /// OTLP/JSON for all three signals (<https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/>):
+    /// each line a `LogsData`, `MetricsData` or `TracesData`. It reads back without loss, too.
+    Otlp,
+}
+
+/// Writes records as lines.
+///
+/// In OTLP/JSON, records that follow each other and have the same resource and scope share a line of
+/// at most 1 MiB; a record that is longer than that by itself has a line of its own.
+#[derive(Debug, Default)]
+pub struct LineWriter {
+    format: LineFormat,
+    /// The line that is not yet ended.
+    open: Option<OpenLine>,
+    /// The record that is being written, as JSON.
+    piece: Vec<u8>,
+    streams: MetricStreams,
+    long_lines: u64,
+}
+
+/// A line of OTLP/JSON that is not yet ended.
+#[derive(Debug)]
+struct OpenLine {
+    origin: Origin,
+    /// What stands behind its last record.
+    end: Vec<u8>,
+    /// What the line will have once it is ended.
+    bytes: usize,
+}
+
+/// What the records of a line share.
+#[derive(Debug, PartialEq)]
+enum Origin {
+    /// The server, of logs and metrics.
+    Server(Signal, ServerName),
+    /// A foreign metric's resource and scope: its message, the metric taken out.
+    Metric(Box<ResourceMetrics>),
+    /// A span's resource and scope: its record, the span taken out.
+    Span(Box<SpanRecord>),
+}
+
+impl LineWriter {
+    /// A writer that has written nothing.
+    #[must_use]
+    pub fn new(format: LineFormat) -> LineWriter {
+        LineWriter {
+            format,
+            ..LineWriter::default()
+        }
+    }
+
+    /// Appends `record` to `out`. A line of OTLP/JSON may stay open: [`LineWriter::finish`] ends it.
+    ///
+    /// In OTLP/JSON, a server's metrics must come in the order of time.
+    ///
+    /// Fails with [`Error::InvalidRecord`] when the payload is not one that this crate wrote, and
+    /// `out` is as it was.
+    pub fn write(&mut self, record: &RawRecord<'_>, out: &mut Vec<u8>) -> Result<()> {
+        self.write_payload(record, out)
+            .map_err(|error| Error::InvalidRecord {
+                signal: record.signal,
+                reason: error.to_string(),
+            })
+    }
+
+    /// Ends the line that is open. Call it behind the last record.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Some(line) = self.open.take() {
+            out.extend_from_slice(&line.end);
+            if line.bytes > LINE_BYTES_MAX {
+                self.long_lines += 1;
+            }
+        }
+    }
+
+    /// How many lines of OTLP/JSON are longer than the 1 MiB that a Collector takes by default.
+    #[must_use]
+    pub fn long_lines(&self) -> u64 {
+        self.long_lines
+    }
+
+    fn write_payload(
+        &mut self,
+        record: &RawRecord<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PayloadError> {
+        let payload = record.payload;
+        let origin = match (record.signal, self.format) {
+            (Signal::Logs, LineFormat::Ndjson) => {
+                return transcode_log_payload(record.timestamp, payload, out);
+            }
+            (Signal::Metrics, LineFormat::Ndjson) => {
+                return transcode_metrics_payload(record.server, record.timestamp, payload, out);
+            }
+            (Signal::Logs, LineFormat::Otlp) => {
+                let log = LogRecord::decode_payload(record.timestamp, payload)?;
+                self.encode(&[log_to_otlp(log)]);
+                Origin::Server(record.signal, record.server.clone())
+            }
+            (Signal::Metrics, LineFormat::Otlp) => {
+                let snapshot = MetricsSnapshot::decode_payload(record.timestamp, payload)?;
+                if let Some(kept) = foreign_metric(&snapshot) {
+                    self.write_foreign(kept, out);
+                    return Ok(());
+                }
+                let metrics = self.streams.metrics_to_otlp(record.server, snapshot);
+                self.encode(&metrics);
+                Origin::Server(record.signal, record.server.clone())
+            }
+            (Signal::Traces, _) => {
+                let mut record = SpanRecord::decode_payload(payload)?;
+                let span = std::mem::take(&mut record.span);
+                self.encode(&[span]);
+                Origin::Span(Box::new(record))
+            }
+        };
+        self.append(origin, out);
+        Ok(())
+    }
+
+    /// Appends a metric of another program, in the envelope that it came in.
+    fn write_foreign(&mut self, mut kept: ResourceMetrics, out: &mut Vec<u8>) {
+        let metrics: Vec<Metric> = kept
+            .scope_metrics
+            .iter_mut()
+            .flat_map(|scope_metrics| std::mem::take(&mut scope_metrics.metrics))
+            .collect();
+        self.encode(&metrics);
+        self.append(Origin::Metric(Box::new(kept)), out);
+    }
+
+    /// Makes messages the piece that is appended next.
+    fn encode<M: Message>(&mut self, messages: &[M]) {
+        self.piece.clear();
+        for (index, message) in messages.iter().enumerate() {
+            if index > 0 {
+                self.piece.push(b',');
+            }
+            write_message(message, &mut self.piece);
+        }
+    }
+
+    /// Appends the piece to the line that is open, or to a new one.
+    fn append(&mut self, origin: Origin, out: &mut Vec<u8>) {
+        if let Some(line) = &mut self.open {
+            let bytes = line.bytes + 1 + self.piece.len();
+            if line.origin == origin && bytes <= LINE_BYTES_MAX {
+                line.bytes = bytes;
+                out.push(b',');
+                out.extend_from_slice(&self.piece);
+                return;
+            }
+        }
+        self.finish(out);
+        let start = out.len();
+        let mut end = Vec::new();
+        let mut write = |signal, envelope: Envelope<'_>| {
+            envelope.open(signal, out);
+            out.extend_from_slice(&self.piece);
+            envelope.close(signal, &mut end);
+            end.push(b'\n');
+        };
+        match &origin {
+            Origin::Server(signal, server) => {
+                let resource = server_resource(server);
+                write(
+                    *signal,
+                    Envelope {
+                        resource: Some(&resource),
+                        ..Envelope::default()
+                    },
+                );
+            }
+            Origin::Metric(kept) => {
+                let scope_metrics = kept.scope_metrics.first();
+                let envelope = Envelope {
+                    resource: kept.resource.as_ref(),
+                    resource_schema_url: &kept.schema_url,
+                    scope: scope_metrics.and_then(|it| it.scope.as_ref()),
+                    scope_schema_url: scope_metrics.map_or("", |it| &it.schema_url),
+                };
+                write(Signal::Metrics, envelope);
+            }
+            Origin::Span(record) => {
+                let envelope = Envelope {
+                    resource: record.resource.as_ref(),
+                    resource_schema_url: &record.resource_schema_url,
+                    scope: record.scope.as_ref(),
+                    scope_schema_url: &record.scope_schema_url,
+                };
+                write(Signal::Traces, envelope);
+            }
+        }
+        let bytes = out.len() - start + end.len();
+        self.open = Some(OpenLine { origin, end, bytes });
+    }
+}

@@ -1,0 +1,110 @@
+//! The file beneath the database, with a place for tests to make it fail.
+
+use redb::{BackendError, DatabaseError, StorageBackend, backends::FileBackend};
+use std::{fmt, fs::File, io, ops::Bound, sync::Arc};
+
+/// What the database is about to do to its file.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum DiskOperation<'a> {
+    /// Read so many bytes.
+    Read { offset: u64, bytes: usize },
+    /// Write these bytes.
+    Write { offset: u64, bytes: &'a [u8] },
+    /// Change the file's length.
+    SetLength(u64),
+    /// Wait until everything written is on the disk.
+    Sync,
+}
+
+/// Is asked before each operation; its error is what the database sees instead.
+pub(crate) type DiskHook = Arc<dyn Fn(DiskOperation<'_>) -> io::Result<()> + Send + Sync>;
+
+pub(crate) struct Disk {
+    file: FileBackend,
+    hook: Option<DiskHook>,
+}
+
+impl Disk {
+    pub(crate) fn new(file: File, hook: Option<DiskHook>) -> Result<Disk, DatabaseError> {
+        Ok(Disk {
+            file: FileBackend::new(file)?,
+            hook,
+        })
+    }
+
+    fn ask(&self, operation: DiskOperation<'_>) -> io::Result<()> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook(operation))
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.ask(DiskOperation::Read {
+            offset,
+            bytes: out.len(),
+        })?;
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.ask(DiskOperation::SetLength(len))?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.ask(DiskOperation::Sync)?;
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.ask(DiskOperation::Write {
+            offset,
+            bytes: data,
+        })?;
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}

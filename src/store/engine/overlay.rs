@@ -1,0 +1,236 @@
+//! A repair that is tried in memory before it is done to the file.
+//!
+//! redb repairs a file while it opens it, and has written to it by the time it finds that it cannot,
+//! or that its tables are those of a newer program. Such a file must stay as it is.
+
+use crate::store::engine::disk::Disk;
+use redb::{BackendError, StorageBackend};
+use std::{
+    collections::BTreeMap,
+    io,
+    ops::Bound,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+const PAGE_BYTES: usize = 4096;
+
+/// A disk that reads from another one and keeps to itself what is written. Locks are real, so that
+/// no process changes the file meanwhile.
+#[derive(Debug)]
+pub(crate) struct Rehearsal {
+    disk: Disk,
+    written: Mutex<Written>,
+}
+
+#[derive(Debug)]
+struct Written {
+    length: u64,
+    /// So much of the file beneath shows: what was once cut off reads as zeros.
+    length_beneath: u64,
+    pages: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Rehearsal {
+    pub(crate) fn new(disk: Disk) -> io::Result<Rehearsal> {
+        let length = disk.len()?;
+        Ok(Rehearsal {
+            disk,
+            written: Mutex::new(Written {
+                length,
+                length_beneath: length,
+                pages: BTreeMap::new(),
+            }),
+        })
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what is beneath everything written.
+    fn read_beneath(&self, written: &Written, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        out.fill(0);
+        let shown = written.length_beneath.saturating_sub(offset);
+        let shown = usize::try_from(shown).unwrap_or(usize::MAX).min(out.len());
+        match out.get_mut(..shown) {
+            Some(out) if shown > 0 => self.disk.read(offset, out),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A range of bytes, page by page: the page, where in it the range goes on, and for how long.
+fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize)> {
+    let mut at = offset;
+    let mut rest = length;
+    std::iter::from_fn(move || {
+        let start = usize::try_from(at % PAGE_BYTES as u64).unwrap_or(0);
+        let count = rest.min(PAGE_BYTES - start);
+        let part = (count > 0).then_some((at / PAGE_BYTES as u64, start, count));
+        at += count as u64;
+        rest -= count;
+        part
+    })
+}
+
+impl StorageBackend for Rehearsal {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.written().length)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let written = self.written();
+        if offset.saturating_add(out.len() as u64) > written.length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let parts = parts(offset, out.len());
+        let mut rest = out;
+        for (number, start, count) in parts {
+            let (out, after) = rest.split_at_mut(count);
+            let page = written.pages.get(&number);
+            if let Some(bytes) = page.and_then(|page| page.get(start..start + count)) {
+                out.copy_from_slice(bytes);
+            } else {
+                let offset = number * PAGE_BYTES as u64 + start as u64;
+                self.read_beneath(&written, offset, out)?;
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut written = self.written();
+        let mut rest = data;
+        for (number, start, count) in parts(offset, data.len()) {
+            if !written.pages.contains_key(&number) {
+                let mut page = vec![0; PAGE_BYTES];
+                self.read_beneath(&written, number * PAGE_BYTES as u64, &mut page)?;
+                written.pages.insert(number, page);
+            }
+            let (data, after) = rest.split_at(count);
+            let page = written.pages.get_mut(&number);
+            if let Some(bytes) = page.and_then(|page| page.get_mut(start..start + count)) {
+                bytes.copy_from_slice(data);
+            }
+            rest = after;
+        }
+        written.length = written.length.max(offset + data.len() as u64);
+        Ok(())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        let mut written = self.written();
+        if length < written.length {
+            drop(written.pages.split_off(&length.div_ceil(PAGE_BYTES as u64)));
+            let end = usize::try_from(length % PAGE_BYTES as u64).unwrap_or(0);
+            let last = written.pages.get_mut(&(length / PAGE_BYTES as u64));
+            if let Some(beyond) = last.and_then(|page| page.get_mut(end..)) {
+                beyond.fill(0);
+            }
+            written.length_beneath = written.length_beneath.min(length);
+        }
+        written.length = length;
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.disk.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.disk.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.disk.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.disk.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.disk.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.disk.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.disk.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::FileExt;
+
+    #[derive(Debug, Clone)]
+    enum Operation {
+        Write(u64, Vec<u8>),
+        SetLength(u64),
+        Read(u64, usize),
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let offset = 0u64..30_000;
+        prop_oneof![
+            (offset.clone(), prop::collection::vec(1u8.., 1..9000))
+                .prop_map(|(offset, bytes)| Operation::Write(offset, bytes)),
+            offset.clone().prop_map(Operation::SetLength),
+            (offset, 1usize..9000).prop_map(|(offset, bytes)| Operation::Read(offset, bytes)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_file_does_and_leaves_it_alone(
+            operations in prop::collection::vec(operation(), 1..30)
+        ) {
+            let before: Vec<u8> = (0..20_000u32).map(|byte| byte.to_le_bytes()[0] | 1).collect();
+            let file = tempfile::tempfile().unwrap();
+            file.write_all_at(&before, 0).unwrap();
+            let disk = Disk::new(file.try_clone().unwrap(), None).unwrap();
+            let rehearsal = Rehearsal::new(disk).unwrap();
+            let model = tempfile::tempfile().unwrap();
+            model.write_all_at(&before, 0).unwrap();
+            for operation in operations {
+                match operation {
+                    Operation::Write(offset, bytes) => {
+                        rehearsal.write(offset, &bytes).unwrap();
+                        model.write_all_at(&bytes, offset).unwrap();
+                    }
+                    Operation::SetLength(length) => {
+                        rehearsal.set_len(length).unwrap();
+                        model.set_len(length).unwrap();
+                    }
+                    Operation::Read(offset, bytes) => {
+                        let (mut read, mut expected) = (vec![0; bytes], vec![0; bytes]);
+                        let outcome = rehearsal.read(offset, &mut read);
+                        match model.read_exact_at(&mut expected, offset) {
+                            Ok(()) => prop_assert_eq!(read, expected),
+                            Err(_) => prop_assert!(outcome.is_err()),
+                        }
+                    }
+                }
+                prop_assert_eq!(rehearsal.len().unwrap(), model.metadata().unwrap().len());
+            }
+            let mut after = vec![0; before.len()];
+            file.read_exact_at(&mut after, 0).unwrap();
+            prop_assert!(after == before);
+            prop_assert_eq!(file.metadata().unwrap().len(), 20_000);
+        }
+    }
+}

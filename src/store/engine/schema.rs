@@ -1,0 +1,182 @@
+//! The schema version, and the way from an older one to the present.
+
+use crate::store::{
+    engine::{
+        fault::Fault,
+        migrations::{MIGRATIONS, Migration},
+    },
+    layout::tables::meta,
+};
+use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, TableHandle};
+
+/// The version that this program writes.
+pub(crate) const CURRENT: u64 = MIGRATIONS.len() as u64;
+
+/// `meta` has had this name and these types in every version, and must keep them: programs of all
+/// versions read the schema version from it before anything else.
+const META: TableDefinition<'_, &str, u64> = crate::store::layout::tables::META;
+
+/// What is found in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// No table at all: a database that was just created.
+    Empty,
+    /// A database of this crate.
+    Version(u64),
+    /// A redb database of somebody else's.
+    Foreign,
+}
+
+/// How far a migration is. Passed to the callback of
+/// [`StoreOptions::on_migration`](crate::StoreOptions::on_migration) before each step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MigrationStep {
+    /// The schema version that this step leads to.
+    pub version: u64,
+    /// The schema version that the last step leads to.
+    pub target: u64,
+    /// What the step does.
+    pub description: &'static str,
+}
+
+pub(crate) fn find(transaction: &ReadTransaction) -> Result<Found, Fault> {
+    let tables: Vec<String> = transaction
+        .list_tables()?
+        .map(|table| table.name().to_owned())
+        .collect();
+    if tables.is_empty() && transaction.list_multimap_tables()?.next().is_none() {
+        return Ok(Found::Empty);
+    }
+    match transaction.open_table(META) {
+        Ok(table) => Ok(table
+            .get(meta::SCHEMA_VERSION)?
+            .map_or(Found::Foreign, |version| Found::Version(version.value()))),
+        Err(
+            redb::TableError::TableDoesNotExist(_)
+            | redb::TableError::TableTypeMismatch { .. }
+            | redb::TableError::TableIsMultimap(_),
+        ) => Ok(Found::Foreign),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Brings `database` to the version that `migrations` lead to. Each step and the version it leads
+/// to are one transaction, so that whatever interrupts it leaves the version that the tables have.
+pub(crate) fn migrate(
+    database: &Database,
+    migrations: &[Migration],
+    progress: &dyn Fn(MigrationStep),
+) -> Result<(), Fault> {
+    let target = migrations.len() as u64;
+    for (migration, version) in migrations.iter().zip(1..) {
+        let transaction = database.begin_write()?;
+        {
+            let mut table = transaction.open_table(META)?;
+            let found = table
+                .get(meta::SCHEMA_VERSION)?
+                .map_or(0, |version| version.value());
+            // Read inside the transaction: another process may have migrated in the meantime.
+            if found >= version {
+                continue;
+            }
+            if found > 0 {
+                progress(MigrationStep {
+                    version,
+                    target,
+                    description: migration.description,
+                });
+            }
+            table.insert(meta::SCHEMA_VERSION, version)?;
+        }
+        (migration.apply)(&transaction)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redb::ReadableDatabase;
+    use std::cell::RefCell;
+
+    const NAMES: TableDefinition<'_, u64, &str> = TableDefinition::new("names");
+
+    fn database() -> Database {
+        Database::builder()
+            .create_with_backend(redb::backends::InMemoryBackend::new())
+            .unwrap()
+    }
+
+    fn version(database: &Database) -> Found {
+        find(&database.begin_read().unwrap()).unwrap()
+    }
+
+    fn step(apply: fn(&redb::WriteTransaction) -> Result<(), Fault>) -> Migration {
+        Migration {
+            description: "a step",
+            apply,
+        }
+    }
+
+    #[test]
+    fn migrates_step_by_step_and_says_so() {
+        let database = database();
+        assert_eq!(version(&database), Found::Empty);
+        let mut steps = vec![step(|transaction| {
+            transaction.open_table(NAMES)?.insert(1, "one")?;
+            Ok(())
+        })];
+        let seen = RefCell::new(Vec::new());
+        let progress = |step: MigrationStep| seen.borrow_mut().push((step.version, step.target));
+        migrate(&database, &steps, &progress).unwrap();
+        assert_eq!(version(&database), Found::Version(1));
+        assert!(
+            seen.borrow().is_empty(),
+            "a new database has nothing to migrate"
+        );
+
+        for _ in 0..2 {
+            steps.push(step(|transaction| {
+                let mut names = transaction.open_table(NAMES)?;
+                let count = names.iter()?.count() as u64;
+                names.insert(count + 1, "more")?;
+                Ok(())
+            }));
+        }
+        migrate(&database, &steps, &progress).unwrap();
+        migrate(&database, &steps, &progress).unwrap();
+        assert_eq!(version(&database), Found::Version(3));
+        assert_eq!(*seen.borrow(), [(2, 3), (3, 3)]);
+        let names = database.begin_read().unwrap().open_table(NAMES).unwrap();
+        assert_eq!(names.iter().unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_failed_step_leaves_the_version_before_it() {
+        let database = database();
+        let steps = [
+            step(|_| Ok(())),
+            step(|transaction| {
+                transaction.open_table(NAMES)?.insert(1, "half-done")?;
+                Err(Fault::Corrupt("on purpose".into()))
+            }),
+        ];
+        assert!(migrate(&database, &steps, &|_| {}).is_err());
+        assert_eq!(version(&database), Found::Version(1));
+        assert!(database.begin_read().unwrap().open_table(NAMES).is_err());
+    }
+
+    #[test]
+    fn somebody_elses_database_is_recognised() {
+        let database = database();
+        let transaction = database.begin_write().unwrap();
+        transaction
+            .open_table(NAMES)
+            .unwrap()
+            .insert(1, "theirs")
+            .unwrap();
+        transaction.commit().unwrap();
+        assert_eq!(version(&database), Found::Foreign);
+    }
+}

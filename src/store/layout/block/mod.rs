@@ -1,0 +1,488 @@
+//! Blocks: many settled records of one series, sorted and compressed together.
+//!
+//! A block belongs to exactly one (server, signal) pair, holds its records in (timestamp, sequence)
+//! order, and is written once and never changed. This module turns records into a header and a
+//! body and back; it does no I/O, and knows nothing of servers or tables.
+//!
+//! The body is made by one of two codecs. [`Codec::Columns`] takes the records apart: what is alike
+//! in many of them (the *shape*: structure and keys) is stored once, and the values that stand in
+//! the same place of the structure are stored next to each other, where they compress several times
+//! better. [`Codec::Rows`] stores payloads end to end, for whatever the first one does not
+//! understand. Both give back every payload byte for byte.
+//!
+//! The header's checksum covers the header and the body, and is verified before either is believed.
+
+mod bytes;
+mod columns;
+mod messagepack;
+mod protobuf;
+mod sections;
+mod shapes;
+
+use self::{
+    bytes::Reader,
+    columns::IntColumn,
+    sections::Sections,
+    shapes::{ShapeDecoder, ShapeEncoder},
+};
+use crate::signal::Signal;
+use xxhash_rust::xxh3::Xxh3;
+
+/// The most records a block holds.
+pub(crate) const RECORDS_MAX: usize = 4096;
+/// The payload bytes after which a block is closed.
+pub(crate) const PAYLOAD_BYTES_TARGET: usize = 2 << 20;
+/// The most payload bytes a block can have: it is closed at the target, and its last record may
+/// be as large as a record can be.
+const PAYLOAD_BYTES_MAX: usize = PAYLOAD_BYTES_TARGET + crate::store::RECORD_BYTES_MAX;
+/// The highest level, see [`BlockHeader::level`].
+const LEVEL_MAX: u8 = 6;
+/// A full block, in the unit in which levels are told apart.
+const FULLNESS: u64 = 1 << 13;
+/// The header's layout and the body's.
+const VERSION: u8 = 1;
+
+/// A record on its way into a block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockRecord<'a> {
+    pub(crate) timestamp: i64,
+    pub(crate) sequence: u64,
+    pub(crate) payload: &'a [u8],
+}
+
+/// How a body is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Codec {
+    /// Payloads end to end.
+    Rows = 1,
+    /// Shapes and columns.
+    Columns = 2,
+}
+
+/// What is known of a block without reading its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockHeader {
+    pub(crate) codec: Codec,
+    pub(crate) count: u32,
+    /// The earliest timestamp.
+    pub(crate) first: i64,
+    /// The latest timestamp.
+    pub(crate) last: i64,
+    /// The lowest sequence.
+    pub(crate) sequence_min: u64,
+    /// The highest sequence.
+    pub(crate) sequence_max: u64,
+    /// The payloads' length in all.
+    pub(crate) payload_bytes: u32,
+    /// The body's length.
+    pub(crate) body_bytes: u32,
+    checksum: u64,
+}
+
+/// Bytes that are not the block they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BlockError {
+    #[error("the header has {0} bytes, and it should have {HEADER_BYTES}")]
+    HeaderLength(usize),
+    #[error("version {0} is unknown, {VERSION} is known")]
+    Version(u8),
+    #[error("codec {0} is unknown")]
+    Codec(u8),
+    #[error("the checksum does not match")]
+    Checksum,
+    #[error("the body's {0} does not decode")]
+    Body(&'static str),
+}
+
+/// The length of an encoded header.
+pub(crate) const HEADER_BYTES: usize = 1 + 1 + 4 + 8 * 4 + 4 + 4 + 8;
+
+impl BlockHeader {
+    /// The span of time that the block covers, as the number of bits it takes. Blocks of one class
+    /// span less than `2^class` nanoseconds, so whoever looks for the blocks that reach into a
+    /// range knows how far beside it to look.
+    pub(crate) fn span_class(&self) -> u8 {
+        span_class(self.first, self.last)
+    }
+
+    /// How far from full the block is, in powers of four; `None` when it is full, or half full.
+    ///
+    /// Four blocks of a level make one of the level below or of none: a record that is merged with
+    /// others of its level, and again, is rewritten [`LEVEL_MAX`] times at most.
+    pub(crate) fn level(&self) -> Option<u8> {
+        let records = FULLNESS * u64::from(self.count) / RECORDS_MAX as u64;
+        let bytes = FULLNESS * u64::from(self.payload_bytes) / PAYLOAD_BYTES_TARGET as u64;
+        let mut full = FULLNESS / 2;
+        for level in 0..LEVEL_MAX {
+            if records.max(bytes) >= full {
+                return (level > 0).then_some(level);
+            }
+            full /= 4;
+        }
+        Some(LEVEL_MAX)
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut out = [0; HEADER_BYTES];
+        let (fields, checksum) = out.split_at_mut(HEADER_BYTES - 8);
+        fields.copy_from_slice(&self.checked_fields());
+        checksum.copy_from_slice(&self.checksum.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<BlockHeader, BlockError> {
+        if bytes.len() != HEADER_BYTES {
+            return Err(BlockError::HeaderLength(bytes.len()));
+        }
+        Self::read(bytes).ok_or(BlockError::HeaderLength(bytes.len()))?
+    }
+
+    fn read(bytes: &[u8]) -> Option<Result<BlockHeader, BlockError>> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8()?;
+        if version != VERSION {
+            return Some(Err(BlockError::Version(version)));
+        }
+        let codec = match reader.u8()? {
+            1 => Codec::Rows,
+            2 => Codec::Columns,
+            other => return Some(Err(BlockError::Codec(other))),
+        };
+        Some(Ok(BlockHeader {
+            codec,
+            count: reader.u32()?,
+            first: reader.u64()?.cast_signed(),
+            last: reader.u64()?.cast_signed(),
+            sequence_min: reader.u64()?,
+            sequence_max: reader.u64()?,
+            payload_bytes: reader.u32()?,
+            body_bytes: reader.u32()?,
+            checksum: reader.u64()?,
+        }))
+    }
+
+    fn checked_fields(&self) -> [u8; HEADER_BYTES - 8] {
+        let mut out = Vec::with_capacity(HEADER_BYTES);
+        out.push(VERSION);
+        out.push(self.codec as u8);
+        out.extend_from_slice(&self.count.to_le_bytes());
+        out.extend_from_slice(&self.first.to_le_bytes());
+        out.extend_from_slice(&self.last.to_le_bytes());
+        out.extend_from_slice(&self.sequence_min.to_le_bytes());
+        out.extend_from_slice(&self.sequence_max.to_le_bytes());
+        out.extend_from_slice(&self.payload_bytes.to_le_bytes());
+        out.extend_from_slice(&self.body_bytes.to_le_bytes());
+        out.try_into().unwrap_or([0; HEADER_BYTES - 8])
+    }
+
+    fn checksum_of(&self, body: &[u8]) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(&self.checked_fields());
+        hash.update(body);
+        hash.digest()
+    }
+
+    /// Whether `body` is this block's, and how many records are in it.
+    fn verify(&self, body: &[u8]) -> Result<usize, BlockError> {
+        if self.checksum != self.checksum_of(body) {
+            return Err(BlockError::Checksum);
+        }
+        // The checksum matches, so what follows was written by an encoder; bounds are checked all
+        // the same, because a matching checksum does not make another program's bytes ours.
+        let count = self.count as usize;
+        let payload_bytes = self.payload_bytes as usize;
+        if count == 0 || count > RECORDS_MAX || payload_bytes > PAYLOAD_BYTES_MAX {
+            return Err(BlockError::Body("size"));
+        }
+        Ok(count)
+    }
+
+    /// Verifies `body`, and decodes the timestamps of its records alone, which ascend.
+    pub(crate) fn timestamps(&self, body: &[u8]) -> Result<Vec<i64>, BlockError> {
+        let count = self.verify(body)?;
+        let sections = sections::unpack_first(body, 1).ok_or(BlockError::Body("sections"))?;
+        let timestamps = sections
+            .first()
+            .and_then(|section| columns::read_ints(&mut Reader::new(section), count))
+            .ok_or(BlockError::Body("timestamps"))?;
+        Ok(timestamps.into_iter().map(u64::cast_signed).collect())
+    }
+}
+
+/// The class of a span of time, see [`BlockHeader::span_class`].
+pub(crate) fn span_class(first: i64, last: i64) -> u8 {
+    let span = last.abs_diff(first);
+    u8::try_from(u64::BITS - span.leading_zeros()).unwrap_or(64)
+}
+
+/// The longest span of time that a block of `class` covers, in nanoseconds.
+pub(crate) fn span_max(class: u8) -> u64 {
+    1u64.checked_shl(u32::from(class))
+        .map_or(u64::MAX, |bound| bound - 1)
+}
+
+/// Turns records into blocks. Holds buffers and compression state, so one is kept for many blocks.
+pub(crate) struct BlockEncoder {
+    sections: Sections,
+}
+
+impl std::fmt::Debug for BlockEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockEncoder").finish_non_exhaustive()
+    }
+}
+
+impl BlockEncoder {
+    pub(crate) fn new() -> BlockEncoder {
+        BlockEncoder {
+            sections: Sections::new(),
+        }
+    }
+
+    /// How many of `records`, from the first on, go into the next block. No block gets more than
+    /// `records_max`; one that has `payload_bytes_max` is closed.
+    pub(crate) fn cut(
+        records: &[BlockRecord<'_>],
+        records_max: usize,
+        payload_bytes_max: usize,
+    ) -> usize {
+        let records_max = records_max.clamp(1, RECORDS_MAX);
+        let payload_bytes_max = payload_bytes_max.clamp(1, PAYLOAD_BYTES_TARGET);
+        let mut bytes = 0;
+        let fit = records
+            .iter()
+            .take(records_max)
+            .take_while(|record| {
+                let fits = bytes < payload_bytes_max;
+                bytes += record.payload.len();
+                fits
+            })
+            .count();
+        // The rest is shared evenly: 4,200 records make two blocks of a size, not one and a crumb.
+        let rest = records.len();
+        if fit == records_max && rest > records_max && rest < 2 * records_max {
+            rest.div_ceil(2)
+        } else {
+            fit
+        }
+    }
+
+    /// Encodes `records`, which are of one series, in (timestamp, sequence) order, not empty, and
+    /// not more than [`BlockEncoder::cut`] allows.
+    pub(crate) fn encode(
+        &mut self,
+        signal: Signal,
+        records: &[BlockRecord<'_>],
+    ) -> (BlockHeader, Vec<u8>) {
+        debug_assert!(!records.is_empty() && records.len() <= RECORDS_MAX);
+        let (codec, body) = match self.encode_columns(signal, records) {
+            Some(body) => (Codec::Columns, body),
+            None => (Codec::Rows, self.encode_rows(records)),
+        };
+        let sequences = || records.iter().map(|record| record.sequence);
+        let payload_bytes: usize = records.iter().map(|record| record.payload.len()).sum();
+        let mut header = BlockHeader {
+            codec,
+            count: narrow(records.len()),
+            first: records.first().map_or(0, |record| record.timestamp),
+            last: records.last().map_or(0, |record| record.timestamp),
+            sequence_min: sequences().min().unwrap_or(0),
+            sequence_max: sequences().max().unwrap_or(0),
+            payload_bytes: narrow(payload_bytes),
+            body_bytes: narrow(body.len()),
+            checksum: 0,
+        };
+        header.checksum = header.checksum_of(&body);
+        (header, body)
+    }
+
+    fn encode_columns(&mut self, signal: Signal, records: &[BlockRecord<'_>]) -> Option<Vec<u8>> {
+        let mut shapes = ShapeEncoder::new();
+        for record in records {
+            match signal {
+                Signal::Logs | Signal::Metrics => messagepack::split(record.payload, &mut shapes)?,
+                Signal::Traces => protobuf::split(record.payload, &mut shapes)?,
+            }
+        }
+        self.sections.clear();
+        push_keys(&mut self.sections, records);
+        shapes.finish(&mut self.sections);
+        Some(self.sections.pack())
+    }
+
+    fn encode_rows(&mut self, records: &[BlockRecord<'_>]) -> Vec<u8> {
+        self.sections.clear();
+        push_keys(&mut self.sections, records);
+        let lengths: IntColumn = records
+            .iter()
+            .map(|record| record.payload.len() as u64)
+            .collect();
+        self.sections.push(lengths.to_bytes());
+        let mut payloads = Vec::new();
+        for record in records {
+            payloads.extend_from_slice(record.payload);
+        }
+        self.sections.push(payloads);
+        self.sections.pack()
+    }
+}
+
+fn push_keys(sections: &mut Sections, records: &[BlockRecord<'_>]) {
+    let timestamps: IntColumn = records
+        .iter()
+        .map(|record| record.timestamp.cast_unsigned())
+        .collect();
+    sections.push(timestamps.to_bytes());
+    let sequences: IntColumn = records.iter().map(|record| record.sequence).collect();
+    sections.push(sequences.to_bytes());
+}
+
+/// A block taken apart into its records.
+#[derive(Debug)]
+pub(crate) struct DecodedBlock {
+    timestamps: Vec<u64>,
+    sequences: Vec<u64>,
+    /// Where each payload ends.
+    ends: Vec<u32>,
+    payloads: Vec<u8>,
+}
+
+impl DecodedBlock {
+    /// Verifies and decodes `body`.
+    pub(crate) fn decode(header: &BlockHeader, body: &[u8]) -> Result<DecodedBlock, BlockError> {
+        let count = header.verify(body)?;
+        let payload_bytes = header.payload_bytes as usize;
+        let sections = sections::unpack(body).ok_or(BlockError::Body("sections"))?;
+        let mut sections = sections.iter();
+        let mut column = |what| {
+            sections
+                .next()
+                .and_then(|section| columns::read_ints(&mut Reader::new(section), count))
+                .ok_or(BlockError::Body(what))
+        };
+        let timestamps = column("timestamps")?;
+        let sequences = column("sequences")?;
+        let mut block = DecodedBlock {
+            timestamps,
+            sequences,
+            ends: Vec::with_capacity(count),
+            payloads: Vec::with_capacity(payload_bytes),
+        };
+        match header.codec {
+            Codec::Rows => {
+                let lengths = column("lengths")?;
+                let payloads = sections.next().ok_or(BlockError::Body("payloads"))?;
+                block.payloads.extend_from_slice(payloads);
+                let mut end = 0u64;
+                for length in lengths {
+                    end = end.saturating_add(length);
+                    block
+                        .ends
+                        .push(u32::try_from(end).map_err(|_| BlockError::Body("lengths"))?);
+                }
+            }
+            Codec::Columns => {
+                let mut shapes = ShapeDecoder::new(sections.as_slice(), count, payload_bytes)
+                    .ok_or(BlockError::Body("shapes"))?;
+                for _ in 0..count {
+                    shapes
+                        .join(&mut block.payloads, payload_bytes)
+                        .ok_or(BlockError::Body("columns"))?;
+                    block.ends.push(narrow(block.payloads.len()));
+                }
+            }
+        }
+        let complete = block.ends.last().map(|end| *end as usize) == Some(block.payloads.len())
+            && block.payloads.len() == payload_bytes;
+        if complete {
+            Ok(block)
+        } else {
+            Err(BlockError::Body("payloads"))
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// About what this takes of memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.payloads.len() + self.len() * 20
+    }
+
+    /// The position of record `index` in the order of records.
+    pub(crate) fn key(&self, index: usize) -> Option<(i64, u64)> {
+        Some((
+            self.timestamps.get(index)?.cast_signed(),
+            *self.sequences.get(index)?,
+        ))
+    }
+
+    /// The payload of record `index`.
+    pub(crate) fn payload(&self, index: usize) -> Option<&[u8]> {
+        let start = match index.checked_sub(1) {
+            Some(previous) => *self.ends.get(previous)? as usize,
+            None => 0,
+        };
+        self.payloads.get(start..*self.ends.get(index)? as usize)
+    }
+
+    /// All records.
+    pub(crate) fn records(&self) -> impl Iterator<Item = BlockRecord<'_>> {
+        (0..self.len()).filter_map(|index| {
+            let (timestamp, sequence) = self.key(index)?;
+            Some(BlockRecord {
+                timestamp,
+                sequence,
+                payload: self.payload(index)?,
+            })
+        })
+    }
+
+    /// The first index whose key is not below `key`.
+    pub(crate) fn lower_bound(&self, key: (i64, u64)) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.key(middle).is_some_and(|at| at < key) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// A block of records `range` alone, for when the whole would take too much memory.
+    pub(crate) fn slice(&self, range: std::ops::Range<usize>) -> DecodedBlock {
+        let mut part = DecodedBlock {
+            timestamps: self
+                .timestamps
+                .get(range.clone())
+                .unwrap_or_default()
+                .to_vec(),
+            sequences: self
+                .sequences
+                .get(range.clone())
+                .unwrap_or_default()
+                .to_vec(),
+            ends: Vec::with_capacity(range.len()),
+            payloads: Vec::new(),
+        };
+        for payload in range.filter_map(|index| self.payload(index)) {
+            part.payloads.extend_from_slice(payload);
+            part.ends.push(narrow(part.payloads.len()));
+        }
+        part
+    }
+}
+
+/// Lengths inside a block fit 32 bits, because a block's payloads do.
+fn narrow(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+const _: () = assert!(PAYLOAD_BYTES_MAX < u32::MAX as usize / 2);
+
+#[cfg(test)]
+mod tests;

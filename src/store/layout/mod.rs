@@ -1,0 +1,2 @@
+pub(crate) mod block;
+pub(crate) mod tables;

@@ -1,0 +1,4 @@
+pub(crate) mod compact;
+pub(crate) mod eviction;
+pub(crate) mod merge;
+pub(crate) mod pass;

@@ -1,0 +1,742 @@
+//! The clock by which age is judged.
+//!
+//! What is older than its limit is deleted, so a wrong clock could delete everything. The system's
+//! clock is compared with the time that went by, which the clock of the machine's boot counts and
+//! nobody sets:
+//!
+//! - As long as the two agree to the hour, the system's clock is believed, and what was believed is
+//!   never taken back. While the machine is off nothing counts: after a restart the system's clock
+//!   may be up to 32 days ahead.
+//! - Otherwise the clock has jumped. **Age is then judged by the earlier of the two**: what the
+//!   later one would delete cannot be brought back, and what is kept too long can be deleted
+//!   tomorrow. So a clock that jumps ahead expires nothing, and one that is set back (or was wrong
+//!   before, and is right now) does not make every new record one of an age ago.
+//! - A jump that has stood for 24 hours is a correction and is believed, in either direction. The
+//!   24 hours are those in which the machine was on, as many restarts as it takes: a dead clock that
+//!   the network sets right after every start is believed in the end.
+//!
+//! [`advance`] is a pure function of what [`META`] says and of a reading, so that readers, who store
+//! nothing, judge as a writer would. Timestamps of records never move this clock.
+
+use crate::{
+    error::Result,
+    store::{
+        engine::fault::Fault,
+        handle::StoreWriter,
+        layout::tables::{META, meta},
+        snapshot::Snapshot,
+    },
+    time::Timestamp,
+};
+use redb::{ReadableTable, WriteTransaction};
+use rustix::time::ClockId;
+use std::{fmt, sync::OnceLock};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What a machine's clocks show at one moment.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockReading {
+    /// The time, as far as the system knows.
+    pub wall: Timestamp,
+    /// Nanoseconds since the machine was started, those in which it slept included.
+    pub boot_nanos: u64,
+    /// Tells this start of the machine from every other one; 0 when nothing does.
+    pub boot: u64,
+}
+
+impl ClockReading {
+    /// What the system's clocks show now.
+    #[must_use]
+    pub fn now() -> ClockReading {
+        ClockReading {
+            wall: Timestamp::now(),
+            boot_nanos: boot_nanos(),
+            boot: boot(),
+        }
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const BOOT_CLOCK: ClockId = ClockId::Boottime;
+/// Elsewhere the clock that stands still while the machine sleeps has to do.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const BOOT_CLOCK: ClockId = ClockId::Monotonic;
+
+fn boot_nanos() -> u64 {
+    crate::store::write::wipe::nanos_of(BOOT_CLOCK)
+}
+
+const UNKNOWN_BOOT: u64 = 0;
+
+fn boot() -> u64 {
+    static BOOT: OnceLock<u64> = OnceLock::new();
+    *BOOT.get_or_init(|| {
+        std::fs::read("/proc/sys/kernel/random/boot_id")
+            .map_or(UNKNOWN_BOOT, |id| xxh3_64(&id).max(1))
+    })
+}
+
+/// A system's clock that does not show the time that went by, and is not believed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockJump {
+    /// What the system's clock showed.
+    pub shown: Timestamp,
+    /// What it should have shown.
+    pub expected: Timestamp,
+}
+
+impl fmt::Display for ClockJump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ClockJump { shown, expected } = self;
+        let way = if shown > expected { "ahead" } else { "back" };
+        write!(
+            f,
+            "the system's clock jumped {way} to {shown}, and {expected} was expected: until it has \
+             gone on from there for {} hours, age is judged by the earlier of the two",
+            GRACE_NANOS / HOUR_NANOS
+        )
+    }
+}
+
+const HOUR_NANOS: i64 = 3_600_000_000_000;
+/// The system's clock and the time that went by may differ by so much.
+const STEP_NANOS_MAX: i64 = HOUR_NANOS;
+/// The machine is thought to have been off for so long.
+const AWAY_NANOS_MAX: i64 = 32 * 24 * HOUR_NANOS;
+/// A jump that has stood for so long is believed.
+const GRACE_NANOS: i64 = 24 * HOUR_NANOS;
+/// After so long the system's clock is compared anew: what it gains within
+/// [`STEP_NANOS_MAX`], it gains once in this time.
+const ANCHOR_NANOS_MAX: u64 = 24 * HOUR_NANOS.unsigned_abs();
+/// What was believed is stored again by a transaction when it is so much newer.
+const STORED_NANOS: i64 = 60_000_000_000;
+/// After so long it is worth a transaction.
+const STORED_NANOS_MAX: i64 = HOUR_NANOS;
+
+/// What is known of the clocks from earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClockState {
+    /// The newest time that was believed, or that went by while a jump was not.
+    newest: i64,
+    /// A time that was believed, and what the boot's clock showed then.
+    anchor: i64,
+    anchor_boot_nanos: u64,
+    boot: u64,
+    jump: Option<PendingJump>,
+}
+
+/// A jump that is not believed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PendingJump {
+    /// The time that had gone by when it was seen first. Not a time on the boot's clock, which
+    /// begins again at every start.
+    since: i64,
+    /// How far the system's clock is ahead of the time that went by.
+    by: i64,
+}
+
+/// What the clocks say of the present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Judged {
+    /// The time by which age is judged.
+    pub(crate) now: Timestamp,
+    /// The jump that is not believed yet.
+    pub(crate) jump: Option<ClockJump>,
+    /// Whether the jump was not known before, and is to be reported.
+    pub(crate) is_news: bool,
+    /// How much newer this is than what is stored; [`i64::MAX`] when more than the time changed.
+    stored_before: i64,
+    state: ClockState,
+}
+
+/// Judges a reading by what is known from earlier.
+pub(crate) fn advance(state: Option<ClockState>, reading: ClockReading) -> Judged {
+    let wall = reading.wall.unix_nanos();
+    let stored = state;
+    // The first reading of all has nothing to be compared with.
+    let state = state.unwrap_or(ClockState {
+        newest: wall,
+        anchor: wall,
+        anchor_boot_nanos: reading.boot_nanos,
+        boot: reading.boot,
+        jump: None,
+    });
+    let same_boot = state.boot == reading.boot && reading.boot != UNKNOWN_BOOT;
+    let elapsed = reading.boot_nanos.saturating_sub(state.anchor_boot_nanos);
+    let expected = if same_boot {
+        state.anchor.saturating_add_unsigned(elapsed)
+    } else if state.boot == UNKNOWN_BOOT || reading.boot == UNKNOWN_BOOT {
+        state
+            .newest
+            .max(state.anchor.saturating_add_unsigned(elapsed))
+    } else {
+        // How long it was off nobody knows, but it is on for so long.
+        state.newest.saturating_add_unsigned(reading.boot_nanos)
+    };
+    let by = wall.saturating_sub(expected);
+    let ahead_max = if same_boot {
+        STEP_NANOS_MAX
+    } else {
+        AWAY_NANOS_MAX
+    };
+    let pending = state.jump.filter(|jump| jump.goes_on(by, same_boot));
+    let corrected = pending.is_some_and(|jump| expected.saturating_sub(jump.since) >= GRACE_NANOS);
+    let believed = corrected || pending.is_none() && (-STEP_NANOS_MAX..=ahead_max).contains(&by);
+    let (base, newest) = match (corrected, believed) {
+        (true, _) => (wall, wall),
+        (false, true) => (wall, state.newest.max(wall)),
+        (false, false) => (expected, state.newest.max(expected)),
+    };
+    let mut next = ClockState {
+        newest,
+        jump: (!believed).then(|| PendingJump {
+            since: pending.map_or(expected, |jump| jump.since),
+            by: pending.filter(|_| same_boot).map_or(by, |jump| jump.by),
+        }),
+        ..state
+    };
+    // A clock of an unknown boot that shows less than before has begun again.
+    let begun =
+        !same_boot && (state.boot != reading.boot || reading.boot_nanos < state.anchor_boot_nanos);
+    if begun || corrected || elapsed >= ANCHOR_NANOS_MAX {
+        next.anchor = base;
+        next.anchor_boot_nanos = reading.boot_nanos;
+        next.boot = reading.boot;
+    }
+    let jump = (!believed).then_some(ClockJump {
+        shown: reading.wall,
+        expected: Timestamp::from_unix_nanos(expected),
+    });
+    Judged {
+        now: Timestamp::from_unix_nanos(if believed { newest } else { newest.min(wall) }),
+        is_news: jump.is_some() && pending.is_none(),
+        jump,
+        stored_before: stored.map_or(i64::MAX, |stored| stored.nanos_before(next)),
+        state: next,
+    }
+}
+
+impl PendingJump {
+    /// Whether a clock that is ahead by so much has gone on from where it jumped to.
+    fn goes_on(self, by: i64, same_boot: bool) -> bool {
+        let more = by.saturating_sub(self.by);
+        let more_max = if same_boot {
+            STEP_NANOS_MAX
+        } else {
+            AWAY_NANOS_MAX
+        };
+        by.unsigned_abs() > STEP_NANOS_MAX.unsigned_abs()
+            && (-STEP_NANOS_MAX..=more_max).contains(&more)
+    }
+}
+
+/// The entries of [`META`]. Times before the epoch are stored as their bits.
+mod entry {
+    pub(crate) const NEWEST: &str = "clock_newest";
+    pub(crate) const ANCHOR: &str = "clock_nanos";
+    pub(crate) const ANCHOR_BOOT_NANOS: &str = "clock_boot_nanos";
+    pub(crate) const BOOT: &str = "clock_boot";
+    pub(crate) const JUMP_SINCE: &str = "clock_jump_since";
+    pub(crate) const JUMP_BY: &str = "clock_jump_by";
+}
+
+impl ClockState {
+    fn read(table: &impl ReadableTable<&'static str, u64>) -> Result<Option<ClockState>, Fault> {
+        let number = |name| Ok::<_, Fault>(table.get(name)?.map(|value| value.value()));
+        let time = |name| Ok::<_, Fault>(number(name)?.map(u64::cast_signed));
+        let (Some(newest), Some(anchor), Some(anchor_boot_nanos), Some(boot)) = (
+            time(entry::NEWEST)?,
+            time(entry::ANCHOR)?,
+            number(entry::ANCHOR_BOOT_NANOS)?,
+            number(entry::BOOT)?,
+        ) else {
+            // A database of which nobody judged the age so far, but somebody may have written to it.
+            let last_commit = number(meta::LAST_COMMIT)?.and_then(|nanos| nanos.try_into().ok());
+            return Ok(last_commit
+                .filter(|nanos| *nanos > 0)
+                .map(|last| ClockState {
+                    newest: last,
+                    anchor: last,
+                    // Beyond what any clock shows, so that no time counts as gone by.
+                    anchor_boot_nanos: u64::MAX,
+                    boot: UNKNOWN_BOOT,
+                    jump: None,
+                }));
+        };
+        let jump = match (time(entry::JUMP_SINCE)?, time(entry::JUMP_BY)?) {
+            (Some(since), Some(by)) => Some(PendingJump { since, by }),
+            _ => None,
+        };
+        Ok(Some(ClockState {
+            newest,
+            anchor,
+            anchor_boot_nanos,
+            boot,
+            jump,
+        }))
+    }
+
+    fn entries(self) -> [(&'static str, Option<u64>); 6] {
+        let since = self.jump.map(|jump| jump.since.cast_unsigned());
+        let by = self.jump.map(|jump| jump.by.cast_unsigned());
+        [
+            (entry::NEWEST, Some(self.newest.cast_unsigned())),
+            (entry::ANCHOR, Some(self.anchor.cast_unsigned())),
+            (entry::ANCHOR_BOOT_NANOS, Some(self.anchor_boot_nanos)),
+            (entry::BOOT, Some(self.boot)),
+            (entry::JUMP_SINCE, since),
+            (entry::JUMP_BY, by),
+        ]
+    }
+
+    /// How much newer `other` is; [`i64::MAX`] when it differs in more than that, or goes back.
+    fn nanos_before(self, other: ClockState) -> i64 {
+        let newer = other.newest.saturating_sub(self.newest);
+        let but_newer = ClockState {
+            newest: other.newest,
+            ..self
+        };
+        if newer >= 0 && other == but_newer {
+            newer
+        } else {
+            i64::MAX
+        }
+    }
+}
+
+/// Judges `reading` by what is stored. For readers: nothing is changed.
+pub(crate) fn judge(
+    meta: &impl ReadableTable<&'static str, u64>,
+    reading: ClockReading,
+) -> Result<Judged, Fault> {
+    Ok(advance(ClockState::read(meta)?, reading))
+}
+
+/// Judges `reading` by what is stored, and stores what follows. Whoever is about to delete by age
+/// does it by this.
+pub(crate) fn keep(transaction: &WriteTransaction, reading: ClockReading) -> Result<Judged, Fault> {
+    let mut table = transaction.open_table(META)?;
+    let judged = judge(&table, reading)?;
+    if judged.stored_before >= STORED_NANOS {
+        for (name, value) in judged.state.entries() {
+            match value {
+                Some(value) => table.insert(name, value)?,
+                None => table.remove(name)?,
+            };
+        }
+    }
+    Ok(judged)
+}
+
+impl Snapshot {
+    /// A jump of the system's clock that is not believed yet, if there is one.
+    ///
+    /// Fails with [`Error::Database`](crate::Error::Database) and
+    /// [`Error::Corrupt`](crate::Error::Corrupt).
+    pub fn clock_jump(&self) -> Result<Option<ClockJump>> {
+        Ok(self.judged()?.jump)
+    }
+}
+
+impl StoreWriter {
+    /// The time by which age is judged. Stores what was seen of the clocks, so that it outlasts a
+    /// restart, and reports a jump that nobody has reported.
+    pub(crate) fn believed_now(&self, transaction: &WriteTransaction) -> Result<i64, Fault> {
+        let judged = keep(transaction, self.store().clock_reading())?;
+        if let Some(jump) = judged.jump.filter(|_| judged.is_news) {
+            tracing::warn!(
+                stack = self.store().stack(),
+                "{jump}, so that a wrong clock deletes nothing"
+            );
+        }
+        Ok(judged.now.unix_nanos())
+    }
+
+    /// Stores what was seen of the clocks if that is due: a jump is believed only when it is known
+    /// since when it stands. Whoever appends does so by the way, and a writer that has nothing to
+    /// append needs this.
+    pub(crate) fn keep_clock(&self, snapshot: &Snapshot) -> Result<()> {
+        let expires = !snapshot.limits()?.is_empty();
+        if !expires || snapshot.judged()?.stored_before < STORED_NANOS_MAX {
+            return Ok(());
+        }
+        // What comes after it may free space, which a full disk must not prevent.
+        self.transact_freeing("write to", |transaction| {
+            self.believed_now(transaction)?;
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use redb::ReadableDatabase;
+
+    const MINUTE: i64 = 60_000_000_000;
+    const DAY: i64 = 24 * HOUR_NANOS;
+    /// 2026-01-01T00:00:00Z
+    const START: i64 = 1_767_225_600_000_000_000;
+
+    /// A machine, its clocks, and what a store knows of them.
+    #[derive(Clone)]
+    struct Machine {
+        /// The true time, which no program knows.
+        time: i64,
+        /// How far the system's clock is wrong.
+        wrong: i64,
+        booted: i64,
+        boot: u64,
+        state: Option<ClockState>,
+    }
+
+    impl Machine {
+        fn new() -> Machine {
+            Machine {
+                time: START,
+                wrong: 0,
+                booted: START - DAY,
+                boot: 1,
+                state: None,
+            }
+        }
+
+        fn wait(&mut self, nanos: i64) -> &mut Machine {
+            self.time += nanos;
+            self
+        }
+
+        fn restart(&mut self, off: i64) -> &mut Machine {
+            self.time += off;
+            self.booted = self.time;
+            self.boot += 1;
+            self
+        }
+
+        fn reading(&self) -> ClockReading {
+            ClockReading {
+                wall: Timestamp::from_unix_nanos(self.time.saturating_add(self.wrong)),
+                boot_nanos: (self.time - self.booted).cast_unsigned(),
+                boot: self.boot,
+            }
+        }
+
+        /// What is judged, how far it is from the true time.
+        fn look(&mut self) -> (i64, Judged) {
+            let judged = advance(self.state, self.reading());
+            self.state = Some(judged.state);
+            (judged.now.unix_nanos() - self.time, judged)
+        }
+
+        fn off_by(&mut self) -> i64 {
+            self.look().0
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_right_is_believed() {
+        let mut machine = Machine::new();
+        for pause in [0, 1, MINUTE, DAY, 400 * DAY, 0] {
+            let (off, judged) = machine.wait(pause).look();
+            assert_eq!((off, judged.jump), (0, None));
+        }
+        let (off, judged) = machine.restart(31 * DAY).look();
+        assert_eq!((off, judged.jump), (0, None));
+    }
+
+    #[test]
+    fn a_jump_ahead_is_believed_when_it_has_stood_for_a_day() {
+        let mut machine = Machine::new();
+        machine.look();
+        machine.wrong = 365 * DAY;
+        let (off, judged) = machine.wait(MINUTE).look();
+        assert!(off == 0 && judged.is_news);
+        let jump = judged.jump.unwrap();
+        assert_eq!(
+            jump.shown.unix_nanos() - jump.expected.unix_nanos(),
+            365 * DAY
+        );
+        assert!(
+            jump.to_string().contains("jumped ahead to 2027-01-01"),
+            "{jump}"
+        );
+        let (off, judged) = machine.wait(DAY - 1).look();
+        assert!(off == 0 && judged.jump.is_some() && !judged.is_news);
+        let (off, judged) = machine.wait(1).look();
+        assert_eq!((off, judged.jump), (365 * DAY, None));
+        // And it goes on from there.
+        assert_eq!(machine.wait(DAY).off_by(), 365 * DAY);
+    }
+
+    #[test]
+    fn a_jump_that_is_taken_back_changes_nothing() {
+        let mut machine = Machine::new();
+        machine.look();
+        machine.wrong = 365 * DAY;
+        assert_eq!(machine.wait(MINUTE).off_by(), 0);
+        machine.wrong = 0;
+        let (off, judged) = machine.wait(DAY).look();
+        assert_eq!((off, judged.jump), (0, None));
+        // The day that the first one stood does not count for the next.
+        machine.wrong = 365 * DAY;
+        let (off, judged) = machine.wait(MINUTE).look();
+        assert!(off == 0 && judged.is_news);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_again_and_again_is_not_believed() {
+        let mut machine = Machine::new();
+        machine.look();
+        for _ in 0..100 {
+            machine.wrong += 30 * DAY;
+            let (off, judged) = machine.wait(HOUR_NANOS).look();
+            assert!(off == 0 && judged.is_news);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_is_the_earlier_one_at_once() {
+        let mut machine = Machine::new();
+        machine.look();
+        machine.wrong = -30 * DAY;
+        let (off, judged) = machine.wait(MINUTE).look();
+        assert!(off == -30 * DAY && judged.is_news);
+        assert!(judged.jump.unwrap().to_string().contains("jumped back"));
+        // That was the mistake: nothing is left of it.
+        machine.wrong = 0;
+        let (off, judged) = machine.wait(HOUR_NANOS).look();
+        assert_eq!((off, judged.jump), (0, None));
+    }
+
+    /// The most important case: whoever believed a wrong year for good would see every new record
+    /// as one of a year ago.
+    #[test]
+    fn a_wrong_year_that_was_believed_is_forgotten() {
+        let mut machine = Machine::new();
+        machine.wrong = 365 * DAY;
+        assert_eq!(machine.off_by(), 365 * DAY);
+        machine.wrong = 0;
+        assert_eq!(machine.wait(MINUTE).off_by(), 0);
+        assert_eq!(machine.wait(DAY / 2).off_by(), 0);
+        let (off, judged) = machine.wait(DAY).look();
+        assert_eq!((off, judged.jump), (0, None));
+        // What was never right does not linger: the wrong year would be a jump again.
+        machine.wrong = 365 * DAY;
+        let (off, judged) = machine.wait(MINUTE).look();
+        assert!(off == 0 && judged.is_news);
+    }
+
+    #[test]
+    fn small_steps_back_wait_for_the_time_to_catch_up() {
+        let mut machine = Machine::new();
+        machine.look();
+        machine.wrong = -50 * MINUTE;
+        assert_eq!(machine.wait(10 * MINUTE).off_by(), -10 * MINUTE);
+        assert_eq!(machine.wait(30 * MINUTE).off_by(), -40 * MINUTE);
+        assert_eq!(machine.wait(30 * MINUTE).off_by(), -50 * MINUTE);
+    }
+
+    #[test]
+    fn a_machine_that_was_off_for_long_is_believed_after_a_day_of_being_on() {
+        let mut machine = Machine::new();
+        machine.look();
+        let (off, judged) = machine.restart(40 * DAY).look();
+        assert!(off == -40 * DAY && judged.is_news);
+        // Nobody leaves it on for a whole day.
+        for _ in 0..3 {
+            let (off, judged) = machine.wait(7 * HOUR_NANOS).look();
+            assert!(off < -39 * DAY && judged.jump.is_some() && !judged.is_news);
+            machine.restart(17 * HOUR_NANOS);
+        }
+        let (off, judged) = machine.wait(4 * HOUR_NANOS).look();
+        assert_eq!((off, judged.jump), (0, None));
+    }
+
+    /// Whether the machine was off or its clock is wrong, nobody knows: but that it was wrong
+    /// before, one does.
+    #[test]
+    fn a_restart_does_not_make_a_wrong_clock_right() {
+        let mut machine = Machine::new();
+        machine.look();
+        machine.wrong = 20 * DAY;
+        assert_eq!(machine.wait(MINUTE).off_by(), 0);
+        let (off, judged) = machine.restart(MINUTE).wait(MINUTE).look();
+        assert!(off < 0 && judged.jump.is_some() && !judged.is_news);
+        // Somebody has set it right meanwhile.
+        machine.wrong = 0;
+        let (off, judged) = machine.restart(DAY).look();
+        assert_eq!((off, judged.jump), (0, None));
+    }
+
+    #[test]
+    fn a_clock_of_an_unknown_boot_may_be_ahead_and_jumps_when_it_is_far() {
+        let mut machine = Machine::new();
+        machine.boot = UNKNOWN_BOOT;
+        machine.look();
+        assert_eq!(machine.wait(40 * DAY).off_by(), 0);
+        // It starts again, and nothing says so but its clock.
+        machine.restart(30 * DAY).boot = UNKNOWN_BOOT;
+        assert_eq!(machine.off_by(), 0);
+        machine.wrong = 40 * DAY;
+        assert_eq!(machine.wait(HOUR_NANOS).off_by(), 0);
+        assert_eq!(machine.wait(DAY).off_by(), 40 * DAY);
+    }
+
+    #[test]
+    fn extremes_do_not_overflow() {
+        let extremes = [i64::MIN, -1, 0, 1, i64::MAX];
+        let numbers = [0, 1, u64::MAX];
+        let mut state = None;
+        for first in extremes {
+            for second in extremes {
+                for boot_nanos in numbers {
+                    for boot in numbers {
+                        for wall in [first, second] {
+                            let wall = Timestamp::from_unix_nanos(wall);
+                            let reading = ClockReading {
+                                wall,
+                                boot_nanos,
+                                boot,
+                            };
+                            advance(None, reading);
+                            state = Some(advance(state, reading).state);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Wait(i64),
+        SetClock(i64),
+        Restart(i64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let small = -3 * HOUR_NANOS..3 * HOUR_NANOS;
+        let large = -50 * 365 * DAY..50 * 365 * DAY;
+        prop_oneof![
+            3 => (0..3 * HOUR_NANOS).prop_map(Event::Wait),
+            2 => prop_oneof![Just(0), small, large].prop_map(Event::SetClock),
+            1 => (0..60 * DAY).prop_map(Event::Restart),
+        ]
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        prop::collection::vec(event(), 1..40)
+    }
+
+    fn apply(machine: &mut Machine, event: &Event) {
+        match event {
+            Event::Wait(nanos) => machine.time += nanos,
+            Event::SetClock(wrong) => machine.wrong = *wrong,
+            Event::Restart(off) => {
+                machine.restart(*off);
+            }
+        }
+    }
+
+    proptest! {
+        /// Within a day no clock expires what is younger than its limit and two hours.
+        #[test]
+        fn no_clock_runs_ahead_within_a_day(events in events()) {
+            let mut machine = Machine::new();
+            machine.look();
+            for event in events {
+                if matches!(event, Event::Restart(_)) {
+                    continue;
+                }
+                apply(&mut machine, &event);
+                if machine.time - START >= DAY {
+                    break;
+                }
+                let off = machine.off_by();
+                prop_assert!(off <= STEP_NANOS_MAX, "ahead by {off}");
+            }
+        }
+
+        #[test]
+        fn a_clock_that_keeps_its_time_for_a_day_is_believed(events in events()) {
+            let mut machine = Machine::new();
+            for event in events {
+                apply(&mut machine, &event);
+                machine.look();
+            }
+            for _ in 0..=24 {
+                machine.wait(HOUR_NANOS).look();
+            }
+            let (off, judged) = machine.wait(HOUR_NANOS).look();
+            prop_assert_eq!((off, judged.jump), (machine.wrong, None));
+        }
+
+        /// Whatever the clock did: what is new by it is not old, so that it is not deleted at once.
+        #[test]
+        fn what_is_new_by_the_systems_clock_is_never_old(events in events()) {
+            let mut machine = Machine::new();
+            machine.look();
+            for event in events {
+                apply(&mut machine, &event);
+                let (_, judged) = machine.look();
+                let age = judged.now.unix_nanos() - machine.reading().wall.unix_nanos();
+                prop_assert!(age <= 2 * STEP_NANOS_MAX, "{age}");
+            }
+        }
+
+        /// What is not stored because it says little more is not missed, by writers and readers.
+        #[test]
+        fn a_database_judges_as_memory_does(events in events()) {
+            let backend = redb::backends::InMemoryBackend::new();
+            let database = redb::Database::builder().create_with_backend(backend).unwrap();
+            let mut machine = Machine::new();
+            for event in events {
+                apply(&mut machine, &event);
+                let transaction = database.begin_write().unwrap();
+                let reading = machine.reading();
+                let kept = keep(&transaction, reading).unwrap();
+                transaction.commit().unwrap();
+                let (_, judged) = machine.look();
+                let (a, b) = (kept.now.unix_nanos(), judged.now.unix_nanos());
+                prop_assert!(a.abs_diff(b) < STORED_NANOS.unsigned_abs(), "{} {}", kept.now, judged.now);
+                prop_assert_eq!(kept.jump.is_some(), judged.jump.is_some());
+                let table = database.begin_read().unwrap().open_table(META).unwrap();
+                let again = judge(&table, reading).unwrap();
+                prop_assert_eq!((again.now, again.jump), (kept.now, kept.jump));
+                prop_assert!(!again.is_news, "reported twice");
+            }
+        }
+    }
+
+    #[test]
+    fn a_database_that_nobody_judged_by_tells_when_it_was_written_to() {
+        let backend = redb::backends::InMemoryBackend::new();
+        let database = redb::Database::builder()
+            .create_with_backend(backend)
+            .unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut table = transaction.open_table(META).unwrap();
+        let machine = Machine::new();
+        let written = (START - DAY).cast_unsigned();
+        table.insert(meta::LAST_COMMIT, written).unwrap();
+        assert_eq!(
+            judge(&table, machine.reading()).unwrap().now.unix_nanos(),
+            START
+        );
+        table
+            .insert(meta::LAST_COMMIT, (START - 90 * DAY).cast_unsigned())
+            .unwrap();
+        let judged = judge(&table, machine.reading()).unwrap();
+        assert_eq!(judged.now.unix_nanos(), START - 90 * DAY);
+        assert!(judged.is_news);
+    }
+
+    #[test]
+    fn the_systems_clocks_go() {
+        let (first, second) = (ClockReading::now(), ClockReading::now());
+        assert!(second.boot_nanos > first.boot_nanos);
+        assert_eq!(first.boot, second.boot);
+    }
+}

@@ -1,0 +1,338 @@
+//! How much is kept: the limits that the database itself holds, so that every process that reads
+//! it or writes to it goes by the same ones.
+//!
+//! A database into which no limits were put keeps everything.
+
+use crate::{
+    config::{Retention, RetentionPolicy},
+    error::Result,
+    store::{
+        engine::fault::Fault,
+        handle::StoreWriter,
+        layout::{block::PAYLOAD_BYTES_TARGET, tables::META},
+    },
+};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+
+/// server or "" -> [`SeriesLimits`]
+pub(crate) const LIMITS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("limits");
+
+/// The smallest target of a block's payload bytes. No limit that a policy can have asks for less.
+const PAYLOAD_BYTES_MIN: usize = 1 << 10;
+
+/// The entry for servers without one of their own: no server has an empty name.
+const DEFAULT: &str = "";
+
+/// The entries of [`META`].
+mod entry {
+    pub(crate) const MAX_TOTAL_BYTES: &str = "max_total_bytes";
+    pub(crate) const GENERATION: &str = "limits_generation";
+}
+
+/// What one signal of one server may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SeriesLimits {
+    /// What its records may take.
+    pub(crate) bytes_max: u64,
+    /// How old a record may become.
+    pub(crate) age_nanos: u64,
+}
+
+impl From<Retention> for SeriesLimits {
+    fn from(retention: Retention) -> SeriesLimits {
+        SeriesLimits {
+            bytes_max: retention.bytes_max(),
+            age_nanos: u64::try_from(retention.age_max().as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Every limit of a database, as one transaction sees them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) default: Option<SeriesLimits>,
+    /// Those of servers that have their own.
+    pub(crate) servers: BTreeMap<String, SeriesLimits>,
+    /// What the whole database may take of the disk.
+    pub(crate) total_bytes: Option<u64>,
+    /// How often the limits were changed.
+    generation: u64,
+}
+
+impl Limits {
+    /// Limits of bytes and age of each server, [`DEFAULT`] being that of all others.
+    pub(crate) fn new(servers: &[(&str, u64, Duration)], total_bytes: Option<u64>) -> Limits {
+        let mut own: BTreeMap<String, SeriesLimits> = servers
+            .iter()
+            .map(|(server, bytes_max, age)| {
+                let age_nanos = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+                let bytes_max = *bytes_max;
+                (
+                    (*server).to_owned(),
+                    SeriesLimits {
+                        bytes_max,
+                        age_nanos,
+                    },
+                )
+            })
+            .collect();
+        Limits {
+            default: own.remove(DEFAULT),
+            servers: own,
+            total_bytes,
+            generation: 0,
+        }
+    }
+
+    /// The limits in a database.
+    pub(crate) fn read(
+        limits: &impl ReadableTable<&'static str, &'static [u8]>,
+        meta: &impl ReadableTable<&'static str, u64>,
+    ) -> Result<Limits, Fault> {
+        let mut found = Limits {
+            total_bytes: meta.get(entry::MAX_TOTAL_BYTES)?.map(|it| it.value()),
+            generation: generation(meta)?,
+            ..Limits::default()
+        };
+        for entry in limits.iter()? {
+            let (key, value) = entry?;
+            let limits = SeriesLimits::from_bytes(value.value())?;
+            match key.value() {
+                DEFAULT => found.default = Some(limits),
+                server => {
+                    found.servers.insert(server.to_owned(), limits);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads the limits again if others were put since.
+    pub(crate) fn refresh(&mut self, transaction: &WriteTransaction) -> Result<(), Fault> {
+        let meta = transaction.open_table(META)?;
+        if generation(&meta)? != self.generation {
+            *self = Limits::read(&transaction.open_table(LIMITS)?, &meta)?;
+        }
+        Ok(())
+    }
+
+    /// Whether everything is kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.default.is_none() && self.servers.is_empty() && self.total_bytes.is_none()
+    }
+
+    /// What each signal of `server` may have; `None` when everything of it is kept.
+    pub(crate) fn of(&self, server: &str) -> Option<SeriesLimits> {
+        self.servers.get(server).copied().or(self.default)
+    }
+
+    /// The payload bytes after which a block of `server` is closed: of a small limit, a block must be
+    /// a small part, because the oldest one is taken out as a whole.
+    pub(crate) fn block_payload_bytes(&self, server: &str) -> usize {
+        let series = self.of(server).map_or(u64::MAX, |it| it.bytes_max / 8);
+        let total = self.total_bytes.map_or(u64::MAX, |it| it / 32);
+        usize::try_from(series.min(total))
+            .unwrap_or(usize::MAX)
+            .clamp(PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_TARGET)
+    }
+
+    /// The earliest timestamp that is kept of `server` at `now`.
+    pub(crate) fn cutoff(&self, server: &str, now: i64) -> Option<i64> {
+        self.of(server)
+            .map(|limits| now.saturating_sub_unsigned(limits.age_nanos))
+    }
+}
+
+fn generation(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, Fault> {
+    let stored = meta.get(entry::GENERATION)?;
+    Ok(stored.map_or(0, |value| value.value()))
+}
+
+/// Puts the limits of `policy` in place of those that the database has, and says whether they are
+/// others.
+///
+/// Fails like [`RetentionPolicy::validated`].
+pub(crate) fn put(transaction: &WriteTransaction, policy: &RetentionPolicy) -> Result<bool, Fault> {
+    let policy = policy.clone().validated()?;
+    let own = policy.servers.iter();
+    replace(
+        transaction,
+        Limits {
+            default: Some(policy.default.into()),
+            servers: own
+                .map(|(server, own)| (server.clone(), (*own).into()))
+                .collect(),
+            total_bytes: Some(policy.total_bytes_max()),
+            generation: 0,
+        },
+    )
+}
+
+/// Puts `wanted` in place of the limits that the database has, and says whether they are others.
+fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Result<bool, Fault> {
+    let mut meta = transaction.open_table(META)?;
+    let mut table = transaction.open_table(LIMITS)?;
+    let present = Limits::read(&table, &meta)?;
+    wanted.generation = present.generation;
+    if present == wanted {
+        return Ok(false);
+    }
+    table.retain(|_, _| false)?;
+    let default = wanted.default.iter().map(|limits| (DEFAULT, limits));
+    let own = wanted.servers.iter();
+    for (server, limits) in default.chain(own.map(|(server, own)| (server.as_str(), own))) {
+        table.insert(server, limits.to_bytes()?.as_slice())?;
+    }
+    match wanted.total_bytes {
+        Some(bytes) => meta.insert(entry::MAX_TOTAL_BYTES, bytes)?,
+        None => meta.remove(entry::MAX_TOTAL_BYTES)?,
+    };
+    meta.insert(entry::GENERATION, wanted.generation + 1)?;
+    Ok(true)
+}
+
+impl StoreWriter {
+    /// Changes how much the store keeps, for every process. What is beyond it is gone for readers at
+    /// once where it is too old, and is taken out by the writer's upkeep.
+    ///
+    /// Fails like [`RetentionPolicy::validated`].
+    pub(crate) fn set_limits(&self, policy: &RetentionPolicy) -> Result<()> {
+        self.transact("set the limits of", |transaction| {
+            put(transaction, policy)?;
+            Ok(())
+        })
+    }
+
+    /// Like [`StoreWriter::set_limits`], for tests that need limits which no user may set.
+    pub(crate) fn set_small_limits(&self, limits: &Limits) -> Result<()> {
+        self.transact("set the limits of", |transaction| {
+            replace(transaction, limits.clone())?;
+            Ok(())
+        })
+    }
+}
+
+impl SeriesLimits {
+    fn to_bytes(self) -> Result<Vec<u8>, Fault> {
+        rmp_serde::to_vec(&self)
+            .map_err(|error| Fault::Corrupt(format!("a limit does not encode: {error}")))
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<SeriesLimits, Fault> {
+        rmp_serde::from_slice(bytes)
+            .map_err(|error| Fault::Corrupt(format!("a limit does not decode: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redb::{Database, ReadableDatabase};
+
+    const DAY: u64 = 86_400_000_000_000;
+
+    fn database() -> Database {
+        let database = Database::builder()
+            .create_with_backend(redb::backends::InMemoryBackend::new())
+            .unwrap();
+        crate::store::engine::schema::migrate(
+            &database,
+            crate::store::engine::migrations::MIGRATIONS,
+            &|_| {},
+        )
+        .unwrap();
+        database
+    }
+
+    fn put_into(database: &Database, policy: &RetentionPolicy) -> Result<bool, Fault> {
+        let transaction = database.begin_write().unwrap();
+        let outcome = put(&transaction, policy)?;
+        transaction.commit().unwrap();
+        Ok(outcome)
+    }
+
+    fn read(database: &Database) -> Limits {
+        let transaction = database.begin_read().unwrap();
+        let limits = transaction.open_table(LIMITS).unwrap();
+        Limits::read(&limits, &transaction.open_table(META).unwrap()).unwrap()
+    }
+
+    fn policy(days: u64, servers: &[(&str, u64)], total: u64) -> RetentionPolicy {
+        let retention = |days| Retention {
+            max_age_days: days,
+            ..Retention::default()
+        };
+        RetentionPolicy {
+            default: retention(days),
+            servers: servers
+                .iter()
+                .map(|(server, days)| ((*server).to_owned(), retention(*days)))
+                .collect(),
+            max_total_mb: total,
+        }
+    }
+
+    #[test]
+    fn limits_are_changed_only_when_others_come() {
+        let database = database();
+        let mut cached = read(&database);
+        assert!(cached.is_empty() && cached.of("a").is_none());
+        assert!(put_into(&database, &policy(3, &[("a", 5), ("b", 6)], 100)).unwrap());
+        let limits = read(&database);
+        let days = |server| limits.of(server).unwrap().age_nanos / DAY;
+        assert_eq!(["a", "b", "c"].map(days), [5, 6, 3]);
+        assert_eq!(limits.of("c").unwrap().bytes_max, 600 << 20);
+        assert_eq!(limits.total_bytes, Some(100 << 20));
+
+        assert!(!put_into(&database, &policy(3, &[("a", 5), ("b", 6)], 100)).unwrap());
+        assert_eq!(read(&database), limits);
+        for change in [
+            policy(3, &[("a", 5)], 100),
+            policy(3, &[("a", 4)], 100),
+            policy(3, &[("a", 4)], 0),
+            policy(0, &[("a", 4)], 0),
+        ] {
+            assert!(put_into(&database, &change).unwrap());
+            let transaction = database.begin_write().unwrap();
+            let before = cached.clone();
+            cached.refresh(&transaction).unwrap();
+            assert_ne!(cached, before);
+            assert_eq!(cached, read(&database));
+        }
+        assert_eq!(cached.servers.len(), 1);
+        assert_eq!(cached.of("b").unwrap().age_nanos, 7 * DAY);
+        assert_eq!(cached.total_bytes, Some(2 << 30));
+    }
+
+    #[test]
+    fn limits_out_of_bounds_change_nothing() {
+        let database = database();
+        put_into(&database, &policy(3, &[], 100)).unwrap();
+        let before = read(&database);
+        for bad in [
+            policy(3651, &[], 100),
+            policy(3, &[("a", u64::MAX)], 100),
+            policy(3, &[("", 3)], 100),
+            policy(3, &[], 7),
+        ] {
+            assert!(put_into(&database, &bad).is_err());
+        }
+        assert_eq!(read(&database), before);
+    }
+
+    #[test]
+    fn no_age_reaches_beyond_the_first_timestamp() {
+        let limits = |age_nanos| Limits {
+            default: Some(SeriesLimits {
+                bytes_max: 1,
+                age_nanos,
+            }),
+            ..Limits::default()
+        };
+        assert_eq!(limits(u64::MAX).cutoff("a", i64::MIN), Some(i64::MIN));
+        assert_eq!(limits(u64::MAX).cutoff("a", i64::MAX), Some(i64::MIN));
+        assert_eq!(limits(10).cutoff("a", 3), Some(-7));
+    }
+}

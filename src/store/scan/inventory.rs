@@ -1,0 +1,238 @@
+//! What is stored for whom.
+
+use crate::{
+    error::Result,
+    record::ServerName,
+    signal::Signal,
+    store::{
+        engine::fault::Fault,
+        handle::{Store, StoreOptions},
+        layout::{
+            block::{BlockHeader, span_max},
+            tables::{self, BLOCKS, PIECES, ROWS, SeriesId},
+        },
+        snapshot::{SeriesEntry, Snapshot},
+        tiers::blocks::{self, BlockKey},
+        write::append::RowTier,
+    },
+    time::Timestamp,
+};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What is stored of one signal of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InventoryRecord {
+    /// The server.
+    pub server: ServerName,
+    /// The signal.
+    pub signal: Signal,
+    /// The database that holds it.
+    pub path: PathBuf,
+    /// What its records take in the database, in bytes: keys and payloads of rows, keys, headers
+    /// and bodies of blocks. A block of which a part is too old counts as a whole.
+    pub size_bytes: u64,
+    /// The timestamp of the oldest record.
+    pub oldest_time: Timestamp,
+    /// The timestamp of the newest record.
+    pub newest_time: Timestamp,
+    /// How many files hold it: 1, the database.
+    pub file_count: u64,
+    /// How many records there are.
+    pub record_count: u64,
+}
+
+/// What is stored of `stack`, see [`Snapshot::inventory`]. A stack without telemetry has none.
+pub fn inventory(home: &Path, stack: &str, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
+    match Store::open_read_only(home, stack, StoreOptions::for_tools())? {
+        Some(store) => store.snapshot()?.inventory(server),
+        None => Ok(Vec::new()),
+    }
+}
+
+impl Snapshot {
+    /// What is stored, by server and then in the order of signals; of one server alone when one is
+    /// named. Series without records are left out.
+    ///
+    /// Records that are older than their limit are not counted, whether or not their room was given
+    /// back.
+    ///
+    /// Its cost does not grow with the number of records: blocks are counted as they are written,
+    /// rows are few, and so are the blocks that are partly too old, which are read.
+    pub fn inventory(&self, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
+        let mut records = Vec::new();
+        for entry in self.series()? {
+            if server.is_none_or(|name| name == entry.server.as_str()) {
+                records.extend(self.read(|| self.inventory_record(entry))?);
+            }
+        }
+        Ok(records)
+    }
+
+    fn inventory_record(&self, entry: SeriesEntry) -> Result<Option<InventoryRecord>, Fault> {
+        let cutoff = self.cutoff(&entry.server)?.unwrap_or(i64::MIN);
+        let state = &entry.state;
+        let mut held = Held {
+            records: state.block_records,
+            bytes: state.block_bytes,
+            bounds: None,
+        };
+        let first_key = tables::row_key(state.id, (cutoff, 0));
+        let last_key = tables::row_key(state.id, (i64::MAX, u64::MAX));
+        let mut rows = RowTier::default();
+        for row in self
+            .transaction()
+            .open_table(ROWS)?
+            .range::<&[u8; tables::ROW_KEY_BYTES]>(&first_key..=&last_key)?
+        {
+            let (key, payload) = row?;
+            rows.add(payload.value().len());
+            let (timestamp, _) = tables::row_position(key.value());
+            held.extend(timestamp, timestamp);
+        }
+        held.records += rows.rows as u64;
+        held.bytes += rows.bytes as u64;
+        for (class, _) in &state.classes {
+            self.look_at_blocks(state.id, *class, cutoff, &mut held)?;
+        }
+        Ok(held.bounds.map(|(oldest, newest)| InventoryRecord {
+            path: self.path().clone(),
+            size_bytes: held.bytes,
+            oldest_time: Timestamp::from_unix_nanos(oldest),
+            newest_time: Timestamp::from_unix_nanos(newest),
+            file_count: 1,
+            record_count: held.records,
+            server: entry.server,
+            signal: entry.signal,
+        }))
+    }
+
+    /// Finds the bounds of a series' blocks of one class, and takes off what is before `cutoff`.
+    fn look_at_blocks(
+        &self,
+        series: SeriesId,
+        class: u8,
+        cutoff: i64,
+        held: &mut Held,
+    ) -> Result<(), Fault> {
+        let headers = self.transaction().open_table(BLOCKS)?;
+        let class_range = blocks::class_range(series, class);
+        let kept_from = tables::block_key(series, class, (cutoff, 0));
+        for expired in headers.range::<&BlockKey>(class_range.start()..&kept_from)? {
+            let (key, header) = expired?;
+            let header = blocks::read_header(key.value(), header.value())?;
+            held.take_off(header.count.into(), tables::block_bytes(&header));
+        }
+        let mut kept = headers.range::<&BlockKey>(&kept_from..=class_range.end())?;
+        if let Some(newest) = kept.next_back() {
+            let (newest, _) = tables::block_position(newest?.0.value());
+            held.extend(newest, newest);
+        }
+        // Blocks stand in the order of their last records, and a later one may begin earlier:
+        // but by no more than the span of its class.
+        let mut oldest = i64::MAX;
+        for block in headers.range::<&BlockKey>(&kept_from..=class_range.end())? {
+            let (key, header) = block?;
+            let (last, _) = tables::block_position(key.value());
+            if last.saturating_sub_unsigned(span_max(class)) > oldest {
+                break;
+            }
+            let header = blocks::read_header(key.value(), header.value())?;
+            let mut first = header.first;
+            if first < cutoff {
+                let (expired, kept_first) = self.split(key.value(), &header, cutoff)?;
+                held.take_off(expired, 0);
+                first = kept_first;
+            }
+            oldest = oldest.min(first);
+            held.extend(first, last);
+        }
+        Ok(())
+    }
+
+    /// How many records of a block are before `cutoff`, and the timestamp of the first one that is
+    /// not.
+    fn split(
+        &self,
+        key: &BlockKey,
+        header: &BlockHeader,
+        cutoff: i64,
+    ) -> Result<(u64, i64), Fault> {
+        let pieces = self.transaction().open_table(PIECES)?;
+        let timestamps = match blocks::timestamps(&pieces, key, header) {
+            Ok(timestamps) => timestamps,
+            // The list of what there is should not be what a damaged block takes away.
+            Err(Fault::Corrupt(_)) => return Ok((0, cutoff)),
+            Err(error) => return Err(error),
+        };
+        let expired = timestamps.partition_point(|timestamp| *timestamp < cutoff);
+        let first = timestamps.get(expired).copied().unwrap_or(cutoff);
+        Ok((expired as u64, first))
+    }
+}
+
+/// What is held of a series.
+struct Held {
+    records: u64,
+    bytes: u64,
+    /// The oldest and the newest timestamp.
+    bounds: Option<(i64, i64)>,
+}
+
+impl Held {
+    fn extend(&mut self, first: i64, last: i64) {
+        let (oldest, newest) = self.bounds.unwrap_or((first, last));
+        self.bounds = Some((oldest.min(first), newest.max(last)));
+    }
+
+    fn take_off(&mut self, records: u64, bytes: u64) {
+        self.records = self.records.saturating_sub(records);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::RetentionPolicy,
+        ingest::{Writer, WriterOptions},
+        record::{Level, LogRecord},
+    };
+    use redb::ReadableTable;
+
+    const DAY: i64 = 86_400_000_000_000;
+
+    #[test]
+    fn a_damaged_block_does_not_take_the_list_away() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let options = WriterOptions::default()
+            .tiering(8, 8, 8)
+            .retention(Some(RetentionPolicy::default()));
+        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let now = Timestamp::now().unix_nanos();
+        // Two of them are too old.
+        for days in [1, 2, 3, 4, 5, 6, 8, 9] {
+            let time = Timestamp::from_unix_nanos(now - days * DAY);
+            let record = LogRecord::new(time, Level::INFO, "of some age");
+            writer.log(&ServerName::new("a").unwrap(), &record).unwrap();
+        }
+        guard.close().unwrap();
+        let listed = || {
+            let inventory = store.snapshot().unwrap().inventory(None).unwrap();
+            inventory.first().map(|entry| entry.record_count)
+        };
+        assert_eq!(listed(), Some(6));
+        let damage = |transaction: &redb::WriteTransaction| {
+            let mut pieces = transaction.open_table(PIECES)?;
+            let key = *pieces.first()?.unwrap().0.value();
+            pieces.insert(&key, b"not this block".as_slice())?;
+            Ok(())
+        };
+        store.writer().unwrap().transact("damage", damage).unwrap();
+        // Nobody can tell which of its records are too old.
+        assert_eq!(listed(), Some(8));
+    }
+}

@@ -1,0 +1,4 @@
+pub(crate) mod check;
+pub(crate) mod inventory;
+pub(crate) mod series_scan;
+pub(crate) mod space;

@@ -1,0 +1,568 @@
+//! The records of one series in the order of time, from both tiers.
+//!
+//! Rows are read in the order of their keys. Blocks overlap wherever records came late, so several
+//! can be open at once; a block is opened when the scan has come to its first record, and the class
+//! in its key tells when no unread block can have one that is due (see [`crate::store::layout::tables`]).
+
+use crate::{
+    error::Result,
+    store::{
+        engine::fault::{Fault, guarded},
+        layout::{
+            block::{BlockHeader, DecodedBlock, HEADER_BYTES, span_max},
+            tables::{
+                self, BLOCK_KEY_BYTES, BLOCKS, PIECE_KEY_BYTES, PIECES, Position, ROW_KEY_BYTES,
+                ROWS, SeriesState,
+            },
+        },
+        snapshot::Snapshot,
+        tiers::blocks,
+    },
+};
+use redb::{Range, ReadOnlyTable};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// The way through time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Direction {
+    /// Oldest first.
+    #[default]
+    Forward,
+    /// Newest first.
+    Backward,
+}
+
+/// The positions that a scan covers, both ends included; nothing when the first is behind the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PositionRange {
+    pub(crate) first: Position,
+    pub(crate) last: Position,
+}
+
+/// What decoded blocks may take in all scans of a query together. A block that no longer fits is
+/// held a few records at a time and decoded again for more, which takes longer but is bounded.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryBudget {
+    free: Arc<AtomicUsize>,
+}
+
+impl MemoryBudget {
+    pub(crate) fn new(bytes: usize) -> MemoryBudget {
+        MemoryBudget {
+            free: Arc::new(AtomicUsize::new(bytes)),
+        }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        self.free
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
+                free.checked_sub(bytes)
+            })
+            .is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.free.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// How many records of a block are held when the budget is used up.
+const PART_RECORDS: usize = 64;
+
+/// Positions mapped so that the scan's order is ascending, whichever way it goes.
+type Rank = u128;
+
+fn rank(direction: Direction, (timestamp, sequence): Position) -> Rank {
+    let time = timestamp.cast_unsigned() ^ (1 << 63);
+    let forward = u128::from(time) << 64 | u128::from(sequence);
+    match direction {
+        Direction::Forward => forward,
+        Direction::Backward => !forward,
+    }
+}
+
+/// A scan of one series. [`SeriesScan::advance`] moves to the next record.
+pub(crate) struct SeriesScan {
+    path: PathBuf,
+    direction: Direction,
+    range: PositionRange,
+    arrived_from: u64,
+    rows: RowCursor,
+    pieces: ReadOnlyTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    classes: Vec<ClassCursor>,
+    /// Blocks whose header is read and whose first record is not yet due.
+    waiting: Vec<Waiting>,
+    open: Vec<OpenBlock>,
+    budget: MemoryBudget,
+    current: Current,
+    /// No other source has a record before this rank.
+    limit: Rank,
+}
+
+/// Where the current record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Current {
+    /// Before the first record.
+    Start,
+    Row,
+    /// In the open block of this index.
+    Block(usize),
+    End,
+}
+
+struct Waiting {
+    rank: Rank,
+    key: [u8; BLOCK_KEY_BYTES],
+    header: BlockHeader,
+}
+
+impl SeriesScan {
+    /// A scan of the records in `range` whose sequence is `arrived_from` or higher.
+    pub(crate) fn new(
+        snapshot: &Snapshot,
+        state: &SeriesState,
+        range: PositionRange,
+        direction: Direction,
+        arrived_from: u64,
+        budget: MemoryBudget,
+    ) -> Result<SeriesScan> {
+        snapshot.read(|| {
+            let transaction = snapshot.transaction();
+            let empty = range.first > range.last;
+            let row_range =
+                tables::row_key(state.id, range.first)..=tables::row_key(state.id, range.last);
+            let blocks = transaction.open_table(BLOCKS)?;
+            let classes = state
+                .classes
+                .iter()
+                .filter(|_| !empty)
+                .map(|(class, _)| {
+                    // Every block that reaches into the range ends within one span behind it.
+                    let end = range.last.0.saturating_add_unsigned(span_max(*class));
+                    let first = tables::block_key(state.id, *class, (range.first.0, 0));
+                    let last = tables::block_key(state.id, *class, (end, u64::MAX));
+                    Ok(ClassCursor {
+                        class: *class,
+                        keys: blocks.range::<&[u8; BLOCK_KEY_BYTES]>(&first..=&last)?,
+                        direction,
+                        next: None,
+                    })
+                })
+                .collect::<Result<Vec<ClassCursor>, Fault>>()?;
+            let rows = transaction.open_table(ROWS)?;
+            let mut scan =
+                SeriesScan {
+                    path: snapshot.path().clone(),
+                    direction,
+                    range,
+                    arrived_from,
+                    rows: RowCursor {
+                        keys: if empty {
+                            None
+                        } else {
+                            Some(rows.range::<&[u8; ROW_KEY_BYTES]>(
+                                row_range.start()..=row_range.end(),
+                            )?)
+                        },
+                        direction,
+                        arrived_from,
+                        position: None,
+                        payload: Vec::new(),
+                    },
+                    pieces: transaction.open_table(PIECES)?,
+                    classes,
+                    waiting: Vec::new(),
+                    open: Vec::new(),
+                    budget,
+                    current: Current::Start,
+                    limit: 0,
+                };
+            scan.rows.advance()?;
+            for class in &mut scan.classes {
+                class.advance()?;
+            }
+            Ok(scan)
+        })
+    }
+
+    /// Moves to the next record; `false` when there is none.
+    pub(crate) fn advance(&mut self) -> Result<bool> {
+        // The common case, a further record of the same block, passes no guard.
+        if let Current::Block(index) = self.current
+            && let Some(block) = self.open.get_mut(index)
+            && block.step(self.direction, self.arrived_from)
+            && block
+                .rank(self.direction)
+                .is_some_and(|rank| rank < self.limit)
+        {
+            return Ok(true);
+        }
+        guarded(|| self.advance_slowly()).map_err(|fault| {
+            self.current = Current::End;
+            fault.at("read", &self.path)
+        })
+    }
+
+    /// The record that the scan is at.
+    pub(crate) fn current(&self) -> Option<(Position, &[u8])> {
+        match self.current {
+            Current::Start | Current::End => None,
+            Current::Row => Some((self.rows.position?, &self.rows.payload)),
+            Current::Block(index) => self.open.get(index)?.current(),
+        }
+    }
+
+    fn advance_slowly(&mut self) -> Result<bool, Fault> {
+        match self.current {
+            Current::End => return Ok(false),
+            Current::Row => self.rows.advance()?,
+            // A block was stepped already; one that is at its end is filled again or dropped.
+            Current::Start | Current::Block(_) => {}
+        }
+        if let Current::Block(index) = self.current
+            && self
+                .open
+                .get(index)
+                .is_some_and(|block| block.current().is_none())
+        {
+            let mut block = self.open.swap_remove(index);
+            block.release(&self.budget);
+            if let Some(at) = block.rest() {
+                self.open_block(block.key, block.header, Some(at))?;
+            }
+        }
+        let mut first = self.first_source();
+        // Opening a block can bring up an earlier record only if the block begins earlier than
+        // what is first now, so this ends when nothing unopened does.
+        loop {
+            let due = first.map_or(Rank::MAX, |(rank, _)| rank);
+            let unopened = self.unopened_rank(due)?;
+            if unopened == Rank::MAX || unopened > due {
+                self.limit = self.limit_beside(first.map(|(_, source)| source), unopened);
+                break;
+            }
+            self.open_due(unopened)?;
+            first = self.first_source();
+        }
+        self.current = first.map_or(Current::End, |(_, source)| source);
+        Ok(self.current != Current::End)
+    }
+
+    /// The source whose next record comes first.
+    fn first_source(&self) -> Option<(Rank, Current)> {
+        let rows = self
+            .rows
+            .position
+            .map(|at| (rank(self.direction, at), Current::Row));
+        let blocks = self.open.iter().enumerate().filter_map(|(index, block)| {
+            Some((block.rank(self.direction)?, Current::Block(index)))
+        });
+        blocks.chain(rows).min_by_key(|(rank, _)| *rank)
+    }
+
+    /// The rank before which no source but `source` has a record.
+    fn limit_beside(&self, source: Option<Current>, unopened: Rank) -> Rank {
+        let rows = self
+            .rows
+            .position
+            .filter(|_| source != Some(Current::Row))
+            .map(|at| rank(self.direction, at));
+        let blocks = self
+            .open
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| source != Some(Current::Block(*index)))
+            .filter_map(|(_, block)| block.rank(self.direction));
+        blocks.chain(rows).min().unwrap_or(Rank::MAX).min(unopened)
+    }
+
+    /// The rank before which no unopened block has a record, exact as far as `due`.
+    fn unopened_rank(&mut self, due: Rank) -> Result<Rank, Fault> {
+        let mut first = self
+            .waiting
+            .iter()
+            .map(|block| block.rank)
+            .min()
+            .unwrap_or(Rank::MAX);
+        for class in &mut self.classes {
+            while let Some((key, header)) = class.next {
+                let bound = class.bound(&key);
+                if bound > due.min(first) {
+                    first = first.min(bound);
+                    break;
+                }
+                let header = blocks::read_header(&key, &header)?;
+                class.advance()?;
+                let outside = header.first > self.range.last.0
+                    || header.last < self.range.first.0
+                    || header.sequence_max < self.arrived_from;
+                if !outside {
+                    let start = match self.direction {
+                        // Where in its time the block's first record stands is not known.
+                        Direction::Forward => (header.first.max(self.range.first.0), 0),
+                        Direction::Backward => tables::block_position(&key),
+                    };
+                    let rank = rank(self.direction, start);
+                    first = first.min(rank);
+                    self.waiting.push(Waiting { rank, key, header });
+                }
+            }
+        }
+        Ok(first)
+    }
+
+    /// Opens every block that is waiting for `due` or less.
+    fn open_due(&mut self, due: Rank) -> Result<(), Fault> {
+        let mut index = 0;
+        while let Some(block) = self.waiting.get(index) {
+            if block.rank > due {
+                index += 1;
+                continue;
+            }
+            let block = self.waiting.swap_remove(index);
+            self.open_block(block.key, block.header, None)?;
+        }
+        Ok(())
+    }
+
+    /// Opens a block at its first record in the scan's order, or at `start`.
+    fn open_block(
+        &mut self,
+        key: [u8; BLOCK_KEY_BYTES],
+        header: BlockHeader,
+        mut start: Option<usize>,
+    ) -> Result<(), Fault> {
+        loop {
+            let mut block = self.decode(key, header, start)?;
+            block.place(start, self.direction, self.arrived_from);
+            if block.current().is_some() {
+                self.open.push(block);
+                return Ok(());
+            }
+            block.release(&self.budget);
+            // A part whose records all arrived too early says nothing of the next part.
+            match block.rest() {
+                Some(at) => start = Some(at),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn decode(
+        &self,
+        key: [u8; BLOCK_KEY_BYTES],
+        header: BlockHeader,
+        start: Option<usize>,
+    ) -> Result<OpenBlock, Fault> {
+        let decoded = blocks::load(&self.pieces, &key, &header)?;
+        let begin = decoded.lower_bound(self.range.first);
+        let end = successor(self.range.last)
+            .map_or(decoded.len(), |position| decoded.lower_bound(position));
+        let bytes = decoded.memory_bytes();
+        if self.budget.take(bytes) {
+            return Ok(OpenBlock {
+                key,
+                header,
+                begin,
+                end,
+                base: 0,
+                at: None,
+                taken: bytes,
+                decoded,
+            });
+        }
+        let part = match self.direction {
+            Direction::Forward => {
+                let at = start.unwrap_or(begin);
+                at..end.min(at + PART_RECORDS)
+            }
+            Direction::Backward => {
+                let after = start.map_or(end, |at| at + 1);
+                after.saturating_sub(PART_RECORDS).max(begin)..after
+            }
+        };
+        let base = part.start;
+        let decoded = decoded.slice(part);
+        Ok(OpenBlock {
+            key,
+            header,
+            begin,
+            end,
+            base,
+            at: None,
+            taken: 0,
+            decoded,
+        })
+    }
+}
+
+impl Drop for SeriesScan {
+    fn drop(&mut self) {
+        for block in &mut self.open {
+            block.release(&self.budget);
+        }
+    }
+}
+
+/// The position right behind another one; `None` behind the last.
+pub(crate) fn successor((timestamp, sequence): Position) -> Option<Position> {
+    match sequence.checked_add(1) {
+        Some(sequence) => Some((timestamp, sequence)),
+        None => timestamp.checked_add(1).map(|timestamp| (timestamp, 0)),
+    }
+}
+
+/// The position right before another one; `None` before the first.
+pub(crate) fn predecessor((timestamp, sequence): Position) -> Option<Position> {
+    match sequence.checked_sub(1) {
+        Some(sequence) => Some((timestamp, sequence)),
+        None => timestamp
+            .checked_sub(1)
+            .map(|timestamp| (timestamp, u64::MAX)),
+    }
+}
+
+/// Rows, and the one that is next.
+struct RowCursor {
+    keys: Option<Range<'static, &'static [u8; ROW_KEY_BYTES], &'static [u8]>>,
+    direction: Direction,
+    arrived_from: u64,
+    position: Option<Position>,
+    payload: Vec<u8>,
+}
+
+impl RowCursor {
+    fn advance(&mut self) -> Result<(), Fault> {
+        self.position = None;
+        let Some(keys) = &mut self.keys else {
+            return Ok(());
+        };
+        loop {
+            let next = match self.direction {
+                Direction::Forward => keys.next(),
+                Direction::Backward => keys.next_back(),
+            };
+            let Some(row) = next else { return Ok(()) };
+            let (key, payload) = row?;
+            let position = tables::row_position(key.value());
+            if position.1 >= self.arrived_from {
+                self.position = Some(position);
+                self.payload.clear();
+                self.payload.extend_from_slice(payload.value());
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The headers of one class's blocks, and the one that is next.
+struct ClassCursor {
+    class: u8,
+    keys: Range<'static, &'static [u8; BLOCK_KEY_BYTES], &'static [u8; HEADER_BYTES]>,
+    direction: Direction,
+    next: Option<([u8; BLOCK_KEY_BYTES], [u8; HEADER_BYTES])>,
+}
+
+impl ClassCursor {
+    fn advance(&mut self) -> Result<(), Fault> {
+        let next = match self.direction {
+            Direction::Forward => self.keys.next(),
+            Direction::Backward => self.keys.next_back(),
+        };
+        self.next = match next {
+            Some(entry) => {
+                let (key, header) = entry?;
+                Some((*key.value(), *header.value()))
+            }
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// The rank before which neither the block at `key` nor any behind it has a record.
+    fn bound(&self, key: &[u8; BLOCK_KEY_BYTES]) -> Rank {
+        let last = tables::block_position(key);
+        let bound = match self.direction {
+            Direction::Forward => (last.0.saturating_sub_unsigned(span_max(self.class)), 0),
+            Direction::Backward => last,
+        };
+        rank(self.direction, bound)
+    }
+}
+
+/// A block whose records are due, decoded whole or in part.
+struct OpenBlock {
+    key: [u8; BLOCK_KEY_BYTES],
+    header: BlockHeader,
+    /// The block's records that are in the scan's range.
+    begin: usize,
+    end: usize,
+    /// The index in the block of the first record in `decoded`.
+    base: usize,
+    /// The next record's index in the block.
+    at: Option<usize>,
+    /// What was taken of the budget.
+    taken: usize,
+    decoded: DecodedBlock,
+}
+
+impl OpenBlock {
+    /// Goes to `start`, or to the first record of the scan, and on to one that arrived late enough.
+    fn place(&mut self, start: Option<usize>, direction: Direction, arrived_from: u64) {
+        self.at = start.or_else(|| match direction {
+            Direction::Forward => Some(self.begin),
+            Direction::Backward => self.end.checked_sub(1),
+        });
+        self.pass_early_arrivals(direction, arrived_from);
+    }
+
+    /// Goes to the next record in the decoded part; `false` when there is none.
+    #[inline]
+    fn step(&mut self, direction: Direction, arrived_from: u64) -> bool {
+        self.at = self.at.and_then(|at| next_index(at, direction));
+        self.pass_early_arrivals(direction, arrived_from);
+        self.current().is_some()
+    }
+
+    fn pass_early_arrivals(&mut self, direction: Direction, arrived_from: u64) {
+        while let Some(at) = self.at
+            && let Some(((_, sequence), _)) = self.current()
+            && sequence < arrived_from
+        {
+            self.at = next_index(at, direction);
+        }
+    }
+
+    #[inline]
+    fn current(&self) -> Option<(Position, &[u8])> {
+        let index = self.rest()?.checked_sub(self.base)?;
+        Some((self.decoded.key(index)?, self.decoded.payload(index)?))
+    }
+
+    fn rank(&self, direction: Direction) -> Option<Rank> {
+        self.current()
+            .map(|(position, _)| rank(direction, position))
+    }
+
+    /// Where to go on when the decoded part is used up and the block is not.
+    fn rest(&self) -> Option<usize> {
+        self.at.filter(|at| (self.begin..self.end).contains(at))
+    }
+
+    fn release(&mut self, budget: &MemoryBudget) {
+        budget.give_back(std::mem::take(&mut self.taken));
+    }
+}
+
+fn next_index(at: usize, direction: Direction) -> Option<usize> {
+    match direction {
+        Direction::Forward => at.checked_add(1),
+        Direction::Backward => at.checked_sub(1),
+    }
+}

@@ -1,0 +1,213 @@
+//! What a database takes of the disk, and what of that is of use.
+
+use crate::{
+    error::{Error, Result},
+    store::{
+        engine::reserve,
+        handle::Store,
+        layout::tables::{BLOCKS, META, PAGE_BYTES, PIECES, meta},
+        snapshot::Snapshot,
+    },
+};
+use redb::{ReadableTableMetadata, TableHandle};
+use std::{fs::Metadata, os::unix::fs::MetadataExt};
+
+/// What a stack's database takes of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiskUsage {
+    /// The file's length. It doubles as the file grows, and most of what it gains is a hole.
+    pub file_bytes: u64,
+    /// The disk blocks that the file takes, and what is reserved beside it for a full disk: what its
+    /// user pays.
+    pub used_bytes: u64,
+}
+
+/// What a stack's telemetry takes of the disk, by what it is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Space {
+    /// The disk blocks of what is stored.
+    pub live_bytes: u64,
+    /// Disk blocks of the database that hold nothing any more. What is stored next takes them
+    /// before the file grows; [`Store::compact`] gives them back.
+    pub free_bytes: u64,
+    /// What is reserved beside the database, so that deleting works on a full disk.
+    pub reserve_bytes: u64,
+    /// All disk blocks together: what the user pays.
+    pub used_bytes: u64,
+    /// The length of the database's file, holes included.
+    pub file_bytes: u64,
+    /// What all disk blocks together may be, see
+    /// [`RetentionPolicy::max_total_mb`](crate::RetentionPolicy::max_total_mb); absent where nobody
+    /// set a limit.
+    pub limit_bytes: Option<u64>,
+}
+
+impl Store {
+    /// What the database takes of the disk: a look at the file system.
+    ///
+    /// Fails with [`Error::Io`] when the file cannot be examined.
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
+        let database = self.examine_file()?;
+        Ok(DiskUsage {
+            file_bytes: database.len(),
+            used_bytes: allocated_bytes(&database) + reserve::bytes(self.place()),
+        })
+    }
+
+    /// What the database takes of the disk, and what of that is live. Its cost does not grow with
+    /// what is stored.
+    ///
+    /// Fails with [`Error::Io`] when the file cannot be examined, and as reading does.
+    pub fn space(&self) -> Result<Space> {
+        let snapshot = self.snapshot()?;
+        let counted = snapshot.live_bytes()?;
+        let limit_bytes = snapshot.limits()?.total_bytes;
+        drop(snapshot);
+        let database = self.examine_file()?;
+        let blocks_bytes = allocated_bytes(&database);
+        // In a tiny database some pages more or less make a difference.
+        let live_bytes = counted.min(blocks_bytes);
+        let reserve_bytes = reserve::bytes(self.place());
+        Ok(Space {
+            live_bytes,
+            free_bytes: blocks_bytes.saturating_sub(live_bytes),
+            reserve_bytes,
+            used_bytes: blocks_bytes + reserve_bytes,
+            file_bytes: database.len(),
+            limit_bytes,
+        })
+    }
+
+    fn examine_file(&self) -> Result<Metadata> {
+        let path = self.path();
+        std::fs::metadata(&path).map_err(|error| Error::io("examine", &path, error))
+    }
+}
+
+impl Snapshot {
+    /// The pages that tables occupy, in bytes.
+    pub(crate) fn live_bytes(&self) -> Result<u64> {
+        self.read(|| {
+            let transaction = self.transaction();
+            let blocks = transaction
+                .open_table(META)?
+                .get(meta::BLOCK_DISK_BYTES)?
+                .map_or(0, |bytes| bytes.value());
+            let mut bytes = blocks + ENGINE_PAGES * PAGE_BYTES as u64;
+            for table in transaction.list_tables()? {
+                // They are counted as blocks are put in and taken out: asking them would read all.
+                if table.name() != PIECES.name() && table.name() != BLOCKS.name() {
+                    let stats = transaction.open_untyped_table(table)?.stats()?;
+                    bytes += stats.stored_bytes() + stats.metadata_bytes();
+                    bytes += stats.fragmented_bytes();
+                }
+            }
+            Ok(bytes)
+        })
+    }
+}
+
+/// What the engine itself keeps: which pages are free, and where tables begin.
+const ENGINE_PAGES: u64 = 16;
+
+/// The disk blocks of a file. POSIX counts `st_blocks` in units of 512 bytes, whatever the file
+/// system's blocks are.
+pub(crate) fn allocated_bytes(metadata: &Metadata) -> u64 {
+    metadata.blocks() * 512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ingest::{WhenFull, Writer, WriterOptions},
+        record::{Level, LogRecord, ServerName},
+        store::{StoreOptions, WipeScope},
+        time::Timestamp,
+    };
+
+    /// Stores so many records for each of several servers in turn, with text that does not compress.
+    fn fill(store: &Store, options: &WriterOptions, servers: u64, rounds: u64, records: u64) {
+        let options = options.clone().when_full(WhenFull::Block);
+        let (writer, guard) = Writer::start(store, &options).unwrap();
+        let mut random = random_ids(servers);
+        for round in 0..rounds {
+            for server in 0..servers {
+                let name = ServerName::new(format!("server {server}")).unwrap();
+                for number in 0..records {
+                    let at = Timestamp::from_unix_nanos((round * records + number).cast_signed());
+                    let record = LogRecord::new(at, Level::INFO, "a line of some length")
+                        .with("trace_id", format!("{:032x}", random()))
+                        .with("number", number);
+                    writer.log(&name, &record).unwrap();
+                }
+            }
+            writer.flush().unwrap();
+        }
+        guard.close().unwrap();
+    }
+
+    fn random_ids(seed: u64) -> impl FnMut() -> u128 {
+        let mut state = u128::from(seed) + 1;
+        move || {
+            state = state.wrapping_mul(0xda94_2042_e4dd_58b5_0000_0001_2345_6789) ^ (state >> 65);
+            state
+        }
+    }
+
+    #[test]
+    fn live_bytes_are_what_the_engine_has_allocated() {
+        let never = std::time::Duration::from_hours(1);
+        let default = WriterOptions::default()
+            .commit_interval_min(never)
+            .commit_interval_max(never);
+        let tiny = default.clone().tiering(40, 25, 16);
+        for (what, options, servers, rounds, records) in [
+            ("blocks", &default, 5, 8, 5000),
+            ("rows", &default, 3, 3, 1000),
+            ("both", &default, 20, 20, 300),
+            ("small blocks", &tiny, 3, 100, 30),
+        ] {
+            let home = tempfile::tempdir().unwrap();
+            let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+            fill(&store, options, servers, rounds, records);
+            for wiped in [false, true] {
+                if wiped {
+                    let scope = WipeScope {
+                        server: Some(ServerName::new("server 1").unwrap()),
+                        signal: None,
+                    };
+                    store.wipe(&scope).unwrap();
+                }
+                let writer = store.writer().unwrap();
+                // Pages that a commit freed are allocated until later ones have passed them on.
+                for _ in 0..4 {
+                    let touch = |transaction: &redb::WriteTransaction| {
+                        transaction.open_table(META)?.insert("touched", 1)?;
+                        Ok(())
+                    };
+                    writer.transact("touch", touch).unwrap();
+                }
+                let allocated = writer
+                    .transact("examine", |transaction| {
+                        Ok(transaction.stats()?.allocated_pages() * PAGE_BYTES as u64)
+                    })
+                    .unwrap();
+                let live = store.snapshot().unwrap().live_bytes().unwrap();
+                // And a few pages, which make a difference to the smallest of these alone.
+                let allowed = allocated * 3 / 100 + 8 * PAGE_BYTES as u64;
+                assert!(
+                    live.abs_diff(allocated) <= allowed,
+                    "{what}: {live} bytes are live, {allocated} are allocated"
+                );
+                let space = store.space().unwrap();
+                assert_eq!(space.live_bytes, live);
+                assert!(
+                    space.used_bytes >= allocated && space.free_bytes > 0,
+                    "{space:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The blocks in the database: where they are put in, read, and taken out.
+//!
+//! A block is an entry of each of several tables, and is counted in two places. All of it changes
+//! here and nowhere else, so that it fits together after every transaction.
+
+use crate::{
+    signal::Signal,
+    store::{
+        engine::fault::Fault,
+        layout::{
+            block::{BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES},
+            tables::{
+                self, BLOCK_KEY_BYTES, BLOCKS, META, PIECE_KEY_BYTES, PIECES, Position, SMALL,
+                SMALL_KEY_BYTES, SeriesId, SeriesState, meta, piece_bytes,
+            },
+        },
+        maintain::merge,
+        write::append::Sealer,
+    },
+};
+use redb::{ReadableTable, Table, WriteTransaction};
+use std::ops::RangeInclusive;
+
+/// The key of a block.
+pub(crate) type BlockKey = [u8; BLOCK_KEY_BYTES];
+
+/// The tables of blocks, open to be changed.
+pub(crate) struct Blocks<'t> {
+    headers: Table<'t, &'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    pieces: Table<'t, &'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    small: Table<'t, &'static [u8; SMALL_KEY_BYTES], ()>,
+    disk_bytes_added: u64,
+    disk_bytes_removed: u64,
+}
+
+/// Lets `operation` change the blocks of `transaction`, and accounts for what they take of the disk.
+/// `META` must not be open.
+pub(crate) fn change<T>(
+    transaction: &WriteTransaction,
+    operation: impl FnOnce(&mut Blocks<'_>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let mut blocks = Blocks {
+        headers: transaction.open_table(BLOCKS)?,
+        pieces: transaction.open_table(PIECES)?,
+        small: transaction.open_table(SMALL)?,
+        disk_bytes_added: 0,
+        disk_bytes_removed: 0,
+    };
+    let outcome = operation(&mut blocks)?;
+    if blocks.disk_bytes_added != blocks.disk_bytes_removed {
+        let mut meta = transaction.open_table(META)?;
+        let before = meta
+            .get(meta::BLOCK_DISK_BYTES)?
+            .map_or(0, |bytes| bytes.value());
+        let after = (before + blocks.disk_bytes_added).saturating_sub(blocks.disk_bytes_removed);
+        meta.insert(meta::BLOCK_DISK_BYTES, after)?;
+    }
+    Ok(outcome)
+}
+
+impl Blocks<'_> {
+    /// Writes sorted records as blocks, returns how many, and accounts for them in `state`, which the
+    /// caller stores.
+    pub(crate) fn write(
+        &mut self,
+        state: &mut SeriesState,
+        signal: Signal,
+        records: &[BlockRecord<'_>],
+        sealer: &mut Sealer,
+        limits: BlockLimits,
+    ) -> Result<usize, Fault> {
+        let mut rest = records;
+        let mut written = 0;
+        while let Some((part, after)) = rest.split_at_checked(BlockEncoder::cut(
+            rest,
+            limits.records,
+            limits.payload_bytes,
+        )) {
+            let Some(last) = part.last() else { break };
+            let (header, body) = sealer.encoder.encode(signal, part);
+            let position = (last.timestamp, last.sequence);
+            let key = tables::block_key(state.id, header.span_class(), position);
+            self.headers.insert(&key, &header.to_bytes())?;
+            for (piece, number) in cut_to_pages(&body).zip(0..) {
+                self.pieces
+                    .insert(&tables::piece_key(&key, number), piece)?;
+            }
+            if let Some(level) = header.level() {
+                self.small.insert(&tables::small_key(&key, level), ())?;
+            }
+            state.add_block(&header);
+            self.disk_bytes_added += tables::disk_bytes(&header);
+            rest = after;
+            written += 1;
+        }
+        Ok(written)
+    }
+
+    /// Takes a block out and accounts for that in `state`, which the caller stores.
+    pub(crate) fn remove(
+        &mut self,
+        state: &mut SeriesState,
+        key: &BlockKey,
+        header: &BlockHeader,
+    ) -> Result<(), Fault> {
+        self.headers.remove(key)?;
+        let (first, last) = piece_range(key);
+        self.pieces
+            .retain_in::<&[u8; PIECE_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
+        if let Some(level) = header.level() {
+            self.small.remove(&tables::small_key(key, level))?;
+        }
+        state.remove_block(header);
+        self.disk_bytes_removed += tables::disk_bytes(header);
+        Ok(())
+    }
+
+    /// Takes all blocks of a series out; its state is gone, or about to be.
+    pub(crate) fn remove_all(&mut self, state: &SeriesState) -> Result<(), Fault> {
+        let (first, last) = block_range(state.id);
+        self.headers
+            .retain_in::<&BlockKey, _>(&first..=&last, |_, _| false)?;
+        let (first_piece, last_piece) = (piece_range(&first).0, piece_range(&last).1);
+        self.pieces
+            .retain_in::<&[u8; PIECE_KEY_BYTES], _>(&first_piece..=&last_piece, |_, _| false)?;
+        let first_small = tables::small_range(state.id, 0).0;
+        let last_small = tables::small_range(state.id, u8::MAX).1;
+        self.small
+            .retain_in::<&[u8; SMALL_KEY_BYTES], _>(&first_small..=&last_small, |_, ()| false)?;
+        self.disk_bytes_removed += state.disk_bytes;
+        Ok(())
+    }
+
+    /// The block of the series whose last record is the oldest.
+    pub(crate) fn oldest(
+        &self,
+        state: &SeriesState,
+    ) -> Result<Option<(BlockKey, BlockHeader)>, Fault> {
+        oldest(&self.headers, state)
+    }
+
+    /// Blocks whose last record is before `cutoff`, `count_max` at most.
+    pub(crate) fn before(
+        &self,
+        state: &SeriesState,
+        cutoff: i64,
+        count_max: usize,
+    ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
+        let Some(last) = cutoff.checked_sub(1) else {
+            return Ok(Vec::new());
+        };
+        let (first, last) = ((i64::MIN, 0), (last, u64::MAX));
+        ending_between(&self.headers, state, first, last, count_max)
+    }
+
+    /// The blocks that are to be merged, see [`crate::store::maintain::merge::choose`].
+    pub(crate) fn to_merge(
+        &self,
+        state: &SeriesState,
+        level: u8,
+        limits: BlockLimits,
+    ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
+        merge::choose(&self.headers, &self.small, state, level, limits)
+    }
+
+    /// The header of the block at `key`, if it is still there.
+    pub(crate) fn header(&self, key: &BlockKey) -> Result<Option<BlockHeader>, Fault> {
+        self.headers
+            .get(key)?
+            .map(|header| read_header(key, header.value()))
+            .transpose()
+    }
+
+    /// Reads a block.
+    pub(crate) fn load(&self, key: &BlockKey, header: &BlockHeader) -> Result<DecodedBlock, Fault> {
+        load(&self.pieces, key, header)
+    }
+}
+
+/// How much goes into a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockLimits {
+    /// The most records.
+    pub(crate) records: usize,
+    /// The payload bytes after which it is closed.
+    pub(crate) payload_bytes: usize,
+}
+
+/// The block of a series whose last record is the oldest.
+///
+/// A block whose header does not decode is passed over, here and below: nobody can tell what is in
+/// it, and that must keep nobody from holding the others within their limits.
+pub(crate) fn oldest(
+    headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    state: &SeriesState,
+) -> Result<Option<(BlockKey, BlockHeader)>, Fault> {
+    let mut oldest: Option<(BlockKey, BlockHeader)> = None;
+    for (class, _) in &state.classes {
+        let range = class_range(state.id, *class);
+        let keys = headers.range::<&BlockKey>(range.start()..=range.end())?;
+        for entry in keys {
+            let (key, header) = entry?;
+            let key = *key.value();
+            let known = oldest.as_ref().map(|(key, _)| tables::block_position(key));
+            if known.is_some_and(|known| known <= tables::block_position(&key)) {
+                break;
+            }
+            if let Ok(header) = BlockHeader::from_bytes(header.value()) {
+                oldest = Some((key, header));
+                break;
+            }
+        }
+    }
+    Ok(oldest)
+}
+
+/// The blocks of `level`, in the order of their last records, `count_max` at most.
+pub(crate) fn of_level(
+    headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    small: &impl ReadableTable<&'static [u8; SMALL_KEY_BYTES], ()>,
+    series: SeriesId,
+    level: u8,
+    count_max: usize,
+) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
+    let (first, last) = tables::small_range(series, level);
+    let mut found = Vec::new();
+    for entry in small
+        .range::<&[u8; SMALL_KEY_BYTES]>(&first..=&last)?
+        .take(count_max)
+    {
+        let key = tables::block_of_small(entry?.0.value());
+        let header = headers.get(&key)?;
+        found.extend(header.and_then(|header| {
+            let header = BlockHeader::from_bytes(header.value()).ok()?;
+            Some((key, header))
+        }));
+    }
+    Ok(found)
+}
+
+/// Blocks whose last records lie from `first` to `last`, class by class, `count_max` at most.
+pub(crate) fn ending_between(
+    headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    state: &SeriesState,
+    first: Position,
+    last: Position,
+    count_max: usize,
+) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
+    let mut found = Vec::new();
+    for (class, _) in &state.classes {
+        let first = tables::block_key(state.id, *class, first);
+        let last = tables::block_key(state.id, *class, last);
+        for entry in headers.range::<&BlockKey>(&first..=&last)? {
+            if found.len() >= count_max {
+                return Ok(found);
+            }
+            let (key, header) = entry?;
+            if let Ok(header) = BlockHeader::from_bytes(header.value()) {
+                found.push((*key.value(), header));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Reads a block from a table of pieces.
+pub(crate) fn load(
+    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+) -> Result<DecodedBlock, Fault> {
+    let body = body(pieces, key, header)?;
+    DecodedBlock::decode(header, &body).map_err(|error| damaged(key, &error))
+}
+
+/// Reads the timestamps of a block's records alone.
+pub(crate) fn timestamps(
+    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+) -> Result<Vec<i64>, Fault> {
+    let body = body(pieces, key, header)?;
+    header
+        .timestamps(&body)
+        .map_err(|error| damaged(key, &error))
+}
+
+fn body(
+    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+) -> Result<Vec<u8>, Fault> {
+    let mut body = Vec::with_capacity(header.body_bytes.min(1 << 20) as usize);
+    let (first, last) = piece_range(key);
+    for piece in pieces.range::<&[u8; PIECE_KEY_BYTES]>(&first..=&last)? {
+        body.extend_from_slice(piece?.1.value());
+    }
+    Ok(body)
+}
+
+/// How many pieces a block has, and their bytes.
+pub(crate) fn pieces_of(
+    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    key: &BlockKey,
+) -> Result<(u64, u64), Fault> {
+    let (first, last) = piece_range(key);
+    let (mut count, mut bytes) = (0, 0);
+    for piece in pieces.range::<&[u8; PIECE_KEY_BYTES]>(&first..=&last)? {
+        count += 1;
+        bytes += piece?.1.value().len() as u64;
+    }
+    Ok((count, bytes))
+}
+
+/// Decodes the header of the block at `key`.
+pub(crate) fn read_header(key: &BlockKey, header: &[u8]) -> Result<BlockHeader, Fault> {
+    BlockHeader::from_bytes(header).map_err(|error| damaged(key, &error))
+}
+
+fn damaged(key: &BlockKey, error: &dyn std::fmt::Display) -> Fault {
+    let (last, _) = tables::block_position(key);
+    let last = crate::time::Timestamp::from_unix_nanos(last);
+    Fault::Corrupt(format!("the block that ends at {last}: {error}"))
+}
+
+/// The keys of a series' blocks of one class.
+pub(crate) fn class_range(series: SeriesId, class: u8) -> RangeInclusive<BlockKey> {
+    tables::block_key(series, class, (i64::MIN, 0))
+        ..=tables::block_key(series, class, (i64::MAX, u64::MAX))
+}
+
+/// The keys of a series' blocks: the first and the last there can be.
+pub(crate) fn block_range(series: SeriesId) -> (BlockKey, BlockKey) {
+    let (first, last) = (class_range(series, 0), class_range(series, u8::MAX));
+    (*first.start(), *last.end())
+}
+
+fn piece_range(key: &BlockKey) -> ([u8; PIECE_KEY_BYTES], [u8; PIECE_KEY_BYTES]) {
+    (tables::piece_key(key, 0), tables::piece_key(key, u16::MAX))
+}
+
+/// Cuts a body so that each piece fits whole pages, see [`tables::next_piece_bytes`].
+fn cut_to_pages(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (piece, after) = rest.split_at_checked(tables::next_piece_bytes(rest.len()))?;
+        rest = after;
+        Some(piece)
+    })
+}
+
+/// The most pieces that a body is cut into must have numbers.
+const _: () =
+    assert!((64 << 20) / piece_bytes(4) < u16::MAX as usize && size_of::<BlockHeader>() < 128);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_fit_pages_and_make_the_body() {
+        for length in [
+            0, 1, 4000, 8161, 8162, 12_000, 12_300, 16_353, 16_354, 100_000,
+        ] {
+            let body: Vec<u8> = (0..length).map(|byte: u32| byte.to_le_bytes()[0]).collect();
+            let pieces: Vec<&[u8]> = cut_to_pages(&body).collect();
+            assert_eq!(pieces.concat(), body);
+            let pages: usize = pieces
+                .iter()
+                .map(|piece| (piece.len() + 31).div_ceil(4096).next_power_of_two())
+                .sum();
+            assert!(
+                pages * 4096 < length as usize + 3 * 4096,
+                "{length} bytes: {pages} pages"
+            );
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Storing a batch of records, in one transaction.
+
+use crate::{
+    error::Result,
+    record::ServerName,
+    signal::Signal,
+    store::{
+        engine::fault::Fault,
+        handle::StoreWriter,
+        layout::{
+            block::{BlockEncoder, BlockRecord, RECORDS_MAX},
+            tables::{self, META, ROWS, SERIES, SeriesId, SeriesState, meta},
+        },
+        ledger::losses::{self, Loss},
+        maintain::{
+            eviction::{self, Taken},
+            pass::Upkeep,
+        },
+        policy::limits::Limits,
+        tiers::{
+            blocks::{self, BlockLimits},
+            row_tiers::RowTiers,
+        },
+        write::{seal, wipe::WipeMarks},
+    },
+    time::Timestamp,
+};
+use redb::{ReadableTable, WriteTransaction};
+
+/// When records go from one tier to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tiering {
+    /// So many rows of a series are sealed.
+    pub(crate) seal_rows: usize,
+    /// So many records of one series in one batch are sealed without a stay in the row tier.
+    pub(crate) direct_records: usize,
+    /// The most records in a block.
+    pub(crate) block_records: usize,
+}
+
+impl Default for Tiering {
+    fn default() -> Tiering {
+        Tiering {
+            seal_rows: RECORDS_MAX,
+            // As rows, which are written, sealed and deleted again, so many records write three
+            // times the bytes that a block of them does. Of the disk they take 42 bytes each in the
+            // end, and the block 37 to 53; a smaller one would not fill its two pages.
+            direct_records: 160,
+            block_records: RECORDS_MAX,
+        }
+    }
+}
+
+/// Makes blocks, with the sizes that were chosen.
+#[derive(Debug)]
+pub(crate) struct Sealer {
+    pub(crate) tiering: Tiering,
+    pub(crate) encoder: BlockEncoder,
+}
+
+impl Sealer {
+    pub(crate) fn new(tiering: Tiering) -> Sealer {
+        Sealer {
+            tiering,
+            encoder: BlockEncoder::new(),
+        }
+    }
+
+    /// What goes into a block of fresh records, by what its series may have.
+    pub(crate) fn block_limits(&self, limits: &Limits, server: &str) -> BlockLimits {
+        BlockLimits {
+            records: self.tiering.block_records,
+            payload_bytes: limits.block_payload_bytes(server),
+        }
+    }
+}
+
+/// Records of one series that are to be stored.
+#[derive(Debug)]
+pub(crate) struct SeriesBatch {
+    pub(crate) server: ServerName,
+    pub(crate) signal: Signal,
+    pub(crate) records: Vec<PendingRecord>,
+    /// What became of it, once it was tried to store it.
+    pub(crate) appended: Appended,
+}
+
+impl SeriesBatch {
+    pub(crate) fn new(server: ServerName, signal: Signal) -> SeriesBatch {
+        SeriesBatch {
+            server,
+            signal,
+            records: Vec::new(),
+            appended: Appended::default(),
+        }
+    }
+}
+
+/// A record that is to be stored.
+#[derive(Debug)]
+pub(crate) struct PendingRecord {
+    pub(crate) timestamp: i64,
+    /// When it was emitted, see [`crate::store::write::wipe::monotonic_nanos`].
+    pub(crate) emitted: u64,
+    pub(crate) payload: Box<[u8]>,
+}
+
+/// How much of a series is in the row tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct RowTier {
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
+
+impl RowTier {
+    pub(crate) fn add(&mut self, payload: usize) {
+        self.rows += 1;
+        self.bytes += payload + tables::ROW_KEY_BYTES;
+    }
+}
+
+/// Tells a batch from every other one, so that it is not stored twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchId {
+    /// The writer's number, see [`StoreWriter::enter_writer`].
+    pub(crate) writer: u64,
+    /// The batch's number among those of its writer.
+    pub(crate) number: u64,
+}
+
+/// Where in [`META`] the number of a writer's last batch is.
+pub(crate) fn batch_counter(writer: u64) -> String {
+    format!("batch_of_writer_{writer}")
+}
+
+/// What became of one [`SeriesBatch`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Appended {
+    /// What came to the row tier.
+    pub(crate) rows: RowTier,
+    /// What is left of the row tier, if rows were sealed on this occasion.
+    pub(crate) rows_left: Option<RowTier>,
+    /// The timestamps of records that were taken from the batch because a wipe came after them, in
+    /// all tries.
+    pub(crate) wiped: Vec<i64>,
+    /// The sequences that the stored records got: from, and the first beyond.
+    pub(crate) sequences: (u64, u64),
+}
+
+impl StoreWriter {
+    /// The wipes that a writer which starts now must honour.
+    pub(crate) fn wipe_marks(&self) -> Result<WipeMarks> {
+        self.store()
+            .snapshot()?
+            .wipe_generation()
+            .map(WipeMarks::starting_at)
+    }
+
+    /// Stores `batch`, enters `losses`, and notes what became of each part of the batch.
+    ///
+    /// When this fails, nothing is stored, or everything: a disk that fails at the last moment does
+    /// not say. The same batch and losses, nothing added, are tried again until it succeeds.
+    pub(crate) fn append(
+        &self,
+        batch: &mut [SeriesBatch],
+        losses: &[Loss],
+        id: BatchId,
+        marks: &mut WipeMarks,
+        sealer: &mut Sealer,
+        upkeep: &mut Upkeep,
+    ) -> Result<Taken> {
+        self.transact("write to", |transaction| {
+            let number = batch_counter(id.writer);
+            let mut meta = transaction.open_table(META)?;
+            if meta
+                .get(number.as_str())?
+                .is_some_and(|stored| stored.value() == id.number)
+            {
+                return Ok(Taken::default());
+            }
+            meta.insert(number.as_str(), id.number)?;
+            drop(meta);
+            losses::record(transaction, losses)?;
+            self.believed_now(transaction)?;
+            let used = self.store().disk_usage()?.used_bytes;
+            append(transaction, batch, marks, sealer, upkeep, used)
+        })
+    }
+}
+
+pub(crate) fn append(
+    transaction: &WriteTransaction,
+    batch: &mut [SeriesBatch],
+    marks: &mut WipeMarks,
+    sealer: &mut Sealer,
+    upkeep: &mut Upkeep,
+    used: u64,
+) -> Result<Taken, Fault> {
+    let (mut sequence, generation) = {
+        let meta = transaction.open_table(META)?;
+        let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
+        (number(meta::NEXT_SEQUENCE)?, number(meta::WIPE_GENERATION)?)
+    };
+    let is_wiped = marks.refresh(transaction, generation)?;
+    if is_wiped || sequence != upkeep.next_sequence {
+        // Rows that are gone count against no limit, and those of another process against every one.
+        upkeep.rows = RowTiers::count(
+            &transaction.open_table(SERIES)?,
+            &transaction.open_table(ROWS)?,
+        )?;
+    }
+    upkeep.limits.refresh(transaction)?;
+    let mut blocks_written = 0;
+    for part in &mut *batch {
+        let first_sequence = sequence;
+        part.appended.rows_left = None;
+        let mut rows_added = RowTier::default();
+        if let Some(instant) = marks.wiped_until(&part.server, part.signal) {
+            let wiped = part
+                .records
+                .extract_if(.., |record| record.emitted <= instant);
+            part.appended
+                .wiped
+                .extend(wiped.map(|record| record.timestamp));
+        }
+        if !part.records.is_empty() {
+            // Stable: records with equal timestamps keep the order in which they arrived.
+            part.records.sort_by_key(|record| record.timestamp);
+            let mut state = series_state(transaction, &part.server, part.signal)?;
+            if part.records.len() >= sealer.tiering.direct_records {
+                // Together with the rows, which came before: a block of these alone would lie across
+                // the one that follows.
+                let (rows, left) = seal::take_rows(transaction, state.id)?;
+                let fresh = part.records.iter().zip(sequence..);
+                let mut records: Vec<BlockRecord<'_>> = rows
+                    .iter()
+                    .map(seal::block_record)
+                    .chain(fresh.map(|(record, sequence)| BlockRecord {
+                        timestamp: record.timestamp,
+                        sequence,
+                        payload: &record.payload,
+                    }))
+                    .collect();
+                if !rows.is_empty() {
+                    records.sort_unstable_by_key(|record| (record.timestamp, record.sequence));
+                    part.appended.rows_left = Some(left);
+                }
+                let limits = sealer.block_limits(&upkeep.limits, &part.server);
+                blocks_written += blocks::change(transaction, |blocks| {
+                    blocks.write(&mut state, part.signal, &records, sealer, limits)
+                })?;
+                put_series_state(transaction, &part.server, part.signal, &state)?;
+            } else {
+                let mut rows = transaction.open_table(ROWS)?;
+                for (record, sequence) in part.records.iter().zip(sequence..) {
+                    let key = tables::row_key(state.id, (record.timestamp, sequence));
+                    rows.insert(&key, &*record.payload)?;
+                    rows_added.add(record.payload.len());
+                }
+            }
+            sequence += part.records.len() as u64;
+        }
+        part.appended.rows = rows_added;
+        part.appended.sequences = (first_sequence, sequence);
+    }
+    {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(meta::NEXT_SEQUENCE, sequence)?;
+        upkeep.next_sequence = sequence;
+        let now = Timestamp::now().unix_nanos();
+        meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
+    }
+    let touched = batch.iter().map(|part| {
+        let left = match part.appended.rows_left {
+            Some(left) => left.bytes,
+            None => upkeep.rows.bytes_of(&part.server, part.signal),
+        };
+        let row_bytes = (left + part.appended.rows.bytes) as u64;
+        (part.server.clone(), part.signal, row_bytes)
+    });
+    eviction::enforce(
+        transaction,
+        &upkeep.limits,
+        &upkeep.rows,
+        used,
+        touched,
+        blocks_written,
+    )
+}
+
+/// The state of a series, which is entered when it is new.
+fn series_state(
+    transaction: &WriteTransaction,
+    server: &ServerName,
+    signal: Signal,
+) -> Result<SeriesState, Fault> {
+    if let Some(state) = stored_series_state(transaction, server, signal)? {
+        return Ok(state);
+    }
+    let mut meta = transaction.open_table(META)?;
+    let id = meta
+        .get(meta::NEXT_SERIES)?
+        .map_or(0, |value| value.value());
+    let narrow = u32::try_from(id)
+        .map_err(|_| Fault::Corrupt(format!("{id} series were created, and no more can be")))?;
+    meta.insert(meta::NEXT_SERIES, id + 1)?;
+    let state = SeriesState::new(SeriesId(narrow));
+    put_series_state(transaction, server, signal, &state)?;
+    Ok(state)
+}
+
+/// The state of a series; `None` when nothing was stored of it, or another process wiped it.
+pub(crate) fn stored_series_state(
+    transaction: &WriteTransaction,
+    server: &str,
+    signal: Signal,
+) -> Result<Option<SeriesState>, Fault> {
+    transaction
+        .open_table(SERIES)?
+        .get((server, signal as u8))?
+        .map(|state| SeriesState::from_bytes(state.value()))
+        .transpose()
+}
+
+pub(crate) fn put_series_state(
+    transaction: &WriteTransaction,
+    server: &str,
+    signal: Signal,
+    state: &SeriesState,
+) -> Result<(), Fault> {
+    transaction
+        .open_table(SERIES)?
+        .insert((server, signal as u8), state.to_bytes()?.as_slice())?;
+    Ok(())
+}
