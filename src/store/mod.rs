@@ -21,8 +21,9 @@ pub(crate) use self::{
     maintain::pass::{Step, Upkeep},
     policy::limits::Limits,
     scan::series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
+    tiers::sealer::{Sealer, Tiering},
     write::{
-        append::{BatchId, PendingRecord, Sealer, SeriesBatch, Tiering},
+        append::{BatchId, PendingRecord, SeriesBatch},
         wipe::{WipeMarks, monotonic_nanos},
     },
 };

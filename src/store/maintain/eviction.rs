@@ -13,15 +13,15 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::BlockHeader,
-            tables::{self, META, ROW_KEY_BYTES, ROWS, SERIES, SeriesId, SeriesState, meta},
+            tables::{self, META, SERIES, SeriesState, meta},
         },
         ledger::losses::{self, Range},
         policy::limits::Limits,
         tiers::{
             blocks::{self, BlockKey, Blocks},
-            row_tiers::RowTiers,
+            rows::{self, RowTiers},
         },
-        write::append::{RowTier, put_series_state, stored_series_state},
+        write::append::{put_series_state, stored_series_state},
     },
 };
 use redb::{ReadableTable, WriteTransaction};
@@ -34,7 +34,6 @@ use std::{
 /// Blocks and rows that one transaction takes out at most: more waits for the next, so that nobody
 /// waits long for either.
 pub(crate) const BLOCKS_PER_STEP: usize = 32;
-const ROWS_PER_STEP: usize = 4096;
 
 /// What a row takes of the disk for each byte of key and payload: leaves are filled by two thirds,
 /// and the leaves that a commit replaces are free only after the next one.
@@ -118,15 +117,19 @@ impl Shrinking {
     ) -> Result<Taken, Fault> {
         blocks.remove(&mut self.state, key, header)?;
         let range = Range::new(header.count.into(), header.first, header.last);
-        match &mut self.gone {
-            Some(gone) => gone.add(range),
-            None => self.gone = Some(range),
-        }
+        self.note_gone(range);
         Ok(Taken {
             records: header.count.into(),
             disk_bytes: tables::disk_bytes(header),
             ..Taken::default()
         })
+    }
+
+    fn note_gone(&mut self, span: Range) {
+        match &mut self.gone {
+            Some(gone) => gone.add(span),
+            None => self.gone = Some(span),
+        }
     }
 
     /// Stores the state and enters what is gone, if anything is.
@@ -196,7 +199,7 @@ pub(crate) fn enforce_series(
     if series.stored_bytes() <= limit || series.state.classes.is_empty() {
         return Ok(taken);
     }
-    series.row_bytes = count_rows(transaction, series.state.id)?.bytes as u64;
+    series.row_bytes = rows::count(transaction, series.state.id)?.bytes as u64;
     blocks::change(transaction, |blocks| {
         while series.stored_bytes() > limit {
             if *left == 0 {
@@ -213,23 +216,6 @@ pub(crate) fn enforce_series(
     })?;
     series.finish(transaction)?;
     Ok(taken)
-}
-
-/// What a series has in the row tier.
-pub(crate) fn count_rows(
-    transaction: &WriteTransaction,
-    series: SeriesId,
-) -> Result<RowTier, Fault> {
-    let mut tier = RowTier::default();
-    let first = tables::row_key(series, (i64::MIN, 0));
-    let last = tables::row_key(series, (i64::MAX, u64::MAX));
-    for entry in transaction
-        .open_table(ROWS)?
-        .range::<&[u8; ROW_KEY_BYTES]>(&first..=&last)?
-    {
-        tier.add(entry?.1.value().len());
-    }
-    Ok(tier)
 }
 
 fn open_series(
@@ -343,12 +329,12 @@ fn enforce_total(
 /// beyond stays.
 pub(crate) fn expire(
     transaction: &WriteTransaction,
-    rows: &mut RowTiers,
+    row_tiers: &mut RowTiers,
     server: &ServerName,
     signal: Signal,
     cutoff: i64,
 ) -> Result<Taken, Fault> {
-    let Some(mut series) = open_series(transaction, rows, server.clone(), signal)? else {
+    let Some(mut series) = open_series(transaction, row_tiers, server.clone(), signal)? else {
         return Ok(Taken::default());
     };
     let mut taken = Taken::default();
@@ -361,55 +347,14 @@ pub(crate) fn expire(
         }
         Ok(())
     })?;
-    let id = series.state.id;
-    let (mut server_gone, left) = expire_rows(transaction, id, cutoff)?;
-    if let Some(gone) = server_gone.take() {
-        taken.records += gone.count();
-        taken.more |= gone.count() == ROWS_PER_STEP as u64;
-        match &mut series.gone {
-            Some(all) => all.add(gone),
-            None => series.gone = Some(gone),
-        }
-        rows.set(server, signal, left);
+    if let Some((span, left)) = rows::expire(transaction, series.state.id, cutoff)? {
+        taken.records += span.count();
+        taken.more |= span.count() == rows::EXPIRED_ROWS_MAX as u64;
+        series.note_gone(span);
+        row_tiers.set(server, signal, left);
     }
     series.finish(transaction)?;
     Ok(taken)
-}
-
-/// Takes rows before `cutoff` out, [`ROWS_PER_STEP`] at most. Returns what is gone, and what is left
-/// of the row tier when something is.
-fn expire_rows(
-    transaction: &WriteTransaction,
-    series: SeriesId,
-    cutoff: i64,
-) -> Result<(Option<Range>, RowTier), Fault> {
-    let mut table = transaction.open_table(ROWS)?;
-    let first = tables::row_key(series, (i64::MIN, 0));
-    let end = tables::row_key(series, (cutoff, 0));
-    let mut gone: Option<Range> = None;
-    let mut last = None;
-    for entry in table
-        .range::<&[u8; ROW_KEY_BYTES]>(&first..&end)?
-        .take(ROWS_PER_STEP)
-    {
-        let key = *entry?.0.value();
-        let (timestamp, _) = tables::row_position(&key);
-        let one = Range::new(1, timestamp, timestamp);
-        match &mut gone {
-            Some(gone) => gone.add(one),
-            None => gone = Some(one),
-        }
-        last = Some(key);
-    }
-    let mut left = RowTier::default();
-    if let Some(last) = last {
-        table.retain_in::<&[u8; ROW_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
-        let end = tables::row_key(series, (i64::MAX, u64::MAX));
-        for entry in table.range::<&[u8; ROW_KEY_BYTES]>(&last..=&end)? {
-            left.add(entry?.1.value().len());
-        }
-    }
-    Ok((gone, left))
 }
 
 #[cfg(test)]

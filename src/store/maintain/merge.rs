@@ -13,15 +13,15 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::{
-                BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES, PAYLOAD_BYTES_TARGET,
-                RECORDS_MAX,
+                BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES,
+                PAYLOAD_BYTES_TARGET, RECORDS_MAX,
             },
             tables::{self, SMALL_KEY_BYTES, SeriesState},
         },
         ledger::losses::{self, Range},
         policy::limits::Limits,
         tiers::blocks::{self, BlockKey, BlockLimits, Blocks},
-        write::append::{Sealer, put_series_state, stored_series_state},
+        write::append::{put_series_state, stored_series_state},
     },
 };
 use redb::{ReadableTable, WriteTransaction};
@@ -115,7 +115,7 @@ pub(crate) fn block_limits(limits: &Limits, server: &str) -> BlockLimits {
 /// Merges blocks of `level` once, leaving out what was before `cutoff`.
 pub(crate) fn merge(
     transaction: &WriteTransaction,
-    sealer: &mut Sealer,
+    encoder: &mut BlockEncoder,
     limits: &Limits,
     server: &ServerName,
     signal: Signal,
@@ -124,12 +124,14 @@ pub(crate) fn merge(
 ) -> Result<Rewritten, Fault> {
     rewrite_some(
         transaction,
-        sealer,
+        encoder,
         limits,
         server,
         signal,
         cutoff,
-        |blocks, state, limits| blocks.to_merge(state, level, limits),
+        |blocks, state, limits| {
+            choose(blocks.headers(), blocks.merge_queue(), state, level, limits)
+        },
     )
 }
 
@@ -137,7 +139,7 @@ pub(crate) fn merge(
 /// for less, writing the rest again costs more than it gives back.
 pub(crate) fn rewrite(
     transaction: &WriteTransaction,
-    sealer: &mut Sealer,
+    encoder: &mut BlockEncoder,
     limits: &Limits,
     server: &ServerName,
     signal: Signal,
@@ -146,7 +148,7 @@ pub(crate) fn rewrite(
 ) -> Result<Rewritten, Fault> {
     rewrite_some(
         transaction,
-        sealer,
+        encoder,
         limits,
         server,
         signal,
@@ -163,7 +165,7 @@ pub(crate) fn rewrite(
 
 fn rewrite_some(
     transaction: &WriteTransaction,
-    sealer: &mut Sealer,
+    encoder: &mut BlockEncoder,
     limits: &Limits,
     server: &ServerName,
     signal: Signal,
@@ -212,7 +214,7 @@ fn rewrite_some(
             blocks.remove(&mut state, key, header)?;
             done.disk_bytes += tables::disk_bytes(header);
         }
-        blocks.write(&mut state, signal, &records, sealer, limits)?;
+        blocks.write(&mut state, signal, &records, encoder, limits)?;
         Ok(gone)
     })?;
     if done.disk_bytes > 0 {
@@ -229,7 +231,7 @@ fn rewrite_some(
 mod tests {
     use super::*;
     use crate::store::{
-        Store, StoreOptions, StoreWriter, Tiering,
+        Store, StoreOptions, StoreWriter,
         layout::tables::{BLOCKS, Position, SeriesId},
     };
     use proptest::prelude::*;
@@ -242,7 +244,7 @@ mod tests {
         _home: tempfile::TempDir,
         store: Store,
         writer: StoreWriter,
-        sealer: Sealer,
+        encoder: BlockEncoder,
         server: ServerName,
         records: BTreeMap<Position, Vec<u8>>,
     }
@@ -258,7 +260,7 @@ mod tests {
                 _home: home,
                 writer: store.writer().unwrap(),
                 store,
-                sealer: Sealer::new(Tiering::default()),
+                encoder: BlockEncoder::new(),
                 server: ServerName::new("server").unwrap(),
                 records: BTreeMap::new(),
             }
@@ -279,7 +281,7 @@ mod tests {
                 .collect();
             let World {
                 writer,
-                sealer,
+                encoder,
                 server,
                 ..
             } = self;
@@ -297,7 +299,7 @@ mod tests {
                         .collect();
                     let limits = block_limits(&Limits::default(), server);
                     blocks::change(transaction, |blocks| {
-                        blocks.write(&mut state, SIGNAL, &records, sealer, limits)
+                        blocks.write(&mut state, SIGNAL, &records, encoder, limits)
                     })?;
                     put_series_state(transaction, server, SIGNAL, &state)
                 })
@@ -341,14 +343,14 @@ mod tests {
         fn merge(&mut self, level: u8, cutoff: i64) -> bool {
             let World {
                 writer,
-                sealer,
+                encoder,
                 server,
                 ..
             } = self;
             let limits = Limits::default();
             let done = writer
                 .transact("merge", |transaction| {
-                    merge(transaction, sealer, &limits, server, SIGNAL, level, cutoff)
+                    merge(transaction, encoder, &limits, server, SIGNAL, level, cutoff)
                 })
                 .unwrap();
             done.disk_bytes > 0

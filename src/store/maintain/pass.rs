@@ -21,9 +21,9 @@ use crate::{
         snapshot::{SeriesEntry, Snapshot},
         tiers::{
             blocks::{self, BlockKey, BlockLimits},
-            row_tiers::RowTiers,
+            rows::RowTiers,
+            sealer::Sealer,
         },
-        write::append::Sealer,
     },
 };
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -65,7 +65,7 @@ impl Upkeep {
     pub(crate) fn new(snapshot: &Snapshot) -> Result<Upkeep> {
         Ok(Upkeep {
             limits: snapshot.limits()?.clone(),
-            rows: RowTiers::of(snapshot)?,
+            rows: snapshot.read(|| RowTiers::read(snapshot.transaction()))?,
             next_sequence: snapshot.next_sequence()?,
             ..Upkeep::default()
         })
@@ -139,7 +139,7 @@ impl StoreWriter {
         upkeep.limits = snapshot.limits()?.clone();
         let next_sequence = snapshot.next_sequence()?;
         if next_sequence != upkeep.next_sequence {
-            upkeep.rows = RowTiers::of(&snapshot)?;
+            upkeep.rows = snapshot.read(|| RowTiers::read(snapshot.transaction()))?;
             upkeep.next_sequence = next_sequence;
         }
         let limits = &upkeep.limits;
@@ -264,7 +264,15 @@ impl StoreWriter {
                     limits.refresh(transaction)?;
                     let now = self.believed_now(transaction)?;
                     let cutoff = limits.cutoff(server, now).unwrap_or(i64::MIN);
-                    merge::merge(transaction, sealer, limits, server, *signal, *level, cutoff)
+                    merge::merge(
+                        transaction,
+                        &mut sealer.encoder,
+                        limits,
+                        server,
+                        *signal,
+                        *level,
+                        cutoff,
+                    )
                 })?;
                 Ok(Step {
                     // Until there are no longer enough of them.
@@ -279,8 +287,15 @@ impl StoreWriter {
                     let Some(cutoff) = limits.cutoff(server, now) else {
                         return Ok((merge::Rewritten::default(), now, now));
                     };
-                    let done =
-                        merge::rewrite(transaction, sealer, limits, server, *signal, key, cutoff)?;
+                    let done = merge::rewrite(
+                        transaction,
+                        &mut sealer.encoder,
+                        limits,
+                        server,
+                        *signal,
+                        key,
+                        cutoff,
+                    )?;
                     Ok((done, cutoff, now))
                 })?;
                 if done.disk_bytes == 0 {

@@ -12,8 +12,10 @@ use crate::{
             tables::{self, BLOCKS, META, PIECES, ROWS, SMALL, SMALL_KEY_BYTES, SeriesState, meta},
         },
         snapshot::{SeriesEntry, Snapshot},
-        tiers::blocks::{self, BlockKey},
-        write::append::RowTier,
+        tiers::{
+            blocks::{self, BlockKey},
+            rows::RowTier,
+        },
     },
     time::Timestamp,
 };

@@ -12,8 +12,10 @@ use crate::{
             tables::{self, BLOCKS, PIECES, ROWS, SeriesId},
         },
         snapshot::{SeriesEntry, Snapshot},
-        tiers::blocks::{self, BlockKey},
-        write::append::RowTier,
+        tiers::{
+            blocks::{self, BlockKey},
+            rows::RowTier,
+        },
     },
     time::Timestamp,
 };

@@ -14,8 +14,6 @@ use crate::{
                 SMALL_KEY_BYTES, SeriesId, SeriesState, meta, piece_bytes,
             },
         },
-        maintain::merge,
-        write::append::Sealer,
     },
 };
 use redb::{ReadableTable, Table, WriteTransaction};
@@ -66,7 +64,7 @@ impl Blocks<'_> {
         state: &mut SeriesState,
         signal: Signal,
         records: &[BlockRecord<'_>],
-        sealer: &mut Sealer,
+        encoder: &mut BlockEncoder,
         limits: BlockLimits,
     ) -> Result<usize, Fault> {
         let mut rest = records;
@@ -77,7 +75,7 @@ impl Blocks<'_> {
             limits.payload_bytes,
         )) {
             let Some(last) = part.last() else { break };
-            let (header, body) = sealer.encoder.encode(signal, part);
+            let (header, body) = encoder.encode(signal, part);
             let position = (last.timestamp, last.sequence);
             let key = tables::block_key(state.id, header.span_class(), position);
             self.headers.insert(&key, &header.to_bytes())?;
@@ -153,14 +151,16 @@ impl Blocks<'_> {
         ending_between(&self.headers, state, first, last, count_max)
     }
 
-    /// The blocks that are to be merged, see [`crate::store::maintain::merge::choose`].
-    pub(crate) fn to_merge(
+    /// The headers of blocks.
+    pub(crate) fn headers(
         &self,
-        state: &SeriesState,
-        level: u8,
-        limits: BlockLimits,
-    ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
-        merge::choose(&self.headers, &self.small, state, level, limits)
+    ) -> &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]> {
+        &self.headers
+    }
+
+    /// The index of blocks that are to be merged.
+    pub(crate) fn merge_queue(&self) -> &impl ReadableTable<&'static [u8; SMALL_KEY_BYTES], ()> {
+        &self.small
     }
 
     /// The header of the block at `key`, if it is still there.

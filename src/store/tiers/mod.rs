@@ -1,2 +1,5 @@
+//! The two places where a record can be: a row, or a block.
+
 pub(crate) mod blocks;
-pub(crate) mod row_tiers;
+pub(crate) mod rows;
+pub(crate) mod sealer;

@@ -8,7 +8,7 @@ use crate::{
         engine::fault::Fault,
         handle::StoreWriter,
         layout::{
-            block::{BlockEncoder, BlockRecord, RECORDS_MAX},
+            block::BlockRecord,
             tables::{self, META, ROWS, SERIES, SeriesId, SeriesState, meta},
         },
         ledger::losses::{self, Loss},
@@ -16,64 +16,16 @@ use crate::{
             eviction::{self, Taken},
             pass::Upkeep,
         },
-        policy::limits::Limits,
         tiers::{
-            blocks::{self, BlockLimits},
-            row_tiers::RowTiers,
+            blocks,
+            rows::{self, RowTier, RowTiers},
+            sealer::Sealer,
         },
-        write::{seal, wipe::WipeMarks},
+        write::wipe::WipeMarks,
     },
     time::Timestamp,
 };
 use redb::{ReadableTable, WriteTransaction};
-
-/// When records go from one tier to the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tiering {
-    /// So many rows of a series are sealed.
-    pub(crate) seal_rows: usize,
-    /// So many records of one series in one batch are sealed without a stay in the row tier.
-    pub(crate) direct_records: usize,
-    /// The most records in a block.
-    pub(crate) block_records: usize,
-}
-
-impl Default for Tiering {
-    fn default() -> Tiering {
-        Tiering {
-            seal_rows: RECORDS_MAX,
-            // As rows, which are written, sealed and deleted again, so many records write three
-            // times the bytes that a block of them does. Of the disk they take 42 bytes each in the
-            // end, and the block 37 to 53; a smaller one would not fill its two pages.
-            direct_records: 160,
-            block_records: RECORDS_MAX,
-        }
-    }
-}
-
-/// Makes blocks, with the sizes that were chosen.
-#[derive(Debug)]
-pub(crate) struct Sealer {
-    pub(crate) tiering: Tiering,
-    pub(crate) encoder: BlockEncoder,
-}
-
-impl Sealer {
-    pub(crate) fn new(tiering: Tiering) -> Sealer {
-        Sealer {
-            tiering,
-            encoder: BlockEncoder::new(),
-        }
-    }
-
-    /// What goes into a block of fresh records, by what its series may have.
-    pub(crate) fn block_limits(&self, limits: &Limits, server: &str) -> BlockLimits {
-        BlockLimits {
-            records: self.tiering.block_records,
-            payload_bytes: limits.block_payload_bytes(server),
-        }
-    }
-}
 
 /// Records of one series that are to be stored.
 #[derive(Debug)]
@@ -103,20 +55,6 @@ pub(crate) struct PendingRecord {
     /// When it was emitted, see [`crate::store::write::wipe::monotonic_nanos`].
     pub(crate) emitted: u64,
     pub(crate) payload: Box<[u8]>,
-}
-
-/// How much of a series is in the row tier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct RowTier {
-    pub(crate) rows: usize,
-    pub(crate) bytes: usize,
-}
-
-impl RowTier {
-    pub(crate) fn add(&mut self, payload: usize) {
-        self.rows += 1;
-        self.bytes += payload + tables::ROW_KEY_BYTES;
-    }
 }
 
 /// Tells a batch from every other one, so that it is not stored twice.
@@ -204,10 +142,7 @@ pub(crate) fn append(
     let is_wiped = marks.refresh(transaction, generation)?;
     if is_wiped || sequence != upkeep.next_sequence {
         // Rows that are gone count against no limit, and those of another process against every one.
-        upkeep.rows = RowTiers::count(
-            &transaction.open_table(SERIES)?,
-            &transaction.open_table(ROWS)?,
-        )?;
+        upkeep.rows = RowTiers::recount(transaction)?;
     }
     upkeep.limits.refresh(transaction)?;
     let mut blocks_written = 0;
@@ -230,11 +165,11 @@ pub(crate) fn append(
             if part.records.len() >= sealer.tiering.direct_records {
                 // Together with the rows, which came before: a block of these alone would lie across
                 // the one that follows.
-                let (rows, left) = seal::take_rows(transaction, state.id)?;
+                let (rows, left) = rows::take_oldest(transaction, state.id)?;
                 let fresh = part.records.iter().zip(sequence..);
                 let mut records: Vec<BlockRecord<'_>> = rows
                     .iter()
-                    .map(seal::block_record)
+                    .map(rows::block_record)
                     .chain(fresh.map(|(record, sequence)| BlockRecord {
                         timestamp: record.timestamp,
                         sequence,
@@ -247,7 +182,13 @@ pub(crate) fn append(
                 }
                 let limits = sealer.block_limits(&upkeep.limits, &part.server);
                 blocks_written += blocks::change(transaction, |blocks| {
-                    blocks.write(&mut state, part.signal, &records, sealer, limits)
+                    blocks.write(
+                        &mut state,
+                        part.signal,
+                        &records,
+                        &mut sealer.encoder,
+                        limits,
+                    )
                 })?;
                 put_series_state(transaction, &part.server, part.signal, &state)?;
             } else {

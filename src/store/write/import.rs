@@ -10,8 +10,9 @@ use crate::{
         maintain::pass::Upkeep,
         scan::series_scan::{Direction, MemoryBudget, PositionRange, SeriesScan},
         snapshot::Snapshot,
+        tiers::sealer::{Sealer, Tiering},
         write::{
-            append::{PendingRecord, Sealer, SeriesBatch, Tiering, append},
+            append::{PendingRecord, SeriesBatch, append},
             wipe::{WipeMarks, monotonic_nanos},
         },
     },

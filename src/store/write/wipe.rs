@@ -14,8 +14,8 @@ use crate::{
     store::{
         engine::fault::Fault,
         handle::{Store, StoreOptions, StoreWriter},
-        layout::tables::{self, META, ROWS, SERIES, SeriesState, WIPES, meta},
-        tiers::blocks,
+        layout::tables::{self, META, SERIES, SeriesState, WIPES, meta},
+        tiers::{blocks, rows},
     },
 };
 use redb::{ReadableTable, WriteTransaction};
@@ -199,11 +199,7 @@ impl StoreWriter {
 }
 
 fn delete_records(transaction: &WriteTransaction, state: &SeriesState) -> Result<(), Fault> {
-    let first = tables::row_key(state.id, (i64::MIN, 0));
-    let last = tables::row_key(state.id, (i64::MAX, u64::MAX));
-    transaction
-        .open_table(ROWS)?
-        .retain_in::<&[u8; tables::ROW_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
+    rows::remove_all(transaction, state.id)?;
     blocks::change(transaction, |blocks| blocks.remove_all(state))
 }
 

@@ -1,0 +1,56 @@
+//! When rows become blocks, and how large those blocks are.
+
+use crate::store::{
+    layout::block::{BlockEncoder, RECORDS_MAX},
+    policy::limits::Limits,
+    tiers::blocks::BlockLimits,
+};
+
+/// When records move from rows to blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tiering {
+    /// The number of rows at which a series is sealed.
+    pub(crate) seal_rows: usize,
+    /// The number of records of one series in one batch from which they are written as a block at
+    /// once, without becoming rows first.
+    pub(crate) direct_records: usize,
+    /// The maximum number of records in a block.
+    pub(crate) block_records: usize,
+}
+
+impl Default for Tiering {
+    fn default() -> Tiering {
+        Tiering {
+            seal_rows: RECORDS_MAX,
+            // This many records, written as rows, sealed and deleted again, cause three times the
+            // writes of a block of them. In the end a row takes 42 bytes of the disk for each
+            // record and the block 37 to 53; a smaller block would not fill its two pages.
+            direct_records: 160,
+            block_records: RECORDS_MAX,
+        }
+    }
+}
+
+/// Turns fresh records into blocks of the chosen sizes.
+#[derive(Debug)]
+pub(crate) struct Sealer {
+    pub(crate) tiering: Tiering,
+    pub(crate) encoder: BlockEncoder,
+}
+
+impl Sealer {
+    pub(crate) fn new(tiering: Tiering) -> Sealer {
+        Sealer {
+            tiering,
+            encoder: BlockEncoder::new(),
+        }
+    }
+
+    /// The size of blocks of fresh records, which a small limit of their series makes smaller.
+    pub(crate) fn block_limits(&self, limits: &Limits, server: &str) -> BlockLimits {
+        BlockLimits {
+            records: self.tiering.block_records,
+            payload_bytes: limits.block_payload_bytes(server),
+        }
+    }
+}
