@@ -1,9 +1,12 @@
 //! The crate's errors.
 
 use crate::signal::Signal;
+use serde::Deserialize;
 use std::{
+    borrow::Cow,
     io,
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
@@ -233,6 +236,16 @@ impl Error {
             }
         }
     }
+}
+
+/// Reads a string, and from it a value: for types whose JSON is the text that `Display` writes.
+pub(crate) fn deserialize_from_str<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err = Error>,
+    D: serde::Deserializer<'de>,
+{
+    let text = Cow::<'de, str>::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
 }
 
 /// Whether what the system says means that there is no room for more.

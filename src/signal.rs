@@ -72,6 +72,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn signals_come_back_from_json() {
+        for signal in Signal::ALL {
+            let json = serde_json::to_string(&signal).unwrap();
+            assert_eq!(json, format!("\"{signal}\""));
+            assert_eq!(serde_json::from_str::<Signal>(&json).unwrap(), signal);
+        }
+        assert!(serde_json::from_str::<Signal>("\"Logs\"").is_err());
+    }
+
+    #[test]
     fn only_the_three_names_are_signals() {
         for signal in Signal::ALL {
             assert!(is_valid_signal(signal.as_str()));

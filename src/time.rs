@@ -2,12 +2,26 @@
 
 use crate::error::{Error, Result};
 use ::time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
-use std::{fmt, time::SystemTime};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 /// A point in time: nanoseconds since 1970-01-01T00:00:00Z, negative before it.
 ///
 /// Its range is 1677-09-21T00:12:43.145224192Z to 2262-04-11T23:47:16.854775807Z. Conversions from
 /// wider types clamp to that range, except where they say that they fail.
+///
+/// ```
+/// use gridctl_telemetry::Timestamp;
+/// use std::time::SystemTime;
+///
+/// let noon: Timestamp = "2026-05-08T14:00:00+02:00".parse()?;
+/// assert_eq!(noon.to_string(), "2026-05-08T12:00:00Z");
+/// assert_eq!(Timestamp::from(SystemTime::from(noon)), noon);
+/// # Ok::<(), gridctl_telemetry::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
@@ -60,8 +74,7 @@ impl Timestamp {
     /// Appends what [`Timestamp::to_rfc3339_in`] returns.
     pub(crate) fn write_rfc3339_in(self, offset: UtcOffset, out: &mut Vec<u8>) {
         let start = out.len();
-        let utc = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0))
-            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let utc = OffsetDateTime::from(self);
         if utc.to_offset(offset).format_into(out, &Rfc3339).is_err() {
             // RFC 3339 has no seconds in an offset, and no day of them. Every offset that comes in
             // through `parse_rfc3339` fits, so this only meets hand-made records.
@@ -75,6 +88,37 @@ impl fmt::Display for Timestamp {
     /// Writes RFC 3339 in UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.to_rfc3339_in(UtcOffset::UTC))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    /// Reads RFC 3339 text in any offset. Fails like [`Timestamp::parse_rfc3339`].
+    fn from_str(text: &str) -> Result<Timestamp> {
+        Timestamp::parse_rfc3339(text).map(|(timestamp, _)| timestamp)
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(timestamp: Timestamp) -> SystemTime {
+        let distance = Duration::from_nanos(timestamp.0.unsigned_abs());
+        let time = if timestamp.0 < 0 {
+            SystemTime::UNIX_EPOCH.checked_sub(distance)
+        } else {
+            SystemTime::UNIX_EPOCH.checked_add(distance)
+        };
+        // Every system whose clock counts seconds in 64 bits holds the whole range.
+        time.unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+impl From<Timestamp> for OffsetDateTime {
+    /// The same point in time, in UTC.
+    fn from(timestamp: Timestamp) -> OffsetDateTime {
+        // The years of a timestamp are among those that `time` knows.
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(timestamp.0))
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 }
 
@@ -104,10 +148,17 @@ impl serde::Serialize for Timestamp {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    /// RFC 3339 in any offset.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        crate::error::deserialize_from_str(deserializer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::time::macros::offset;
+    use ::time::macros::{datetime, offset};
 
     #[test]
     fn rfc3339_keeps_nanoseconds_and_the_offset() {
@@ -155,6 +206,70 @@ mod tests {
                 "1970-01-01T00:00:00Z"
             );
         }
+    }
+
+    #[test]
+    fn other_types_of_time_come_back() {
+        let nanos = [
+            i64::MIN,
+            i64::MIN + 1,
+            -1_000_000_001,
+            -1,
+            0,
+            1,
+            999_999_999,
+            i64::MAX - 1,
+            i64::MAX,
+        ];
+        for timestamp in nanos.map(Timestamp::from_unix_nanos) {
+            assert_eq!(Timestamp::from(SystemTime::from(timestamp)), timestamp);
+            let date = OffsetDateTime::from(timestamp);
+            assert_eq!(date.offset(), UtcOffset::UTC);
+            assert_eq!(Timestamp::from(date), timestamp);
+            assert_eq!(
+                timestamp.to_string().parse::<Timestamp>().unwrap(),
+                timestamp
+            );
+            let json = serde_json::to_string(&timestamp).unwrap();
+            assert_eq!(json, format!("\"{timestamp}\""));
+            assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), timestamp);
+        }
+    }
+
+    #[test]
+    fn a_time_before_1970_counts_backward() {
+        let before = SystemTime::UNIX_EPOCH - Duration::from_nanos(1_500_000_000);
+        let timestamp = Timestamp::from(before);
+        assert_eq!(timestamp.unix_nanos(), -1_500_000_000);
+        assert_eq!(timestamp.to_string(), "1969-12-31T23:59:58.5Z");
+        assert_eq!(SystemTime::from(timestamp), before);
+    }
+
+    #[test]
+    fn wider_types_are_clamped() {
+        let far = Duration::from_secs(1 << 40);
+        for (time, expected) in [
+            (SystemTime::UNIX_EPOCH + far, Timestamp::MAX),
+            (SystemTime::UNIX_EPOCH - far, Timestamp::MIN),
+        ] {
+            assert_eq!(Timestamp::from(time), expected);
+        }
+        for (date, expected) in [
+            (datetime!(9999-12-31 23:59:59 UTC), Timestamp::MAX),
+            (datetime!(-9999-01-01 00:00:00 UTC), Timestamp::MIN),
+        ] {
+            assert_eq!(Timestamp::from(date), expected);
+        }
+    }
+
+    #[test]
+    fn json_that_is_no_timestamp_says_so() {
+        let error = serde_json::from_str::<Timestamp>("\"noon\"").unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("invalid timestamp \"noon\""), "{text}");
+        assert!(serde_json::from_str::<Timestamp>("5").is_err());
+        let escaped = "\"2026-05-08T00:00:00\\u005a\"";
+        assert!(serde_json::from_str::<Timestamp>(escaped).is_ok());
     }
 
     #[test]

@@ -56,6 +56,12 @@ impl serde::Serialize for Cursor {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for Cursor {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Cursor, D::Error> {
+        crate::error::deserialize_from_str(deserializer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +72,8 @@ mod tests {
         fn cursors_come_back(nanos: i64, sequence: u64) {
             let cursor = Cursor { timestamp: Timestamp::from_unix_nanos(nanos), sequence };
             prop_assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+            let json = serde_json::to_string(&cursor).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Cursor>(&json).unwrap(), cursor);
         }
 
         #[test]
@@ -81,6 +89,15 @@ mod tests {
                 matches!(text.parse::<Cursor>(), Err(Error::InvalidCursor { .. })),
                 "{text}"
             );
+            let json = serde_json::to_string(text).unwrap();
+            assert!(serde_json::from_str::<Cursor>(&json).is_err());
+        }
+        for (timestamp, sequence) in [(Timestamp::MIN, 0), (Timestamp::MAX, u64::MAX)] {
+            let extreme = Cursor {
+                timestamp,
+                sequence,
+            };
+            assert_eq!(extreme.to_string().parse::<Cursor>().unwrap(), extreme);
         }
     }
 }

@@ -64,9 +64,84 @@ impl FromStr for Level {
     }
 }
 
+impl From<tracing::Level> for Level {
+    fn from(level: tracing::Level) -> Level {
+        match level {
+            tracing::Level::ERROR => Level::ERROR,
+            tracing::Level::WARN => Level::WARN,
+            tracing::Level::INFO => Level::INFO,
+            tracing::Level::DEBUG => Level::DEBUG,
+            tracing::Level::TRACE => Level::TRACE,
+        }
+    }
+}
+
+impl From<Level> for tracing::Level {
+    /// The nearest level of `tracing` that is not above; TRACE for everything below DEBUG.
+    fn from(level: Level) -> tracing::Level {
+        match level {
+            level if level >= Level::ERROR => tracing::Level::ERROR,
+            level if level >= Level::WARN => tracing::Level::WARN,
+            level if level >= Level::INFO => tracing::Level::INFO,
+            level if level >= Level::DEBUG => tracing::Level::DEBUG,
+            _ => tracing::Level::TRACE,
+        }
+    }
+}
+
+impl serde::Serialize for Level {
+    /// The level's name, with an offset where it has one.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Level {
+    /// A level's name in any case, with or without an offset.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Level, D::Error> {
+        crate::error::deserialize_from_str(deserializer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_come_back_from_tracing_and_from_json() {
+        for level in [
+            tracing::Level::ERROR,
+            tracing::Level::WARN,
+            tracing::Level::INFO,
+            tracing::Level::DEBUG,
+            tracing::Level::TRACE,
+        ] {
+            assert_eq!(tracing::Level::from(Level::from(level)), level);
+        }
+        for (level, expected) in [
+            (Level(i32::MIN), tracing::Level::TRACE),
+            (Level(-5), tracing::Level::TRACE),
+            (Level(-1), tracing::Level::DEBUG),
+            (Level(3), tracing::Level::INFO),
+            (Level(7), tracing::Level::WARN),
+            (Level(i32::MAX), tracing::Level::ERROR),
+        ] {
+            assert_eq!(tracing::Level::from(level), expected);
+        }
+        for level in [Level::TRACE, Level::WARN, Level(i32::MIN), Level(i32::MAX)] {
+            let json = serde_json::to_string(&level).unwrap();
+            assert_eq!(serde_json::from_str::<Level>(&json).unwrap(), level);
+        }
+        assert_eq!(
+            serde_json::from_str::<Level>("\"Error\"").unwrap(),
+            Level::ERROR
+        );
+        let error = serde_json::from_str::<Level>("\"loud\"").unwrap_err();
+        assert!(
+            error.to_string().starts_with("unknown level \"loud\""),
+            "{error}"
+        );
+    }
 
     #[test]
     fn levels_print_and_read_as_slog_does() {

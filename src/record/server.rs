@@ -40,6 +40,12 @@ impl Borrow<str> for ServerName {
     }
 }
 
+impl AsRef<str> for ServerName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ServerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
@@ -54,9 +60,34 @@ impl FromStr for ServerName {
     }
 }
 
+impl TryFrom<&str> for ServerName {
+    type Error = Error;
+
+    /// Fails like [`ServerName::new`].
+    fn try_from(name: &str) -> Result<ServerName> {
+        ServerName::new(name)
+    }
+}
+
+impl TryFrom<String> for ServerName {
+    type Error = Error;
+
+    /// Fails like [`ServerName::new`].
+    fn try_from(name: String) -> Result<ServerName> {
+        ServerName::new(name)
+    }
+}
+
 impl serde::Serialize for ServerName {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for ServerName {
+    /// A string of 1 to 255 bytes.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<ServerName, D::Error> {
+        crate::error::deserialize_from_str(deserializer)
     }
 }
 
@@ -77,6 +108,22 @@ mod tests {
         ));
         for name in ["github", "../etc", "a/b", "nul\0", "日本", "__skills__"] {
             assert_eq!(ServerName::new(name).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn names_come_back_from_text_and_from_json() {
+        let longest = "x".repeat(ServerName::BYTES_MAX);
+        for name in ["github", "nul\0\"", "日本", &longest] {
+            let server = ServerName::new(name).unwrap();
+            assert_eq!(ServerName::try_from(name).unwrap(), server);
+            assert_eq!(ServerName::try_from(name.to_owned()).unwrap(), server);
+            assert_eq!(server.to_string().parse::<ServerName>().unwrap(), server);
+            let json = serde_json::to_string(&server).unwrap();
+            assert_eq!(serde_json::from_str::<ServerName>(&json).unwrap(), server);
+        }
+        for json in ["\"\"", "5", "null"] {
+            assert!(serde_json::from_str::<ServerName>(json).is_err(), "{json}");
         }
     }
 }

@@ -229,7 +229,7 @@ impl RouterLayer {
             let cause = DropCause::TooLarge;
             return Some(Err(writer.refuse(&server, Signal::Logs, timestamp, cause)));
         }
-        let level = slog_level(*metadata.level());
+        let level = Level::from(*metadata.level());
         // What came from a span stands at the top too, where readers of lines look for it.
         let key = key.map(|key| (key, server.as_str()));
         let trace_id = match fields.trace_id {
@@ -311,16 +311,5 @@ impl Spans {
             write_map_head(group.count + usize::from(inner > 0), out);
             out.extend_from_slice(self.entries.get(group.entries.clone()).unwrap_or_default());
         }
-    }
-}
-
-/// The level on slog's scale.
-fn slog_level(level: tracing::Level) -> Level {
-    match level {
-        tracing::Level::ERROR => Level::ERROR,
-        tracing::Level::WARN => Level::WARN,
-        tracing::Level::INFO => Level::INFO,
-        tracing::Level::DEBUG => Level::DEBUG,
-        tracing::Level::TRACE => Level::TRACE,
     }
 }
