@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use gridctl_telemetry::{
-    Level, LogRecord, Query, ServerName, Signal, Snapshot, Store, StoreOptions, Timestamp,
-    WriterOptions,
+    DiskOperation, Level, LogRecord, Query, ServerName, Signal, Snapshot, Store, StoreOptions,
+    Timestamp, WriterOptions,
 };
 use std::{
     collections::BTreeMap,
@@ -39,6 +39,18 @@ pub(crate) fn home_in_memory() -> TempDir {
 
 pub(crate) fn open(home: &Path) -> Store {
     Store::open(home, STACK, StoreOptions::default()).unwrap()
+}
+
+/// The store of `home`, whose disk calls `hook` before each operation.
+pub(crate) fn open_with_disk(
+    home: &Path,
+    hook: impl Fn(DiskOperation<'_>) + Send + Sync + 'static,
+) -> Store {
+    let options = StoreOptions::default().disk_hook(move |operation| {
+        hook(operation);
+        Ok(())
+    });
+    Store::open(home, STACK, options).unwrap()
 }
 
 pub(crate) fn server(name: &str) -> ServerName {
