@@ -139,7 +139,8 @@ mod tests {
     use super::*;
     use crate::store::layout::{
         block::{BlockEncoder, BlockRecord},
-        tables,
+        footprint, keys,
+        series::SeriesId,
     };
 
     /// As long as version 2 is the present one, it counts as the store does.
@@ -182,10 +183,16 @@ mod tests {
                 (found, payload_bytes, body_bytes),
                 (header.count, header.payload_bytes, header.body_bytes)
             );
-            assert_eq!(level(found.into(), payload_bytes.into()), header.level());
-            assert_eq!(disk_bytes(body_bytes.into()), tables::disk_bytes(&header));
-            let key = tables::block_key(tables::SeriesId(7), 9, (-5, 6));
-            assert_eq!(small_key(&key, 3), tables::small_key(&key, 3));
+            assert_eq!(
+                level(found.into(), payload_bytes.into()),
+                header.merge_level()
+            );
+            assert_eq!(
+                disk_bytes(body_bytes.into()),
+                footprint::disk_bytes(&header)
+            );
+            let key = keys::block_key(SeriesId(7), 9, (-5, 6));
+            assert_eq!(small_key(&key, 3), keys::merge_key(&key, 3));
         }
     }
 }

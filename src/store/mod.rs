@@ -18,12 +18,13 @@ pub(crate) mod write;
 pub(crate) use self::{
     engine::fault::Fault,
     handle::StoreWriter,
+    ledger::losses::BatchId,
     maintain::pass::{Step, Upkeep},
     policy::limits::Limits,
     scan::series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
     tiers::sealer::{Sealer, Tiering},
     write::{
-        append::{BatchId, PendingRecord, SeriesBatch},
+        append::{PendingRecord, SeriesBatch},
         wipe::{WipeMarks, monotonic_nanos},
     },
 };

@@ -6,10 +6,13 @@ use crate::{
     signal::Signal,
     store::{
         engine::fault::{Fault, guarded},
-        layout::tables::{self, META, SERIES, SeriesState, meta},
+        layout::{
+            series::{self, SeriesState},
+            tables::{LIMITS, META, SERIES, meta},
+        },
         policy::{
             clock::{self, ClockReading, Judged},
-            limits::{LIMITS, Limits},
+            limits::Limits,
         },
     },
 };
@@ -86,7 +89,7 @@ impl Snapshot {
                     let (server, code) = key.value();
                     Ok(SeriesEntry {
                         server: ServerName::new(server)?,
-                        signal: tables::signal_of(code)?,
+                        signal: series::signal_of(code)?,
                         state: SeriesState::from_bytes(value.value())?,
                     })
                 })

@@ -1,11 +1,8 @@
 //! The schema version, and the way from an older one to the present.
 
-use crate::store::{
-    engine::{
-        fault::Fault,
-        migrations::{MIGRATIONS, Migration},
-    },
-    layout::tables::meta,
+use crate::store::engine::{
+    fault::Fault,
+    migrations::{MIGRATIONS, Migration},
 };
 use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, TableHandle};
 
@@ -14,7 +11,9 @@ pub(crate) const CURRENT: u64 = MIGRATIONS.len() as u64;
 
 /// `meta` has had this name and these types in every version, and must keep them: programs of all
 /// versions read the schema version from it before anything else.
-const META: TableDefinition<'_, &str, u64> = crate::store::layout::tables::META;
+pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// The entry of [`META`] that holds the version.
+pub(crate) const SCHEMA_VERSION: &str = "schema_version";
 
 /// What is found in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +48,7 @@ pub(crate) fn find(transaction: &ReadTransaction) -> Result<Found, Fault> {
     }
     match transaction.open_table(META) {
         Ok(table) => Ok(table
-            .get(meta::SCHEMA_VERSION)?
+            .get(SCHEMA_VERSION)?
             .map_or(Found::Foreign, |version| Found::Version(version.value()))),
         Err(
             redb::TableError::TableDoesNotExist(_)
@@ -73,7 +72,7 @@ pub(crate) fn migrate(
         {
             let mut table = transaction.open_table(META)?;
             let found = table
-                .get(meta::SCHEMA_VERSION)?
+                .get(SCHEMA_VERSION)?
                 .map_or(0, |version| version.value());
             // Read inside the transaction: another process may have migrated in the meantime.
             if found >= version {
@@ -86,7 +85,7 @@ pub(crate) fn migrate(
                     description: migration.description,
                 });
             }
-            table.insert(meta::SCHEMA_VERSION, version)?;
+            table.insert(SCHEMA_VERSION, version)?;
         }
         (migration.apply)(&transaction)?;
         transaction.commit()?;

@@ -1,2 +1,8 @@
+//! What the bytes in a database mean: its tables, the keys and sizes of their entries, the state of
+//! a series, and the format of blocks.
+
 pub(crate) mod block;
+pub(crate) mod footprint;
+pub(crate) mod keys;
+pub(crate) mod series;
 pub(crate) mod tables;

@@ -15,24 +15,16 @@ use crate::{
     store::{
         engine::fault::Fault,
         handle::StoreWriter,
-        layout::tables::{self, META, meta},
+        layout::{
+            series,
+            tables::{LOSSES, META, RETIRED, WRITERS, meta},
+        },
         snapshot::Snapshot,
-        write::append::batch_counter,
     },
     time::Timestamp,
 };
-use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
-
-/// (minute of the entry since the epoch, server or "", signal or 255, cause) -> [`Range`]
-pub(crate) const LOSSES: TableDefinition<'_, (i64, &str, u8, u8), &[u8]> =
-    TableDefinition::new("losses");
-/// number -> [`Process`]
-pub(crate) const WRITERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("writers");
-
-/// (server, signal) -> [`Range`]: what retention took, in all. One entry a series, apart from
-/// [`LOSSES`], so that what limits take every minute does not push real losses out of the ledger.
-const RETIRED: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("retired");
 
 /// The most entries that are kept.
 const ENTRIES_MAX: u64 = 10_000;
@@ -88,7 +80,7 @@ impl Range {
             },
             signal: match signal {
                 NO_SIGNAL => None,
-                code => Some(tables::signal_of(code)?),
+                code => Some(series::signal_of(code)?),
             },
             cause,
             count: self.count,
@@ -212,6 +204,15 @@ fn started(pid: u32) -> Option<u64> {
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Tells a batch from every other one, so that it is not stored twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchId {
+    /// The writer's number, see [`StoreWriter::enter_writer`].
+    pub(crate) writer: u64,
+    /// The batch's number among those of its writer.
+    pub(crate) number: u64,
+}
+
 impl StoreWriter {
     /// Enters a writer of this process and returns its number. Writers that were killed are taken
     /// out, and what they lost is entered.
@@ -228,7 +229,7 @@ impl StoreWriter {
             let mut meta = transaction.open_table(META)?;
             for number in &killed {
                 writers.remove(number)?;
-                meta.remove(batch_counter(*number).as_str())?;
+                meta.remove(meta::last_batch(*number).as_str())?;
             }
             let last_commit = meta.get(meta::LAST_COMMIT)?.map(|nanos| nanos.value());
             let number = meta
@@ -262,7 +263,7 @@ impl StoreWriter {
             transaction.open_table(WRITERS)?.remove(number)?;
             transaction
                 .open_table(META)?
-                .remove(batch_counter(number).as_str())?;
+                .remove(meta::last_batch(number).as_str())?;
             Ok(())
         })
     }

@@ -13,15 +13,16 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::BlockHeader,
-            tables::{self, META, SERIES, SeriesState, meta},
+            footprint,
+            series::{self, SeriesState, put_series_state, stored_series_state},
+            tables::{BlockKey, META, SERIES, meta},
         },
         ledger::losses::{self, Range},
         policy::limits::Limits,
         tiers::{
-            blocks::{self, BlockKey, Blocks},
+            blocks::{self, Blocks},
             rows::{self, RowTiers},
         },
-        write::append::{put_series_state, stored_series_state},
     },
 };
 use redb::{ReadableTable, WriteTransaction};
@@ -66,7 +67,7 @@ fn disk_bytes_for_records(total_bytes: u64, used: u64, held: u64) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Taken {
     pub(crate) records: u64,
-    /// What it took of the disk, see [`tables::disk_bytes`].
+    /// What it took of the disk, see [`footprint::disk_bytes`].
     pub(crate) disk_bytes: u64,
     /// How long it took.
     pub(crate) elapsed: Duration,
@@ -120,7 +121,7 @@ impl Shrinking {
         self.note_gone(range);
         Ok(Taken {
             records: header.count.into(),
-            disk_bytes: tables::disk_bytes(header),
+            disk_bytes: footprint::disk_bytes(header),
             ..Taken::default()
         })
     }
@@ -196,7 +197,7 @@ pub(crate) fn enforce_series(
         state,
         gone: None,
     };
-    if series.stored_bytes() <= limit || series.state.classes.is_empty() {
+    if series.stored_bytes() <= limit || series.state.span_classes.is_empty() {
         return Ok(taken);
     }
     series.row_bytes = rows::count(transaction, series.state.id)?.bytes as u64;
@@ -270,7 +271,7 @@ fn enforce_total(
     for entry in transaction.open_table(SERIES)?.iter()? {
         let (key, value) = entry?;
         let (server, signal) = key.value();
-        let (server, signal) = (ServerName::new(server)?, tables::signal_of(signal)?);
+        let (server, signal) = (ServerName::new(server)?, series::signal_of(signal)?);
         // One that does not decode must not keep all others from being stored.
         let Ok(state) = SeriesState::from_bytes(value.value()) else {
             continue;
@@ -300,7 +301,7 @@ fn enforce_total(
             let fair_share = held / servers.len().max(1) as u64;
             let largest = all
                 .iter_mut()
-                .filter(|series| !series.state.classes.is_empty())
+                .filter(|series| !series.state.span_classes.is_empty())
                 .filter(|series| {
                     servers
                         .get(&series.server)

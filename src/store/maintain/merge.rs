@@ -2,7 +2,7 @@
 //!
 //! A quiet server, a late record or a restart makes a block of a few records, which takes a page or
 //! two and compresses badly. Blocks that are not full are kept in an index by level (see
-//! [`BlockHeader::level`]); when a level has so many that it pays, those that lie next to each other
+//! [`BlockHeader::merge_level`]); when a level has so many that it pays, those that lie next to each other
 //! become one of the next. So each record is rewritten as often as there are levels at most,
 //! whatever the traffic is, and late records come to lie between those of their time.
 
@@ -16,12 +16,13 @@ use crate::{
                 BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES,
                 PAYLOAD_BYTES_TARGET, RECORDS_MAX,
             },
-            tables::{self, SMALL_KEY_BYTES, SeriesState},
+            footprint, keys,
+            series::{SeriesState, put_series_state, stored_series_state},
+            tables::{BlockKey, MergeKey},
         },
         ledger::losses::{self, Range},
         policy::limits::Limits,
-        tiers::blocks::{self, BlockKey, BlockLimits, Blocks},
-        write::append::{put_series_state, stored_series_state},
+        tiers::blocks::{self, BlockLimits, Blocks},
     },
 };
 use redb::{ReadableTable, WriteTransaction};
@@ -49,12 +50,12 @@ const PAYLOAD_BYTES_MAX: usize = 2 * PAYLOAD_BYTES_TARGET;
 /// other, and no limit could take the older of both first.
 pub(crate) fn choose(
     headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
-    small: &impl ReadableTable<&'static [u8; SMALL_KEY_BYTES], ()>,
+    queue: &impl ReadableTable<&'static MergeKey, ()>,
     state: &SeriesState,
     level: u8,
     limits: BlockLimits,
 ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
-    let mut found = blocks::of_level(headers, small, state.id, level, APART_MAX)?;
+    let mut found = blocks::of_level(headers, queue, state.id, level, APART_MAX)?;
     // A smaller limit closes blocks earlier: these are full already.
     found.retain(|(_, header)| (header.payload_bytes as usize) < limits.payload_bytes / 2);
     if (found.len() as u64) < MERGED_FROM {
@@ -66,8 +67,8 @@ pub(crate) fn choose(
         let [(first, _), .., (last, _)] = window else {
             continue;
         };
-        let first = tables::block_position(first);
-        let last = tables::block_position(last);
+        let first = keys::block_position(first);
+        let last = keys::block_position(last);
         let count_max = MERGED_AT_ONCE + BETWEEN_MAX;
         let all = blocks::ending_between(headers, state, first, last, count_max + 1)?;
         let bytes_max = (payload_bytes(window) * (1 + BETWEEN_TIMES)).min(PAYLOAD_BYTES_MAX);
@@ -212,7 +213,7 @@ fn rewrite_some(
         // First, because a new block may get the key of an old one.
         for (key, header) in &chosen {
             blocks.remove(&mut state, key, header)?;
-            done.disk_bytes += tables::disk_bytes(header);
+            done.disk_bytes += footprint::disk_bytes(header);
         }
         blocks.write(&mut state, signal, &records, encoder, limits)?;
         Ok(gone)
@@ -232,7 +233,7 @@ mod tests {
     use super::*;
     use crate::store::{
         Store, StoreOptions, StoreWriter,
-        layout::tables::{BLOCKS, Position, SeriesId},
+        layout::{keys::Position, series::SeriesId, tables::BLOCKS},
     };
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -412,9 +413,9 @@ mod tests {
                 for (position, _) in gone.iter().flat_map(|(_, _, records)| records) {
                     *rewrites.entry(*position).or_default() += 1;
                 }
-                let last = |block: &&Block| tables::block_position(&block.0);
+                let last = |block: &&Block| keys::block_position(&block.0);
                 let ends = gone.iter().map(last).min()..=gone.iter().map(last).max();
-                let of_level = |block: &&Block| block.1.level() == Some(level);
+                let of_level = |block: &&Block| block.1.merge_level() == Some(level);
                 if before.iter().filter(of_level).count() < APART_MAX {
                     // Or what was merged would be older than it at one end, and newer at the other.
                     let between = left.iter().filter(|block| ends.contains(&Some(last(block))));

@@ -10,7 +10,9 @@ use crate::{
         handle::StoreWriter,
         layout::{
             block::span_max,
-            tables::{self, BLOCKS, META, ROW_KEY_BYTES, ROWS, SMALL, SeriesState},
+            footprint, keys,
+            series::SeriesState,
+            tables::{BLOCKS, BlockKey, MERGE_QUEUE, META, ROWS, RowKey},
         },
         maintain::{
             compact::CompactOptions,
@@ -20,7 +22,7 @@ use crate::{
         policy::limits::Limits,
         snapshot::{SeriesEntry, Snapshot},
         tiers::{
-            blocks::{self, BlockKey, BlockLimits},
+            blocks::{self, BlockLimits},
             rows::RowTiers,
             sealer::Sealer,
         },
@@ -153,7 +155,7 @@ impl StoreWriter {
         {
             let held = state.block_bytes + upkeep.rows.bytes_of(server, *signal) as u64;
             let is_over = limits.of(server).is_some_and(|it| held > it.bytes_max);
-            if is_over && !state.classes.is_empty() {
+            if is_over && !state.span_classes.is_empty() {
                 over.push((server.clone(), *signal));
             }
         }
@@ -302,7 +304,7 @@ impl StoreWriter {
                     if declined.len() >= DECLINED_MAX {
                         declined.clear();
                     }
-                    let (last, _) = tables::block_position(key);
+                    let (last, _) = keys::block_position(key);
                     // When half of what is left until its end has gone by.
                     declined.insert(*key, cutoff.midpoint(last.min(now)));
                 }
@@ -338,7 +340,7 @@ fn look(
             }
         }
     }
-    for (level, count) in &state.levels {
+    for (level, count) in &state.merge_levels {
         if *count >= MERGED_FROM && !is_damaged && merge_pays(snapshot, &state, *level, merged)? {
             tasks.push(Task::Merge(server.clone(), signal, *level));
         }
@@ -353,16 +355,16 @@ fn merge_pays(
     limits: BlockLimits,
 ) -> Result<bool, Fault> {
     let headers = snapshot.transaction().open_table(BLOCKS)?;
-    let small = snapshot.transaction().open_table(SMALL)?;
-    Ok(!merge::choose(&headers, &small, state, level, limits)?.is_empty())
+    let queue = snapshot.transaction().open_table(MERGE_QUEUE)?;
+    Ok(!merge::choose(&headers, &queue, state, level, limits)?.is_empty())
 }
 
 fn has_expired(snapshot: &Snapshot, state: &SeriesState, cutoff: i64) -> Result<bool, Fault> {
     let rows = snapshot.transaction().open_table(ROWS)?;
-    let first = tables::row_key(state.id, (i64::MIN, 0));
-    let end = tables::row_key(state.id, (cutoff, 0));
+    let first = keys::row_key(state.id, (i64::MIN, 0));
+    let end = keys::row_key(state.id, (cutoff, 0));
     if rows
-        .range::<&[u8; ROW_KEY_BYTES]>(&first..&end)?
+        .range::<&RowKey>(&first..&end)?
         .next()
         .transpose()?
         .is_some()
@@ -385,11 +387,11 @@ fn half_expired(
     let age = now.saturating_sub(cutoff);
     let headers = snapshot.transaction().open_table(BLOCKS)?;
     let mut found = Vec::new();
-    for (class, _) in &state.classes {
+    for (class, _) in &state.span_classes {
         // What ends behind that begins behind the cutoff.
         let end = cutoff.saturating_add_unsigned(span_max(*class));
         let only = SeriesState {
-            classes: vec![(*class, 0)],
+            span_classes: vec![(*class, 0)],
             ..SeriesState::new(state.id)
         };
         let (first, last) = ((cutoff, 0), (end, u64::MAX));
@@ -400,7 +402,7 @@ fn half_expired(
             // One record from the future says nothing of the others.
             let left = i128::from(header.last.min(now)) - i128::from(cutoff);
             let pays = left >= i128::from(age / WORTH_PART_OF_AGE);
-            if expired >= left && pays && tables::disk_bytes(&header) >= WORTH_BYTES {
+            if expired >= left && pays && footprint::disk_bytes(&header) >= WORTH_BYTES {
                 found.push(key);
             }
         }
@@ -420,7 +422,7 @@ mod tests {
         ingest::{SimulatedWriter, WriterOptions},
         read::Query,
         record::{Level, LogRecord},
-        store::{Store, StoreOptions, layout::tables::PIECES},
+        store::{Store, StoreOptions, layout::tables::BLOCK_CHUNKS},
         time::Timestamp,
     };
     use redb::ReadableTable;
@@ -442,14 +444,14 @@ mod tests {
             writer.flush(Duration::ZERO).unwrap();
         }
         let damage = |transaction: &redb::WriteTransaction| {
-            let mut pieces = transaction.open_table(PIECES)?;
+            let mut chunks = transaction.open_table(BLOCK_CHUNKS)?;
             // The series that came first has the first keys.
-            let (key, mut piece) = {
-                let (key, piece) = pieces.first()?.unwrap();
-                (*key.value(), piece.value().to_vec())
+            let (key, mut chunk) = {
+                let (key, chunk) = chunks.first()?.unwrap();
+                (*key.value(), chunk.value().to_vec())
             };
-            piece[0] ^= 1;
-            pieces.insert(&key, piece.as_slice())?;
+            chunk[0] ^= 1;
+            chunks.insert(&key, chunk.as_slice())?;
             Ok(())
         };
         store.writer().unwrap().transact("damage", damage).unwrap();

@@ -231,25 +231,15 @@ impl PendingJump {
     }
 }
 
-/// The entries of [`META`]. Times before the epoch are stored as their bits.
-mod entry {
-    pub(crate) const NEWEST: &str = "clock_newest";
-    pub(crate) const ANCHOR: &str = "clock_nanos";
-    pub(crate) const ANCHOR_BOOT_NANOS: &str = "clock_boot_nanos";
-    pub(crate) const BOOT: &str = "clock_boot";
-    pub(crate) const JUMP_SINCE: &str = "clock_jump_since";
-    pub(crate) const JUMP_BY: &str = "clock_jump_by";
-}
-
 impl ClockState {
     fn read(table: &impl ReadableTable<&'static str, u64>) -> Result<Option<ClockState>, Fault> {
         let number = |name| Ok::<_, Fault>(table.get(name)?.map(|value| value.value()));
         let time = |name| Ok::<_, Fault>(number(name)?.map(u64::cast_signed));
         let (Some(newest), Some(anchor), Some(anchor_boot_nanos), Some(boot)) = (
-            time(entry::NEWEST)?,
-            time(entry::ANCHOR)?,
-            number(entry::ANCHOR_BOOT_NANOS)?,
-            number(entry::BOOT)?,
+            time(meta::CLOCK_NEWEST)?,
+            time(meta::CLOCK_ANCHOR)?,
+            number(meta::CLOCK_ANCHOR_BOOT_NANOS)?,
+            number(meta::CLOCK_BOOT)?,
         ) else {
             // A database of which nobody judged the age so far, but somebody may have written to it.
             let last_commit = number(meta::LAST_COMMIT)?.and_then(|nanos| nanos.try_into().ok());
@@ -264,7 +254,7 @@ impl ClockState {
                     jump: None,
                 }));
         };
-        let jump = match (time(entry::JUMP_SINCE)?, time(entry::JUMP_BY)?) {
+        let jump = match (time(meta::CLOCK_JUMP_SINCE)?, time(meta::CLOCK_JUMP_BY)?) {
             (Some(since), Some(by)) => Some(PendingJump { since, by }),
             _ => None,
         };
@@ -281,12 +271,12 @@ impl ClockState {
         let since = self.jump.map(|jump| jump.since.cast_unsigned());
         let by = self.jump.map(|jump| jump.by.cast_unsigned());
         [
-            (entry::NEWEST, Some(self.newest.cast_unsigned())),
-            (entry::ANCHOR, Some(self.anchor.cast_unsigned())),
-            (entry::ANCHOR_BOOT_NANOS, Some(self.anchor_boot_nanos)),
-            (entry::BOOT, Some(self.boot)),
-            (entry::JUMP_SINCE, since),
-            (entry::JUMP_BY, by),
+            (meta::CLOCK_NEWEST, Some(self.newest.cast_unsigned())),
+            (meta::CLOCK_ANCHOR, Some(self.anchor.cast_unsigned())),
+            (meta::CLOCK_ANCHOR_BOOT_NANOS, Some(self.anchor_boot_nanos)),
+            (meta::CLOCK_BOOT, Some(self.boot)),
+            (meta::CLOCK_JUMP_SINCE, since),
+            (meta::CLOCK_JUMP_BY, by),
         ]
     }
 

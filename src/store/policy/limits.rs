@@ -9,27 +9,21 @@ use crate::{
     store::{
         engine::fault::Fault,
         handle::StoreWriter,
-        layout::{block::PAYLOAD_BYTES_TARGET, tables::META},
+        layout::{
+            block::PAYLOAD_BYTES_TARGET,
+            tables::{LIMITS, META, meta},
+        },
     },
 };
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
-
-/// server or "" -> [`SeriesLimits`]
-pub(crate) const LIMITS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("limits");
 
 /// The smallest target of a block's payload bytes. No limit that a policy can have asks for less.
 const PAYLOAD_BYTES_MIN: usize = 1 << 10;
 
 /// The entry for servers without one of their own: no server has an empty name.
 const DEFAULT: &str = "";
-
-/// The entries of [`META`].
-mod entry {
-    pub(crate) const MAX_TOTAL_BYTES: &str = "max_total_bytes";
-    pub(crate) const GENERATION: &str = "limits_generation";
-}
 
 /// What one signal of one server may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +86,7 @@ impl Limits {
         meta: &impl ReadableTable<&'static str, u64>,
     ) -> Result<Limits, Fault> {
         let mut found = Limits {
-            total_bytes: meta.get(entry::MAX_TOTAL_BYTES)?.map(|it| it.value()),
+            total_bytes: meta.get(meta::MAX_TOTAL_BYTES)?.map(|it| it.value()),
             generation: generation(meta)?,
             ..Limits::default()
         };
@@ -146,7 +140,7 @@ impl Limits {
 }
 
 fn generation(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, Fault> {
-    let stored = meta.get(entry::GENERATION)?;
+    let stored = meta.get(meta::LIMITS_GENERATION)?;
     Ok(stored.map_or(0, |value| value.value()))
 }
 
@@ -186,10 +180,10 @@ fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Result<bool, F
         table.insert(server, limits.to_bytes()?.as_slice())?;
     }
     match wanted.total_bytes {
-        Some(bytes) => meta.insert(entry::MAX_TOTAL_BYTES, bytes)?,
-        None => meta.remove(entry::MAX_TOTAL_BYTES)?,
+        Some(bytes) => meta.insert(meta::MAX_TOTAL_BYTES, bytes)?,
+        None => meta.remove(meta::MAX_TOTAL_BYTES)?,
     };
-    meta.insert(entry::GENERATION, wanted.generation + 1)?;
+    meta.insert(meta::LIMITS_GENERATION, wanted.generation + 1)?;
     Ok(true)
 }
 

@@ -9,13 +9,14 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::BlockHeader,
-            tables::{self, BLOCKS, META, PIECES, ROWS, SMALL, SMALL_KEY_BYTES, SeriesState, meta},
+            footprint, keys,
+            series::SeriesState,
+            tables::{
+                BLOCK_CHUNKS, BLOCKS, BlockKey, MERGE_QUEUE, META, MergeKey, ROWS, RowKey, meta,
+            },
         },
         snapshot::{SeriesEntry, Snapshot},
-        tiers::{
-            blocks::{self, BlockKey},
-            rows::RowTier,
-        },
+        tiers::{blocks, rows::RowTier},
     },
     time::Timestamp,
 };
@@ -71,7 +72,7 @@ impl Snapshot {
     /// Where all records are.
     ///
     /// Fails with [`Error::Corrupt`](crate::Error::Corrupt) when the tables contradict each other:
-    /// in what a series has, in which blocks are to be merged, or in which pieces belong to one.
+    /// in what a series has, in which blocks are to be merged, or in which chunks belong to one.
     #[doc(hidden)]
     pub fn layout(&self) -> Result<Vec<SeriesLayout>> {
         let series = self.series()?;
@@ -98,11 +99,15 @@ impl Snapshot {
                     found.blocks,
                 ),
                 (
-                    "pieces",
-                    transaction.open_table(PIECES)?.len()?,
-                    found.pieces,
+                    "chunks",
+                    transaction.open_table(BLOCK_CHUNKS)?.len()?,
+                    found.chunks,
                 ),
-                ("small", transaction.open_table(SMALL)?.len()?, found.small),
+                (
+                    "small",
+                    transaction.open_table(MERGE_QUEUE)?.len()?,
+                    found.queued,
+                ),
             ] {
                 agree("the table", table, stored, found)?;
             }
@@ -119,28 +124,26 @@ impl Snapshot {
         let transaction = self.transaction();
         let mut rows = Vec::new();
         let mut tier = RowTier::default();
-        let (first, last) = ((i64::MIN, 0), (i64::MAX, u64::MAX));
+        let range = keys::row_range(state.id);
         for row in transaction
             .open_table(ROWS)?
-            .range::<&[u8; tables::ROW_KEY_BYTES]>(
-                &tables::row_key(state.id, first)..=&tables::row_key(state.id, last),
-            )?
+            .range::<&RowKey>(range.start()..=range.end())?
         {
             let (key, payload) = row?;
-            let (timestamp, sequence) = tables::row_position(key.value());
+            let (timestamp, sequence) = keys::row_position(key.value());
             rows.push((Timestamp::from_unix_nanos(timestamp), sequence));
             tier.add(payload.value().len());
         }
         totals.rows += tier.rows as u64;
 
-        let pieces = transaction.open_table(PIECES)?;
-        let small = transaction.open_table(SMALL)?;
+        let chunks = transaction.open_table(BLOCK_CHUNKS)?;
+        let queue = transaction.open_table(MERGE_QUEUE)?;
         let mut counted = SeriesState::new(state.id);
         let mut blocks = Vec::new();
-        let (first, last) = blocks::block_range(state.id);
+        let range = keys::block_range(state.id);
         for block in transaction
             .open_table(BLOCKS)?
-            .range::<&BlockKey>(&first..=&last)?
+            .range::<&BlockKey>(range.start()..=range.end())?
         {
             let (key, header) = block?;
             let (key, header) = (
@@ -148,25 +151,25 @@ impl Snapshot {
                 blocks::read_header(key.value(), header.value())?,
             );
             counted.add_block(&header);
-            let (number, bytes) = blocks::pieces_of(&pieces, &key)?;
-            agree(&server, "bytes of pieces", bytes, header.body_bytes.into())?;
+            let (number, bytes) = blocks::chunks_of(&chunks, &key)?;
+            agree(&server, "bytes of chunks", bytes, header.body_bytes.into())?;
             totals.add(&header, number);
-            if let Some(level) = header.level() {
-                let key: [u8; SMALL_KEY_BYTES] = tables::small_key(&key, level);
+            if let Some(level) = header.merge_level() {
+                let key: MergeKey = keys::merge_key(&key, level);
                 agree(
                     &server,
                     "entry of what is to be merged",
-                    small.get(&key)?.iter().count() as u64,
+                    queue.get(&key)?.iter().count() as u64,
                     1,
                 )?;
             }
-            let (last, sequence) = tables::block_position(&key);
+            let (last, sequence) = keys::block_position(&key);
             blocks.push(BlockLayout {
                 last: (Timestamp::from_unix_nanos(last), sequence),
                 first: Timestamp::from_unix_nanos(header.first),
                 records: header.count.into(),
-                bytes: tables::block_bytes(&header),
-                disk_bytes: tables::disk_bytes(&header),
+                bytes: footprint::block_bytes(&header),
+                disk_bytes: footprint::disk_bytes(&header),
             });
         }
         if counted != state {
@@ -190,17 +193,17 @@ impl Snapshot {
 struct Totals {
     rows: u64,
     blocks: u64,
-    pieces: u64,
-    small: u64,
+    chunks: u64,
+    queued: u64,
     disk_bytes: u64,
 }
 
 impl Totals {
-    fn add(&mut self, header: &BlockHeader, pieces: u64) {
+    fn add(&mut self, header: &BlockHeader, chunks: u64) {
         self.blocks += 1;
-        self.pieces += pieces;
-        self.small += u64::from(header.level().is_some());
-        self.disk_bytes += tables::disk_bytes(header);
+        self.chunks += chunks;
+        self.queued += u64::from(header.merge_level().is_some());
+        self.disk_bytes += footprint::disk_bytes(header);
     }
 }
 

@@ -9,13 +9,12 @@ use crate::{
         handle::{Store, StoreOptions},
         layout::{
             block::{BlockHeader, span_max},
-            tables::{self, BLOCKS, PIECES, ROWS, SeriesId},
+            footprint, keys,
+            series::SeriesId,
+            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey},
         },
         snapshot::{SeriesEntry, Snapshot},
-        tiers::{
-            blocks::{self, BlockKey},
-            rows::RowTier,
-        },
+        tiers::{blocks, rows::RowTier},
     },
     time::Timestamp,
 };
@@ -80,22 +79,22 @@ impl Snapshot {
             bytes: state.block_bytes,
             bounds: None,
         };
-        let first_key = tables::row_key(state.id, (cutoff, 0));
-        let last_key = tables::row_key(state.id, (i64::MAX, u64::MAX));
+        let first_key = keys::row_key(state.id, (cutoff, 0));
+        let last_key = keys::row_key(state.id, (i64::MAX, u64::MAX));
         let mut rows = RowTier::default();
         for row in self
             .transaction()
             .open_table(ROWS)?
-            .range::<&[u8; tables::ROW_KEY_BYTES]>(&first_key..=&last_key)?
+            .range::<&RowKey>(&first_key..=&last_key)?
         {
             let (key, payload) = row?;
             rows.add(payload.value().len());
-            let (timestamp, _) = tables::row_position(key.value());
+            let (timestamp, _) = keys::row_position(key.value());
             held.extend(timestamp, timestamp);
         }
         held.records += rows.rows as u64;
         held.bytes += rows.bytes as u64;
-        for (class, _) in &state.classes {
+        for (class, _) in &state.span_classes {
             self.look_at_blocks(state.id, *class, cutoff, &mut held)?;
         }
         Ok(held.bounds.map(|(oldest, newest)| InventoryRecord {
@@ -119,16 +118,16 @@ impl Snapshot {
         held: &mut Held,
     ) -> Result<(), Fault> {
         let headers = self.transaction().open_table(BLOCKS)?;
-        let class_range = blocks::class_range(series, class);
-        let kept_from = tables::block_key(series, class, (cutoff, 0));
+        let class_range = keys::class_range(series, class);
+        let kept_from = keys::block_key(series, class, (cutoff, 0));
         for expired in headers.range::<&BlockKey>(class_range.start()..&kept_from)? {
             let (key, header) = expired?;
             let header = blocks::read_header(key.value(), header.value())?;
-            held.take_off(header.count.into(), tables::block_bytes(&header));
+            held.take_off(header.count.into(), footprint::block_bytes(&header));
         }
         let mut kept = headers.range::<&BlockKey>(&kept_from..=class_range.end())?;
         if let Some(newest) = kept.next_back() {
-            let (newest, _) = tables::block_position(newest?.0.value());
+            let (newest, _) = keys::block_position(newest?.0.value());
             held.extend(newest, newest);
         }
         // Blocks stand in the order of their last records, and a later one may begin earlier:
@@ -136,7 +135,7 @@ impl Snapshot {
         let mut oldest = i64::MAX;
         for block in headers.range::<&BlockKey>(&kept_from..=class_range.end())? {
             let (key, header) = block?;
-            let (last, _) = tables::block_position(key.value());
+            let (last, _) = keys::block_position(key.value());
             if last.saturating_sub_unsigned(span_max(class)) > oldest {
                 break;
             }
@@ -161,8 +160,8 @@ impl Snapshot {
         header: &BlockHeader,
         cutoff: i64,
     ) -> Result<(u64, i64), Fault> {
-        let pieces = self.transaction().open_table(PIECES)?;
-        let timestamps = match blocks::timestamps(&pieces, key, header) {
+        let chunks = self.transaction().open_table(BLOCK_CHUNKS)?;
+        let timestamps = match blocks::timestamps(&chunks, key, header) {
             Ok(timestamps) => timestamps,
             // The list of what there is should not be what a damaged block takes away.
             Err(Fault::Corrupt(_)) => return Ok((0, cutoff)),
@@ -228,9 +227,9 @@ mod tests {
         };
         assert_eq!(listed(), Some(6));
         let damage = |transaction: &redb::WriteTransaction| {
-            let mut pieces = transaction.open_table(PIECES)?;
-            let key = *pieces.first()?.unwrap().0.value();
-            pieces.insert(&key, b"not this block".as_slice())?;
+            let mut chunks = transaction.open_table(BLOCK_CHUNKS)?;
+            let key = *chunks.first()?.unwrap().0.value();
+            chunks.insert(&key, b"not this block".as_slice())?;
             Ok(())
         };
         store.writer().unwrap().transact("damage", damage).unwrap();

@@ -10,10 +10,9 @@ use crate::{
         engine::fault::{Fault, guarded},
         layout::{
             block::{BlockHeader, DecodedBlock, HEADER_BYTES, span_max},
-            tables::{
-                self, BLOCK_KEY_BYTES, BLOCKS, PIECE_KEY_BYTES, PIECES, Position, ROW_KEY_BYTES,
-                ROWS, SeriesState,
-            },
+            keys::{self, Position},
+            series::SeriesState,
+            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, ROWS, RowKey},
         },
         snapshot::Snapshot,
         tiers::blocks,
@@ -94,7 +93,7 @@ pub(crate) struct SeriesScan {
     range: PositionRange,
     arrived_from: u64,
     rows: RowCursor,
-    pieces: ReadOnlyTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    chunks: ReadOnlyTable<&'static ChunkKey, &'static [u8]>,
     classes: Vec<ClassCursor>,
     /// Blocks whose header is read and whose first record is not yet due.
     waiting: Vec<Waiting>,
@@ -118,7 +117,7 @@ enum Current {
 
 struct Waiting {
     rank: Rank,
-    key: [u8; BLOCK_KEY_BYTES],
+    key: BlockKey,
     header: BlockHeader,
 }
 
@@ -136,53 +135,50 @@ impl SeriesScan {
             let transaction = snapshot.transaction();
             let empty = range.first > range.last;
             let row_range =
-                tables::row_key(state.id, range.first)..=tables::row_key(state.id, range.last);
+                keys::row_key(state.id, range.first)..=keys::row_key(state.id, range.last);
             let blocks = transaction.open_table(BLOCKS)?;
             let classes = state
-                .classes
+                .span_classes
                 .iter()
                 .filter(|_| !empty)
                 .map(|(class, _)| {
                     // Every block that reaches into the range ends within one span behind it.
                     let end = range.last.0.saturating_add_unsigned(span_max(*class));
-                    let first = tables::block_key(state.id, *class, (range.first.0, 0));
-                    let last = tables::block_key(state.id, *class, (end, u64::MAX));
+                    let first = keys::block_key(state.id, *class, (range.first.0, 0));
+                    let last = keys::block_key(state.id, *class, (end, u64::MAX));
                     Ok(ClassCursor {
                         class: *class,
-                        keys: blocks.range::<&[u8; BLOCK_KEY_BYTES]>(&first..=&last)?,
+                        keys: blocks.range::<&BlockKey>(&first..=&last)?,
                         direction,
                         next: None,
                     })
                 })
                 .collect::<Result<Vec<ClassCursor>, Fault>>()?;
             let rows = transaction.open_table(ROWS)?;
-            let mut scan =
-                SeriesScan {
-                    path: snapshot.path().clone(),
-                    direction,
-                    range,
-                    arrived_from,
-                    rows: RowCursor {
-                        keys: if empty {
-                            None
-                        } else {
-                            Some(rows.range::<&[u8; ROW_KEY_BYTES]>(
-                                row_range.start()..=row_range.end(),
-                            )?)
-                        },
-                        direction,
-                        arrived_from,
-                        position: None,
-                        payload: Vec::new(),
+            let mut scan = SeriesScan {
+                path: snapshot.path().clone(),
+                direction,
+                range,
+                arrived_from,
+                rows: RowCursor {
+                    keys: if empty {
+                        None
+                    } else {
+                        Some(rows.range::<&RowKey>(row_range.start()..=row_range.end())?)
                     },
-                    pieces: transaction.open_table(PIECES)?,
-                    classes,
-                    waiting: Vec::new(),
-                    open: Vec::new(),
-                    budget,
-                    current: Current::Start,
-                    limit: 0,
-                };
+                    direction,
+                    arrived_from,
+                    position: None,
+                    payload: Vec::new(),
+                },
+                chunks: transaction.open_table(BLOCK_CHUNKS)?,
+                classes,
+                waiting: Vec::new(),
+                open: Vec::new(),
+                budget,
+                current: Current::Start,
+                limit: 0,
+            };
             scan.rows.advance()?;
             for class in &mut scan.classes {
                 class.advance()?;
@@ -306,7 +302,7 @@ impl SeriesScan {
                     let start = match self.direction {
                         // Where in its time the block's first record stands is not known.
                         Direction::Forward => (header.first.max(self.range.first.0), 0),
-                        Direction::Backward => tables::block_position(&key),
+                        Direction::Backward => keys::block_position(&key),
                     };
                     let rank = rank(self.direction, start);
                     first = first.min(rank);
@@ -334,7 +330,7 @@ impl SeriesScan {
     /// Opens a block at its first record in the scan's order, or at `start`.
     fn open_block(
         &mut self,
-        key: [u8; BLOCK_KEY_BYTES],
+        key: BlockKey,
         header: BlockHeader,
         mut start: Option<usize>,
     ) -> Result<(), Fault> {
@@ -356,11 +352,11 @@ impl SeriesScan {
 
     fn decode(
         &self,
-        key: [u8; BLOCK_KEY_BYTES],
+        key: BlockKey,
         header: BlockHeader,
         start: Option<usize>,
     ) -> Result<OpenBlock, Fault> {
-        let decoded = blocks::load(&self.pieces, &key, &header)?;
+        let decoded = blocks::load(&self.chunks, &key, &header)?;
         let begin = decoded.lower_bound(self.range.first);
         let end = successor(self.range.last)
             .map_or(decoded.len(), |position| decoded.lower_bound(position));
@@ -430,7 +426,7 @@ pub(crate) fn predecessor((timestamp, sequence): Position) -> Option<Position> {
 
 /// Rows, and the one that is next.
 struct RowCursor {
-    keys: Option<Range<'static, &'static [u8; ROW_KEY_BYTES], &'static [u8]>>,
+    keys: Option<Range<'static, &'static RowKey, &'static [u8]>>,
     direction: Direction,
     arrived_from: u64,
     position: Option<Position>,
@@ -450,7 +446,7 @@ impl RowCursor {
             };
             let Some(row) = next else { return Ok(()) };
             let (key, payload) = row?;
-            let position = tables::row_position(key.value());
+            let position = keys::row_position(key.value());
             if position.1 >= self.arrived_from {
                 self.position = Some(position);
                 self.payload.clear();
@@ -464,9 +460,9 @@ impl RowCursor {
 /// The headers of one class's blocks, and the one that is next.
 struct ClassCursor {
     class: u8,
-    keys: Range<'static, &'static [u8; BLOCK_KEY_BYTES], &'static [u8; HEADER_BYTES]>,
+    keys: Range<'static, &'static BlockKey, &'static [u8; HEADER_BYTES]>,
     direction: Direction,
-    next: Option<([u8; BLOCK_KEY_BYTES], [u8; HEADER_BYTES])>,
+    next: Option<(BlockKey, [u8; HEADER_BYTES])>,
 }
 
 impl ClassCursor {
@@ -486,8 +482,8 @@ impl ClassCursor {
     }
 
     /// The rank before which neither the block at `key` nor any behind it has a record.
-    fn bound(&self, key: &[u8; BLOCK_KEY_BYTES]) -> Rank {
-        let last = tables::block_position(key);
+    fn bound(&self, key: &BlockKey) -> Rank {
+        let last = keys::block_position(key);
         let bound = match self.direction {
             Direction::Forward => (last.0.saturating_sub_unsigned(span_max(self.class)), 0),
             Direction::Backward => last,
@@ -498,7 +494,7 @@ impl ClassCursor {
 
 /// A block whose records are due, decoded whole or in part.
 struct OpenBlock {
-    key: [u8; BLOCK_KEY_BYTES],
+    key: BlockKey,
     header: BlockHeader,
     /// The block's records that are in the scan's range.
     begin: usize,

@@ -5,7 +5,10 @@ use crate::{
     store::{
         engine::reserve,
         handle::Store,
-        layout::tables::{BLOCKS, META, PAGE_BYTES, PIECES, meta},
+        layout::{
+            footprint::PAGE_BYTES,
+            tables::{BLOCK_CHUNKS, BLOCKS, META, meta},
+        },
         snapshot::Snapshot,
     },
 };
@@ -97,7 +100,7 @@ impl Snapshot {
             let mut bytes = blocks + ENGINE_PAGES * PAGE_BYTES as u64;
             for table in transaction.list_tables()? {
                 // They are counted as blocks are put in and taken out: asking them would read all.
-                if table.name() != PIECES.name() && table.name() != BLOCKS.name() {
+                if table.name() != BLOCK_CHUNKS.name() && table.name() != BLOCKS.name() {
                     let stats = transaction.open_untyped_table(table)?.stats()?;
                     bytes += stats.stored_bytes() + stats.metadata_bytes();
                     bytes += stats.fragmented_bytes();

@@ -9,24 +9,20 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::{BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES},
-            tables::{
-                self, BLOCK_KEY_BYTES, BLOCKS, META, PIECE_KEY_BYTES, PIECES, Position, SMALL,
-                SMALL_KEY_BYTES, SeriesId, SeriesState, meta, piece_bytes,
-            },
+            footprint::{self, chunk_bytes},
+            keys::{self, Position},
+            series::{SeriesId, SeriesState},
+            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, MERGE_QUEUE, META, MergeKey, meta},
         },
     },
 };
 use redb::{ReadableTable, Table, WriteTransaction};
-use std::ops::RangeInclusive;
-
-/// The key of a block.
-pub(crate) type BlockKey = [u8; BLOCK_KEY_BYTES];
 
 /// The tables of blocks, open to be changed.
 pub(crate) struct Blocks<'t> {
     headers: Table<'t, &'static BlockKey, &'static [u8; HEADER_BYTES]>,
-    pieces: Table<'t, &'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
-    small: Table<'t, &'static [u8; SMALL_KEY_BYTES], ()>,
+    chunks: Table<'t, &'static ChunkKey, &'static [u8]>,
+    queue: Table<'t, &'static MergeKey, ()>,
     disk_bytes_added: u64,
     disk_bytes_removed: u64,
 }
@@ -39,8 +35,8 @@ pub(crate) fn change<T>(
 ) -> Result<T, Fault> {
     let mut blocks = Blocks {
         headers: transaction.open_table(BLOCKS)?,
-        pieces: transaction.open_table(PIECES)?,
-        small: transaction.open_table(SMALL)?,
+        chunks: transaction.open_table(BLOCK_CHUNKS)?,
+        queue: transaction.open_table(MERGE_QUEUE)?,
         disk_bytes_added: 0,
         disk_bytes_removed: 0,
     };
@@ -77,17 +73,16 @@ impl Blocks<'_> {
             let Some(last) = part.last() else { break };
             let (header, body) = encoder.encode(signal, part);
             let position = (last.timestamp, last.sequence);
-            let key = tables::block_key(state.id, header.span_class(), position);
+            let key = keys::block_key(state.id, header.span_class(), position);
             self.headers.insert(&key, &header.to_bytes())?;
-            for (piece, number) in cut_to_pages(&body).zip(0..) {
-                self.pieces
-                    .insert(&tables::piece_key(&key, number), piece)?;
+            for (chunk, number) in cut_to_pages(&body).zip(0..) {
+                self.chunks.insert(&keys::chunk_key(&key, number), chunk)?;
             }
-            if let Some(level) = header.level() {
-                self.small.insert(&tables::small_key(&key, level), ())?;
+            if let Some(level) = header.merge_level() {
+                self.queue.insert(&keys::merge_key(&key, level), ())?;
             }
             state.add_block(&header);
-            self.disk_bytes_added += tables::disk_bytes(&header);
+            self.disk_bytes_added += footprint::disk_bytes(&header);
             rest = after;
             written += 1;
         }
@@ -102,29 +97,28 @@ impl Blocks<'_> {
         header: &BlockHeader,
     ) -> Result<(), Fault> {
         self.headers.remove(key)?;
-        let (first, last) = piece_range(key);
-        self.pieces
-            .retain_in::<&[u8; PIECE_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
-        if let Some(level) = header.level() {
-            self.small.remove(&tables::small_key(key, level))?;
+        let chunks = keys::chunk_range(key);
+        self.chunks
+            .retain_in::<&ChunkKey, _>(chunks.start()..=chunks.end(), |_, _| false)?;
+        if let Some(level) = header.merge_level() {
+            self.queue.remove(&keys::merge_key(key, level))?;
         }
         state.remove_block(header);
-        self.disk_bytes_removed += tables::disk_bytes(header);
+        self.disk_bytes_removed += footprint::disk_bytes(header);
         Ok(())
     }
 
     /// Takes all blocks of a series out; its state is gone, or about to be.
     pub(crate) fn remove_all(&mut self, state: &SeriesState) -> Result<(), Fault> {
-        let (first, last) = block_range(state.id);
+        let blocks = keys::block_range(state.id);
         self.headers
-            .retain_in::<&BlockKey, _>(&first..=&last, |_, _| false)?;
-        let (first_piece, last_piece) = (piece_range(&first).0, piece_range(&last).1);
-        self.pieces
-            .retain_in::<&[u8; PIECE_KEY_BYTES], _>(&first_piece..=&last_piece, |_, _| false)?;
-        let first_small = tables::small_range(state.id, 0).0;
-        let last_small = tables::small_range(state.id, u8::MAX).1;
-        self.small
-            .retain_in::<&[u8; SMALL_KEY_BYTES], _>(&first_small..=&last_small, |_, ()| false)?;
+            .retain_in::<&BlockKey, _>(blocks.start()..=blocks.end(), |_, _| false)?;
+        let chunks = keys::chunk_range_of_series(state.id);
+        self.chunks
+            .retain_in::<&ChunkKey, _>(chunks.start()..=chunks.end(), |_, _| false)?;
+        let queued = keys::merge_range_of_series(state.id);
+        self.queue
+            .retain_in::<&MergeKey, _>(queued.start()..=queued.end(), |_, ()| false)?;
         self.disk_bytes_removed += state.disk_bytes;
         Ok(())
     }
@@ -159,8 +153,8 @@ impl Blocks<'_> {
     }
 
     /// The index of blocks that are to be merged.
-    pub(crate) fn merge_queue(&self) -> &impl ReadableTable<&'static [u8; SMALL_KEY_BYTES], ()> {
-        &self.small
+    pub(crate) fn merge_queue(&self) -> &impl ReadableTable<&'static MergeKey, ()> {
+        &self.queue
     }
 
     /// The header of the block at `key`, if it is still there.
@@ -173,7 +167,7 @@ impl Blocks<'_> {
 
     /// Reads a block.
     pub(crate) fn load(&self, key: &BlockKey, header: &BlockHeader) -> Result<DecodedBlock, Fault> {
-        load(&self.pieces, key, header)
+        load(&self.chunks, key, header)
     }
 }
 
@@ -195,14 +189,14 @@ pub(crate) fn oldest(
     state: &SeriesState,
 ) -> Result<Option<(BlockKey, BlockHeader)>, Fault> {
     let mut oldest: Option<(BlockKey, BlockHeader)> = None;
-    for (class, _) in &state.classes {
-        let range = class_range(state.id, *class);
+    for (class, _) in &state.span_classes {
+        let range = keys::class_range(state.id, *class);
         let keys = headers.range::<&BlockKey>(range.start()..=range.end())?;
         for entry in keys {
             let (key, header) = entry?;
             let key = *key.value();
-            let known = oldest.as_ref().map(|(key, _)| tables::block_position(key));
-            if known.is_some_and(|known| known <= tables::block_position(&key)) {
+            let known = oldest.as_ref().map(|(key, _)| keys::block_position(key));
+            if known.is_some_and(|known| known <= keys::block_position(&key)) {
                 break;
             }
             if let Ok(header) = BlockHeader::from_bytes(header.value()) {
@@ -217,18 +211,18 @@ pub(crate) fn oldest(
 /// The blocks of `level`, in the order of their last records, `count_max` at most.
 pub(crate) fn of_level(
     headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
-    small: &impl ReadableTable<&'static [u8; SMALL_KEY_BYTES], ()>,
+    queue: &impl ReadableTable<&'static MergeKey, ()>,
     series: SeriesId,
     level: u8,
     count_max: usize,
 ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
-    let (first, last) = tables::small_range(series, level);
+    let range = keys::merge_range(series, level);
     let mut found = Vec::new();
-    for entry in small
-        .range::<&[u8; SMALL_KEY_BYTES]>(&first..=&last)?
+    for entry in queue
+        .range::<&MergeKey>(range.start()..=range.end())?
         .take(count_max)
     {
-        let key = tables::block_of_small(entry?.0.value());
+        let key = keys::block_of_merge_key(entry?.0.value());
         let header = headers.get(&key)?;
         found.extend(header.and_then(|header| {
             let header = BlockHeader::from_bytes(header.value()).ok()?;
@@ -247,9 +241,9 @@ pub(crate) fn ending_between(
     count_max: usize,
 ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
     let mut found = Vec::new();
-    for (class, _) in &state.classes {
-        let first = tables::block_key(state.id, *class, first);
-        let last = tables::block_key(state.id, *class, last);
+    for (class, _) in &state.span_classes {
+        let first = keys::block_key(state.id, *class, first);
+        let last = keys::block_key(state.id, *class, last);
         for entry in headers.range::<&BlockKey>(&first..=&last)? {
             if found.len() >= count_max {
                 return Ok(found);
@@ -263,51 +257,51 @@ pub(crate) fn ending_between(
     Ok(found)
 }
 
-/// Reads a block from a table of pieces.
+/// Reads a block from a table of chunks.
 pub(crate) fn load(
-    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
     key: &BlockKey,
     header: &BlockHeader,
 ) -> Result<DecodedBlock, Fault> {
-    let body = body(pieces, key, header)?;
+    let body = body(chunks, key, header)?;
     DecodedBlock::decode(header, &body).map_err(|error| damaged(key, &error))
 }
 
 /// Reads the timestamps of a block's records alone.
 pub(crate) fn timestamps(
-    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
     key: &BlockKey,
     header: &BlockHeader,
 ) -> Result<Vec<i64>, Fault> {
-    let body = body(pieces, key, header)?;
+    let body = body(chunks, key, header)?;
     header
         .timestamps(&body)
         .map_err(|error| damaged(key, &error))
 }
 
 fn body(
-    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+    chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
     key: &BlockKey,
     header: &BlockHeader,
 ) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::with_capacity(header.body_bytes.min(1 << 20) as usize);
-    let (first, last) = piece_range(key);
-    for piece in pieces.range::<&[u8; PIECE_KEY_BYTES]>(&first..=&last)? {
-        body.extend_from_slice(piece?.1.value());
+    let range = keys::chunk_range(key);
+    for chunk in chunks.range::<&ChunkKey>(range.start()..=range.end())? {
+        body.extend_from_slice(chunk?.1.value());
     }
     Ok(body)
 }
 
-/// How many pieces a block has, and their bytes.
-pub(crate) fn pieces_of(
-    pieces: &impl ReadableTable<&'static [u8; PIECE_KEY_BYTES], &'static [u8]>,
+/// How many chunks a block has, and their bytes.
+pub(crate) fn chunks_of(
+    chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
     key: &BlockKey,
 ) -> Result<(u64, u64), Fault> {
-    let (first, last) = piece_range(key);
+    let range = keys::chunk_range(key);
     let (mut count, mut bytes) = (0, 0);
-    for piece in pieces.range::<&[u8; PIECE_KEY_BYTES]>(&first..=&last)? {
+    for chunk in chunks.range::<&ChunkKey>(range.start()..=range.end())? {
         count += 1;
-        bytes += piece?.1.value().len() as u64;
+        bytes += chunk?.1.value().len() as u64;
     }
     Ok((count, bytes))
 }
@@ -318,43 +312,27 @@ pub(crate) fn read_header(key: &BlockKey, header: &[u8]) -> Result<BlockHeader, 
 }
 
 fn damaged(key: &BlockKey, error: &dyn std::fmt::Display) -> Fault {
-    let (last, _) = tables::block_position(key);
+    let (last, _) = keys::block_position(key);
     let last = crate::time::Timestamp::from_unix_nanos(last);
     Fault::Corrupt(format!("the block that ends at {last}: {error}"))
 }
 
-/// The keys of a series' blocks of one class.
-pub(crate) fn class_range(series: SeriesId, class: u8) -> RangeInclusive<BlockKey> {
-    tables::block_key(series, class, (i64::MIN, 0))
-        ..=tables::block_key(series, class, (i64::MAX, u64::MAX))
-}
-
-/// The keys of a series' blocks: the first and the last there can be.
-pub(crate) fn block_range(series: SeriesId) -> (BlockKey, BlockKey) {
-    let (first, last) = (class_range(series, 0), class_range(series, u8::MAX));
-    (*first.start(), *last.end())
-}
-
-fn piece_range(key: &BlockKey) -> ([u8; PIECE_KEY_BYTES], [u8; PIECE_KEY_BYTES]) {
-    (tables::piece_key(key, 0), tables::piece_key(key, u16::MAX))
-}
-
-/// Cuts a body so that each piece fits whole pages, see [`tables::next_piece_bytes`].
+/// Cuts a body so that each chunk fits whole pages, see [`footprint::next_chunk_bytes`].
 fn cut_to_pages(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = body;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let (piece, after) = rest.split_at_checked(tables::next_piece_bytes(rest.len()))?;
+        let (chunk, after) = rest.split_at_checked(footprint::next_chunk_bytes(rest.len()))?;
         rest = after;
-        Some(piece)
+        Some(chunk)
     })
 }
 
-/// The most pieces that a body is cut into must have numbers.
+/// The most chunks that a body is cut into must have numbers.
 const _: () =
-    assert!((64 << 20) / piece_bytes(4) < u16::MAX as usize && size_of::<BlockHeader>() < 128);
+    assert!((64 << 20) / chunk_bytes(4) < u16::MAX as usize && size_of::<BlockHeader>() < 128);
 
 #[cfg(test)]
 mod tests {
@@ -366,11 +344,11 @@ mod tests {
             0, 1, 4000, 8161, 8162, 12_000, 12_300, 16_353, 16_354, 100_000,
         ] {
             let body: Vec<u8> = (0..length).map(|byte: u32| byte.to_le_bytes()[0]).collect();
-            let pieces: Vec<&[u8]> = cut_to_pages(&body).collect();
-            assert_eq!(pieces.concat(), body);
-            let pages: usize = pieces
+            let chunks: Vec<&[u8]> = cut_to_pages(&body).collect();
+            assert_eq!(chunks.concat(), body);
+            let pages: usize = chunks
                 .iter()
-                .map(|piece| (piece.len() + 31).div_ceil(4096).next_power_of_two())
+                .map(|chunk| (chunk.len() + 31).div_ceil(4096).next_power_of_two())
                 .sum();
             assert!(
                 pages * 4096 < length as usize + 3 * 4096,

@@ -10,7 +10,9 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::BlockRecord,
-            tables::{self, Position, ROW_KEY_BYTES, ROWS, SERIES, SeriesId, SeriesState},
+            keys::{self, Position},
+            series::{self, SeriesId, SeriesState},
+            tables::{ROW_KEY_BYTES, ROWS, RowKey, SERIES},
         },
         ledger::losses::Range,
     },
@@ -63,22 +65,19 @@ pub(crate) fn take_oldest(
     let mut oldest = Vec::new();
     let mut taken = RowTier::default();
     let mut left = RowTier::default();
-    let (first, last) = all(series);
-    for entry in table.range::<&[u8; ROW_KEY_BYTES]>(&first..=&last)? {
+    let range = keys::row_range(series);
+    for entry in table.range::<&RowKey>(range.start()..=range.end())? {
         let (key, payload) = entry?;
         if taken.bytes < SEAL_BYTES_MAX {
             taken.add(payload.value().len());
-            oldest.push((tables::row_position(key.value()), payload.value().to_vec()));
+            oldest.push((keys::row_position(key.value()), payload.value().to_vec()));
         } else {
             left.add(payload.value().len());
         }
     }
     if let (Some((first, _)), Some((last, _))) = (oldest.first(), oldest.last()) {
-        let (first, last) = (
-            tables::row_key(series, *first),
-            tables::row_key(series, *last),
-        );
-        table.retain_in::<&[u8; ROW_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
+        let (first, last) = (keys::row_key(series, *first), keys::row_key(series, *last));
+        table.retain_in::<&RowKey, _>(&first..=&last, |_, _| false)?;
     }
     Ok((oldest, left))
 }
@@ -86,10 +85,10 @@ pub(crate) fn take_oldest(
 /// The size of a series' rows.
 pub(crate) fn count(transaction: &WriteTransaction, series: SeriesId) -> Result<RowTier, Fault> {
     let mut tier = RowTier::default();
-    let (first, last) = all(series);
+    let range = keys::row_range(series);
     for entry in transaction
         .open_table(ROWS)?
-        .range::<&[u8; ROW_KEY_BYTES]>(&first..=&last)?
+        .range::<&RowKey>(range.start()..=range.end())?
     {
         tier.add(entry?.1.value().len());
     }
@@ -104,14 +103,15 @@ pub(crate) fn expire(
     cutoff: i64,
 ) -> Result<Option<(Range, RowTier)>, Fault> {
     let mut table = transaction.open_table(ROWS)?;
-    let (first, end) = (all(series).0, tables::row_key(series, (cutoff, 0)));
-    let mut expired: Option<(Range, [u8; ROW_KEY_BYTES])> = None;
+    let range = keys::row_range(series);
+    let end = keys::row_key(series, (cutoff, 0));
+    let mut expired: Option<(Range, RowKey)> = None;
     for entry in table
-        .range::<&[u8; ROW_KEY_BYTES]>(&first..&end)?
+        .range::<&RowKey>(range.start()..&end)?
         .take(EXPIRED_ROWS_MAX)
     {
         let key = *entry?.0.value();
-        let (timestamp, _) = tables::row_position(&key);
+        let (timestamp, _) = keys::row_position(&key);
         let mut span = Range::new(1, timestamp, timestamp);
         if let Some((before, _)) = expired {
             span.add(before);
@@ -121,10 +121,9 @@ pub(crate) fn expire(
     let Some((span, last)) = expired else {
         return Ok(None);
     };
-    table.retain_in::<&[u8; ROW_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
+    table.retain_in::<&RowKey, _>(range.start()..=&last, |_, _| false)?;
     let mut left = RowTier::default();
-    let end = all(series).1;
-    for entry in table.range::<&[u8; ROW_KEY_BYTES]>(&last..=&end)? {
+    for entry in table.range::<&RowKey>(&last..=range.end())? {
         left.add(entry?.1.value().len());
     }
     Ok(Some((span, left)))
@@ -132,17 +131,11 @@ pub(crate) fn expire(
 
 /// Removes all rows of a series.
 pub(crate) fn remove_all(transaction: &WriteTransaction, series: SeriesId) -> Result<(), Fault> {
-    let (first, last) = all(series);
+    let range = keys::row_range(series);
     transaction
         .open_table(ROWS)?
-        .retain_in::<&[u8; ROW_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
+        .retain_in::<&RowKey, _>(range.start()..=range.end(), |_, _| false)?;
     Ok(())
-}
-
-/// The keys of all rows of a series: the first and the last possible one.
-fn all(series: SeriesId) -> ([u8; ROW_KEY_BYTES], [u8; ROW_KEY_BYTES]) {
-    let key = |position| tables::row_key(series, position);
-    (key((i64::MIN, 0)), key((i64::MAX, u64::MAX)))
 }
 
 /// The size of the row tier by series, as far as one writer knows: it decides when to seal and what
@@ -158,13 +151,13 @@ impl RowTiers {
     /// Counts all rows, given the tables of a transaction.
     fn count(
         series: &impl ReadableTable<(&'static str, u8), &'static [u8]>,
-        rows: &impl ReadableTable<&'static [u8; ROW_KEY_BYTES], &'static [u8]>,
+        rows: &impl ReadableTable<&'static RowKey, &'static [u8]>,
     ) -> Result<RowTiers, Fault> {
         let mut counts: HashMap<SeriesId, RowTier> = HashMap::new();
         for entry in rows.iter()? {
             let (key, payload) = entry?;
             counts
-                .entry(tables::row_series(key.value()))
+                .entry(keys::row_series(key.value()))
                 .or_default()
                 .add(payload.value().len());
         }
@@ -176,7 +169,7 @@ impl RowTiers {
                 continue;
             };
             if let Some(tier) = counts.remove(&state.id) {
-                tiers.add(&ServerName::new(server)?, tables::signal_of(signal)?, tier);
+                tiers.add(&ServerName::new(server)?, series::signal_of(signal)?, tier);
             }
         }
         Ok(tiers)

@@ -9,9 +9,11 @@ use crate::{
         handle::StoreWriter,
         layout::{
             block::BlockRecord,
-            tables::{self, META, ROWS, SERIES, SeriesId, SeriesState, meta},
+            keys,
+            series::{put_series_state, series_state},
+            tables::{META, ROWS, meta},
         },
-        ledger::losses::{self, Loss},
+        ledger::losses::{self, BatchId, Loss},
         maintain::{
             eviction::{self, Taken},
             pass::Upkeep,
@@ -57,20 +59,6 @@ pub(crate) struct PendingRecord {
     pub(crate) payload: Box<[u8]>,
 }
 
-/// Tells a batch from every other one, so that it is not stored twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BatchId {
-    /// The writer's number, see [`StoreWriter::enter_writer`].
-    pub(crate) writer: u64,
-    /// The batch's number among those of its writer.
-    pub(crate) number: u64,
-}
-
-/// Where in [`META`] the number of a writer's last batch is.
-pub(crate) fn batch_counter(writer: u64) -> String {
-    format!("batch_of_writer_{writer}")
-}
-
 /// What became of one [`SeriesBatch`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Appended {
@@ -108,7 +96,7 @@ impl StoreWriter {
         upkeep: &mut Upkeep,
     ) -> Result<Taken> {
         self.transact("write to", |transaction| {
-            let number = batch_counter(id.writer);
+            let number = meta::last_batch(id.writer);
             let mut meta = transaction.open_table(META)?;
             if meta
                 .get(number.as_str())?
@@ -194,7 +182,7 @@ pub(crate) fn append(
             } else {
                 let mut rows = transaction.open_table(ROWS)?;
                 for (record, sequence) in part.records.iter().zip(sequence..) {
-                    let key = tables::row_key(state.id, (record.timestamp, sequence));
+                    let key = keys::row_key(state.id, (record.timestamp, sequence));
                     rows.insert(&key, &*record.payload)?;
                     rows_added.add(record.payload.len());
                 }
@@ -227,50 +215,4 @@ pub(crate) fn append(
         touched,
         blocks_written,
     )
-}
-
-/// The state of a series, which is entered when it is new.
-fn series_state(
-    transaction: &WriteTransaction,
-    server: &ServerName,
-    signal: Signal,
-) -> Result<SeriesState, Fault> {
-    if let Some(state) = stored_series_state(transaction, server, signal)? {
-        return Ok(state);
-    }
-    let mut meta = transaction.open_table(META)?;
-    let id = meta
-        .get(meta::NEXT_SERIES)?
-        .map_or(0, |value| value.value());
-    let narrow = u32::try_from(id)
-        .map_err(|_| Fault::Corrupt(format!("{id} series were created, and no more can be")))?;
-    meta.insert(meta::NEXT_SERIES, id + 1)?;
-    let state = SeriesState::new(SeriesId(narrow));
-    put_series_state(transaction, server, signal, &state)?;
-    Ok(state)
-}
-
-/// The state of a series; `None` when nothing was stored of it, or another process wiped it.
-pub(crate) fn stored_series_state(
-    transaction: &WriteTransaction,
-    server: &str,
-    signal: Signal,
-) -> Result<Option<SeriesState>, Fault> {
-    transaction
-        .open_table(SERIES)?
-        .get((server, signal as u8))?
-        .map(|state| SeriesState::from_bytes(state.value()))
-        .transpose()
-}
-
-pub(crate) fn put_series_state(
-    transaction: &WriteTransaction,
-    server: &str,
-    signal: Signal,
-    state: &SeriesState,
-) -> Result<(), Fault> {
-    transaction
-        .open_table(SERIES)?
-        .insert((server, signal as u8), state.to_bytes()?.as_slice())?;
-    Ok(())
 }

@@ -7,7 +7,10 @@ use crate::{
     store::{
         engine::fault::Fault,
         handle::StoreWriter,
-        layout::block::BlockRecord,
+        layout::{
+            block::BlockRecord,
+            series::{put_series_state, stored_series_state},
+        },
         maintain::eviction::{self, BLOCKS_PER_STEP, Taken},
         policy::limits::Limits,
         tiers::{
@@ -15,7 +18,6 @@ use crate::{
             rows::{self, RowTier},
             sealer::Sealer,
         },
-        write::append::{put_series_state, stored_series_state},
     },
 };
 use redb::WriteTransaction;

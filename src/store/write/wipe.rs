@@ -14,7 +14,10 @@ use crate::{
     store::{
         engine::fault::Fault,
         handle::{Store, StoreOptions, StoreWriter},
-        layout::tables::{self, META, SERIES, SeriesState, WIPES, meta},
+        layout::{
+            series::{self, SeriesState},
+            tables::{META, SERIES, WIPES, meta},
+        },
         tiers::{blocks, rows},
     },
 };
@@ -57,7 +60,7 @@ impl WipeScope {
             },
             signal: match signal {
                 EVERY_SIGNAL => None,
-                code => Some(tables::signal_of(code)?),
+                code => Some(series::signal_of(code)?),
             },
         })
     }
@@ -181,7 +184,7 @@ impl StoreWriter {
             for entry in transaction.open_table(SERIES)?.iter()? {
                 let (key, value) = entry?;
                 let (server, code) = key.value();
-                if scope.covers(server, tables::signal_of(code)?) {
+                if scope.covers(server, series::signal_of(code)?) {
                     let state = SeriesState::from_bytes(value.value())?;
                     matching.push((server.to_owned(), code, state));
                 }

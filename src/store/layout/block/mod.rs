@@ -35,7 +35,7 @@ pub(crate) const PAYLOAD_BYTES_TARGET: usize = 2 << 20;
 /// The most payload bytes a block can have: it is closed at the target, and its last record may
 /// be as large as a record can be.
 const PAYLOAD_BYTES_MAX: usize = PAYLOAD_BYTES_TARGET + crate::store::RECORD_BYTES_MAX;
-/// The highest level, see [`BlockHeader::level`].
+/// The highest level, see [`BlockHeader::merge_level`].
 const LEVEL_MAX: u8 = 6;
 /// A full block, in the unit in which levels are told apart.
 const FULLNESS: u64 = 1 << 13;
@@ -109,7 +109,7 @@ impl BlockHeader {
     ///
     /// Four blocks of a level make one of the level below or of none: a record that is merged with
     /// others of its level, and again, is rewritten [`LEVEL_MAX`] times at most.
-    pub(crate) fn level(&self) -> Option<u8> {
+    pub(crate) fn merge_level(&self) -> Option<u8> {
         let records = FULLNESS * u64::from(self.count) / RECORDS_MAX as u64;
         let bytes = FULLNESS * u64::from(self.payload_bytes) / PAYLOAD_BYTES_TARGET as u64;
         let mut full = FULLNESS / 2;

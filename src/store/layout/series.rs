@@ -1,0 +1,154 @@
+//! The series of a database: their numbers, and what is known of each beside its rows.
+
+use crate::{
+    record::ServerName,
+    signal::Signal,
+    store::{
+        engine::fault::Fault,
+        layout::{
+            block::BlockHeader,
+            footprint::{block_bytes, disk_bytes},
+            tables::{META, SERIES, meta},
+        },
+    },
+};
+use redb::{ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+/// The number of a (server, signal) pair within one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct SeriesId(pub(crate) u32);
+
+/// Everything about a series that does not follow from its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SeriesState {
+    pub(crate) id: SeriesId,
+    /// How many records are in blocks.
+    pub(crate) block_records: u64,
+    /// What the blocks take: keys, headers and bodies.
+    pub(crate) block_bytes: u64,
+    /// How many blocks there are of each class, classes ascending.
+    pub(crate) span_classes: Vec<(u8, u64)>,
+    /// What the blocks take of the disk, see [`disk_bytes`].
+    pub(crate) disk_bytes: u64,
+    /// How many blocks there are of each level that is to be merged, levels ascending; see
+    /// [`BlockHeader::merge_level`].
+    pub(crate) merge_levels: Vec<(u8, u64)>,
+}
+
+impl SeriesState {
+    pub(crate) fn new(id: SeriesId) -> SeriesState {
+        SeriesState {
+            id,
+            block_records: 0,
+            block_bytes: 0,
+            span_classes: Vec::new(),
+            disk_bytes: 0,
+            merge_levels: Vec::new(),
+        }
+    }
+
+    /// Accounts for a new block.
+    pub(crate) fn add_block(&mut self, header: &BlockHeader) {
+        self.block_records += u64::from(header.count);
+        self.block_bytes += block_bytes(header);
+        self.disk_bytes += disk_bytes(header);
+        count_one(&mut self.span_classes, header.span_class());
+        if let Some(level) = header.merge_level() {
+            count_one(&mut self.merge_levels, level);
+        }
+    }
+
+    /// Accounts for a block that is gone.
+    pub(crate) fn remove_block(&mut self, header: &BlockHeader) {
+        self.block_records = self.block_records.saturating_sub(u64::from(header.count));
+        self.block_bytes = self.block_bytes.saturating_sub(block_bytes(header));
+        self.disk_bytes = self.disk_bytes.saturating_sub(disk_bytes(header));
+        discount_one(&mut self.span_classes, header.span_class());
+        if let Some(level) = header.merge_level() {
+            discount_one(&mut self.merge_levels, level);
+        }
+    }
+
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Fault> {
+        rmp_serde::to_vec(self)
+            .map_err(|error| Fault::Corrupt(format!("a series' state does not encode: {error}")))
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<SeriesState, Fault> {
+        rmp_serde::from_slice(bytes)
+            .map_err(|error| Fault::Corrupt(format!("a series' state does not decode: {error}")))
+    }
+}
+
+/// Adds one to the count of `key` in a list that is sorted by keys.
+fn count_one(counts: &mut Vec<(u8, u64)>, key: u8) {
+    match counts.binary_search_by_key(&key, |(key, _)| *key) {
+        Ok(at) => {
+            if let Some((_, count)) = counts.get_mut(at) {
+                *count += 1;
+            }
+        }
+        Err(at) => counts.insert(at, (key, 1)),
+    }
+}
+
+/// Takes one from the count of `key`, and the key from the list with the last one.
+fn discount_one(counts: &mut Vec<(u8, u64)>, key: u8) {
+    for (_, count) in counts.iter_mut().filter(|(other, _)| *other == key) {
+        *count = count.saturating_sub(1);
+    }
+    counts.retain(|(_, count)| *count > 0);
+}
+
+/// Reads the signal of a key of [`SERIES`].
+pub(crate) fn signal_of(code: u8) -> Result<Signal, Fault> {
+    Signal::from_code(code)
+        .ok_or_else(|| Fault::Corrupt(format!("a series has the unknown signal code {code}")))
+}
+
+/// The state of a series, which is entered when it is new.
+pub(crate) fn series_state(
+    transaction: &WriteTransaction,
+    server: &ServerName,
+    signal: Signal,
+) -> Result<SeriesState, Fault> {
+    if let Some(state) = stored_series_state(transaction, server, signal)? {
+        return Ok(state);
+    }
+    let mut meta = transaction.open_table(META)?;
+    let id = meta
+        .get(meta::NEXT_SERIES)?
+        .map_or(0, |value| value.value());
+    let narrow = u32::try_from(id)
+        .map_err(|_| Fault::Corrupt(format!("{id} series were created, and no more can be")))?;
+    meta.insert(meta::NEXT_SERIES, id + 1)?;
+    let state = SeriesState::new(SeriesId(narrow));
+    put_series_state(transaction, server, signal, &state)?;
+    Ok(state)
+}
+
+/// The state of a series; `None` when nothing was stored of it, or another process wiped it.
+pub(crate) fn stored_series_state(
+    transaction: &WriteTransaction,
+    server: &str,
+    signal: Signal,
+) -> Result<Option<SeriesState>, Fault> {
+    transaction
+        .open_table(SERIES)?
+        .get((server, signal as u8))?
+        .map(|state| SeriesState::from_bytes(state.value()))
+        .transpose()
+}
+
+pub(crate) fn put_series_state(
+    transaction: &WriteTransaction,
+    server: &str,
+    signal: Signal,
+    state: &SeriesState,
+) -> Result<(), Fault> {
+    transaction
+        .open_table(SERIES)?
+        .insert((server, signal as u8), state.to_bytes()?.as_slice())?;
+    Ok(())
+}
