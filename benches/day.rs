@@ -8,7 +8,7 @@
 //! of them, and what it counts for this process in `/proc/self/io` is what a real day costs.
 
 use anyhow::{Context, Result};
-use gridctl_telemetry::{ServerName, SimulatedWriter, Timestamp, WriterOptions};
+use gridctl_telemetry::{ServerName, Timestamp, WriterOptions, testing::SimulatedWriter};
 use gridctl_telemetry_benches::{
     Arguments, Engine, GatewayLogs, OurStore, SERVERS, bench_folder, disk_bytes, ratio,
     server_name, time,

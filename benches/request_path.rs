@@ -13,7 +13,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use gridctl_telemetry::{
-    DiskOperation, LogOptions, LogRouter, Store, StoreOptions, Writer, WriterGuard, WriterOptions,
+    Store, StoreOptions, Writer, WriterGuard, WriterOptions,
+    logs::{LogOptions, LogRouter},
+    testing::DiskOperation,
 };
 use gridctl_telemetry_benches::{Arguments, Table, bench_folder, median, ratio};
 use rustix::time::{ClockId, clock_gettime};

@@ -10,9 +10,12 @@
 
 use anyhow::{Context, Result, ensure};
 use gridctl_telemetry::{
-    InventoryRecord, Level, LogRecord, MaintenanceStats, Query, Retention, RetentionPolicy,
-    ServerName, Signal, SimulatedWriter, Store, StoreOptions, Timestamp, WhenFull, Writer,
+    Level, LogRecord, Query, ServerName, Signal, Store, StoreOptions, Timestamp, Writer,
     WriterOptions,
+    config::{Retention, RetentionPolicy},
+    ingest::{MaintenanceStats, WhenFull},
+    query::InventoryRecord,
+    testing::SimulatedWriter,
 };
 use gridctl_telemetry_benches::{
     Arguments, GatewayLogs, SERVERS, Table, bench_folder, disk_bytes, mebibytes, median, ratio,
@@ -162,7 +165,7 @@ fn run(pool: &Pool, policy: Option<RetentionPolicy>, until: Until) -> Result<Run
     let seen = Arc::clone(&peak);
     let path = database(folder.path());
     let options = StoreOptions::default().disk_hook(move |operation| {
-        if let gridctl_telemetry::DiskOperation::Sync = operation
+        if let gridctl_telemetry::testing::DiskOperation::Sync = operation
             && let Ok(metadata) = std::fs::metadata(&path)
         {
             seen.fetch_max(metadata.blocks() * 512, Ordering::Relaxed);

@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Error, Result};
 use criterion::{BatchSize, Bencher, BenchmarkId, Criterion, Throughput};
-use gridctl_telemetry::Direction;
+use gridctl_telemetry::query::Direction;
 use gridctl_telemetry_benches::{
     Engine, GatewayLogs, GatewayRecord, OurStore, SERVERS, bench_folder,
 };

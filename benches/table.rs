@@ -9,7 +9,7 @@
 //! files are measured, and opened again before it is read.
 
 use anyhow::{Context, Result};
-use gridctl_telemetry::Direction;
+use gridctl_telemetry::query::Direction;
 use gridctl_telemetry_benches::{
     Arguments, Engine, FjallRows, FlatFiles, GatewayLogs, GatewayRecord, OurStore, RedbRows,
     SERVERS, Sqlite, Table, bench_folder, cpu_time, disk_bytes, gzip_bytes, median, per_second,

@@ -211,7 +211,7 @@ impl TelemetryConfig {
 /// How much a store keeps of what: the limits of every (server, signal) pair, and of the whole.
 ///
 /// ```
-/// use gridctl_telemetry::{Retention, RetentionPolicy};
+/// use gridctl_telemetry::config::{Retention, RetentionPolicy};
 ///
 /// let policy = RetentionPolicy {
 ///     default: Retention { max_age_days: 30, ..Retention::default() },

@@ -1,5 +1,9 @@
-//! Embedded, crash-safe store for the logs, metrics and traces of a gateway daemon: one redb
-//! database a stack, tiny on disk, readable while it is written, and honest about what it lost.
+//! Embedded, crash-safe store for the logs, metrics and traces of a gateway daemon.
+//!
+//! A daemon links this crate and keeps one [redb](https://docs.rs/redb) database for each stack of
+//! servers. A request never waits for the disk: records go to a bounded queue, and one thread writes
+//! them in batches. Any number of processes read the database while it is written. Records that are
+//! dropped, lost in a crash or evicted by a limit are counted in a [ledger] that survives restarts.
 //!
 //! ```
 //! use gridctl_telemetry::{
@@ -14,7 +18,7 @@
 //! let store = Store::open(home, "my-stack", StoreOptions::default())?;
 //! let (writer, guard) = Writer::start(&store, &WriterOptions::default())?;
 //!
-//! // Never waits for the disk: what finds no room is dropped and counted.
+//! // Never waits for the disk: when the queue is full, the record is dropped and counted.
 //! let github = ServerName::new("github")?;
 //! let record = LogRecord::new(Timestamp::now(), Level::INFO, "tool call completed")
 //!     .with("tool", "search")
@@ -26,10 +30,32 @@
 //! let last = store.last(&Query::new(Signal::Logs).server(github), 100)?;
 //! assert_eq!(last[0].record.clone().into_log(), Some(record));
 //!
-//! guard.close()?; // so does dropping it, without telling
+//! guard.close()?; // dropping the guard flushes, too, but cannot return an error
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Where to begin
+//!
+//! [`Telemetry::from_config`] wires everything that a daemon needs, as a [`TelemetryConfig`] says:
+//! the program `tools/examples/daemon.rs` in the repository is a whole one. [`Store`] and [`Writer`]
+//! alone take records from anywhere. The root has the names that most programs need; the rest are in
+//! modules by topic:
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`config`] | what users may set: signals, limits |
+//! | [`record`] | the three kinds of records and their parts |
+//! | [`logs`], [`metrics`], [`traces`] | what produces records: the layer for `tracing`, the counters, the client for spans |
+//! | [`redact`] | secrets, which are replaced before a record is stored |
+//! | [`ingest`] | the writer: its options, its statistics, why it drops records |
+//! | [`query`] | reading: by time, by arrival, the last records, the inventory |
+//! | [`ledger`] | what was lost, dropped or evicted, and clocks that jumped |
+//! | [`lines`] | NDJSON and OTLP/JSON lines, in both directions |
+//! | [`import`] | storing records of files, each once |
+//! | [`maintenance`] | disk space, compaction, wipes, migrations |
+//! | [`home`] | the folder that holds the databases |
+//! | [`external`] | crates whose types are part of this API |
 //!
 //! # How it fits together
 //!
@@ -39,23 +65,38 @@
 //! - **ingest**: a [`Writer`] queues them, bounded in records and bytes, and its thread commits them
 //!   in batches;
 //! - **store**: a [`Store`] keeps fresh records as rows and settled ones in compressed blocks;
-//! - **read**: a [`Snapshot`] is scanned by [`Query`], asked for its last records, or for its
-//!   [`InventoryRecord`]s;
-//! - **export**: a [`LineWriter`] makes NDJSON and OTLP/JSON lines of what was read, and
-//!   [`parse_line`] and an [`Importer`] bring them back.
+//! - **read**: a [`Snapshot`] is scanned by [`Query`], or asked for its last records or its
+//!   [inventory](Snapshot::inventory);
+//! - **export**: a [`LineWriter`](lines::LineWriter) makes NDJSON and OTLP/JSON lines of what was
+//!   read, and [`parse_line`](lines::parse_line) and an [`Importer`](import::Importer) bring them
+//!   back.
+//!
+//! # What it is not
+//!
+//! - Not a server: there is no socket, no protocol and no daemon of its own. The database file is
+//!   the interface between processes.
+//! - Not a search engine: records are found by stack, server, signal, time and arrival, not by what
+//!   they say.
+//! - Not for many machines: the file must be on a local disk, with the locks of a local file system.
+//!
+//! # Features
+//!
+//! - `otel-sdk`: `traces::TelemetrySpanExporter`, an exporter for the OpenTelemetry SDK.
+//! - `simulation`: the module `testing`, for tests and benchmarks that need a disk that fails, a
+//!   clock that jumps or limits of a few kilobytes. Not for programs that are shipped.
 //!
 //! # For those who come from the Go package `telemetry`
 //!
 //! | there | here |
 //! |---|---|
 //! | `DefaultMetricsFlushInterval` | [`MetricsFlusher::INTERVAL_DEFAULT`] |
-//! | `IsValidSignal` | [`is_valid_signal`] |
-//! | `Inventory`, `InventoryRecord` | [`inventory`](inventory()), [`Snapshot::inventory`], [`InventoryRecord`] |
-//! | `Wipe` | [`wipe`](wipe()), [`Store::wipe`], in a daemon [`Writer::wipe`] |
-//! | `LogOpts` | [`Retention`] |
+//! | `IsValidSignal` | [`is_valid_signal`](query::is_valid_signal) |
+//! | `Inventory`, `InventoryRecord` | [`inventory`](query::inventory), [`Snapshot::inventory`], [`InventoryRecord`](query::InventoryRecord) |
+//! | `Wipe` | [`wipe`](maintenance::wipe), [`Store::wipe`], in a daemon [`Writer::wipe`] |
+//! | `LogOpts` | [`Retention`](config::Retention) |
 //! | `LogRouter`, `NewLogRouter` | [`LogRouter`], [`LogRouter::new`]; a layer beside the others, not around them |
 //! | `LogRouter.AddServer`, `.RemoveServer`, `.ConfiguredServers`, `.Close` | the methods of the same names |
-//! | `LogRouter.Enabled`, `.Handle` | [`RouterFilter`], [`RouterLayer`] |
+//! | `LogRouter.Enabled`, `.Handle` | [`RouterFilter`](logs::RouterFilter), [`RouterLayer`](logs::RouterLayer) |
 //! | `LogRouter.WithAttrs`, `.WithGroup` | fields of spans, which are stored as groups |
 //! | `LogRouter.SetSelfLogger`, `MetricsFlusher.SetLogger`, `TracesFileClient.SetLogger` | events with `subsystem="telemetry"`, for whatever subscriber there is |
 //! | `MetricsFlusher`, `NewMetricsFlusher` | [`MetricsFlusher`], [`MetricsFlusher::new`] |
@@ -67,59 +108,117 @@
 //! | `TracesFileClient.UploadTraces` | [`TraceClient::upload`], and `TelemetrySpanExporter` with the feature `otel-sdk` |
 //! | `TracesFileClient.Start`, `.Stop` | nothing to connect; [`TraceClient::close`], [`TraceClient::flush`] |
 //!
-//! # What it is not
-//!
-//! - Not a server: there is no socket, no protocol and no daemon of its own. The database file is
-//!   the interface between processes.
-//! - Not a search engine: records are found by stack, server, signal, time and arrival, not by what
-//!   they say.
-//! - Not for many machines: the file must be on a local disk, with the locks of a local file system.
+//! [`LogRouter`]: logs::LogRouter
+//! [`LogRouter::new`]: logs::LogRouter::new
+//! [`MetricsFlusher`]: metrics::MetricsFlusher
+//! [`MetricsFlusher::new`]: metrics::MetricsFlusher::new
+//! [`MetricsFlusher::seed`]: metrics::MetricsFlusher::seed
+//! [`MetricsFlusher::seed_from_file`]: metrics::MetricsFlusher::seed_from_file
+//! [`MetricsFlusher::INTERVAL_DEFAULT`]: metrics::MetricsFlusher::INTERVAL_DEFAULT
+//! [`TraceClient`]: traces::TraceClient
+//! [`TraceClient::new`]: traces::TraceClient::new
+//! [`TraceClient::upload`]: traces::TraceClient::upload
+//! [`TraceClient::close`]: traces::TraceClient::close
+//! [`TraceClient::flush`]: traces::TraceClient::flush
 
-mod config;
+#![cfg_attr(
+    not(feature = "simulation"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        reason = "parts of the module `testing` stand in every room; with the feature both are checked"
+    )
+)]
+
+pub mod config;
 mod error;
-mod home;
-mod ingest;
-mod lines;
+pub mod home;
+pub mod ingest;
+pub mod lines;
 mod produce;
 mod read;
-mod record;
-mod redact;
+pub mod record;
+pub mod redact;
 mod signal;
 mod store;
 mod telemetry;
 mod time;
 
-#[cfg(feature = "otel-sdk")]
-pub use crate::produce::TelemetrySpanExporter;
+#[doc(inline)]
 pub use crate::{
-    config::{
-        ConfigWarning, Persist, PersistOverride, Retention, RetentionPolicy, ServerTelemetry,
-        TelemetryConfig,
-    },
+    config::TelemetryConfig,
+    ingest::{Writer, WriterGuard, WriterOptions},
+    record::{Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord, Value},
+};
+pub use crate::{
     error::{Error, Result},
-    home::{default_home, list_stacks},
-    ingest::{
-        DropCause, DropCount, MaintenanceStats, SimulatedWriter, WhenFull, Writer, WriterGuard,
-        WriterOptions, WriterStats,
-    },
-    lines::{LineError, LineFormat, LineWriter, ParsedLine, parse_line},
-    produce::{
-        Accumulator, Attribution, CostUsd, LogOptions, LogRouter, MetricsFlusher, Point, Recorder,
-        RefusedCosts, RouterFilter, RouterLayer, SkippedSpans, TimeSeries, TraceClient, Usage,
-    },
-    read::{Cursor, Query, RawRecord, Records, Scan, Seed, SeededTrace, StoredRecord, TimeRange},
-    record::{
-        CostCounts, Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord, TokenCounts,
-        Value,
-    },
-    redact::Redactor,
-    signal::{Signal, is_valid_signal},
-    store::{
-        BlockLayout, ClockJump, ClockReading, CompactOptions, CompactProgress, Compacted,
-        Direction, DiskOperation, DiskUsage, ImportBatch, ImportCounts, Importer, InventoryRecord,
-        Loss, MigrationStep, SeriesLayout, Snapshot, Space, Store, StoreOptions, WipeScope,
-        inventory, wipe,
-    },
+    read::Query,
+    signal::Signal,
+    store::{Snapshot, Store, StoreOptions},
     telemetry::{Telemetry, TelemetryOptions},
     time::Timestamp,
 };
+
+/// Reading: by time, by arrival, the last records, several servers merged; and what there is.
+pub mod query {
+    pub use crate::{
+        read::{Cursor, RawRecord, Records, Scan, Seed, SeededTrace, StoredRecord, TimeRange},
+        signal::is_valid_signal,
+        store::{Direction, InventoryRecord, inventory},
+    };
+}
+
+/// What was lost, dropped or evicted, and clocks that jumped.
+pub mod ledger {
+    pub use crate::store::{ClockJump, Loss};
+}
+
+/// Log events: a layer for `tracing` that stores the events of each server.
+pub mod logs {
+    pub use crate::produce::{LogOptions, LogRouter, RouterFilter, RouterLayer};
+}
+
+/// Token and cost counters, and the thread that stores snapshots of them.
+pub mod metrics {
+    pub use crate::produce::{
+        Accumulator, Attribution, CostUsd, MetricsFlusher, Point, Recorder, RefusedCosts,
+        TimeSeries, Usage,
+    };
+}
+
+/// Spans: the client that stores them, and an exporter for the OpenTelemetry SDK.
+pub mod traces {
+    #[cfg(feature = "otel-sdk")]
+    pub use crate::produce::TelemetrySpanExporter;
+    pub use crate::produce::{SkippedSpans, TraceClient};
+}
+
+/// Storing records of files that may be stored already, each once.
+pub mod import {
+    pub use crate::store::{ImportBatch, ImportCounts, Importer};
+}
+
+/// Disk space, compaction, wipes and migrations.
+pub mod maintenance {
+    pub use crate::store::{
+        CompactOptions, CompactProgress, Compacted, DiskUsage, MigrationStep, Space, WipeScope,
+        wipe,
+    };
+}
+
+/// Crates whose types are part of this API, in the versions that it was built with.
+pub mod external {
+    #[cfg(feature = "otel-sdk")]
+    pub use opentelemetry_sdk;
+    pub use {opentelemetry_proto, time, tracing, tracing_subscriber};
+}
+
+/// For tests and benchmarks: a writer whose clock is told to it, a disk that fails, clocks that
+/// jump, and a look at where the records are.
+#[cfg(feature = "simulation")]
+pub mod testing {
+    pub use crate::{
+        ingest::simulated::SimulatedWriter,
+        store::{BlockLayout, ClockReading, DiskOperation, SeriesLayout},
+    };
+}

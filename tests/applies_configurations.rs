@@ -11,8 +11,8 @@
 )]
 
 use gridctl_telemetry::{
-    Accumulator, Error, Level, LogRecord, Query, ServerName, Signal, Telemetry, TelemetryConfig,
-    TelemetryOptions, Timestamp,
+    Error, Level, LogRecord, Query, ServerName, Signal, Telemetry, TelemetryConfig,
+    TelemetryOptions, Timestamp, metrics::Accumulator,
 };
 use std::{
     sync::{Arc, Mutex},

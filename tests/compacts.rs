@@ -18,8 +18,8 @@ use common::{
     say, server, told,
 };
 use gridctl_telemetry::{
-    CompactOptions, CompactProgress, Error, Query, ServerName, Signal, Snapshot, Store,
-    StoreOptions, WipeScope, Writer,
+    Error, Query, ServerName, Signal, Snapshot, Store, StoreOptions, Writer,
+    maintenance::{CompactOptions, CompactProgress, WipeScope},
 };
 use std::{
     path::Path,

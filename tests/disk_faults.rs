@@ -13,7 +13,8 @@ mod common;
 
 use common::{HANG, STACK, numbers_of, on_demand, open, record, server, without_hang};
 use gridctl_telemetry::{
-    DiskOperation, DropCause, Error, Signal, Store, StoreOptions, WipeScope, Writer, WriterOptions,
+    Error, Signal, Store, StoreOptions, Writer, WriterOptions, ingest::DropCause,
+    maintenance::WipeScope, testing::DiskOperation,
 };
 use std::{
     io,

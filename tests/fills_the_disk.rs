@@ -18,8 +18,10 @@ use common::{
     HANG, Helper, STACK, helper_arguments, numbers, numbers_of, record, say, server, without_hang,
 };
 use gridctl_telemetry::{
-    CompactOptions, DiskOperation, DropCause, Error, Signal, Snapshot, Store, StoreOptions,
-    WipeScope, Writer, WriterGuard, WriterOptions, WriterStats, wipe,
+    Error, Signal, Snapshot, Store, StoreOptions, Writer, WriterGuard, WriterOptions,
+    ingest::{DropCause, WriterStats},
+    maintenance::{CompactOptions, WipeScope, wipe},
+    testing::DiskOperation,
 };
 use std::{
     collections::BTreeSet,

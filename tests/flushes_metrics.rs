@@ -8,9 +8,11 @@
 )]
 
 use gridctl_telemetry::{
-    Accumulator, Attribution, CostCounts, LineFormat, LineWriter, MetricsFlusher, MetricsSnapshot,
-    Query, ServerName, Signal, Store, StoreOptions, Timestamp, TokenCounts, Writer, WriterGuard,
-    WriterOptions,
+    MetricsSnapshot, Query, ServerName, Signal, Store, StoreOptions, Timestamp, Writer,
+    WriterGuard, WriterOptions,
+    lines::{LineFormat, LineWriter},
+    metrics::{Accumulator, Attribution, MetricsFlusher},
+    record::{CostCounts, TokenCounts},
 };
 use std::{fs, sync::Arc, time::Duration};
 

@@ -11,7 +11,11 @@
 mod common;
 
 use common::{Helper, STACK, helper_arguments, on_demand, open, record, say, server, without_hang};
-use gridctl_telemetry::{Error, Store, StoreOptions, WipeScope, Writer, inventory, wipe};
+use gridctl_telemetry::{
+    Error, Store, StoreOptions, Writer,
+    maintenance::{WipeScope, wipe},
+    query::inventory,
+};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
 use std::{
     fs,
@@ -337,7 +341,7 @@ fn a_stack_is_one_plain_path_component() {
                 .is_file()
         );
     }
-    let found = gridctl_telemetry::list_stacks(home.path()).unwrap();
+    let found = gridctl_telemetry::home::list_stacks(home.path()).unwrap();
     assert_eq!(found.len(), 9);
     assert!(found.is_sorted());
 }

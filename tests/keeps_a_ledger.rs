@@ -8,8 +8,8 @@
 )]
 
 use gridctl_telemetry::{
-    DiskOperation, DropCause, Level, LogRecord, Loss, ServerName, Signal, Store, StoreOptions,
-    Timestamp, WipeScope, Writer, WriterOptions,
+    Level, LogRecord, ServerName, Signal, Store, StoreOptions, Timestamp, Writer, WriterOptions,
+    ingest::DropCause, ledger::Loss, maintenance::WipeScope, testing::DiskOperation,
 };
 use std::{
     collections::BTreeSet,

@@ -32,9 +32,13 @@ mod common;
 
 use common::{Random, STACK, home_in_memory, on_demand, server};
 use gridctl_telemetry::{
-    ClockReading, CompactOptions, Direction, DropCause, ImportBatch, Importer, Level, LogRecord,
-    MetricsSnapshot, Query, Record, SeriesLayout, Signal, SimulatedWriter, Snapshot, SpanRecord,
-    Store, StoreOptions, StoredRecord, TimeRange, Timestamp, Value, WipeScope, WriterOptions,
+    Level, LogRecord, MetricsSnapshot, Query, Record, Signal, Snapshot, SpanRecord, Store,
+    StoreOptions, Timestamp, Value, WriterOptions,
+    import::{ImportBatch, Importer},
+    ingest::DropCause,
+    maintenance::{CompactOptions, WipeScope},
+    query::{Direction, StoredRecord, TimeRange},
+    testing::{ClockReading, SeriesLayout, SimulatedWriter},
 };
 use opentelemetry_proto::tonic::trace::v1::Span;
 use proptest::prelude::*;

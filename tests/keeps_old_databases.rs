@@ -22,8 +22,11 @@ mod common;
 use common::{STACK, home, open, server};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use gridctl_telemetry::{
-    CostCounts, DropCause, Level, LogRecord, MetricsSnapshot, Query, Record, Signal, SpanRecord,
-    Store, StoreOptions, Timestamp, TokenCounts, Value, WipeScope, Writer, WriterOptions, wipe,
+    Level, LogRecord, MetricsSnapshot, Query, Record, Signal, SpanRecord, Store, StoreOptions,
+    Timestamp, Value, Writer, WriterOptions,
+    ingest::DropCause,
+    maintenance::{WipeScope, wipe},
+    record::{CostCounts, TokenCounts},
 };
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value},

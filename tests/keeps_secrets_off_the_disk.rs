@@ -9,8 +9,9 @@
 )]
 
 use gridctl_telemetry::{
-    Accumulator, LineFormat, LineWriter, Query, Signal, Snapshot, Telemetry, TelemetryConfig,
-    TelemetryOptions, Timestamp,
+    Query, Signal, Snapshot, Telemetry, TelemetryConfig, TelemetryOptions, Timestamp,
+    lines::{LineFormat, LineWriter},
+    metrics::Accumulator,
 };
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},

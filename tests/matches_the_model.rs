@@ -12,8 +12,10 @@
 )]
 
 use gridctl_telemetry::{
-    Cursor, Direction, Level, LogRecord, Query, ServerName, Signal, Store, StoreOptions, TimeRange,
-    Timestamp, WipeScope, Writer, WriterGuard, WriterOptions,
+    Level, LogRecord, Query, ServerName, Signal, Store, StoreOptions, Timestamp, Writer,
+    WriterGuard, WriterOptions,
+    maintenance::WipeScope,
+    query::{Cursor, Direction, TimeRange},
 };
 use proptest::prelude::*;
 
@@ -256,7 +258,9 @@ impl Pair {
                         .map(Result::unwrap)
                         .collect();
                     read.extend(page.iter().map(known));
-                    cursor = page.last().map(gridctl_telemetry::StoredRecord::cursor);
+                    cursor = page
+                        .last()
+                        .map(gridctl_telemetry::query::StoredRecord::cursor);
                     if page.len() < *size {
                         break;
                     }
@@ -359,11 +363,11 @@ fn direction(backward: bool) -> Direction {
     }
 }
 
-fn message(record: &gridctl_telemetry::StoredRecord) -> String {
+fn message(record: &gridctl_telemetry::query::StoredRecord) -> String {
     record.record.clone().into_log().unwrap().message
 }
 
-fn known(record: &gridctl_telemetry::StoredRecord) -> Known {
+fn known(record: &gridctl_telemetry::query::StoredRecord) -> Known {
     let server = SERVERS
         .iter()
         .position(|name| *name == record.server.as_str())

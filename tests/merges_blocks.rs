@@ -13,7 +13,8 @@ mod common;
 
 use common::{Random, home_in_memory, number, on_demand, open, record, server};
 use gridctl_telemetry::{
-    BlockLayout, Level, LogRecord, Query, Signal, SimulatedWriter, Store, Timestamp,
+    Level, LogRecord, Query, Signal, Store, Timestamp,
+    testing::{BlockLayout, SimulatedWriter},
 };
 use std::time::Duration;
 use tempfile::TempDir;
@@ -111,7 +112,7 @@ fn nothing_is_written_again_more_often_than_it_quadruples() {
     assert_eq!(sorted, (0..number).collect::<Vec<_>>());
 }
 
-fn number_of(stored: gridctl_telemetry::StoredRecord) -> u64 {
+fn number_of(stored: gridctl_telemetry::query::StoredRecord) -> u64 {
     number(&stored.record.into_log().unwrap())
 }
 

@@ -12,8 +12,10 @@ mod common;
 
 use common::{STACK, numbers, numbers_of, on_demand, open, record, server, without_hang};
 use gridctl_telemetry::{
-    DiskOperation, DropCause, LogRecord, MetricsSnapshot, Query, Signal, SpanRecord, Store,
-    StoreOptions, Timestamp, Value, WhenFull, Writer, WriterOptions, WriterStats,
+    LogRecord, MetricsSnapshot, Query, Signal, SpanRecord, Store, StoreOptions, Timestamp, Value,
+    Writer, WriterOptions,
+    ingest::{DropCause, WhenFull, WriterStats},
+    testing::DiskOperation,
 };
 use std::{
     collections::BTreeMap,

@@ -19,9 +19,10 @@ mod common;
 use collector::{Collector, report};
 use common::{Random, home, on_demand, open, server};
 use gridctl_telemetry::{
-    CostCounts, Level, LineFormat, LineWriter, LogRecord, MetricsSnapshot, ParsedLine, Query,
-    Record, ServerName, Signal, SpanRecord, Store, Timestamp, TokenCounts, Value, Writer,
-    parse_line,
+    Level, LogRecord, MetricsSnapshot, Query, Record, ServerName, Signal, SpanRecord, Store,
+    Timestamp, Value, Writer,
+    lines::{LineFormat, LineWriter, ParsedLine, parse_line},
+    record::{CostCounts, TokenCounts},
 };
 use opentelemetry_proto::tonic::{
     common::v1::{

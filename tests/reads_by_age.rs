@@ -13,9 +13,12 @@ mod common;
 
 use common::{Random, STACK, home, number, on_demand, record, server};
 use gridctl_telemetry::{
-    ClockReading, Direction, ImportBatch, Importer, LogRecord, MetricsSnapshot, Query, Record,
-    Retention, RetentionPolicy, Signal, SimulatedWriter, Store, StoreOptions, Timestamp, Writer,
+    LogRecord, MetricsSnapshot, Query, Record, Signal, Store, StoreOptions, Timestamp, Writer,
     WriterOptions,
+    config::{Retention, RetentionPolicy},
+    import::{ImportBatch, Importer},
+    query::Direction,
+    testing::{ClockReading, SimulatedWriter},
 };
 use std::{
     collections::BTreeMap,

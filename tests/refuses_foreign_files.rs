@@ -15,7 +15,9 @@ mod common;
 
 use common::{Random, STACK, home, number, numbers, on_demand, open, record, server, without_hang};
 use gridctl_telemetry::{
-    Error, Query, Signal, Store, StoreOptions, WipeScope, Writer, inventory, wipe,
+    Error, Query, Signal, Store, StoreOptions, Writer,
+    maintenance::{WipeScope, wipe},
+    query::inventory,
 };
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use std::{

@@ -8,8 +8,8 @@
 )]
 
 use gridctl_telemetry::{
-    DiskOperation, Level, LogRecord, Query, ServerName, Signal, SpanRecord, Store, StoreOptions,
-    Timestamp, Writer, WriterOptions,
+    Level, LogRecord, Query, ServerName, Signal, SpanRecord, Store, StoreOptions, Timestamp,
+    Writer, WriterOptions, testing::DiskOperation,
 };
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use std::{

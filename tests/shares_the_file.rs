@@ -15,7 +15,9 @@ use common::{
     Helper, STACK, helper_arguments, number, numbers, on_demand, open, record, say, server,
 };
 use gridctl_telemetry::{
-    Direction, Query, ServerName, Signal, Store, StoreOptions, WipeScope, Writer, inventory, wipe,
+    Query, ServerName, Signal, Store, StoreOptions, Writer,
+    maintenance::{WipeScope, wipe},
+    query::{Direction, inventory},
 };
 use std::path::Path;
 

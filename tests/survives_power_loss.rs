@@ -17,7 +17,9 @@
 mod common;
 
 use common::{Random, STACK, numbers, numbers_of, on_demand, open, record, server};
-use gridctl_telemetry::{DiskOperation, Store, StoreOptions, WipeScope, Writer};
+use gridctl_telemetry::{
+    Store, StoreOptions, Writer, maintenance::WipeScope, testing::DiskOperation,
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     path::Path,

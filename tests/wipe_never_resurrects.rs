@@ -16,8 +16,11 @@ use common::{
     say, server, told,
 };
 use gridctl_telemetry::{
-    DropCause, Importer, MetricsSnapshot, Query, Record, Signal, SpanRecord, Store, StoreOptions,
-    Timestamp, WipeScope, Writer, inventory, wipe,
+    MetricsSnapshot, Query, Record, Signal, SpanRecord, Store, StoreOptions, Timestamp, Writer,
+    import::Importer,
+    ingest::DropCause,
+    maintenance::{WipeScope, wipe},
+    query::inventory,
 };
 use std::path::Path;
 
@@ -284,7 +287,7 @@ fn wiped_records_can_be_imported_again() {
     let store = open(home.path());
     let mut importer = Importer::new(&store).unwrap();
     for _ in 0..3 {
-        let mut batch = gridctl_telemetry::ImportBatch::default();
+        let mut batch = gridctl_telemetry::import::ImportBatch::default();
         for number in 0..100 {
             let record = Record::Log(record(number));
             batch.push(&server("github"), &record).unwrap();

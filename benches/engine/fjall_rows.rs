@@ -2,7 +2,7 @@ use super::{Engine, row_key, row_keys};
 use crate::workload::GatewayRecord;
 use anyhow::Result;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use gridctl_telemetry::Direction;
+use gridctl_telemetry::query::Direction;
 use std::{fmt, ops::ControlFlow, path::Path};
 
 /// fjall with a row a record: a log-structured merge tree.

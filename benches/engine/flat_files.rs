@@ -1,7 +1,7 @@
 use super::Engine;
 use crate::workload::{GatewayRecord, SERVERS};
 use anyhow::{Context, Result};
-use gridctl_telemetry::Direction;
+use gridctl_telemetry::query::Direction;
 use std::{
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, Write},

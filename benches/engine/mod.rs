@@ -13,7 +13,7 @@ pub use self::{
 
 use crate::workload::GatewayRecord;
 use anyhow::Result;
-use gridctl_telemetry::Direction;
+use gridctl_telemetry::query::Direction;
 use std::{ops::ControlFlow, path::Path};
 
 /// Something that stores log records on the disk and reads them back.

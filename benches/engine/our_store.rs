@@ -2,8 +2,8 @@ use super::Engine;
 use crate::workload::{GatewayRecord, SERVERS, server_name};
 use anyhow::{Context, Result};
 use gridctl_telemetry::{
-    Direction, Level, Query, ServerName, Signal, Store, StoreOptions, WhenFull, Writer,
-    WriterOptions,
+    Level, Query, ServerName, Signal, Store, StoreOptions, Writer, WriterOptions, ingest::WhenFull,
+    query::Direction,
 };
 use std::{ops::ControlFlow, path::Path, time::Duration};
 

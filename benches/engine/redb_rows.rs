@@ -1,7 +1,7 @@
 use super::{Engine, row_key, row_keys};
 use crate::workload::GatewayRecord;
 use anyhow::Result;
-use gridctl_telemetry::Direction;
+use gridctl_telemetry::query::Direction;
 use redb::{ConcurrencyMode, Database, ReadableDatabase, TableDefinition};
 use std::{ops::ControlFlow, path::Path};
 

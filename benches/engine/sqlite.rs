@@ -1,7 +1,7 @@
 use super::Engine;
 use crate::workload::GatewayRecord;
 use anyhow::Result;
-use gridctl_telemetry::Direction;
+use gridctl_telemetry::query::Direction;
 use rusqlite::{Connection, params};
 use std::{ops::ControlFlow, path::Path};
 

@@ -1,18 +1,18 @@
 //! The writer thread's work without its thread: gather, commit, seal.
 
 use super::{
-    DropCause, QueuedRecord, WriterOptions, WriterStats,
+    DropCause, QueuedRecord, WriterOptions,
     policy::{CommitPolicy, Instant},
     stats::Counters,
 };
 use crate::{
     config::RetentionPolicy,
     error::Result,
-    record::{LogRecord, Record, ServerName},
+    record::ServerName,
     redact::Redactor,
     signal::Signal,
     store::{
-        BatchId, Limits, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,
+        BatchId, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,
         StoreWriter, Upkeep, WipeMarks, WipeScope, monotonic_nanos,
     },
     time::Timestamp,
@@ -51,7 +51,7 @@ type SeriesKey = (ServerName, Signal);
 /// Gathers records into a batch and commits it when it is due.
 #[derive(Debug)]
 pub(super) struct Committer {
-    writer: StoreWriter,
+    pub(super) writer: StoreWriter,
     policy: CommitPolicy,
     /// What is gathered.
     batch: Batch,
@@ -62,7 +62,7 @@ pub(super) struct Committer {
     id: BatchId,
     upkeep: Upkeep,
     /// When to look after the store.
-    upkeep_due: Instant,
+    pub(super) upkeep_due: Instant,
     /// Whether something was committed since the last pass over the series began.
     committed: bool,
     /// Whether more is to be taken out than one transaction does, and no pass has begun since.
@@ -70,7 +70,7 @@ pub(super) struct Committer {
     wipes: WipeMarks,
     sealer: Sealer,
     redactor: Option<Redactor>,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
 }
 
 #[derive(Debug, Default)]
@@ -420,135 +420,6 @@ impl Committer {
 /// The `part`th part of a limit.
 fn part_of(limit: u64, part: u64) -> usize {
     usize::try_from(limit / part).unwrap_or(usize::MAX)
-}
-
-/// A writer whose clock is told to it: what it writes in a day can be measured in a minute.
-///
-/// It shares everything with [`Writer`](crate::Writer) but the queue and the thread.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct SimulatedWriter {
-    committer: Committer,
-    commits: u64,
-    waited_max: Duration,
-    oldest: Option<Instant>,
-}
-
-impl SimulatedWriter {
-    /// A writer to `store` whose clock stands at zero.
-    pub fn new(store: &Store, options: &WriterOptions) -> Result<SimulatedWriter> {
-        options.validate()?;
-        let committer = Committer::new(store, options, Arc::default())?;
-        Ok(SimulatedWriter {
-            committer,
-            commits: 0,
-            waited_max: Duration::ZERO,
-            oldest: None,
-        })
-    }
-
-    /// Goes to `now` and commits whatever was due before.
-    pub fn advance(&mut self, now: Duration) -> Result<()> {
-        loop {
-            let due = self.committer.due();
-            if due > now {
-                return Ok(());
-            }
-            if self
-                .committer
-                .commit_due()
-                .is_none_or(|commit| commit > due)
-            {
-                self.committer.upkeep(due)?;
-                continue;
-            }
-            let started = std::time::Instant::now();
-            self.committer.commit(due)?;
-            let waited = self
-                .oldest
-                .take()
-                .map_or(Duration::ZERO, |oldest| due.saturating_sub(oldest));
-            self.waited_max = self.waited_max.max(waited + started.elapsed());
-            self.commits += 1;
-        }
-    }
-
-    /// See [`Writer::set_retention`](crate::Writer::set_retention).
-    pub fn set_retention(&mut self, policy: &RetentionPolicy, now: Duration) -> Result<()> {
-        self.advance(now)?;
-        self.committer
-            .set_retention(&policy.clone().validated()?, now)
-    }
-
-    /// Like [`SimulatedWriter::set_retention`], with limits of any size: of bytes and age for each
-    /// server, "" being those without one of their own, and of bytes for the whole.
-    pub fn set_small_limits(
-        &mut self,
-        servers: &[(&str, u64, Duration)],
-        total_bytes: Option<u64>,
-        now: Duration,
-    ) -> Result<()> {
-        self.advance(now)?;
-        let limits = Limits::new(servers, total_bytes);
-        self.committer.writer.set_small_limits(&limits)?;
-        self.committer.upkeep_due = now;
-        Ok(())
-    }
-
-    /// Takes a log record at `now`.
-    pub fn log(&mut self, server: &ServerName, record: &LogRecord, now: Duration) -> Result<()> {
-        self.push(super::writer::encode_log(server, record)?, now)
-    }
-
-    /// Takes a record of any signal at `now`.
-    pub fn record(&mut self, server: &ServerName, record: &Record, now: Duration) -> Result<()> {
-        self.push(super::writer::encode_record(server, record)?, now)
-    }
-
-    fn push(&mut self, queued: QueuedRecord, now: Duration) -> Result<()> {
-        self.advance(now)?;
-        self.committer
-            .counters
-            .queued_bytes
-            .fetch_add(queued.memory_bytes(), Ordering::Relaxed);
-        self.oldest.get_or_insert(now);
-        self.committer.push(queued, now);
-        Ok(())
-    }
-
-    /// Commits what is there, as [`Writer::flush`](crate::Writer::flush) does.
-    pub fn flush(&mut self, now: Duration) -> Result<()> {
-        self.committer.commit(now)
-    }
-
-    /// See [`Writer::wipe`](crate::Writer::wipe).
-    pub fn wipe(&mut self, scope: &WipeScope) -> Result<usize> {
-        self.committer.wipe(scope)
-    }
-
-    /// When there is something to do: whoever advances to it does one thing.
-    #[must_use]
-    pub fn due(&self) -> Duration {
-        self.committer.due()
-    }
-
-    /// What the writer did so far.
-    #[must_use]
-    pub fn stats(&self) -> WriterStats {
-        self.committer.counters.stats()
-    }
-
-    /// How many commits there were.
-    #[must_use]
-    pub fn commits(&self) -> u64 {
-        self.commits
-    }
-
-    /// The longest time from a record's arrival to the end of its commit.
-    #[must_use]
-    pub fn waited_max(&self) -> Duration {
-        self.waited_max
-    }
 }
 
 /// Now, as the policy sees it.

@@ -10,12 +10,12 @@
 mod committer;
 mod options;
 mod policy;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulated;
 mod stats;
 mod thread;
 mod writer;
 
-#[doc(hidden)]
-pub use self::committer::SimulatedWriter;
 pub(crate) use self::thread::is_writer_thread;
 pub use self::{
     options::{WhenFull, WriterOptions},

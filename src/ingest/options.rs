@@ -134,7 +134,7 @@ impl WriterOptions {
 
     /// Seals after so many rows, or at once when a batch has so many records, to blocks of so many.
     /// For tests that need many blocks of few records.
-    #[doc(hidden)]
+    #[cfg(feature = "simulation")]
     pub fn tiering(
         mut self,
         seal_rows: usize,

@@ -79,7 +79,7 @@ impl std::error::Error for LineError {
 }
 
 /// Reads one line of `logs.jsonl`, `metrics.jsonl` or `traces.jsonl`, without its line feed, in
-/// either [`LineFormat`](crate::LineFormat).
+/// either [`LineFormat`](crate::lines::LineFormat).
 ///
 /// OTLP/JSON is read in every form that OTLP/JSON allows, and in the form of the Go program before
 /// this one (base64 ids, enum names).

@@ -21,7 +21,7 @@ use std::{
 /// A client is a handle: clones share their servers and counts. It never waits for the disk.
 ///
 /// A span of a configured server whose ids have lengths that OTLP does not know is refused by the
-/// writer, which counts it as [`DropCause::Invalid`](crate::DropCause::Invalid).
+/// writer, which counts it as [`DropCause::Invalid`](crate::ingest::DropCause::Invalid).
 #[derive(Debug, Clone)]
 pub struct TraceClient {
     shared: Arc<Shared>,

@@ -38,7 +38,7 @@ impl<R: RangeBounds<Timestamp>> From<R> for TimeRange {
 /// Which records are read, and in which order.
 ///
 /// ```
-/// use gridctl_telemetry::{Direction, Query, ServerName, Signal};
+/// use gridctl_telemetry::{Query, ServerName, Signal, query::Direction};
 ///
 /// let newest_errors = Query::new(Signal::Logs)
 ///     .server(ServerName::new("github")?)
@@ -98,7 +98,7 @@ impl Query {
         self
     }
 
-    /// Only records whose [`StoredRecord::sequence`](crate::StoredRecord::sequence) is this or
+    /// Only records whose [`StoredRecord::sequence`](crate::query::StoredRecord::sequence) is this or
     /// higher: what arrived since, however far back its timestamp is. For whoever follows a store.
     pub fn arrived_from(mut self, sequence: u64) -> Query {
         self.arrived_from = sequence;

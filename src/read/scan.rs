@@ -63,7 +63,7 @@ impl RawRecord<'_> {
     }
 
     /// The encoded record, in an encoding that is this crate's own. For benchmarks.
-    #[doc(hidden)]
+    #[cfg(feature = "simulation")]
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         self.payload

@@ -5,7 +5,7 @@ use crate::{
     home::{Missing, StackPath},
     store::{
         engine::{
-            disk::{Disk, DiskHook, DiskOperation},
+            disk::{Disk, DiskHook},
             fault::{Fault, GuardedDrop, guarded},
             migrations::MIGRATIONS,
             overlay::Rehearsal,
@@ -118,18 +118,18 @@ impl StoreOptions {
     }
 
     /// Asks `hook` before each operation on the file. For tests that need a disk to fail.
-    #[doc(hidden)]
+    #[cfg(feature = "simulation")]
     #[must_use]
     pub fn disk_hook(
         mut self,
-        hook: impl Fn(DiskOperation<'_>) -> io::Result<()> + Send + Sync + 'static,
+        hook: impl Fn(crate::store::DiskOperation<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> StoreOptions {
         self.disk_hook = Some(Arc::new(hook));
         self
     }
 
     /// Judges the age of records by `clock`. For tests that need a clock to jump.
-    #[doc(hidden)]
+    #[cfg(feature = "simulation")]
     #[must_use]
     pub fn clock(
         mut self,

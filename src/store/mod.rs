@@ -15,12 +15,17 @@ pub(crate) mod snapshot;
 pub(crate) mod tiers;
 pub(crate) mod write;
 
+#[cfg(feature = "simulation")]
+pub use self::{
+    engine::disk::DiskOperation,
+    policy::clock::ClockReading,
+    scan::check::{BlockLayout, SeriesLayout},
+};
 pub(crate) use self::{
     engine::fault::Fault,
     handle::StoreWriter,
     ledger::losses::BatchId,
     maintain::pass::{Step, Upkeep},
-    policy::limits::Limits,
     scan::series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
     tiers::sealer::{Sealer, Tiering},
     write::{
@@ -29,13 +34,12 @@ pub(crate) use self::{
     },
 };
 pub use self::{
-    engine::{disk::DiskOperation, schema::MigrationStep},
+    engine::schema::MigrationStep,
     handle::{Store, StoreOptions},
     ledger::losses::Loss,
     maintain::compact::{CompactOptions, CompactProgress, Compacted},
-    policy::clock::{ClockJump, ClockReading},
+    policy::clock::ClockJump,
     scan::{
-        check::{BlockLayout, SeriesLayout},
         inventory::{InventoryRecord, inventory},
         series_scan::Direction,
         space::{DiskUsage, Space},

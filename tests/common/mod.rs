@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use gridctl_telemetry::{
-    DiskOperation, Level, LogRecord, Query, ServerName, Signal, Snapshot, Store, StoreOptions,
-    Timestamp, WriterOptions,
+    Level, LogRecord, Query, ServerName, Signal, Snapshot, Store, StoreOptions, Timestamp,
+    WriterOptions, testing::DiskOperation,
 };
 use std::{
     collections::BTreeMap,

@@ -6,7 +6,7 @@ use crate::{
     daemon::as_a_daemon,
     routed::{Routed, all},
 };
-use gridctl_telemetry::LogOptions;
+use gridctl_telemetry::logs::LogOptions;
 use std::cell::Cell;
 use tracing::{debug, debug_span, dispatcher, field::Empty, info, info_span, trace_span};
 

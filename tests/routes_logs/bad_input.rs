@@ -6,7 +6,7 @@ use crate::{
     daemon::as_a_daemon,
     routed::{Routed, all},
 };
-use gridctl_telemetry::DropCause;
+use gridctl_telemetry::ingest::DropCause;
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},

@@ -2,7 +2,7 @@
 //! want; what telemetry logs about itself is never stored.
 
 use crate::routed::{Counts, Routed, Sibling, all};
-use gridctl_telemetry::{LogOptions, RouterFilter};
+use gridctl_telemetry::logs::{LogOptions, RouterFilter};
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicUsize, Ordering},

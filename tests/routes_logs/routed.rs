@@ -2,8 +2,10 @@
 
 use crate::common::{home, on_demand, open_with_disk};
 use gridctl_telemetry::{
-    DiskOperation, LineFormat, LineWriter, LogOptions, LogRecord, LogRouter, ParsedLine, Query,
-    ServerName, Signal, Store, Writer, WriterGuard, parse_line,
+    LogRecord, Query, ServerName, Signal, Store, Writer, WriterGuard,
+    lines::{LineFormat, LineWriter, ParsedLine, parse_line},
+    logs::{LogOptions, LogRouter},
+    testing::DiskOperation,
 };
 use std::{
     fmt,

@@ -4,7 +4,7 @@ use crate::{
     common::server,
     routed::{Routed, all},
 };
-use gridctl_telemetry::{Error, LogOptions};
+use gridctl_telemetry::{Error, logs::LogOptions};
 use tracing::{debug, debug_span, info, level_filters::LevelFilter, warn};
 
 #[test]

@@ -4,7 +4,7 @@ use crate::{
     daemon::as_a_daemon,
     routed::{Counts, Routed},
 };
-use gridctl_telemetry::LogOptions;
+use gridctl_telemetry::logs::LogOptions;
 use tracing::{debug_span, field::Empty, info, info_span, trace_span};
 
 #[test]

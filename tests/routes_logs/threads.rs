@@ -6,7 +6,7 @@ use crate::{
     daemon::as_a_daemon,
     routed::{Routed, all},
 };
-use gridctl_telemetry::{DropCause, LogRouter, Value, Writer};
+use gridctl_telemetry::{Value, Writer, ingest::DropCause, logs::LogRouter};
 use std::cell::RefCell;
 use tracing::{dispatcher, info, info_span};
 use tracing_subscriber::layer::SubscriberExt;

@@ -1,7 +1,10 @@
 //! Levels, messages and values come back as they were logged, also from the `log` crate.
 
 use crate::routed::{Counts, Routed};
-use gridctl_telemetry::{ParsedLine, Signal, Timestamp, Value, parse_line};
+use gridctl_telemetry::{
+    Signal, Timestamp, Value,
+    lines::{ParsedLine, parse_line},
+};
 use proptest::prelude::*;
 use std::fmt;
 use tracing::{debug, error, info, info_span, trace, warn};

@@ -14,8 +14,11 @@ mod sdk;
 
 use common::{home, on_demand, open_with_disk, server, without_hang};
 use gridctl_telemetry::{
-    DiskOperation, DropCause, Error, LineFormat, LineWriter, ParsedLine, Query, ServerName, Signal,
-    SkippedSpans, SpanRecord, Store, TraceClient, Writer, WriterGuard, parse_line,
+    Error, Query, ServerName, Signal, SpanRecord, Store, Writer, WriterGuard,
+    ingest::DropCause,
+    lines::{LineFormat, LineWriter, ParsedLine, parse_line},
+    testing::DiskOperation,
+    traces::{SkippedSpans, TraceClient},
 };
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value},

@@ -3,7 +3,7 @@
 #![cfg(feature = "otel-sdk")]
 
 use crate::{Routed, attribute, common::server, text};
-use gridctl_telemetry::{Query, ServerName, Signal, SpanRecord, TelemetrySpanExporter};
+use gridctl_telemetry::{Query, ServerName, Signal, SpanRecord, traces::TelemetrySpanExporter};
 use opentelemetry::{
     InstrumentationScope, KeyValue,
     trace::{Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer, TracerProvider},

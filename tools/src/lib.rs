@@ -49,7 +49,7 @@ impl Home {
     fn path(&self) -> gridctl_telemetry::Result<PathBuf> {
         self.home
             .clone()
-            .map_or_else(gridctl_telemetry::default_home, Ok)
+            .map_or_else(gridctl_telemetry::home::default_home, Ok)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The loss ledger, in a line.
 
-use gridctl_telemetry::{DropCause, Loss};
+use gridctl_telemetry::{ingest::DropCause, ledger::Loss};
 use std::collections::BTreeMap;
 
 /// What the limits took, or nothing when they took nothing: that is no loss, but was wanted.

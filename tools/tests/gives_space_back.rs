@@ -13,8 +13,8 @@ mod common;
 
 use common::Home;
 use gridctl_telemetry::{
-    Level, LogRecord, Query, ServerName, Signal, Store, StoreOptions, Timestamp, WhenFull,
-    WipeScope, Writer, WriterOptions,
+    Level, LogRecord, Query, ServerName, Signal, Store, StoreOptions, Timestamp, Writer,
+    WriterOptions, ingest::WhenFull, maintenance::WipeScope,
 };
 use serde_json::Value;
 use std::{

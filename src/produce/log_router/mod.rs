@@ -39,7 +39,7 @@ use tracing_subscriber::{Layer, filter::Filtered, registry::LookupSpan};
 /// beside the application's own layers.
 ///
 /// ```
-/// use gridctl_telemetry::{LogOptions, LogRouter, ServerName};
+/// use gridctl_telemetry::{ServerName, logs::{LogOptions, LogRouter}};
 /// use tracing_subscriber::prelude::*;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -4,14 +4,23 @@ use redb::{BackendError, DatabaseError, StorageBackend, backends::FileBackend};
 use std::{fmt, fs::File, io, ops::Bound, sync::Arc};
 
 /// What the database is about to do to its file.
-#[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum DiskOperation<'a> {
-    /// Read so many bytes.
-    Read { offset: u64, bytes: usize },
-    /// Write these bytes.
-    Write { offset: u64, bytes: &'a [u8] },
+    /// Read bytes.
+    Read {
+        /// Where they begin, in bytes from the file's start.
+        offset: u64,
+        /// How many there are.
+        bytes: usize,
+    },
+    /// Write bytes.
+    Write {
+        /// Where they begin, in bytes from the file's start.
+        offset: u64,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
     /// Change the file's length.
     SetLength(u64),
     /// Wait until everything written is on the disk.

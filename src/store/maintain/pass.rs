@@ -419,7 +419,7 @@ const WORTH_PART_OF_AGE: i64 = 8;
 mod tests {
     use super::*;
     use crate::{
-        ingest::{SimulatedWriter, WriterOptions},
+        ingest::{WriterOptions, simulated::SimulatedWriter},
         read::Query,
         record::{Level, LogRecord},
         store::{Store, StoreOptions, layout::tables::BLOCK_CHUNKS},

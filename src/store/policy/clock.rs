@@ -34,7 +34,6 @@ use std::{fmt, sync::OnceLock};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// What a machine's clocks show at one moment.
-#[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReading {
     /// The time, as far as the system knows.

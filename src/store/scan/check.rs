@@ -23,7 +23,6 @@ use crate::{
 use redb::ReadableTableMetadata;
 
 /// Where the records of a series are, those that are too old to be read included.
-#[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesLayout {
     /// Whose records.
@@ -39,7 +38,6 @@ pub struct SeriesLayout {
 }
 
 /// What is known of a block.
-#[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockLayout {
     /// The time and sequence of its last record.
@@ -73,7 +71,6 @@ impl Snapshot {
     ///
     /// Fails with [`Error::Corrupt`](crate::Error::Corrupt) when the tables contradict each other:
     /// in what a series has, in which blocks are to be merged, or in which chunks belong to one.
-    #[doc(hidden)]
     pub fn layout(&self) -> Result<Vec<SeriesLayout>> {
         let series = self.series()?;
         self.read(|| {

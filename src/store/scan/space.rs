@@ -41,7 +41,7 @@ pub struct Space {
     /// The length of the database's file, holes included.
     pub file_bytes: u64,
     /// What all disk blocks together may be, see
-    /// [`RetentionPolicy::max_total_mb`](crate::RetentionPolicy::max_total_mb); absent where nobody
+    /// [`RetentionPolicy::max_total_mb`](crate::config::RetentionPolicy::max_total_mb); absent where nobody
     /// set a limit.
     pub limit_bytes: Option<u64>,
 }

@@ -7,7 +7,10 @@ use crate::{
     output::{escape, note, progress_bar},
 };
 use bytesize::ByteSize;
-use gridctl_telemetry::{CompactOptions, Compacted, Error, Store};
+use gridctl_telemetry::{
+    Error, Store,
+    maintenance::{CompactOptions, Compacted},
+};
 use std::{io::Write, path::Path, time::Duration};
 
 /// How long programs that read are waited for. An export of a large stack takes longer, and then it

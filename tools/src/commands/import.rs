@@ -11,7 +11,9 @@ use crate::{
 use anyhow::Context;
 use bytesize::ByteSize;
 use gridctl_telemetry::{
-    ImportBatch, Importer, ParsedLine, Record, ServerName, Signal, Store, Timestamp, parse_line,
+    Record, ServerName, Signal, Store, Timestamp,
+    import::{ImportBatch, Importer},
+    lines::{ParsedLine, parse_line},
 };
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,9 @@ pub(crate) mod tail;
 pub(crate) mod wipe;
 
 use crate::interrupt::Interrupt;
-use gridctl_telemetry::{MigrationStep, Result, Snapshot, Store, StoreOptions, list_stacks};
+use gridctl_telemetry::{
+    Result, Snapshot, Store, StoreOptions, home::list_stacks, maintenance::MigrationStep,
+};
 use std::{path::Path, thread, time::Duration};
 
 /// How often a followed store is looked at. A look is a read transaction of some microseconds.

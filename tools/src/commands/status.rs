@@ -7,7 +7,12 @@ use crate::{
 };
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
-use gridctl_telemetry::{ClockJump, InventoryRecord, Loss, Space, Store, Timestamp};
+use gridctl_telemetry::{
+    Store, Timestamp,
+    ledger::{ClockJump, Loss},
+    maintenance::Space,
+    query::InventoryRecord,
+};
 use serde::Serialize;
 use std::{fmt::Write as _, io::Write, ops::Range, path::Path};
 

@@ -4,7 +4,9 @@ use super::{store_options, wait_for_arrival};
 use crate::{Outcome, interrupt::Interrupt};
 use anyhow::bail;
 use gridctl_telemetry::{
-    Direction, LineFormat, LineWriter, Query, ServerName, Signal, Snapshot, Store,
+    Query, ServerName, Signal, Snapshot, Store,
+    lines::{LineFormat, LineWriter},
+    query::Direction,
 };
 use std::{io::Write, path::Path};
 

@@ -11,7 +11,9 @@ use crate::{
 };
 use anyhow::bail;
 use bytesize::ByteSize;
-use gridctl_telemetry::{Error, InventoryRecord, ServerName, Signal, Store, WipeScope};
+use gridctl_telemetry::{
+    Error, ServerName, Signal, Store, maintenance::WipeScope, query::InventoryRecord,
+};
 use std::{
     io::{self, IsTerminal, Write},
     path::Path,

@@ -1,8 +1,11 @@
 //! The gateway of the demo: three servers, whose tools are called now and then.
 
 use gridctl_telemetry::{
-    Accumulator, Attribution, CostCounts, ServerName, Telemetry, TelemetryConfig, TelemetryOptions,
-    TelemetrySpanExporter, Timestamp, WriterStats,
+    ServerName, Telemetry, TelemetryConfig, TelemetryOptions, Timestamp,
+    ingest::WriterStats,
+    metrics::{Accumulator, Attribution},
+    record::CostCounts,
+    traces::TelemetrySpanExporter,
 };
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};

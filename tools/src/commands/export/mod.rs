@@ -15,8 +15,9 @@ use crate::{
 use anyhow::bail;
 use bytesize::ByteSize;
 use gridctl_telemetry::{
-    InventoryRecord, LineFormat, LineWriter, Query, ServerName, Signal, Snapshot, Store, TimeRange,
-    Timestamp,
+    Query, ServerName, Signal, Snapshot, Store, Timestamp,
+    lines::{LineFormat, LineWriter},
+    query::{InventoryRecord, TimeRange},
 };
 use indicatif::ProgressBar;
 use std::{

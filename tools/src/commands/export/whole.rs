@@ -3,7 +3,7 @@
 use super::{Args, Export};
 use crate::output::{AtomicFile, escape, folder_name, note};
 use flate2::write::GzEncoder;
-use gridctl_telemetry::{InventoryRecord, Signal, Snapshot, Timestamp};
+use gridctl_telemetry::{Signal, Snapshot, Timestamp, query::InventoryRecord};
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},

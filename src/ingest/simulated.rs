@@ -1,0 +1,180 @@
+//! A writer without a queue, a thread and a clock of its own.
+
+use super::{QueuedRecord, WriterOptions, WriterStats, committer::Committer, policy::Instant};
+use crate::{
+    config::RetentionPolicy,
+    error::{Error, Result},
+    record::{Level, LogRecord, Record, ServerName},
+    signal::Signal,
+    store::{Store, WipeScope, monotonic_nanos, policy::limits::Limits},
+    time::Timestamp,
+};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// A writer whose clock is told to it: what it writes in a day can be measured in a minute.
+///
+/// It shares everything with [`Writer`](crate::Writer) but the queue and the thread.
+#[derive(Debug)]
+pub struct SimulatedWriter {
+    committer: Committer,
+    commits: u64,
+    waited_max: Duration,
+    oldest: Option<Instant>,
+}
+
+impl SimulatedWriter {
+    /// A writer to `store` whose clock stands at zero.
+    pub fn new(store: &Store, options: &WriterOptions) -> Result<SimulatedWriter> {
+        options.validate()?;
+        let committer = Committer::new(store, options, Arc::default())?;
+        Ok(SimulatedWriter {
+            committer,
+            commits: 0,
+            waited_max: Duration::ZERO,
+            oldest: None,
+        })
+    }
+
+    /// Goes to `now` and commits whatever was due before.
+    pub fn advance(&mut self, now: Duration) -> Result<()> {
+        loop {
+            let due = self.committer.due();
+            if due > now {
+                return Ok(());
+            }
+            if self
+                .committer
+                .commit_due()
+                .is_none_or(|commit| commit > due)
+            {
+                self.committer.upkeep(due)?;
+                continue;
+            }
+            let started = std::time::Instant::now();
+            self.committer.commit(due)?;
+            let waited = self
+                .oldest
+                .take()
+                .map_or(Duration::ZERO, |oldest| due.saturating_sub(oldest));
+            self.waited_max = self.waited_max.max(waited + started.elapsed());
+            self.commits += 1;
+        }
+    }
+
+    /// See [`Writer::set_retention`](crate::Writer::set_retention).
+    pub fn set_retention(&mut self, policy: &RetentionPolicy, now: Duration) -> Result<()> {
+        self.advance(now)?;
+        self.committer
+            .set_retention(&policy.clone().validated()?, now)
+    }
+
+    /// Like [`SimulatedWriter::set_retention`], with limits of any size: of bytes and age for each
+    /// server, "" being those without one of their own, and of bytes for the whole.
+    pub fn set_small_limits(
+        &mut self,
+        servers: &[(&str, u64, Duration)],
+        total_bytes: Option<u64>,
+        now: Duration,
+    ) -> Result<()> {
+        self.advance(now)?;
+        let limits = Limits::new(servers, total_bytes);
+        self.committer.writer.set_small_limits(&limits)?;
+        self.committer.upkeep_due = now;
+        Ok(())
+    }
+
+    /// Takes a log record at `now`.
+    pub fn log(&mut self, server: &ServerName, record: &LogRecord, now: Duration) -> Result<()> {
+        self.push(encode_log(server, record)?, now)
+    }
+
+    /// Takes a record of any signal at `now`.
+    pub fn record(&mut self, server: &ServerName, record: &Record, now: Duration) -> Result<()> {
+        self.push(encode_record(server, record)?, now)
+    }
+
+    fn push(&mut self, queued: QueuedRecord, now: Duration) -> Result<()> {
+        self.advance(now)?;
+        self.committer
+            .counters
+            .queued_bytes
+            .fetch_add(queued.memory_bytes(), Ordering::Relaxed);
+        self.oldest.get_or_insert(now);
+        self.committer.push(queued, now);
+        Ok(())
+    }
+
+    /// Commits what is there, as [`Writer::flush`](crate::Writer::flush) does.
+    pub fn flush(&mut self, now: Duration) -> Result<()> {
+        self.committer.commit(now)
+    }
+
+    /// See [`Writer::wipe`](crate::Writer::wipe).
+    pub fn wipe(&mut self, scope: &WipeScope) -> Result<usize> {
+        self.committer.wipe(scope)
+    }
+
+    /// When there is something to do: whoever advances to it does one thing.
+    #[must_use]
+    pub fn due(&self) -> Duration {
+        self.committer.due()
+    }
+
+    /// What the writer did so far.
+    #[must_use]
+    pub fn stats(&self) -> WriterStats {
+        self.committer.counters.stats()
+    }
+
+    /// How many commits there were.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits
+    }
+
+    /// The longest time from a record's arrival to the end of its commit.
+    #[must_use]
+    pub fn waited_max(&self) -> Duration {
+        self.waited_max
+    }
+}
+
+fn encode_log(server: &ServerName, record: &LogRecord) -> Result<QueuedRecord> {
+    let (signal, at) = (Signal::Logs, record.timestamp);
+    let urgent = record.level >= Level::ERROR;
+    encode(server, signal, at, urgent, |out| record.encode_payload(out))
+}
+
+fn encode_record(server: &ServerName, record: &Record) -> Result<QueuedRecord> {
+    match record {
+        Record::Log(record) => encode_log(server, record),
+        other => encode(server, other.signal(), other.timestamp(), false, |out| {
+            other.encode_payload(out)
+        }),
+    }
+}
+
+fn encode<E: std::fmt::Display>(
+    server: &ServerName,
+    signal: Signal,
+    timestamp: Timestamp,
+    urgent: bool,
+    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<QueuedRecord> {
+    let mut payload = Vec::new();
+    encode(&mut payload).map_err(|error| Error::InvalidRecord {
+        signal,
+        reason: error.to_string(),
+    })?;
+    Ok(QueuedRecord {
+        server: server.clone(),
+        signal,
+        timestamp,
+        emitted: monotonic_nanos(),
+        urgent,
+        payload: payload.into_boxed_slice(),
+    })
+}
