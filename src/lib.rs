@@ -162,9 +162,10 @@ pub use crate::{
 /// Reading: by time, by arrival, the last records, several servers merged; and what there is.
 pub mod query {
     pub use crate::{
-        read::{Cursor, RawRecord, Records, Scan, Seed, SeededTrace, StoredRecord, TimeRange},
+        read::{Cursor, RawRecord, Records, Scan, Seed, SeededTrace, StoredRecord},
         signal::is_valid_signal,
         store::{Direction, InventoryRecord, inventory},
+        time::TimeRange,
     };
 }
 

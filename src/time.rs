@@ -1,9 +1,10 @@
-//! Points in time: nanoseconds since the Unix epoch, and RFC 3339 text.
+//! Points and ranges of time: nanoseconds since the Unix epoch, and RFC 3339 text.
 
 use crate::error::{Error, Result};
 use ::time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use std::{
     fmt,
+    ops::{Bound, RangeBounds},
     str::FromStr,
     time::{Duration, SystemTime},
 };
@@ -152,6 +153,39 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
     /// RFC 3339 in any offset.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
         crate::error::deserialize_from_str(deserializer)
+    }
+}
+
+/// A range of time: from a point, which is included, up to another, which is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TimeRange {
+    /// Where it begins; the beginning of time when absent.
+    pub since: Option<Timestamp>,
+    /// Where it ends, this point excluded; the end of time when absent.
+    pub until: Option<Timestamp>,
+}
+
+impl<R: RangeBounds<Timestamp>> From<R> for TimeRange {
+    fn from(range: R) -> TimeRange {
+        let after = |timestamp: &Timestamp| {
+            timestamp
+                .unix_nanos()
+                .checked_add(1)
+                .map(Timestamp::from_unix_nanos)
+        };
+        TimeRange {
+            since: match range.start_bound() {
+                Bound::Included(since) => Some(*since),
+                // Nothing comes after the last timestamp; an empty range says so.
+                Bound::Excluded(since) => Some(after(since).unwrap_or(Timestamp::MAX)),
+                Bound::Unbounded => None,
+            },
+            until: match range.end_bound() {
+                Bound::Included(until) => after(until),
+                Bound::Excluded(until) => Some(*until),
+                Bound::Unbounded => None,
+            },
+        }
     }
 }
 

@@ -47,17 +47,11 @@ const ROOMS: &[&[&str]] = &[
 const KNOWN: &[(&str, &str)] = &[
     ("src/read/seed.rs", "lines"),
     ("src/record/log.rs", "lines"),
-    ("src/store/engine/reserve.rs", "store::scan"),
-    ("src/store/engine/schema.rs", "store::layout"),
     ("src/store/layout/block/mod.rs", "store"),
     ("src/store/ledger/losses.rs", "ingest"),
-    ("src/store/ledger/losses.rs", "read"),
     ("src/store/ledger/losses.rs", "store::handle"),
     ("src/store/ledger/losses.rs", "store::snapshot"),
-    ("src/store/ledger/losses.rs", "store::write"),
     ("src/store/maintain/compact.rs", "store::handle"),
-    ("src/store/maintain/eviction.rs", "store::write"),
-    ("src/store/maintain/merge.rs", "store::write"),
     ("src/store/maintain/pass.rs", "store::handle"),
     ("src/store/maintain/pass.rs", "store::snapshot"),
     ("src/store/policy/clock.rs", "store::handle"),
@@ -66,6 +60,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("src/store/policy/limits.rs", "store::handle"),
     ("src/store/scan/check.rs", "store::snapshot"),
     ("src/store/scan/inventory.rs", "store::handle"),
+    ("src/store/scan/inventory.rs", "store::options"),
     ("src/store/scan/inventory.rs", "store::snapshot"),
     ("src/store/scan/series_scan.rs", "store::snapshot"),
     ("src/store/scan/space.rs", "store::handle"),
@@ -76,6 +71,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("src/store/write/import.rs", "store::snapshot"),
     ("src/store/write/seal.rs", "store::handle"),
     ("src/store/write/wipe.rs", "store::handle"),
+    ("src/store/write/wipe.rs", "store::options"),
 ];
 
 #[test]

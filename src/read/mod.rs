@@ -7,7 +7,7 @@ mod seed;
 
 pub use self::{
     cursor::Cursor,
-    query::{Query, TimeRange},
+    query::Query,
     scan::{RawRecord, Records, Scan, StoredRecord},
     seed::{Seed, SeededTrace},
 };

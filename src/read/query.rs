@@ -1,39 +1,5 @@
 use super::Cursor;
-use crate::{record::ServerName, signal::Signal, store::Direction, time::Timestamp};
-use std::ops::{Bound, RangeBounds};
-
-/// A range of time: from a point, which is included, up to another, which is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TimeRange {
-    /// Where it begins; the beginning of time when absent.
-    pub since: Option<Timestamp>,
-    /// Where it ends, this point excluded; the end of time when absent.
-    pub until: Option<Timestamp>,
-}
-
-impl<R: RangeBounds<Timestamp>> From<R> for TimeRange {
-    fn from(range: R) -> TimeRange {
-        let behind = |timestamp: &Timestamp| {
-            timestamp
-                .unix_nanos()
-                .checked_add(1)
-                .map(Timestamp::from_unix_nanos)
-        };
-        TimeRange {
-            since: match range.start_bound() {
-                Bound::Included(since) => Some(*since),
-                // Nothing comes behind the last timestamp; an empty range says so.
-                Bound::Excluded(since) => Some(behind(since).unwrap_or(Timestamp::MAX)),
-                Bound::Unbounded => None,
-            },
-            until: match range.end_bound() {
-                Bound::Included(until) => behind(until),
-                Bound::Excluded(until) => Some(*until),
-                Bound::Unbounded => None,
-            },
-        }
-    }
-}
+use crate::{record::ServerName, signal::Signal, store::Direction, time::TimeRange};
 
 /// Which records are read, and in which order.
 ///

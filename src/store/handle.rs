@@ -1,30 +1,22 @@
-//! Opening a stack's database, and the handle to it.
+//! The handle of a stack's database, and the right to write to it.
 
 use crate::{
     error::{Error, Result},
     home::{Missing, StackPath},
     store::{
         engine::{
-            disk::{Disk, DiskHook},
             fault::{Fault, GuardedDrop, guarded},
-            migrations::MIGRATIONS,
-            overlay::Rehearsal,
+            open::{self, Engine, OpenOptions, Reader},
             reserve,
-            schema::{self, Found, MigrationStep},
         },
+        options::StoreOptions,
         policy::clock::ClockReading,
         snapshot::Snapshot,
     },
 };
-use redb::{
-    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
-    ReadableDatabase, WriteTransaction,
-};
+use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use std::{
-    fmt,
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
+    fmt, io,
     path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -48,137 +40,11 @@ struct Inner {
     reader: RwLock<Option<Reader>>,
 }
 
-type Reader = Arc<GuardedDrop<ReadOnlyDatabase>>;
-
-#[derive(Clone)]
-enum Engine {
-    ReadWrite(Arc<GuardedDrop<Database>>),
-    ReadOnly(Reader),
-}
-
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inner")
             .field("place", &self.place)
             .field("engine", &self.engine)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Engine::ReadWrite(_) => "ReadWrite",
-            Engine::ReadOnly(_) => "ReadOnly",
-        })
-    }
-}
-
-type Clock = Arc<dyn Fn() -> ClockReading + Send + Sync>;
-type OnMigration = Arc<dyn Fn(MigrationStep) + Send + Sync>;
-
-/// How a [`Store`] is opened.
-#[derive(Clone)]
-pub struct StoreOptions {
-    page_cache_bytes: usize,
-    on_migration: OnMigration,
-    disk_hook: Option<DiskHook>,
-    clock: Clock,
-}
-
-impl StoreOptions {
-    /// The page cache of [`StoreOptions::default`]: 16 MiB, for a process that lives long.
-    pub const PAGE_CACHE_BYTES_DEFAULT: usize = 16 << 20;
-    /// The page cache of [`StoreOptions::for_tools`]: 4 MiB. A process that reads once gains
-    /// nothing from more, and every commit of another process empties it.
-    pub const PAGE_CACHE_BYTES_TOOLS: usize = 4 << 20;
-
-    /// The options of short-lived programs.
-    #[must_use]
-    pub fn for_tools() -> StoreOptions {
-        StoreOptions::default().page_cache_bytes(StoreOptions::PAGE_CACHE_BYTES_TOOLS)
-    }
-
-    /// How much memory holds pages of the file, in bytes: so much for what writes, and so much for
-    /// what reads beside it.
-    #[must_use]
-    pub fn page_cache_bytes(mut self, bytes: usize) -> StoreOptions {
-        self.page_cache_bytes = bytes;
-        self
-    }
-
-    /// What is told of each step when a database of an older version is migrated.
-    #[must_use]
-    pub fn on_migration(
-        mut self,
-        callback: impl Fn(MigrationStep) + Send + Sync + 'static,
-    ) -> StoreOptions {
-        self.on_migration = Arc::new(callback);
-        self
-    }
-
-    /// Asks `hook` before each operation on the file. For tests that need a disk to fail.
-    #[cfg(feature = "simulation")]
-    #[must_use]
-    pub fn disk_hook(
-        mut self,
-        hook: impl Fn(crate::store::DiskOperation<'_>) -> io::Result<()> + Send + Sync + 'static,
-    ) -> StoreOptions {
-        self.disk_hook = Some(Arc::new(hook));
-        self
-    }
-
-    /// Judges the age of records by `clock`. For tests that need a clock to jump.
-    #[cfg(feature = "simulation")]
-    #[must_use]
-    pub fn clock(
-        mut self,
-        clock: impl Fn() -> ClockReading + Send + Sync + 'static,
-    ) -> StoreOptions {
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    fn builder(&self) -> Builder {
-        let mut builder = Builder::new();
-        builder
-            .set_cache_size(self.page_cache_bytes)
-            .set_concurrency_mode(ConcurrencyMode::MultiWriter);
-        builder
-    }
-
-    /// These options, with `hook` asked in place of whatever was asked before.
-    pub(crate) fn with_disk_hook(&self, hook: DiskHook) -> StoreOptions {
-        StoreOptions {
-            disk_hook: Some(hook),
-            ..self.clone()
-        }
-    }
-
-    pub(crate) fn hook(&self) -> Option<&DiskHook> {
-        self.disk_hook.as_ref()
-    }
-
-    fn disk(&self, file: File) -> Result<Disk, Fault> {
-        Ok(Disk::new(file, self.disk_hook.clone())?)
-    }
-}
-
-impl Default for StoreOptions {
-    fn default() -> StoreOptions {
-        StoreOptions {
-            page_cache_bytes: StoreOptions::PAGE_CACHE_BYTES_DEFAULT,
-            on_migration: Arc::new(|_| {}),
-            disk_hook: None,
-            clock: Arc::new(ClockReading::now),
-        }
-    }
-}
-
-impl fmt::Debug for StoreOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreOptions")
-            .field("page_cache_bytes", &self.page_cache_bytes)
             .finish_non_exhaustive()
     }
 }
@@ -221,7 +87,7 @@ impl Store {
         options: StoreOptions,
     ) -> Result<Option<Store>> {
         let place = StackPath::new(home, stack)?;
-        let engine = Engine::open_read_only(&place, &options)?;
+        let engine = Engine::open_read_only(&place, options.opening())?;
         Ok(engine.map(|engine| Store::new(place, options, engine)))
     }
 
@@ -230,7 +96,7 @@ impl Store {
         options: StoreOptions,
         missing: Missing,
     ) -> Result<Option<Store>> {
-        let engine = Engine::open_read_write(&place, &options, missing)?;
+        let engine = Engine::open_read_write(&place, options.opening(), missing)?;
         Ok(engine.map(|engine| Store::new(place, options, engine)))
     }
 
@@ -279,7 +145,7 @@ impl Store {
 
     /// What the clocks show by which age is judged.
     pub(crate) fn clock_reading(&self) -> ClockReading {
-        (self.inner.options.clock)()
+        self.inner.options.clock_reading()
     }
 
     fn begin_read(&self) -> Result<ReadTransaction, Fault> {
@@ -301,14 +167,9 @@ impl Store {
         }
         drop(opened);
         let Inner { place, options, .. } = &*self.inner;
-        let Some(file) = place.open_file(Missing::Leave)? else {
+        let Some(database) = open::open_reader(place, options.opening())? else {
             return Ok(None);
         };
-        let look = || place.open_file(Missing::Leave);
-        let Examined::Current(database) = examine(&file, look, options)? else {
-            return Ok(None);
-        };
-        let database = Arc::new(database);
         *reader.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&database));
         Ok(Some(database))
     }
@@ -340,15 +201,16 @@ impl Store {
         &self.inner.place
     }
 
-    pub(crate) fn options(&self) -> &StoreOptions {
-        &self.inner.options
+    /// How the file is opened.
+    pub(crate) fn opening(&self) -> &OpenOptions {
+        self.inner.options.opening()
     }
 
     /// Opens the database once more, beside the handle that everybody uses: the engine takes it for
     /// another process. Fails with [`Error::ReadOnly`] where the store was opened so.
-    pub(crate) fn open_another(&self, options: &StoreOptions) -> Result<GuardedDrop<Database>> {
+    pub(crate) fn open_another(&self, options: &OpenOptions) -> Result<GuardedDrop<Database>> {
         self.writer()?;
-        open_database(&self.inner.place, options, Missing::Leave)?
+        open::open_database(&self.inner.place, options, Missing::Leave)?
             .ok_or_else(|| Error::io("open", &self.path(), io::ErrorKind::NotFound.into()))
     }
 
@@ -362,8 +224,10 @@ impl Store {
             ..
         } = &*self.inner;
         let opened = match self.engine() {
-            Engine::ReadWrite(_) => Engine::open_read_write(place, options, Missing::Create)?,
-            Engine::ReadOnly(_) => Engine::open_read_only(place, options)?,
+            Engine::ReadWrite(_) => {
+                Engine::open_read_write(place, options.opening(), Missing::Create)?
+            }
+            Engine::ReadOnly(_) => Engine::open_read_only(place, options.opening())?,
         };
         *engine.write().unwrap_or_else(PoisonError::into_inner) = opened
             .ok_or_else(|| Error::io("reopen", &self.path(), io::ErrorKind::NotFound.into()))?;
@@ -442,200 +306,5 @@ impl StoreWriter {
     /// Opens the database anew after a failure; nothing else makes it work again.
     pub(crate) fn reopen(&self) -> Result<()> {
         self.store.reopen()
-    }
-}
-
-impl Engine {
-    fn open_read_only(place: &StackPath, options: &StoreOptions) -> Result<Option<Engine>> {
-        let path = place.database();
-        let Some(file) = place.open_file(Missing::Leave)? else {
-            return Ok(None);
-        };
-        match guarded(|| examine(&file, || place.open_file(Missing::Leave), options))
-            .map_err(|fault| fault.at("open", &path))?
-        {
-            Examined::Current(database) => Ok(Some(Engine::ReadOnly(Arc::new(database)))),
-            // A database that is being created, or whose creator was killed.
-            Examined::New => Ok(None),
-            Examined::NeedsRepair | Examined::NeedsMigration => {
-                Engine::open_read_write(place, options, Missing::Leave)
-            }
-            Examined::TooNew(found) => Err(too_new(&path, found)),
-            Examined::Foreign(reason) => Err(Error::NotADatabase { path, reason }),
-        }
-    }
-
-    fn open_read_write(
-        place: &StackPath,
-        options: &StoreOptions,
-        missing: Missing,
-    ) -> Result<Option<Engine>> {
-        let open = || {
-            let Some(database) = open_database(place, options, missing)? else {
-                return Ok(None);
-            };
-            guarded(|| schema::migrate(&database, MIGRATIONS, &*options.on_migration))
-                .map_err(|fault| fault.at("migrate", &place.database()))?;
-            Ok(Some(Engine::ReadWrite(Arc::new(database))))
-        };
-        let opened = match open() {
-            // A database whose last writer was killed is repaired, which takes room as well.
-            Err(Error::StorageFull { .. }) => {
-                reserve::release(place);
-                open()?
-            }
-            outcome => outcome?,
-        };
-        reserve::keep(place);
-        Ok(opened)
-    }
-}
-
-/// Opens for reading and writing, after a look that changes nothing: a file that is not ours, or
-/// not yet, must stay as it is, byte for byte.
-fn open_database(
-    place: &StackPath,
-    options: &StoreOptions,
-    missing: Missing,
-) -> Result<Option<GuardedDrop<Database>>> {
-    let path = place.database();
-    let Some(file) = place.open_file(missing)? else {
-        return Ok(None);
-    };
-    let database = guarded(|| {
-        let look = || examine(&file, || place.open_file(Missing::Leave), options);
-        let mut examined = look()?;
-        let mut creation = None;
-        if matches!(examined, Examined::New) {
-            // One process at a time creates: another one, that finds the file half created, would
-            // begin anew beneath it.
-            creation = Some(place.lock_creation()?);
-            examined = look()?;
-        }
-        if matches!(examined, Examined::NeedsRepair)
-            && let Some(file) = place.open_file(Missing::Leave)?
-        {
-            let disk = Rehearsal::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
-            let database = GuardedDrop::new(options.builder().create_with_backend(disk)?);
-            if let Some(found) = identify(&database.begin_read()?)? {
-                examined = found;
-            }
-        }
-        match examined {
-            // redb takes an empty file only.
-            Examined::New => file.set_len(0).map_err(redb::StorageError::Io)?,
-            Examined::TooNew(found) => return Err(too_new(&path, found).into()),
-            Examined::Foreign(reason) => return Err(Error::NotADatabase { path, reason }.into()),
-            Examined::Current(_) | Examined::NeedsRepair | Examined::NeedsMigration => {}
-        }
-        let database = options.builder().create_with_backend(options.disk(file)?)?;
-        drop(creation);
-        Ok(GuardedDrop::new(database))
-    })
-    .map_err(|fault| fault.at("open", &place.database()))?;
-    Ok(Some(database))
-}
-
-/// What a look at a file found.
-enum Examined {
-    /// An empty file, or one whose creation was interrupted.
-    New,
-    /// A database of the present version.
-    Current(GuardedDrop<ReadOnlyDatabase>),
-    /// A database whose last writer was killed. What is in it shows when it is repaired.
-    NeedsRepair,
-    /// A database of an older version, or one that is empty.
-    NeedsMigration,
-    /// A database of a newer version.
-    TooNew(u64),
-    /// Something else, and what.
-    Foreign(String),
-}
-
-/// What redb writes to an empty file before it is a database, in bytes: its length, then a header
-/// without the magic number that comes first in it.
-const HEADER_BYTES: usize = 320;
-const MAGIC_BYTES: usize = 9;
-/// No new database is as long as this.
-const NEW_BYTES_MAX: u64 = 16 << 20;
-
-/// Whether a file that is no database would have become one: whoever created it was killed, or the
-/// power went. redb never opens such a file again, and telemetry would be lost until somebody
-/// moved it away.
-fn creation_was_interrupted(file: &File) -> io::Result<bool> {
-    let length = file.metadata()?.len();
-    if length > NEW_BYTES_MAX {
-        return Ok(false);
-    }
-    let mut buffer = vec![0; 64 << 10];
-    let mut offset = 0;
-    loop {
-        let read = file.read_at(&mut buffer, offset)?;
-        let Some(bytes) = buffer.get_mut(..read).filter(|bytes| !bytes.is_empty()) else {
-            return Ok(true);
-        };
-        if offset == 0
-            && let Some(header) = bytes.get_mut(MAGIC_BYTES..HEADER_BYTES.min(read))
-        {
-            header.fill(0);
-        }
-        if bytes.iter().any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-        offset += read as u64;
-    }
-}
-
-fn examine(
-    file: &File,
-    open: impl FnOnce() -> Result<Option<File>>,
-    options: &StoreOptions,
-) -> Result<Examined, Fault> {
-    let failed = redb::StorageError::Io;
-    if file.metadata().map_err(failed)?.len() == 0 {
-        return Ok(Examined::New);
-    }
-    let Some(opened) = open()? else {
-        return Ok(Examined::New);
-    };
-    let database = match options
-        .builder()
-        .open_read_only_with_backend(options.disk(opened)?)
-    {
-        Ok(database) => GuardedDrop::new(database),
-        Err(DatabaseError::RepairAborted) => return Ok(Examined::NeedsRepair),
-        Err(DatabaseError::Storage(redb::StorageError::Io(error)))
-            if matches!(
-                error.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-            ) =>
-        {
-            return Ok(if creation_was_interrupted(file).map_err(failed)? {
-                Examined::New
-            } else {
-                Examined::Foreign(error.to_string())
-            });
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let found = identify(&database.begin_read()?)?;
-    Ok(found.unwrap_or(Examined::Current(database)))
-}
-
-/// What the tables of a database say, unless they are those of the present version.
-fn identify(transaction: &ReadTransaction) -> Result<Option<Examined>, Fault> {
-    Ok(match schema::find(transaction)? {
-        Found::Version(schema::CURRENT) => None,
-        Found::Version(found) if found > schema::CURRENT => Some(Examined::TooNew(found)),
-        Found::Version(_) | Found::Empty => Some(Examined::NeedsMigration),
-        Found::Foreign => Some(Examined::Foreign("another program's tables".to_owned())),
-    })
-}
-
-fn too_new(path: &Path, found: u64) -> Error {
-    Error::SchemaTooNew {
-        path: path.to_owned(),
-        found,
-        supported: schema::CURRENT,
     }
 }

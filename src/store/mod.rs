@@ -9,6 +9,7 @@ pub(crate) mod handle;
 pub(crate) mod layout;
 pub(crate) mod ledger;
 pub(crate) mod maintain;
+pub(crate) mod options;
 pub(crate) mod policy;
 pub(crate) mod scan;
 pub(crate) mod snapshot;
@@ -35,9 +36,10 @@ pub(crate) use self::{
 };
 pub use self::{
     engine::schema::MigrationStep,
-    handle::{Store, StoreOptions},
+    handle::Store,
     ledger::losses::Loss,
     maintain::compact::{CompactOptions, CompactProgress, Compacted},
+    options::StoreOptions,
     policy::clock::ClockJump,
     scan::{
         inventory::{InventoryRecord, inventory},

@@ -1,5 +1,6 @@
 pub(crate) mod disk;
 pub(crate) mod fault;
+pub(crate) mod open;
 pub(crate) mod overlay;
 pub(crate) mod reserve;
 pub(crate) mod schema;

@@ -8,7 +8,7 @@
 
 use crate::{
     home::{Missing, StackPath},
-    store::scan::space::allocated_bytes,
+    store::engine::disk::allocated_bytes,
 };
 use std::{
     fs::{File, Metadata},

@@ -9,7 +9,6 @@
 use crate::{
     error::Result,
     ingest::DropCause,
-    read::TimeRange,
     record::ServerName,
     signal::Signal,
     store::{
@@ -21,7 +20,7 @@ use crate::{
         },
         snapshot::Snapshot,
     },
-    time::Timestamp,
+    time::{TimeRange, Timestamp},
 };
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};

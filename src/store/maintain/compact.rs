@@ -12,6 +12,7 @@ use crate::{
         engine::{
             disk::{DiskHook, DiskOperation},
             fault::{Fault, guarded},
+            open::OpenOptions,
             reserve,
         },
         handle::Store,
@@ -200,8 +201,11 @@ impl Store {
 
     fn compact_watched(&self, watch: &Arc<Watch>) -> Result<()> {
         watch.over.store(false, Ordering::Relaxed);
-        let hook = watch.hook(self.options().hook().cloned());
-        let mut database = self.open_another(&self.options().with_disk_hook(hook))?;
+        let hook = watch.hook(self.opening().disk_hook.clone());
+        let mut database = self.open_another(&OpenOptions {
+            disk_hook: Some(hook),
+            ..self.opening().clone()
+        })?;
         let outcome = guarded(|| self.compact_when_unread(&mut database, watch))
             .map_err(|fault| fault.at("compact", &self.path()));
         // Closing writes as well, and what is finished is no longer to be cancelled.

@@ -6,13 +6,14 @@ use crate::{
     signal::Signal,
     store::{
         engine::fault::Fault,
-        handle::{Store, StoreOptions},
+        handle::Store,
         layout::{
             block::{BlockHeader, span_max},
             footprint, keys,
             series::SeriesId,
             tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey},
         },
+        options::StoreOptions,
         snapshot::{SeriesEntry, Snapshot},
         tiers::{blocks, rows::RowTier},
     },

@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, Result},
     store::{
-        engine::reserve,
+        engine::{disk::allocated_bytes, reserve},
         handle::Store,
         layout::{
             footprint::PAGE_BYTES,
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 use redb::{ReadableTableMetadata, TableHandle};
-use std::{fs::Metadata, os::unix::fs::MetadataExt};
+use std::fs::Metadata;
 
 /// What a stack's database takes of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,12 +113,6 @@ impl Snapshot {
 
 /// What the engine itself keeps: which pages are free, and where tables begin.
 const ENGINE_PAGES: u64 = 16;
-
-/// The disk blocks of a file. POSIX counts `st_blocks` in units of 512 bytes, whatever the file
-/// system's blocks are.
-pub(crate) fn allocated_bytes(metadata: &Metadata) -> u64 {
-    metadata.blocks() * 512
-}
 
 #[cfg(test)]
 mod tests {

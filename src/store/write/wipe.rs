@@ -13,11 +13,12 @@ use crate::{
     signal::Signal,
     store::{
         engine::fault::Fault,
-        handle::{Store, StoreOptions, StoreWriter},
+        handle::{Store, StoreWriter},
         layout::{
             series::{self, SeriesState},
             tables::{META, SERIES, WIPES, meta},
         },
+        options::StoreOptions,
         tiers::{blocks, rows},
     },
 };

@@ -1,0 +1,286 @@
+//! Opening the file of a database.
+//!
+//! A file that is opened is examined first, without changing it, and sorted into one of the cases of
+//! [`Examined`]. Then it is opened, created, repaired, migrated or refused. A file of another
+//! program and a database of a newer version are refused, and keep every byte.
+
+use crate::{
+    error::{Error, Result},
+    home::{Missing, StackPath},
+    store::engine::{
+        disk::{Disk, DiskHook},
+        fault::{Fault, GuardedDrop, guarded},
+        migrations::MIGRATIONS,
+        overlay::Rehearsal,
+        reserve,
+        schema::{self, Found, MigrationStep},
+    },
+};
+use redb::{
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
+    ReadableDatabase,
+};
+use std::{fmt, fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
+
+/// How a file is opened.
+#[derive(Clone)]
+pub(crate) struct OpenOptions {
+    /// The memory that holds pages of the file, for each handle, in bytes.
+    pub(crate) page_cache_bytes: usize,
+    /// Is called for each step of a migration.
+    pub(crate) on_migration: Arc<dyn Fn(MigrationStep) + Send + Sync>,
+    /// Is called before each operation on the file.
+    pub(crate) disk_hook: Option<DiskHook>,
+}
+
+impl OpenOptions {
+    fn builder(&self) -> Builder {
+        let mut builder = Builder::new();
+        builder
+            .set_cache_size(self.page_cache_bytes)
+            .set_concurrency_mode(ConcurrencyMode::MultiWriter);
+        builder
+    }
+
+    fn disk(&self, file: File) -> Result<Disk, Fault> {
+        Ok(Disk::new(file, self.disk_hook.clone())?)
+    }
+}
+
+/// A handle that only reads.
+pub(crate) type Reader = Arc<GuardedDrop<ReadOnlyDatabase>>;
+
+/// An open database.
+#[derive(Clone)]
+pub(crate) enum Engine {
+    ReadWrite(Arc<GuardedDrop<Database>>),
+    ReadOnly(Reader),
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Engine::ReadWrite(_) => "ReadWrite",
+            Engine::ReadOnly(_) => "ReadOnly",
+        })
+    }
+}
+
+impl Engine {
+    /// Opens for reading; `None` when there is no database. One whose last writer was killed, or of
+    /// an older version, is opened for reading and writing, because both change the file.
+    pub(crate) fn open_read_only(
+        place: &StackPath,
+        options: &OpenOptions,
+    ) -> Result<Option<Engine>> {
+        let path = place.database();
+        let Some(file) = place.open_file(Missing::Leave)? else {
+            return Ok(None);
+        };
+        match guarded(|| examine(&file, || place.open_file(Missing::Leave), options))
+            .map_err(|fault| fault.at("open", &path))?
+        {
+            Examined::Current(database) => Ok(Some(Engine::ReadOnly(Arc::new(database)))),
+            // A database that is being created, or whose creator was killed.
+            Examined::New => Ok(None),
+            Examined::NeedsRepair | Examined::NeedsMigration => {
+                Engine::open_read_write(place, options, Missing::Leave)
+            }
+            Examined::TooNew(found) => Err(too_new(&path, found)),
+            Examined::Foreign(reason) => Err(Error::NotADatabase { path, reason }),
+        }
+    }
+
+    /// Opens for reading and writing, and migrates a database of an older version; `None` when there
+    /// is none and `missing` says not to create it.
+    pub(crate) fn open_read_write(
+        place: &StackPath,
+        options: &OpenOptions,
+        missing: Missing,
+    ) -> Result<Option<Engine>> {
+        let open = || {
+            let Some(database) = open_database(place, options, missing)? else {
+                return Ok(None);
+            };
+            guarded(|| schema::migrate(&database, MIGRATIONS, &*options.on_migration))
+                .map_err(|fault| fault.at("migrate", &place.database()))?;
+            Ok(Some(Engine::ReadWrite(Arc::new(database))))
+        };
+        let opened = match open() {
+            // A database whose last writer was killed is repaired, which takes room as well.
+            Err(Error::StorageFull { .. }) => {
+                reserve::release(place);
+                open()?
+            }
+            outcome => outcome?,
+        };
+        reserve::keep(place);
+        Ok(opened)
+    }
+}
+
+/// Opens a second handle that only reads. `None` unless the file is a database of the current
+/// version that was closed properly.
+pub(crate) fn open_reader(
+    place: &StackPath,
+    options: &OpenOptions,
+) -> Result<Option<Reader>, Fault> {
+    let Some(file) = place.open_file(Missing::Leave)? else {
+        return Ok(None);
+    };
+    Ok(
+        match examine(&file, || place.open_file(Missing::Leave), options)? {
+            Examined::Current(database) => Some(Arc::new(database)),
+            _ => None,
+        },
+    )
+}
+
+/// Opens for reading and writing. The file is examined first without changing it: a file that is
+/// not a database of ours, or of a newer version, must stay as it is, byte for byte.
+pub(crate) fn open_database(
+    place: &StackPath,
+    options: &OpenOptions,
+    missing: Missing,
+) -> Result<Option<GuardedDrop<Database>>> {
+    let path = place.database();
+    let Some(file) = place.open_file(missing)? else {
+        return Ok(None);
+    };
+    let database = guarded(|| {
+        let look = || examine(&file, || place.open_file(Missing::Leave), options);
+        let mut examined = look()?;
+        let mut creation = None;
+        if matches!(examined, Examined::New) {
+            // One process at a time creates: another one, that finds the file half created, would
+            // begin anew beneath it.
+            creation = Some(place.lock_creation()?);
+            examined = look()?;
+        }
+        if matches!(examined, Examined::NeedsRepair)
+            && let Some(file) = place.open_file(Missing::Leave)?
+        {
+            let disk = Rehearsal::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
+            let database = GuardedDrop::new(options.builder().create_with_backend(disk)?);
+            if let Some(found) = identify(&database.begin_read()?)? {
+                examined = found;
+            }
+        }
+        match examined {
+            // redb takes an empty file only.
+            Examined::New => file.set_len(0).map_err(redb::StorageError::Io)?,
+            Examined::TooNew(found) => return Err(too_new(&path, found).into()),
+            Examined::Foreign(reason) => return Err(Error::NotADatabase { path, reason }.into()),
+            Examined::Current(_) | Examined::NeedsRepair | Examined::NeedsMigration => {}
+        }
+        let database = options.builder().create_with_backend(options.disk(file)?)?;
+        drop(creation);
+        Ok(GuardedDrop::new(database))
+    })
+    .map_err(|fault| fault.at("open", &place.database()))?;
+    Ok(Some(database))
+}
+
+/// What a look at a file found.
+enum Examined {
+    /// An empty file, or one whose creation was interrupted.
+    New,
+    /// A database of the present version.
+    Current(GuardedDrop<ReadOnlyDatabase>),
+    /// A database whose last writer was killed. What is in it shows when it is repaired.
+    NeedsRepair,
+    /// A database of an older version, or one that is empty.
+    NeedsMigration,
+    /// A database of a newer version.
+    TooNew(u64),
+    /// Something else, and what.
+    Foreign(String),
+}
+
+/// What redb writes to an empty file before it is a database, in bytes: its length, then a header
+/// without the magic number that comes first in it.
+const HEADER_BYTES: usize = 320;
+const MAGIC_BYTES: usize = 9;
+/// No new database is as long as this.
+const NEW_BYTES_MAX: u64 = 16 << 20;
+
+/// Whether a file that is no database would have become one: whoever created it was killed, or the
+/// power went. redb never opens such a file again, and telemetry would be lost until somebody
+/// moved it away.
+fn creation_was_interrupted(file: &File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    if length > NEW_BYTES_MAX {
+        return Ok(false);
+    }
+    let mut buffer = vec![0; 64 << 10];
+    let mut offset = 0;
+    loop {
+        let read = file.read_at(&mut buffer, offset)?;
+        let Some(bytes) = buffer.get_mut(..read).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(true);
+        };
+        if offset == 0
+            && let Some(header) = bytes.get_mut(MAGIC_BYTES..HEADER_BYTES.min(read))
+        {
+            header.fill(0);
+        }
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        offset += read as u64;
+    }
+}
+
+fn examine(
+    file: &File,
+    open: impl FnOnce() -> Result<Option<File>>,
+    options: &OpenOptions,
+) -> Result<Examined, Fault> {
+    let failed = redb::StorageError::Io;
+    if file.metadata().map_err(failed)?.len() == 0 {
+        return Ok(Examined::New);
+    }
+    let Some(opened) = open()? else {
+        return Ok(Examined::New);
+    };
+    let database = match options
+        .builder()
+        .open_read_only_with_backend(options.disk(opened)?)
+    {
+        Ok(database) => GuardedDrop::new(database),
+        Err(DatabaseError::RepairAborted) => return Ok(Examined::NeedsRepair),
+        Err(DatabaseError::Storage(redb::StorageError::Io(error)))
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            return Ok(if creation_was_interrupted(file).map_err(failed)? {
+                Examined::New
+            } else {
+                Examined::Foreign(error.to_string())
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let found = identify(&database.begin_read()?)?;
+    Ok(found.unwrap_or(Examined::Current(database)))
+}
+
+/// What the tables of a database say, unless they are those of the present version.
+fn identify(transaction: &ReadTransaction) -> Result<Option<Examined>, Fault> {
+    Ok(match schema::find(transaction)? {
+        Found::Version(schema::CURRENT) => None,
+        Found::Version(found) if found > schema::CURRENT => Some(Examined::TooNew(found)),
+        Found::Version(_) | Found::Empty => Some(Examined::NeedsMigration),
+        Found::Foreign => Some(Examined::Foreign("another program's tables".to_owned())),
+    })
+}
+
+fn too_new(path: &Path, found: u64) -> Error {
+    Error::SchemaTooNew {
+        path: path.to_owned(),
+        found,
+        supported: schema::CURRENT,
+    }
+}

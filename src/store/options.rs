@@ -1,0 +1,101 @@
+//! The options of opening a store.
+
+use crate::store::{
+    engine::{open::OpenOptions, schema::MigrationStep},
+    policy::clock::ClockReading,
+};
+#[cfg(feature = "simulation")]
+use std::io;
+use std::{fmt, sync::Arc};
+
+/// How a [`Store`](crate::Store) is opened.
+#[derive(Clone)]
+pub struct StoreOptions {
+    opening: OpenOptions,
+    clock: Arc<dyn Fn() -> ClockReading + Send + Sync>,
+}
+
+impl StoreOptions {
+    /// The page cache of [`StoreOptions::default`]: 16 MiB, for a process that lives long.
+    pub const PAGE_CACHE_BYTES_DEFAULT: usize = 16 << 20;
+    /// The page cache of [`StoreOptions::for_tools`]: 4 MiB. A process that reads once gains
+    /// nothing from more, and every commit of another process empties it.
+    pub const PAGE_CACHE_BYTES_TOOLS: usize = 4 << 20;
+
+    /// The options of short-lived programs.
+    #[must_use]
+    pub fn for_tools() -> StoreOptions {
+        StoreOptions::default().page_cache_bytes(StoreOptions::PAGE_CACHE_BYTES_TOOLS)
+    }
+
+    /// How much memory holds pages of the file, in bytes: so much for what writes, and so much for
+    /// what reads beside it.
+    #[must_use]
+    pub fn page_cache_bytes(mut self, bytes: usize) -> StoreOptions {
+        self.opening.page_cache_bytes = bytes;
+        self
+    }
+
+    /// What is told of each step when a database of an older version is migrated.
+    #[must_use]
+    pub fn on_migration(
+        mut self,
+        callback: impl Fn(MigrationStep) + Send + Sync + 'static,
+    ) -> StoreOptions {
+        self.opening.on_migration = Arc::new(callback);
+        self
+    }
+
+    /// Asks `hook` before each operation on the file. For tests that need a disk to fail.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn disk_hook(
+        mut self,
+        hook: impl Fn(crate::store::DiskOperation<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> StoreOptions {
+        self.opening.disk_hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Judges the age of records by `clock`. For tests that need a clock to jump.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn clock(
+        mut self,
+        clock: impl Fn() -> ClockReading + Send + Sync + 'static,
+    ) -> StoreOptions {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// How the file is opened.
+    pub(crate) fn opening(&self) -> &OpenOptions {
+        &self.opening
+    }
+
+    /// What the clocks show by which age is judged.
+    pub(crate) fn clock_reading(&self) -> ClockReading {
+        (self.clock)()
+    }
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            opening: OpenOptions {
+                page_cache_bytes: StoreOptions::PAGE_CACHE_BYTES_DEFAULT,
+                on_migration: Arc::new(|_| {}),
+                disk_hook: None,
+            },
+            clock: Arc::new(ClockReading::now),
+        }
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("page_cache_bytes", &self.opening.page_cache_bytes)
+            .finish_non_exhaustive()
+    }
+}
