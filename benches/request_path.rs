@@ -237,7 +237,7 @@ impl Ours {
         let store = Store::open(home, "bench", options)?;
         let options = WriterOptions::default()
             .queue_bytes_max(QUEUE_BYTES_MAX)
-            .flush_timeout(Duration::from_mins(1));
+            .flush_timeout(Duration::from_secs(60));
         let (writer, guard) = Writer::start(&store, &options)?;
         let router = LogRouter::new(writer.clone());
         router.add_server("github", LogOptions::default())?;

@@ -176,7 +176,7 @@ fn run(pool: &Pool, policy: Option<RetentionPolicy>, until: Until) -> Result<Run
     let servers: Vec<ServerName> = (0..SERVERS.len()).map(server_name).collect::<Result<_>>()?;
     let options = WriterOptions::default()
         .when_full(WhenFull::Block)
-        .flush_timeout(Duration::from_mins(10))
+        .flush_timeout(Duration::from_secs(60 * 10))
         .retention(policy);
     let (writer, guard) = Writer::start(&store, &options)?;
     let mut records = 0;
@@ -385,8 +385,8 @@ fn quiet(days: u64) -> Result<()> {
         // Sixty commits a minute, as a real writer makes them, would take a day to simulate.
         let options = WriterOptions::default()
             .redactor(None)
-            .commit_interval_min(Duration::from_mins(1))
-            .commit_interval_max(Duration::from_mins(1));
+            .commit_interval_min(Duration::from_secs(60))
+            .commit_interval_max(Duration::from_secs(60));
         let mut writer = SimulatedWriter::new(&store, &options)?;
         let mut logs = GatewayLogs::new(3);
         let mut records = 0u64;
@@ -402,7 +402,7 @@ fn quiet(days: u64) -> Result<()> {
                     records += 1;
                 }
             }
-            writer.advance(Duration::from_mins(days * 24 * 60 + 60))?;
+            writer.advance(Duration::from_secs(60 * (days * 24 * 60 + 60)))?;
             Ok(())
         })?;
         let bytes = disk_bytes(folder.path())?;

@@ -453,7 +453,7 @@ mod tests {
             }
         );
         assert_eq!(default.bytes_max(), 600 << 20);
-        assert_eq!(default.age_max(), Duration::from_hours(7 * 24));
+        assert_eq!(default.age_max(), Duration::from_secs(3600 * 7 * 24));
         let policy = RetentionPolicy::default().validated().unwrap();
         assert_eq!(policy.total_bytes_max(), 2 << 30);
         let nothing_said = TelemetryConfig::default().retention_policy().unwrap();

@@ -5,15 +5,14 @@
 //! files 0600, whatever the umask was, and nothing that belongs to another user is opened: a
 //! folder or link that somebody else planted would let them read or redirect what is stored.
 
-use crate::error::{Error, Result};
-use rustix::{
-    fd::{AsFd, OwnedFd},
-    fs::{self, AtFlags, FlockOperation, Mode, OFlags},
-    io::Errno,
+use crate::{
+    error::{Error, Result},
+    platform::{self, Entry, Folder, Links},
 };
 use std::{
     fs::File,
-    io,
+    io::ErrorKind,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -25,9 +24,6 @@ const RESERVE_FILE: &str = "telemetry.reserve";
 const TELEMETRY_FOLDER: &str = "telemetry";
 /// The longest file name that common file systems hold, in bytes.
 const FILE_NAME_BYTES_MAX: usize = 255;
-
-const FOLDER_MODE: Mode = Mode::RWXU;
-const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// The folder that databases live under when none is named: `$GRIDCTL_HOME`, else `~/.gridctl`.
 ///
@@ -51,7 +47,7 @@ pub fn list_stacks(home: &Path) -> Result<Vec<String>> {
     let failed = |error| Error::io("read the folder", &folder, error);
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
     let mut stacks = Vec::new();
@@ -126,12 +122,8 @@ impl StackPath {
         if missing == Missing::Create {
             // Components of `home` itself are the user's affair; those that are created here must
             // not be wider than what stands below them.
-            std::os::unix::fs::DirBuilderExt::mode(
-                std::fs::DirBuilder::new().recursive(true),
-                FOLDER_MODE.bits(),
-            )
-            .create(&self.home)
-            .map_err(|error| Error::io("create the folder", &self.home, error))?;
+            Folder::create_all(&self.home)
+                .map_err(|error| Error::io("create the folder", &self.home, error))?;
         }
         match self.open_folder(missing)? {
             Some(folder) => {
@@ -149,7 +141,7 @@ impl StackPath {
         match self.open_folder(Missing::Leave)? {
             Some(folder) => {
                 let path = self.reserve();
-                open_file(&folder, RESERVE_FILE, &path, OFlags::NOFOLLOW, missing)
+                open_file(&folder, RESERVE_FILE, &path, Links::Refuse, missing)
             }
             None => Ok(None),
         }
@@ -159,12 +151,14 @@ impl StackPath {
         self.folder().join(RESERVE_FILE)
     }
 
-    fn open_folder(&self, missing: Missing) -> Result<Option<OwnedFd>> {
+    fn open_folder(&self, missing: Missing) -> Result<Option<Folder>> {
         let mut path = self.home.clone();
-        let mut folder = match fs::open(&path, folder_flags(), Mode::empty()) {
+        let mut folder = match Folder::open(&path) {
             Ok(folder) => folder,
-            Err(Errno::NOENT) if missing == Missing::Leave => return Ok(None),
-            Err(error) => return Err(Error::io("open the folder", &path, error.into())),
+            Err(error) if error.kind() == ErrorKind::NotFound && missing == Missing::Leave => {
+                return Ok(None);
+            }
+            Err(error) => return Err(Error::io("open the folder", &path, error)),
         };
         for name in [TELEMETRY_FOLDER, self.stack.as_str()] {
             path.push(name);
@@ -178,128 +172,117 @@ impl StackPath {
 
     /// Waits until no other process creates this database, and lets none do so while the lock
     /// lives. The folder must be there.
-    pub(crate) fn lock_creation(&self) -> Result<OwnedFd> {
+    pub(crate) fn lock_creation(&self) -> Result<Folder> {
         let path = self.folder();
-        let failed = |error: Errno| Error::io("lock", &path, error.into());
-        let folder = fs::open(&path, folder_flags(), Mode::empty()).map_err(failed)?;
-        rustix::io::retry_on_intr(|| fs::flock(&folder, FlockOperation::LockExclusive))
-            .map_err(failed)?;
+        let failed = |error| Error::io("lock", &path, error);
+        let folder = Folder::open(&path).map_err(failed)?;
+        folder.lock().map_err(failed)?;
         Ok(folder)
     }
 }
 
-fn folder_flags() -> OFlags {
-    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
-}
-
 /// Opens the folder `name` of `parent`, creating it when asked to.
 fn open_folder(
-    parent: &OwnedFd,
+    parent: &Folder,
     name: &str,
     path: &Path,
     missing: Missing,
-) -> Result<Option<OwnedFd>> {
-    let failed = |action, error: Errno| Error::io(action, path, error.into());
-    match fs::openat(
-        parent,
-        name,
-        folder_flags() | own_link(parent, name, path)?,
-        Mode::empty(),
-    ) {
-        Ok(folder) => {
-            tighten(&folder, FOLDER_MODE, path)?;
-            Ok(Some(folder))
-        }
-        Err(Errno::NOENT) if missing == Missing::Leave => Ok(None),
-        Err(Errno::NOENT) => {
-            match fs::mkdirat(parent, name, FOLDER_MODE) {
+) -> Result<Option<Folder>> {
+    let failed = |action, error| Error::io(action, path, error);
+    let folder = match parent.open_folder(name, own_link(parent, name, path)?) {
+        Ok(folder) => folder,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if missing == Missing::Leave {
+                return Ok(None);
+            }
+            match parent.create_folder(name) {
+                Ok(()) => {}
                 // Another process that opens the same stack may have been first.
-                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(failed("create the folder", error)),
             }
             // Without this a power loss could leave a database whose folder never existed.
-            fs::fsync(parent).map_err(|error| failed("sync the folder above", error))?;
-            let folder = fs::openat(
-                parent,
-                name,
-                folder_flags() | OFlags::NOFOLLOW,
-                Mode::empty(),
-            )
-            .map_err(|error| failed("open the folder", error))?;
-            tighten(&folder, FOLDER_MODE, path)?;
-            Ok(Some(folder))
+            parent
+                .sync()
+                .map_err(|error| failed("sync the folder above", error))?;
+            parent
+                .open_folder(name, Links::Refuse)
+                .map_err(|error| failed("open the folder", error))?
         }
-        Err(error) => Err(failed("open the folder", error)),
-    }
+        Err(error) => return Err(failed("open the folder", error)),
+    };
+    tighten(&folder, examine(&folder, path)?, path)?;
+    Ok(Some(folder))
 }
 
 /// Opens the file `name` of `folder` for reading and writing, creating it when asked to.
 fn open_file(
-    folder: &OwnedFd,
+    folder: &Folder,
     name: &str,
     path: &Path,
-    links: OFlags,
+    links: Links,
     missing: Missing,
 ) -> Result<Option<File>> {
-    let failed = |action, error: Errno| Error::io(action, path, error.into());
-    // NONBLOCK: a FIFO planted under this name would otherwise hang the open.
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | links;
-    let (file, created) = match fs::openat(folder, name, flags, Mode::empty()) {
-        Ok(file) => (file, false),
-        Err(Errno::NOENT) if missing == Missing::Leave => return Ok(None),
-        Err(Errno::NOENT) => {
-            let flags = flags | OFlags::CREATE | OFlags::NOFOLLOW;
-            let file = fs::openat(folder, name, flags, FILE_MODE)
-                .map_err(|error| failed("create the file", error))?;
-            (file, true)
-        }
-        Err(Errno::ISDIR) => {
-            return Err(Error::NotAFile {
-                path: path.to_owned(),
-            });
-        }
-        Err(error) => return Err(failed("open", error)),
+    let failed = |action, error| Error::io(action, path, error);
+    let not_a_file = || Error::NotAFile {
+        path: path.to_owned(),
     };
-    let stat = fs::fstat(&file).map_err(|error| failed("examine", error))?;
-    if fs::FileType::from_raw_mode(stat.st_mode) != fs::FileType::RegularFile {
-        return Err(Error::NotAFile {
-            path: path.to_owned(),
-        });
+    let (file, created) = match folder.open_file(name, links) {
+        Ok(file) => (file, false),
+        Err(error) => match (error.kind(), missing) {
+            (ErrorKind::NotFound, Missing::Leave) => return Ok(None),
+            (ErrorKind::NotFound, Missing::Create) => {
+                let file = folder
+                    .create_file(name)
+                    .map_err(|error| failed("create the file", error))?;
+                (file, true)
+            }
+            (ErrorKind::IsADirectory, _) => return Err(not_a_file()),
+            _ => return Err(failed("open", error)),
+        },
+    };
+    let entry = examine(&file, path)?;
+    if !entry.is_file() {
+        return Err(not_a_file());
     }
-    tighten(&file, FILE_MODE, path)?;
+    tighten(&file, entry, path)?;
     if created {
-        fs::fsync(folder).map_err(|error| failed("sync the folder of", error))?;
+        folder
+            .sync()
+            .map_err(|error| failed("sync the folder of", error))?;
     }
-    Ok(Some(File::from(file)))
+    Ok(Some(file))
 }
 
 /// Refuses a symbolic link that belongs to another user; one of our own may be followed, for a user
 /// may well keep telemetry on another disk. What it points at is checked once it is open.
-fn own_link(parent: &OwnedFd, name: &str, path: &Path) -> Result<OFlags> {
-    match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) if fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::Symlink => {
-            check_owner(stat.st_uid, path)?;
-            Ok(OFlags::empty())
+fn own_link(parent: &Folder, name: &str, path: &Path) -> Result<Links> {
+    match parent.entry(name) {
+        Ok(entry) if entry.is_link() => {
+            check_owner(entry.owner, path)?;
+            Ok(Links::Follow)
         }
         // Whatever replaces this component between the look and the open must not be a link.
-        Ok(_) | Err(Errno::NOENT) => Ok(OFlags::NOFOLLOW),
-        Err(error) => Err(Error::io("examine", path, error.into())),
+        Ok(_) => Ok(Links::Refuse),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Links::Refuse),
+        Err(error) => Err(Error::io("examine", path, error)),
     }
 }
 
-/// Checks that an open file or folder is ours, and takes every permission beyond `mode` from it.
-fn tighten(file: impl AsFd, mode: Mode, path: &Path) -> Result<()> {
-    let stat = fs::fstat(&file).map_err(|error| Error::io("examine", path, error.into()))?;
-    check_owner(stat.st_uid, path)?;
-    if Mode::from_raw_mode(stat.st_mode) != mode {
-        fs::fchmod(&file, mode)
-            .map_err(|error| Error::io("tighten the permissions of", path, error.into()))?;
-    }
-    Ok(())
+fn examine(file: impl AsFd, path: &Path) -> Result<Entry> {
+    Entry::of(file).map_err(|error| Error::io("examine", path, error))
+}
+
+/// Checks that an open file or folder is ours, and takes every permission from others.
+fn tighten(file: impl AsFd, entry: Entry, path: &Path) -> Result<()> {
+    check_owner(entry.owner, path)?;
+    entry
+        .make_private(file)
+        .map_err(|error| Error::io("tighten the permissions of", path, error))
 }
 
 fn check_owner(owner: u32, path: &Path) -> Result<()> {
-    let user = rustix::process::geteuid().as_raw();
+    let user = platform::user_id();
     if owner == user {
         Ok(())
     } else {

@@ -103,7 +103,7 @@ fn limits_are_applied_to_what_is_stored() {
     for name in ["a", "b"] {
         for days in 0..40 {
             // Not at the very moment at which one becomes too old.
-            let age = Duration::from_hours(days * 24 + 1).as_nanos();
+            let age = Duration::from_secs(3600 * (days * 24 + 1)).as_nanos();
             let timestamp = Timestamp::from_unix_nanos(now - i64::try_from(age).unwrap());
             let record = LogRecord::new(timestamp, Level::INFO, "of some age");
             let server = ServerName::new(name).unwrap();

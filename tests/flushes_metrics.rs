@@ -154,7 +154,7 @@ fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
         let cost = daemon.accumulator.cost_snapshot();
         assert_eq!(cost.servers["github"].input_micro_usd, 1030);
         // The series: the reset's diff is history of another process, and no minute of this one.
-        let series = daemon.accumulator.query(Duration::from_hours(1), at(3));
+        let series = daemon.accumulator.query(Duration::from_secs(3600), at(3));
         let points: Vec<_> = series
             .session
             .iter()
@@ -163,7 +163,7 @@ fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
         assert_eq!(points, [(at(1), tokens(10, 5)), (at(2), tokens(1, 1))]);
         let series = daemon
             .accumulator
-            .query_cost(Duration::from_hours(1), at(3));
+            .query_cost(Duration::from_secs(3600), at(3));
         assert_eq!(series.session.len(), 1);
         // And what the flusher said last.
         let before = daemon.stored().len();

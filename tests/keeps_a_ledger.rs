@@ -160,7 +160,7 @@ fn losses_of_one_minute_are_one_entry_from_the_first_to_the_last() {
 fn what_somebody_wiped_is_no_loss() {
     let home = tempfile::tempdir().unwrap();
     let store = open(home.path());
-    let never = Duration::from_hours(1);
+    let never = Duration::from_secs(3600);
     let options = WriterOptions::default()
         .commit_interval_max(never)
         .commit_interval_min(never);
@@ -237,7 +237,7 @@ fn helper_waits_to_be_killed() {
     writer.log(&github(), &log(1)).unwrap();
     writer.flush().unwrap();
     println!("ready");
-    std::thread::sleep(Duration::from_mins(10));
+    std::thread::sleep(Duration::from_secs(60 * 10));
 }
 
 #[test]

@@ -511,7 +511,7 @@ impl World {
 
     fn set_limits(&mut self, limits: &Limits) {
         self.catch_up();
-        let hours = |hours: i64| Duration::from_hours(hours.cast_unsigned());
+        let hours = |hours: i64| Duration::from_secs(3600 * hours.cast_unsigned());
         let default = limits.default.map(|(bytes, age)| ("", bytes, hours(age)));
         let own = limits.own.iter();
         let all: Vec<_> = default

@@ -251,7 +251,7 @@ fn database(home: &Path) -> PathBuf {
 /// Makes a store of these records, with everything in it that a store can have.
 fn make(home: &Path) {
     let options = || {
-        let never = Duration::from_hours(1);
+        let never = Duration::from_secs(3600);
         WriterOptions::default()
             .commit_interval_min(never)
             .commit_interval_max(never)

@@ -111,8 +111,8 @@ struct Pair {
 fn start(home: &tempfile::TempDir) -> (Store, Option<(Writer, WriterGuard)>) {
     let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
     let options = WriterOptions::default()
-        .commit_interval_min(std::time::Duration::from_hours(1))
-        .commit_interval_max(std::time::Duration::from_hours(1))
+        .commit_interval_min(std::time::Duration::from_secs(3600))
+        .commit_interval_max(std::time::Duration::from_secs(3600))
         .tiering(40, 25, 16);
     let writer = Writer::start(&store, &options).unwrap();
     (store, Some(writer))

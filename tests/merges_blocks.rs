@@ -23,7 +23,7 @@ const SECOND: i64 = 1_000_000_000;
 const HOUR: i64 = 3600 * SECOND;
 const START: i64 = 1_767_225_600 * SECOND;
 /// A pass of the upkeep begins at least so often, and none lasts as long.
-const PASS: Duration = Duration::from_mins(2);
+const PASS: Duration = Duration::from_secs(60 * 2);
 /// So many blocks of a level, see `BlockHeader::level`, are there at most after a pass.
 const OF_A_LEVEL_MAX: u32 = 8;
 

@@ -157,7 +157,7 @@ impl World {
 
     /// Commits what was logged, and does all the upkeep that there is to be done.
     fn work(&mut self) {
-        self.writer_time += Duration::from_hours(2);
+        self.writer_time += Duration::from_secs(3600 * 2);
         self.writer.advance(self.writer_time).unwrap();
     }
 

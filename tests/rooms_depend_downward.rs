@@ -56,7 +56,6 @@ const KNOWN: &[(&str, &str)] = &[
     ("src/store/maintain/pass.rs", "store::snapshot"),
     ("src/store/policy/clock.rs", "store::handle"),
     ("src/store/policy/clock.rs", "store::snapshot"),
-    ("src/store/policy/clock.rs", "store::write"),
     ("src/store/policy/limits.rs", "store::handle"),
     ("src/store/scan/check.rs", "store::snapshot"),
     ("src/store/scan/inventory.rs", "store::handle"),

@@ -27,8 +27,8 @@ impl OurStore {
     pub fn fill(&mut self, records: &mut Vec<GatewayRecord>) -> Result<()> {
         records.retain(|record| record.record.level < Level::ERROR);
         let patient = WriterOptions::default()
-            .commit_interval_max(Duration::from_mins(1))
-            .commit_interval_min(Duration::from_mins(1));
+            .commit_interval_max(Duration::from_secs(60))
+            .commit_interval_min(Duration::from_secs(60));
         self.write(records, patient)?;
         Ok(())
     }
@@ -37,7 +37,7 @@ impl OurStore {
     fn write(&self, records: &[GatewayRecord], options: WriterOptions) -> Result<u64> {
         let options = options
             .when_full(WhenFull::Block)
-            .flush_timeout(Duration::from_mins(10));
+            .flush_timeout(Duration::from_secs(60 * 10));
         let (writer, guard) = Writer::start(&self.store, &options)?;
         for record in records {
             let server = self.servers.get(record.server).context("a server")?;

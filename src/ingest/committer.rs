@@ -8,12 +8,13 @@ use super::{
 use crate::{
     config::RetentionPolicy,
     error::Result,
+    platform::monotonic_nanos,
     record::ServerName,
     redact::Redactor,
     signal::Signal,
     store::{
         BatchId, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,
-        StoreWriter, Upkeep, WipeMarks, WipeScope, monotonic_nanos,
+        StoreWriter, Upkeep, WipeMarks, WipeScope,
     },
     time::Timestamp,
 };
@@ -44,7 +45,7 @@ const COMPACTED_BYTES_MAX: u64 = 64 << 20;
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// So long after a pass comes the next in any case: records become old in silence, too, and another
 /// process may have set limits.
-const UPKEEP_INTERVAL_MAX: Duration = Duration::from_mins(1);
+const UPKEEP_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 type SeriesKey = (ServerName, Signal);
 

@@ -31,7 +31,7 @@ struct QueuedRecord {
     server: ServerName,
     signal: Signal,
     timestamp: Timestamp,
-    /// See [`crate::store::monotonic_nanos`].
+    /// See [`monotonic_nanos`](crate::platform::monotonic_nanos).
     emitted: u64,
     /// Whether it should be committed at once: these may be the last words before a crash.
     urgent: bool,

@@ -4,9 +4,10 @@ use super::{QueuedRecord, WriterOptions, WriterStats, committer::Committer, poli
 use crate::{
     config::RetentionPolicy,
     error::{Error, Result},
+    platform::monotonic_nanos,
     record::{Level, LogRecord, Record, ServerName},
     signal::Signal,
-    store::{Store, WipeScope, monotonic_nanos, policy::limits::Limits},
+    store::{Store, WipeScope, policy::limits::Limits},
     time::Timestamp,
 };
 use std::{

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     store::{Store, WipeScope},
 };
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::{cell::Cell, convert::Infallible, sync::Arc, thread::JoinHandle, time::Duration};
 
 /// The first wait after a failure; each further one doubles it.

@@ -10,7 +10,7 @@ use crate::{
     store::Store,
     time::Timestamp,
 };
-use crossbeam::channel::{self, RecvTimeoutError, Sender};
+use crossbeam_channel::{RecvTimeoutError, Sender};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fs::File,
@@ -63,7 +63,7 @@ enum Thread {
 impl MetricsFlusher {
     /// How often counters are stored unless something else is asked for: one minute, as wide as a
     /// bucket of the [`Accumulator`]'s series.
-    pub const INTERVAL_DEFAULT: Duration = Duration::from_mins(1);
+    pub const INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
 
     /// A flusher without servers. A zero `interval` means [`MetricsFlusher::INTERVAL_DEFAULT`].
     #[must_use]
@@ -119,7 +119,7 @@ impl MetricsFlusher {
         if !matches!(*thread, Thread::NotStarted) {
             return Ok(());
         }
-        let (stop, stopped) = channel::bounded(0);
+        let (stop, stopped) = crossbeam_channel::bounded(0);
         let shared = Arc::clone(&self.shared);
         let handle = std::thread::Builder::new()
             .name("gridctl-telemetry-metrics".to_owned())

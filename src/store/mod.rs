@@ -31,7 +31,7 @@ pub(crate) use self::{
     tiers::sealer::{Sealer, Tiering},
     write::{
         append::{PendingRecord, SeriesBatch},
-        wipe::{WipeMarks, monotonic_nanos},
+        wipe::WipeMarks,
     },
 };
 pub use self::{

@@ -20,7 +20,7 @@ pub(crate) const STACK: &str = "stack";
 
 /// How long a test waits for something that must happen before it calls that a hang. Nothing takes
 /// nearly as long: whether a test passes does not depend on it.
-pub(crate) const HANG: Duration = Duration::from_mins(2);
+pub(crate) const HANG: Duration = Duration::from_secs(60 * 2);
 
 pub(crate) fn home() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -60,7 +60,7 @@ pub(crate) fn server(name: &str) -> ServerName {
 /// Options of a writer that commits when it is told to, and seals after so few records that a
 /// test sees all tiers.
 pub(crate) fn on_demand() -> WriterOptions {
-    let never = Duration::from_hours(1);
+    let never = Duration::from_secs(3600);
     WriterOptions::default()
         .commit_interval_min(never)
         .commit_interval_max(never)

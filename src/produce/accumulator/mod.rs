@@ -34,7 +34,7 @@ use std::{
 /// How far back a series goes, in minutes.
 pub(crate) const SERIES_MINUTES: i64 = 10_000;
 /// The longest range that is answered by the minute. A longer one is answered by the hour.
-const BY_MINUTE_MAX: Duration = Duration::from_hours(6);
+const BY_MINUTE_MAX: Duration = Duration::from_secs(3600 * 6);
 /// The most names of a kind. Names come from outside, and each is kept for good.
 const NAMES_MAX: usize = 4096;
 /// What counts under a name that is one too many, or too long.

@@ -1,14 +1,7 @@
 //! The file beneath the database, with a place for tests to make it fail.
 
 use redb::{BackendError, DatabaseError, StorageBackend, backends::FileBackend};
-use std::{
-    fmt,
-    fs::{File, Metadata},
-    io,
-    ops::Bound,
-    os::unix::fs::MetadataExt,
-    sync::Arc,
-};
+use std::{fmt, fs::File, io, ops::Bound, sync::Arc};
 
 /// What the database is about to do to its file.
 #[derive(Debug, Clone, Copy)]
@@ -123,10 +116,4 @@ impl StorageBackend for Disk {
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.file.query_lock_range(start, end)
     }
-}
-
-/// The disk blocks of a file. POSIX counts `st_blocks` in units of 512 bytes, whatever the file
-/// system's blocks are.
-pub(crate) fn allocated_bytes(metadata: &Metadata) -> u64 {
-    metadata.blocks() * 512
 }

@@ -8,12 +8,9 @@
 
 use crate::{
     home::{Missing, StackPath},
-    store::engine::disk::allocated_bytes,
+    platform::{allocate, allocated_bytes, same_disk},
 };
-use std::{
-    fs::{File, Metadata},
-    os::unix::fs::MetadataExt,
-};
+use std::fs::Metadata;
 
 /// Deleting everything was measured to take 50 KB and a 2,500th of what is used.
 const BYTES_MIN: u64 = 256 << 10;
@@ -32,7 +29,7 @@ pub(crate) fn keep(place: &StackPath) {
     let wanted = BYTES_MIN + allocated_bytes(&database) / PART;
     let held = allocated_bytes(&found);
     // A database may be a link to another disk, which room on this one does not help.
-    if found.dev() != database.dev() {
+    if !same_disk(&found, &database) {
         let _ = file.set_len(0);
     } else if held > 2 * wanted {
         let _ = file.set_len(wanted);
@@ -40,12 +37,6 @@ pub(crate) fn keep(place: &StackPath) {
         // Whatever part of it came about is not to be taken from those who need it now.
         let _ = file.set_len(found.len());
     }
-}
-
-fn allocate(file: &File, bytes: u64) -> rustix::io::Result<()> {
-    rustix::io::retry_on_intr(|| {
-        rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes)
-    })
 }
 
 /// Gives the reserve up.

@@ -9,6 +9,7 @@
 use crate::{
     error::Result,
     ingest::DropCause,
+    platform,
     record::ServerName,
     signal::Signal,
     store::{
@@ -175,32 +176,14 @@ impl Process {
         let pid = std::process::id();
         Process {
             pid,
-            started: started(pid).unwrap_or(0),
+            started: platform::process_start(pid).unwrap_or(0),
         }
     }
 
     fn is_alive(&self) -> bool {
-        let Some(pid) = i32::try_from(self.pid)
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-        else {
-            return false;
-        };
-        let exists = !matches!(
-            rustix::process::test_kill_process(pid),
-            Err(rustix::io::Errno::SRCH)
-        );
-        exists && started(self.pid).is_none_or(|started| started == self.started)
+        platform::process_exists(self.pid)
+            && platform::process_start(self.pid).is_none_or(|started| started == self.started)
     }
-}
-
-/// When a process started, in ticks since the boot: field 22 of `/proc/PID/stat` on Linux, see
-/// proc(5); nothing elsewhere.
-fn started(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses, which may hold spaces and more of them.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// Tells a batch from every other one, so that it is not stored twice.

@@ -458,7 +458,7 @@ mod tests {
         let mut failed = 0;
         for minute in 1..10 {
             // Each failure ends one step and none of what comes behind it.
-            while let Err(error) = writer.advance(Duration::from_mins(minute)) {
+            while let Err(error) = writer.advance(Duration::from_secs(60 * minute)) {
                 assert!(matches!(error, Error::Corrupt { .. }), "{error}");
                 failed += 1;
             }

@@ -20,6 +20,7 @@
 
 use crate::{
     error::Result,
+    platform,
     store::{
         engine::fault::Fault,
         handle::StoreWriter,
@@ -29,9 +30,7 @@ use crate::{
     time::Timestamp,
 };
 use redb::{ReadableTable, WriteTransaction};
-use rustix::time::ClockId;
-use std::{fmt, sync::OnceLock};
-use xxhash_rust::xxh3::xxh3_64;
+use std::fmt;
 
 /// What a machine's clocks show at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,31 +49,13 @@ impl ClockReading {
     pub fn now() -> ClockReading {
         ClockReading {
             wall: Timestamp::now(),
-            boot_nanos: boot_nanos(),
-            boot: boot(),
+            boot_nanos: platform::boot_nanos(),
+            boot: platform::boot_id().unwrap_or(UNKNOWN_BOOT),
         }
     }
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const BOOT_CLOCK: ClockId = ClockId::Boottime;
-/// Elsewhere the clock that stands still while the machine sleeps has to do.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const BOOT_CLOCK: ClockId = ClockId::Monotonic;
-
-fn boot_nanos() -> u64 {
-    crate::store::write::wipe::nanos_of(BOOT_CLOCK)
-}
-
 const UNKNOWN_BOOT: u64 = 0;
-
-fn boot() -> u64 {
-    static BOOT: OnceLock<u64> = OnceLock::new();
-    *BOOT.get_or_init(|| {
-        std::fs::read("/proc/sys/kernel/random/boot_id")
-            .map_or(UNKNOWN_BOOT, |id| xxh3_64(&id).max(1))
-    })
-}
 
 /// A system's clock that does not show the time that went by, and is not believed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use crate::{
     error::{Error, Result},
+    platform::allocated_bytes,
     store::{
-        engine::{disk::allocated_bytes, reserve},
+        engine::reserve,
         handle::Store,
         layout::{
             footprint::PAGE_BYTES,
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn live_bytes_are_what_the_engine_has_allocated() {
-        let never = std::time::Duration::from_hours(1);
+        let never = std::time::Duration::from_secs(3600);
         let default = WriterOptions::default()
             .commit_interval_min(never)
             .commit_interval_max(never);

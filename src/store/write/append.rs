@@ -54,7 +54,7 @@ impl SeriesBatch {
 #[derive(Debug)]
 pub(crate) struct PendingRecord {
     pub(crate) timestamp: i64,
-    /// When it was emitted, see [`crate::store::write::wipe::monotonic_nanos`].
+    /// When it was emitted, see [`monotonic_nanos`](crate::platform::monotonic_nanos).
     pub(crate) emitted: u64,
     pub(crate) payload: Box<[u8]>,
 }

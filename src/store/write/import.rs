@@ -2,6 +2,7 @@
 
 use crate::{
     error::{Error, Result},
+    platform::monotonic_nanos,
     record::{Record, ServerName},
     store::{
         RECORD_BYTES_MAX,
@@ -13,7 +14,7 @@ use crate::{
         tiers::sealer::{Sealer, Tiering},
         write::{
             append::{PendingRecord, SeriesBatch, append},
-            wipe::{WipeMarks, monotonic_nanos},
+            wipe::WipeMarks,
         },
     },
 };

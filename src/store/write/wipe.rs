@@ -9,6 +9,7 @@
 
 use crate::{
     error::Result,
+    platform::monotonic_nanos,
     record::ServerName,
     signal::Signal,
     store::{
@@ -23,7 +24,6 @@ use crate::{
     },
 };
 use redb::{ReadableTable, WriteTransaction};
-use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -134,20 +134,6 @@ impl WipeMarks {
             .map(|(_, instant)| *instant)
             .max()
     }
-}
-
-/// Nanoseconds on the clock that all processes of this machine share and nobody sets.
-pub(crate) fn monotonic_nanos() -> u64 {
-    nanos_of(ClockId::Monotonic)
-}
-
-/// What a clock of the system shows, in nanoseconds.
-pub(crate) fn nanos_of(clock: ClockId) -> u64 {
-    let now = rustix::time::clock_gettime(clock);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 impl Store {
