@@ -238,6 +238,12 @@ impl Error {
     }
 }
 
+/// As much of a text from outside as an error shows.
+#[cold]
+pub(crate) fn excerpt(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
 /// Reads a string, and from it a value: for types whose JSON is the text that `Display` writes.
 pub(crate) fn deserialize_from_str<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where

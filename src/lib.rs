@@ -135,6 +135,7 @@ mod error;
 pub mod home;
 pub mod ingest;
 pub mod lines;
+mod otlp;
 mod platform;
 mod produce;
 mod read;

@@ -1,6 +1,6 @@
 //! Points and ranges of time: nanoseconds since the Unix epoch, and RFC 3339 text.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use ::time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use std::{
     fmt,
@@ -57,7 +57,7 @@ impl Timestamp {
     /// range of this type.
     pub fn parse_rfc3339(text: &str) -> Result<(Timestamp, UtcOffset)> {
         let invalid = || Error::InvalidTimestamp {
-            text: text.chars().take(64).collect(),
+            text: excerpt(text),
         };
         let parsed = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| invalid())?;
         let nanos = i64::try_from(parsed.unix_timestamp_nanos()).map_err(|_| invalid())?;

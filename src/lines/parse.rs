@@ -1,30 +1,21 @@
 //! Lines, whichever signal they are of, to records.
 
 use super::{
-    json::{JsonError, JsonResult},
+    json::{JsonError, JsonResult, write_value},
     ndjson::{
         log::read_log_line,
         metrics::{MetricsLine, read_metrics_line},
     },
-    otlp_json::{
-        read_message,
-        records::{keep_foreign, logs_from_otlp, metrics_from_otlp},
-    },
+    otlp_json::{keep_foreign, read_message},
 };
 use crate::{
-    record::{LogRecord, MetricsSnapshot, SpanRecord},
+    otlp::{self, metrics_from_otlp, spans_from_otlp},
+    record::{LogRecord, MetricsSnapshot, SpanRecord, Value},
     signal::Signal,
     time::Timestamp,
 };
-use opentelemetry_proto::tonic::{
-    common::v1::any_value,
-    metrics::v1::MetricsData,
-    trace::v1::{Span, TracesData},
-};
+use opentelemetry_proto::tonic::{logs::v1::LogsData, metrics::v1::MetricsData};
 use std::fmt;
-
-/// The attribute that names the server that a span is of.
-const SERVER_NAME: &str = "server.name";
 
 /// What a line of a flat file holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,7 +102,7 @@ fn parse(signal: Signal, line: &[u8]) -> JsonResult<ParsedLine> {
                 ParsedLine::Sentinel { server, timestamp }
             }
         },
-        Signal::Traces => ParsedLine::Spans(spans(read_message(line)?)),
+        Signal::Traces => ParsedLine::Spans(spans_from_otlp(read_message(line)?)),
     })
 }
 
@@ -131,34 +122,13 @@ fn begins_with(line: &[u8], keys: [&str; 2]) -> bool {
     })
 }
 
-/// Each span with the server that it names and what its envelope says of it.
-fn spans(data: TracesData) -> Vec<(Option<String>, SpanRecord)> {
-    let mut records = Vec::new();
-    for resource_spans in data.resource_spans {
-        for scope_spans in resource_spans.scope_spans {
-            for span in scope_spans.spans {
-                let record = SpanRecord {
-                    resource: resource_spans.resource.clone(),
-                    resource_schema_url: resource_spans.schema_url.clone(),
-                    scope: scope_spans.scope.clone(),
-                    scope_schema_url: scope_spans.schema_url.clone(),
-                    span,
-                };
-                records.push((server_name(&record.span), record));
-            }
-        }
-    }
-    records
+/// The log records of a message, see [`otlp::logs_from_otlp`]. A body that is no string becomes JSON.
+pub(super) fn logs_from_otlp(data: LogsData) -> Vec<(Option<String>, LogRecord)> {
+    otlp::logs_from_otlp(data, json_text)
 }
 
-/// The server that the span's `server.name` attribute names, when it is a string.
-pub(crate) fn server_name(span: &Span) -> Option<String> {
-    let attribute = span
-        .attributes
-        .iter()
-        .find(|attribute| attribute.key == SERVER_NAME)?;
-    match attribute.value.as_ref()?.value.as_ref()? {
-        any_value::Value::StringValue(name) => Some(name.clone()),
-        _ => None,
-    }
+fn json_text(value: &Value) -> String {
+    let mut text = Vec::new();
+    write_value(value, &mut text);
+    String::from_utf8(text).unwrap_or_default()
 }

@@ -2,14 +2,11 @@
 
 use super::{
     ndjson::{log::transcode_log_payload, metrics::transcode_metrics_payload},
-    otlp_json::{
-        Envelope, Message,
-        records::{MetricStreams, foreign_metric, log_to_otlp, server_resource},
-        write_message,
-    },
+    otlp_json::{Envelope, Message, foreign_metric, write_message},
 };
 use crate::{
     error::{Error, Result},
+    otlp::{MetricStreams, log_to_otlp, server_resource},
     read::RawRecord,
     record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord, payload::PayloadError},
     signal::Signal,

@@ -4,7 +4,8 @@ use super::{Accumulator, flush_rule::ServerCounts};
 use crate::{
     error::{Error, Result},
     ingest::Writer,
-    lines::{ParsedLine, is_foreign, parse_line},
+    lines::{ParsedLine, parse_line},
+    otlp::foreign::is_foreign,
     record::{MetricsSnapshot, ServerName},
     signal::Signal,
     store::Store,

@@ -3,7 +3,7 @@
 use crate::{
     error::Result,
     ingest::Writer,
-    lines::server_name,
+    otlp::server_name,
     record::{ServerName, SpanRecord},
 };
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;

@@ -1,5 +1,5 @@
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, excerpt},
     time::Timestamp,
 };
 use std::{fmt, str::FromStr};
@@ -31,7 +31,7 @@ impl FromStr for Cursor {
     /// Reads what [`Cursor`]'s `Display` wrote. Fails with [`Error::InvalidCursor`].
     fn from_str(text: &str) -> Result<Cursor> {
         let invalid = || Error::InvalidCursor {
-            text: text.chars().take(64).collect(),
+            text: excerpt(text),
         };
         let number = |digits: &str| {
             // `from_str_radix` takes a sign, which no cursor has.

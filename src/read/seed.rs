@@ -3,7 +3,7 @@
 use super::{Query, StoredRecord};
 use crate::{
     error::Result,
-    lines::is_foreign,
+    otlp::foreign::is_foreign,
     record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord},
     signal::Signal,
     store::{Snapshot, Store},

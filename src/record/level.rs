@@ -1,4 +1,4 @@
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use std::{fmt, str::FromStr};
 
 /// The severity of a log record, on the scale of Go's `log/slog`: DEBUG is -4, INFO 0, WARN 4 and
@@ -46,7 +46,7 @@ impl FromStr for Level {
     /// Reads a name, in any case, with or without an offset. Fails with [`Error::UnknownLevel`].
     fn from_str(text: &str) -> Result<Level> {
         let unknown = || Error::UnknownLevel {
-            text: text.chars().take(64).collect(),
+            text: excerpt(text),
         };
         let (name, offset) = match text.find(['+', '-']) {
             Some(at) => {

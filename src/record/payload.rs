@@ -15,7 +15,7 @@ use super::{
     CostCounts, Level, LogRecord, MetricsSnapshot, SpanRecord, TokenCounts, Value,
     messagepack::{EXT_NUMBER, Reader, Token, unexpected_at},
 };
-use crate::time::Timestamp;
+use crate::{error::excerpt, time::Timestamp};
 use ::time::UtcOffset;
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
@@ -359,9 +359,7 @@ fn any_value_fits(value: &AnyValue, level: usize) -> bool {
 
 #[cold]
 fn too_deep(key: &str) -> PayloadError {
-    PayloadError::TooDeep {
-        key: key.chars().take(64).collect(),
-    }
+    PayloadError::TooDeep { key: excerpt(key) }
 }
 
 fn message_bytes<M: Message>(message: Option<&M>) -> usize {

@@ -6,6 +6,7 @@
 
 use super::line::{LineReason, missing, read_timestamp, write_entries, write_timestamp};
 use crate::{
+    error::excerpt,
     lines::json::{JsonResult, Kind, Reader, read_value, write_i64, write_string},
     record::{CostCounts, MetricsSnapshot, TokenCounts, Value, payload::PayloadError},
     time::Timestamp,
@@ -189,7 +190,7 @@ fn read_counter(reader: &mut Reader<'_>) -> JsonResult<i64> {
     let offset = reader.offset();
     let number = reader.read_number()?;
     number.as_i64().ok_or_else(|| {
-        let number = number.text().chars().take(64).collect();
+        let number = excerpt(number.text());
         Reader::refuse(offset, LineReason::NotAnInteger { number })
     })
 }

@@ -102,13 +102,10 @@ fn write_key(key: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{
-            arbitrary::{log_record, metric, resource, schema_url, scope, span},
-            message::read_message,
-            tests::assert_same,
-        },
+        super::{message::read_message, tests::assert_same},
         *,
     };
+    use crate::otlp::arbitrary::{log_record, metric, resource, schema_url, scope, span};
     use opentelemetry_proto::tonic::{
         logs::v1::{LogsData, ResourceLogs, ScopeLogs},
         metrics::v1::{MetricsData, ResourceMetrics, ScopeMetrics},

@@ -65,9 +65,3 @@ impl OtlpReason {
         Reader::refuse(offset, self)
     }
 }
-
-/// As much of `text` as an error shows.
-#[cold]
-pub(super) fn excerpt(text: &str) -> String {
-    text.chars().take(64).collect()
-}

@@ -1,14 +1,19 @@
 //! How each type of field is written and read.
 
 use super::{
-    base64::{decode_base64, encode_base64},
-    error::{OtlpReason, excerpt},
-    id::{decode_id, encode_hex},
+    error::OtlpReason,
     integer::{Integer, integer_of},
     message::{Message, read_fields, write_message},
 };
-use crate::lines::json::{
-    JsonResult, Kind, Number, Reader, write_f64, write_i64, write_string, write_u64,
+use crate::{
+    error::excerpt,
+    lines::json::{
+        JsonResult, Kind, Number, Reader, write_f64, write_i64, write_string, write_u64,
+    },
+    otlp::{
+        base64::{decode_base64, encode_base64},
+        id::{decode_id, encode_hex},
+    },
 };
 use opentelemetry_proto::tonic::{
     logs::v1::SeverityNumber,

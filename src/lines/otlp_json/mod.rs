@@ -18,18 +18,14 @@
 //! Each message is one row in the table of [`messages`], which serves both directions, so that they
 //! cannot disagree.
 
-mod base64;
 mod envelope;
 mod error;
 mod field;
-mod id;
+mod foreign;
 mod integer;
 mod message;
 mod messages;
-pub(crate) mod records;
 
-#[cfg(test)]
-mod arbitrary;
 #[cfg(test)]
 mod shared_data;
 #[cfg(test)]
@@ -37,5 +33,6 @@ mod tests;
 
 pub(crate) use self::{
     envelope::Envelope,
+    foreign::{foreign_metric, keep_foreign},
     message::{Message, read_message, write_message},
 };

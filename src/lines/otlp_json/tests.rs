@@ -1,12 +1,12 @@
 //! What is promised of both directions together.
 
 use super::{
-    arbitrary::{logs_data, metrics_data, traces_data},
     error::OtlpReason,
     message::{Message, read_message, write_message},
 };
 use crate::{
     lines::json::{JsonError, JsonReason, Reader, read_value, write_value},
+    otlp::arbitrary::{logs_data, metrics_data, traces_data},
     record::Value,
 };
 use opentelemetry_proto::tonic::{
@@ -182,9 +182,9 @@ fn respell(key: &str, value: &Value, choices: &mut dyn Iterator<Item = u8>, out:
                 _ if id && choice & 2 == 2 => Value::from(text.to_uppercase()),
                 _ if id => {
                     let length = if key == "traceId" { 16 } else { 8 };
-                    let id = super::id::decode_id(text, length).expect("an id");
+                    let id = crate::otlp::id::decode_id(text, length).expect("an id");
                     let mut base64 = Vec::new();
-                    super::base64::encode_base64(&id, &mut base64);
+                    crate::otlp::base64::encode_base64(&id, &mut base64);
                     Value::from(String::from_utf8(base64).expect("ASCII"))
                 }
                 "bytesValue" => {

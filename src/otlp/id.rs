@@ -9,7 +9,7 @@ const NIBBLES: [u8; 256] = nibbles();
 /// Reads an id of `length` bytes: that many pairs of hex digits of either case, or else base64, as
 /// files from before OTLP/JSON have it. The two cannot be confused, for their lengths differ.
 /// No text is no id, which is no bytes.
-pub(super) fn decode_id(text: &str, length: usize) -> Option<Vec<u8>> {
+pub(crate) fn decode_id(text: &str, length: usize) -> Option<Vec<u8>> {
     if text.is_empty() {
         Some(Vec::new())
     } else if text.len() == length * 2 {
@@ -24,7 +24,7 @@ pub(super) fn decode_id(text: &str, length: usize) -> Option<Vec<u8>> {
 }
 
 /// Appends `id` as lowercase hex.
-pub(super) fn encode_hex(id: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode_hex(id: &[u8], out: &mut Vec<u8>) {
     for byte in id {
         let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
         out.extend_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
@@ -108,7 +108,7 @@ mod tests {
             let mut hex = Vec::new();
             encode_hex(&id, &mut hex);
             let mut base64 = Vec::new();
-            super::super::base64::encode_base64(&id, &mut base64);
+            crate::otlp::base64::encode_base64(&id, &mut base64);
             for text in [hex, base64] {
                 let text = String::from_utf8(text).expect("ASCII");
                 prop_assert_eq!(decode_id(&text, 16), Some(id.to_vec()));

@@ -14,7 +14,7 @@
 //! Somebody may have changed the view on its way, to remove a secret perhaps. So [`EXACT`] is
 //! believed only if it gives the view that it comes with.
 
-use super::{super::base64::encode_base64, RESERVED};
+use super::{RESERVED, base64::encode_base64};
 use crate::record::Value;
 use hashbrown::HashSet;
 use opentelemetry_proto::tonic::common::v1::{
@@ -88,7 +88,7 @@ pub(super) fn value_of(value: AnyValue) -> Value {
 }
 
 /// An attribute.
-pub(super) fn key_value(key: impl Into<String>, value: Any) -> KeyValue {
+pub(crate) fn key_value(key: impl Into<String>, value: Any) -> KeyValue {
     KeyValue {
         key: key.into(),
         value: Some(any(value)),

@@ -12,7 +12,7 @@ const STANDARD_ENGINE: GeneralPurpose = GeneralPurpose::new(&STANDARD, CONFIG);
 const URL_SAFE_ENGINE: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, CONFIG);
 
 /// Reads standard or URL-safe base64 (RFC 4648), padded or not.
-pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let engine = if text.contains(['-', '_']) {
         URL_SAFE_ENGINE
     } else {
@@ -22,7 +22,7 @@ pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Appends `bytes` as standard base64, padded.
-pub(super) fn encode_base64(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode_base64(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, b'=');
     if let Some(room) = out.get_mut(start..) {

@@ -1,43 +1,51 @@
-//! Logs and snapshots as OTLP messages, in both directions. (A span is one already.)
+//! Records as OTLP messages, in both directions. No text is read or written here: `lines` encodes the
+//! messages as JSON.
 //!
 //! | record | OTLP |
 //! |---|---|
-//! | any: server | resource attribute `service.name` |
-//! | log: timestamp | `timeUnixNano`; when it was observed is not known |
+//! | any: server | resource attribute `service.name`; of a span, its attribute `server.name` |
+//! | log: timestamp | `timeUnixNano`; the observed time is not known |
 //! | log: level | `severityNumber`, and `severityText` as slog spells it |
 //! | log: message | `body` |
-//! | log: attributes | `attributes`; `trace_id` and `span_id` are the record's ids as well |
+//! | log: attributes | `attributes`; `trace_id` and `span_id` are also the ids of the OTLP record |
 //! | snapshot: token counters | `Sum` named `gridctl.tokens`, unit `{token}` |
 //! | snapshot: cost counters | `Sum` named `gridctl.cost`, unit `{USD}` |
 //! | snapshot: other keys | the metadata of `gridctl.tokens` |
 //! | snapshot that holds a foreign metric | that metric, see [`foreign`] |
+//! | span | the span, in the resource and scope that it came with |
 //!
-//! What comes back is the same record, bit for bit. (As elsewhere in OTLP/JSON, all NaN are one.)
-//! Whatever OTLP has no place for stands, only where there is such a thing, in attributes and
-//! metadata whose keys begin with [`RESERVED`]:
+//! A record that is written and read again is the same, bit for bit, except that OTLP/JSON has a
+//! single NaN. Parts of a record that OTLP has no field for are written, when present, as attributes
+//! and metadata whose keys begin with [`RESERVED`]:
 //!
-//! | key | what it holds | where it may stand |
+//! | key | value | written to |
 //! |---|---|---|
 //! | `gridctl.record.exact` | the entries that OTLP holds in part, see [`attributes`] | both |
 //! | `gridctl.record.utc_offset` | the offset from UTC in which the time was written, in minutes, unless zero | both |
-//! | `gridctl.record.unix_nanos` | a time before 1970; the OTLP one is zero then | both |
-//! | `gridctl.record.diff`, `.cost_diff` | what the counters gained, where that is not all they have | metadata |
-//! | `gridctl.record.reset`, `.cost_reset` | the flag, where the start time says otherwise | metadata |
+//! | `gridctl.record.unix_nanos` | a time before 1970; the OTLP time is then zero | both |
+//! | `gridctl.record.diff`, `.cost_diff` | the increase of the counters, where the totals do not imply it | metadata |
+//! | `gridctl.record.reset`, `.cost_reset` | the flag, where the start time implies the opposite | metadata |
 //! | `gridctl.record.total_tokens` | that counter, unless it is the sum of the other two | metadata |
-//! | `gridctl.record.cost_total` | those counters in micro-USD, where doubles do not hold them | metadata |
+//! | `gridctl.record.cost_total` | those counters in micro-USD, where doubles cannot hold them | metadata |
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod attributes;
-mod foreign;
+pub(crate) mod base64;
+pub(crate) mod foreign;
+pub(crate) mod id;
 mod log;
 mod metrics;
+mod span;
 
 pub(crate) use self::{
-    foreign::{foreign_metric, is_foreign, keep_foreign},
+    attributes::key_value,
     log::{log_to_otlp, logs_from_otlp},
     metrics::{MetricStreams, metrics_from_otlp},
+    span::{server_name, spans_from_otlp},
 };
 
-use self::attributes::{key_value, string};
+use self::attributes::string;
 use crate::{record::Value, time::Timestamp};
 use ::time::UtcOffset;
 use opentelemetry_proto::tonic::{

@@ -1,0 +1,4 @@
+//! Records through lines of OTLP/JSON and back.
+
+mod logs;
+mod metrics;

@@ -1,0 +1,114 @@
+//! Metrics of other programs: gauges, histograms and counters that gridctl does not count.
+//!
+//! A snapshot has no fields for such a metric, so it is kept whole, with its resource and scope, under
+//! the key [`OTLP`] of a snapshot whose own counters are zero. Nothing is seeded from such a snapshot,
+//! because it counts nothing. The value under the key is OTLP/JSON, which `lines` encodes.
+
+use super::server_of;
+use crate::{
+    record::{MetricsSnapshot, TokenCounts, Value},
+    time::Timestamp,
+};
+use opentelemetry_proto::tonic::metrics::v1::{
+    Metric, MetricsData, ResourceMetrics, ScopeMetrics, metric::Data,
+};
+
+/// The key under which a snapshot holds a foreign metric.
+const OTLP: &str = "otlp";
+
+/// One metric of a message.
+pub(crate) struct ForeignMetric {
+    /// The server that the metric's resource names.
+    pub(crate) server: Option<String>,
+    /// The latest time of the metric's points; 1970 when it has none.
+    pub(crate) timestamp: Timestamp,
+    /// The metric in its resource and scope.
+    pub(crate) message: ResourceMetrics,
+}
+
+/// Takes a message apart into its metrics.
+pub(crate) fn foreign_metrics(data: MetricsData) -> Vec<ForeignMetric> {
+    let mut found = Vec::new();
+    for resource_metrics in data.resource_metrics {
+        let server = server_of(resource_metrics.resource.as_ref());
+        for scope_metrics in resource_metrics.scope_metrics {
+            for metric in scope_metrics.metrics {
+                found.push(ForeignMetric {
+                    server: server.clone(),
+                    timestamp: time_of(&metric),
+                    message: ResourceMetrics {
+                        resource: resource_metrics.resource.clone(),
+                        schema_url: resource_metrics.schema_url.clone(),
+                        scope_metrics: vec![ScopeMetrics {
+                            scope: scope_metrics.scope.clone(),
+                            schema_url: scope_metrics.schema_url.clone(),
+                            metrics: vec![metric],
+                        }],
+                    },
+                });
+            }
+        }
+    }
+    found
+}
+
+/// A snapshot that keeps a foreign metric, whose OTLP/JSON is `value`.
+pub(crate) fn snapshot_of_foreign(timestamp: Timestamp, value: Value) -> MetricsSnapshot {
+    let mut snapshot = MetricsSnapshot::new(timestamp);
+    snapshot.extra.push((OTLP.to_owned(), value));
+    snapshot
+}
+
+/// The OTLP/JSON that a snapshot keeps; `None` when the snapshot has counters of its own.
+pub(crate) fn kept_foreign(snapshot: &MetricsSnapshot) -> Option<&Value> {
+    match snapshot.extra.as_slice() {
+        [(key, value @ Value::Object(_))] if key == OTLP => {
+            let counts_something = snapshot.reset
+                || snapshot.cost_reset
+                || snapshot.diff != TokenCounts::default()
+                || snapshot.total != TokenCounts::default()
+                || snapshot.cost_diff.is_some()
+                || snapshot.cost_total.is_some();
+            (!counts_something).then_some(value)
+        }
+        _ => None,
+    }
+}
+
+/// Whether a snapshot keeps a foreign metric, and says nothing of our counters.
+pub(crate) fn is_foreign(snapshot: &MetricsSnapshot) -> bool {
+    kept_foreign(snapshot).is_some()
+}
+
+/// The latest time of a metric's points; 1970 when it has none.
+fn time_of(metric: &Metric) -> Timestamp {
+    let latest = match &metric.data {
+        Some(Data::Gauge(gauge)) => gauge
+            .data_points
+            .iter()
+            .map(|point| point.time_unix_nano)
+            .max(),
+        Some(Data::Sum(sum)) => sum
+            .data_points
+            .iter()
+            .map(|point| point.time_unix_nano)
+            .max(),
+        Some(Data::Histogram(histogram)) => histogram
+            .data_points
+            .iter()
+            .map(|point| point.time_unix_nano)
+            .max(),
+        Some(Data::ExponentialHistogram(histogram)) => histogram
+            .data_points
+            .iter()
+            .map(|point| point.time_unix_nano)
+            .max(),
+        Some(Data::Summary(summary)) => summary
+            .data_points
+            .iter()
+            .map(|point| point.time_unix_nano)
+            .max(),
+        None => None,
+    };
+    Timestamp::from_unix_nanos(i64::try_from(latest.unwrap_or(0)).unwrap_or(i64::MAX))
+}
