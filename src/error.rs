@@ -209,6 +209,8 @@ pub enum Error {
     NotFlushed {
         /// Why.
         reason: String,
+        /// The [`Error`] of the commit that failed; absent when no answer came in time.
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
     /// The writer has been closed; nothing is stored any more.
     #[error("the writer is closed")]

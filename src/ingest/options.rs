@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// What happens to a record when the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum WhenFull {
     /// It is dropped and counted; whoever emitted it goes on.
     #[default]

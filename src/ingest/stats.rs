@@ -18,7 +18,7 @@ use std::{
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum DropCause {
     /// The queue had no room for it.
@@ -98,6 +98,8 @@ impl std::error::Error for DropCause {}
 
 /// How many records of a series were not stored, and why.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct DropCount {
     /// Whose records.
     pub server: ServerName,
@@ -115,6 +117,8 @@ pub struct DropCount {
 
 /// What a writer did so far. Every record that was offered is stored, queued or dropped.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct WriterStats {
     /// Records that producers offered.
     pub offered: u64,
@@ -134,12 +138,16 @@ pub struct WriterStats {
 
 /// What a writer did to keep its store within its limits and its blocks full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct MaintenanceStats {
     /// How often it did something of it: sealed rows, took out what was over a limit, merged.
     pub steps: u64,
-    /// How long the longest step kept the writer thread from storing.
+    /// How long the longest step kept the writer thread from storing; `longestMs` in JSON.
+    #[serde(rename = "longestMs", serialize_with = "as_millis")]
     pub longest: Duration,
-    /// How long all steps took together.
+    /// How long all steps took together; `busyMs` in JSON.
+    #[serde(rename = "busyMs", serialize_with = "as_millis")]
     pub busy: Duration,
     /// What retention took out, as it was on the disk, in bytes.
     pub freed_bytes: u64,
@@ -153,6 +161,10 @@ impl WriterStats {
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().map(|drop| drop.count).sum()
     }
+}
+
+fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64() * 1e3)
 }
 
 /// The counters that producers and the writer thread share.
@@ -280,4 +292,47 @@ fn merge(ranges: &mut HashMap<DropKey, Range>, key: DropKey, range: Range) {
     known.count += range.count;
     known.first = known.first.min(range.first);
     known.last = known.last.max(range.last);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn statistics_have_one_convention_of_names() {
+        let counters = Counters::default();
+        let github = ServerName::new("github").unwrap();
+        let time = Timestamp::from_unix_nanos(1);
+        counters.offered.store(3, Ordering::Relaxed);
+        counters.count_drop(&github, Signal::Logs, DropCause::QueueFull, time);
+        let step = Step {
+            freed_bytes: 4096,
+            ..Step::default()
+        };
+        counters.count_upkeep(Duration::from_micros(1500), step);
+        let expected = json!({
+            "offered": 3,
+            "stored": 0,
+            "commits": 0,
+            "queued": 2,
+            "queuedBytes": 0,
+            "dropped": [{
+                "server": "github",
+                "signal": "logs",
+                "cause": "queueFull",
+                "count": 1,
+                "first": "1970-01-01T00:00:00.000000001Z",
+                "last": "1970-01-01T00:00:00.000000001Z",
+            }],
+            "maintenance": {
+                "steps": 1,
+                "longestMs": 1.5,
+                "busyMs": 1.5,
+                "freedBytes": 4096,
+                "rewrittenBytes": 0,
+            },
+        });
+        assert_eq!(serde_json::to_value(counters.stats()).unwrap(), expected);
+    }
 }

@@ -96,7 +96,6 @@ struct Outage {
     since: Instant,
     retry_at: Instant,
     wait: Duration,
-    reason: String,
     /// Whether the disk has no room left.
     is_full: bool,
 }
@@ -153,7 +152,8 @@ impl WriterThread {
             .commit_due()
             .is_some_and(|due| due <= self.clock.now);
         if commit_due || self.outage.is_some() {
-            self.commit();
+            // It reports its failures itself, and what is not stored is tried again.
+            let _ = self.commit();
         } else {
             match self.committer.upkeep(self.clock.now) {
                 Ok(()) => {}
@@ -176,15 +176,11 @@ impl WriterThread {
         }
     }
 
-    fn flush(&mut self, answer: &Sender<Result<(), String>>) {
-        let outcome = if self.commit() {
-            Ok(())
-        } else {
-            Err(self
-                .outage
-                .as_ref()
-                .map_or_else(String::new, |outage| outage.reason.clone()))
-        };
+    fn flush(&mut self, answer: &Sender<Result<()>>) {
+        let outcome = self.commit().map_err(|error| Error::NotFlushed {
+            reason: error.to_string(),
+            source: Some(Box::new(error)),
+        });
         // Whoever asked may have stopped waiting.
         let _ = answer.send(outcome);
     }
@@ -233,7 +229,7 @@ impl WriterThread {
                 Message::Dropped | Message::Close => {}
             }
         }
-        if !self.commit() {
+        if self.commit().is_err() {
             self.committer.abandon(DropCause::DiskFault);
         } else if let Err(error) = self.committer.leave() {
             // The next writer will take this for a crash, and be wrong; no record is lost.
@@ -243,9 +239,9 @@ impl WriterThread {
         }
     }
 
-    /// Commits what is there, after opening the store again if it failed before. Says whether it
-    /// worked.
-    fn commit(&mut self) -> bool {
+    /// Commits what is there, after opening the store again if it failed before. A failure begins an
+    /// outage, or prolongs it.
+    fn commit(&mut self) -> Result<()> {
         let is_full = self.outage.as_ref().is_some_and(|outage| outage.is_full);
         let mut ready = self.reopen_after_failure();
         if ready.is_ok() && is_full {
@@ -262,11 +258,11 @@ impl WriterThread {
                         "telemetry is stored again"
                     );
                 }
-                true
+                Ok(())
             }
             Err(error) => {
                 self.fail(&error);
-                false
+                Err(error)
             }
         }
     }
@@ -280,18 +276,16 @@ impl WriterThread {
 
     fn fail(&mut self, error: &Error) {
         let now = now();
-        let reason = error.to_string();
         if let Some(outage) = &mut self.outage {
             outage.wait = (outage.wait * 2).min(RETRY_MAX);
             outage.retry_at = now + outage.wait;
-            outage.reason = reason;
             outage.is_full = matches!(error, Error::StorageFull { .. });
             return;
         }
         // Once an outage: a line for every try would bury what else is logged.
         tracing::error!(
             subsystem = "telemetry",
-            error = reason,
+            %error,
             "telemetry cannot be stored; it is kept in memory while there is room"
         );
         let wait = RETRY_MIN;
@@ -299,7 +293,6 @@ impl WriterThread {
             since: now,
             retry_at: now + wait,
             wait,
-            reason,
             is_full: matches!(error, Error::StorageFull { .. }),
         });
     }

@@ -58,7 +58,7 @@ thread_local! {
 pub(super) enum Message {
     Record(QueuedRecord),
     /// Commit everything before this message and say how it went.
-    Flush(Sender<Result<(), String>>),
+    Flush(Sender<Result<()>>),
     /// Enter what was dropped, though nothing may be there to be committed.
     Dropped,
     /// Delete what the scope covers and say in how many series it was found.
@@ -389,7 +389,6 @@ impl Shared {
 
     fn flush(&self, timeout: Duration) -> Result<()> {
         self.ask(timeout, Message::Flush)?
-            .map_err(|reason| Error::NotFlushed { reason })
     }
 
     /// Sends a message behind everything that is queued, and waits for the answer.
@@ -398,6 +397,7 @@ impl Shared {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let late = || Error::NotFlushed {
             reason: format!("no answer within {timeout:?}"),
+            source: None,
         };
         match self.queue.send_deadline(message(sender), deadline) {
             Ok(()) => self.look_whether_ended(),

@@ -19,6 +19,7 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// What lines look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum LineFormat {
     /// The flat files of gridctl: logs and metrics as NDJSON, a sentinel line before each reset, and
     /// traces as OTLP/JSON.

@@ -38,7 +38,9 @@ struct Shared {
 
 /// Spans that a [`TraceClient`] got and did not offer to the store. Those that it offered are
 /// counted by the [`Writer`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct SkippedSpans {
     /// Spans whose `server.name` is absent, or no name that a server can have.
     pub without_server: u64,

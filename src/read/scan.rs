@@ -10,6 +10,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 /// A record as it is stored: whose it is, and where it stands.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct StoredRecord {
     /// The server that it is of.
     pub server: ServerName,
@@ -34,6 +35,7 @@ impl StoredRecord {
 
 /// A record as it is stored, still encoded.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct RawRecord<'a> {
     /// The server that it is of.
     pub server: &'a ServerName,

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 /// History, and where live data goes on behind it: neither overlaps the other, and nothing lies
 /// between them.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Seed<T> {
     /// The newest records, servers merged by time, oldest first.
     pub records: Vec<T>,
@@ -23,6 +24,7 @@ pub struct Seed<T> {
 
 /// The spans of one trace.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SeededTrace {
     /// The trace's id.
     pub trace_id: Vec<u8>,

@@ -46,17 +46,21 @@ pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a Loss>) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gridctl_telemetry::{ServerName, Signal, Timestamp};
+    use gridctl_telemetry::Timestamp;
 
     #[test]
     fn losses_are_summed_by_cause() {
-        let loss = |cause, count, at| Loss {
-            server: ServerName::new("github").ok(),
-            signal: Some(Signal::Logs),
-            cause,
-            count,
-            from: Timestamp::from_unix_nanos(at),
-            to: Timestamp::from_unix_nanos(at + 1_000_000_000),
+        let loss = |cause: DropCause, count: u64, at: i64| -> Loss {
+            let to = Timestamp::from_unix_nanos(at + 1_000_000_000);
+            let entry = serde_json::json!({
+                "server": "github",
+                "signal": "logs",
+                "cause": cause,
+                "count": count,
+                "from": Timestamp::from_unix_nanos(at),
+                "to": to,
+            });
+            serde_json::from_value(entry).unwrap()
         };
         assert_eq!(summary(&[]), None);
         let losses = [

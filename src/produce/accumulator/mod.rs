@@ -83,6 +83,8 @@ pub struct CostUsd {
 
 /// The cumulative counters at one moment. `T` is [`TokenCounts`] or [`CostCounts`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Usage<T> {
     /// The sum of all servers.
     pub session: T,
@@ -96,6 +98,8 @@ pub struct Usage<T> {
 
 /// What was counted over time. `T` is [`TokenCounts`] or [`CostCounts`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct TimeSeries<T> {
     /// What each point covers, in seconds: a minute or an hour.
     pub interval_seconds: u64,
@@ -107,6 +111,8 @@ pub struct TimeSeries<T> {
 
 /// What was counted in one interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Point<T> {
     /// When the interval begins, a whole minute or hour in UTC.
     pub time: Timestamp,
@@ -116,6 +122,8 @@ pub struct Point<T> {
 
 /// How many costs were not counted, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct RefusedCosts {
     /// A component that is no number.
     pub not_a_number: u64,

@@ -28,7 +28,9 @@ pub(crate) enum Found {
 
 /// How far a migration is. Passed to the callback of
 /// [`StoreOptions::on_migration`](crate::StoreOptions::on_migration) before each step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct MigrationStep {
     /// The schema version that this step leads to.
     pub version: u64,

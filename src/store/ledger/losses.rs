@@ -32,7 +32,9 @@ const NANOS_PER_MINUTE: i64 = 60_000_000_000;
 const NO_SIGNAL: u8 = u8::MAX;
 
 /// Records that were not stored, or are no longer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Loss {
     /// Whose records; absent when nobody knows.
     pub server: Option<ServerName>,

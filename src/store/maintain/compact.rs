@@ -103,7 +103,9 @@ impl fmt::Debug for CompactOptions {
 }
 
 /// How far a compaction is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct CompactProgress {
     /// So many bytes were moved.
     pub moved_bytes: u64,
@@ -112,7 +114,9 @@ pub struct CompactProgress {
 }
 
 /// What a compaction did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Compacted {
     /// What the database took of the disk.
     pub before: Space,

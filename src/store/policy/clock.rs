@@ -58,7 +58,9 @@ impl ClockReading {
 const UNKNOWN_BOOT: u64 = 0;
 
 /// A system's clock that does not show the time that went by, and is not believed yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct ClockJump {
     /// What the system's clock showed.
     pub shown: Timestamp,

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 /// What is stored of one signal of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct InventoryRecord {
     /// The server.
     pub server: ServerName,

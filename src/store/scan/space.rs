@@ -17,7 +17,9 @@ use redb::{ReadableTableMetadata, TableHandle};
 use std::fs::Metadata;
 
 /// What a stack's database takes of the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct DiskUsage {
     /// The file's length. It doubles as the file grows, and most of what it gains is a hole.
     pub file_bytes: u64,
@@ -27,8 +29,9 @@ pub struct DiskUsage {
 }
 
 /// What a stack's telemetry takes of the disk, by what it is good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[non_exhaustive]
+#[serde(rename_all = "camelCase")]
 pub struct Space {
     /// The disk blocks of what is stored.
     pub live_bytes: u64,

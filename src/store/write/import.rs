@@ -43,7 +43,9 @@ pub struct Importer {
 }
 
 /// What became of imported records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct ImportCounts {
     /// Records that were stored.
     pub added: u64,
