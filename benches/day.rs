@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     let engine = OurStore::open(folder.path())?;
     let servers: Vec<ServerName> = (0..SERVERS.len()).map(server_name).collect::<Result<_>>()?;
     let mut logs = GatewayLogs::new(1);
-    let mut writer = SimulatedWriter::new(engine.store(), &WriterOptions::default())?;
+    let mut writer = SimulatedWriter::new(engine.store(), WriterOptions::default())?;
     let before = written_bytes()?;
     let records = hours * 3600;
     let ((), took) = time(|| {

@@ -238,7 +238,7 @@ impl Ours {
         let options = WriterOptions::default()
             .queue_bytes_max(QUEUE_BYTES_MAX)
             .flush_timeout(Duration::from_secs(60));
-        let (writer, guard) = Writer::start(&store, &options)?;
+        let (writer, guard) = Writer::start(&store, options)?;
         let router = LogRouter::new(writer.clone());
         router.add_server("github", LogOptions::default())?;
         Ok(Ours {

@@ -121,28 +121,24 @@ fn time_of(number: u64) -> Result<Timestamp> {
 
 /// The policy of a database that takes `mib` of the disk, whoever fills it.
 fn in_all(mib: u64) -> RetentionPolicy {
-    RetentionPolicy {
-        default: Retention {
-            max_size_mb: 1024,
-            max_backups: 100,
-            max_age_days: 3650,
-        },
-        max_total_mb: mib,
-        ..RetentionPolicy::default()
-    }
+    RetentionPolicy::new(
+        Retention::default()
+            .max_size_mb(1024)
+            .max_backups(100)
+            .max_age_days(3650),
+    )
+    .max_total_mb(mib)
 }
 
 /// The policy of a database whose five series together have `mib`.
 fn by_series(mib: u64) -> RetentionPolicy {
-    RetentionPolicy {
-        default: Retention {
-            max_size_mb: mib / SERVERS.len() as u64 / 2,
-            max_backups: 1,
-            max_age_days: 3650,
-        },
-        max_total_mb: mib * 100,
-        ..RetentionPolicy::default()
-    }
+    RetentionPolicy::new(
+        Retention::default()
+            .max_size_mb(mib / SERVERS.len() as u64 / 2)
+            .max_backups(1)
+            .max_age_days(3650),
+    )
+    .max_total_mb(mib * 100)
 }
 
 /// What a run did.
@@ -178,7 +174,7 @@ fn run(pool: &Pool, policy: Option<RetentionPolicy>, until: Until) -> Result<Run
         .when_full(WhenFull::Block)
         .flush_timeout(Duration::from_secs(60 * 10))
         .retention(policy);
-    let (writer, guard) = Writer::start(&store, &options)?;
+    let (writer, guard) = Writer::start(&store, options)?;
     let mut records = 0;
     let ((), took) = time(|| {
         loop {
@@ -387,7 +383,7 @@ fn quiet(days: u64) -> Result<()> {
             .redactor(None)
             .commit_interval_min(Duration::from_secs(60))
             .commit_interval_max(Duration::from_secs(60));
-        let mut writer = SimulatedWriter::new(&store, &options)?;
+        let mut writer = SimulatedWriter::new(&store, options)?;
         let mut logs = GatewayLogs::new(3);
         let mut records = 0u64;
         let ((), took) = time(|| {

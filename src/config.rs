@@ -32,6 +32,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TelemetryConfig {
     /// What is stored of servers that do not say otherwise. Nothing by default: storing is opt-in.
     pub persist: Persist,
@@ -50,6 +51,7 @@ pub struct TelemetryConfig {
 /// Which signals are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Persist {
     /// Log events.
     pub logs: bool,
@@ -62,6 +64,7 @@ pub struct Persist {
 /// What one server says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ServerTelemetry {
     /// Which signals are stored, where the server says so.
     pub persist: PersistOverride,
@@ -72,6 +75,7 @@ pub struct ServerTelemetry {
 /// Yes, no, or as for the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PersistOverride {
     /// Log events; as for the stack when absent.
     pub logs: Option<bool>,
@@ -213,17 +217,16 @@ impl TelemetryConfig {
 /// ```
 /// use gridctl_telemetry::config::{Retention, RetentionPolicy};
 ///
-/// let policy = RetentionPolicy {
-///     default: Retention { max_age_days: 30, ..Retention::default() },
-///     max_total_mb: 512,
-///     ..RetentionPolicy::default()
-/// }
-/// .validated()?;
+/// let policy = RetentionPolicy::new(Retention::default().max_age_days(30))
+///     .server("chatty", Retention::default().max_size_mb(10).max_backups(1))
+///     .max_total_mb(512)
+///     .validated()?;
 /// assert_eq!(policy.of("github").max_age_days, 30);
 /// assert_eq!(policy.total_bytes_max(), 512 << 20);
 /// # Ok::<(), gridctl_telemetry::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct RetentionPolicy {
     /// How much is kept of each signal of a server that is not in [`RetentionPolicy::servers`].
     pub default: Retention,
@@ -241,6 +244,29 @@ impl RetentionPolicy {
     pub const MAX_TOTAL_MB_MIN: u64 = MAX_TOTAL_MB.min;
     /// The largest `max_total_mb`: 16 TiB.
     pub const MAX_TOTAL_MB_MAX: u64 = MAX_TOTAL_MB.max;
+
+    /// The same for every server: `default`, within the default limit of the whole.
+    #[must_use]
+    pub fn new(default: Retention) -> RetentionPolicy {
+        RetentionPolicy {
+            default,
+            ..RetentionPolicy::default()
+        }
+    }
+
+    /// Keeps as much of each signal of `server` as `retention` says.
+    #[must_use]
+    pub fn server(mut self, server: impl Into<String>, retention: Retention) -> RetentionPolicy {
+        self.servers.insert(server.into(), retention);
+        self
+    }
+
+    /// See [`TelemetryConfig::max_total_mb`].
+    #[must_use]
+    pub fn max_total_mb(mut self, max_total_mb: u64) -> RetentionPolicy {
+        self.max_total_mb = max_total_mb;
+        self
+    }
 
     /// This policy with defaults in place of zeros.
     ///
@@ -280,6 +306,7 @@ impl RetentionPolicy {
 /// [`Retention::bytes_max`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Retention {
     /// What was a file's size before it was rotated, in MiB. Default: 100; at most 1 TiB.
     #[serde(deserialize_with = "max_size_mb")]
@@ -309,6 +336,27 @@ impl Retention {
     pub const MAX_BACKUPS_MAX: u64 = MAX_BACKUPS.max;
     /// The largest `max_age_days`: 10 years.
     pub const MAX_AGE_DAYS_MAX: u64 = MAX_AGE_DAYS.max;
+
+    /// What was a file's size before it was rotated, in MiB.
+    #[must_use]
+    pub fn max_size_mb(mut self, max_size_mb: u64) -> Retention {
+        self.max_size_mb = max_size_mb;
+        self
+    }
+
+    /// How many rotated files were kept.
+    #[must_use]
+    pub fn max_backups(mut self, max_backups: u64) -> Retention {
+        self.max_backups = max_backups;
+        self
+    }
+
+    /// How old a record may become, in days.
+    #[must_use]
+    pub fn max_age_days(mut self, max_age_days: u64) -> Retention {
+        self.max_age_days = max_age_days;
+        self
+    }
 
     /// These limits with defaults in place of zeros.
     ///

@@ -16,7 +16,7 @@
 //! # let home = home.path();
 //! // <home>/telemetry/my-stack/telemetry.redb, created when it is missing.
 //! let store = Store::open(home, "my-stack", StoreOptions::default())?;
-//! let (writer, guard) = Writer::start(&store, &WriterOptions::default())?;
+//! let (writer, guard) = Writer::start(&store, WriterOptions::default())?;
 //!
 //! // Never waits for the disk: when the queue is full, the record is dropped and counted.
 //! let github = ServerName::new("github")?;
@@ -70,6 +70,9 @@
 //! - **export**: a [`LineWriter`](lines::LineWriter) makes NDJSON and OTLP/JSON lines of what was
 //!   read, and [`parse_line`](lines::parse_line) and an [`Importer`](import::Importer) bring them
 //!   back.
+//!
+//! Options are builders that begin with `default()` and are passed by value. What is stored, asked
+//! for or wiped is passed by reference.
 //!
 //! # What it is not
 //!

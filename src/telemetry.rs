@@ -34,16 +34,40 @@ pub struct Telemetry {
 
 /// How a [`Telemetry`] is set up, beside what users configure.
 #[derive(Debug, Clone, Default)]
+#[must_use]
 pub struct TelemetryOptions {
+    store: StoreOptions,
+    writer: WriterOptions,
+    logs: LogOptions,
+    metrics_interval: Duration,
+}
+
+impl TelemetryOptions {
     /// How the store is opened.
-    pub store: StoreOptions,
+    pub fn store(mut self, options: StoreOptions) -> TelemetryOptions {
+        self.store = options;
+        self
+    }
+
     /// How records are queued and committed. Secrets are replaced whatever it says, see
     /// [`Telemetry::redactor`], and how much is kept the configuration says.
-    pub writer: WriterOptions,
+    pub fn writer(mut self, options: WriterOptions) -> TelemetryOptions {
+        self.writer = options;
+        self
+    }
+
     /// How the events of servers are stored.
-    pub logs: LogOptions,
-    /// How often counters are stored; zero means [`MetricsFlusher::INTERVAL_DEFAULT`].
-    pub metrics_interval: Duration,
+    pub fn logs(mut self, options: LogOptions) -> TelemetryOptions {
+        self.logs = options;
+        self
+    }
+
+    /// How often counters are stored. Default, and the meaning of zero:
+    /// [`MetricsFlusher::INTERVAL_DEFAULT`].
+    pub fn metrics_interval(mut self, interval: Duration) -> TelemetryOptions {
+        self.metrics_interval = interval;
+        self
+    }
 }
 
 impl Telemetry {
@@ -68,7 +92,7 @@ impl Telemetry {
             .clone()
             .redactor(Some(redactor.clone()))
             .retention(Some(policy));
-        let (writer, guard) = Writer::start(&store, &writer_options)?;
+        let (writer, guard) = Writer::start(&store, writer_options)?;
         let telemetry = Telemetry {
             store,
             router: LogRouter::new(writer.clone()),

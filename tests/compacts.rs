@@ -33,10 +33,7 @@ use std::{
 const PATIENT: Duration = common::HANG;
 
 fn of_server(name: &str) -> WipeScope {
-    WipeScope {
-        server: Some(ServerName::new(name).unwrap()),
-        signal: None,
-    }
+    WipeScope::everything().server(ServerName::new(name).unwrap())
 }
 
 fn log(writer: &Writer, name: &str, numbers: std::ops::Range<u64>) {
@@ -52,7 +49,7 @@ fn log(writer: &Writer, name: &str, numbers: std::ops::Range<u64>) {
 /// Stores `kept` records behind and between ones that are wiped again, so that the file has gaps
 /// before what is live.
 fn with_gaps(store: &Store, kept: u64) {
-    let (writer, guard) = Writer::start(store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(store, on_demand()).unwrap();
     log(&writer, "wiped", 0..kept * 2);
     log(&writer, "kept", 0..kept);
     guard.close().unwrap();
@@ -76,7 +73,7 @@ fn what_was_wiped_comes_back_to_the_disk() {
     });
 
     let wiped = store.space().unwrap();
-    let compacted = store.compact(&options).unwrap();
+    let compacted = store.compact(options).unwrap();
     let left = store.space().unwrap();
     assert_eq!((compacted.before, compacted.after), (wiped, left));
     assert_eq!(
@@ -102,13 +99,13 @@ fn what_was_wiped_comes_back_to_the_disk() {
     assert!(steps.last().unwrap().moved_bytes > 0);
 
     // Once more gives nothing, and costs nothing.
-    let again = store.compact(&CompactOptions::default()).unwrap();
+    let again = store.compact(CompactOptions::default()).unwrap();
     assert!(again.returned_bytes() < 64 << 10, "{again:?}");
     assert!(again.after.used_bytes <= left.used_bytes + (64 << 10));
 
     // Everything wiped leaves next to nothing.
     store.wipe(&WipeScope::everything()).unwrap();
-    let compacted = store.compact(&CompactOptions::default()).unwrap();
+    let compacted = store.compact(CompactOptions::default()).unwrap();
     assert!(compacted.after.live_bytes < 256 << 10, "{compacted:?}");
     assert!(compacted.after.free_bytes < 256 << 10, "{compacted:?}");
 }
@@ -120,7 +117,7 @@ fn a_store_opened_for_reading_is_refused() {
     let store = Store::open_read_only(home.path(), STACK, StoreOptions::for_tools())
         .unwrap()
         .unwrap();
-    let refused = store.compact(&CompactOptions::default());
+    let refused = store.compact(CompactOptions::default());
     assert!(
         matches!(refused, Err(Error::ReadOnly { .. })),
         "{refused:?}"
@@ -161,7 +158,7 @@ fn readers_are_waited_for_as_long_as_was_said() {
         looking.fetch_add(1, Ordering::Relaxed);
         false
     });
-    assert!(in_the_way(store.compact(&counted)));
+    assert!(in_the_way(store.compact(counted)));
     let looks_left = AtomicUsize::new(looks.load(Ordering::Relaxed) + 5);
     let reader = Arc::clone(&held);
     let patient = CompactOptions::default()
@@ -173,25 +170,25 @@ fn readers_are_waited_for_as_long_as_was_said() {
             }
             false
         });
-    let compacted = store.compact(&patient).unwrap();
+    let compacted = store.compact(patient).unwrap();
     assert!(held.lock().unwrap().is_none());
     assert!(compacted.returned_bytes() > 0, "{compacted:?}");
 
     // And one in another process.
     let mut helper = Helper::start("helper_holds_a_snapshot", &[home.path().to_str().unwrap()]);
     assert_eq!(helper.heard(), "holding");
-    assert!(in_the_way(store.compact(&impatient)));
+    assert!(in_the_way(store.compact(impatient.clone())));
     let started = std::time::Instant::now();
     let patience = Duration::from_millis(20);
     let error = store
-        .compact(&CompactOptions::default().patience(patience))
+        .compact(CompactOptions::default().patience(patience))
         .unwrap_err();
     assert!(started.elapsed() >= patience);
     assert!(matches!(error, Error::ReaderInTheWay { waited, .. } if waited >= patience));
     helper.tell("let go");
     assert_eq!(helper.heard(), KEPT.to_string());
     helper.end();
-    store.compact(&impatient).unwrap();
+    store.compact(impatient).unwrap();
     assert_eq!(numbers_of(&store, "kept"), all(KEPT));
 }
 
@@ -211,10 +208,10 @@ fn a_compaction_that_is_cancelled_at_any_operation_loses_nothing() {
     let options = StoreOptions::default().page_cache_bytes(0);
     let mut store = Store::open(home.path(), STACK, options.clone()).unwrap();
     with_gaps(&store, 400);
-    let (mut writer, mut guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (mut writer, mut guard) = Writer::start(&store, on_demand()).unwrap();
     let (mut kept, mut nth, mut cancelled) = (400, 0, 0);
     loop {
-        match store.compact(&cancelled_at(nth)) {
+        match store.compact(cancelled_at(nth)) {
             Err(Error::Cancelled { .. }) => cancelled += 1,
             Ok(_) => break,
             Err(error) => panic!("{error:?}"),
@@ -235,7 +232,7 @@ fn a_compaction_that_is_cancelled_at_any_operation_loses_nothing() {
             let read_only = Store::open_read_only(home.path(), STACK, StoreOptions::for_tools());
             assert_eq!(numbers_of(&read_only.unwrap().unwrap(), "kept"), all(kept));
             store = Store::open(home.path(), STACK, options.clone()).unwrap();
-            (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+            (writer, guard) = Writer::start(&store, on_demand()).unwrap();
         }
         nth += 1 + random.below(12);
     }
@@ -251,7 +248,7 @@ fn a_process_compacts_its_own_store_while_it_writes_and_reads() {
     let home = common::home();
     let store = open(home.path());
     with_gaps(&store, 500);
-    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     let written = AtomicU64::new(500);
     let over = AtomicBool::new(false);
     let mut returned = 0;
@@ -283,13 +280,13 @@ fn a_process_compacts_its_own_store_while_it_writes_and_reads() {
                 }
             }
         });
-        let (noise, noise_guard) = Writer::start(&store, &on_demand()).unwrap();
+        let (noise, noise_guard) = Writer::start(&store, on_demand()).unwrap();
         for _ in 0..8 {
             let before = written.load(Ordering::Acquire);
             log(&noise, "noise", 0..1000);
             store.wipe(&of_server("noise")).unwrap();
             let options = CompactOptions::default().patience(PATIENT);
-            returned += store.compact(&options).unwrap().returned_bytes();
+            returned += store.compact(options).unwrap().returned_bytes();
             while written.load(Ordering::Acquire) == before {
                 std::thread::yield_now();
             }
@@ -311,7 +308,7 @@ fn helper_compacts() {
         return;
     };
     let store = open(Path::new(&arguments[0]));
-    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     loop {
         log(&writer, "noise", 0..1000);
         store.wipe(&of_server("noise")).unwrap();
@@ -319,7 +316,7 @@ fn helper_compacts() {
         let progress = CompactOptions::default()
             .patience(PATIENT)
             .on_progress(|_| say("moves"));
-        store.compact(&progress).unwrap();
+        store.compact(progress).unwrap();
         say("compacted");
     }
 }
@@ -331,7 +328,7 @@ fn helper_appends() {
         return;
     };
     let store = open(Path::new(&arguments[0]));
-    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     let mut next = 0;
     while told().is_some() {
         log(&writer, "kept", next..next + 30);
@@ -411,7 +408,7 @@ fn a_compaction_that_is_killed_at_any_moment_loses_nothing() {
     // And whoever comes afterwards compacts what they left.
     let store = open(home.path());
     store.wipe(&of_server("noise")).unwrap();
-    let compacted = store.compact(&CompactOptions::default()).unwrap();
+    let compacted = store.compact(CompactOptions::default()).unwrap();
     assert!(compacted.after.free_bytes < 256 << 10, "{compacted:?}");
     assert_eq!(numbers_of(&store, "kept"), all(acknowledged));
     let query = Query::new(Signal::Logs).server(server("noise"));

@@ -216,7 +216,7 @@ fn an_outage_is_reported_once_and_loses_nothing() {
         Fault::Everything(EIO),
     ] {
         let mut case = Case::new();
-        let (writer, guard) = Writer::start(&case.store, &on_demand()).unwrap();
+        let (writer, guard) = Writer::start(&case.store, on_demand()).unwrap();
         case.log(&writer, 100);
         writer.flush().unwrap();
         for outage in 1..3 {
@@ -228,7 +228,7 @@ fn an_outage_is_reported_once_and_loses_nothing() {
                 let cause = std::error::Error::source(&error).unwrap();
                 let cause = cause.downcast_ref::<Error>().unwrap();
                 assert!(error.to_string().ends_with(&cause.to_string()), "{error}");
-                assert!(writer.wipe(WipeScope::everything()).is_err());
+                assert!(writer.wipe(&WipeScope::everything()).is_err());
             }
             assert_eq!(writer.stats().queued, 150);
             assert_eq!(case.outages(), outage);
@@ -249,7 +249,7 @@ fn a_fault_at_any_operation_loses_and_doubles_nothing() {
     for count in [1, 1000] {
         let mut case = Case::new();
         let options = on_demand().record_bytes_max(1000);
-        let (writer, guard) = Writer::start(&case.store, &options).unwrap();
+        let (writer, guard) = Writer::start(&case.store, options).unwrap();
         let too_large = record(0).with("filler", "x".repeat(1000));
         let mut survived = 0;
         for nth in 1.. {
@@ -282,30 +282,27 @@ fn a_fault_at_any_operation_loses_and_doubles_nothing() {
 #[test]
 fn a_wipe_that_failed_can_be_repeated() {
     let mut case = Case::new();
-    let (writer, _guard) = Writer::start(&case.store, &on_demand()).unwrap();
+    let (writer, _guard) = Writer::start(&case.store, on_demand()).unwrap();
     case.log(&writer, 30);
     writer.flush().unwrap();
     case.disk.fail(Fault::Changes(EIO));
-    assert!(writer.wipe(WipeScope::everything()).is_err());
+    assert!(writer.wipe(&WipeScope::everything()).is_err());
     case.disk.heal();
     // Nothing was logged that would have made the writer open the store again.
-    assert_eq!(writer.wipe(WipeScope::everything()).unwrap(), 1);
+    assert_eq!(writer.wipe(&WipeScope::everything()).unwrap(), 1);
     assert!(numbers_of(&case.store, "github").is_empty());
 }
 
 #[test]
 fn what_was_wiped_in_an_outage_is_counted_once() {
     let mut case = Case::new();
-    let (writer, _guard) = Writer::start(&case.store, &on_demand()).unwrap();
+    let (writer, _guard) = Writer::start(&case.store, on_demand()).unwrap();
     let (kept, wiped) = (server("kept"), server("wiped"));
     for nth in 1..40 {
         let before = writer.stats().dropped_total();
         writer.log(&wiped, &record(0)).unwrap();
         writer.log(&kept, &record(nth)).unwrap();
-        let scope = WipeScope {
-            server: Some(wiped.clone()),
-            signal: None,
-        };
+        let scope = WipeScope::everything().server(wiped.clone());
         open(case.home.path()).wipe(&scope).unwrap();
         let first = case.disk.operations() + usize::try_from(nth).unwrap();
         case.disk.fail(Fault::From { first, count: 3 });
@@ -331,7 +328,7 @@ fn a_disk_that_hangs_is_nothing_that_producers_notice() {
         .queue_records_max(1000)
         .queue_bytes_max(bytes_max)
         .batch_records_max(10);
-    let (writer, guard) = Writer::start(&case.store, &options).unwrap();
+    let (writer, guard) = Writer::start(&case.store, options).unwrap();
     case.disk.fail(Fault::Hang);
     case.log(&writer, 10);
     case.disk.wait_for_victim();
@@ -388,7 +385,7 @@ fn ended(writer: &Writer) {
 #[test]
 fn a_guard_that_is_dropped_in_an_outage_counts_what_is_lost() {
     let mut case = Case::new();
-    let (writer, guard) = Writer::start(&case.store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&case.store, on_demand()).unwrap();
     case.log(&writer, 30);
     writer.flush().unwrap();
     case.disk.fail(Fault::Changes(ENOSPC));
@@ -423,7 +420,7 @@ fn a_guard_that_is_dropped_in_an_outage_counts_what_is_lost() {
 fn a_guard_that_is_dropped_while_the_disk_hangs_comes_back() {
     let mut case = Case::new();
     let options = on_demand().flush_timeout(Duration::from_millis(20));
-    let (writer, guard) = Writer::start(&case.store, &options).unwrap();
+    let (writer, guard) = Writer::start(&case.store, options).unwrap();
     case.disk.fail(Fault::Hang);
     case.log(&writer, 30);
     without_hang("the guard", move || drop(guard));
@@ -443,7 +440,7 @@ fn a_guard_that_is_dropped_while_the_disk_hangs_comes_back() {
 #[test]
 fn readers_recover_from_an_outage() {
     let mut case = Case::new();
-    let (writer, guard) = Writer::start(&case.store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&case.store, on_demand()).unwrap();
     case.log(&writer, 100);
     guard.close().unwrap();
     let disk = case.disk.clone();
@@ -476,7 +473,7 @@ fn a_writer_that_was_left_behind_ends_when_the_disk_comes_back() {
         .flush_timeout(Duration::from_millis(20))
         .queue_records_max(5)
         .batch_records_max(1);
-    let (writer, guard) = Writer::start(&case.store, &options).unwrap();
+    let (writer, guard) = Writer::start(&case.store, options).unwrap();
     case.disk.fail(Fault::Hang);
     case.log(&writer, 1);
     case.disk.wait_for_victim();
@@ -510,7 +507,7 @@ fn a_store_that_cannot_be_opened_or_read_is_an_error() {
     assert!(failures > 10, "{failures}");
 
     let mut case = Case::new();
-    let (writer, guard) = Writer::start(&case.store, &WriterOptions::default()).unwrap();
+    let (writer, guard) = Writer::start(&case.store, WriterOptions::default()).unwrap();
     case.log(&writer, 10);
     guard.close().unwrap();
     let store = case.disk.open(case.home.path()).unwrap();
@@ -520,7 +517,7 @@ fn a_store_that_cannot_be_opened_or_read_is_an_error() {
         Err(Error::Database { .. })
     ));
     assert!(matches!(
-        Writer::start(&store, &WriterOptions::default()),
+        Writer::start(&store, WriterOptions::default()),
         Err(Error::Database { .. })
     ));
     assert!(matches!(

@@ -203,7 +203,7 @@ impl Daemon<'_> {
             .queue_records_max(2000)
             .queue_bytes_max(256 << 10)
             .tiering(400, 250, 160);
-        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let (writer, guard) = Writer::start(&store, options).unwrap();
         for number in 0..VICTIMS {
             writer.log(&server("victim"), &record(number)).unwrap();
             if number % 100 == 99 {
@@ -334,19 +334,16 @@ fn wait_until(what: &str, happened: impl Fn() -> bool) {
 /// Something else takes all room, and gives it back.
 fn is_filled_and_freed(disk: &dyn Disk) {
     let daemon = Daemon::start(disk);
-    let victim = WipeScope {
-        server: Some(server("victim")),
-        signal: None,
-    };
+    let victim = WipeScope::everything().server(server("victim"));
     daemon.under_load(|| {
         daemon.wait_for_stored();
         // No free pages in the file either, that a wipe could do with.
         let options = CompactOptions::default().patience(HANG);
-        daemon.store.compact(&options).unwrap();
+        daemon.store.compact(options).unwrap();
         disk.fill();
         daemon.wait_for_drops();
         daemon.check_reading(VICTIMS);
-        assert_eq!(daemon.writer.wipe(victim).unwrap(), 1);
+        assert_eq!(daemon.writer.wipe(&victim).unwrap(), 1);
         daemon.check_reading(0);
         disk.free();
         daemon.wait_for_stored();
@@ -379,7 +376,7 @@ fn is_filled_and_wiped(disk: &dyn Disk) {
     daemon.under_load(|| daemon.wait_for_stored());
     // What it took comes back to others.
     let options = CompactOptions::default().patience(HANG);
-    let compacted = other.compact(&options).unwrap();
+    let compacted = other.compact(options).unwrap();
     assert!(compacted.after.used_bytes < MIB / 2, "{compacted:?}");
     daemon.finish(wiped);
 }
@@ -391,7 +388,7 @@ fn helper_stores() {
         return;
     };
     let store = common::open(Path::new(&arguments[0]));
-    let (writer, _guard) = Writer::start(&store, &common::on_demand()).unwrap();
+    let (writer, _guard) = Writer::start(&store, common::on_demand()).unwrap();
     for number in 0.. {
         writer.log(&server("load"), &record(number)).unwrap();
         if number % 50 == 49 {
@@ -449,7 +446,7 @@ fn a_store_is_wiped_after_an_outage_that_a_wipe_has_met() {
         Ok(())
     });
     let store = Store::open(home.path(), STACK, options).unwrap();
-    let (writer, guard) = Writer::start(&store, &common::on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&store, common::on_demand()).unwrap();
     for number in 0..100 {
         writer.log(&server("github"), &record(number)).unwrap();
     }

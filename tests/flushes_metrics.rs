@@ -35,7 +35,7 @@ fn at(minute: i64) -> Timestamp {
 }
 
 impl Daemon {
-    fn start(home: &tempfile::TempDir, options: &WriterOptions) -> Daemon {
+    fn start(home: &tempfile::TempDir, options: WriterOptions) -> Daemon {
         let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
         let (writer, guard) = Writer::start(&store, options).unwrap();
         let accumulator = Arc::new(Accumulator::new());
@@ -52,11 +52,7 @@ impl Daemon {
 
     fn count(&self, input: u64, output: u64, micro_usd: i64, minute: i64) {
         let name = github();
-        let by = Attribution {
-            server: &name,
-            replica: None,
-            client: None,
-        };
+        let by = Attribution::new(&name);
         self.accumulator
             .record_tokens(by, input, output, at(minute));
         if micro_usd > 0 {
@@ -107,7 +103,7 @@ fn tokens(input: i64, output: i64) -> TokenCounts {
 #[test]
 fn the_files_of_the_go_package_would_say_the_same() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, &WriterOptions::default());
+    let daemon = Daemon::start(&home, WriterOptions::default());
     daemon.count(100, 50, 0, 0);
     daemon.flush(0);
     daemon.count(10, 5, 30, 1);
@@ -130,7 +126,7 @@ fn the_files_of_the_go_package_would_say_the_same() {
 #[test]
 fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, &WriterOptions::default());
+    let daemon = Daemon::start(&home, WriterOptions::default());
     daemon.count(100, 50, 1000, 0);
     daemon.flush(0);
     daemon.count(10, 5, 30, 1);
@@ -142,7 +138,7 @@ fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
     daemon.guard.close().unwrap();
 
     for from_file in [false, true] {
-        let daemon = Daemon::start(&home, &WriterOptions::default());
+        let daemon = Daemon::start(&home, WriterOptions::default());
         if from_file {
             daemon.flusher.seed_from_file(&file, 100).unwrap();
         } else {
@@ -185,7 +181,7 @@ fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
 #[test]
 fn missing_history_is_no_error() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, &WriterOptions::default());
+    let daemon = Daemon::start(&home, WriterOptions::default());
     daemon.flusher.seed(&daemon.store, 100).unwrap();
     daemon
         .flusher
@@ -197,7 +193,7 @@ fn missing_history_is_no_error() {
 #[test]
 fn a_clear_makes_the_next_snapshot_a_reset() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, &WriterOptions::default());
+    let daemon = Daemon::start(&home, WriterOptions::default());
     daemon.count(100, 50, 40, 0);
     daemon.flush(0);
     daemon.accumulator.clear_cost();
@@ -224,7 +220,7 @@ fn a_clear_makes_the_next_snapshot_a_reset() {
 fn a_snapshot_that_finds_no_room_is_in_the_next_one() {
     let home = tempfile::tempdir().unwrap();
     // No record fits into a queue this small.
-    let daemon = Daemon::start(&home, &WriterOptions::default().record_bytes_max(1));
+    let daemon = Daemon::start(&home, WriterOptions::default().record_bytes_max(1));
     daemon.count(100, 50, 0, 0);
     daemon.flush(0);
     daemon.count(10, 10, 0, 1);
@@ -232,7 +228,7 @@ fn a_snapshot_that_finds_no_room_is_in_the_next_one() {
     assert!(daemon.stored().is_empty());
     assert_eq!(daemon.writer.stats().dropped_total(), 2);
     drop(daemon.flusher);
-    let (writer, guard) = Writer::start(&daemon.store, &WriterOptions::default()).unwrap();
+    let (writer, guard) = Writer::start(&daemon.store, WriterOptions::default()).unwrap();
     let flusher = MetricsFlusher::new(Arc::clone(&daemon.accumulator), writer, Duration::ZERO);
     flusher.add_server("github").unwrap();
     flusher.flush(at(2));
@@ -257,7 +253,7 @@ fn a_snapshot_that_finds_no_room_is_in_the_next_one() {
 #[test]
 fn a_server_added_again_goes_on_and_one_that_was_removed_begins_anew() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, &WriterOptions::default());
+    let daemon = Daemon::start(&home, WriterOptions::default());
     daemon.count(1, 1, 0, 0);
     daemon.flush(0);
     daemon.flusher.add_server("github").unwrap();
@@ -283,7 +279,7 @@ fn a_server_added_again_goes_on_and_one_that_was_removed_begins_anew() {
 #[test]
 fn stop_flushes_a_last_time_and_start_and_stop_may_be_called_again() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, &WriterOptions::default());
+    let daemon = Daemon::start(&home, WriterOptions::default());
     daemon.flusher.start().unwrap();
     daemon.flusher.start().unwrap();
     daemon.count(1, 1, 0, 0);

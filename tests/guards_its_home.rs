@@ -47,7 +47,7 @@ fn mode(path: &Path) -> u32 {
 /// Stores something, so that everything that is ever created is there.
 fn store_something(home: &Path) {
     let store = open(home);
-    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     writer.log(&server("github"), &record(1)).unwrap();
     guard.close().unwrap();
 }
@@ -351,7 +351,7 @@ fn a_stack_is_one_plain_path_component() {
 fn a_server_may_be_called_anything() {
     let home = common::home();
     let store = open(home.path());
-    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     let names = ["..", "/etc/passwd", "a\0b", "../../../x", ".", "\u{202e}"];
     for (number, name) in (0..).zip(names) {
         writer.log(&server(name), &record(number)).unwrap();

@@ -70,7 +70,7 @@ fn offered_is_stored_and_lost_through_overflow_and_outage() {
     let options = WriterOptions::default()
         .queue_bytes_max(64 << 10)
         .record_bytes_max(4 << 10);
-    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    let (writer, guard) = Writer::start(&store, options).unwrap();
     let mut offered = 0;
     let mut offer = |count: i64| {
         for nanos in 0..count {
@@ -113,7 +113,7 @@ fn losses_of_one_minute_are_one_entry_from_the_first_to_the_last() {
     let home = tempfile::tempdir().unwrap();
     let store = open(home.path());
     let options = WriterOptions::default().record_bytes_max(100);
-    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    let (writer, guard) = Writer::start(&store, options).unwrap();
     // Entered one by one, in no order.
     for nanos in [100, 50, 200, 120] {
         assert_eq!(writer.log(&github(), &log(nanos)), Err(DropCause::TooLarge));
@@ -164,7 +164,7 @@ fn what_somebody_wiped_is_no_loss() {
     let options = WriterOptions::default()
         .commit_interval_max(never)
         .commit_interval_min(never);
-    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    let (writer, guard) = Writer::start(&store, options).unwrap();
     writer.log(&github(), &log(1)).unwrap();
     // By another process, before it was committed.
     open(home.path()).wipe(&WipeScope::everything()).unwrap();
@@ -189,7 +189,7 @@ fn a_disk_that_fails_until_the_end_is_noted_at_the_next_start() {
     // It could not say so itself.
     let store = open(home.path());
     assert_eq!(losses(&store), []);
-    let (_writer, _guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    let (_writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     let found = losses(&store);
     assert_eq!((found[0].cause, found[0].count), (DropCause::Crash, 0));
     assert_eq!(found.len(), 1);
@@ -213,7 +213,7 @@ fn helper_ends_on_a_disk_that_fails() {
     };
     let options = StoreOptions::default().disk_hook(hook);
     let store = Store::open(Path::new(&home), "gw", options).unwrap();
-    let (writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     writer.log(&github(), &log(1)).unwrap();
     writer.flush().unwrap();
     failing.store(true, Ordering::Relaxed);
@@ -233,7 +233,7 @@ fn helper_waits_to_be_killed() {
         return;
     };
     let store = open(Path::new(&home));
-    let (writer, _guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    let (writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     writer.log(&github(), &log(1)).unwrap();
     writer.flush().unwrap();
     println!("ready");
@@ -245,7 +245,7 @@ fn an_unclean_end_is_noted_at_the_next_start_and_a_clean_one_is_not() {
     let home = tempfile::tempdir().unwrap();
     for _ in 0..2 {
         let store = open(home.path());
-        let (_writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+        let (_writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
         guard.close().unwrap();
     }
     assert!(losses(&open(home.path())).is_empty());
@@ -261,14 +261,14 @@ fn an_unclean_end_is_noted_at_the_next_start_and_a_clean_one_is_not() {
     assert!(lines.any(|line| line.unwrap().contains("ready")));
     // A process that lives is no crash, whoever starts beside it.
     let store = open(home.path());
-    let (_writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    let (_writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     assert!(losses(&store).is_empty());
     guard.close().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     let mut noted = None;
     for _ in 0..2 {
-        let (_writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+        let (_writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
         let losses = losses(&store);
         assert_eq!(losses.len(), 1);
         let first = noted.get_or_insert_with(|| losses.clone());

@@ -312,7 +312,7 @@ impl World {
         let clock = Clock::new();
         let store = Store::open(home.path(), STACK, clock.options()).unwrap();
         let options = on_demand();
-        let writer = SimulatedWriter::new(&store, &options).unwrap();
+        let writer = SimulatedWriter::new(&store, options.clone()).unwrap();
         let mut world = World {
             home,
             clock,
@@ -485,7 +485,7 @@ impl World {
                 foreign,
             } => self.wipe(*server, *signal, *foreign),
             Operation::Compact => {
-                self.store.compact(&CompactOptions::default()).unwrap();
+                self.store.compact(CompactOptions::default()).unwrap();
                 self.observe(&Step::quiet());
             }
             Operation::Wait(hours) => {
@@ -531,10 +531,9 @@ impl World {
     }
 
     fn wipe(&mut self, server: Option<usize>, signal: Option<Signal>, foreign: bool) {
-        let scope = WipeScope {
-            server: server.map(|server| common::server(SERVERS[server])),
-            signal,
-        };
+        let scope = WipeScope::everything()
+            .server(server.map(|server| common::server(SERVERS[server])))
+            .signal(signal);
         if foreign {
             self.store.wipe(&scope).unwrap();
         } else {
@@ -557,9 +556,9 @@ impl World {
         self.queued.clear();
         let options = self.clock.options();
         self.store = Store::open(self.home.path(), "other", options.clone()).unwrap();
-        self.writer = SimulatedWriter::new(&self.store, &self.options).unwrap();
+        self.writer = SimulatedWriter::new(&self.store, self.options.clone()).unwrap();
         self.store = Store::open(self.home.path(), STACK, options).unwrap();
-        self.writer = SimulatedWriter::new(&self.store, &self.options).unwrap();
+        self.writer = SimulatedWriter::new(&self.store, self.options.clone()).unwrap();
         self.time = Duration::ZERO;
         self.observe(&Step::quiet());
     }
@@ -993,15 +992,12 @@ fn record(signal: Signal, number: u64, known: &Known) -> Record {
             snapshot.extra.push(("text".to_owned(), text.into()));
             Record::Metrics(snapshot)
         }
-        Signal::Traces => Record::Span(Box::new(SpanRecord {
-            span: Span {
-                name: text,
-                end_time_unix_nano: known.time.cast_unsigned(),
-                dropped_events_count: u32::try_from(number).unwrap(),
-                ..Span::default()
-            },
-            ..SpanRecord::default()
-        })),
+        Signal::Traces => Record::Span(Box::new(SpanRecord::new(Span {
+            name: text,
+            end_time_unix_nano: known.time.cast_unsigned(),
+            dropped_events_count: u32::try_from(number).unwrap(),
+            ..Span::default()
+        }))),
     }
 }
 

@@ -71,9 +71,10 @@ fn records() -> Vec<(&'static str, Record)> {
         records.push(("slack", Record::Span(Box::new(span_record(number)))));
     }
     for (number, timestamp) in [(2000, Timestamp::MIN), (2001, Timestamp::MAX)] {
-        let log = LogRecord {
-            timestamp,
-            ..odd_log(number)
+        let log = {
+            let mut log = odd_log(number);
+            log.timestamp = timestamp;
+            log
         };
         records.push(("日本/../x", Record::Log(log)));
     }
@@ -176,56 +177,58 @@ fn span_record(number: i64) -> SpanRecord {
     ];
     let start = time(number).unix_nanos().cast_unsigned();
     let failed = number >= 1000 && number % 2 == 0;
-    SpanRecord {
-        resource: (number % 5 != 0).then(|| Resource {
+    SpanRecord::new(Span {
+        trace_id: id(0x9e37_79b9_7f4a_7c15, 16),
+        span_id: id(0x94d0_49bb_1331_11eb, 8),
+        parent_span_id: if number % 4 == 0 {
+            Vec::new()
+        } else {
+            id(3, 8)
+        },
+        trace_state: "a=b".to_owned(),
+        flags: 0x101,
+        name: format!("tools/call {}", number % 3),
+        kind: span::SpanKind::Client.into(),
+        start_time_unix_nano: start - 1_000_000,
+        end_time_unix_nano: start,
+        events: vec![span::Event {
+            time_unix_nano: start - 5,
+            name: "exception".to_owned(),
+            attributes: attributes.clone(),
+            dropped_attributes_count: 1,
+        }],
+        links: vec![span::Link {
+            trace_id: id(5, 16),
+            span_id: id(7, 8),
+            attributes: attributes[..1].to_vec(),
+            ..span::Link::default()
+        }],
+        attributes: attributes.clone(),
+        dropped_attributes_count: u32::MAX,
+        dropped_events_count: 3,
+        dropped_links_count: 4,
+        status: failed.then(|| Status {
+            code: 2,
+            message: "timeout".to_owned(),
+        }),
+    })
+    .resource(
+        (number % 5 != 0).then(|| Resource {
             attributes: attributes[..1].to_vec(),
             dropped_attributes_count: 2,
             ..Resource::default()
         }),
-        resource_schema_url: "https://opentelemetry.io/schemas/1.30.0".to_owned(),
-        scope: (number % 7 != 0).then(|| InstrumentationScope {
+        "https://opentelemetry.io/schemas/1.30.0".to_owned(),
+    )
+    .scope(
+        (number % 7 != 0).then(|| InstrumentationScope {
             name: "gateway".to_owned(),
             version: "1.2.3".to_owned(),
             attributes: attributes[1..2].to_vec(),
             dropped_attributes_count: 0,
         }),
-        scope_schema_url: String::new(),
-        span: Span {
-            trace_id: id(0x9e37_79b9_7f4a_7c15, 16),
-            span_id: id(0x94d0_49bb_1331_11eb, 8),
-            parent_span_id: if number % 4 == 0 {
-                Vec::new()
-            } else {
-                id(3, 8)
-            },
-            trace_state: "a=b".to_owned(),
-            flags: 0x101,
-            name: format!("tools/call {}", number % 3),
-            kind: span::SpanKind::Client.into(),
-            start_time_unix_nano: start - 1_000_000,
-            end_time_unix_nano: start,
-            events: vec![span::Event {
-                time_unix_nano: start - 5,
-                name: "exception".to_owned(),
-                attributes: attributes.clone(),
-                dropped_attributes_count: 1,
-            }],
-            links: vec![span::Link {
-                trace_id: id(5, 16),
-                span_id: id(7, 8),
-                attributes: attributes[..1].to_vec(),
-                ..span::Link::default()
-            }],
-            attributes,
-            dropped_attributes_count: u32::MAX,
-            dropped_events_count: 3,
-            dropped_links_count: 4,
-            status: failed.then(|| Status {
-                code: 2,
-                message: "timeout".to_owned(),
-            }),
-        },
-    }
+        String::new(),
+    )
 }
 
 fn any(value: any_value::Value) -> AnyValue {
@@ -267,14 +270,14 @@ fn make(home: &Path) {
         (late, options().tiering(30, 4096, 16)),
         (fresh, options().tiering(4096, 4096, 4096)),
     ] {
-        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let (writer, guard) = Writer::start(&store, options).unwrap();
         for (name, record) in &records[from..until] {
             writer.record(&server(name), record).unwrap();
         }
         // What was wiped left a mark, and what was too large an entry in the ledger.
         writer.log(&server("wiped"), &plain_log(0)).unwrap();
         writer.flush().unwrap();
-        writer.wipe(scope_of("wiped")).unwrap();
+        writer.wipe(&scope_of("wiped")).unwrap();
         let too_large = plain_log(0).with("filler", "x".repeat(100_000));
         writer.log(&server("github"), &too_large).unwrap_err();
         guard.close().unwrap();
@@ -297,10 +300,7 @@ fn make(home: &Path) {
 const WIPES: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("wipes");
 
 fn scope_of(name: &str) -> WipeScope {
-    WipeScope {
-        server: Some(server(name)),
-        signal: None,
-    }
+    WipeScope::everything().server(server(name))
 }
 
 /// Writes the fixture of the present version, when asked to.
@@ -433,9 +433,9 @@ fn databases_of_every_version_are_read_completely() {
         // And it goes on: what is added is sealed together with what is there.
         let store = open(home.path());
         let options = WriterOptions::default().tiering(1, 4096, 4096);
-        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let (writer, guard) = Writer::start(&store, options).unwrap();
         // Makes the writer look at all the marks.
-        writer.wipe(scope_of("none")).unwrap();
+        writer.wipe(&scope_of("none")).unwrap();
         for name in ["github", "wiped"] {
             writer.log(&server(name), &plain_log(1)).unwrap();
         }

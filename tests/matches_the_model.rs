@@ -114,7 +114,7 @@ fn start(home: &tempfile::TempDir) -> (Store, Option<(Writer, WriterGuard)>) {
         .commit_interval_min(std::time::Duration::from_secs(3600))
         .commit_interval_max(std::time::Duration::from_secs(3600))
         .tiering(40, 25, 16);
-    let writer = Writer::start(&store, &options).unwrap();
+    let writer = Writer::start(&store, options).unwrap();
     (store, Some(writer))
 }
 
@@ -201,14 +201,11 @@ impl Pair {
                 (self.store, self.writer) = start(&self.home);
             }
             Operation::Wipe { server } => {
-                let scope = WipeScope {
-                    server: server.map(name),
-                    signal: None,
-                };
+                let scope = WipeScope::everything().server(server.map(name));
                 if self.logged.is_multiple_of(2) {
                     self.store.wipe(&scope).unwrap();
                 } else {
-                    self.writer.as_ref().unwrap().0.wipe(scope).unwrap();
+                    self.writer.as_ref().unwrap().0.wipe(&scope).unwrap();
                 }
                 self.model
                     .retain(|known| server.is_some_and(|wiped| wiped != known.0));

@@ -39,7 +39,7 @@ impl World {
     fn new() -> World {
         let home = home_in_memory();
         let store = open(home.path());
-        let writer = SimulatedWriter::new(&store, &on_demand().tiering(1, 1, 4096)).unwrap();
+        let writer = SimulatedWriter::new(&store, on_demand().tiering(1, 1, 4096)).unwrap();
         World {
             _home: home,
             store,

@@ -142,7 +142,7 @@ fn what_overflows_is_counted_exactly() {
     ] {
         let home = common::home();
         let store = open(home.path());
-        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let (writer, guard) = Writer::start(&store, options).unwrap();
         let (offered, dropped) = offer(&writer);
         guard.close().unwrap();
         let causes: Vec<DropCause> = dropped.keys().map(|(_, _, cause)| *cause).collect();
@@ -169,7 +169,7 @@ fn a_producer_that_waits_for_room_loses_nothing() {
         let store = open(home.path());
         // Batches of this size are what makes room.
         let options = options.when_full(WhenFull::Block).batch_records_max(10);
-        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let (writer, guard) = Writer::start(&store, options).unwrap();
         let (offered, dropped) = without_hang("a producer that waits for room", {
             let writer = writer.clone();
             move || offer(&writer)
@@ -192,7 +192,7 @@ fn a_queue_that_is_nearly_full_is_committed_at_once() {
     let options = on_demand()
         .when_full(WhenFull::Block)
         .queue_bytes_max(4 << 10);
-    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    let (writer, guard) = Writer::start(&store, options).unwrap();
     without_hang("a producer that waits for room", move || {
         for number in 0..100 {
             writer.log(&server("github"), &record(number)).unwrap();
@@ -227,7 +227,7 @@ fn what_is_offered_while_the_writer_closes_is_stored_or_counted() {
         });
         let store = Store::open(home.path(), STACK, disk).unwrap();
         let options = on_demand().record_bytes_max(16 << 20);
-        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let (writer, guard) = Writer::start(&store, options).unwrap();
         std::thread::scope(|scope| {
             for record in records {
                 let writer = &writer;
@@ -261,7 +261,7 @@ fn what_waits_for_room_while_the_writer_closes_is_stored_or_counted() {
         .when_full(WhenFull::Block)
         .queue_records_max(1)
         .batch_records_max(10);
-    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    let (writer, guard) = Writer::start(&store, options).unwrap();
     let (barrier, closed) = (Barrier::new(9), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -293,7 +293,7 @@ fn what_waits_for_room_while_the_writer_closes_is_stored_or_counted() {
 fn drops_after_the_end_are_counted() {
     let home = common::home();
     let store = open(home.path());
-    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     for number in 0..5 {
         writer.log(&server("github"), &record(number)).unwrap();
     }

@@ -62,7 +62,7 @@ fn on_traces() {
     };
     let home = home();
     let store = open(home.path());
-    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     let mut random = Random::from_env();
     for number in 1..=3000 {
         let record = span_record(number, &mut random);
@@ -93,7 +93,7 @@ fn on_logs() {
     };
     let home = home();
     let store = open(home.path());
-    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     let mut random = Random::from_env();
     let mut expected = ByKey::new();
     for number in 1..=3000 {
@@ -128,7 +128,7 @@ fn on_metrics() {
     };
     let home = home();
     let store = open(home.path());
-    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     let mut random = Random::from_env();
     let mut expected = ByKey::new();
     for name in SERVERS {
@@ -163,7 +163,7 @@ fn on_files_that_share_a_long_resource() {
     };
     let home = home();
     let store = open(home.path());
-    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     let mut random = Random::from_env();
     for (number, name) in (1..).zip(SERVERS) {
         let mut record = span_record(number, &mut random);
@@ -195,7 +195,7 @@ fn on_a_line_of_the_greatest_length() {
     };
     let home = home();
     let store = open(home.path());
-    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     let mut record = span_record(1, &mut Random::new(1));
     let mut write = |name: String| {
         record.span.name = name;
@@ -222,68 +222,68 @@ fn span_record(number: u64, random: &mut Random) -> SpanRecord {
     let envelope = random.below(3);
     let mut attributes = vec![key_value("server.name", Any::StringValue("x".to_owned()))];
     attributes.extend(any_attributes(random));
-    SpanRecord {
-        resource: (envelope > 0).then(|| resource([0, 7, i64::MAX][envelope])),
-        resource_schema_url: ["", "https://opentelemetry.io/schemas/1.37.0"][random.below(2)]
-            .to_owned(),
-        scope: (envelope > 1).then(|| InstrumentationScope {
+    SpanRecord::new(Span {
+        trace_id: random_bytes(16, random),
+        span_id: number.to_be_bytes().to_vec(),
+        trace_state: ["", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"][random.below(2)].to_owned(),
+        parent_span_id: match random.below(2) {
+            0 => Vec::new(),
+            _ => random_bytes(8, random),
+        },
+        flags: [0, 1, 0x101, u32::MAX][random.below(4)],
+        name: any_text(random),
+        kind: i32::try_from(random.below(6)).unwrap(),
+        start_time_unix_nano: start,
+        end_time_unix_nano: start + random.next() % 10_000_000_000,
+        attributes,
+        dropped_attributes_count: [0, 7, u32::MAX][random.below(3)],
+        events: (0..random.below(3))
+            .map(|event| Event {
+                time_unix_nano: start + event as u64,
+                name: any_text(random),
+                attributes: any_attributes(random),
+                dropped_attributes_count: [0, 1][random.below(2)],
+            })
+            .collect(),
+        dropped_events_count: [0, 1][random.below(2)],
+        links: (0..random.below(2))
+            .map(|_| Link {
+                trace_id: random_bytes(16, random),
+                span_id: random_bytes(8, random),
+                trace_state: "a=b".to_owned(),
+                attributes: any_attributes(random),
+                dropped_attributes_count: 3,
+                flags: 0x300,
+            })
+            .collect(),
+        dropped_links_count: [0, 1][random.below(2)],
+        status: [
+            None,
+            Some(Status::default()),
+            Some(Status {
+                message: String::new(),
+                code: 1,
+            }),
+            Some(Status {
+                message: any_text(random),
+                code: 2,
+            }),
+        ][random.below(4)]
+        .clone(),
+    })
+    .resource(
+        (envelope > 0).then(|| resource([0, 7, i64::MAX][envelope])),
+        ["", "https://opentelemetry.io/schemas/1.37.0"][random.below(2)].to_owned(),
+    )
+    .scope(
+        (envelope > 1).then(|| InstrumentationScope {
             name: "gateway".to_owned(),
             version: "1.2.3".to_owned(),
             attributes: vec![key_value("a", Any::BoolValue(false))],
             dropped_attributes_count: 1,
         }),
-        scope_schema_url: ["", "https://opentelemetry.io/schemas/1.36.0"][envelope % 2].to_owned(),
-        span: Span {
-            trace_id: random_bytes(16, random),
-            span_id: number.to_be_bytes().to_vec(),
-            trace_state: ["", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"][random.below(2)]
-                .to_owned(),
-            parent_span_id: match random.below(2) {
-                0 => Vec::new(),
-                _ => random_bytes(8, random),
-            },
-            flags: [0, 1, 0x101, u32::MAX][random.below(4)],
-            name: any_text(random),
-            kind: i32::try_from(random.below(6)).unwrap(),
-            start_time_unix_nano: start,
-            end_time_unix_nano: start + random.next() % 10_000_000_000,
-            attributes,
-            dropped_attributes_count: [0, 7, u32::MAX][random.below(3)],
-            events: (0..random.below(3))
-                .map(|event| Event {
-                    time_unix_nano: start + event as u64,
-                    name: any_text(random),
-                    attributes: any_attributes(random),
-                    dropped_attributes_count: [0, 1][random.below(2)],
-                })
-                .collect(),
-            dropped_events_count: [0, 1][random.below(2)],
-            links: (0..random.below(2))
-                .map(|_| Link {
-                    trace_id: random_bytes(16, random),
-                    span_id: random_bytes(8, random),
-                    trace_state: "a=b".to_owned(),
-                    attributes: any_attributes(random),
-                    dropped_attributes_count: 3,
-                    flags: 0x300,
-                })
-                .collect(),
-            dropped_links_count: [0, 1][random.below(2)],
-            status: [
-                None,
-                Some(Status::default()),
-                Some(Status {
-                    message: String::new(),
-                    code: 1,
-                }),
-                Some(Status {
-                    message: any_text(random),
-                    code: 2,
-                }),
-            ][random.below(4)]
-            .clone(),
-        },
-    }
+        ["", "https://opentelemetry.io/schemas/1.36.0"][envelope % 2].to_owned(),
+    )
 }
 
 fn resource(number: i64) -> Resource {
@@ -697,13 +697,12 @@ fn received_spans(received: Vec<TracesData>) -> ByKey<Record> {
         for scope_spans in resource_spans.scope_spans {
             for span in scope_spans.spans {
                 let key = span.span_id.clone();
-                let record = SpanRecord {
-                    resource: resource_spans.resource.clone(),
-                    resource_schema_url: resource_spans.schema_url.clone(),
-                    scope: scope_spans.scope.clone(),
-                    scope_schema_url: scope_spans.schema_url.clone(),
-                    span,
-                };
+                let record = SpanRecord::new(span)
+                    .resource(
+                        resource_spans.resource.clone(),
+                        resource_spans.schema_url.clone(),
+                    )
+                    .scope(scope_spans.scope.clone(), scope_spans.schema_url.clone());
                 found
                     .entry(key)
                     .or_insert_with(Vec::new)

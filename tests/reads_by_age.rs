@@ -13,8 +13,7 @@ mod common;
 
 use common::{Random, STACK, home, number, on_demand, record, server};
 use gridctl_telemetry::{
-    LogRecord, MetricsSnapshot, Query, Record, Signal, Store, StoreOptions, Timestamp, Writer,
-    WriterOptions,
+    MetricsSnapshot, Query, Record, Signal, Store, StoreOptions, Timestamp, Writer, WriterOptions,
     config::{Retention, RetentionPolicy},
     import::{ImportBatch, Importer},
     query::Direction,
@@ -46,15 +45,8 @@ const LONG_DAYS: i64 = 30;
 const LONG: &str = "long";
 
 fn policy() -> RetentionPolicy {
-    let days = |days: i64| Retention {
-        max_age_days: days.cast_unsigned(),
-        ..Retention::default()
-    };
-    RetentionPolicy {
-        default: days(DAYS),
-        servers: BTreeMap::from([(LONG.to_owned(), days(LONG_DAYS))]),
-        ..RetentionPolicy::default()
-    }
+    let days = |days: i64| Retention::default().max_age_days(days.cast_unsigned());
+    RetentionPolicy::new(days(DAYS)).server(LONG, days(LONG_DAYS))
 }
 
 /// The clocks of a machine.
@@ -114,7 +106,7 @@ struct World {
 }
 
 impl World {
-    fn new(options: &WriterOptions) -> World {
+    fn new(options: WriterOptions) -> World {
         let home = home();
         let machine = Machine::new();
         let store = Store::open(home.path(), STACK, machine.options()).unwrap();
@@ -131,14 +123,15 @@ impl World {
     }
 
     fn with_limits() -> World {
-        World::new(&on_demand().retention(Some(policy())))
+        World::new(on_demand().retention(Some(policy())))
     }
 
     /// Logs a record of this time.
     fn log(&mut self, name: &'static str, time: i64) {
-        let record = LogRecord {
-            timestamp: Timestamp::from_unix_nanos(time),
-            ..record(self.numbers)
+        let record = {
+            let mut log = record(self.numbers);
+            log.timestamp = Timestamp::from_unix_nanos(time);
+            log
         };
         self.numbers += 1;
         self.writer
@@ -310,13 +303,14 @@ fn what_a_block_holds_beyond_the_limit_is_gone_for_seeds_and_totals_too() {
     let machine = Machine::new();
     let store = Store::open(home.path(), STACK, machine.options()).unwrap();
     let options = on_demand().retention(Some(policy()));
-    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    let (writer, guard) = Writer::start(&store, options).unwrap();
     let name = server("a");
     let day = |number: i64| Timestamp::from_unix_nanos(START + number * DAY);
-    for number in 0..30 {
-        let log = LogRecord {
-            timestamp: day(number / 3),
-            ..record(number.cast_unsigned())
+    for number in 0_i64..30 {
+        let log = {
+            let mut log = record(number.cast_unsigned());
+            log.timestamp = day(number / 3);
+            log
         };
         writer.log(&name, &log).unwrap();
         let metrics = MetricsSnapshot::new(day(number / 3));
@@ -337,7 +331,7 @@ fn what_a_block_holds_beyond_the_limit_is_gone_for_seeds_and_totals_too() {
 
 #[test]
 fn a_store_without_limits_keeps_everything_until_it_is_told() {
-    let mut world = World::new(&on_demand());
+    let mut world = World::new(on_demand());
     world.log_some("a", 60);
     world.log_some(LONG, 60);
     world.wait(3651 * DAY);
@@ -346,21 +340,15 @@ fn a_store_without_limits_keeps_everything_until_it_is_told() {
     let other = Store::open(world.home.path(), STACK, world.machine.options()).unwrap();
     world.log_some("a", 3);
     let now = world.machine.now();
-    let mut other = SimulatedWriter::new(&other, &on_demand()).unwrap();
-    other.set_retention(&policy(), Duration::ZERO).unwrap();
+    let mut other = SimulatedWriter::new(&other, on_demand()).unwrap();
+    other.set_retention(policy(), Duration::ZERO).unwrap();
     assert_eq!(world.found("a"), world.logged_from("a", now - DAY));
     assert_eq!(found(&world.store, "a").len(), 3);
     assert_eq!(world.found(LONG), NOTHING);
     // More than there was is no longer there, unless it was not given back yet.
-    let lenient = RetentionPolicy {
-        default: Retention {
-            max_age_days: 3650,
-            ..Retention::default()
-        },
-        ..RetentionPolicy::default()
-    };
+    let lenient = RetentionPolicy::new(Retention::default().max_age_days(3650));
     assert_eq!(world.in_the_file(LONG).len(), 60);
-    other.set_retention(&lenient, Duration::ZERO).unwrap();
+    other.set_retention(lenient, Duration::ZERO).unwrap();
     assert_eq!(world.found("a").len(), 3);
     world.log_some("a", 1);
     world.wait(DAY);
@@ -578,7 +566,7 @@ fn what_is_too_old_is_no_less_a_duplicate() {
     let machine = Machine::new();
     let store = Store::open(home.path(), STACK, machine.options()).unwrap();
     let options = on_demand().retention(Some(policy()));
-    let (_, guard) = Writer::start(&store, &options).unwrap();
+    let (_, guard) = Writer::start(&store, options).unwrap();
     guard.close().unwrap();
     let import = || {
         let mut batch = ImportBatch::default();

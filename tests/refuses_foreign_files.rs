@@ -54,7 +54,7 @@ const RECORDS: u64 = 300;
 /// Fills a store so that both tiers have records, and leaves it to its writer's guard.
 fn fill(home: &Path) -> impl Sized + use<> {
     let store = open(home);
-    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     for number in 0..RECORDS {
         let name = ["a", "b"][usize::from(number % 3 == 0)];
         writer.log(&server(name), &record(number)).unwrap();
@@ -345,12 +345,12 @@ fn use_whatever_is_there(home: &Path) -> Result<(), Error> {
         assert!(read <= 2 * RECORDS, "a scan without end");
     }
     let _ = snapshot.inventory(None);
-    let (writer, guard) = Writer::start(&store, &on_demand())?;
+    let (writer, guard) = Writer::start(&store, on_demand())?;
     for number in 0..60 {
         let _ = writer.log(&server("a"), &record(number));
     }
     let _ = writer.flush();
-    let _ = writer.wipe(WipeScope::everything());
+    let _ = writer.wipe(&WipeScope::everything());
     let _ = guard.close();
     let stats = writer.stats();
     assert_eq!(
@@ -392,7 +392,7 @@ fn a_file_that_is_cut_off_while_it_is_open_is_an_error() {
         drop(fill(home.path()));
         let reader = Store::open_read_only(home.path(), STACK, StoreOptions::for_tools());
         let (reader, store) = (reader.unwrap().unwrap(), open(home.path()));
-        let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+        let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
         let file = fs::File::options()
             .write(true)
             .open(database(home.path()))

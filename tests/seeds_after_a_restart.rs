@@ -31,26 +31,23 @@ fn log(nanos: i64, message: &str) -> LogRecord {
 }
 
 fn span(trace: u8, id: u8, end: u64, failed: bool) -> SpanRecord {
-    SpanRecord {
-        span: Span {
-            trace_id: vec![trace; 16],
-            span_id: vec![id; 8],
-            end_time_unix_nano: end,
-            status: failed.then(|| Status {
-                code: 2,
-                ..Status::default()
-            }),
-            ..Span::default()
-        },
-        ..SpanRecord::default()
-    }
+    SpanRecord::new(Span {
+        trace_id: vec![trace; 16],
+        span_id: vec![id; 8],
+        end_time_unix_nano: end,
+        status: failed.then(|| Status {
+            code: 2,
+            ..Status::default()
+        }),
+        ..Span::default()
+    })
 }
 
 #[test]
 fn the_newest_logs_come_merged_by_time_and_oldest_first() {
     let home = tempfile::tempdir().unwrap();
     let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
-    let (writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     // Servers in turns, the times in no order.
     for number in 0..100 {
         let nanos = (number * 37) % 100;
@@ -86,7 +83,7 @@ fn the_newest_logs_come_merged_by_time_and_oldest_first() {
 fn traces_come_whole_with_their_error_state() {
     let home = tempfile::tempdir().unwrap();
     let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
-    let (writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     let spans = [
         ("github", span(1, 1, 10, false)),
         ("jira", span(2, 2, 20, false)),
@@ -131,7 +128,7 @@ fn traces_come_whole_with_their_error_state() {
 fn of_a_trace_that_reaches_far_back_the_newest_spans_come() {
     let home = tempfile::tempdir().unwrap();
     let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
-    let (writer, _guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    let (writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     for id in 0..30 {
         let span = span(id % 3, id, u64::from(id), false);
         writer.span(&name("github"), &span).unwrap();
@@ -158,7 +155,7 @@ fn a_store_without_records_seeds_nothing_and_says_where_it_begins() {
     let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
     let (logs, traces) = (store.seed_logs(10).unwrap(), store.seed_traces(10).unwrap());
     assert!(logs.records.is_empty() && traces.records.is_empty());
-    let (writer, _guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    let (writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     writer.log(&name("github"), &log(1, "the first")).unwrap();
     writer.flush().unwrap();
     let since = |sequence| {
@@ -195,7 +192,7 @@ fn a_commit_in_the_middle_of_seeding_is_history_or_live_and_not_both() {
         for read in 0.. {
             let home = tempfile::tempdir().unwrap();
             let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
-            let (writer, _guard) = Writer::start(&store, &options).unwrap();
+            let (writer, _guard) = Writer::start(&store, options.clone()).unwrap();
             (0..10).for_each(|number| offer(&writer, number));
             flush(&writer);
 
@@ -238,7 +235,7 @@ fn history_and_live_data_neither_overlap_nor_leave_a_gap() {
     let home = tempfile::tempdir().unwrap();
     let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
     let options = WriterOptions::default().tiering(50, 40, 32);
-    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    let (writer, guard) = Writer::start(&store, options).unwrap();
     let github = name("github");
     let total = 3000;
     thread::scope(|scope| {

@@ -33,7 +33,7 @@ fn helper_appends() {
     };
     let store = open(Path::new(&arguments[0]));
     let name = server(&arguments[1]);
-    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     for number in 0..ROUNDS as u64 * RECORDS {
         writer.log(&name, &record(number)).unwrap();
         if number % RECORDS == RECORDS - 1 {
@@ -89,10 +89,7 @@ fn helper_wipes() {
         return;
     };
     let home = Path::new(&arguments[0]);
-    let scope = WipeScope {
-        server: Some(ServerName::new(&arguments[1]).unwrap()),
-        signal: None,
-    };
+    let scope = WipeScope::everything().server(ServerName::new(&arguments[1]).unwrap());
     for _ in 0..ROUNDS {
         wipe(home, STACK, &scope).unwrap();
         say("wiped");
@@ -184,7 +181,7 @@ fn stores_of_one_process_share_the_file() {
             scope.spawn(move || {
                 for round in 0..10 {
                     let store = open(path);
-                    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+                    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
                     for number in 0..RECORDS {
                         let number = round * RECORDS + number;
                         writer.log(&server(name), &record(number)).unwrap();

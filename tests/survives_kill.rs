@@ -37,7 +37,7 @@ fn helper_appends() {
         "tiny" => on_demand(),
         _ => on_demand().tiering(4096, 1024, 4096),
     };
-    let (writer, _guard) = Writer::start(&open(Path::new(home)), &options).unwrap();
+    let (writer, _guard) = Writer::start(&open(Path::new(home)), options).unwrap();
     loop {
         for _ in 0..random.below(60) {
             writer.log(&server, &record(number)).unwrap();

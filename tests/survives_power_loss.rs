@@ -73,15 +73,12 @@ fn live(random: &mut Random) -> Vec<Event> {
     for _ in 0..4 {
         let store = Store::open(home.path(), STACK, recording(&journal)).unwrap();
         acknowledge(&contents);
-        let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+        let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
         for _ in 0..12 {
             if random.one_in(8) {
                 let name = ["a", "b", "c"][random.below(3)];
-                let scope = WipeScope {
-                    server: Some(server(name)),
-                    signal: None,
-                };
-                writer.wipe(scope).unwrap();
+                let scope = WipeScope::everything().server(server(name));
+                writer.wipe(&scope).unwrap();
                 contents.remove(name);
             } else {
                 for _ in 0..random.below(3) {
@@ -201,7 +198,7 @@ fn check(image: &[u8], before: &Contents, after: &Contents, random: &mut Random)
 fn goes_on(home: &Path) {
     let store = open(home);
     let mut contents = numbers_of(&store, "a");
-    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     for number in 1_000_000..1_000_050 {
         writer.log(&server("a"), &record(number)).unwrap();
         contents.push(number);

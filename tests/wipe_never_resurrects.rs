@@ -25,17 +25,11 @@ use gridctl_telemetry::{
 use std::path::Path;
 
 fn of_server(name: &str) -> WipeScope {
-    WipeScope {
-        server: Some(server(name)),
-        signal: None,
-    }
+    WipeScope::everything().server(server(name))
 }
 
 fn of_signal(signal: Signal) -> WipeScope {
-    WipeScope {
-        server: None,
-        signal: Some(signal),
-    }
+    WipeScope::everything().signal(signal)
 }
 
 /// Does as it is told: `log N` more records, which stay queued, `flush`, `wipe`.
@@ -46,7 +40,7 @@ fn helper_writes() {
     };
     let store = open(Path::new(&arguments[0]));
     let name = server(&arguments[1]);
-    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     let mut next = 0;
     say("ready");
     while let Some(line) = told() {
@@ -58,7 +52,7 @@ fn helper_writes() {
                 }
             }
             ("flush", _) => writer.flush().unwrap(),
-            ("wipe", _) => drop(writer.wipe(WipeScope::everything()).unwrap()),
+            ("wipe", _) => drop(writer.wipe(&WipeScope::everything()).unwrap()),
             _ => panic!("{line}"),
         }
         say(next);
@@ -166,7 +160,7 @@ fn a_wipe_takes_what_it_covers_and_nothing_else() {
             for queued in [false, true] {
                 let home = common::home();
                 let store = open(home.path());
-                let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+                let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
                 of_everything(&writer);
                 if !queued {
                     writer.flush().unwrap();
@@ -182,10 +176,9 @@ fn a_wipe_takes_what_it_covers_and_nothing_else() {
                     name.is_some_and(|name| name != of)
                         || signal.is_some_and(|signal| signal != *which)
                 });
-                let scope = WipeScope {
-                    server: name.map(server),
-                    signal,
-                };
+                let scope = WipeScope::everything()
+                    .server(name.map(server))
+                    .signal(signal);
                 let wiped = wipe(home.path(), STACK, &scope).unwrap();
                 assert_eq!(wiped, if queued { 0 } else { 9 - left.len() }, "{scope:?}");
                 writer.flush().unwrap();
@@ -218,7 +211,7 @@ fn any_sequence_of_wipes_leaves_what_came_after_them() {
     let mut random = Random::from_env();
     let home = common::home();
     let mut writers: Vec<_> = (0..3)
-        .map(|_| Writer::start(&open(home.path()), &on_demand()).unwrap())
+        .map(|_| Writer::start(&open(home.path()), on_demand()).unwrap())
         .collect();
     let names = ["a", "b", "c"];
     // Of each server: the numbers that must be there once everything is flushed.
@@ -242,7 +235,7 @@ fn any_sequence_of_wipes_leaves_what_came_after_them() {
                 let at = random.below(3);
                 let (_, guard) = writers.swap_remove(at);
                 guard.close().unwrap();
-                writers.push(Writer::start(&open(home.path()), &on_demand()).unwrap());
+                writers.push(Writer::start(&open(home.path()), on_demand()).unwrap());
             }
             kind => {
                 let name = random.below(3);
@@ -254,7 +247,7 @@ fn any_sequence_of_wipes_leaves_what_came_after_them() {
                 if random.one_in(2) {
                     wipe(home.path(), STACK, &scope).unwrap();
                 } else {
-                    writers[random.below(3)].0.wipe(scope.clone()).unwrap();
+                    writers[random.below(3)].0.wipe(&scope).unwrap();
                 }
                 if scope.signal != Some(Signal::Traces) {
                     for (numbers, of) in expected.iter_mut().zip(names) {
@@ -318,7 +311,7 @@ fn a_stack_without_telemetry_is_wiped_already() {
         wipe(home.path(), STACK, &WipeScope::everything()).unwrap(),
         0
     );
-    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     writer.log(&server("github"), &record(7)).unwrap();
     guard.close().unwrap();
     assert_eq!(numbers_of(&store, "github"), [7]);
@@ -329,7 +322,7 @@ fn a_stack_without_telemetry_is_wiped_already() {
 fn a_scan_that_has_begun_is_not_disturbed() {
     let home = common::home();
     let store = open(home.path());
-    let (writer, _guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     for number in 0..200 {
         writer.log(&server("github"), &record(number)).unwrap();
     }

@@ -38,7 +38,7 @@ impl OurStore {
         let options = options
             .when_full(WhenFull::Block)
             .flush_timeout(Duration::from_secs(60 * 10));
-        let (writer, guard) = Writer::start(&self.store, &options)?;
+        let (writer, guard) = Writer::start(&self.store, options)?;
         for record in records {
             let server = self.servers.get(record.server).context("a server")?;
             writer.log(server, &record.record)?;

@@ -28,9 +28,13 @@ pub struct SimulatedWriter {
 
 impl SimulatedWriter {
     /// A writer to `store` whose clock stands at zero.
-    pub fn new(store: &Store, options: &WriterOptions) -> Result<SimulatedWriter> {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "options are passed by value, here as everywhere"
+    )]
+    pub fn new(store: &Store, options: WriterOptions) -> Result<SimulatedWriter> {
         options.validate()?;
-        let committer = Committer::new(store, options, Arc::default())?;
+        let committer = Committer::new(store, &options, Arc::default())?;
         Ok(SimulatedWriter {
             committer,
             commits: 0,
@@ -66,10 +70,9 @@ impl SimulatedWriter {
     }
 
     /// See [`Writer::set_retention`](crate::Writer::set_retention).
-    pub fn set_retention(&mut self, policy: &RetentionPolicy, now: Duration) -> Result<()> {
+    pub fn set_retention(&mut self, policy: RetentionPolicy, now: Duration) -> Result<()> {
         self.advance(now)?;
-        self.committer
-            .set_retention(&policy.clone().validated()?, now)
+        self.committer.set_retention(&policy.validated()?, now)
     }
 
     /// Like [`SimulatedWriter::set_retention`], with limits of any size: of bytes and age for each

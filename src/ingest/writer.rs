@@ -109,22 +109,23 @@ impl Writer {
     /// Fails with [`Error::InvalidOption`] when `options` are out of bounds, with
     /// [`Error::ReadOnly`] when the store is, and with [`Error::Io`] when there is no thread to be
     /// had.
-    pub fn start(store: &Store, options: &WriterOptions) -> Result<(Writer, WriterGuard)> {
+    pub fn start(store: &Store, options: WriterOptions) -> Result<(Writer, WriterGuard)> {
         options.validate()?;
         let (sender, receiver) = crossbeam_channel::bounded(options.queue_records_max);
         let counters = Arc::new(Counters::default());
+        let thread_options = options.clone();
         let shared = Arc::new(Shared {
             queue: sender,
             rest: receiver.clone(),
             ended: AtomicBool::new(false),
             left_behind: AtomicBool::new(false),
-            options: options.clone(),
+            options,
             counters: Arc::clone(&counters),
             closed: AtomicBool::new(false),
             room: Room::default(),
         });
         let (running, done) = crossbeam_channel::bounded(0);
-        let thread = thread::start(store, options, receiver, &shared, running)?;
+        let thread = thread::start(store, &thread_options, receiver, &shared, running)?;
         let guard = WriterGuard {
             shared: Arc::clone(&shared),
             thread: Some(thread),
@@ -271,10 +272,10 @@ impl Writer {
     /// before is gone, what is offered afterwards is stored.
     ///
     /// Fails like [`Store::wipe`], and like [`Writer::flush`] when no answer comes in time.
-    pub fn wipe(&self, scope: WipeScope) -> Result<usize> {
+    pub fn wipe(&self, scope: &WipeScope) -> Result<usize> {
         self.shared
             .ask(self.shared.options.flush_timeout, |sender| {
-                Message::Wipe(scope, sender)
+                Message::Wipe(scope.clone(), sender)
             })?
     }
 

@@ -4,6 +4,7 @@ use ::time::UtcOffset;
 
 /// A log record: one line of `logs.jsonl`.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct LogRecord {
     /// When it happened (`ts`).
     pub timestamp: Timestamp,

@@ -29,6 +29,7 @@ pub struct CostCounts {
 /// A snapshot of one server's counters: one line of `metrics.jsonl`, with its sentinel line when
 /// `reset` is set.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct MetricsSnapshot {
     /// When it was taken (`ts`).
     pub timestamp: Timestamp,

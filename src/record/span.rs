@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::{
 
 /// A span with the resource and scope that produced it.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct SpanRecord {
     /// What produced the span; absent when the envelope had none.
     pub resource: Option<Resource>,
@@ -21,6 +22,39 @@ pub struct SpanRecord {
 }
 
 impl SpanRecord {
+    /// A span without a resource or a scope.
+    #[must_use]
+    pub fn new(span: Span) -> SpanRecord {
+        SpanRecord {
+            span,
+            ..SpanRecord::default()
+        }
+    }
+
+    /// Names what produced the span. An empty `schema_url` is none.
+    #[must_use]
+    pub fn resource(
+        mut self,
+        resource: impl Into<Option<Resource>>,
+        schema_url: impl Into<String>,
+    ) -> SpanRecord {
+        self.resource = resource.into();
+        self.resource_schema_url = schema_url.into();
+        self
+    }
+
+    /// Names the instrumentation that produced the span. An empty `schema_url` is none.
+    #[must_use]
+    pub fn scope(
+        mut self,
+        scope: impl Into<Option<InstrumentationScope>>,
+        schema_url: impl Into<String>,
+    ) -> SpanRecord {
+        self.scope = scope.into();
+        self.scope_schema_url = schema_url.into();
+        self
+    }
+
     /// Whether the span's status is an error.
     #[must_use]
     pub fn is_error(&self) -> bool {

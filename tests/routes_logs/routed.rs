@@ -52,7 +52,7 @@ impl Routed {
     fn start(hook: impl Fn(DiskOperation<'_>) + Send + Sync + 'static) -> Routed {
         let home = home();
         let store = open_with_disk(home.path(), hook);
-        let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+        let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
         Routed {
             router: LogRouter::new(writer.clone()),
             writer,
@@ -160,9 +160,7 @@ fn keep_several_subscribers() {
 
 /// Everything is stored, whatever its level.
 pub(crate) fn all() -> LogOptions {
-    LogOptions {
-        level: LevelFilter::TRACE,
-    }
+    LogOptions::default().level(LevelFilter::TRACE)
 }
 
 /// Counts how often it is formatted.

@@ -33,7 +33,7 @@ fn add_server_again_replaces_the_options() {
     for level in [LevelFilter::WARN, LevelFilter::INFO, LevelFilter::WARN] {
         routed
             .router
-            .add_server("github", LogOptions { level })
+            .add_server("github", LogOptions::default().level(level))
             .unwrap();
         assert_eq!(routed.router.configured_servers(), [server("github")]);
         routed.run(log);

@@ -83,7 +83,7 @@ pub(crate) fn threads_that_end(routed: &Routed) {
 fn events_after_the_writer_closed_are_counted() {
     let home = home();
     let store = open(home.path());
-    let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     let router = LogRouter::new(writer.clone());
     router.add_server("github", all()).unwrap();
     let subscriber = tracing_subscriber::registry().with(router.layer());

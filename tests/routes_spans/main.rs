@@ -49,7 +49,7 @@ impl Routed {
     ) -> Routed {
         let home = home();
         let store = open_with_disk(home.path(), hook);
-        let (writer, guard) = Writer::start(&store, &on_demand()).unwrap();
+        let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
         let client = TraceClient::new(writer.clone());
         for server in servers {
             client.add_server(server).unwrap();
@@ -321,13 +321,9 @@ fn resource_scope_and_schema_urls_are_kept_and_scopes_stay_apart() {
         let url = |name: Option<&str>| {
             name.map_or(String::new(), |name| format!("https://{name}/schema"))
         };
-        let record = SpanRecord {
-            resource: service.and_then(resource),
-            resource_schema_url: url(service),
-            scope: scope_name.map(scope),
-            scope_schema_url: url(scope_name),
-            span: span_of(number, server_name),
-        };
+        let record = SpanRecord::new(span_of(number, server_name))
+            .resource(service.and_then(resource), url(service))
+            .scope(scope_name.map(scope), url(scope_name));
         (server(server_name), record)
     };
     assert_eq!(

@@ -32,7 +32,7 @@ fn server(name: &str) -> ServerName {
 fn daemon(home: &Home) -> (Store, Writer, gridctl_telemetry::WriterGuard) {
     let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
     let options = WriterOptions::default().when_full(WhenFull::Block);
-    let (writer, guard) = Writer::start(&store, &options).unwrap();
+    let (writer, guard) = Writer::start(&store, options).unwrap();
     for name in ["noisy", "quiet"] {
         log(&writer, name, RECORDS);
     }
@@ -65,10 +65,7 @@ fn space(home: &Home) -> Value {
 }
 
 fn noisy() -> WipeScope {
-    WipeScope {
-        server: Some(server("noisy")),
-        signal: None,
-    }
+    WipeScope::everything().server(server("noisy"))
 }
 
 #[test]

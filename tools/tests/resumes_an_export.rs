@@ -27,7 +27,7 @@ use std::{
 
 fn append(home: &Home, server: &str, numbers: std::ops::Range<u64>) {
     let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
-    let (writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     let server = ServerName::new(server).unwrap();
     for number in numbers {
         writer.log(&server, &record(number)).unwrap();
@@ -129,7 +129,7 @@ fn a_killed_export_loses_and_repeats_nothing() {
         let writer = scope.spawn(|| {
             let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
             let options = WriterOptions::default().commit_interval_max(Duration::from_millis(100));
-            let (writer, guard) = Writer::start(&store, &options).unwrap();
+            let (writer, guard) = Writer::start(&store, options).unwrap();
             let server = ServerName::new("github").unwrap();
             let mut number = 1;
             while !stop.load(Ordering::Relaxed) {

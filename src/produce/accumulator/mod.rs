@@ -50,6 +50,7 @@ pub struct Accumulator {
 
 /// Who a count belongs to.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Attribution<'a> {
     /// The server that was called.
     pub server: &'a ServerName,
@@ -57,6 +58,32 @@ pub struct Attribution<'a> {
     pub replica: Option<&'a str>,
     /// The client that called, if it is known.
     pub client: Option<&'a str>,
+}
+
+impl<'a> Attribution<'a> {
+    /// To `server`, without a replica or a client.
+    #[must_use]
+    pub fn new(server: &'a ServerName) -> Attribution<'a> {
+        Attribution {
+            server,
+            replica: None,
+            client: None,
+        }
+    }
+
+    /// And to this replica of the server.
+    #[must_use]
+    pub fn replica(mut self, replica: impl Into<Option<&'a str>>) -> Attribution<'a> {
+        self.replica = replica.into();
+        self
+    }
+
+    /// And to this client.
+    #[must_use]
+    pub fn client(mut self, client: impl Into<Option<&'a str>>) -> Attribution<'a> {
+        self.client = client.into();
+        self
+    }
 }
 
 /// Records for one [`Attribution`], whose counters it has found once. Cheap to clone.

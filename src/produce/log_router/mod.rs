@@ -45,7 +45,7 @@ use tracing_subscriber::{Layer, filter::Filtered, registry::LookupSpan};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let home = tempfile::tempdir()?;
 /// # let store = gridctl_telemetry::Store::open(home.path(), "s", Default::default())?;
-/// # let (writer, _guard) = gridctl_telemetry::Writer::start(&store, &Default::default())?;
+/// # let (writer, _guard) = gridctl_telemetry::Writer::start(&store, Default::default())?;
 /// let router = LogRouter::new(writer);
 /// let subscriber = tracing_subscriber::registry().with(router.layer());
 /// router.add_server("github", LogOptions::default())?;
@@ -63,9 +63,17 @@ pub struct LogRouter {
 
 /// How the events of one server are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub struct LogOptions {
+    level: LevelFilter,
+}
+
+impl LogOptions {
     /// The most verbose level that is stored. Default: INFO.
-    pub level: LevelFilter,
+    pub fn level(mut self, level: impl Into<LevelFilter>) -> LogOptions {
+        self.level = level.into();
+        self
+    }
 }
 
 impl Default for LogOptions {

@@ -142,10 +142,10 @@ impl Store {
     /// Fails with [`Error::ReaderInTheWay`] when some process, perhaps this one, reads a state from
     /// before and does not end within the patience of `options`; with [`Error::Cancelled`]; with
     /// [`Error::ReadOnly`] on a store that was opened so; and as writing does.
-    pub fn compact(&self, options: &CompactOptions) -> Result<Compacted> {
+    pub fn compact(&self, options: CompactOptions) -> Result<Compacted> {
         let before = self.space()?;
         let watch = Arc::new(Watch {
-            options: options.clone(),
+            options,
             moved_bytes: AtomicU64::new(0),
             estimate_bytes: bytes_to_move(&before),
             cancelled: AtomicBool::new(false),
@@ -184,7 +184,7 @@ impl Store {
         if !worth || cost > bytes_max {
             return Ok(None);
         }
-        match self.compact(&CompactOptions::default()) {
+        match self.compact(CompactOptions::default()) {
             Ok(compacted) => Ok(Some(compacted)),
             Err(Error::ReaderInTheWay { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -199,7 +199,7 @@ impl Store {
             .space()
             .is_ok_and(|space| space.free_bytes >= ROOM_BYTES)
         {
-            let _ = self.compact(&CompactOptions::default());
+            let _ = self.compact(CompactOptions::default());
         }
     }
 
@@ -309,7 +309,7 @@ mod tests {
     fn what_does_not_pay_or_takes_long_is_left() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
-        let (writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+        let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
         let cheap = |bytes| store.compact_if_cheap(bytes).unwrap();
         for name in ["kept", "wiped"] {
             for number in 0..3000_i64 {
@@ -325,7 +325,7 @@ mod tests {
             writer.flush().unwrap();
         }
         guard.close().unwrap();
-        store.compact(&CompactOptions::default()).unwrap();
+        store.compact(CompactOptions::default()).unwrap();
         assert_eq!(cheap(u64::MAX), None, "nothing is free");
         let scope = WipeScope {
             server: Some(ServerName::new("wiped").unwrap()),

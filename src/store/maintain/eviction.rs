@@ -373,7 +373,7 @@ mod tests {
     /// A store of blocks that each hold a hundred records of a time of their own.
     fn store(home: &std::path::Path, name: &ServerName) -> Store {
         let store = Store::open(home, "stack", StoreOptions::default()).unwrap();
-        let (writer, guard) = Writer::start(&store, &WriterOptions::default()).unwrap();
+        let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
         for block in 0..BLOCKS_STORED {
             for number in 0..200 {
                 let at = Timestamp::from_unix_nanos(block * 1000 + number);

@@ -228,7 +228,7 @@ impl StoreWriter {
             ..Step::default()
         };
         match task {
-            Task::Compact => match self.store().compact(&CompactOptions::default()) {
+            Task::Compact => match self.store().compact(CompactOptions::default()) {
                 Ok(compacted) => Ok(Step {
                     wrote: true,
                     freed_bytes: compacted.returned_bytes(),
@@ -433,7 +433,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
         let options = WriterOptions::default().tiering(1, 1, 4096);
-        let mut writer = SimulatedWriter::new(&store, &options).unwrap();
+        let mut writer = SimulatedWriter::new(&store, options).unwrap();
         let names = ["damaged", "whole"].map(|name| ServerName::new(name).unwrap());
         for number in 0..20 {
             for name in &names {

@@ -214,7 +214,7 @@ mod tests {
         let options = WriterOptions::default()
             .tiering(8, 8, 8)
             .retention(Some(RetentionPolicy::default()));
-        let (writer, guard) = Writer::start(&store, &options).unwrap();
+        let (writer, guard) = Writer::start(&store, options).unwrap();
         let now = Timestamp::now().unix_nanos();
         // Two of them are too old.
         for days in [1, 2, 3, 4, 5, 6, 8, 9] {

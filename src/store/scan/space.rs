@@ -131,7 +131,7 @@ mod tests {
     /// Stores so many records for each of several servers in turn, with text that does not compress.
     fn fill(store: &Store, options: &WriterOptions, servers: u64, rounds: u64, records: u64) {
         let options = options.clone().when_full(WhenFull::Block);
-        let (writer, guard) = Writer::start(store, &options).unwrap();
+        let (writer, guard) = Writer::start(store, options).unwrap();
         let mut random = random_ids(servers);
         for round in 0..rounds {
             for server in 0..servers {

@@ -28,7 +28,17 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// What a wipe deletes: everything, or less where a server or a signal is named.
+///
+/// ```
+/// use gridctl_telemetry::{ServerName, Signal, maintenance::WipeScope};
+///
+/// let logs_of_github = WipeScope::everything()
+///     .server(ServerName::new("github")?)
+///     .signal(Signal::Logs);
+/// # Ok::<(), gridctl_telemetry::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct WipeScope {
     /// This server alone.
     pub server: Option<ServerName>,
@@ -41,6 +51,20 @@ impl WipeScope {
     #[must_use]
     pub fn everything() -> WipeScope {
         WipeScope::default()
+    }
+
+    /// Of this server alone; of all servers again with `None`.
+    #[must_use]
+    pub fn server(mut self, server: impl Into<Option<ServerName>>) -> WipeScope {
+        self.server = server.into();
+        self
+    }
+
+    /// Of this signal alone; of all signals again with `None`.
+    #[must_use]
+    pub fn signal(mut self, signal: impl Into<Option<Signal>>) -> WipeScope {
+        self.signal = signal.into();
+        self
     }
 
     pub(crate) fn covers(&self, server: &str, signal: Signal) -> bool {

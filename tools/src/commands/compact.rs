@@ -71,13 +71,13 @@ pub(super) fn compact(
             shown.set_position(progress.moved_bytes);
         })
         .cancel_when(move || interrupt.requested());
-    let mut compacted = store.compact(&options);
+    let mut compacted = store.compact(options.clone());
     if let Err(Error::ReaderInTheWay { .. }) = compacted {
         let stack = store.stack();
         let seconds = patience.as_secs();
         let waiting = format!("{stack}: waiting up to {seconds} s for its readers");
         bar.suspend(|| note(&waiting));
-        compacted = store.compact(&options.patience(patience));
+        compacted = store.compact(options.patience(patience));
     }
     bar.finish_and_clear();
     compacted

@@ -39,10 +39,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
-    let scope = WipeScope {
-        server: args.server.clone(),
-        signal: args.signal,
-    };
+    let scope = WipeScope::everything()
+        .server(args.server.clone())
+        .signal(args.signal);
     let mut affected = Vec::new();
     for stack in stacks(home, args.stack.as_ref())? {
         let Some(store) = Store::open_existing(home, &stack, store_options())? else {

@@ -71,10 +71,7 @@ impl Gateway {
     pub(super) fn start(home: &Path, stack: &str) -> anyhow::Result<Gateway> {
         let config: TelemetryConfig = serde_json::from_str(CONFIG)?;
         let accumulator = Arc::new(Accumulator::new());
-        let options = TelemetryOptions {
-            metrics_interval: Duration::from_secs(1),
-            ..TelemetryOptions::default()
-        };
+        let options = TelemetryOptions::default().metrics_interval(Duration::from_secs(1));
         let (telemetry, warnings) =
             Telemetry::from_config(home, stack, &config, Arc::clone(&accumulator), options)?;
         for warning in warnings {
@@ -155,11 +152,7 @@ impl Gateway {
         thread::sleep(Duration::from_millis(millis));
         let (input, output) = (40 + number % 60, 25);
         if let Ok(name) = ServerName::new(server) {
-            let by = Attribution {
-                server: &name,
-                replica: None,
-                client: Some(&session),
-            };
+            let by = Attribution::new(&name).client(session.as_str());
             let now = Timestamp::now();
             self.accumulator.record_tokens(by, input, output, now);
             let cost = CostCounts {
