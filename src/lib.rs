@@ -138,6 +138,7 @@ mod error;
 pub mod home;
 pub mod ingest;
 pub mod lines;
+mod loss;
 mod otlp;
 mod platform;
 mod produce;
@@ -176,7 +177,10 @@ pub mod query {
 
 /// What was lost, dropped or evicted, and clocks that jumped.
 pub mod ledger {
-    pub use crate::store::{ClockJump, Loss};
+    pub use crate::{
+        loss::{LedgerEntry, LossCause},
+        store::ClockJump,
+    };
 }
 
 /// Log events: a layer for `tracing` that stores the events of each server.

@@ -14,7 +14,7 @@ mod common;
 use common::{HANG, STACK, numbers_of, on_demand, open, record, server, without_hang};
 use gridctl_telemetry::{
     Error, Signal, Store, StoreOptions, Writer, WriterOptions, ingest::DropCause,
-    maintenance::WipeScope, testing::DiskOperation,
+    ledger::LossCause, maintenance::WipeScope, testing::DiskOperation,
 };
 use std::{
     io,
@@ -273,7 +273,7 @@ fn a_fault_at_any_operation_loses_and_doubles_nothing() {
         guard.close().unwrap();
         settled(&writer);
         case.check();
-        let losses = open(case.home.path()).snapshot().unwrap().losses(..);
+        let losses = open(case.home.path()).snapshot().unwrap().ledger(..);
         let lost: u64 = losses.unwrap().iter().map(|loss| loss.count).sum();
         assert_eq!(lost, writer.stats().dropped_total(), "the ledger");
     }
@@ -361,7 +361,7 @@ fn a_disk_that_hangs_is_nothing_that_producers_notice() {
             drops.cause,
             drops.count
         ),
-        ("flood", Signal::Logs, DropCause::QueueFull, dropped)
+        ("flood", Signal::Logs, LossCause::QueueFull, dropped)
     );
 
     case.disk.heal();
@@ -407,9 +407,9 @@ fn a_guard_that_is_dropped_in_an_outage_counts_what_is_lost() {
     assert_eq!(
         drops,
         [
-            ("a".to_owned(), DropCause::Closed, 1),
-            ("a".to_owned(), DropCause::DiskFault, 40),
-            ("b".to_owned(), DropCause::DiskFault, 40),
+            ("a".to_owned(), LossCause::Closed, 1),
+            ("a".to_owned(), LossCause::DiskFault, 40),
+            ("b".to_owned(), LossCause::DiskFault, 40),
         ]
     );
     let stored: Vec<u64> = (0..30).collect();

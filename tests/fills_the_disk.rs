@@ -19,7 +19,8 @@ use common::{
 };
 use gridctl_telemetry::{
     Error, Signal, Snapshot, Store, StoreOptions, Writer, WriterGuard, WriterOptions,
-    ingest::{DropCause, WriterStats},
+    ingest::WriterStats,
+    ledger::LossCause,
     maintenance::{CompactOptions, WipeScope, wipe},
     testing::DiskOperation,
 };
@@ -246,14 +247,14 @@ impl Daemon<'_> {
         self.writer.stats().stored
     }
 
-    fn dropped(&self, cause: DropCause) -> u64 {
+    fn dropped(&self, cause: LossCause) -> u64 {
         count(&self.writer.stats(), cause)
     }
 
     fn wait_for_drops(&self) {
-        let before = self.dropped(DropCause::QueueFull);
+        let before = self.dropped(LossCause::QueueFull);
         wait_until("records are dropped", || {
-            self.dropped(DropCause::QueueFull) > before + 1000
+            self.dropped(LossCause::QueueFull) > before + 1000
         });
     }
 
@@ -294,18 +295,18 @@ impl Daemon<'_> {
         let found = total(&snapshot);
         assert_eq!(found + wiped_from_disk, stats.stored, "{stats:?}");
         let ledger: u64 = snapshot
-            .losses(..)
+            .ledger(..)
             .unwrap()
             .iter()
             .map(|loss| {
                 assert_eq!(loss.server.as_deref(), Some("load"));
                 assert_eq!(loss.signal, Some(Signal::Logs));
-                assert_eq!(loss.cause, DropCause::QueueFull);
+                assert_eq!(loss.cause, LossCause::QueueFull);
                 loss.count
             })
             .sum();
         assert!(ledger > 0);
-        let wiped = wiped_from_disk + count(&stats, DropCause::Wiped);
+        let wiped = wiped_from_disk + count(&stats, LossCause::Wiped);
         let offered = offered.into_inner() + VICTIMS;
         assert_eq!(offered, found + ledger + wiped, "{stats:?}");
         println!("{offered} offered, {found} stored, {ledger} in the ledger, {wiped} wiped");
@@ -318,7 +319,7 @@ fn total(snapshot: &Snapshot) -> u64 {
     found.values().map(|numbers| numbers.len() as u64).sum()
 }
 
-fn count(stats: &WriterStats, cause: DropCause) -> u64 {
+fn count(stats: &WriterStats, cause: LossCause) -> u64 {
     let drops = stats.dropped.iter().filter(|drops| drops.cause == cause);
     drops.map(|drops| drops.count).sum()
 }

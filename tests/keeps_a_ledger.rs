@@ -9,7 +9,10 @@
 
 use gridctl_telemetry::{
     Level, LogRecord, ServerName, Signal, Store, StoreOptions, Timestamp, Writer, WriterOptions,
-    ingest::DropCause, ledger::Loss, maintenance::WipeScope, testing::DiskOperation,
+    ingest::DropCause,
+    ledger::{LedgerEntry, LossCause},
+    maintenance::WipeScope,
+    testing::DiskOperation,
 };
 use std::{
     collections::BTreeSet,
@@ -39,11 +42,11 @@ fn open(home: &Path) -> Store {
     Store::open(home, "gw", StoreOptions::default()).unwrap()
 }
 
-fn losses(store: &Store) -> Vec<Loss> {
-    store.snapshot().unwrap().losses(..).unwrap()
+fn losses(store: &Store) -> Vec<LedgerEntry> {
+    store.snapshot().unwrap().ledger(..).unwrap()
 }
 
-fn lost(store: &Store, cause: DropCause) -> u64 {
+fn lost(store: &Store, cause: LossCause) -> u64 {
     losses(store)
         .iter()
         .filter(|loss| loss.cause == cause)
@@ -95,9 +98,9 @@ fn offered_is_stored_and_lost_through_overflow_and_outage() {
 
     let stored = store.snapshot().unwrap().inventory(None).unwrap()[0].record_count;
     let store = open(home.path());
-    let full = lost(&store, DropCause::QueueFull);
+    let full = lost(&store, LossCause::QueueFull);
     assert!(full > 0);
-    assert_eq!(lost(&store, DropCause::TooLarge), 1);
+    assert_eq!(lost(&store, LossCause::TooLarge), 1);
     assert_eq!(offered + 1, stored + full + 1, "by the ledger, exactly");
     for loss in losses(&store) {
         assert_eq!(
@@ -144,7 +147,7 @@ fn losses_of_one_minute_are_one_entry_from_the_first_to_the_last() {
     // A range picks the losses that reach into it; its end is not part of it.
     let at = Timestamp::from_unix_nanos;
     let servers = |since, until| -> BTreeSet<String> {
-        let losses = store.snapshot().unwrap().losses(at(since)..at(until));
+        let losses = store.snapshot().unwrap().ledger(at(since)..at(until));
         let servers = losses.unwrap().into_iter().filter_map(|loss| loss.server);
         servers.map(|server| server.to_string()).collect()
     };
@@ -173,7 +176,7 @@ fn what_somebody_wiped_is_no_loss() {
     guard.close().unwrap();
     let stats = writer.stats();
     assert_eq!((stats.offered, stats.stored), (2, 1));
-    assert_eq!(stats.dropped[0].cause, DropCause::Wiped);
+    assert_eq!(stats.dropped[0].cause, LossCause::Wiped);
     assert_eq!(losses(&store), []);
 }
 
@@ -191,7 +194,7 @@ fn a_disk_that_fails_until_the_end_is_noted_at_the_next_start() {
     assert_eq!(losses(&store), []);
     let (_writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     let found = losses(&store);
-    assert_eq!((found[0].cause, found[0].count), (DropCause::Crash, 0));
+    assert_eq!((found[0].cause, found[0].count), (LossCause::Crash, 0));
     assert_eq!(found.len(), 1);
 }
 
@@ -221,7 +224,7 @@ fn helper_ends_on_a_disk_that_fails() {
     assert!(guard.close().is_err());
     let stats = writer.stats();
     assert_eq!((stats.offered, stats.stored, stats.queued), (2, 1, 0));
-    assert_eq!(stats.dropped[0].cause, DropCause::DiskFault);
+    assert_eq!(stats.dropped[0].cause, LossCause::DiskFault);
 }
 
 const CHILD_HOME: &str = "GRIDCTL_TELEMETRY_LEDGER_HOME";
@@ -273,7 +276,7 @@ fn an_unclean_end_is_noted_at_the_next_start_and_a_clean_one_is_not() {
         assert_eq!(losses.len(), 1);
         let first = noted.get_or_insert_with(|| losses.clone());
         assert_eq!(losses, *first, "once, however often it is started again");
-        assert_eq!((losses[0].cause, losses[0].count), (DropCause::Crash, 0));
+        assert_eq!((losses[0].cause, losses[0].count), (LossCause::Crash, 0));
         assert!(losses[0].from >= before && losses[0].to >= losses[0].from);
         guard.close().unwrap();
     }

@@ -35,7 +35,7 @@ use gridctl_telemetry::{
     Level, LogRecord, MetricsSnapshot, Query, Record, Signal, Snapshot, SpanRecord, Store,
     StoreOptions, Timestamp, Value, WriterOptions,
     import::{ImportBatch, Importer},
-    ingest::DropCause,
+    ledger::LossCause,
     maintenance::{CompactOptions, WipeScope},
     query::{Direction, StoredRecord, TimeRange},
     testing::{ClockReading, SeriesLayout, SimulatedWriter},
@@ -693,8 +693,8 @@ impl World {
             .map(|layout| (key_of(&layout), layout))
             .collect();
         let mut retired = BTreeMap::new();
-        for loss in snapshot.losses(TimeRange::default()).unwrap() {
-            assert_eq!(loss.cause, DropCause::Retention, "{loss:?}");
+        for loss in snapshot.ledger(TimeRange::default()).unwrap() {
+            assert_eq!(loss.cause, LossCause::Retention, "{loss:?}");
             let name = loss.server.clone().unwrap();
             let server = SERVERS.iter().position(|it| *it == name.as_str()).unwrap();
             retired.insert((server, loss.signal.unwrap()), loss);

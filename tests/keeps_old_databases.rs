@@ -24,7 +24,7 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use gridctl_telemetry::{
     Level, LogRecord, MetricsSnapshot, Query, Record, Signal, SpanRecord, Store, StoreOptions,
     Timestamp, Value, Writer, WriterOptions,
-    ingest::DropCause,
+    ledger::LossCause,
     maintenance::{WipeScope, wipe},
     record::{CostCounts, TokenCounts},
 };
@@ -385,8 +385,8 @@ fn check(store: &Store) {
         ("日本/../x", Signal::Logs, 2),
     ];
     assert_eq!(counts, expected);
-    let losses = snapshot.losses(..).unwrap();
-    assert!(losses.iter().all(|loss| loss.cause == DropCause::TooLarge));
+    let losses = snapshot.ledger(..).unwrap();
+    assert!(losses.iter().all(|loss| loss.cause == LossCause::TooLarge));
     assert_eq!(losses.iter().map(|loss| loss.count).sum::<u64>(), 3);
 }
 

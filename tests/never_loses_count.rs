@@ -15,6 +15,7 @@ use gridctl_telemetry::{
     LogRecord, MetricsSnapshot, Query, Signal, SpanRecord, Store, StoreOptions, Timestamp, Value,
     Writer, WriterOptions,
     ingest::{DropCause, WhenFull, WriterStats},
+    ledger::LossCause,
     testing::DiskOperation,
 };
 use std::{
@@ -26,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-type Counts = BTreeMap<(String, Signal, DropCause), u64>;
+type Counts = BTreeMap<(String, Signal, LossCause), u64>;
 
 const THREADS: u64 = 8;
 
@@ -60,7 +61,7 @@ fn check(stats: &WriterStats, store: &Store, offered: u64, dropped: &Counts) {
     assert_eq!((stats.queued, stats.queued_bytes), (0, 0));
     assert_eq!(stored(store), stats.stored);
     let mut ledger = Counts::new();
-    for loss in store.snapshot().unwrap().losses(..).unwrap() {
+    for loss in store.snapshot().unwrap().ledger(..).unwrap() {
         let key = (
             loss.server.unwrap().to_string(),
             loss.signal.unwrap(),
@@ -70,7 +71,7 @@ fn check(stats: &WriterStats, store: &Store, offered: u64, dropped: &Counts) {
     }
     // What comes after the writer was closed finds no ledger to be entered in.
     let mut entered = dropped.clone();
-    entered.retain(|(_, _, cause), _| *cause != DropCause::Closed);
+    entered.retain(|(_, _, cause), _| *cause != LossCause::Closed);
     assert_eq!(ledger, entered, "the ledger");
 }
 
@@ -110,7 +111,9 @@ fn offer_some(writer: &Writer, thread: u64) -> (u64, Counts) {
         };
         offered += 1;
         if let Err(cause) = told {
-            *counts.entry((name.to_string(), signal, cause)).or_default() += 1;
+            *counts
+                .entry((name.to_string(), signal, cause.into()))
+                .or_default() += 1;
         }
     }
     (offered, counts)
@@ -145,11 +148,11 @@ fn what_overflows_is_counted_exactly() {
         let (writer, guard) = Writer::start(&store, options).unwrap();
         let (offered, dropped) = offer(&writer);
         guard.close().unwrap();
-        let causes: Vec<DropCause> = dropped.keys().map(|(_, _, cause)| *cause).collect();
+        let causes: Vec<LossCause> = dropped.keys().map(|(_, _, cause)| *cause).collect();
         for cause in [
-            DropCause::QueueFull,
-            DropCause::TooLarge,
-            DropCause::Invalid,
+            LossCause::QueueFull,
+            LossCause::TooLarge,
+            LossCause::Invalid,
         ] {
             assert!(causes.contains(&cause), "the test causes no {cause}");
         }
@@ -175,7 +178,7 @@ fn a_producer_that_waits_for_room_loses_nothing() {
             move || offer(&writer)
         });
         guard.close().unwrap();
-        let refused = |cause: &DropCause| matches!(cause, DropCause::TooLarge | DropCause::Invalid);
+        let refused = |cause: &LossCause| matches!(cause, LossCause::TooLarge | LossCause::Invalid);
         assert!(
             dropped.keys().all(|(_, _, cause)| refused(cause)),
             "{dropped:?}"
@@ -302,7 +305,7 @@ fn drops_after_the_end_are_counted() {
         let told = writer.log(&server("github"), &record(number));
         assert_eq!(told, Err(DropCause::Closed));
     }
-    let key = ("github".to_owned(), Signal::Logs, DropCause::Closed);
+    let key = ("github".to_owned(), Signal::Logs, LossCause::Closed);
     check(&writer.stats(), &store, 10, &Counts::from([(key, 5)]));
     assert_eq!(numbers_of(&store, "github"), [0, 1, 2, 3, 4]);
     assert_eq!(numbers(&store.snapshot().unwrap()).len(), 1);

@@ -19,8 +19,8 @@ use syn::{
 /// its own in this list. A module belongs to the room that names the longest part of its path.
 const ROOMS: &[&[&str]] = &[
     &["error", "signal", "time", "platform", "home"],
-    &["loss"],
     &["record"],
+    &["loss"],
     &["config"],
     &["redact"],
     &["otlp"],
@@ -47,15 +47,9 @@ const ROOMS: &[&[&str]] = &[
 const KNOWN: &[(&str, &str)] = &[
     ("src/record/log.rs", "lines"),
     ("src/store/layout/block/mod.rs", "store"),
-    ("src/store/ledger/losses.rs", "ingest"),
-    ("src/store/ledger/losses.rs", "store::handle"),
-    ("src/store/ledger/losses.rs", "store::snapshot"),
     ("src/store/maintain/compact.rs", "store::handle"),
     ("src/store/maintain/pass.rs", "store::handle"),
     ("src/store/maintain/pass.rs", "store::snapshot"),
-    ("src/store/policy/clock.rs", "store::handle"),
-    ("src/store/policy/clock.rs", "store::snapshot"),
-    ("src/store/policy/limits.rs", "store::handle"),
     ("src/store/scan/check.rs", "store::snapshot"),
     ("src/store/scan/inventory.rs", "store::handle"),
     ("src/store/scan/inventory.rs", "store::options"),

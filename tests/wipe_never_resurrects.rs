@@ -18,7 +18,7 @@ use common::{
 use gridctl_telemetry::{
     MetricsSnapshot, Query, Record, Signal, SpanRecord, Store, StoreOptions, Timestamp, Writer,
     import::Importer,
-    ingest::DropCause,
+    ledger::LossCause,
     maintenance::{WipeScope, wipe},
     query::inventory,
 };
@@ -190,7 +190,7 @@ fn a_wipe_takes_what_it_covers_and_nothing_else() {
                     stats
                         .dropped
                         .iter()
-                        .all(|drop| drop.cause == DropCause::Wiped)
+                        .all(|drop| drop.cause == LossCause::Wiped)
                 );
 
                 // Persistence goes on with the next record.
@@ -199,7 +199,7 @@ fn a_wipe_takes_what_it_covers_and_nothing_else() {
                 guard.close().unwrap();
                 assert_eq!(found(home.path()).len(), 9);
                 // What was asked for is no loss.
-                assert_eq!(store.snapshot().unwrap().losses(..).unwrap(), []);
+                assert_eq!(store.snapshot().unwrap().ledger(..).unwrap(), []);
             }
         }
     }

@@ -1,20 +1,21 @@
 //! The writer thread's work without its thread: gather, commit, seal.
 
 use super::{
-    DropCause, QueuedRecord, WriterOptions,
+    QueuedRecord, WriterOptions,
     policy::{CommitPolicy, Instant},
     stats::Counters,
 };
 use crate::{
     config::RetentionPolicy,
     error::Result,
+    loss::{LedgerEntry, LossCause},
     platform::monotonic_nanos,
     record::ServerName,
     redact::Redactor,
     signal::Signal,
     store::{
-        BatchId, Loss, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store,
-        StoreWriter, Upkeep, WipeMarks, WipeScope,
+        BatchId, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store, StoreWriter,
+        Upkeep, WipeMarks, WipeScope,
     },
     time::Timestamp,
 };
@@ -82,7 +83,7 @@ struct Batch {
     /// What the records count against the queue's bound.
     bytes: usize,
     /// What is to be entered in the ledger with them.
-    losses: Vec<Loss>,
+    losses: Vec<LedgerEntry>,
 }
 
 impl Committer {
@@ -276,14 +277,14 @@ impl Committer {
                     Ok(Cow::Borrowed(_)) => return true,
                     // A placeholder can be longer than the secret was.
                     Ok(Cow::Owned(redacted)) if redacted.len() > RECORD_BYTES_MAX => {
-                        DropCause::TooLarge
+                        LossCause::TooLarge
                     }
                     Ok(Cow::Owned(redacted)) => {
                         record.payload = redacted.into();
                         return true;
                     }
                     // What nobody can look into must not be stored.
-                    Err(_) => DropCause::Invalid,
+                    Err(_) => LossCause::Invalid,
                 };
                 let timestamp = Timestamp::from_unix_nanos(record.timestamp);
                 self.counters.count_drop(server, *signal, cause, timestamp);
@@ -301,7 +302,7 @@ impl Committer {
             for timestamp in part.appended.wiped {
                 let timestamp = Timestamp::from_unix_nanos(timestamp);
                 self.counters
-                    .count_drop(&part.server, part.signal, DropCause::Wiped, timestamp);
+                    .count_drop(&part.server, part.signal, LossCause::Wiped, timestamp);
             }
             if let Some(left) = part.appended.rows_left {
                 self.upkeep.rows.set(&part.server, part.signal, left);
@@ -317,7 +318,7 @@ impl Committer {
     }
 
     /// Gives up what was gathered, every record of it counted as dropped.
-    pub(super) fn abandon(&mut self, cause: DropCause) {
+    pub(super) fn abandon(&mut self, cause: LossCause) {
         for batch in [self.tried.take(), Some(std::mem::take(&mut self.batch))]
             .into_iter()
             .flatten()
@@ -332,7 +333,7 @@ impl Committer {
                     count(record.timestamp, cause);
                 }
                 for timestamp in &part.appended.wiped {
-                    count(*timestamp, DropCause::Wiped);
+                    count(*timestamp, LossCause::Wiped);
                 }
             }
             self.release(batch.bytes);

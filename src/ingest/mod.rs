@@ -19,9 +19,11 @@ mod writer;
 pub(crate) use self::thread::is_writer_thread;
 pub use self::{
     options::{WhenFull, WriterOptions},
-    stats::{DropCause, DropCount, MaintenanceStats, WriterStats},
+    stats::{DropCount, MaintenanceStats, WriterStats},
     writer::{Writer, WriterGuard},
 };
+
+pub use crate::loss::DropCause;
 
 use crate::{record::ServerName, signal::Signal, time::Timestamp};
 

@@ -1,100 +1,18 @@
 use crate::{
+    loss::{LedgerEntry, LossCause},
     record::ServerName,
     signal::Signal,
-    store::{Loss, Step},
+    store::Step,
     time::Timestamp,
 };
 use std::{
     collections::HashMap,
-    fmt,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
-
-/// Why a record was not stored.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub enum DropCause {
-    /// The queue had no room for it.
-    QueueFull,
-    /// It is larger than [`WriterOptions::record_bytes_max`](crate::WriterOptions::record_bytes_max).
-    TooLarge,
-    /// It cannot be encoded: its values are nested too deep, or ids of a span have another length
-    /// than OTLP gives them.
-    Invalid,
-    /// The writer was closed.
-    Closed,
-    /// The disk failed until the writer was closed.
-    DiskFault,
-    /// The process was killed before it was committed.
-    Crash,
-    /// It became too old, or what is stored too large.
-    Retention,
-    /// A wipe came after it. Somebody wanted it gone, so it is counted and is no loss.
-    Wiped,
-}
-
-impl DropCause {
-    /// The cause in words that follow "dropped:".
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            DropCause::QueueFull => "queue full",
-            DropCause::TooLarge => "too large",
-            DropCause::Invalid => "invalid",
-            DropCause::Closed => "writer closed",
-            DropCause::DiskFault => "disk fault",
-            DropCause::Crash => "crash",
-            DropCause::Retention => "retention",
-            DropCause::Wiped => "wiped",
-        }
-    }
-
-    const ALL: [DropCause; 8] = [
-        DropCause::QueueFull,
-        DropCause::TooLarge,
-        DropCause::Invalid,
-        DropCause::Closed,
-        DropCause::DiskFault,
-        DropCause::Crash,
-        DropCause::Retention,
-        DropCause::Wiped,
-    ];
-
-    /// The number that stands for the cause in the database. Numbers are never given twice.
-    pub(crate) const fn code(self) -> u8 {
-        match self {
-            DropCause::QueueFull => 1,
-            DropCause::TooLarge => 2,
-            DropCause::Invalid => 3,
-            DropCause::Closed => 4,
-            DropCause::DiskFault => 5,
-            DropCause::Crash => 6,
-            DropCause::Retention => 7,
-            DropCause::Wiped => 8,
-        }
-    }
-
-    pub(crate) fn from_code(code: u8) -> Option<DropCause> {
-        DropCause::ALL
-            .into_iter()
-            .find(|cause| cause.code() == code)
-    }
-}
-
-impl fmt::Display for DropCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl std::error::Error for DropCause {}
 
 /// How many records of a series were not stored, and why.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -106,7 +24,7 @@ pub struct DropCount {
     /// Of which signal.
     pub signal: Signal,
     /// Why.
-    pub cause: DropCause,
+    pub cause: LossCause,
     /// How many.
     pub count: u64,
     /// The earliest of their timestamps.
@@ -178,7 +96,7 @@ pub(super) struct Counters {
     maintenance: Mutex<MaintenanceStats>,
 }
 
-type DropKey = (ServerName, Signal, DropCause);
+type DropKey = (ServerName, Signal, LossCause);
 
 #[derive(Debug, Default)]
 struct Dropped {
@@ -201,7 +119,7 @@ impl Counters {
         &self,
         server: &ServerName,
         signal: Signal,
-        cause: DropCause,
+        cause: impl Into<LossCause>,
         timestamp: Timestamp,
     ) {
         let one = Range {
@@ -209,21 +127,22 @@ impl Counters {
             first: timestamp,
             last: timestamp,
         };
+        let cause = cause.into();
         let key = (server.clone(), signal, cause);
         let mut dropped = self.lock();
         // Somebody asked for a wipe and knows of it.
-        if cause != DropCause::Wiped {
+        if cause != LossCause::Wiped {
             merge(&mut dropped.unrecorded, key.clone(), one);
         }
         merge(&mut dropped.all, key, one);
     }
 
     /// Takes what the ledger does not know yet, for whoever enters it there.
-    pub(super) fn take_unrecorded(&self) -> Vec<Loss> {
+    pub(super) fn take_unrecorded(&self) -> Vec<LedgerEntry> {
         let unrecorded = std::mem::take(&mut self.lock().unrecorded);
         unrecorded
             .into_iter()
-            .map(|((server, signal, cause), range)| Loss {
+            .map(|((server, signal, cause), range)| LedgerEntry {
                 server: Some(server),
                 signal: Some(signal),
                 cause,
@@ -305,7 +224,7 @@ mod tests {
         let github = ServerName::new("github").unwrap();
         let time = Timestamp::from_unix_nanos(1);
         counters.offered.store(3, Ordering::Relaxed);
-        counters.count_drop(&github, Signal::Logs, DropCause::QueueFull, time);
+        counters.count_drop(&github, Signal::Logs, LossCause::QueueFull, time);
         let step = Step {
             freed_bytes: 4096,
             ..Step::default()

@@ -1,7 +1,7 @@
 //! The writer thread.
 
 use super::{
-    DropCause, WriterOptions,
+    WriterOptions,
     committer::{Committer, now},
     policy::Instant,
     writer::{Message, Shared},
@@ -9,6 +9,7 @@ use super::{
 use crate::{
     config::RetentionPolicy,
     error::{Error, Result},
+    loss::LossCause,
     store::{Store, WipeScope},
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -69,7 +70,7 @@ struct WriterThread {
 impl Drop for WriterThread {
     fn drop(&mut self) {
         // Nothing is left, unless the thread panicked: that must not be a hole which nobody sees.
-        self.committer.abandon(DropCause::Closed);
+        self.committer.abandon(LossCause::Closed);
         self.shared.end();
     }
 }
@@ -230,7 +231,7 @@ impl WriterThread {
             }
         }
         if self.commit().is_err() {
-            self.committer.abandon(DropCause::DiskFault);
+            self.committer.abandon(LossCause::DiskFault);
         } else if let Err(error) = self.committer.leave() {
             // The next writer will take this for a crash, and be wrong; no record is lost.
             self.fail(&error);

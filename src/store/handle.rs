@@ -1,6 +1,7 @@
 //! The handle of a stack's database, and the right to write to it.
 
 use crate::{
+    config::RetentionPolicy,
     error::{Error, Result},
     home::{Missing, StackPath},
     store::{
@@ -9,8 +10,13 @@ use crate::{
             open::{self, Engine, OpenOptions, Reader},
             reserve,
         },
+        ledger::writers,
         options::StoreOptions,
-        policy::clock::ClockReading,
+        policy::{
+            clock,
+            limits::{self, Limits},
+            system_clock::ClockReading,
+        },
         snapshot::Snapshot,
     },
 };
@@ -301,6 +307,56 @@ impl StoreWriter {
             reserve::keep(place);
         }
         outcome
+    }
+
+    /// The time by which age is judged, see [`clock::trusted_now`].
+    pub(crate) fn trusted_now(&self, transaction: &WriteTransaction) -> Result<i64, Fault> {
+        clock::trusted_now(transaction, self.store.clock_reading(), self.store.stack())
+    }
+
+    /// Stores the clock's state if that is due. Every append does so too; a writer that has nothing
+    /// to append needs this.
+    pub(crate) fn keep_clock(&self, snapshot: &Snapshot) -> Result<()> {
+        let expires = !snapshot.limits()?.is_empty();
+        if !expires || !snapshot.clock_verdict()?.is_worth_a_transaction() {
+            return Ok(());
+        }
+        // What follows may free space, which a full disk must not prevent.
+        self.transact_freeing("write to", |transaction| {
+            self.trusted_now(transaction)?;
+            Ok(())
+        })
+    }
+
+    /// Changes the limits of the store, for every process. Readers no longer see records that exceed
+    /// the age limit; maintenance deletes them, and evicts what exceeds the size limits.
+    ///
+    /// Fails like [`RetentionPolicy::validated`].
+    pub(crate) fn set_limits(&self, policy: &RetentionPolicy) -> Result<()> {
+        self.transact("set the limits of", |transaction| {
+            limits::put(transaction, policy)?;
+            Ok(())
+        })
+    }
+
+    /// Like [`StoreWriter::set_limits`], for tests that need smaller limits than a user may set.
+    pub(crate) fn set_small_limits(&self, limits: &Limits) -> Result<()> {
+        self.transact("set the limits of", |transaction| {
+            limits::replace(transaction, limits.clone())?;
+            Ok(())
+        })
+    }
+
+    /// Enters a writer of this process, see [`writers::enter`].
+    pub(crate) fn enter_writer(&self) -> Result<u64> {
+        self.transact("write to", writers::enter)
+    }
+
+    /// Removes a writer that ends properly.
+    pub(crate) fn leave_writer(&self, number: u64) -> Result<()> {
+        self.transact("write to", |transaction| {
+            writers::leave(transaction, number)
+        })
     }
 
     /// Opens the database anew after a failure; nothing else makes it work again.

@@ -19,25 +19,22 @@ pub(crate) mod write;
 #[cfg(feature = "simulation")]
 pub use self::{
     engine::disk::DiskOperation,
-    policy::clock::ClockReading,
+    policy::system_clock::ClockReading,
     scan::check::{BlockLayout, SeriesLayout},
 };
 pub(crate) use self::{
     engine::fault::Fault,
     handle::StoreWriter,
-    ledger::losses::BatchId,
+    ledger::{wipes::WipeMarks, writers::BatchId},
     maintain::pass::{Step, Upkeep},
     scan::series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
     tiers::sealer::{Sealer, Tiering},
-    write::{
-        append::{PendingRecord, SeriesBatch},
-        wipe::WipeMarks,
-    },
+    write::append::{PendingRecord, SeriesBatch},
 };
 pub use self::{
     engine::schema::MigrationStep,
     handle::Store,
-    ledger::losses::Loss,
+    ledger::wipes::WipeScope,
     maintain::compact::{CompactOptions, CompactProgress, Compacted},
     options::StoreOptions,
     policy::clock::ClockJump,
@@ -49,7 +46,7 @@ pub use self::{
     snapshot::Snapshot,
     write::{
         import::{ImportBatch, ImportCounts, Importer},
-        wipe::{WipeScope, wipe},
+        wipe::wipe,
     },
 };
 

@@ -2,7 +2,7 @@
 
 use crate::store::{
     engine::{open::OpenOptions, schema::MigrationStep},
-    policy::clock::ClockReading,
+    policy::system_clock::ClockReading,
 };
 #[cfg(feature = "simulation")]
 use std::io;

@@ -2,6 +2,7 @@
 
 use crate::{
     error::{Error, Result},
+    loss::LedgerEntry,
     record::ServerName,
     signal::Signal,
     store::{
@@ -10,11 +11,14 @@ use crate::{
             series::{self, SeriesState},
             tables::{LIMITS, META, SERIES, meta},
         },
+        ledger::losses,
         policy::{
-            clock::{self, ClockReading, Judged},
+            clock::{self, ClockJump, ClockVerdict},
             limits::Limits,
+            system_clock::ClockReading,
         },
     },
+    time::TimeRange,
 };
 use redb::{ReadTransaction, ReadableTable};
 use std::{fmt, path::PathBuf, sync::OnceLock};
@@ -26,7 +30,7 @@ pub struct Snapshot {
     transaction: ReadTransaction,
     /// What the clocks showed when the snapshot was taken: it has one present.
     reading: ClockReading,
-    judged: OnceLock<Judged>,
+    verdict: OnceLock<ClockVerdict>,
     limits: OnceLock<Limits>,
 }
 
@@ -56,7 +60,7 @@ impl Snapshot {
             path,
             transaction,
             reading,
-            judged: OnceLock::new(),
+            verdict: OnceLock::new(),
             limits: OnceLock::new(),
         }
     }
@@ -116,18 +120,33 @@ impl Snapshot {
     }
 
     /// What the clocks say of the time of this snapshot.
-    pub(crate) fn judged(&self) -> Result<&Judged> {
-        once(&self.judged, || {
+    pub(crate) fn clock_verdict(&self) -> Result<&ClockVerdict> {
+        once(&self.verdict, || {
             self.read(|| clock::judge(&self.transaction.open_table(META)?, self.reading))
         })
     }
 
-    /// The time by which age is judged in this snapshot, in nanoseconds since the epoch.
-    pub(crate) fn believed_now(&self) -> Result<i64> {
-        Ok(self.judged()?.now.unix_nanos())
+    /// The time by which age is verdict in this snapshot, in nanoseconds since the epoch.
+    pub(crate) fn trusted_now(&self) -> Result<i64> {
+        Ok(self.clock_verdict()?.now.unix_nanos())
     }
 
-    /// How much is kept.
+    /// The pending jump of the system's clock, if there is one: a jump that is not trusted yet.
+    ///
+    /// Fails with [`Error::Database`] and [`Error::Corrupt`].
+    pub fn clock_jump(&self) -> Result<Option<ClockJump>> {
+        Ok(self.clock_verdict()?.jump)
+    }
+
+    /// The entries of the ledger that overlap `range`: first the evicted records, in one entry per
+    /// series, then the lost ones, to the minute in the order in which they were entered.
+    ///
+    /// Fails with [`Error::Database`] and [`Error::Corrupt`].
+    pub fn ledger(&self, range: impl Into<TimeRange>) -> Result<Vec<LedgerEntry>> {
+        self.read(|| losses::read(&self.transaction, range.into()))
+    }
+
+    /// The limits of the store.
     pub(crate) fn limits(&self) -> Result<&Limits> {
         once(&self.limits, || {
             self.read(|| {
@@ -144,7 +163,7 @@ impl Snapshot {
         if limits.of(server).is_none() {
             return Ok(None);
         }
-        Ok(limits.cutoff(server, self.believed_now()?))
+        Ok(limits.cutoff(server, self.trusted_now()?))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     daemon::as_a_daemon,
     routed::{Routed, all},
 };
-use gridctl_telemetry::ingest::DropCause;
+use gridctl_telemetry::ledger::LossCause;
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -57,14 +57,14 @@ fn a_value_of_100_mib_is_refused_and_counted_without_formatting_it_all() {
     assert_eq!(
         dropped,
         [
-            ("github", DropCause::TooLarge, 7),
-            ("slack", DropCause::TooLarge, 1)
+            ("github", LossCause::TooLarge, 7),
+            ("slack", LossCause::TooLarge, 1)
         ]
     );
     assert_eq!(stats.offered, 8);
     assert_eq!(routed.messages(), [""; 0]);
     // In the ledger, too.
-    let losses = routed.store.snapshot().unwrap().losses(..).unwrap();
+    let losses = routed.store.snapshot().unwrap().ledger(..).unwrap();
     assert_eq!(losses.iter().map(|loss| loss.count).sum::<u64>(), 8);
     routed.run(|| info!(component = "github", "eight"));
     assert_eq!(routed.messages(), ["github: eight"]);

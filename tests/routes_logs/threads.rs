@@ -6,7 +6,7 @@ use crate::{
     daemon::as_a_daemon,
     routed::{Routed, all},
 };
-use gridctl_telemetry::{Value, Writer, ingest::DropCause, logs::LogRouter};
+use gridctl_telemetry::{Value, Writer, ledger::LossCause, logs::LogRouter};
 use std::cell::RefCell;
 use tracing::{dispatcher, info, info_span};
 use tracing_subscriber::layer::SubscriberExt;
@@ -92,6 +92,6 @@ fn events_after_the_writer_closed_are_counted() {
     let stats = writer.stats();
     assert_eq!(
         (stats.offered, stats.dropped[0].cause),
-        (1, DropCause::Closed)
+        (1, LossCause::Closed)
     );
 }

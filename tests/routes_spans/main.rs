@@ -15,7 +15,7 @@ mod sdk;
 use common::{home, on_demand, open_with_disk, server, without_hang};
 use gridctl_telemetry::{
     Error, Query, ServerName, Signal, SpanRecord, Store, Writer, WriterGuard,
-    ingest::DropCause,
+    ledger::LossCause,
     lines::{LineFormat, LineWriter, ParsedLine, parse_line},
     testing::DiskOperation,
     traces::{SkippedSpans, TraceClient},
@@ -93,7 +93,7 @@ impl Routed {
             .collect()
     }
 
-    fn dropped(&self) -> Vec<(String, DropCause, u64)> {
+    fn dropped(&self) -> Vec<(String, LossCause, u64)> {
         let stats = self.writer.stats();
         (stats.dropped.into_iter())
             .map(|drop| (drop.server.to_string(), drop.cause, drop.count))
@@ -410,10 +410,10 @@ fn a_span_whose_ids_have_a_wrong_length_is_refused_and_counted() {
     assert_eq!(routed.names(), ["github: span 2"]);
     assert_eq!(
         routed.dropped(),
-        [("github".to_owned(), DropCause::Invalid, 7)]
+        [("github".to_owned(), LossCause::Invalid, 7)]
     );
-    let losses = routed.store.snapshot().unwrap().losses(..).unwrap();
-    assert_eq!((losses[0].cause, losses[0].count), (DropCause::Invalid, 7));
+    let losses = routed.store.snapshot().unwrap().ledger(..).unwrap();
+    assert_eq!((losses[0].cause, losses[0].count), (LossCause::Invalid, 7));
     assert_eq!(losses[0].signal, Some(Signal::Traces));
 }
 
@@ -440,8 +440,8 @@ fn a_span_that_is_too_large_or_too_deep_is_refused_and_counted() {
     assert_eq!(
         routed.dropped(),
         [
-            ("github".to_owned(), DropCause::TooLarge, 1),
-            ("github".to_owned(), DropCause::Invalid, 1)
+            ("github".to_owned(), LossCause::TooLarge, 1),
+            ("github".to_owned(), LossCause::Invalid, 1)
         ]
     );
 }

@@ -1,13 +1,13 @@
 //! The loss ledger, in a line.
 
-use gridctl_telemetry::{ingest::DropCause, ledger::Loss};
+use gridctl_telemetry::{ledger::LedgerEntry, ledger::LossCause};
 use std::collections::BTreeMap;
 
 /// What the limits took, or nothing when they took nothing: that is no loss, but was wanted.
-pub(crate) fn retired<'a>(losses: impl IntoIterator<Item = &'a Loss>) -> Option<String> {
+pub(crate) fn retired<'a>(losses: impl IntoIterator<Item = &'a LedgerEntry>) -> Option<String> {
     let taken = losses
         .into_iter()
-        .filter(|loss| loss.cause == DropCause::Retention)
+        .filter(|loss| loss.cause == LossCause::Retention)
         .map(|loss| (loss.count, loss.to))
         .reduce(|(count, to), (more, later)| (count + more, to.max(later)))?;
     let (count, to) = taken;
@@ -15,11 +15,11 @@ pub(crate) fn retired<'a>(losses: impl IntoIterator<Item = &'a Loss>) -> Option<
 }
 
 /// What was lost, or nothing when nothing was.
-pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a Loss>) -> Option<String> {
-    let mut by_cause: BTreeMap<DropCause, (u64, u64)> = BTreeMap::new();
+pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a LedgerEntry>) -> Option<String> {
+    let mut by_cause: BTreeMap<LossCause, (u64, u64)> = BTreeMap::new();
     let mut range = None;
     for loss in losses {
-        if loss.cause == DropCause::Retention {
+        if loss.cause == LossCause::Retention {
             continue;
         }
         let (entries, records) = by_cause.entry(loss.cause).or_default();
@@ -33,7 +33,7 @@ pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a Loss>) -> Option<
         .into_iter()
         .map(|(cause, (entries, records))| match cause {
             // Nobody could count what a process had in memory when it was killed.
-            DropCause::Crash => format!("the daemon was killed {entries} times"),
+            LossCause::Crash => format!("the daemon was killed {entries} times"),
             cause => format!("{records} records ({cause})"),
         })
         .collect();
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn losses_are_summed_by_cause() {
-        let loss = |cause: DropCause, count: u64, at: i64| -> Loss {
+        let loss = |cause: LossCause, count: u64, at: i64| -> LedgerEntry {
             let to = Timestamp::from_unix_nanos(at + 1_000_000_000);
             let entry = serde_json::json!({
                 "server": "github",
@@ -64,11 +64,11 @@ mod tests {
         };
         assert_eq!(summary(&[]), None);
         let losses = [
-            loss(DropCause::QueueFull, 3, 5_000_000_000),
-            loss(DropCause::Crash, 0, 1_000_000_000),
-            loss(DropCause::QueueFull, 4, 2_000_000_000),
-            loss(DropCause::Retention, 10, 0),
-            loss(DropCause::Retention, 5, 500_000_000),
+            loss(LossCause::QueueFull, 3, 5_000_000_000),
+            loss(LossCause::Crash, 0, 1_000_000_000),
+            loss(LossCause::QueueFull, 4, 2_000_000_000),
+            loss(LossCause::Retention, 10, 0),
+            loss(LossCause::Retention, 5, 500_000_000),
         ];
         assert_eq!(
             retired(&losses).unwrap(),

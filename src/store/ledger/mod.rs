@@ -1,1 +1,19 @@
+//! The ledger of a database: records that were lost or evicted, the writers that may lose some, and
+//! the wipes that writers must honour.
+
 pub(crate) mod losses;
+pub(crate) mod wipes;
+pub(crate) mod writers;
+
+use crate::store::engine::fault::Fault;
+use serde::{Deserialize, Serialize};
+
+fn encode(value: &impl Serialize) -> Result<Vec<u8>, Fault> {
+    rmp_serde::to_vec(value)
+        .map_err(|error| Fault::Corrupt(format!("the ledger does not encode: {error}")))
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
+    rmp_serde::from_slice(bytes)
+        .map_err(|error| Fault::Corrupt(format!("the ledger does not decode: {error}")))
+}

@@ -17,7 +17,7 @@ use crate::{
             series::{self, SeriesState, put_series_state, stored_series_state},
             tables::{BlockKey, META, SERIES, meta},
         },
-        ledger::losses::{self, Range},
+        ledger::losses::{self, LossSpan},
         policy::limits::Limits,
         tiers::{
             blocks::{self, Blocks},
@@ -90,7 +90,7 @@ struct Shrinking {
     state: SeriesState,
     /// What its rows take.
     row_bytes: u64,
-    gone: Option<Range>,
+    gone: Option<LossSpan>,
 }
 
 impl Shrinking {
@@ -117,7 +117,7 @@ impl Shrinking {
         header: &BlockHeader,
     ) -> Result<Taken, Fault> {
         blocks.remove(&mut self.state, key, header)?;
-        let range = Range::new(header.count.into(), header.first, header.last);
+        let range = LossSpan::new(header.count.into(), header.first, header.last);
         self.note_gone(range);
         Ok(Taken {
             records: header.count.into(),
@@ -126,7 +126,7 @@ impl Shrinking {
         })
     }
 
-    fn note_gone(&mut self, span: Range) {
+    fn note_gone(&mut self, span: LossSpan) {
         match &mut self.gone {
             Some(gone) => gone.add(span),
             None => self.gone = Some(span),
@@ -139,7 +139,7 @@ impl Shrinking {
             return Ok(());
         };
         put_series_state(transaction, &self.server, self.signal, &self.state)?;
-        losses::retire(transaction, &self.server, self.signal, gone)
+        losses::record_evicted(transaction, &self.server, self.signal, gone)
     }
 }
 
@@ -362,7 +362,7 @@ pub(crate) fn expire(
 mod tests {
     use super::*;
     use crate::{
-        ingest::{DropCause, Writer, WriterOptions},
+        ingest::{Writer, WriterOptions},
         record::{Level, LogRecord},
         store::{Store, StoreOptions, layout::tables::BLOCKS, policy::limits::SeriesLimits},
         time::Timestamp,
@@ -423,9 +423,9 @@ mod tests {
             .unwrap();
         // All but the damaged one, and every record of them is in the ledger.
         assert_eq!(taken.records, 1000);
-        let losses = store.snapshot().unwrap().losses(..).unwrap();
+        let losses = store.snapshot().unwrap().ledger(..).unwrap();
         assert_eq!(losses.len(), 1);
-        assert_eq!(losses[0].cause, DropCause::Retention);
+        assert_eq!(losses[0].cause, crate::loss::LossCause::Retention);
         assert_eq!(losses[0].count, 1000);
         assert_eq!(losses[0].from.unix_nanos(), 1000);
     }

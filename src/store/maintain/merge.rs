@@ -20,7 +20,7 @@ use crate::{
             series::{SeriesState, put_series_state, stored_series_state},
             tables::{BlockKey, MergeKey},
         },
-        ledger::losses::{self, Range},
+        ledger::losses::{self, LossSpan},
         policy::limits::Limits,
         tiers::blocks::{self, BlockLimits, Blocks},
     },
@@ -188,12 +188,12 @@ fn rewrite_some(
         for (key, header) in &chosen {
             decoded.push(blocks.load(key, header)?);
         }
-        let mut gone: Option<Range> = None;
+        let mut gone: Option<LossSpan> = None;
         let mut records = Vec::new();
         for block in &decoded {
             for record in block.records() {
                 if record.timestamp < cutoff {
-                    let one = Range::new(1, record.timestamp, record.timestamp);
+                    let one = LossSpan::new(1, record.timestamp, record.timestamp);
                     match &mut gone {
                         Some(gone) => gone.add(one),
                         None => gone = Some(one),
@@ -223,7 +223,7 @@ fn rewrite_some(
     }
     if let Some(gone) = gone {
         done.expired = gone.count();
-        losses::retire(transaction, server, signal, gone)?;
+        losses::record_evicted(transaction, server, signal, gone)?;
     }
     Ok(done)
 }
@@ -359,7 +359,7 @@ mod tests {
 
         /// What is in the ledger.
         fn lost(&self) -> u64 {
-            let losses = self.store.snapshot().unwrap().losses(..).unwrap();
+            let losses = self.store.snapshot().unwrap().ledger(..).unwrap();
             losses.iter().map(|loss| loss.count).sum()
         }
     }

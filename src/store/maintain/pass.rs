@@ -199,7 +199,7 @@ impl StoreWriter {
             let series = upkeep.waiting.split_off(from);
             if !series.is_empty() {
                 let snapshot = self.store().snapshot()?;
-                let now = snapshot.believed_now()?;
+                let now = snapshot.trusted_now()?;
                 for entry in series {
                     let tasks = snapshot.read(|| look(&snapshot, upkeep, entry, now))?;
                     upkeep.tasks.extend(tasks);
@@ -252,7 +252,7 @@ impl StoreWriter {
             Task::Expire(server, signal) => self
                 .transact_freeing("free space in", |transaction| {
                     limits.refresh(transaction)?;
-                    let now = self.believed_now(transaction)?;
+                    let now = self.trusted_now(transaction)?;
                     match limits.cutoff(server, now) {
                         Some(cutoff) => {
                             eviction::expire(transaction, rows, server, *signal, cutoff)
@@ -264,7 +264,7 @@ impl StoreWriter {
             Task::Merge(server, signal, level) => {
                 let done = self.transact("merge blocks of", |transaction| {
                     limits.refresh(transaction)?;
-                    let now = self.believed_now(transaction)?;
+                    let now = self.trusted_now(transaction)?;
                     let cutoff = limits.cutoff(server, now).unwrap_or(i64::MIN);
                     merge::merge(
                         transaction,
@@ -285,7 +285,7 @@ impl StoreWriter {
             Task::Rewrite(server, signal, key) => {
                 let (done, cutoff, now) = self.transact("free space in", |transaction| {
                     limits.refresh(transaction)?;
-                    let now = self.believed_now(transaction)?;
+                    let now = self.trusted_now(transaction)?;
                     let Some(cutoff) = limits.cutoff(server, now) else {
                         return Ok((merge::Rewritten::default(), now, now));
                     };

@@ -1,4 +1,4 @@
-//! The clock by which age is judged.
+//! The clock by which age is verdict.
 //!
 //! What is older than its limit is deleted, so a wrong clock could delete everything. The system's
 //! clock is compared with the time that went by, which the clock of the machine's boot counts and
@@ -7,7 +7,7 @@
 //! - As long as the two agree to the hour, the system's clock is believed, and what was believed is
 //!   never taken back. While the machine is off nothing counts: after a restart the system's clock
 //!   may be up to 32 days ahead.
-//! - Otherwise the clock has jumped. **Age is then judged by the earlier of the two**: what the
+//! - Otherwise the clock has jumped. **Age is then verdict by the earlier of the two**: what the
 //!   later one would delete cannot be brought back, and what is kept too long can be deleted
 //!   tomorrow. So a clock that jumps ahead expires nothing, and one that is set back (or was wrong
 //!   before, and is right now) does not make every new record one of an age ago.
@@ -19,43 +19,15 @@
 //! nothing, judge as a writer would. Timestamps of records never move this clock.
 
 use crate::{
-    error::Result,
-    platform,
     store::{
         engine::fault::Fault,
-        handle::StoreWriter,
         layout::tables::{META, meta},
-        snapshot::Snapshot,
+        policy::system_clock::{ClockReading, UNKNOWN_BOOT},
     },
     time::Timestamp,
 };
 use redb::{ReadableTable, WriteTransaction};
 use std::fmt;
-
-/// What a machine's clocks show at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClockReading {
-    /// The time, as far as the system knows.
-    pub wall: Timestamp,
-    /// Nanoseconds since the machine was started, those in which it slept included.
-    pub boot_nanos: u64,
-    /// Tells this start of the machine from every other one; 0 when nothing does.
-    pub boot: u64,
-}
-
-impl ClockReading {
-    /// What the system's clocks show now.
-    #[must_use]
-    pub fn now() -> ClockReading {
-        ClockReading {
-            wall: Timestamp::now(),
-            boot_nanos: platform::boot_nanos(),
-            boot: platform::boot_id().unwrap_or(UNKNOWN_BOOT),
-        }
-    }
-}
-
-const UNKNOWN_BOOT: u64 = 0;
 
 /// A system's clock that does not show the time that went by, and is not believed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -75,7 +47,7 @@ impl fmt::Display for ClockJump {
         write!(
             f,
             "the system's clock jumped {way} to {shown}, and {expected} was expected: until it has \
-             gone on from there for {} hours, age is judged by the earlier of the two",
+             gone on from there for {} hours, age is verdict by the earlier of the two",
             GRACE_NANOS / HOUR_NANOS
         )
     }
@@ -120,8 +92,8 @@ struct PendingJump {
 
 /// What the clocks say of the present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Judged {
-    /// The time by which age is judged.
+pub(crate) struct ClockVerdict {
+    /// The time by which age is verdict.
     pub(crate) now: Timestamp,
     /// The jump that is not believed yet.
     pub(crate) jump: Option<ClockJump>,
@@ -133,7 +105,7 @@ pub(crate) struct Judged {
 }
 
 /// Judges a reading by what is known from earlier.
-pub(crate) fn advance(state: Option<ClockState>, reading: ClockReading) -> Judged {
+pub(crate) fn advance(state: Option<ClockState>, reading: ClockReading) -> ClockVerdict {
     let wall = reading.wall.unix_nanos();
     let stored = state;
     // The first reading of all has nothing to be compared with.
@@ -190,7 +162,7 @@ pub(crate) fn advance(state: Option<ClockState>, reading: ClockReading) -> Judge
         shown: reading.wall,
         expected: Timestamp::from_unix_nanos(expected),
     });
-    Judged {
+    ClockVerdict {
         now: Timestamp::from_unix_nanos(if believed { newest } else { newest.min(wall) }),
         is_news: jump.is_some() && pending.is_none(),
         jump,
@@ -281,64 +253,49 @@ impl ClockState {
 pub(crate) fn judge(
     meta: &impl ReadableTable<&'static str, u64>,
     reading: ClockReading,
-) -> Result<Judged, Fault> {
+) -> Result<ClockVerdict, Fault> {
     Ok(advance(ClockState::read(meta)?, reading))
 }
 
 /// Judges `reading` by what is stored, and stores what follows. Whoever is about to delete by age
 /// does it by this.
-pub(crate) fn keep(transaction: &WriteTransaction, reading: ClockReading) -> Result<Judged, Fault> {
+pub(crate) fn keep(
+    transaction: &WriteTransaction,
+    reading: ClockReading,
+) -> Result<ClockVerdict, Fault> {
     let mut table = transaction.open_table(META)?;
-    let judged = judge(&table, reading)?;
-    if judged.stored_before >= STORED_NANOS {
-        for (name, value) in judged.state.entries() {
+    let verdict = judge(&table, reading)?;
+    if verdict.stored_before >= STORED_NANOS {
+        for (name, value) in verdict.state.entries() {
             match value {
                 Some(value) => table.insert(name, value)?,
                 None => table.remove(name)?,
             };
         }
     }
-    Ok(judged)
+    Ok(verdict)
 }
 
-impl Snapshot {
-    /// A jump of the system's clock that is not believed yet, if there is one.
-    ///
-    /// Fails with [`Error::Database`](crate::Error::Database) and
-    /// [`Error::Corrupt`](crate::Error::Corrupt).
-    pub fn clock_jump(&self) -> Result<Option<ClockJump>> {
-        Ok(self.judged()?.jump)
+impl ClockVerdict {
+    /// Whether the clock's state should be stored, although nothing else is to be written. A jump is
+    /// trusted only after it has been known for a while, so it must be stored soon.
+    pub(crate) fn is_worth_a_transaction(&self) -> bool {
+        self.stored_before >= STORED_NANOS_MAX
     }
 }
 
-impl StoreWriter {
-    /// The time by which age is judged. Stores what was seen of the clocks, so that it outlasts a
-    /// restart, and reports a jump that nobody has reported.
-    pub(crate) fn believed_now(&self, transaction: &WriteTransaction) -> Result<i64, Fault> {
-        let judged = keep(transaction, self.store().clock_reading())?;
-        if let Some(jump) = judged.jump.filter(|_| judged.is_news) {
-            tracing::warn!(
-                stack = self.store().stack(),
-                "{jump}, so that a wrong clock deletes nothing"
-            );
-        }
-        Ok(judged.now.unix_nanos())
+/// The time by which age is verdict. Stores the clock's state, so that it outlasts a restart, and
+/// warns of a jump when it is first seen.
+pub(crate) fn trusted_now(
+    transaction: &WriteTransaction,
+    reading: ClockReading,
+    stack: &str,
+) -> Result<i64, Fault> {
+    let verdict = keep(transaction, reading)?;
+    if let Some(jump) = verdict.jump.filter(|_| verdict.is_news) {
+        tracing::warn!(stack, "{jump}, so that a wrong clock deletes nothing");
     }
-
-    /// Stores what was seen of the clocks if that is due: a jump is believed only when it is known
-    /// since when it stands. Whoever appends does so by the way, and a writer that has nothing to
-    /// append needs this.
-    pub(crate) fn keep_clock(&self, snapshot: &Snapshot) -> Result<()> {
-        let expires = !snapshot.limits()?.is_empty();
-        if !expires || snapshot.judged()?.stored_before < STORED_NANOS_MAX {
-            return Ok(());
-        }
-        // What comes after it may free space, which a full disk must not prevent.
-        self.transact_freeing("write to", |transaction| {
-            self.believed_now(transaction)?;
-            Ok(())
-        })
-    }
+    Ok(verdict.now.unix_nanos())
 }
 
 #[cfg(test)]
@@ -395,11 +352,11 @@ mod tests {
             }
         }
 
-        /// What is judged, how far it is from the true time.
-        fn look(&mut self) -> (i64, Judged) {
-            let judged = advance(self.state, self.reading());
-            self.state = Some(judged.state);
-            (judged.now.unix_nanos() - self.time, judged)
+        /// What is verdict, how far it is from the true time.
+        fn look(&mut self) -> (i64, ClockVerdict) {
+            let verdict = advance(self.state, self.reading());
+            self.state = Some(verdict.state);
+            (verdict.now.unix_nanos() - self.time, verdict)
         }
 
         fn off_by(&mut self) -> i64 {
@@ -411,11 +368,11 @@ mod tests {
     fn a_clock_that_goes_right_is_believed() {
         let mut machine = Machine::new();
         for pause in [0, 1, MINUTE, DAY, 400 * DAY, 0] {
-            let (off, judged) = machine.wait(pause).look();
-            assert_eq!((off, judged.jump), (0, None));
+            let (off, verdict) = machine.wait(pause).look();
+            assert_eq!((off, verdict.jump), (0, None));
         }
-        let (off, judged) = machine.restart(31 * DAY).look();
-        assert_eq!((off, judged.jump), (0, None));
+        let (off, verdict) = machine.restart(31 * DAY).look();
+        assert_eq!((off, verdict.jump), (0, None));
     }
 
     #[test]
@@ -423,9 +380,9 @@ mod tests {
         let mut machine = Machine::new();
         machine.look();
         machine.wrong = 365 * DAY;
-        let (off, judged) = machine.wait(MINUTE).look();
-        assert!(off == 0 && judged.is_news);
-        let jump = judged.jump.unwrap();
+        let (off, verdict) = machine.wait(MINUTE).look();
+        assert!(off == 0 && verdict.is_news);
+        let jump = verdict.jump.unwrap();
         assert_eq!(
             jump.shown.unix_nanos() - jump.expected.unix_nanos(),
             365 * DAY
@@ -434,10 +391,10 @@ mod tests {
             jump.to_string().contains("jumped ahead to 2027-01-01"),
             "{jump}"
         );
-        let (off, judged) = machine.wait(DAY - 1).look();
-        assert!(off == 0 && judged.jump.is_some() && !judged.is_news);
-        let (off, judged) = machine.wait(1).look();
-        assert_eq!((off, judged.jump), (365 * DAY, None));
+        let (off, verdict) = machine.wait(DAY - 1).look();
+        assert!(off == 0 && verdict.jump.is_some() && !verdict.is_news);
+        let (off, verdict) = machine.wait(1).look();
+        assert_eq!((off, verdict.jump), (365 * DAY, None));
         // And it goes on from there.
         assert_eq!(machine.wait(DAY).off_by(), 365 * DAY);
     }
@@ -449,12 +406,12 @@ mod tests {
         machine.wrong = 365 * DAY;
         assert_eq!(machine.wait(MINUTE).off_by(), 0);
         machine.wrong = 0;
-        let (off, judged) = machine.wait(DAY).look();
-        assert_eq!((off, judged.jump), (0, None));
+        let (off, verdict) = machine.wait(DAY).look();
+        assert_eq!((off, verdict.jump), (0, None));
         // The day that the first one stood does not count for the next.
         machine.wrong = 365 * DAY;
-        let (off, judged) = machine.wait(MINUTE).look();
-        assert!(off == 0 && judged.is_news);
+        let (off, verdict) = machine.wait(MINUTE).look();
+        assert!(off == 0 && verdict.is_news);
     }
 
     #[test]
@@ -463,8 +420,8 @@ mod tests {
         machine.look();
         for _ in 0..100 {
             machine.wrong += 30 * DAY;
-            let (off, judged) = machine.wait(HOUR_NANOS).look();
-            assert!(off == 0 && judged.is_news);
+            let (off, verdict) = machine.wait(HOUR_NANOS).look();
+            assert!(off == 0 && verdict.is_news);
         }
     }
 
@@ -473,13 +430,13 @@ mod tests {
         let mut machine = Machine::new();
         machine.look();
         machine.wrong = -30 * DAY;
-        let (off, judged) = machine.wait(MINUTE).look();
-        assert!(off == -30 * DAY && judged.is_news);
-        assert!(judged.jump.unwrap().to_string().contains("jumped back"));
+        let (off, verdict) = machine.wait(MINUTE).look();
+        assert!(off == -30 * DAY && verdict.is_news);
+        assert!(verdict.jump.unwrap().to_string().contains("jumped back"));
         // That was the mistake: nothing is left of it.
         machine.wrong = 0;
-        let (off, judged) = machine.wait(HOUR_NANOS).look();
-        assert_eq!((off, judged.jump), (0, None));
+        let (off, verdict) = machine.wait(HOUR_NANOS).look();
+        assert_eq!((off, verdict.jump), (0, None));
     }
 
     /// The most important case: whoever believed a wrong year for good would see every new record
@@ -492,12 +449,12 @@ mod tests {
         machine.wrong = 0;
         assert_eq!(machine.wait(MINUTE).off_by(), 0);
         assert_eq!(machine.wait(DAY / 2).off_by(), 0);
-        let (off, judged) = machine.wait(DAY).look();
-        assert_eq!((off, judged.jump), (0, None));
+        let (off, verdict) = machine.wait(DAY).look();
+        assert_eq!((off, verdict.jump), (0, None));
         // What was never right does not linger: the wrong year would be a jump again.
         machine.wrong = 365 * DAY;
-        let (off, judged) = machine.wait(MINUTE).look();
-        assert!(off == 0 && judged.is_news);
+        let (off, verdict) = machine.wait(MINUTE).look();
+        assert!(off == 0 && verdict.is_news);
     }
 
     #[test]
@@ -514,16 +471,16 @@ mod tests {
     fn a_machine_that_was_off_for_long_is_believed_after_a_day_of_being_on() {
         let mut machine = Machine::new();
         machine.look();
-        let (off, judged) = machine.restart(40 * DAY).look();
-        assert!(off == -40 * DAY && judged.is_news);
+        let (off, verdict) = machine.restart(40 * DAY).look();
+        assert!(off == -40 * DAY && verdict.is_news);
         // Nobody leaves it on for a whole day.
         for _ in 0..3 {
-            let (off, judged) = machine.wait(7 * HOUR_NANOS).look();
-            assert!(off < -39 * DAY && judged.jump.is_some() && !judged.is_news);
+            let (off, verdict) = machine.wait(7 * HOUR_NANOS).look();
+            assert!(off < -39 * DAY && verdict.jump.is_some() && !verdict.is_news);
             machine.restart(17 * HOUR_NANOS);
         }
-        let (off, judged) = machine.wait(4 * HOUR_NANOS).look();
-        assert_eq!((off, judged.jump), (0, None));
+        let (off, verdict) = machine.wait(4 * HOUR_NANOS).look();
+        assert_eq!((off, verdict.jump), (0, None));
     }
 
     /// Whether the machine was off or its clock is wrong, nobody knows: but that it was wrong
@@ -534,12 +491,12 @@ mod tests {
         machine.look();
         machine.wrong = 20 * DAY;
         assert_eq!(machine.wait(MINUTE).off_by(), 0);
-        let (off, judged) = machine.restart(MINUTE).wait(MINUTE).look();
-        assert!(off < 0 && judged.jump.is_some() && !judged.is_news);
+        let (off, verdict) = machine.restart(MINUTE).wait(MINUTE).look();
+        assert!(off < 0 && verdict.jump.is_some() && !verdict.is_news);
         // Somebody has set it right meanwhile.
         machine.wrong = 0;
-        let (off, judged) = machine.restart(DAY).look();
-        assert_eq!((off, judged.jump), (0, None));
+        let (off, verdict) = machine.restart(DAY).look();
+        assert_eq!((off, verdict.jump), (0, None));
     }
 
     #[test]
@@ -641,8 +598,8 @@ mod tests {
             for _ in 0..=24 {
                 machine.wait(HOUR_NANOS).look();
             }
-            let (off, judged) = machine.wait(HOUR_NANOS).look();
-            prop_assert_eq!((off, judged.jump), (machine.wrong, None));
+            let (off, verdict) = machine.wait(HOUR_NANOS).look();
+            prop_assert_eq!((off, verdict.jump), (machine.wrong, None));
         }
 
         /// Whatever the clock did: what is new by it is not old, so that it is not deleted at once.
@@ -652,8 +609,8 @@ mod tests {
             machine.look();
             for event in events {
                 apply(&mut machine, &event);
-                let (_, judged) = machine.look();
-                let age = judged.now.unix_nanos() - machine.reading().wall.unix_nanos();
+                let (_, verdict) = machine.look();
+                let age = verdict.now.unix_nanos() - machine.reading().wall.unix_nanos();
                 prop_assert!(age <= 2 * STEP_NANOS_MAX, "{age}");
             }
         }
@@ -670,10 +627,10 @@ mod tests {
                 let reading = machine.reading();
                 let kept = keep(&transaction, reading).unwrap();
                 transaction.commit().unwrap();
-                let (_, judged) = machine.look();
-                let (a, b) = (kept.now.unix_nanos(), judged.now.unix_nanos());
-                prop_assert!(a.abs_diff(b) < STORED_NANOS.unsigned_abs(), "{} {}", kept.now, judged.now);
-                prop_assert_eq!(kept.jump.is_some(), judged.jump.is_some());
+                let (_, verdict) = machine.look();
+                let (a, b) = (kept.now.unix_nanos(), verdict.now.unix_nanos());
+                prop_assert!(a.abs_diff(b) < STORED_NANOS.unsigned_abs(), "{} {}", kept.now, verdict.now);
+                prop_assert_eq!(kept.jump.is_some(), verdict.jump.is_some());
                 let table = database.begin_read().unwrap().open_table(META).unwrap();
                 let again = judge(&table, reading).unwrap();
                 prop_assert_eq!((again.now, again.jump), (kept.now, kept.jump));
@@ -683,7 +640,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_nobody_judged_by_tells_when_it_was_written_to() {
+    fn a_database_that_nobody_verdict_by_tells_when_it_was_written_to() {
         let backend = redb::backends::InMemoryBackend::new();
         let database = redb::Database::builder()
             .create_with_backend(backend)
@@ -700,9 +657,9 @@ mod tests {
         table
             .insert(meta::LAST_COMMIT, (START - 90 * DAY).cast_unsigned())
             .unwrap();
-        let judged = judge(&table, machine.reading()).unwrap();
-        assert_eq!(judged.now.unix_nanos(), START - 90 * DAY);
-        assert!(judged.is_news);
+        let verdict = judge(&table, machine.reading()).unwrap();
+        assert_eq!(verdict.now.unix_nanos(), START - 90 * DAY);
+        assert!(verdict.is_news);
     }
 
     #[test]

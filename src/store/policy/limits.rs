@@ -5,10 +5,8 @@
 
 use crate::{
     config::{Retention, RetentionPolicy},
-    error::Result,
     store::{
         engine::fault::Fault,
-        handle::StoreWriter,
         layout::{
             block::PAYLOAD_BYTES_TARGET,
             tables::{LIMITS, META, meta},
@@ -165,7 +163,7 @@ pub(crate) fn put(transaction: &WriteTransaction, policy: &RetentionPolicy) -> R
 }
 
 /// Puts `wanted` in place of the limits that the database has, and says whether they are others.
-fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Result<bool, Fault> {
+pub(crate) fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Result<bool, Fault> {
     let mut meta = transaction.open_table(META)?;
     let mut table = transaction.open_table(LIMITS)?;
     let present = Limits::read(&table, &meta)?;
@@ -185,27 +183,6 @@ fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Result<bool, F
     };
     meta.insert(meta::LIMITS_GENERATION, wanted.generation + 1)?;
     Ok(true)
-}
-
-impl StoreWriter {
-    /// Changes how much the store keeps, for every process. What is beyond it is gone for readers at
-    /// once where it is too old, and is taken out by the writer's upkeep.
-    ///
-    /// Fails like [`RetentionPolicy::validated`].
-    pub(crate) fn set_limits(&self, policy: &RetentionPolicy) -> Result<()> {
-        self.transact("set the limits of", |transaction| {
-            put(transaction, policy)?;
-            Ok(())
-        })
-    }
-
-    /// Like [`StoreWriter::set_limits`], for tests that need limits which no user may set.
-    pub(crate) fn set_small_limits(&self, limits: &Limits) -> Result<()> {
-        self.transact("set the limits of", |transaction| {
-            replace(transaction, limits.clone())?;
-            Ok(())
-        })
-    }
 }
 
 impl SeriesLimits {

@@ -14,7 +14,7 @@ use crate::{
             series::{self, SeriesId, SeriesState},
             tables::{ROW_KEY_BYTES, ROWS, RowKey, SERIES},
         },
-        ledger::losses::Range,
+        ledger::losses::LossSpan,
     },
 };
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
@@ -101,18 +101,18 @@ pub(crate) fn expire(
     transaction: &WriteTransaction,
     series: SeriesId,
     cutoff: i64,
-) -> Result<Option<(Range, RowTier)>, Fault> {
+) -> Result<Option<(LossSpan, RowTier)>, Fault> {
     let mut table = transaction.open_table(ROWS)?;
     let range = keys::row_range(series);
     let end = keys::row_key(series, (cutoff, 0));
-    let mut expired: Option<(Range, RowKey)> = None;
+    let mut expired: Option<(LossSpan, RowKey)> = None;
     for entry in table
         .range::<&RowKey>(range.start()..&end)?
         .take(EXPIRED_ROWS_MAX)
     {
         let key = *entry?.0.value();
         let (timestamp, _) = keys::row_position(&key);
-        let mut span = Range::new(1, timestamp, timestamp);
+        let mut span = LossSpan::new(1, timestamp, timestamp);
         if let Some((before, _)) = expired {
             span.add(before);
         }

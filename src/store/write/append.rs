@@ -2,6 +2,7 @@
 
 use crate::{
     error::Result,
+    loss::LedgerEntry,
     record::ServerName,
     signal::Signal,
     store::{
@@ -13,7 +14,11 @@ use crate::{
             series::{put_series_state, series_state},
             tables::{META, ROWS, meta},
         },
-        ledger::losses::{self, BatchId, Loss},
+        ledger::{
+            losses,
+            wipes::WipeMarks,
+            writers::{self, BatchId},
+        },
         maintain::{
             eviction::{self, Taken},
             pass::Upkeep,
@@ -23,7 +28,6 @@ use crate::{
             rows::{self, RowTier, RowTiers},
             sealer::Sealer,
         },
-        write::wipe::WipeMarks,
     },
     time::Timestamp,
 };
@@ -89,25 +93,18 @@ impl StoreWriter {
     pub(crate) fn append(
         &self,
         batch: &mut [SeriesBatch],
-        losses: &[Loss],
+        losses: &[LedgerEntry],
         id: BatchId,
         marks: &mut WipeMarks,
         sealer: &mut Sealer,
         upkeep: &mut Upkeep,
     ) -> Result<Taken> {
         self.transact("write to", |transaction| {
-            let number = meta::last_batch(id.writer);
-            let mut meta = transaction.open_table(META)?;
-            if meta
-                .get(number.as_str())?
-                .is_some_and(|stored| stored.value() == id.number)
-            {
+            if writers::is_committed(transaction, id)? {
                 return Ok(Taken::default());
             }
-            meta.insert(number.as_str(), id.number)?;
-            drop(meta);
             losses::record(transaction, losses)?;
-            self.believed_now(transaction)?;
+            self.trusted_now(transaction)?;
             let used = self.store().disk_usage()?.used_bytes;
             append(transaction, batch, marks, sealer, upkeep, used)
         })

@@ -8,14 +8,12 @@ use crate::{
         RECORD_BYTES_MAX,
         engine::fault::Fault,
         handle::{Store, StoreWriter},
+        ledger::wipes::WipeMarks,
         maintain::pass::Upkeep,
         scan::series_scan::{Direction, MemoryBudget, PositionRange, SeriesScan},
         snapshot::Snapshot,
         tiers::sealer::{Sealer, Tiering},
-        write::{
-            append::{PendingRecord, SeriesBatch, append},
-            wipe::WipeMarks,
-        },
+        write::append::{PendingRecord, SeriesBatch, append},
     },
 };
 use std::{collections::HashMap, ops::Range};
@@ -152,7 +150,7 @@ impl Importer {
             // No other process commits while this transaction is open, so a snapshot that is taken
             // now shows exactly what it builds on.
             let snapshot = writer.store().snapshot()?;
-            let now = writer.believed_now(transaction)?;
+            let now = writer.trusted_now(transaction)?;
             upkeep.limits.refresh(transaction)?;
             let mut too_old = 0;
             for part in &mut batch {

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> 
     writeln!(out, "\nWhat is stored:\n")?;
     status::run(&home, &status::Args::of_stack(STACK), out)?;
     let snapshot = open(&home)?.snapshot()?;
-    match losses::summary(&snapshot.losses(..)?) {
+    match losses::summary(&snapshot.ledger(..)?) {
         Some(losses) => writeln!(out, "The loss ledger: {losses}.")?,
         None => writeln!(
             out,

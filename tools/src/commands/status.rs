@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use gridctl_telemetry::{
     Store, Timestamp,
-    ledger::{ClockJump, Loss},
+    ledger::{ClockJump, LedgerEntry},
     maintenance::Space,
     query::InventoryRecord,
 };
@@ -217,7 +217,7 @@ struct Found {
     path: String,
     inventory: Vec<InventoryRecord>,
     space: Space,
-    losses: Vec<Loss>,
+    losses: Vec<LedgerEntry>,
     clock_jump: Option<ClockJump>,
 }
 
@@ -231,7 +231,7 @@ fn examine(home: &Path, stack: &str) -> gridctl_telemetry::Result<Option<Found>>
         path: store.path().display().to_string(),
         inventory: snapshot.inventory(None)?,
         space: store.space()?,
-        losses: snapshot.losses(..)?,
+        losses: snapshot.ledger(..)?,
         clock_jump: snapshot.clock_jump()?,
     }))
 }

@@ -212,7 +212,7 @@ fn select(snapshot: &Snapshot, args: &Args) -> anyhow::Result<Vec<InventoryRecor
 }
 
 fn losses_of(snapshot: &Snapshot, args: &Args) -> anyhow::Result<Option<String>> {
-    let mut lost = snapshot.losses(TimeRange {
+    let mut lost = snapshot.ledger(TimeRange {
         since: args.since,
         until: args.until,
     })?;

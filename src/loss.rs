@@ -1,0 +1,147 @@
+//! Why records are not stored, or not any more, and the entries of the ledger that say so.
+
+use crate::{record::ServerName, signal::Signal, time::Timestamp};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why a record that was offered to a writer was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum DropCause {
+    /// The queue is full.
+    QueueFull,
+    /// The record is larger than
+    /// [`WriterOptions::record_bytes_max`](crate::WriterOptions::record_bytes_max).
+    TooLarge,
+    /// The record cannot be encoded: its values are nested too deep, or an id of a span does not
+    /// have the length that OTLP requires.
+    Invalid,
+    /// The writer was closed.
+    Closed,
+}
+
+impl DropCause {
+    /// The cause in words that follow "dropped:".
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        LossCause::from(self).as_str()
+    }
+}
+
+impl fmt::Display for DropCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::error::Error for DropCause {}
+
+/// Why a record is not in the store, as the ledger and the statistics of a writer count it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum LossCause {
+    /// The queue was full, see [`DropCause::QueueFull`].
+    QueueFull,
+    /// The record was too large, see [`DropCause::TooLarge`].
+    TooLarge,
+    /// The record could not be encoded, see [`DropCause::Invalid`].
+    Invalid,
+    /// The writer was closed, see [`DropCause::Closed`].
+    Closed,
+    /// The disk kept failing until the writer was closed.
+    DiskFault,
+    /// The process was killed before the record was committed.
+    Crash,
+    /// The record was evicted: it exceeded its age limit, or the store a size limit.
+    Retention,
+    /// The record was emitted before a wipe that covers it. It is counted, but it is not a loss.
+    Wiped,
+}
+
+impl LossCause {
+    const ALL: [LossCause; 8] = [
+        LossCause::QueueFull,
+        LossCause::TooLarge,
+        LossCause::Invalid,
+        LossCause::Closed,
+        LossCause::DiskFault,
+        LossCause::Crash,
+        LossCause::Retention,
+        LossCause::Wiped,
+    ];
+
+    /// The cause in words that follow "dropped:".
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LossCause::QueueFull => "queue full",
+            LossCause::TooLarge => "too large",
+            LossCause::Invalid => "invalid",
+            LossCause::Closed => "writer closed",
+            LossCause::DiskFault => "disk fault",
+            LossCause::Crash => "crash",
+            LossCause::Retention => "retention",
+            LossCause::Wiped => "wiped",
+        }
+    }
+
+    /// The number of the cause in the database. A number is never reused for another cause.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            LossCause::QueueFull => 1,
+            LossCause::TooLarge => 2,
+            LossCause::Invalid => 3,
+            LossCause::Closed => 4,
+            LossCause::DiskFault => 5,
+            LossCause::Crash => 6,
+            LossCause::Retention => 7,
+            LossCause::Wiped => 8,
+        }
+    }
+
+    /// The cause with this number in the database.
+    pub(crate) fn from_code(code: u8) -> Option<LossCause> {
+        LossCause::ALL
+            .into_iter()
+            .find(|cause| cause.code() == code)
+    }
+}
+
+impl From<DropCause> for LossCause {
+    fn from(cause: DropCause) -> LossCause {
+        match cause {
+            DropCause::QueueFull => LossCause::QueueFull,
+            DropCause::TooLarge => LossCause::TooLarge,
+            DropCause::Invalid => LossCause::Invalid,
+            DropCause::Closed => LossCause::Closed,
+        }
+    }
+}
+
+impl fmt::Display for LossCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// An entry of the ledger: records that were lost or evicted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct LedgerEntry {
+    /// The server that the records belong to; absent when it is unknown.
+    pub server: Option<ServerName>,
+    /// The signal of the records; absent when it is unknown.
+    pub signal: Option<Signal>,
+    /// Why the records are gone. [`LossCause::Retention`] marks an eviction, every other cause a
+    /// loss.
+    pub cause: LossCause,
+    /// The number of records; 0 when it is unknown.
+    pub count: u64,
+    /// The earliest timestamp of the records.
+    pub from: Timestamp,
+    /// The latest timestamp of the records.
+    pub to: Timestamp,
+}

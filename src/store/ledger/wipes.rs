@@ -1,0 +1,190 @@
+//! The marks that wipes leave.
+//!
+//! When another process wipes a store, the daemon may still have records in its queue that were
+//! emitted before the wipe. They must not appear when the daemon commits them. So a wipe leaves a
+//! mark: its scope, and its time on the monotonic clock, which all processes of a machine share. The
+//! daemon's writer drops records that were emitted before the mark.
+//!
+//! A writer ignores marks that are older than itself: its queue holds nothing that old. Therefore it
+//! does not matter that a reboot sets the monotonic clock back.
+
+use crate::{
+    platform::monotonic_nanos,
+    record::ServerName,
+    signal::Signal,
+    store::{
+        engine::fault::Fault,
+        layout::{
+            series,
+            tables::{META, WIPES, meta},
+        },
+        ledger::{decode, encode},
+    },
+};
+use redb::{ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+/// Which records a wipe deletes: all of them, or those of one server, one signal or both.
+///
+/// ```
+/// use gridctl_telemetry::{ServerName, Signal, maintenance::WipeScope};
+///
+/// let logs_of_github = WipeScope::everything()
+///     .server(ServerName::new("github")?)
+///     .signal(Signal::Logs);
+/// # Ok::<(), gridctl_telemetry::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct WipeScope {
+    /// Only records of this server.
+    pub server: Option<ServerName>,
+    /// Only records of this signal.
+    pub signal: Option<Signal>,
+}
+
+impl WipeScope {
+    /// Everything in the database.
+    #[must_use]
+    pub fn everything() -> WipeScope {
+        WipeScope::default()
+    }
+
+    /// Limits the scope to one server; `None` covers all servers again.
+    #[must_use]
+    pub fn server(mut self, server: impl Into<Option<ServerName>>) -> WipeScope {
+        self.server = server.into();
+        self
+    }
+
+    /// Limits the scope to one signal; `None` covers all signals again.
+    #[must_use]
+    pub fn signal(mut self, signal: impl Into<Option<Signal>>) -> WipeScope {
+        self.signal = signal.into();
+        self
+    }
+
+    pub(crate) fn covers(&self, server: &str, signal: Signal) -> bool {
+        self.server.as_deref().is_none_or(|name| name == server)
+            && self.signal.is_none_or(|only| only == signal)
+    }
+
+    fn key(&self) -> (&str, u8) {
+        let signal = self.signal.map_or(EVERY_SIGNAL, |signal| signal as u8);
+        (self.server.as_deref().unwrap_or(EVERY_SERVER), signal)
+    }
+
+    fn from_key((server, signal): (&str, u8)) -> Result<WipeScope, Fault> {
+        Ok(WipeScope {
+            server: match server {
+                EVERY_SERVER => None,
+                name => Some(ServerName::new(name)?),
+            },
+            signal: match signal {
+                EVERY_SIGNAL => None,
+                code => Some(series::signal_of(code)?),
+            },
+        })
+    }
+
+    /// Whether everything that `other` covers is covered by this scope.
+    fn contains(&self, other: &WipeScope) -> bool {
+        (self.server.is_none() || self.server == other.server)
+            && (self.signal.is_none() || self.signal == other.signal)
+    }
+}
+
+/// No server has an empty name.
+const EVERY_SERVER: &str = "";
+const EVERY_SIGNAL: u8 = u8::MAX;
+
+/// The last wipe of a scope: its number and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct WipeMark {
+    generation: u64,
+    monotonic_nanos: u64,
+}
+
+/// The wipes that a writer must honour: those since it started.
+#[derive(Debug)]
+pub(crate) struct WipeMarks {
+    since: u64,
+    seen: u64,
+    marks: Vec<(WipeScope, u64)>,
+}
+
+impl WipeMarks {
+    /// The marks of a writer that starts now and has nothing queued.
+    pub(crate) fn starting_at(generation: u64) -> WipeMarks {
+        WipeMarks {
+            since: generation,
+            seen: generation,
+            marks: Vec::new(),
+        }
+    }
+
+    /// Reads the wipes that were committed before `transaction` began, and returns whether there
+    /// are new ones.
+    pub(crate) fn refresh(
+        &mut self,
+        transaction: &WriteTransaction,
+        generation: u64,
+    ) -> Result<bool, Fault> {
+        if generation == self.seen {
+            return Ok(false);
+        }
+        self.marks.clear();
+        for entry in transaction.open_table(WIPES)?.iter()? {
+            let (key, value) = entry?;
+            let mark: WipeMark = decode(value.value())?;
+            if mark.generation > self.since {
+                self.marks
+                    .push((WipeScope::from_key(key.value())?, mark.monotonic_nanos));
+            }
+        }
+        self.seen = generation;
+        Ok(true)
+    }
+
+    /// The instant up to which records of this series are wiped.
+    pub(crate) fn wiped_until(&self, server: &str, signal: Signal) -> Option<u64> {
+        self.marks
+            .iter()
+            .filter(|(scope, _)| scope.covers(server, signal))
+            .map(|(_, instant)| *instant)
+            .max()
+    }
+}
+
+/// Notes that `scope` is being wiped.
+pub(crate) fn mark(transaction: &WriteTransaction, scope: &WipeScope) -> Result<(), Fault> {
+    let generation = {
+        let mut meta = transaction.open_table(META)?;
+        let generation = meta
+            .get(meta::WIPE_GENERATION)?
+            .map_or(0, |value| value.value())
+            + 1;
+        meta.insert(meta::WIPE_GENERATION, generation)?;
+        generation
+    };
+    let mut wipes = transaction.open_table(WIPES)?;
+    // The new mark replaces those that it includes. Otherwise the table would grow with every server
+    // that was ever wiped.
+    let mut included = Vec::new();
+    for entry in wipes.iter()? {
+        let key = entry?.0;
+        if scope.contains(&WipeScope::from_key(key.value())?) {
+            let (server, signal) = key.value();
+            included.push((server.to_owned(), signal));
+        }
+    }
+    for (server, signal) in &included {
+        wipes.remove((server.as_str(), *signal))?;
+    }
+    let mark = WipeMark {
+        generation,
+        monotonic_nanos: monotonic_nanos(),
+    };
+    wipes.insert(scope.key(), encode(&mark)?.as_slice())?;
+    Ok(())
+}
