@@ -137,8 +137,8 @@ impl Folder {
     pub(crate) fn create_all(path: &Path) -> io::Result<()> {
         std::fs::DirBuilder::new()
             .recursive(true)
-            // The type of modes is 16 bits wide on macOS.
-            .mode(u32::from(FOLDER_MODE.bits()))
+            // Not the bits of `FOLDER_MODE`: on macOS they are a `u16`, and this wants a `u32`.
+            .mode(0o700)
             .create(path)
     }
 

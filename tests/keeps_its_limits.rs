@@ -669,7 +669,7 @@ impl World {
             let twice = seen.insert(number, (known.arrival, sequence));
             assert!(twice.is_none(), "{key:?}: {number} is there twice");
         }
-        for [first, second] in found.array_windows() {
+        for (first, second) in found.iter().zip(found.iter().skip(1)) {
             if first.timestamp == second.timestamp {
                 let arrival = |it: &StoredRecord| seen[&number_of(&it.record)].0;
                 assert!(
@@ -678,9 +678,11 @@ impl World {
                 );
             }
         }
-        let is_missing =
-            |number: &u64, known: &mut Known| known.time >= cutoff && !seen.contains_key(number);
-        series.records.extract_if(.., is_missing).collect()
+        let (missing, kept) = std::mem::take(&mut series.records)
+            .into_iter()
+            .partition(|(number, known)| known.time >= cutoff && !seen.contains_key(number));
+        series.records = kept;
+        missing
     }
 
     /// Compares what is cheap to compare, and the records of those series that lost some.

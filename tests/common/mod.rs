@@ -150,7 +150,7 @@ pub(crate) fn numbers(snapshot: &Snapshot) -> BTreeMap<String, Vec<u64>> {
     }
     for (server, numbers) in &mut found {
         numbers.sort_unstable();
-        if let Some([twice, _]) = numbers.array_windows().find(|[a, b]| a == b) {
+        if let Some([twice, ..]) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
             panic!("record {twice} of {server} is there twice");
         }
     }
