@@ -12,7 +12,7 @@ use crate::{
     loss::LossCause,
     store::{Store, WipeScope},
 };
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use std::{cell::Cell, convert::Infallible, sync::Arc, thread::JoinHandle, time::Duration};
 
 /// The first wait after a failure; each further one doubles it.

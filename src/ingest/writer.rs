@@ -10,7 +10,7 @@ use crate::{
     store::{Store, WipeScope},
     time::Timestamp,
 };
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError};
+use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use std::{
     cell::Cell,
@@ -111,7 +111,7 @@ impl Writer {
     /// had.
     pub fn start(store: &Store, options: WriterOptions) -> Result<(Writer, WriterGuard)> {
         options.validate()?;
-        let (sender, receiver) = crossbeam_channel::bounded(options.queue_records_max);
+        let (sender, receiver) = crossbeam::channel::bounded(options.queue_records_max);
         let counters = Arc::new(Counters::default());
         let thread_options = options.clone();
         let shared = Arc::new(Shared {
@@ -124,7 +124,7 @@ impl Writer {
             closed: AtomicBool::new(false),
             room: Room::default(),
         });
-        let (running, done) = crossbeam_channel::bounded(0);
+        let (running, done) = crossbeam::channel::bounded(0);
         let thread = thread::start(store, &thread_options, receiver, &shared, running)?;
         let guard = WriterGuard {
             shared: Arc::clone(&shared),
@@ -395,7 +395,7 @@ impl Shared {
     /// Sends a message behind everything that is queued, and waits for the answer.
     fn ask<T>(&self, timeout: Duration, message: impl FnOnce(Sender<T>) -> Message) -> Result<T> {
         let deadline = Instant::now() + timeout;
-        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let (sender, receiver) = crossbeam::channel::bounded(1);
         let late = || Error::NotFlushed {
             reason: format!("no answer within {timeout:?}"),
             source: None,

@@ -11,7 +11,7 @@ use crate::{
     store::Store,
     time::Timestamp,
 };
-use crossbeam_channel::{RecvTimeoutError, Sender};
+use crossbeam::channel::{RecvTimeoutError, Sender};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fs::File,
@@ -120,7 +120,7 @@ impl MetricsFlusher {
         if !matches!(*thread, Thread::NotStarted) {
             return Ok(());
         }
-        let (stop, stopped) = crossbeam_channel::bounded(0);
+        let (stop, stopped) = crossbeam::channel::bounded(0);
         let shared = Arc::clone(&self.shared);
         let handle = std::thread::Builder::new()
             .name("gridctl-telemetry-metrics".to_owned())
