@@ -72,11 +72,11 @@ pub(crate) struct StackPath {
 
 /// Whether a missing database is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub(crate) enum IfMissing {
     /// Folders and an empty file are created.
     Create,
     /// Nothing is created.
-    Leave,
+    Skip,
 }
 
 impl StackPath {
@@ -117,9 +117,9 @@ impl StackPath {
     }
 
     /// Opens the database's file for reading and writing, after checking and tightening every
-    /// component below `home`. `None` when it is missing and [`Missing::Leave`].
-    pub(crate) fn open_file(&self, missing: Missing) -> Result<Option<File>> {
-        if missing == Missing::Create {
+    /// component below `home`. `None` when it is missing and [`IfMissing::Skip`].
+    pub(crate) fn open_file(&self, missing: IfMissing) -> Result<Option<File>> {
+        if missing == IfMissing::Create {
             // Components of `home` itself are the user's affair; those that are created here must
             // not be wider than what stands below them.
             Folder::create_all(&self.home)
@@ -135,10 +135,10 @@ impl StackPath {
         }
     }
 
-    /// Opens the file that reserves room; `None` when it is missing and [`Missing::Leave`]. Its
+    /// Opens the file that reserves room; `None` when it is missing and [`IfMissing::Skip`]. Its
     /// content is nobody's, so no link is followed to where it might be somebody's.
-    pub(crate) fn open_reserve(&self, missing: Missing) -> Result<Option<File>> {
-        match self.open_folder(Missing::Leave)? {
+    pub(crate) fn open_reserve(&self, missing: IfMissing) -> Result<Option<File>> {
+        match self.open_folder(IfMissing::Skip)? {
             Some(folder) => {
                 let path = self.reserve();
                 open_file(&folder, RESERVE_FILE, &path, Links::Refuse, missing)
@@ -151,11 +151,11 @@ impl StackPath {
         self.folder().join(RESERVE_FILE)
     }
 
-    fn open_folder(&self, missing: Missing) -> Result<Option<Folder>> {
+    fn open_folder(&self, missing: IfMissing) -> Result<Option<Folder>> {
         let mut path = self.home.clone();
         let mut folder = match Folder::open(&path) {
             Ok(folder) => folder,
-            Err(error) if error.kind() == ErrorKind::NotFound && missing == Missing::Leave => {
+            Err(error) if error.kind() == ErrorKind::NotFound && missing == IfMissing::Skip => {
                 return Ok(None);
             }
             Err(error) => return Err(Error::io("open the folder", &path, error)),
@@ -186,13 +186,13 @@ fn open_folder(
     parent: &Folder,
     name: &str,
     path: &Path,
-    missing: Missing,
+    missing: IfMissing,
 ) -> Result<Option<Folder>> {
     let failed = |action, error| Error::io(action, path, error);
     let folder = match parent.open_folder(name, own_link(parent, name, path)?) {
         Ok(folder) => folder,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            if missing == Missing::Leave {
+            if missing == IfMissing::Skip {
                 return Ok(None);
             }
             match parent.create_folder(name) {
@@ -221,7 +221,7 @@ fn open_file(
     name: &str,
     path: &Path,
     links: Links,
-    missing: Missing,
+    missing: IfMissing,
 ) -> Result<Option<File>> {
     let failed = |action, error| Error::io(action, path, error);
     let not_a_file = || Error::NotAFile {
@@ -230,8 +230,8 @@ fn open_file(
     let (file, created) = match folder.open_file(name, links) {
         Ok(file) => (file, false),
         Err(error) => match (error.kind(), missing) {
-            (ErrorKind::NotFound, Missing::Leave) => return Ok(None),
-            (ErrorKind::NotFound, Missing::Create) => {
+            (ErrorKind::NotFound, IfMissing::Skip) => return Ok(None),
+            (ErrorKind::NotFound, IfMissing::Create) => {
                 let file = folder
                     .create_file(name)
                     .map_err(|error| failed("create the file", error))?;

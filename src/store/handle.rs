@@ -3,7 +3,7 @@
 use crate::{
     config::RetentionPolicy,
     error::{Error, Result},
-    home::{Missing, StackPath},
+    home::{IfMissing, StackPath},
     store::{
         engine::{
             fault::{Fault, GuardedDrop, guarded},
@@ -68,8 +68,8 @@ impl Store {
     /// [`Error::Io`] and [`Error::Database`] when the system refuses.
     pub fn open(home: &Path, stack: &str, options: StoreOptions) -> Result<Store> {
         let place = StackPath::new(home, stack)?;
-        let store = Store::open_read_write(place, options, Missing::Create)?;
-        // `Missing::Create` leaves nothing missing, except to a process that deletes the folder.
+        let store = Store::open_read_write(place, options, IfMissing::Create)?;
+        // `IfMissing::Create` leaves nothing missing, except to a process that deletes the folder.
         store.ok_or_else(|| Error::Io {
             action: "create the database in",
             path: home.to_owned(),
@@ -80,7 +80,7 @@ impl Store {
     /// Opens the database of `stack` below `home` for reading and writing; `None` when there is
     /// none. Otherwise like [`Store::open`].
     pub fn open_existing(home: &Path, stack: &str, options: StoreOptions) -> Result<Option<Store>> {
-        Store::open_read_write(StackPath::new(home, stack)?, options, Missing::Leave)
+        Store::open_read_write(StackPath::new(home, stack)?, options, IfMissing::Skip)
     }
 
     /// Opens the database of `stack` below `home` for reading; `None` when there is none.
@@ -100,7 +100,7 @@ impl Store {
     fn open_read_write(
         place: StackPath,
         options: StoreOptions,
-        missing: Missing,
+        missing: IfMissing,
     ) -> Result<Option<Store>> {
         let engine = Engine::open_read_write(&place, options.opening(), missing)?;
         Ok(engine.map(|engine| Store::new(place, options, engine)))
@@ -216,7 +216,7 @@ impl Store {
     /// another process. Fails with [`Error::ReadOnly`] where the store was opened so.
     pub(crate) fn open_another(&self, options: &OpenOptions) -> Result<GuardedDrop<Database>> {
         self.writer()?;
-        open::open_database(&self.inner.place, options, Missing::Leave)?
+        open::open_database(&self.inner.place, options, IfMissing::Skip)?
             .ok_or_else(|| Error::io("open", &self.path(), io::ErrorKind::NotFound.into()))
     }
 
@@ -231,7 +231,7 @@ impl Store {
         } = &*self.inner;
         let opened = match self.engine() {
             Engine::ReadWrite(_) => {
-                Engine::open_read_write(place, options.opening(), Missing::Create)?
+                Engine::open_read_write(place, options.opening(), IfMissing::Create)?
             }
             Engine::ReadOnly(_) => Engine::open_read_only(place, options.opening())?,
         };

@@ -25,6 +25,7 @@ pub use self::{
 pub(crate) use self::{
     engine::fault::Fault,
     handle::StoreWriter,
+    layout::block::RECORD_BYTES_MAX,
     ledger::{wipes::WipeMarks, writers::BatchId},
     maintain::pass::{Step, Upkeep},
     scan::series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
@@ -49,6 +50,3 @@ pub use self::{
         wipe::wipe,
     },
 };
-
-/// The largest payload that is stored, in bytes.
-pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;

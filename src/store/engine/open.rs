@@ -6,12 +6,12 @@
 
 use crate::{
     error::{Error, Result},
-    home::{Missing, StackPath},
+    home::{IfMissing, StackPath},
     store::engine::{
         disk::{Disk, DiskHook},
         fault::{Fault, GuardedDrop, guarded},
         migrations::MIGRATIONS,
-        overlay::Rehearsal,
+        overlay::Overlay,
         reserve,
         schema::{self, Found, MigrationStep},
     },
@@ -74,17 +74,17 @@ impl Engine {
         options: &OpenOptions,
     ) -> Result<Option<Engine>> {
         let path = place.database();
-        let Some(file) = place.open_file(Missing::Leave)? else {
+        let Some(file) = place.open_file(IfMissing::Skip)? else {
             return Ok(None);
         };
-        match guarded(|| examine(&file, || place.open_file(Missing::Leave), options))
+        match guarded(|| examine(&file, || place.open_file(IfMissing::Skip), options))
             .map_err(|fault| fault.at("open", &path))?
         {
             Examined::Current(database) => Ok(Some(Engine::ReadOnly(Arc::new(database)))),
             // A database that is being created, or whose creator was killed.
             Examined::New => Ok(None),
             Examined::NeedsRepair | Examined::NeedsMigration => {
-                Engine::open_read_write(place, options, Missing::Leave)
+                Engine::open_read_write(place, options, IfMissing::Skip)
             }
             Examined::TooNew(found) => Err(too_new(&path, found)),
             Examined::Foreign(reason) => Err(Error::NotADatabase { path, reason }),
@@ -96,7 +96,7 @@ impl Engine {
     pub(crate) fn open_read_write(
         place: &StackPath,
         options: &OpenOptions,
-        missing: Missing,
+        missing: IfMissing,
     ) -> Result<Option<Engine>> {
         let open = || {
             let Some(database) = open_database(place, options, missing)? else {
@@ -125,11 +125,11 @@ pub(crate) fn open_reader(
     place: &StackPath,
     options: &OpenOptions,
 ) -> Result<Option<Reader>, Fault> {
-    let Some(file) = place.open_file(Missing::Leave)? else {
+    let Some(file) = place.open_file(IfMissing::Skip)? else {
         return Ok(None);
     };
     Ok(
-        match examine(&file, || place.open_file(Missing::Leave), options)? {
+        match examine(&file, || place.open_file(IfMissing::Skip), options)? {
             Examined::Current(database) => Some(Arc::new(database)),
             _ => None,
         },
@@ -141,14 +141,14 @@ pub(crate) fn open_reader(
 pub(crate) fn open_database(
     place: &StackPath,
     options: &OpenOptions,
-    missing: Missing,
+    missing: IfMissing,
 ) -> Result<Option<GuardedDrop<Database>>> {
     let path = place.database();
     let Some(file) = place.open_file(missing)? else {
         return Ok(None);
     };
     let database = guarded(|| {
-        let look = || examine(&file, || place.open_file(Missing::Leave), options);
+        let look = || examine(&file, || place.open_file(IfMissing::Skip), options);
         let mut examined = look()?;
         let mut creation = None;
         if matches!(examined, Examined::New) {
@@ -158,9 +158,9 @@ pub(crate) fn open_database(
             examined = look()?;
         }
         if matches!(examined, Examined::NeedsRepair)
-            && let Some(file) = place.open_file(Missing::Leave)?
+            && let Some(file) = place.open_file(IfMissing::Skip)?
         {
-            let disk = Rehearsal::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
+            let disk = Overlay::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
             let database = GuardedDrop::new(options.builder().create_with_backend(disk)?);
             if let Some(found) = identify(&database.begin_read()?)? {
                 examined = found;

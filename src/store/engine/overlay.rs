@@ -17,7 +17,7 @@ const PAGE_BYTES: usize = 4096;
 /// A disk that reads from another one and keeps to itself what is written. Locks are real, so that
 /// no process changes the file meanwhile.
 #[derive(Debug)]
-pub(crate) struct Rehearsal {
+pub(crate) struct Overlay {
     disk: Disk,
     written: Mutex<Written>,
 }
@@ -30,10 +30,10 @@ struct Written {
     pages: BTreeMap<u64, Vec<u8>>,
 }
 
-impl Rehearsal {
-    pub(crate) fn new(disk: Disk) -> io::Result<Rehearsal> {
+impl Overlay {
+    pub(crate) fn new(disk: Disk) -> io::Result<Overlay> {
         let length = disk.len()?;
-        Ok(Rehearsal {
+        Ok(Overlay {
             disk,
             written: Mutex::new(Written {
                 length,
@@ -73,7 +73,7 @@ fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize)
     })
 }
 
-impl StorageBackend for Rehearsal {
+impl StorageBackend for Overlay {
     fn len(&self) -> io::Result<u64> {
         Ok(self.written().length)
     }
@@ -203,29 +203,29 @@ mod tests {
             let file = tempfile::tempfile().unwrap();
             file.write_all_at(&before, 0).unwrap();
             let disk = Disk::new(file.try_clone().unwrap(), None).unwrap();
-            let rehearsal = Rehearsal::new(disk).unwrap();
+            let overlay = Overlay::new(disk).unwrap();
             let model = tempfile::tempfile().unwrap();
             model.write_all_at(&before, 0).unwrap();
             for operation in operations {
                 match operation {
                     Operation::Write(offset, bytes) => {
-                        rehearsal.write(offset, &bytes).unwrap();
+                        overlay.write(offset, &bytes).unwrap();
                         model.write_all_at(&bytes, offset).unwrap();
                     }
                     Operation::SetLength(length) => {
-                        rehearsal.set_len(length).unwrap();
+                        overlay.set_len(length).unwrap();
                         model.set_len(length).unwrap();
                     }
                     Operation::Read(offset, bytes) => {
                         let (mut read, mut expected) = (vec![0; bytes], vec![0; bytes]);
-                        let outcome = rehearsal.read(offset, &mut read);
+                        let outcome = overlay.read(offset, &mut read);
                         match model.read_exact_at(&mut expected, offset) {
                             Ok(()) => prop_assert_eq!(read, expected),
                             Err(_) => prop_assert!(outcome.is_err()),
                         }
                     }
                 }
-                prop_assert_eq!(rehearsal.len().unwrap(), model.metadata().unwrap().len());
+                prop_assert_eq!(overlay.len().unwrap(), model.metadata().unwrap().len());
             }
             let mut after = vec![0; before.len()];
             file.read_exact_at(&mut after, 0).unwrap();

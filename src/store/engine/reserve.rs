@@ -7,7 +7,7 @@
 //! made, or the file system does not know how, deleting works as long as there is room.
 
 use crate::{
-    home::{Missing, StackPath},
+    home::{IfMissing, StackPath},
     platform::{allocate, allocated_bytes, same_disk},
 };
 use std::fs::Metadata;
@@ -22,7 +22,7 @@ pub(crate) fn keep(place: &StackPath) {
     let Ok(database) = std::fs::metadata(place.database()) else {
         return;
     };
-    let Ok(Some(file)) = place.open_reserve(Missing::Create) else {
+    let Ok(Some(file)) = place.open_reserve(IfMissing::Create) else {
         return;
     };
     let Ok(found) = file.metadata() else { return };
@@ -41,7 +41,7 @@ pub(crate) fn keep(place: &StackPath) {
 
 /// Gives the reserve up.
 pub(crate) fn release(place: &StackPath) {
-    if let Ok(Some(file)) = place.open_reserve(Missing::Leave) {
+    if let Ok(Some(file)) = place.open_reserve(IfMissing::Skip) {
         let _ = file.set_len(0);
     }
 }

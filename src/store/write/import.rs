@@ -5,9 +5,9 @@ use crate::{
     platform::monotonic_nanos,
     record::{Record, ServerName},
     store::{
-        RECORD_BYTES_MAX,
         engine::fault::Fault,
         handle::{Store, StoreWriter},
+        layout::block::RECORD_BYTES_MAX,
         ledger::wipes::WipeMarks,
         maintain::pass::Upkeep,
         scan::series_scan::{Direction, MemoryBudget, PositionRange, SeriesScan},

@@ -1,16 +1,62 @@
 //! Blocks: many settled records of one series, sorted and compressed together.
 //!
 //! A block belongs to exactly one (server, signal) pair, holds its records in (timestamp, sequence)
-//! order, and is written once and never changed. This module turns records into a header and a
-//! body and back; it does no I/O, and knows nothing of servers or tables.
+//! order, and is written once and never changed. This module encodes records as a header and a body
+//! and decodes them; it does no I/O, and knows neither servers nor tables.
 //!
-//! The body is made by one of two codecs. [`Codec::Columns`] takes the records apart: what is alike
-//! in many of them (the *shape*: structure and keys) is stored once, and the values that stand in
-//! the same place of the structure are stored next to each other, where they compress several times
-//! better. [`Codec::Rows`] stores payloads end to end, for whatever the first one does not
-//! understand. Both give back every payload byte for byte.
+//! # Header
 //!
-//! The header's checksum covers the header and the body, and is verified before either is believed.
+//! 54 bytes, integers little-endian:
+//!
+//! ```text
+//! offset  bytes  field
+//!      0      1  version: 1
+//!      1      1  codec of the body
+//!      2      4  number of records
+//!      6      8  timestamp of the first record, signed
+//!     14      8  timestamp of the last record, signed
+//!     22      8  lowest sequence
+//!     30      8  highest sequence
+//!     38      4  bytes of all payloads, decoded
+//!     42      4  bytes of the body, encoded
+//!     46      8  checksum: XXH3-64 of bytes 0 to 45 and the body
+//! ```
+//!
+//! The checksum is verified before the body is decoded.
+//!
+//! # Body
+//!
+//! A list of sections, in a container that compresses them, see [`sections`]:
+//!
+//! ```text
+//! part         content
+//! directory    varint number of sections; for each section, and then for the shared frame:
+//!              u8 method, varint length, and for a zstd frame varint compressed length
+//! shared frame all sections shorter than 1 KiB, one after another
+//! frames       each longer section in a frame of its own
+//!
+//! method  0 uncompressed   1 zstd   2 in the shared frame
+//! ```
+//!
+//! The codec says which sections there are. Both codecs return every payload byte for byte.
+//!
+//! ```text
+//! codec       section  content
+//! both        0        timestamps, a column of integers
+//!             1        sequences, a column of integers
+//! 1 Verbatim  2        lengths of the payloads, a column of integers
+//!             3        the payloads, one after another
+//! 2 Columns   2        the shapes, the number of values of each column, and the forms of the
+//!                      columns of bytes, see [`shapes`]
+//!             3        the shape of each record, a column of integers
+//!             4..      one section per column: first the columns of integers, then those of bytes,
+//!                      see [`columns`]
+//! ```
+//!
+//! [`Codec::Columns`] separates what many records have in common, their *shape* (structure and keys),
+//! from their values. A shape is stored once, and the values at one place of a structure are stored
+//! next to each other, where they compress several times better. [`Codec::Verbatim`] is the fallback
+//! for payloads that this codec does not understand.
 
 mod bytes;
 mod columns;
@@ -28,13 +74,15 @@ use self::{
 use crate::signal::Signal;
 use xxhash_rust::xxh3::Xxh3;
 
-/// The most records a block holds.
+/// The largest payload that is stored, in bytes.
+pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
+/// The maximum number of records in a block.
 pub(crate) const RECORDS_MAX: usize = 4096;
 /// The payload bytes after which a block is closed.
 pub(crate) const PAYLOAD_BYTES_TARGET: usize = 2 << 20;
 /// The most payload bytes a block can have: it is closed at the target, and its last record may
 /// be as large as a record can be.
-const PAYLOAD_BYTES_MAX: usize = PAYLOAD_BYTES_TARGET + crate::store::RECORD_BYTES_MAX;
+const PAYLOAD_BYTES_MAX: usize = PAYLOAD_BYTES_TARGET + RECORD_BYTES_MAX;
 /// The highest level, see [`BlockHeader::merge_level`].
 const LEVEL_MAX: u8 = 6;
 /// A full block, in the unit in which levels are told apart.
@@ -54,7 +102,7 @@ pub(crate) struct BlockRecord<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
     /// Payloads end to end.
-    Rows = 1,
+    Verbatim = 1,
     /// Shapes and columns.
     Columns = 2,
 }
@@ -144,7 +192,7 @@ impl BlockHeader {
             return Some(Err(BlockError::Version(version)));
         }
         let codec = match reader.u8()? {
-            1 => Codec::Rows,
+            1 => Codec::Verbatim,
             2 => Codec::Columns,
             other => return Some(Err(BlockError::Codec(other))),
         };
@@ -277,7 +325,7 @@ impl BlockEncoder {
         debug_assert!(!records.is_empty() && records.len() <= RECORDS_MAX);
         let (codec, body) = match self.encode_columns(signal, records) {
             Some(body) => (Codec::Columns, body),
-            None => (Codec::Rows, self.encode_rows(records)),
+            None => (Codec::Verbatim, self.encode_verbatim(records)),
         };
         let sequences = || records.iter().map(|record| record.sequence);
         let payload_bytes: usize = records.iter().map(|record| record.payload.len()).sum();
@@ -310,7 +358,7 @@ impl BlockEncoder {
         Some(self.sections.pack())
     }
 
-    fn encode_rows(&mut self, records: &[BlockRecord<'_>]) -> Vec<u8> {
+    fn encode_verbatim(&mut self, records: &[BlockRecord<'_>]) -> Vec<u8> {
         self.sections.clear();
         push_keys(&mut self.sections, records);
         let lengths: IntColumn = records
@@ -369,7 +417,7 @@ impl DecodedBlock {
             payloads: Vec::with_capacity(payload_bytes),
         };
         match header.codec {
-            Codec::Rows => {
+            Codec::Verbatim => {
                 let lengths = column("lengths")?;
                 let payloads = sections.next().ok_or(BlockError::Body("payloads"))?;
                 block.payloads.extend_from_slice(payloads);

@@ -241,7 +241,7 @@ fn too_many_shapes_fall_back_to_rows() {
         })
         .collect();
     let (header, _) = encode_and_decode(Signal::Logs, &payloads);
-    assert_eq!(header.codec, Codec::Rows);
+    assert_eq!(header.codec, Codec::Verbatim);
 }
 
 #[test]
