@@ -232,3 +232,8 @@ pub mod testing {
         store::{BlockLayout, ClockReading, DiskOperation, SeriesLayout},
     };
 }
+
+/// The Rust blocks of the README, which are compiled as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -19,6 +19,35 @@ use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 /// [`Telemetry::trace_client`] to the OpenTelemetry SDK, and record into the [`Accumulator`]. Seed
 /// what should go on from history, then [start](MetricsFlusher::start) the flusher. Apply a changed
 /// configuration while running; [shut down](Telemetry::shutdown) at the end.
+///
+/// ```
+/// use gridctl_telemetry::{Telemetry, TelemetryConfig, TelemetryOptions, metrics::Accumulator};
+/// use std::sync::Arc;
+/// use tracing_subscriber::prelude::*;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// let config: TelemetryConfig = serde_json::from_str(
+///     r#"{ "persist": { "logs": true, "metrics": true }, "servers": { "github": {} } }"#,
+/// )?;
+/// let accumulator = Arc::new(Accumulator::new());
+/// let options = TelemetryOptions::default();
+/// let (telemetry, warnings) =
+///     Telemetry::from_config(home, "my-stack", &config, Arc::clone(&accumulator), options)?;
+/// assert!(warnings.is_empty());
+/// telemetry.metrics_flusher().seed(telemetry.store(), 10_000)?;
+/// telemetry.metrics_flusher().start()?;
+///
+/// let subscriber = tracing_subscriber::registry().with(telemetry.log_router().layer());
+/// tracing::subscriber::with_default(subscriber, || {
+///     tracing::info!(component = "github", tool = "search", "tool call completed");
+/// });
+/// let stats = telemetry.shutdown()?;
+/// assert_eq!(stats.stored, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Telemetry {
     store: Store,
@@ -33,6 +62,16 @@ pub struct Telemetry {
 }
 
 /// How a [`Telemetry`] is set up, beside what users configure.
+///
+/// ```
+/// use gridctl_telemetry::{TelemetryOptions, WriterOptions, logs::LogOptions};
+/// use std::time::Duration;
+///
+/// let options = TelemetryOptions::default()
+///     .writer(WriterOptions::default().queue_records_max(10_000))
+///     .logs(LogOptions::default().level(tracing::Level::DEBUG))
+///     .metrics_interval(Duration::from_secs(30));
+/// ```
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct TelemetryOptions {

@@ -157,6 +157,15 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
 }
 
 /// A range of time: from a point, which is included, up to another, which is not.
+///
+/// ```
+/// use gridctl_telemetry::{Query, Signal, Timestamp, query::TimeRange};
+///
+/// let since: Timestamp = "2026-05-08T00:00:00Z".parse()?;
+/// let query = Query::new(Signal::Logs).range(since..);
+/// assert_eq!(TimeRange::from(since..).until, None);
+/// # Ok::<(), gridctl_telemetry::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TimeRange {
     /// Where it begins; the beginning of time when absent.

@@ -18,6 +18,16 @@ pub enum WhenFull {
 }
 
 /// How a [`Writer`](crate::Writer) queues and commits.
+///
+/// ```
+/// use gridctl_telemetry::{WriterOptions, config::{Retention, RetentionPolicy}};
+/// use std::time::Duration;
+///
+/// let options = WriterOptions::default()
+///     .queue_bytes_max(64 << 20)
+///     .commit_interval_max(Duration::from_secs(5))
+///     .retention(Some(RetentionPolicy::new(Retention::default().max_age_days(30))));
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct WriterOptions {

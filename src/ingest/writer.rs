@@ -27,6 +27,25 @@ use std::{
 ///
 /// No call waits for the disk, and none panics: a record that finds no room is dropped, counted,
 /// and the call says so. With [`WhenFull::Block`] a call waits for room instead.
+///
+/// ```
+/// use gridctl_telemetry::{Level, LogRecord, ServerName, Timestamp, Writer, WriterOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// let (writer, guard) = Writer::start(&store, WriterOptions::default())?;
+/// let github = ServerName::new("github")?;
+/// let record = LogRecord::new(Timestamp::now(), Level::WARN, "slow answer").with("duration_ms", 950_i64);
+/// if let Err(cause) = writer.log(&github, &record) {
+///     eprintln!("dropped: {cause}"); // it is counted, too
+/// }
+/// guard.close()?;
+/// assert_eq!(writer.stats().stored, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Writer {
     shared: Arc<Shared>,

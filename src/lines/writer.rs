@@ -34,6 +34,24 @@ pub enum LineFormat {
 ///
 /// In OTLP/JSON, records that follow each other and have the same resource and scope share a line of
 /// at most 1 MiB; a record that is longer than that by itself has a line of its own.
+///
+/// ```
+/// use gridctl_telemetry::{Query, Signal, lines::{LineFormat, LineWriter}};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// let mut lines = LineWriter::new(LineFormat::Otlp);
+/// let mut out = Vec::new();
+/// let mut scan = store.snapshot()?.scan(&Query::new(Signal::Traces))?;
+/// while let Some(record) = scan.next()? {
+///     lines.write(&record, &mut out)?;
+/// }
+/// lines.finish(&mut out);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct LineWriter {
     format: LineFormat,

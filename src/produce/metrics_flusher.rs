@@ -30,6 +30,30 @@ const LINE_BYTES_MAX: u64 = 16 << 20;
 ///
 /// A snapshot that finds no room in the queue keeps what it would have said for the next one. A
 /// reset and what comes with it are one record, so nothing can come between them.
+///
+/// ```
+/// use gridctl_telemetry::{ServerName, Timestamp, metrics::{Accumulator, Attribution, MetricsFlusher}};
+/// use std::{sync::Arc, time::Duration};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// # let (writer, guard) = gridctl_telemetry::Writer::start(&store, Default::default())?;
+/// let accumulator = Arc::new(Accumulator::new());
+/// let flusher = MetricsFlusher::new(Arc::clone(&accumulator), writer.clone(), Duration::ZERO);
+/// flusher.add_server("github")?;
+/// flusher.seed(&store, 10_000)?;
+/// flusher.start()?;
+///
+/// let github = ServerName::new("github")?;
+/// accumulator.record_tokens(Attribution::new(&github), 40, 25, Timestamp::now());
+/// flusher.stop(); // flushes a last time
+/// guard.close()?;
+/// assert_eq!(writer.stats().stored, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct MetricsFlusher {
     shared: Arc<Shared>,

@@ -17,6 +17,25 @@ use std::time::Duration;
 /// Exporting never waits for the disk. The end of the provider does; its `force_flush` does not,
 /// for the SDK's processors hand that on to no exporter: what must be on the disk takes a
 /// [`TraceClient::flush`] behind it.
+///
+/// ```
+/// use gridctl_telemetry::traces::{TelemetrySpanExporter, TraceClient};
+/// use opentelemetry_sdk::trace::SdkTracerProvider;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// # let (writer, guard) = gridctl_telemetry::Writer::start(&store, Default::default())?;
+/// let client = TraceClient::new(writer.clone());
+/// client.add_server("github")?;
+/// let provider = SdkTracerProvider::builder()
+///     .with_batch_exporter(TelemetrySpanExporter::new(client))
+///     .build();
+/// provider.shutdown()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TelemetrySpanExporter {
     client: TraceClient,

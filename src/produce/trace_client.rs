@@ -22,6 +22,23 @@ use std::{
 ///
 /// A span of a configured server whose ids have lengths that OTLP does not know is refused by the
 /// writer, which counts it as [`DropCause::Invalid`](crate::ingest::DropCause::Invalid).
+///
+/// ```
+/// use gridctl_telemetry::traces::TraceClient;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// # let (writer, guard) = gridctl_telemetry::Writer::start(&store, Default::default())?;
+/// let client = TraceClient::new(writer.clone());
+/// client.add_server("github")?;
+/// client.upload(Vec::new()); // what an OTLP exporter would send
+/// client.flush()?;
+/// assert_eq!(client.skipped().without_server, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct TraceClient {
     shared: Arc<Shared>,

@@ -8,6 +8,30 @@ use std::{fmt, str::FromStr};
 ///
 /// It stays where it is when records are sealed, when the daemon restarts, and when the record it
 /// was taken from is gone. Its text form is opaque, and is read back by every later version.
+///
+/// ```
+/// use gridctl_telemetry::{Level, LogRecord, Query, ServerName, Signal, Timestamp, query::Cursor};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// # let (writer, guard) = gridctl_telemetry::Writer::start(&store, Default::default())?;
+/// let github = ServerName::new("github")?;
+/// for message in ["first", "second"] {
+///     writer.log(&github, &LogRecord::new(Timestamp::now(), Level::INFO, message))?;
+/// }
+/// writer.flush()?;
+/// let query = Query::new(Signal::Logs);
+/// let page: Vec<_> = store.scan(&query)?.take(1).collect::<Result<_, _>>()?;
+///
+/// // A client sends back the text of the cursor to get the next page.
+/// let cursor: Cursor = page[0].cursor().to_string().parse()?;
+/// let next: Vec<_> = store.scan(&query.after(cursor))?.collect::<Result<_, _>>()?;
+/// assert_eq!(next.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cursor {
     pub(crate) timestamp: Timestamp,

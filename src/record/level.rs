@@ -3,6 +3,15 @@ use std::{fmt, str::FromStr};
 
 /// The severity of a log record, on the scale of Go's `log/slog`: DEBUG is -4, INFO 0, WARN 4 and
 /// ERROR 8; every other integer is an offset from the nearest one below it (`ERROR+4`, `DEBUG-4`).
+///
+/// ```
+/// use gridctl_telemetry::Level;
+///
+/// assert_eq!("warn".parse::<Level>()?, Level::WARN);
+/// assert_eq!("ERROR+4".parse::<Level>()?, Level(12));
+/// assert_eq!(Level::from(tracing::Level::DEBUG), Level::DEBUG);
+/// # Ok::<(), gridctl_telemetry::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Level(pub i32);
 

@@ -3,6 +3,16 @@ use crate::{lines::ndjson::log::write_log_line, time::Timestamp};
 use ::time::UtcOffset;
 
 /// A log record: one line of `logs.jsonl`.
+///
+/// ```
+/// use gridctl_telemetry::{Level, LogRecord, Timestamp, Value};
+///
+/// let record = LogRecord::new(Timestamp::now(), Level::INFO, "tool call completed")
+///     .with("component", "github")
+///     .with("attempt", 2_i64);
+/// assert_eq!(record.attribute("attempt"), Some(&Value::Int(2)));
+/// assert_eq!(record.component(), Some("github"));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LogRecord {

@@ -28,6 +28,15 @@ pub struct CostCounts {
 
 /// A snapshot of one server's counters: one line of `metrics.jsonl`, with its sentinel line when
 /// `reset` is set.
+///
+/// ```
+/// use gridctl_telemetry::{MetricsSnapshot, Timestamp};
+///
+/// let mut snapshot = MetricsSnapshot::new(Timestamp::now());
+/// snapshot.diff.input_tokens = 40;
+/// snapshot.total.input_tokens = 1040;
+/// assert!(!snapshot.reset);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MetricsSnapshot {

@@ -3,6 +3,15 @@ use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr, sync::Arc};
 
 /// The name of a server: 1 to 255 bytes of UTF-8, otherwise anything. It is a key in the database
 /// and never part of a path there; cheap to clone.
+///
+/// ```
+/// use gridctl_telemetry::ServerName;
+///
+/// let github = ServerName::new("github")?;
+/// assert_eq!(github.as_str(), "github");
+/// assert!(ServerName::new("").is_err());
+/// # Ok::<(), gridctl_telemetry::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerName(Arc<str>);
 

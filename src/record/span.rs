@@ -6,6 +6,18 @@ use opentelemetry_proto::tonic::{
 };
 
 /// A span with the resource and scope that produced it.
+///
+/// ```
+/// use gridctl_telemetry::{SpanRecord, external::opentelemetry_proto::tonic::trace::v1::Span};
+///
+/// let record = SpanRecord::new(Span {
+///     name: "tools/call".to_owned(),
+///     end_time_unix_nano: 1_778_283_600_000_000_000,
+///     ..Span::default()
+/// });
+/// assert_eq!(record.timestamp().to_string(), "2026-05-08T23:40:00Z");
+/// assert!(!record.is_error());
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct SpanRecord {

@@ -56,6 +56,22 @@ const PACKED_BYTES_MAX: usize = 1024;
 ///
 /// Clones share what is registered: a value counts for every record that is written from then on,
 /// whichever clone it was registered with.
+///
+/// ```
+/// use gridctl_telemetry::{Writer, WriterOptions, redact::Redactor};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// let redactor = Redactor::new();
+/// redactor.register_value("a value from the vault")?;
+/// let options = WriterOptions::default().redactor(Some(redactor.clone()));
+/// let (writer, guard) = Writer::start(&store, options)?;
+/// redactor.register_value("another one, while the writer runs")?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct Redactor {
     rules: Arc<RwLock<Arc<Rules>>>,

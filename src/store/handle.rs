@@ -31,6 +31,19 @@ use std::{
 ///
 /// Cheap to clone; all clones share one open database. Reading takes no lock that a writer waits
 /// for. To store records, see [`Writer`](crate::Writer).
+///
+/// ```
+/// use gridctl_telemetry::{Query, Signal, Store, StoreOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// let store = Store::open(home, "my-stack", StoreOptions::default())?;
+/// assert!(store.last(&Query::new(Signal::Logs), 100)?.is_empty());
+/// assert!(store.space()?.used_bytes > 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,

@@ -9,6 +9,14 @@ use std::io;
 use std::{fmt, sync::Arc};
 
 /// How a [`Store`](crate::Store) is opened.
+///
+/// ```
+/// use gridctl_telemetry::StoreOptions;
+///
+/// let options = StoreOptions::default()
+///     .page_cache_bytes(64 << 20)
+///     .on_migration(|step| println!("migrating to version {}", step.version));
+/// ```
 #[derive(Clone)]
 pub struct StoreOptions {
     opening: OpenOptions,

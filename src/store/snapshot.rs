@@ -25,6 +25,32 @@ use std::{fmt, path::PathBuf, sync::OnceLock};
 
 /// One state of a stack's telemetry. What is committed later does not show in it, so everything
 /// read from one snapshot fits together.
+///
+/// ```
+/// use gridctl_telemetry::{LogRecord, Query, ServerName, Signal, Timestamp};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// # let (writer, guard) = gridctl_telemetry::Writer::start(&store, Default::default())?;
+/// let github = ServerName::new("github")?;
+/// writer.log(&github, &LogRecord::new(Timestamp::now(), Default::default(), "first"))?;
+/// writer.flush()?;
+/// let snapshot = store.snapshot()?;
+/// writer.log(&github, &LogRecord::new(Timestamp::now(), Default::default(), "second"))?;
+/// writer.flush()?;
+///
+/// // The snapshot does not change.
+/// let mut scan = snapshot.scan(&Query::new(Signal::Logs))?;
+/// let record = scan.next()?.expect("the first record");
+/// assert_eq!(record.decode()?.into_log().expect("a log record").message, "first");
+/// assert!(scan.next()?.is_none());
+/// assert_eq!(snapshot.inventory(None)?[0].record_count, 1);
+/// assert!(snapshot.ledger(..)?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Snapshot {
     path: PathBuf,
     transaction: ReadTransaction,

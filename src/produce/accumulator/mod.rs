@@ -41,6 +41,17 @@ const NAMES_MAX: usize = 4096;
 const OTHER: &str = "__other__";
 
 /// Counts tokens and cost while a daemon runs. Shared by reference between threads.
+///
+/// ```
+/// use gridctl_telemetry::{ServerName, Timestamp, metrics::{Accumulator, Attribution}};
+///
+/// let accumulator = Accumulator::new();
+/// let github = ServerName::new("github")?;
+/// let recorder = accumulator.recorder(Attribution::new(&github).client("session-1"));
+/// recorder.record_tokens(40, 25, Timestamp::now());
+/// assert_eq!(accumulator.snapshot().servers["github"].total_tokens, 65);
+/// # Ok::<(), gridctl_telemetry::Error>(())
+/// ```
 #[derive(Default)]
 pub struct Accumulator {
     servers: Names<Server>,

@@ -47,6 +47,23 @@ type OnProgress = Arc<dyn Fn(CompactProgress) + Send + Sync>;
 type CancelWhen = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// How [`Store::compact`] goes about it.
+///
+/// ```
+/// use gridctl_telemetry::maintenance::CompactOptions;
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// let options = CompactOptions::default()
+///     .patience(Duration::from_secs(5))
+///     .on_progress(|progress| println!("{} of {} bytes", progress.moved_bytes, progress.total_bytes));
+/// let compacted = store.compact(options)?;
+/// assert!(compacted.after.used_bytes <= compacted.before.used_bytes);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct CompactOptions {

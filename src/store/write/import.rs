@@ -30,6 +30,28 @@ const LOOKUP_BYTES: usize = 16 << 20;
 ///
 /// Two records are the same when their server, signal, timestamp and content are. A file that names
 /// a record twice has it twice in the store, and still twice after it is imported again.
+///
+/// ```
+/// use gridctl_telemetry::{Level, LogRecord, Record, ServerName, Timestamp, import::{ImportBatch, Importer}};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// let github = ServerName::new("github")?;
+/// let record = Record::Log(LogRecord::new(Timestamp::now(), Level::INFO, "from a file"));
+/// let mut added = Vec::new();
+/// for _ in 0..2 {
+///     // Each run over the files has an importer of its own.
+///     let mut importer = Importer::new(&store)?;
+///     let mut batch = ImportBatch::default();
+///     batch.push(&github, &record)?;
+///     added.push(importer.add(batch)?.added);
+/// }
+/// assert_eq!(added, [1, 0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Importer {
     writer: StoreWriter,
