@@ -1,5 +1,7 @@
+//! Log records.
+
 use super::{Level, Value};
-use crate::{lines::ndjson::log::write_log_line, time::Timestamp};
+use crate::time::Timestamp;
 use ::time::UtcOffset;
 
 /// A log record: one line of `logs.jsonl`.
@@ -42,16 +44,11 @@ impl LogRecord {
         }
     }
 
-    /// Adds an attribute behind those that are there.
+    /// Adds an attribute after the others.
     #[must_use]
     pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> LogRecord {
         self.attributes.push((key.into(), value.into()));
         self
-    }
-
-    /// Appends the record as a line of `logs.jsonl`, its line feed included.
-    pub fn write_line(&self, out: &mut Vec<u8>) {
-        write_log_line(self, out);
     }
 
     /// The last attribute named `key`, which is the one that readers of the line see.

@@ -1,7 +1,11 @@
-//! A pull reader of the part of `MessagePack` that payloads are made of.
+//! The part of `MessagePack` that payloads are made of: a pull reader, and functions that append
+//! values to a payload.
 
 use super::payload::{DEPTH_MAX, PayloadError};
-use rmp::Marker;
+use rmp::{
+    Marker,
+    encode::{self, RmpWrite},
+};
 
 /// The extension type that holds the text of a [`Value::Number`](super::Value::Number).
 pub(crate) const EXT_NUMBER: i8 = 1;
@@ -18,13 +22,13 @@ pub(crate) enum Token<'a> {
     Str(&'a str),
     /// A number that is kept as text.
     Number(&'a str),
-    /// An array of so many values, which follow.
+    /// The number of values in an array. The values follow.
     Array(usize),
-    /// A map of so many entries, which follow, each a string and a value.
+    /// The number of entries in a map. The entries follow, each a string and a value.
     Map(usize),
 }
 
-/// Reads a payload token by token. No length in it is believed before the bytes are there.
+/// Reads a payload token by token. A length is checked against the bytes that are left.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
@@ -205,8 +209,8 @@ impl<'a> Reader<'a> {
         self.text(start, length).map(Token::Number)
     }
 
-    /// Checks that `count` items of at least `bytes_each` can follow, so that whoever reserves
-    /// room for them reserves no more than a multiple of the payload.
+    /// Checks that `count` items of at least `bytes_each` can follow, so that a caller that
+    /// reserves room for them reserves no more than a multiple of the payload.
     fn items(&self, count: usize, bytes_each: usize) -> Result<usize, PayloadError> {
         let rest = self.bytes.len() - self.position;
         if count <= rest / bytes_each {
@@ -239,6 +243,75 @@ impl<'a> Reader<'a> {
             offset: self.position,
         }
     }
+}
+
+// Writing to a vector cannot fail, so the results of `rmp` are ignored below. A length beyond 32 bits
+// is cut, which does no harm: a payload of that size is refused as a whole.
+
+/// Appends a nil.
+pub(crate) fn write_nil(out: &mut Vec<u8>) {
+    _ = encode::write_nil(out);
+}
+
+/// Appends a boolean.
+pub(crate) fn write_bool(value: bool, out: &mut Vec<u8>) {
+    _ = encode::write_bool(out, value);
+}
+
+/// Appends an integer in its shortest form.
+pub(crate) fn write_int(value: i64, out: &mut Vec<u8>) {
+    _ = encode::write_sint(out, value);
+}
+
+/// Appends an integer in its shortest form.
+pub(crate) fn write_uint(value: u64, out: &mut Vec<u8>) {
+    _ = encode::write_uint(out, value);
+}
+
+/// Appends a 64-bit float.
+pub(crate) fn write_float(value: f64, out: &mut Vec<u8>) {
+    _ = encode::write_f64(out, value);
+}
+
+/// Appends a string.
+pub(crate) fn write_str(text: &str, out: &mut Vec<u8>) {
+    write_str_head(text.len(), out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends the head of a string of `length` bytes, [`str_head_bytes`] long.
+pub(crate) fn write_str_head(length: usize, out: &mut impl RmpWrite) {
+    _ = encode::write_str_len(out, length_of(length));
+}
+
+/// The bytes of the head of a string of `length` bytes.
+pub(crate) const fn str_head_bytes(length: usize) -> usize {
+    match length {
+        0..32 => 1,
+        32..0x100 => 2,
+        0x100..0x1_0000 => 3,
+        _ => 5,
+    }
+}
+
+/// Appends a number that is kept as text.
+pub(crate) fn write_number(text: &str, out: &mut Vec<u8>) {
+    _ = encode::write_ext_meta(out, length_of(text.len()), EXT_NUMBER);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends the head of an array. Its `items` values come next.
+pub(crate) fn write_array_head(items: usize, out: &mut Vec<u8>) {
+    _ = encode::write_array_len(out, length_of(items));
+}
+
+/// Appends the head of a map. Its `entries` come next, each a string and a value.
+pub(crate) fn write_map_head(entries: usize, out: &mut Vec<u8>) {
+    _ = encode::write_map_len(out, length_of(entries));
+}
+
+fn length_of(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 #[cold]

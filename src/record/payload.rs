@@ -6,14 +6,16 @@
 //! | snapshot | `MessagePack` array: offset from UTC in minutes, flags (1 `reset`, 2 `cost_reset`), `diff` (3 counters), `total` (3), `cost_diff` (4, or nil), `cost_total` (4, or nil), other keys |
 //! | span | protobuf `ResourceSpans` with one `ScopeSpans` with one `Span` |
 //!
-//! Logs and snapshots are written by rmp-serde, integers in their shortest form; attributes and
-//! other keys are maps whose entries keep their order and may repeat a key; a
+//! In logs and snapshots, integers have their shortest form; attributes and other keys are maps whose entries keep their order and may repeat a key; a
 //! [`Value::Number`] is extension type 1 with its text. Their timestamp is in the row's key alone.
 //! A span keeps its own two, for its key holds a clamped one.
 
 use super::{
     CostCounts, Level, LogRecord, MetricsSnapshot, SpanRecord, TokenCounts, Value,
-    messagepack::{EXT_NUMBER, Reader, Token, unexpected_at},
+    messagepack::{
+        Reader, Token, unexpected_at, write_array_head, write_bool, write_float, write_int,
+        write_map_head, write_nil, write_number, write_str, write_uint,
+    },
 };
 use crate::{error::excerpt, time::Timestamp};
 use ::time::UtcOffset;
@@ -22,7 +24,6 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, Span},
 };
 use prost::{EncodeError, Message};
-use serde::{Serialize, Serializer, ser::SerializeMap};
 
 /// How deep a log or a snapshot may be nested. The record itself is the first level, as in its
 /// line, so what one process stores another can export and import again.
@@ -40,7 +41,7 @@ const FLAG_COST_RESET: u8 = 2;
 /// A record that no payload holds, or bytes that are no payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PayloadError {
-    /// A record is not stored whose nesting could overflow the stack of whoever reads it.
+    /// A record is not stored whose nesting could overflow the stack of its reader.
     #[error("the value of {key:?} is nested too deep: flatten it")]
     TooDeep {
         /// The attribute, its first 64 characters.
@@ -67,15 +68,10 @@ impl LogRecord {
     /// leaves `out` as it was.
     pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
         check_depth(&self.attributes)?;
-        write(
-            &LogWire(
-                self.utc_offset.whole_minutes(),
-                self.level.0,
-                &self.message,
-                EntriesWire(&self.attributes),
-            ),
-            out,
-        )
+        write_log_start(self.utc_offset, self.level, out);
+        write_str(&self.message, out);
+        write_entries(&self.attributes, out);
+        Ok(())
     }
 
     /// Reads what [`LogRecord::encode_payload`] wrote.
@@ -125,18 +121,19 @@ impl MetricsSnapshot {
     pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
         check_depth(&self.extra)?;
         let flags = u8::from(self.reset) * FLAG_RESET + u8::from(self.cost_reset) * FLAG_COST_RESET;
-        write(
-            &MetricsWire(
-                self.utc_offset.whole_minutes(),
-                flags,
-                self.diff.to_array(),
-                self.total.to_array(),
-                self.cost_diff.map(CostCounts::to_array),
-                self.cost_total.map(CostCounts::to_array),
-                EntriesWire(&self.extra),
-            ),
-            out,
-        )
+        write_array_head(7, out);
+        write_int(self.utc_offset.whole_minutes().into(), out);
+        write_uint(flags.into(), out);
+        write_counts(&self.diff.to_array(), out);
+        write_counts(&self.total.to_array(), out);
+        for cost in [self.cost_diff, self.cost_total] {
+            match cost {
+                Some(cost) => write_counts(&cost.to_array(), out),
+                None => write_nil(out),
+            }
+        }
+        write_entries(&self.extra, out);
+        Ok(())
     }
 
     /// Reads what [`MetricsSnapshot::encode_payload`] wrote.
@@ -243,68 +240,46 @@ impl SpanRecord {
     }
 }
 
-#[derive(Serialize)]
-struct LogWire<'a>(i16, i32, &'a str, EntriesWire<'a>);
+/// Appends everything before the message of a log. The message, a string, comes next, then the map of
+/// attributes.
+pub(crate) fn write_log_start(utc_offset: UtcOffset, level: Level, out: &mut Vec<u8>) {
+    write_array_head(4, out);
+    write_int(utc_offset.whole_minutes().into(), out);
+    write_int(level.0.into(), out);
+}
 
-#[derive(Serialize)]
-struct MetricsWire<'a>(
-    i16,
-    u8,
-    [i64; 3],
-    [i64; 3],
-    Option<[i64; 4]>,
-    Option<[i64; 4]>,
-    EntriesWire<'a>,
-);
+fn write_counts(counts: &[i64], out: &mut Vec<u8>) {
+    write_array_head(counts.len(), out);
+    for count in counts {
+        write_int(*count, out);
+    }
+}
 
-struct EntriesWire<'a>(&'a [(String, Value)]);
+fn write_entries(entries: &[(String, Value)], out: &mut Vec<u8>) {
+    write_map_head(entries.len(), out);
+    for (key, value) in entries {
+        write_str(key, out);
+        write_value(value, out);
+    }
+}
 
-impl Serialize for EntriesWire<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (key, value) in self.0 {
-            map.serialize_entry(key, &ValueWire(value))?;
+fn write_value(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => write_nil(out),
+        Value::Bool(value) => write_bool(*value, out),
+        Value::Int(value) => write_int(*value, out),
+        Value::UInt(value) => write_uint(*value, out),
+        Value::Float(value) => write_float(*value, out),
+        Value::Number(text) => write_number(text, out),
+        Value::String(text) => write_str(text, out),
+        Value::Array(items) => {
+            write_array_head(items.len(), out);
+            for item in items {
+                write_value(item, out);
+            }
         }
-        map.end()
+        Value::Object(entries) => write_entries(entries, out),
     }
-}
-
-struct ValueWire<'a>(&'a Value);
-
-impl Serialize for ValueWire<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Null => serializer.serialize_unit(),
-            Value::Bool(value) => serializer.serialize_bool(*value),
-            Value::Int(value) => serializer.serialize_i64(*value),
-            Value::UInt(value) => serializer.serialize_u64(*value),
-            Value::Float(value) => serializer.serialize_f64(*value),
-            Value::Number(text) => serializer.serialize_newtype_struct(
-                rmp_serde::MSGPACK_EXT_STRUCT_NAME,
-                &(EXT_NUMBER, BytesWire(text.as_bytes())),
-            ),
-            Value::String(text) => serializer.serialize_str(text),
-            Value::Array(items) => serializer.collect_seq(items.iter().map(ValueWire)),
-            Value::Object(entries) => EntriesWire(entries).serialize(serializer),
-        }
-    }
-}
-
-struct BytesWire<'a>(&'a [u8]);
-
-impl Serialize for BytesWire<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0)
-    }
-}
-
-fn write(wire: &impl Serialize, out: &mut Vec<u8>) -> Result<(), PayloadError> {
-    let start = out.len();
-    wire.serialize(&mut rmp_serde::Serializer::new(&mut *out))
-        .map_err(|_| {
-            out.truncate(start);
-            PayloadError::TooLarge
-        })
 }
 
 fn check_depth(entries: &[(String, Value)]) -> Result<(), PayloadError> {

@@ -46,21 +46,23 @@ pub(crate) fn read_log_line(line: &[u8]) -> JsonResult<LogRecord> {
     })
 }
 
-/// Appends the line of `record`, its end included.
-pub(crate) fn write_log_line(record: &LogRecord, out: &mut Vec<u8>) {
-    write_head(
-        record.timestamp,
-        record.utc_offset,
-        record.level,
-        &record.message,
-        out,
-    );
-    write_entries(&record.attributes, out);
-    out.extend_from_slice(b"}\n");
+impl LogRecord {
+    /// Appends the record as a line of `logs.jsonl`, its line feed included.
+    pub fn write_line(&self, out: &mut Vec<u8>) {
+        write_head(
+            self.timestamp,
+            self.utc_offset,
+            self.level,
+            &self.message,
+            out,
+        );
+        write_entries(&self.attributes, out);
+        out.extend_from_slice(b"}\n");
+    }
 }
 
-/// Appends the line of the record that `payload` encodes, the same that [`write_log_line`] makes of
-/// it, without building the record. On an error `out` is as it was.
+/// Appends the line of the record that `payload` encodes, the same that [`LogRecord::write_line`]
+/// makes of it, without building the record. On an error `out` is as it was.
 pub(crate) fn transcode_log_payload(
     timestamp: Timestamp,
     payload: &[u8],
@@ -172,7 +174,7 @@ mod tests {
 
     fn written(record: &LogRecord) -> String {
         let mut out = b"before".to_vec();
-        write_log_line(record, &mut out);
+        record.write_line(&mut out);
         String::from_utf8(out.split_off(6)).unwrap()
     }
 

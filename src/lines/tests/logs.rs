@@ -2,7 +2,7 @@
 
 use crate::{
     lines::{
-        ndjson::log::{read_log_line, write_log_line},
+        ndjson::log::read_log_line,
         otlp_json::{read_message, write_message},
         parse::logs_from_otlp,
     },
@@ -202,7 +202,7 @@ fn a_foreign_record_is_read_as_well_as_can_be() {
     let (server, record) = records.pop().unwrap();
     assert_eq!(server.as_deref(), Some("github"));
     let mut written = Vec::new();
-    write_log_line(&record, &mut written);
+    record.write_line(&mut written);
     assert_eq!(
         String::from_utf8(written).unwrap(),
         concat!(

@@ -1,6 +1,9 @@
 //! Fields of events and spans, encoded as they will be stored: `MessagePack` keys and values.
 
-use crate::record::messagepack::{EXT_NUMBER, Reader, Token};
+use crate::record::messagepack::{
+    Reader, Token, str_head_bytes, write_bool, write_float, write_int, write_number, write_str,
+    write_str_head, write_uint,
+};
 use std::{
     error::Error,
     fmt::{self, Write as _},
@@ -224,7 +227,6 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// Writing to a vector cannot fail, so what the encoder returns says nothing.
 impl Visit for Encoder<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.text(field, value.len(), |out| out.write_str(value));
@@ -234,14 +236,14 @@ impl Visit for Encoder<'_> {
         if self.is_message(field) {
             return self.record_debug(field, &value);
         }
-        self.value(field, |out| _ = rmp::encode::write_sint(out, value));
+        self.value(field, |out| write_int(value, out));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         if self.is_message(field) {
             return self.record_debug(field, &value);
         }
-        self.value(field, |out| _ = rmp::encode::write_uint(out, value));
+        self.value(field, |out| write_uint(value, out));
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
@@ -263,14 +265,14 @@ impl Visit for Encoder<'_> {
         if self.is_message(field) {
             return self.record_debug(field, &value);
         }
-        self.value(field, |out| _ = rmp::encode::write_f64(out, value));
+        self.value(field, |out| write_float(value, out));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         if self.is_message(field) {
             return self.record_debug(field, &value);
         }
-        self.value(field, |out| _ = rmp::encode::write_bool(out, value));
+        self.value(field, |out| write_bool(value, out));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
@@ -297,12 +299,7 @@ impl Encoder<'_> {
         if self.is_message(field) {
             return self.record_debug(field, value);
         }
-        self.value(field, |out| {
-            let text = value.to_string();
-            let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-            _ = rmp::encode::write_ext_meta(out, length, EXT_NUMBER);
-            out.extend_from_slice(text.as_bytes());
-        });
+        self.value(field, |out| write_number(&value.to_string(), out));
     }
 }
 
@@ -335,7 +332,7 @@ fn write_text(
     write: impl FnOnce(&mut Text<'_>) -> fmt::Result,
 ) -> Option<Range<usize>> {
     let head = out.len();
-    let start = head + head_bytes(length);
+    let start = head + str_head_bytes(length);
     out.resize(start, 0);
     let mut text = Text {
         out,
@@ -349,30 +346,12 @@ fn write_text(
     }
     let length = out.len() - start;
     let found = start..out.len();
-    let start = head + head_bytes(length);
+    let start = head + str_head_bytes(length);
     if start > found.start {
         out.resize(start + length, 0);
         out.copy_within(found, start);
     }
     let mut room = out.get_mut(head..start)?;
-    _ = rmp::encode::write_str_len(&mut room, u32::try_from(length).ok()?);
+    write_str_head(length, &mut room);
     Some(start..start + length)
-}
-
-/// What stands before a string of so many bytes.
-const fn head_bytes(length: usize) -> usize {
-    match length {
-        0..32 => 1,
-        32..0x100 => 2,
-        0x100..0x1_0000 => 3,
-        _ => 5,
-    }
-}
-
-pub(super) fn write_str(text: &str, out: &mut Vec<u8>) {
-    _ = rmp::encode::write_str(out, text);
-}
-
-pub(super) fn write_map_head(entries: usize, out: &mut Vec<u8>) {
-    _ = rmp::encode::write_map_len(out, u32::try_from(entries).unwrap_or(u32::MAX));
 }

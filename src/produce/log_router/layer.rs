@@ -2,14 +2,19 @@
 
 use super::{
     Shared,
-    fields::{Encoder, Fields, has_key, has_meaning, text_at, write_map_head, write_str},
+    fields::{Encoder, Fields, has_key, has_meaning, text_at},
 };
 use crate::{
     ingest::{DropCause, is_writer_thread},
-    record::Level,
+    record::{
+        Level,
+        messagepack::{write_map_head, write_str},
+        payload::write_log_start,
+    },
     signal::Signal,
     time::Timestamp,
 };
+use ::time::UtcOffset;
 use std::{cell::Cell, ops::Range, sync::Arc};
 use tracing::{
     Event, Metadata, Subscriber,
@@ -237,10 +242,7 @@ impl RouterLayer {
             None => spans.trace_id(),
         };
         let lifted = [key, trace_id.map(|id| ("trace_id", id))];
-        // The form that `record::payload` describes, the offset being UTC's.
-        _ = rmp::encode::write_array_len(payload, 4);
-        _ = rmp::encode::write_sint(payload, 0);
-        _ = rmp::encode::write_sint(payload, i64::from(level.0));
+        write_log_start(UtcOffset::UTC, level, payload);
         if message.is_empty() {
             write_str("", payload);
         }

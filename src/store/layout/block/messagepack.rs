@@ -1,6 +1,14 @@
 //! Takes `MessagePack` payloads apart: those of log records and metric snapshots.
+//!
+//! This walk is not [`record::messagepack::Reader`](crate::record::messagepack::Reader), because a
+//! block gives back the bytes of a payload and not its values. So the walk keeps each head as it was
+//! written, even one that is longer than it must be, takes extension types and strings of any bytes,
+//! and passes over a value of any depth without recursion; a payload that it cannot take apart is
+//! stored whole. The reader refuses all of these, with the place and the reason. Markers and lengths
+//! are decoded by `rmp` in both.
 
 use super::shapes::{Part, ShapeEncoder};
+use crate::record::messagepack::str_head_bytes;
 use rmp::Marker;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -64,7 +72,7 @@ impl<'a> Splitter<'a, '_> {
             Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
                 let text = self.str()?;
                 let header = start.len() - self.rest.len() - text.len();
-                if header == str_header_bytes(text.len()) {
+                if header == str_head_bytes(text.len()) {
                     self.shapes.bytes(path, Part::Str, text);
                 } else {
                     self.shapes
@@ -167,15 +175,6 @@ fn shortest_integer(bytes: &[u8]) -> Option<(Part, u64)> {
 /// What was read from `before` when `after` is what is left of it.
 fn consumed<'a>(before: &'a [u8], after: &[u8]) -> &'a [u8] {
     before.get(..before.len() - after.len()).unwrap_or_default()
-}
-
-fn str_header_bytes(length: usize) -> usize {
-    match length {
-        0..32 => 1,
-        32..0x100 => 2,
-        0x100..0x1_0000 => 3,
-        _ => 5,
-    }
 }
 
 /// Passes over one value of any kind, without recursion: nothing bounds the nesting of what stands
