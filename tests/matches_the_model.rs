@@ -311,7 +311,7 @@ impl Pair {
                     .map(message)
                     .collect();
                 let query = Query::new(Signal::Logs)
-                    .arrived_from(from)
+                    .since_sequence(from)
                     .direction(direction(*backward))
                     .memory_bytes(*memory);
                 let mut read: Vec<String> = self.read(&query).into_iter().map(|it| it.3).collect();

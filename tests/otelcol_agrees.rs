@@ -47,7 +47,7 @@ use std::{
 const SERVERS: [&str; 3] = ["github", "a-server", "日本"];
 
 /// The longest line that the Collector takes by default.
-const LINE_BYTES_MAX: usize = 1 << 20;
+const COLLECTOR_LINE_BYTES_MAX: usize = 1 << 20;
 
 /// How the keys of attributes begin that tell an importer what OTLP has no place for.
 const RESERVED: &str = "gridctl.record.";
@@ -206,12 +206,12 @@ fn on_a_line_of_the_greatest_length() {
         fs::read(&files[0]).unwrap().len()
     };
     let bytes = write("x".to_owned()) - 1;
-    write("x".repeat(LINE_BYTES_MAX - bytes));
+    write("x".repeat(COLLECTOR_LINE_BYTES_MAX - bytes));
 
     let files = export(&store, Signal::Traces, home.path());
     let text = fs::read_to_string(&files[0]).unwrap();
     let longest = text.split_inclusive('\n').map(str::len).max();
-    assert_eq!(longest, Some(LINE_BYTES_MAX));
+    assert_eq!(longest, Some(COLLECTOR_LINE_BYTES_MAX));
     let received: Vec<TracesData> = collector.receive(Signal::Traces, &files, 2);
     assert_eq!(received_spans(received).len(), 2);
 }

@@ -230,7 +230,7 @@ fn found(store: &Store, name: &str) -> Vec<i64> {
     let mut backward = read(&query.clone().direction(Direction::Backward).memory_bytes(0));
     backward.reverse();
     assert_eq!(backward, all, "backward");
-    assert_eq!(read(&query.clone().arrived_from(1)).len(), {
+    assert_eq!(read(&query.clone().since_sequence(1)).len(), {
         all.iter().filter(|(_, sequence)| *sequence > 0).count()
     });
     let since_ever = query.clone().range(Timestamp::MIN..);

@@ -159,7 +159,7 @@ fn a_store_without_records_seeds_nothing_and_says_where_it_begins() {
     writer.log(&name("github"), &log(1, "the first")).unwrap();
     writer.flush().unwrap();
     let since = |sequence| {
-        let query = Query::new(Signal::Logs).arrived_from(sequence);
+        let query = Query::new(Signal::Logs).since_sequence(sequence);
         store.scan(&query).unwrap().count()
     };
     assert_eq!(since(logs.next_sequence), 1);
@@ -223,7 +223,7 @@ fn a_commit_in_the_middle_of_seeding_is_history_or_live_and_not_both() {
                 break;
             }
             flush(&writer);
-            let query = Query::new(signal).arrived_from(next_sequence);
+            let query = Query::new(signal).since_sequence(next_sequence);
             let live = store.scan(&query).unwrap().count();
             assert_eq!(history + live, 11, "{signal}: a commit at read {read}");
         }
@@ -263,7 +263,7 @@ fn history_and_live_data_neither_overlap_nor_leave_a_gap() {
         let mut next = history.next_sequence;
         while seen.len() < usize::try_from(total).unwrap() {
             let snapshot = store.snapshot().unwrap();
-            let query = Query::new(Signal::Logs).arrived_from(next);
+            let query = Query::new(Signal::Logs).since_sequence(next);
             for stored in snapshot.scan(&query).unwrap().records() {
                 let message = stored.unwrap().record.into_log().unwrap().message;
                 assert!(seen.insert(message.clone()), "{message} came twice");

@@ -125,7 +125,7 @@ fn processes_append_read_and_wipe_at_once() {
         let line = daemon.heard();
         let mut query = Query::new(Signal::Logs).server(server("kept"));
         if let Some(from) = cursor {
-            query = query.arrived_from(from);
+            query = query.since_sequence(from);
         }
         let snapshot = store.snapshot().unwrap();
         cursor = Some(snapshot.next_sequence().unwrap());

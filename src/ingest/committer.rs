@@ -57,18 +57,18 @@ pub(super) struct Committer {
     policy: CommitPolicy,
     /// What is gathered.
     batch: Batch,
-    /// What was tried to commit. A commit that fails may have come to the disk all the same, so it
-    /// is tried again as it was, and what is gathered in the meantime stays apart.
-    tried: Option<Batch>,
-    /// Tells the batch that is tried, or will be, from the others.
+    /// The batch that is being committed. A commit that fails may have reached the disk all the same,
+    /// so the batch is committed again unchanged, and newer records are gathered apart from it.
+    in_flight: Option<Batch>,
+    /// Identifies the batch that is in flight, or the next one.
     id: BatchId,
     upkeep: Upkeep,
     /// When to look after the store.
     pub(super) upkeep_due: Instant,
     /// Whether something was committed since the last pass over the series began.
     committed: bool,
-    /// Whether more is to be taken out than one transaction does, and no pass has begun since.
-    behind: bool,
+    /// Whether a transaction left evictions to the next one, and no pass has begun since.
+    has_backlog: bool,
     wipes: WipeMarks,
     sealer: Sealer,
     redactor: Option<Redactor>,
@@ -106,11 +106,11 @@ impl Committer {
             },
             writer,
             batch: Batch::default(),
-            tried: None,
+            in_flight: None,
             upkeep,
             upkeep_due: Instant::ZERO,
             committed: false,
-            behind: false,
+            has_backlog: false,
             wipes,
             sealer: Sealer::new(options.tiering),
             redactor: options.redactor.clone(),
@@ -170,15 +170,15 @@ impl Committer {
     /// Commits everything that was gathered. When this fails it is still there, and the store must
     /// be opened again before the next try.
     pub(super) fn commit(&mut self, now: Instant) -> Result<()> {
-        let mut committed = self.settle()?;
+        let mut committed = self.commit_in_flight()?;
         loop {
             // What a commit itself dropped, for want of a way to redact it, is entered as well.
             self.batch.losses = self.counters.take_unrecorded();
             if self.batch.parts.is_empty() && self.batch.losses.is_empty() {
                 break;
             }
-            self.tried = Some(std::mem::take(&mut self.batch));
-            committed |= self.settle()?;
+            self.in_flight = Some(std::mem::take(&mut self.batch));
+            committed |= self.commit_in_flight()?;
         }
         if committed {
             self.policy.committed(now);
@@ -186,7 +186,7 @@ impl Committer {
             self.upkeep_due = self.upkeep_due.min(now + UPKEEP_INTERVAL);
         }
         let sealed = self.seal();
-        if self.behind {
+        if self.has_backlog {
             self.upkeep_due = self.upkeep_due.min(now);
         }
         sealed
@@ -198,7 +198,7 @@ impl Committer {
         let started = std::time::Instant::now();
         let step = if self.upkeep.is_idle() {
             self.committed = false;
-            self.behind = false;
+            self.has_backlog = false;
             // Rows that another process left, or that became too many when limits were lowered.
             self.writer
                 .begin_upkeep(&mut self.upkeep)
@@ -208,11 +208,11 @@ impl Committer {
         };
         let elapsed = started.elapsed();
         self.upkeep_due = if !self.upkeep.is_idle() {
-            // Half of the time at most, so that what is queued is never far behind; and of merging,
-            // which nobody waits for, a twentieth.
+            // Half of the time at most, so that queued records never wait long; and a twentieth for
+            // merging, which can wait.
             let rewrote = step.as_ref().is_ok_and(|step| step.rewritten_bytes > 0);
             now + elapsed * if rewrote { 20 } else { 2 }
-        } else if self.behind {
+        } else if self.has_backlog {
             now
         } else if self.committed {
             now + UPKEEP_INTERVAL
@@ -226,15 +226,15 @@ impl Committer {
         Ok(())
     }
 
-    /// Commits what was tried, if anything was, and says whether.
-    fn settle(&mut self) -> Result<bool> {
+    /// Commits the batch that is in flight, and says whether there was one.
+    fn commit_in_flight(&mut self) -> Result<bool> {
         self.redact();
-        let Some(tried) = &mut self.tried else {
+        let Some(batch) = &mut self.in_flight else {
             return Ok(false);
         };
         let outcome = self.writer.append(
-            &mut tried.parts,
-            &tried.losses,
+            &mut batch.parts,
+            &batch.losses,
             self.id,
             &mut self.wipes,
             &mut self.sealer,
@@ -243,7 +243,7 @@ impl Committer {
         self.bound_batches();
         let taken = outcome?;
         self.id.number += 1;
-        self.behind |= taken.more;
+        self.has_backlog |= taken.more;
         if taken.disk_bytes > 0 {
             let step = Step {
                 freed_bytes: taken.disk_bytes,
@@ -252,20 +252,20 @@ impl Committer {
             self.counters.count_upkeep(taken.elapsed, step);
         }
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
-        if let Some(stored) = self.tried.take() {
+        if let Some(stored) = self.in_flight.take() {
             self.account(stored);
         }
         Ok(true)
     }
 
-    /// Replaces secrets in what is tried, right before it is written: a value counts from the
-    /// moment it is registered, also for records that were emitted before.
+    /// Replaces secrets in the batch that is in flight, right before it is written, so that a value
+    /// is replaced from the moment it is registered, also in records that were emitted before.
     fn redact(&mut self) {
-        let (Some(redactor), Some(tried)) = (&self.redactor, &mut self.tried) else {
+        let (Some(redactor), Some(batch)) = (&self.redactor, &mut self.in_flight) else {
             return;
         };
         let rules = redactor.rules();
-        for part in &mut tried.parts {
+        for part in &mut batch.parts {
             let SeriesBatch {
                 server,
                 signal,
@@ -319,7 +319,7 @@ impl Committer {
 
     /// Gives up what was gathered, every record of it counted as dropped.
     pub(super) fn abandon(&mut self, cause: LossCause) {
-        for batch in [self.tried.take(), Some(std::mem::take(&mut self.batch))]
+        for batch in [self.in_flight.take(), Some(std::mem::take(&mut self.batch))]
             .into_iter()
             .flatten()
         {
@@ -393,7 +393,7 @@ impl Committer {
                 .writer
                 .seal(&server, signal, &mut self.sealer, limits)?;
             rows.set(&server, signal, left);
-            self.behind |= taken.more;
+            self.has_backlog |= taken.more;
             let step = Step {
                 freed_bytes: taken.disk_bytes,
                 ..Step::default()

@@ -13,9 +13,9 @@ use crate::{
 };
 use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics};
 
-/// The longest line that a Collector's default `max_log_size` takes whole: longer ones are split,
-/// and every piece is lost without a word.
-const LINE_BYTES_MAX: usize = 1 << 20;
+/// The longest line that a Collector with the default `max_log_size` reads whole. It splits a longer
+/// line, and loses every part without an error.
+const COLLECTOR_LINE_BYTES_MAX: usize = 1 << 20;
 
 /// What lines look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -112,7 +112,7 @@ impl LineWriter {
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         if let Some(line) = self.open.take() {
             out.extend_from_slice(&line.end);
-            if line.bytes > LINE_BYTES_MAX {
+            if line.bytes > COLLECTOR_LINE_BYTES_MAX {
                 self.long_lines += 1;
             }
         }
@@ -189,7 +189,7 @@ impl LineWriter {
     fn append(&mut self, origin: Origin, out: &mut Vec<u8>) {
         if let Some(line) = &mut self.open {
             let bytes = line.bytes + 1 + self.piece.len();
-            if line.origin == origin && bytes <= LINE_BYTES_MAX {
+            if line.origin == origin && bytes <= COLLECTOR_LINE_BYTES_MAX {
                 line.bytes = bytes;
                 out.push(b',');
                 out.extend_from_slice(&self.piece);

@@ -23,7 +23,7 @@ use std::{
 };
 
 /// The longest line of an old file that is read, in bytes.
-const LINE_BYTES_MAX: u64 = 16 << 20;
+const SEED_LINE_BYTES_MAX: u64 = 16 << 20;
 
 /// Stores a snapshot of each configured server's counters at an interval: what they gained since
 /// the one before, and their totals.
@@ -201,7 +201,7 @@ impl MetricsFlusher {
         loop {
             line.clear();
             let bytes = (&mut file)
-                .take(LINE_BYTES_MAX)
+                .take(SEED_LINE_BYTES_MAX)
                 .read_until(b'\n', &mut line)
                 .map_err(failed)?;
             if bytes == 0 {

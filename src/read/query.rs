@@ -19,7 +19,7 @@ pub struct Query {
     pub(super) range: TimeRange,
     pub(super) direction: Direction,
     pub(super) after: Option<Cursor>,
-    pub(super) arrived_from: u64,
+    pub(super) since_sequence: u64,
     pub(super) memory_bytes: usize,
 }
 
@@ -35,7 +35,7 @@ impl Query {
             range: TimeRange::default(),
             direction: Direction::Forward,
             after: None,
-            arrived_from: 0,
+            since_sequence: 0,
             memory_bytes: Query::MEMORY_BYTES_DEFAULT,
         }
     }
@@ -66,8 +66,8 @@ impl Query {
 
     /// Only records whose [`StoredRecord::sequence`](crate::query::StoredRecord::sequence) is this or
     /// higher: what arrived since, however far back its timestamp is. For whoever follows a store.
-    pub fn arrived_from(mut self, sequence: u64) -> Query {
-        self.arrived_from = sequence;
+    pub fn since_sequence(mut self, sequence: u64) -> Query {
+        self.since_sequence = sequence;
         self
     }
 

@@ -114,7 +114,7 @@ impl Snapshot {
                     &entry.state,
                     range,
                     query.direction,
-                    query.arrived_from,
+                    query.since_sequence,
                     budget.clone(),
                 )?;
                 sources.push((entry.server, scan));

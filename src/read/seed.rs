@@ -18,7 +18,7 @@ pub struct Seed<T> {
     /// The newest records, servers merged by time, oldest first.
     pub records: Vec<T>,
     /// The sequence that the first record after the history has at least. A
-    /// [`Query::arrived_from`] it reads what came since.
+    /// [`Query::since_sequence`] it reads what came since.
     pub next_sequence: u64,
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The longest line that is read, in bytes. No record is larger.
-pub(crate) const LINE_BYTES_MAX: usize = 64 << 20;
+pub(crate) const INPUT_LINE_BYTES_MAX: usize = 64 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Reads a file, compressed or not, line by line.
@@ -47,7 +47,7 @@ pub(crate) fn open(
     };
     let file = BufReader::with_capacity(BUFFER_BYTES, file);
     let unpacked: Box<dyn Read> = match packing {
-        Packing::Plain => return Ok(Lines::new(Box::new(file), LINE_BYTES_MAX)),
+        Packing::Plain => return Ok(Lines::new(Box::new(file), INPUT_LINE_BYTES_MAX)),
         Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
         Packing::Zstd => Box::new(zstd::Decoder::with_buffer(file)?),
     };
@@ -56,7 +56,7 @@ pub(crate) fn open(
         left: bytes_max,
     };
     let input: Box<dyn BufRead> = Box::new(BufReader::with_capacity(BUFFER_BYTES, bounded));
-    Ok(Lines::new(input, LINE_BYTES_MAX))
+    Ok(Lines::new(input, INPUT_LINE_BYTES_MAX))
 }
 
 impl<R: BufRead> Lines<R> {

@@ -94,7 +94,7 @@ pub(crate) struct SeriesScan {
     path: PathBuf,
     direction: Direction,
     range: PositionRange,
-    arrived_from: u64,
+    since_sequence: u64,
     rows: RowCursor,
     chunks: ReadOnlyTable<&'static ChunkKey, &'static [u8]>,
     classes: Vec<ClassCursor>,
@@ -125,13 +125,13 @@ struct Waiting {
 }
 
 impl SeriesScan {
-    /// A scan of the records in `range` whose sequence is `arrived_from` or higher.
+    /// A scan of the records in `range` whose sequence is `since_sequence` or higher.
     pub(crate) fn new(
         snapshot: &Snapshot,
         state: &SeriesState,
         range: PositionRange,
         direction: Direction,
-        arrived_from: u64,
+        since_sequence: u64,
         budget: MemoryBudget,
     ) -> Result<SeriesScan> {
         snapshot.read(|| {
@@ -162,7 +162,7 @@ impl SeriesScan {
                 path: snapshot.path().clone(),
                 direction,
                 range,
-                arrived_from,
+                since_sequence,
                 rows: RowCursor {
                     keys: if empty {
                         None
@@ -170,7 +170,7 @@ impl SeriesScan {
                         Some(rows.range::<&RowKey>(row_range.start()..=row_range.end())?)
                     },
                     direction,
-                    arrived_from,
+                    since_sequence,
                     position: None,
                     payload: Vec::new(),
                 },
@@ -195,7 +195,7 @@ impl SeriesScan {
         // The common case, a further record of the same block, passes no guard.
         if let Current::Block(index) = self.current
             && let Some(block) = self.open.get_mut(index)
-            && block.step(self.direction, self.arrived_from)
+            && block.step(self.direction, self.since_sequence)
             && block
                 .rank(self.direction)
                 .is_some_and(|rank| rank < self.limit)
@@ -300,7 +300,7 @@ impl SeriesScan {
                 class.advance()?;
                 let outside = header.first > self.range.last.0
                     || header.last < self.range.first.0
-                    || header.sequence_max < self.arrived_from;
+                    || header.sequence_max < self.since_sequence;
                 if !outside {
                     let start = match self.direction {
                         // Where in its time the block's first record stands is not known.
@@ -339,7 +339,7 @@ impl SeriesScan {
     ) -> Result<(), Fault> {
         loop {
             let mut block = self.decode(key, header, start)?;
-            block.place(start, self.direction, self.arrived_from);
+            block.place(start, self.direction, self.since_sequence);
             if block.current().is_some() {
                 self.open.push(block);
                 return Ok(());
@@ -431,7 +431,7 @@ pub(crate) fn predecessor((timestamp, sequence): Position) -> Option<Position> {
 struct RowCursor {
     keys: Option<Range<'static, &'static RowKey, &'static [u8]>>,
     direction: Direction,
-    arrived_from: u64,
+    since_sequence: u64,
     position: Option<Position>,
     payload: Vec<u8>,
 }
@@ -450,7 +450,7 @@ impl RowCursor {
             let Some(row) = next else { return Ok(()) };
             let (key, payload) = row?;
             let position = keys::row_position(key.value());
-            if position.1 >= self.arrived_from {
+            if position.1 >= self.since_sequence {
                 self.position = Some(position);
                 self.payload.clear();
                 self.payload.extend_from_slice(payload.value());
@@ -513,26 +513,26 @@ struct OpenBlock {
 
 impl OpenBlock {
     /// Goes to `start`, or to the first record of the scan, and on to one that arrived late enough.
-    fn place(&mut self, start: Option<usize>, direction: Direction, arrived_from: u64) {
+    fn place(&mut self, start: Option<usize>, direction: Direction, since_sequence: u64) {
         self.at = start.or_else(|| match direction {
             Direction::Forward => Some(self.begin),
             Direction::Backward => self.end.checked_sub(1),
         });
-        self.pass_early_arrivals(direction, arrived_from);
+        self.pass_early_arrivals(direction, since_sequence);
     }
 
     /// Goes to the next record in the decoded part; `false` when there is none.
     #[inline]
-    fn step(&mut self, direction: Direction, arrived_from: u64) -> bool {
+    fn step(&mut self, direction: Direction, since_sequence: u64) -> bool {
         self.at = self.at.and_then(|at| next_index(at, direction));
-        self.pass_early_arrivals(direction, arrived_from);
+        self.pass_early_arrivals(direction, since_sequence);
         self.current().is_some()
     }
 
-    fn pass_early_arrivals(&mut self, direction: Direction, arrived_from: u64) {
+    fn pass_early_arrivals(&mut self, direction: Direction, since_sequence: u64) {
         while let Some(at) = self.at
             && let Some(((_, sequence), _)) = self.current()
-            && sequence < arrived_from
+            && sequence < since_sequence
         {
             self.at = next_index(at, direction);
         }

@@ -147,7 +147,7 @@ impl Import {
                 Ok(Found::Line(line)) => Ok(line),
                 Ok(Found::TooLong(bytes)) => Err(format!(
                     "the line has {bytes} bytes, more than {}",
-                    lines::LINE_BYTES_MAX
+                    lines::INPUT_LINE_BYTES_MAX
                 )),
                 Ok(Found::End) => break,
                 Err(error) => {

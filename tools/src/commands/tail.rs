@@ -45,7 +45,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     let mut arrived = snapshot.next_sequence()?;
     drop(snapshot);
     while let Some(snapshot) = wait_for_arrival(&store, arrived, &interrupt)? {
-        print(&snapshot, &query.clone().arrived_from(arrived), out)?;
+        print(&snapshot, &query.clone().since_sequence(arrived), out)?;
         arrived = snapshot.next_sequence()?;
     }
     Ok(Outcome::Done)

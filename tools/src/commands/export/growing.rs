@@ -38,7 +38,7 @@ pub(super) fn export(
                 .set_message(escape(&format!("{} {}", series.server, series.signal)));
             let query = args
                 .query(series.signal, [&series.server])
-                .arrived_from(files.committed.next_sequence);
+                .since_sequence(files.committed.next_sequence);
             let mut file = None;
             let done = export.copy(&snapshot, &query, |lines| {
                 files.append(&mut file, &series.server, series.signal, lines)

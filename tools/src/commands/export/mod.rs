@@ -262,7 +262,7 @@ impl Export {
         let mut arrived = 0;
         loop {
             let next = snapshot.next_sequence()?;
-            let new = query.clone().arrived_from(arrived);
+            let new = query.clone().since_sequence(arrived);
             let done = self.copy(&snapshot, &new, |lines| Ok(out.write_all(lines)?))?;
             out.flush()?;
             if !done || !args.follow {
