@@ -29,33 +29,29 @@
 )]
 
 mod common;
+mod model;
 
-use common::{Random, STACK, home_in_memory, on_demand, server};
+use common::{on_demand, server};
 use gridctl_telemetry::{
-    Level, LogRecord, MetricsSnapshot, Query, Record, Signal, Snapshot, SpanRecord, Store,
-    StoreOptions, Timestamp, Value, WriterOptions,
+    Query, Signal, Timestamp,
     import::{ImportBatch, Importer},
     ledger::LossCause,
     maintenance::{CompactOptions, WipeScope},
-    query::{Direction, StoredRecord, TimeRange},
-    testing::{ClockReading, SeriesLayout, SimulatedWriter},
+    query::TimeRange,
+    testing::SeriesLayout,
 };
-use opentelemetry_proto::tonic::trace::v1::Span;
+use model::{
+    DAY, HOUR, SERVERS, SeriesKey,
+    store::{Known, Model, Records, Size, all_of, covers, position, record},
+    world::World,
+};
 use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, Mutex},
     time::Duration,
 };
-use tempfile::TempDir;
 
-const HOUR: i64 = 3_600_000_000_000;
-const DAY: i64 = 24 * HOUR;
-/// 2026-01-01T00:00:00Z
-const START: i64 = 1_767_225_600_000_000_000;
-
-const SERVERS: [&str; 3] = ["a", "b", "c"];
 /// So many records of a series in one batch become blocks at once, see [`on_demand`].
 const DIRECT: usize = 25;
 /// So many in one import do.
@@ -77,9 +73,6 @@ fn cases(default: u32, cost: u32) -> ProptestConfig {
     }
 }
 
-/// A (server, signal) pair.
-type SeriesKey = (usize, Signal);
-
 /// When a record happened.
 #[derive(Debug, Clone, Copy)]
 enum When {
@@ -92,16 +85,6 @@ enum When {
     Years(i64),
     First,
     Last,
-}
-
-/// How large a record is.
-#[derive(Debug, Clone, Copy)]
-enum Size {
-    Tiny,
-    /// Text that compresses well.
-    Text(usize),
-    /// Text that does not compress.
-    Noise(usize),
 }
 
 /// Records of one series in the order in which they come.
@@ -162,22 +145,9 @@ impl Limits {
     }
 }
 
-/// A record of the model.
-#[derive(Debug, Clone)]
-struct Known {
-    time: i64,
-    size: Size,
-    /// Its place in the order of commits.
-    arrival: u64,
-    /// What the store said of it first.
-    sequence: Option<u64>,
-}
-
-/// What the model knows of a series.
+/// What the test knows of a series besides its records.
 #[derive(Debug, Default)]
 struct Series {
-    /// By number.
-    records: BTreeMap<u64, Known>,
     committed: u64,
     retired: u64,
     /// The earliest and the latest time of what limits took.
@@ -188,98 +158,14 @@ struct Series {
     before: Option<SeriesLayout>,
 }
 
-/// The clocks of a machine, and what a store should believe of them.
-#[derive(Clone)]
-struct Clock {
-    reading: Arc<Mutex<ClockReading>>,
-    /// The time that went by, or that was believed last.
-    expected: i64,
-    /// Since when, by that time, the system's clock shows another one.
-    since: Option<i64>,
-}
-
-impl Clock {
-    fn new() -> Clock {
-        Clock {
-            reading: Arc::new(Mutex::new(ClockReading {
-                wall: Timestamp::from_unix_nanos(START),
-                boot_nanos: HOUR.cast_unsigned(),
-                boot: 1,
-            })),
-            expected: START,
-            since: None,
-        }
-    }
-
-    fn wall(&self) -> i64 {
-        self.reading.lock().unwrap().wall.unix_nanos()
-    }
-
-    /// The time by which age is judged: of what the system's clock shows and what went by the
-    /// earlier, and what the system's clock shows once it has stood for a day.
-    fn now(&self) -> i64 {
-        self.expected.min(self.wall())
-    }
-
-    fn set(&mut self, nanos: i64) {
-        let wall = self.wall() + nanos;
-        self.reading.lock().unwrap().wall = Timestamp::from_unix_nanos(wall);
-        self.since = (wall != self.expected).then_some(self.expected);
-    }
-
-    fn wait(&mut self, nanos: i64) {
-        let wall = self.wall() + nanos;
-        {
-            let mut reading = self.reading.lock().unwrap();
-            reading.wall = Timestamp::from_unix_nanos(wall);
-            reading.boot_nanos += nanos.cast_unsigned();
-        }
-        self.expected += nanos;
-        if self.since.is_some_and(|since| self.expected - since >= DAY) {
-            self.expected = wall;
-            self.since = None;
-        }
-    }
-
-    fn reboot(&mut self, off: i64) {
-        let wall = self.wall() + off;
-        let mut reading = self.reading.lock().unwrap();
-        reading.wall = Timestamp::from_unix_nanos(wall);
-        reading.boot_nanos = 0;
-        reading.boot += 1;
-        self.expected = wall;
-    }
-
-    /// Runs `look` at a time at which nothing is too old.
-    fn long_ago<T>(&self, look: impl FnOnce() -> T) -> T {
-        let long_ago = Timestamp::from_unix_nanos(i64::MIN);
-        let now = std::mem::replace(&mut self.reading.lock().unwrap().wall, long_ago);
-        let outcome = look();
-        self.reading.lock().unwrap().wall = now;
-        outcome
-    }
-
-    fn options(&self) -> StoreOptions {
-        let reading = Arc::clone(&self.reading);
-        StoreOptions::default().clock(move || *reading.lock().unwrap())
-    }
-}
-
-/// A store, its writer, and the model.
-struct World {
-    home: TempDir,
-    clock: Clock,
-    options: WriterOptions,
-    store: Store,
-    writer: SimulatedWriter,
-    /// The writer's time.
-    time: Duration,
+/// A store that has limits, and the model of it.
+struct Limited {
+    world: World,
+    model: Model,
     limits: Limits,
     series: BTreeMap<SeriesKey, Series>,
     /// What the writer has and did not commit.
     queued: Vec<(SeriesKey, u64, Known)>,
-    numbers: u64,
-    arrivals: u64,
 }
 
 /// What a step was.
@@ -306,28 +192,17 @@ impl Step {
     }
 }
 
-impl World {
-    fn new() -> World {
-        let home = home_in_memory();
-        let clock = Clock::new();
-        let store = Store::open(home.path(), STACK, clock.options()).unwrap();
-        let options = on_demand();
-        let writer = SimulatedWriter::new(&store, options.clone()).unwrap();
-        let mut world = World {
-            home,
-            clock,
-            options,
-            store,
-            writer,
-            time: Duration::ZERO,
+impl Limited {
+    fn new() -> Limited {
+        let mut limited = Limited {
+            world: World::new(on_demand()),
+            model: Model::default(),
             limits: Limits::default(),
             series: BTreeMap::new(),
             queued: Vec::new(),
-            numbers: 0,
-            arrivals: 0,
         };
-        world.mark();
-        world
+        limited.mark();
+        limited
     }
 
     /// Commits a record, with which the store takes note of the time.
@@ -342,12 +217,12 @@ impl World {
     fn cutoff(&self, server: usize) -> i64 {
         let limit = self.limits.of(server);
         limit.map_or(i64::MIN, |(_, hours)| {
-            self.clock.now().saturating_sub(hours * HOUR)
+            self.world.clock.trusted().saturating_sub(hours * HOUR)
         })
     }
 
-    fn known(&mut self, (server, signal): SeriesKey, (when, size): (When, Size)) -> Known {
-        let wall = self.clock.wall();
+    fn known(&self, (server, signal): SeriesKey, (when, size): (When, Size)) -> Known {
+        let wall = self.world.clock.wall();
         let time = match when {
             When::Recent(nanos) => wall - nanos,
             When::Hours(hours) => wall - hours * HOUR,
@@ -356,38 +231,22 @@ impl World {
             When::First => i64::MIN,
             When::Last => i64::MAX,
         };
-        Known {
-            // A span has no time before 1970, and 0 means that it has none.
-            time: if signal == Signal::Traces {
-                time.max(1)
-            } else {
-                time
-            },
-            size,
-            arrival: 0,
-            sequence: None,
-        }
-    }
-
-    fn number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
+        Known::new(signal, time, size)
     }
 
     fn log(&mut self, burst: &Burst) {
         for spec in &burst.records {
             self.catch_up();
             let known = self.known(burst.series, *spec);
-            let number = self.number();
+            let number = self.model.number();
             let record = record(burst.series.1, number, &known);
-            let name = server(SERVERS[burst.series.0]);
-            self.writer.record(&name, &record, self.time).unwrap();
+            self.world.offer(SERVERS[burst.series.0], &record);
             self.queued.push((burst.series, number, known));
         }
     }
 
     fn commit(&mut self) {
-        self.writer.flush(self.time).unwrap();
+        self.world.commit();
         let step = self.committed(DIRECT);
         self.observe(&Step {
             seals: true,
@@ -398,15 +257,13 @@ impl World {
     /// The model commits what is queued.
     fn committed(&mut self, direct: usize) -> Step {
         let mut fresh: BTreeMap<SeriesKey, BTreeSet<u64>> = BTreeMap::new();
-        for (key, number, mut known) in std::mem::take(&mut self.queued) {
-            self.arrivals += 1;
-            known.arrival = self.arrivals;
+        for (key, number, known) in std::mem::take(&mut self.queued) {
             let series = self.series.entry(key).or_insert_with(|| Series {
                 settled: true,
                 ..Series::default()
             });
-            series.records.insert(number, known);
             series.committed += 1;
+            self.model.add(key, number, known);
             fresh.entry(key).or_default().insert(number);
         }
         Step {
@@ -419,10 +276,11 @@ impl World {
 
     /// One step of the upkeep.
     fn step(&mut self) {
-        self.time = self.writer.due();
-        let commits = self.writer.commits();
-        self.writer.advance(self.time).unwrap();
-        let step = if self.writer.commits() > commits {
+        let world = &mut self.world;
+        let commits = world.writer.commits();
+        world.time = world.writer.due();
+        world.work(Duration::ZERO);
+        let step = if self.world.writer.commits() > commits {
             Step {
                 seals: true,
                 ..self.committed(DIRECT)
@@ -438,13 +296,13 @@ impl World {
 
     /// What the writer would do first, is done and looked at first.
     fn catch_up(&mut self) {
-        while self.writer.due() <= self.time {
+        while self.world.writer.due() <= self.world.time {
             self.step();
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.writer.due() >= self.time + BETWEEN_PASSES
+        self.world.writer.due() >= self.world.time + BETWEEN_PASSES
     }
 
     /// A whole pass of the upkeep.
@@ -485,20 +343,20 @@ impl World {
                 foreign,
             } => self.wipe(*server, *signal, *foreign),
             Operation::Compact => {
-                self.store.compact(CompactOptions::default()).unwrap();
+                self.world.store.compact(CompactOptions::default()).unwrap();
                 self.observe(&Step::quiet());
             }
             Operation::Wait(hours) => {
-                self.clock.wait(hours * HOUR);
+                self.world.clock.wait(hours * HOUR);
                 self.mark();
             }
             Operation::SetClock(hours) => {
-                self.clock.set(hours * HOUR);
+                self.world.clock.set(hours * HOUR);
                 self.mark();
             }
             Operation::Reboot(off) => {
-                if self.clock.since.is_none() {
-                    self.clock.reboot(off * HOUR);
+                if !self.world.clock.has_jumped() {
+                    self.world.clock.reboot(off * HOUR);
                     self.restart();
                     self.mark();
                 }
@@ -518,8 +376,9 @@ impl World {
             .into_iter()
             .chain(own.map(|(server, (bytes, age))| (SERVERS[*server], *bytes, hours(*age))))
             .collect();
-        self.writer
-            .set_small_limits(&all, limits.total, self.time)
+        self.world
+            .writer
+            .set_small_limits(&all, limits.total, self.world.time)
             .unwrap();
         for ((server, _), series) in &mut self.series {
             if limits.bytes_of(*server) < self.limits.bytes_of(*server) {
@@ -535,17 +394,15 @@ impl World {
             .server(server.map(|server| common::server(SERVERS[server])))
             .signal(signal);
         if foreign {
-            self.store.wipe(&scope).unwrap();
+            self.world.store.wipe(&scope).unwrap();
         } else {
-            self.writer.wipe(&scope).unwrap();
+            self.world.writer.wipe(&scope).unwrap();
         }
-        let covers = |key: &SeriesKey| {
-            server.is_none_or(|only| only == key.0) && signal.is_none_or(|only| only == key.1)
-        };
+        let covers = |key: &SeriesKey| covers(server, signal, *key);
+        self.model.wipe(server, signal);
         self.queued.retain(|(key, _, _)| !covers(key));
         for (_, series) in self.series.iter_mut().filter(|(key, _)| covers(key)) {
             series.wiped = series.committed - series.retired;
-            series.records.clear();
             series.before = None;
         }
         self.observe(&Step::quiet());
@@ -554,24 +411,19 @@ impl World {
     /// What is queued is lost, as when the process is killed.
     fn restart(&mut self) {
         self.queued.clear();
-        let options = self.clock.options();
-        self.store = Store::open(self.home.path(), "other", options.clone()).unwrap();
-        self.writer = SimulatedWriter::new(&self.store, self.options.clone()).unwrap();
-        self.store = Store::open(self.home.path(), STACK, options).unwrap();
-        self.writer = SimulatedWriter::new(&self.store, self.options.clone()).unwrap();
-        self.time = Duration::ZERO;
+        self.world.restart();
         self.observe(&Step::quiet());
     }
 
     fn import(&mut self, burst: &Burst) {
         let cutoff = self.cutoff(burst.series.0);
         let waiting = std::mem::take(&mut self.queued);
-        let mut importer = Importer::new(&self.store).unwrap();
+        let mut importer = Importer::new(&self.world.store).unwrap();
         let mut batch = ImportBatch::default();
         let mut too_old = 0;
         for spec in &burst.records {
             let known = self.known(burst.series, *spec);
-            let number = self.number();
+            let number = self.model.number();
             let record = record(burst.series.1, number, &known);
             batch
                 .push(&server(SERVERS[burst.series.0]), &record)
@@ -594,116 +446,46 @@ impl World {
 
     /// Compares everything that is there.
     fn read(&mut self, backward: bool) {
-        let snapshot = self.store.snapshot().unwrap();
-        let inventory = snapshot.inventory(None).unwrap();
-        let mut listed = 0;
+        let snapshot = self.world.store.snapshot().unwrap();
+        let cutoffs = [0, 1, 2].map(|server| self.cutoff(server));
+        let keep = |key: SeriesKey, time: i64| time >= cutoffs[key.0];
         for signal in Signal::ALL {
-            let mut found: BTreeMap<SeriesKey, Vec<StoredRecord>> = BTreeMap::new();
-            for record in all_of(&snapshot, Query::new(signal), backward) {
-                let server = SERVERS.iter().position(|it| *it == record.server.as_str());
-                found
-                    .entry((server.unwrap(), signal))
-                    .or_default()
-                    .push(record);
-            }
-            for (key, records) in &found {
-                let entry = inventory
-                    .iter()
-                    .find(|it| it.server.as_str() == SERVERS[key.0] && it.signal == signal)
-                    .unwrap();
-                assert_eq!(entry.record_count, records.len() as u64, "{key:?}");
-                assert_eq!(entry.oldest_time, records[0].timestamp, "{key:?}");
-                assert_eq!(
-                    entry.newest_time,
-                    records.last().unwrap().timestamp,
-                    "{key:?}"
-                );
-                let cutoff = self.cutoff(key.0);
-                let layout = self.series[key].before.as_ref().unwrap();
-                let rows = layout.rows.iter();
-                let is_kept = rows.clone().all(|(time, _)| time.unix_nanos() >= cutoff);
-                let kept = layout
-                    .blocks
-                    .iter()
-                    .filter(|it| it.last.0.unix_nanos() >= cutoff);
-                let bytes: u64 = kept.map(|block| block.bytes).sum();
-                assert!(entry.size_bytes >= bytes && entry.size_bytes <= bytes + layout.row_bytes);
-                if is_kept {
-                    assert_eq!(entry.size_bytes, bytes + layout.row_bytes);
-                }
-                listed += 1;
-            }
-            let keys: Vec<SeriesKey> = self.series.keys().copied().collect();
-            for key in keys.into_iter().filter(|key| key.1 == signal) {
-                let found = found.remove(&key).unwrap_or_default();
-                let cutoff = self.cutoff(key.0);
-                let missing = self.reconcile(key, &found, cutoff);
-                assert!(missing.is_empty(), "{key:?}: {missing:?} are missing");
-            }
-            assert!(found.is_empty(), "{:?} were never stored", found.keys());
+            let found = all_of(&snapshot, Query::new(signal), backward);
+            self.model.compare(signal, found, keep);
         }
-        assert_eq!(listed, inventory.len(), "{inventory:?}");
-    }
-
-    /// Compares what is read of a series with what should be from `cutoff` on, and takes what is not
-    /// there from the model.
-    fn reconcile(
-        &mut self,
-        key: SeriesKey,
-        found: &[StoredRecord],
-        cutoff: i64,
-    ) -> BTreeMap<u64, Known> {
-        let series = self.series.get_mut(&key).unwrap();
-        let mut seen = BTreeMap::new();
-        for stored in found {
-            let number = number_of(&stored.record);
-            let known = series
-                .records
-                .get_mut(&number)
-                .unwrap_or_else(|| panic!("{key:?}: {number} is there and should not be"));
-            assert!(known.time >= cutoff, "{key:?}: {number} is too old");
-            assert_eq!(stored.timestamp.unix_nanos(), known.time);
-            assert_eq!(stored.record, record(key.1, number, known), "{key:?}");
-            let sequence = *known.sequence.get_or_insert(stored.sequence);
-            assert_eq!(sequence, stored.sequence, "{key:?}: {number}");
-            let twice = seen.insert(number, (known.arrival, sequence));
-            assert!(twice.is_none(), "{key:?}: {number} is there twice");
-        }
-        for (first, second) in found.iter().zip(found.iter().skip(1)) {
-            if first.timestamp == second.timestamp {
-                let arrival = |it: &StoredRecord| seen[&number_of(&it.record)].0;
-                assert!(
-                    arrival(first) < arrival(second),
-                    "{key:?}: equal times are out of order"
-                );
+        let inventory = snapshot.inventory(None).unwrap();
+        self.model.compare_inventory(&inventory, keep);
+        for entry in &inventory {
+            let key = (position(entry.server.as_str()), entry.signal);
+            let layout = self.series[&key].before.as_ref().unwrap();
+            let kept = |time: Timestamp| keep(key, time.unix_nanos());
+            let blocks = layout.blocks.iter().filter(|block| kept(block.last.0));
+            let bytes: u64 = blocks.map(|block| block.bytes).sum();
+            assert!(entry.size_bytes >= bytes && entry.size_bytes <= bytes + layout.row_bytes);
+            if layout.rows.iter().all(|(time, _)| kept(*time)) {
+                assert_eq!(entry.size_bytes, bytes + layout.row_bytes);
             }
         }
-        let (missing, kept) = std::mem::take(&mut series.records)
-            .into_iter()
-            .partition(|(number, known)| known.time >= cutoff && !seen.contains_key(number));
-        series.records = kept;
-        missing
     }
 
     /// Compares what is cheap to compare, and the records of those series that lost some.
     fn observe(&mut self, step: &Step) {
-        let snapshot = self.store.snapshot().unwrap();
+        let snapshot = self.world.store.snapshot().unwrap();
         let mut layouts: BTreeMap<SeriesKey, SeriesLayout> = snapshot
             .layout()
             .unwrap()
             .into_iter()
-            .map(|layout| (key_of(&layout), layout))
+            .map(|layout| ((position(layout.server.as_str()), layout.signal), layout))
             .collect();
         let mut retired = BTreeMap::new();
         for loss in snapshot.ledger(TimeRange::default()).unwrap() {
             assert_eq!(loss.cause, LossCause::Retention, "{loss:?}");
-            let name = loss.server.clone().unwrap();
-            let server = SERVERS.iter().position(|it| *it == name.as_str()).unwrap();
+            let server = position(loss.server.as_ref().unwrap().as_str());
             retired.insert((server, loss.signal.unwrap()), loss);
         }
         let shares = Shares::of(&layouts);
         if let Some(total) = self.limits.total {
-            let used = self.store.disk_usage().unwrap().used_bytes;
+            let used = self.world.store.disk_usage().unwrap().used_bytes;
             // As much as possible is kept, so what one commit writes before the engine can reuse
             // what it replaces comes on top, and that is a part of a small limit.
             assert!(used <= total + total / 4, "{used} are used of {total}");
@@ -727,9 +509,10 @@ impl World {
             if more > 0 {
                 assert!(step.takes, "{key:?} lost {more} records");
                 let query = Query::new(key.1).server(server(SERVERS[key.0]));
-                let past = self.clock.long_ago(|| self.store.snapshot().unwrap());
+                let world = &self.world;
+                let past = world.clock.long_ago(|| world.store.snapshot().unwrap());
                 let found = all_of(&past, query, false);
-                let missing = self.reconcile(key, &found, i64::MIN);
+                let missing = self.model.reconcile(key, &found, |_| true);
                 assert_eq!(missing.len() as u64, more, "{key:?}: {missing:?}");
                 let cutoff = self.cutoff(key.0);
                 let series = self.series.get_mut(&key).unwrap();
@@ -750,7 +533,7 @@ impl World {
                         missing: &missing,
                         step,
                     };
-                    taken.is_oldest(&self.series[&key]);
+                    taken.is_oldest(&self.model.series[&key]);
                     if !taken.is_needed(self.limits.bytes_of(key.0)) {
                         let total = self.limits.total;
                         let total =
@@ -763,7 +546,8 @@ impl World {
                 }
             }
             let series = self.series.get_mut(&key).unwrap();
-            assert_eq!(records, series.records.len() as u64, "{key:?}");
+            let known = self.model.series[&key].len();
+            assert_eq!(records, known as u64, "{key:?}");
             let gone = before.iter().flat_map(|it| &it.blocks).filter(|block| {
                 let after = after.as_ref().map_or(&[][..], |after| &after.blocks);
                 !after.contains(block)
@@ -773,7 +557,7 @@ impl World {
             if step.fresh.contains_key(&key) && series.settled {
                 let limit = self.limits.bytes_of(key.0);
                 if many && series.bytes() > limit {
-                    let at_once = self.writer.due() <= self.time;
+                    let at_once = self.world.writer.due() <= self.world.time;
                     assert!(at_once || !step.seals, "the rest must go at once");
                     series.settled = false;
                 } else if step.seals || series.has_blocks() {
@@ -834,7 +618,7 @@ struct Taken<'a> {
     key: SeriesKey,
     before: Option<&'a SeriesLayout>,
     after: Option<&'a SeriesLayout>,
-    missing: &'a BTreeMap<u64, Known>,
+    missing: &'a Records,
     step: &'a Step,
 }
 
@@ -856,7 +640,7 @@ impl Taken<'_> {
     }
 
     /// Panics when a block is left that is older than what was taken.
-    fn is_oldest(&self, series: &Series) {
+    fn is_oldest(&self, records: &Records) {
         let newest = self.missing.values().map(|known| known.time).max().unwrap();
         let newest = Timestamp::from_unix_nanos(newest);
         let Some(after) = self.after else { return };
@@ -866,8 +650,7 @@ impl Taken<'_> {
             .filter(|block| block.last.0 < newest)
             .map(|block| block.records)
             .sum();
-        let came_later = series
-            .records
+        let came_later = records
             .iter()
             .filter(|(number, known)| {
                 Timestamp::from_unix_nanos(known.time) < newest
@@ -925,103 +708,6 @@ impl Taken<'_> {
         let own = shares.0.get(&self.key.0).copied().unwrap_or(0);
         let least = share.saturating_sub(self.last_block_disk_bytes());
         assert!(own >= least, "{own} is no share of {shares:?}: {self:#?}");
-    }
-}
-
-impl Known {
-    /// What its payload takes at most, with what a row or a block needs for it.
-    fn bytes_max(&self) -> u64 {
-        let text = match self.size {
-            Size::Tiny => 0,
-            Size::Text(bytes) | Size::Noise(bytes) => bytes,
-        };
-        text as u64 + 250
-    }
-}
-
-fn key_of(layout: &SeriesLayout) -> SeriesKey {
-    let server = SERVERS.iter().position(|it| *it == layout.server.as_str());
-    (server.unwrap(), layout.signal)
-}
-
-/// The records of a query in the order of time. Panics when they come in another one.
-fn all_of(snapshot: &Snapshot, query: Query, backward: bool) -> Vec<StoredRecord> {
-    let query = if backward {
-        query.direction(Direction::Backward)
-    } else {
-        query
-    };
-    let mut records: Vec<StoredRecord> = snapshot
-        .scan(&query)
-        .unwrap()
-        .records()
-        .map(Result::unwrap)
-        .collect();
-    if backward {
-        records.reverse();
-    }
-    assert!(
-        records.is_sorted_by(|a, b| (a.timestamp, a.sequence) < (b.timestamp, b.sequence)),
-        "out of order"
-    );
-    records
-}
-
-/// The record of a number: everything about it follows from the number, its time and its size.
-fn record(signal: Signal, number: u64, known: &Known) -> Record {
-    let timestamp = Timestamp::from_unix_nanos(known.time);
-    let text = match known.size {
-        Size::Tiny => String::new(),
-        Size::Text(bytes) => "tool call completed ".chars().cycle().take(bytes).collect(),
-        Size::Noise(bytes) => {
-            let mut random = Random::new(number);
-            let mut text = String::with_capacity(bytes + 8);
-            while text.len() < bytes {
-                let bytes = random.next().to_le_bytes();
-                text.extend(bytes.map(|byte| char::from(b' ' + byte % 64)));
-            }
-            text.truncate(bytes);
-            text
-        }
-    };
-    match signal {
-        Signal::Logs => LogRecord::new(timestamp, Level::INFO, text)
-            .with("number", number.cast_signed())
-            .into_record(),
-        Signal::Metrics => {
-            let mut snapshot = MetricsSnapshot::new(timestamp);
-            snapshot.total.input_tokens = number.cast_signed();
-            snapshot.extra.push(("text".to_owned(), text.into()));
-            Record::Metrics(snapshot)
-        }
-        Signal::Traces => Record::Span(Box::new(SpanRecord::new(Span {
-            name: text,
-            end_time_unix_nano: known.time.cast_unsigned(),
-            dropped_events_count: u32::try_from(number).unwrap(),
-            ..Span::default()
-        }))),
-    }
-}
-
-trait IntoRecord {
-    fn into_record(self) -> Record;
-}
-
-impl IntoRecord for LogRecord {
-    fn into_record(self) -> Record {
-        Record::Log(self)
-    }
-}
-
-fn number_of(record: &Record) -> u64 {
-    match record {
-        Record::Log(record) => match record.attribute("number") {
-            Some(Value::Int(number)) => number.cast_unsigned(),
-            _ => panic!("a record that nobody wrote: {record:?}"),
-        },
-        Record::Metrics(record) => record.total.input_tokens.cast_unsigned(),
-        Record::Span(record) => record.span.dropped_events_count.into(),
-        other => panic!("{other:?}"),
     }
 }
 
@@ -1126,13 +812,13 @@ proptest! {
         first in limits(),
         run in prop::collection::vec(operation(), 1..40).prop_map(Run),
     ) {
-        let mut world = World::new();
-        world.apply(&Operation::Limits(first));
+        let mut limited = Limited::new();
+        limited.apply(&Operation::Limits(first));
         for operation in &run.0 {
-            world.apply(operation);
+            limited.apply(operation);
         }
         for operation in [Operation::Commit, Operation::Pass, Operation::Read { backward: false }] {
-            world.apply(&operation);
+            limited.apply(&operation);
         }
     }
 }
@@ -1170,14 +856,14 @@ proptest! {
         quiet in burst(),
         run in prop::collection::vec(flood(), 20..60).prop_map(Run),
     ) {
-        let mut world = World::new();
+        let mut limited = Limited::new();
         let total = Some(8 << 20);
-        world.apply(&Operation::Limits(Limits { total, ..Limits::default() }));
+        limited.apply(&Operation::Limits(Limits { total, ..Limits::default() }));
         let series = (2, Signal::Metrics);
-        world.apply(&Operation::Often(Burst { series, ..quiet }, 1));
+        limited.apply(&Operation::Often(Burst { series, ..quiet }, 1));
         for operation in &run.0 {
-            world.apply(operation);
+            limited.apply(operation);
         }
-        world.apply(&Operation::Read { backward: false });
+        limited.apply(&Operation::Read { backward: false });
     }
 }

@@ -11,13 +11,21 @@
     reason = "a test fails by panicking"
 )]
 
+mod common;
+mod model;
+
+use common::{home_in_memory, on_demand, open, server};
 use gridctl_telemetry::{
-    Level, LogRecord, Query, ServerName, Signal, Store, StoreOptions, Timestamp, Writer,
-    WriterGuard, WriterOptions,
+    Query, Signal, Store, StoreOptions, Timestamp, Writer, WriterGuard,
     maintenance::WipeScope,
-    query::{Cursor, Direction, TimeRange},
+    query::{Cursor, StoredRecord, TimeRange},
+};
+use model::{
+    SERVERS, SeriesKey,
+    store::{Known, Model, Size, all_of, direction, in_order, number_of, record},
 };
 use proptest::prelude::*;
+use tempfile::TempDir;
 
 #[derive(Debug, Clone)]
 enum Operation {
@@ -47,15 +55,13 @@ enum Operation {
         server: Option<usize>,
         count: usize,
     },
-    ArrivedFrom {
+    SinceSequence {
         back: usize,
         backward: bool,
         memory: usize,
     },
     Inventory,
 }
-
-const SERVERS: [&str; 3] = ["github", "a/../b", "日本"];
 
 fn time() -> impl Strategy<Value = i64> {
     prop_oneof![
@@ -92,124 +98,46 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (prop::option::of(0usize..3), 0usize..200)
             .prop_map(|(server, count)| Operation::Last { server, count }),
         1 => (0usize..100, any::<bool>(), memory)
-            .prop_map(|(back, backward, memory)| Operation::ArrivedFrom { back, backward, memory }),
+            .prop_map(|(back, backward, memory)| Operation::SinceSequence { back, backward, memory }),
         1 => Just(Operation::Inventory),
     ]
 }
 
-/// A record of the model: server, time, order of arrival, message.
-type Known = (usize, i64, usize, String);
-
 struct Pair {
-    home: tempfile::TempDir,
+    home: TempDir,
     store: Store,
     writer: Option<(Writer, WriterGuard)>,
-    model: Vec<Known>,
-    logged: usize,
+    model: Model,
 }
 
-fn start(home: &tempfile::TempDir) -> (Store, Option<(Writer, WriterGuard)>) {
-    let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
-    let options = WriterOptions::default()
-        .commit_interval_min(std::time::Duration::from_secs(3600))
-        .commit_interval_max(std::time::Duration::from_secs(3600))
-        .tiering(40, 25, 16);
-    let writer = Writer::start(&store, options).unwrap();
+fn start(home: &TempDir) -> (Store, Option<(Writer, WriterGuard)>) {
+    let store = open(home.path());
+    let writer = Writer::start(&store, on_demand()).unwrap();
     (store, Some(writer))
-}
-
-fn name(server: usize) -> ServerName {
-    ServerName::new(SERVERS[server]).unwrap()
 }
 
 impl Pair {
     fn new() -> Pair {
-        let home = tempfile::tempdir().unwrap();
+        let home = home_in_memory();
         let (store, writer) = start(&home);
         Pair {
             home,
             store,
             writer,
-            model: Vec::new(),
-            logged: 0,
+            model: Model::default(),
         }
     }
 
-    fn flush(&self) {
-        self.writer.as_ref().unwrap().0.flush().unwrap();
+    fn writer(&self) -> &Writer {
+        &self.writer.as_ref().unwrap().0
     }
 
-    /// What the model holds in the order of `query`.
-    fn expected(
-        &self,
-        servers: &[usize],
-        keep: impl Fn(&Known) -> bool,
-        backward: bool,
-    ) -> Vec<Known> {
-        let mut expected: Vec<Known> = self
-            .model
-            .iter()
-            .filter(|known| (servers.is_empty() || servers.contains(&known.0)) && keep(known))
-            .cloned()
-            .collect();
-        // Between servers, records of one time come in the order in which they were committed,
-        // which within one commit is by server; the model compares each server's order instead.
-        expected.sort_by_key(|known| (known.1, known.0, known.2));
-        if backward {
-            expected.reverse();
-        }
-        expected
-    }
-
-    fn read(&self, query: &Query) -> Vec<Known> {
-        self.store
-            .scan(query)
-            .unwrap()
-            .map(|record| known(&record.unwrap()))
-            .collect()
-    }
-
-    #[expect(clippy::too_many_lines, reason = "one arm for each operation")]
     fn apply(&mut self, operation: &Operation) {
         match operation {
-            Operation::Log { server, times } => {
-                for time in times {
-                    let message = format!("record {}", self.logged);
-                    let record = LogRecord::new(
-                        Timestamp::from_unix_nanos(*time),
-                        Level::INFO,
-                        message.clone(),
-                    )
-                    .with("tool", "search");
-                    self.writer
-                        .as_ref()
-                        .unwrap()
-                        .0
-                        .log(&name(*server), &record)
-                        .unwrap();
-                    self.model.push((*server, *time, self.logged, message));
-                    self.logged += 1;
-                }
-            }
-            Operation::Flush => self.flush(),
-            Operation::Restart => {
-                let (writer, guard) = self.writer.take().unwrap();
-                guard.close().unwrap();
-                drop(writer);
-                self.store =
-                    Store::open(self.home.path(), "other", StoreOptions::default()).unwrap();
-                (self.store, self.writer) = start(&self.home);
-            }
-            Operation::Wipe { server } => {
-                let scope = WipeScope::everything().server(server.map(name));
-                if self.logged.is_multiple_of(2) {
-                    self.store.wipe(&scope).unwrap();
-                } else {
-                    self.writer.as_ref().unwrap().0.wipe(&scope).unwrap();
-                }
-                self.model
-                    .retain(|known| server.is_some_and(|wiped| wiped != known.0));
-            }
+            Operation::Log { server, times } => self.log(*server, times),
+            Operation::Flush => self.writer().flush().unwrap(),
+            Operation::Restart => self.restart(),
+            Operation::Wipe { server } => self.wipe(*server),
             Operation::Scan {
                 servers,
                 since,
@@ -217,181 +145,140 @@ impl Pair {
                 backward,
                 memory,
             } => {
-                self.flush();
-                let mut query = Query::new(Signal::Logs)
+                let query = of_servers(servers)
                     .range(TimeRange {
                         since: since.map(Timestamp::from_unix_nanos),
                         until: until.map(Timestamp::from_unix_nanos),
                     })
-                    .direction(direction(*backward))
                     .memory_bytes(*memory);
-                for server in servers {
-                    query = query.server(name(*server));
-                }
-                let expected = self.expected(
-                    servers,
-                    |known| {
-                        since.is_none_or(|since| known.1 >= since)
-                            && until.is_none_or(|until| known.1 < until)
-                    },
-                    *backward,
-                );
-                same(self.read(&query), &expected, *backward);
+                self.scan(query, *backward, |(server, _), time| {
+                    (servers.is_empty() || servers.contains(&server))
+                        && since.is_none_or(|since| time >= since)
+                        && until.is_none_or(|until| time < until)
+                });
             }
-            Operation::Page { backward, size } => {
-                self.flush();
-                let mut read = Vec::new();
-                let mut cursor: Option<Cursor> = None;
-                loop {
-                    let mut query = Query::new(Signal::Logs).direction(direction(*backward));
-                    if let Some(cursor) = cursor {
-                        query = query.after(cursor.to_string().parse().unwrap());
-                    }
-                    let page: Vec<_> = self
-                        .store
-                        .scan(&query)
-                        .unwrap()
-                        .take(*size)
-                        .map(Result::unwrap)
-                        .collect();
-                    read.extend(page.iter().map(known));
-                    cursor = page
-                        .last()
-                        .map(gridctl_telemetry::query::StoredRecord::cursor);
-                    if page.len() < *size {
-                        break;
-                    }
-                }
-                same(read, &self.expected(&[], |_| true, *backward), *backward);
-            }
-            Operation::Last { server, count } => {
-                self.flush();
-                let mut query = Query::new(Signal::Logs);
-                if let Some(server) = server {
-                    query = query.server(name(*server));
-                }
-                let servers: Vec<usize> = server.iter().copied().collect();
-                let read: Vec<Known> = self
-                    .store
-                    .last(&query, *count)
-                    .unwrap()
-                    .iter()
-                    .map(known)
-                    .collect();
-                let all = self.expected(&servers, |_| true, false);
-                let times: Vec<i64> = read.iter().map(|known| known.1).collect();
-                let expected: Vec<i64> = all[all.len().saturating_sub(*count)..]
-                    .iter()
-                    .map(|known| known.1)
-                    .collect();
-                assert_eq!(times, expected);
-                if server.is_some() {
-                    assert_eq!(read, all[all.len().saturating_sub(*count)..]);
-                }
-            }
-            Operation::ArrivedFrom {
+            Operation::Page { backward, size } => self.page(*backward, *size),
+            Operation::Last { server, count } => self.last(*server, *count),
+            Operation::SinceSequence {
                 back,
                 backward,
                 memory,
-            } => {
-                self.flush();
-                let mut all: Vec<_> = self
-                    .store
-                    .scan(&Query::new(Signal::Logs))
-                    .unwrap()
-                    .map(|record| record.unwrap())
-                    .collect();
-                all.sort_by_key(|record| record.sequence);
-                let Some(from) = all.len().checked_sub(back + 1).map(|at| all[at].sequence) else {
-                    return;
-                };
-                let mut expected: Vec<String> = all
-                    .iter()
-                    .filter(|record| record.sequence >= from)
-                    .map(message)
-                    .collect();
-                let query = Query::new(Signal::Logs)
-                    .since_sequence(from)
-                    .direction(direction(*backward))
-                    .memory_bytes(*memory);
-                let mut read: Vec<String> = self.read(&query).into_iter().map(|it| it.3).collect();
-                expected.sort_unstable();
-                read.sort_unstable();
-                assert_eq!(read, expected);
-            }
+            } => self.since_sequence(*back, *backward, *memory),
             Operation::Inventory => {
-                self.flush();
+                self.writer().flush().unwrap();
                 let inventory = self.store.snapshot().unwrap().inventory(None).unwrap();
-                let mut expected = Vec::new();
-                for (server, server_name) in SERVERS.iter().enumerate() {
-                    let times = || self.model.iter().filter(|it| it.0 == server).map(|it| it.1);
-                    if let (Some(oldest), Some(newest)) = (times().min(), times().max()) {
-                        expected.push((
-                            (*server_name).to_owned(),
-                            times().count() as u64,
-                            Timestamp::from_unix_nanos(oldest),
-                            Timestamp::from_unix_nanos(newest),
-                        ));
-                    }
-                }
-                expected.sort();
-                let found: Vec<_> = inventory
-                    .iter()
-                    .map(|it| {
-                        (
-                            it.server.to_string(),
-                            it.record_count,
-                            it.oldest_time,
-                            it.newest_time,
-                        )
-                    })
-                    .collect();
-                assert_eq!(found, expected);
+                self.model.compare_inventory(&inventory, |_, _| true);
+                let names: Vec<&str> = inventory.iter().map(|it| it.server.as_str()).collect();
+                assert!(names.is_sorted(), "{names:?}");
             }
         }
     }
-}
 
-fn direction(backward: bool) -> Direction {
-    if backward {
-        Direction::Backward
-    } else {
-        Direction::Forward
+    fn log(&mut self, place: usize, times: &[i64]) {
+        for time in times {
+            let number = self.model.number();
+            let known = Known::new(Signal::Logs, *time, Size::Text(20));
+            let log = record(Signal::Logs, number, &known).into_log().unwrap();
+            self.writer().log(&server(SERVERS[place]), &log).unwrap();
+            self.model.add((place, Signal::Logs), number, known);
+        }
     }
-}
 
-fn message(record: &gridctl_telemetry::query::StoredRecord) -> String {
-    record.record.clone().into_log().unwrap().message
-}
+    fn restart(&mut self) {
+        let (writer, guard) = self.writer.take().unwrap();
+        guard.close().unwrap();
+        drop(writer);
+        self.store = Store::open(self.home.path(), "other", StoreOptions::default()).unwrap();
+        (self.store, self.writer) = start(&self.home);
+    }
 
-fn known(record: &gridctl_telemetry::query::StoredRecord) -> Known {
-    let server = SERVERS
-        .iter()
-        .position(|name| *name == record.server.as_str())
-        .unwrap();
-    let message = message(record);
-    let number = message.trim_start_matches("record ").parse().unwrap();
-    (server, record.timestamp.unix_nanos(), number, message)
-}
+    fn wipe(&mut self, place: Option<usize>) {
+        let scope = WipeScope::everything().server(place.map(|place| server(SERVERS[place])));
+        if self.model.numbers().is_multiple_of(2) {
+            self.store.wipe(&scope).unwrap();
+        } else {
+            self.writer().wipe(&scope).unwrap();
+        }
+        self.model.wipe(place, None);
+    }
 
-/// Compares, after checking that the records came in the order of time and that each server's
-/// records of one time came in the order of their arrival.
-fn same(mut read: Vec<Known>, expected: &[Known], backward: bool) {
-    assert!(read.is_sorted_by(|a, b| if backward { a.1 >= b.1 } else { a.1 <= b.1 }));
-    for server in 0..SERVERS.len() {
-        let of = |list: &[Known]| -> Vec<Known> {
-            list.iter()
-                .filter(|known| known.0 == server)
-                .cloned()
-                .collect()
+    /// Compares a scan with the model's records of which `keep` says that they are in it.
+    fn scan(&mut self, query: Query, backward: bool, keep: impl Fn(SeriesKey, i64) -> bool) {
+        self.writer().flush().unwrap();
+        let found = all_of(&self.store.snapshot().unwrap(), query, backward);
+        self.model.compare(Signal::Logs, found, keep);
+    }
+
+    fn page(&mut self, backward: bool, size: usize) {
+        self.writer().flush().unwrap();
+        let mut read = Vec::new();
+        let mut cursor: Option<Cursor> = None;
+        loop {
+            let mut query = Query::new(Signal::Logs).direction(direction(backward));
+            if let Some(cursor) = cursor {
+                query = query.after(cursor.to_string().parse().unwrap());
+            }
+            let scan = self.store.scan(&query).unwrap();
+            let page: Vec<_> = scan.take(size).map(Result::unwrap).collect();
+            cursor = page.last().map(StoredRecord::cursor);
+            let is_last = page.len() < size;
+            read.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        let read = in_order(read, backward);
+        self.model.compare(Signal::Logs, read, |_, _| true);
+    }
+
+    fn last(&mut self, place: Option<usize>, count: usize) {
+        self.writer().flush().unwrap();
+        let query = of_servers(place.as_slice());
+        let read = in_order(self.store.last(&query, count).unwrap(), false);
+        let all = self.model.sorted(Signal::Logs, |(server, _), _| {
+            place.is_none_or(|place| place == server)
+        });
+        let newest = &all[all.len().saturating_sub(count)..];
+        let times: Vec<i64> = read.iter().map(|it| it.timestamp.unix_nanos()).collect();
+        let expected: Vec<i64> = newest.iter().map(|(_, _, known)| known.time).collect();
+        assert_eq!(times, expected);
+        for (stored, (key, number, known)) in read.iter().zip(newest) {
+            // Between servers, records of one time come in the order in which they were committed,
+            // which within one commit is by server.
+            if place.is_some() {
+                assert_eq!(stored.server.as_str(), SERVERS[key.0]);
+                assert_eq!(stored.record, record(Signal::Logs, *number, known));
+            }
+        }
+    }
+
+    fn since_sequence(&mut self, back: usize, backward: bool, memory: usize) {
+        self.writer().flush().unwrap();
+        let snapshot = self.store.snapshot().unwrap();
+        let mut all = all_of(&snapshot, Query::new(Signal::Logs), false);
+        all.sort_by_key(|record| record.sequence);
+        let Some(from) = all.len().checked_sub(back + 1).map(|at| all[at].sequence) else {
+            return;
         };
-        assert_eq!(of(&read), of(expected), "server {server}");
+        let query = Query::new(Signal::Logs)
+            .since_sequence(from)
+            .memory_bytes(memory);
+        let mut read = numbers(&all_of(&snapshot, query, backward));
+        all.retain(|record| record.sequence >= from);
+        let mut expected = numbers(&all);
+        expected.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(read, expected);
     }
-    read.sort_by_key(|known| (known.1, known.0, known.2));
-    if backward {
-        read.reverse();
-    }
-    assert_eq!(read, expected);
+}
+
+fn of_servers(places: &[usize]) -> Query {
+    let query = Query::new(Signal::Logs);
+    (places.iter()).fold(query, |query, place| query.server(server(SERVERS[*place])))
+}
+
+fn numbers(records: &[StoredRecord]) -> Vec<u64> {
+    records.iter().map(|it| number_of(&it.record)).collect()
 }
 
 proptest! {

@@ -10,49 +10,33 @@
 )]
 
 mod common;
+mod model;
 
-use common::{Random, home_in_memory, number, on_demand, open, record, server};
+use common::{Random, number, on_demand, record};
 use gridctl_telemetry::{
-    Level, LogRecord, Query, Signal, Store, Timestamp,
-    testing::{BlockLayout, SimulatedWriter},
+    Level, LogRecord, Query, Record, Signal, Timestamp, query::StoredRecord, testing::BlockLayout,
 };
+use model::{HOUR, SECOND, START, world::World};
 use std::time::Duration;
-use tempfile::TempDir;
 
-const SECOND: i64 = 1_000_000_000;
-const HOUR: i64 = 3600 * SECOND;
-const START: i64 = 1_767_225_600 * SECOND;
 /// A pass of the upkeep begins at least so often, and none lasts as long.
 const PASS: Duration = Duration::from_secs(60 * 2);
 /// So many blocks of a level, see `BlockHeader::level`, are there at most after a pass.
 const OF_A_LEVEL_MAX: u32 = 8;
 
-/// A store each commit of which becomes blocks, and its writer.
-struct World {
-    _home: TempDir,
-    store: Store,
-    writer: SimulatedWriter,
-    time: Duration,
-}
+/// A store each commit of which becomes blocks.
+struct Merging(World);
 
-impl World {
-    fn new() -> World {
-        let home = home_in_memory();
-        let store = open(home.path());
-        let writer = SimulatedWriter::new(&store, on_demand().tiering(1, 1, 4096)).unwrap();
-        World {
-            _home: home,
-            store,
-            writer,
-            time: Duration::ZERO,
-        }
+impl Merging {
+    fn new() -> Merging {
+        Merging(World::new(on_demand().tiering(1, 1, 4096)))
     }
 
     fn commit(&mut self, records: impl IntoIterator<Item = LogRecord>) {
         for record in records {
-            self.writer.log(&server("a"), &record, self.time).unwrap();
+            self.0.offer("a", &Record::Log(record));
         }
-        self.writer.flush(self.time).unwrap();
+        self.0.commit();
     }
 
     /// Passes until one finds nothing to do.
@@ -60,17 +44,16 @@ impl World {
         let mut rewritten = None;
         while rewritten != Some(self.rewritten()) {
             rewritten = Some(self.rewritten());
-            self.time += PASS;
-            self.writer.advance(self.time).unwrap();
+            self.0.work(PASS);
         }
     }
 
     fn rewritten(&self) -> u64 {
-        self.writer.stats().maintenance.rewritten_bytes
+        self.0.writer.stats().maintenance.rewritten_bytes
     }
 
     fn blocks(&self) -> Vec<BlockLayout> {
-        let layout = self.store.snapshot().unwrap().layout().unwrap();
+        let layout = self.0.store.snapshot().unwrap().layout().unwrap();
         assert!(layout[0].rows.is_empty());
         layout[0].blocks.clone()
     }
@@ -78,33 +61,36 @@ impl World {
 
 #[test]
 fn nothing_is_written_again_more_often_than_it_quadruples() {
-    let mut world = World::new();
+    let mut merging = Merging::new();
     let mut written = 0;
     let mut part_before: Option<u64> = None;
     let mut number = 0;
     for levels in 2u32..=5 {
         while number < 4u64.pow(levels) {
-            world.commit([record(number)]);
-            let newest = world.blocks().into_iter().max_by_key(|block| block.last.1);
+            merging.commit([record(number)]);
+            let newest = merging
+                .blocks()
+                .into_iter()
+                .max_by_key(|block| block.last.1);
             written += newest.unwrap().disk_bytes;
             number += 1;
             if number.is_multiple_of(8) {
-                world.settle();
+                merging.settle();
             }
         }
-        world.settle();
+        merging.settle();
         // In parts of a hundred of what was written.
-        let part = world.rewritten() * 100 / written;
+        let part = merging.rewritten() * 100 / written;
         assert!(part > 0, "nothing is merged");
         if let Some(before) = part_before {
             assert!(part <= before + 100, "{number}: {before} became {part}");
         }
         part_before = Some(part);
-        let blocks = world.blocks();
+        let blocks = merging.blocks();
         let most = OF_A_LEVEL_MAX * levels;
         assert!(blocks.len() <= most as usize, "{} blocks", blocks.len());
     }
-    let read: Vec<u64> = (world.store.scan(&Query::new(Signal::Logs)).unwrap())
+    let read: Vec<u64> = (merging.0.store.scan(&Query::new(Signal::Logs)).unwrap())
         .map(|stored| number_of(stored.unwrap()))
         .collect();
     let mut sorted = read.clone();
@@ -112,7 +98,7 @@ fn nothing_is_written_again_more_often_than_it_quadruples() {
     assert_eq!(sorted, (0..number).collect::<Vec<_>>());
 }
 
-fn number_of(stored: gridctl_telemetry::query::StoredRecord) -> u64 {
+fn number_of(stored: StoredRecord) -> u64 {
     number(&stored.record.into_log().unwrap())
 }
 
@@ -121,28 +107,28 @@ fn late_records_come_to_lie_between_those_of_their_time() {
     const HOURS: i64 = 100;
     /// From so many on they are merged however far apart they lie.
     const APART_MAX: usize = 48;
-    let mut world = World::new();
+    let mut merging = Merging::new();
     let at = |nanos: i64| {
         let time = Timestamp::from_unix_nanos(START + nanos);
         LogRecord::new(time, Level::INFO, "tool call completed")
     };
     for hour in 0..HOURS {
-        world.commit((0..400).map(|number| at(hour * HOUR + number * 9 * SECOND)));
+        merging.commit((0..400).map(|number| at(hour * HOUR + number * 9 * SECOND)));
     }
-    world.settle();
-    let full = world.blocks();
+    merging.settle();
+    let full = merging.blocks();
     let mut random = Random::new(5);
     let mut most = 0;
     for late in 0..300 {
         let hour = i64::try_from(random.below(100)).unwrap();
-        world.commit([at(hour * HOUR + late)]);
+        merging.commit([at(hour * HOUR + late)]);
         if late % 8 == 0 {
-            world.settle();
-            most = most.max(world.blocks().len());
+            merging.settle();
+            most = most.max(merging.blocks().len());
         }
     }
-    world.settle();
-    let blocks = world.blocks();
+    merging.settle();
+    let blocks = merging.blocks();
     let records: u64 = blocks.iter().map(|block| block.records).sum();
     assert_eq!(records, 400 * HOURS.cast_unsigned() + 300);
     // Of single ones, of fours and of sixteens.

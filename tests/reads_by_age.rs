@@ -10,31 +10,25 @@
 )]
 
 mod common;
+mod model;
 
 use common::{Random, STACK, home, number, on_demand, record, server};
 use gridctl_telemetry::{
-    MetricsSnapshot, Query, Record, Signal, Store, StoreOptions, Timestamp, Writer, WriterOptions,
+    MetricsSnapshot, Query, Record, Signal, Store, Timestamp, Writer, WriterOptions,
     config::{Retention, RetentionPolicy},
     import::{ImportBatch, Importer},
     query::Direction,
-    testing::{ClockReading, SimulatedWriter},
+    testing::SimulatedWriter,
 };
+use model::{DAY, HOUR, MINUTE, START, clock::Clock, world::World};
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock, Mutex},
     thread::{self, ThreadId},
     time::Duration,
 };
-use tempfile::TempDir;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::{Layer, layer::Context, prelude::*};
-
-const SECOND: i64 = 1_000_000_000;
-const MINUTE: i64 = 60 * SECOND;
-const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
-/// 2026-01-01T00:00:00Z
-const START: i64 = 1_767_225_600 * SECOND;
 
 const NOTHING: [i64; 0] = [];
 
@@ -49,136 +43,67 @@ fn policy() -> RetentionPolicy {
     RetentionPolicy::new(days(DAYS)).server(LONG, days(LONG_DAYS))
 }
 
-/// The clocks of a machine.
-#[derive(Clone)]
-struct Machine(Arc<Mutex<ClockReading>>);
-
-impl Machine {
-    fn new() -> Machine {
-        Machine(Arc::new(Mutex::new(ClockReading {
-            wall: Timestamp::from_unix_nanos(START),
-            boot_nanos: HOUR.cast_unsigned(),
-            boot: 1,
-        })))
-    }
-
-    /// The time by the system's clock.
-    fn now(&self) -> i64 {
-        self.0.lock().unwrap().wall.unix_nanos()
-    }
-
-    /// Lets time go by.
-    fn wait(&self, nanos: i64) {
-        self.set_clock(nanos);
-        self.0.lock().unwrap().boot_nanos += nanos.cast_unsigned();
-    }
-
-    /// Sets the system's clock, ahead or back.
-    fn set_clock(&self, nanos: i64) {
-        let mut reading = self.0.lock().unwrap();
-        reading.wall = Timestamp::from_unix_nanos(reading.wall.unix_nanos() + nanos);
-    }
-
-    /// Turns the machine off and on again.
-    fn restart(&self, off: i64) {
-        self.set_clock(off);
-        let mut reading = self.0.lock().unwrap();
-        reading.boot_nanos = 0;
-        reading.boot += 1;
-    }
-
-    fn options(&self) -> StoreOptions {
-        let clock = Arc::clone(&self.0);
-        StoreOptions::default().clock(move || *clock.lock().unwrap())
-    }
-}
-
-/// A store on that machine, and its writer.
-struct World {
-    home: TempDir,
-    machine: Machine,
-    store: Store,
-    writer: SimulatedWriter,
-    writer_time: Duration,
-    /// The times of all records that were logged, by server.
+/// A store on a machine, and the times of all records that were logged, by server.
+struct Aging {
+    world: World,
     logged: BTreeMap<&'static str, Vec<i64>>,
     numbers: u64,
 }
 
-impl World {
-    fn new(options: WriterOptions) -> World {
-        let home = home();
-        let machine = Machine::new();
-        let store = Store::open(home.path(), STACK, machine.options()).unwrap();
-        let writer = SimulatedWriter::new(&store, options).unwrap();
-        World {
-            home,
-            machine,
-            store,
-            writer,
-            writer_time: Duration::ZERO,
+impl Aging {
+    fn new(options: WriterOptions) -> Aging {
+        Aging {
+            world: World::new(options),
             logged: BTreeMap::new(),
             numbers: 0,
         }
     }
 
-    fn with_limits() -> World {
-        World::new(on_demand().retention(Some(policy())))
+    fn with_limits() -> Aging {
+        Aging::new(on_demand().retention(Some(policy())))
     }
 
     /// Logs a record of this time.
     fn log(&mut self, name: &'static str, time: i64) {
-        let record = {
-            let mut log = record(self.numbers);
-            log.timestamp = Timestamp::from_unix_nanos(time);
-            log
-        };
+        let mut record = record(self.numbers);
+        record.timestamp = Timestamp::from_unix_nanos(time);
         self.numbers += 1;
-        self.writer
-            .log(&server(name), &record, self.writer_time)
-            .unwrap();
+        self.world.offer(name, &Record::Log(record));
         self.logged.entry(name).or_default().push(time);
     }
 
     /// Logs and commits so many records, at times of the last minute by the system's clock.
     fn log_some(&mut self, name: &'static str, count: i64) {
         for number in (0..count).rev() {
-            self.log(name, self.machine.now() - number * MINUTE / count);
+            self.log(name, self.world.clock.wall() - number * MINUTE / count);
         }
         self.work();
     }
 
     /// Commits what was logged, and does all the upkeep that there is to be done.
     fn work(&mut self) {
-        self.writer_time += Duration::from_secs(3600 * 2);
-        self.writer.advance(self.writer_time).unwrap();
+        self.world.work(Duration::from_secs(3600 * 2));
     }
 
     /// Lets time go by, and the writer work in it.
     fn wait(&mut self, nanos: i64) {
         let step = nanos / 24;
         for _ in 0..24 {
-            self.machine.wait(step);
+            self.world.clock.wait(step);
             self.work();
         }
     }
 
     /// The times of what a reader finds, oldest first, the same in whatever way it reads.
     fn found(&self, name: &'static str) -> Vec<i64> {
-        let store = Store::open_read_only(self.home.path(), STACK, self.machine.options())
-            .unwrap()
-            .unwrap();
-        found(&store, name)
+        found(&self.world.reader(&self.world.clock), name)
     }
 
     /// The times of what is still in the file: nothing is too old by the first clock of all.
     fn in_the_file(&self, name: &'static str) -> Vec<i64> {
-        let machine = Machine::new();
-        machine.set_clock(-50 * 365 * DAY);
-        let store = Store::open_read_only(self.home.path(), STACK, machine.options())
-            .unwrap()
-            .unwrap();
-        found(&store, name)
+        let clock = Clock::new();
+        clock.set(-50 * 365 * DAY);
+        found(&self.world.reader(&clock), name)
     }
 
     /// The times of everything that was logged from `cutoff` on.
@@ -203,7 +128,8 @@ impl World {
     }
 
     fn clock_jumped(&self) -> bool {
-        self.store
+        self.world
+            .store
             .snapshot()
             .unwrap()
             .clock_jump()
@@ -259,59 +185,59 @@ fn found(store: &Store, name: &str) -> Vec<i64> {
 fn records_are_gone_to_the_nanosecond() {
     let mut random = Random::from_env();
     // Only readers judge the age here: nobody works, so that nothing is given back.
-    let mut world = World::with_limits();
+    let mut aging = Aging::with_limits();
     for round in 0..12 {
         let name = ["a", LONG][round % 2];
         // Rows, blocks made at once, blocks made of rows, late ones and ties.
         for _ in 0..[5, 30, 50][round % 3] {
             let late = if random.one_in(4) { 40 * MINUTE } else { 0 };
             let time = START - late - random.below(20).cast_signed() as i64 * MINUTE;
-            world.log(name, time);
+            aging.log(name, time);
         }
-        world.work();
+        aging.work();
     }
     for name in ["a", LONG] {
-        world.assert_complete(name);
+        aging.assert_complete(name);
     }
     let ages = [("a", DAYS * DAY), (LONG, LONG_DAYS * DAY)];
     for (name, age) in ages {
-        let mut times = world.logged_from(name, i64::MIN);
+        let mut times = aging.logged_from(name, i64::MIN);
         times.dedup();
         for time in times {
             // The moment at which a record is as old as it may become, and the next one.
             for cutoff in [time, time + 1] {
-                world.machine.wait(cutoff + age - world.machine.now());
-                assert_eq!(world.found(name), world.logged_from(name, cutoff), "{name}");
-                assert_eq!(found(&world.store, name), world.found(name));
+                aging
+                    .world
+                    .clock
+                    .wait(cutoff + age - aging.world.clock.wall());
+                assert_eq!(aging.found(name), aging.logged_from(name, cutoff), "{name}");
+                assert_eq!(found(&aging.world.store, name), aging.found(name));
             }
         }
         // The newest one, too.
-        assert_eq!(world.found(name), NOTHING);
-        assert_eq!(world.in_the_file(name), world.logged_from(name, i64::MIN));
+        assert_eq!(aging.found(name), NOTHING);
+        assert_eq!(aging.in_the_file(name), aging.logged_from(name, i64::MIN));
     }
     // And the file is as empty when the writer has worked.
-    assert!(!world.in_the_file("a").is_empty());
-    world.work();
+    assert!(!aging.in_the_file("a").is_empty());
+    aging.work();
     for name in ["a", LONG] {
-        assert_eq!(world.in_the_file(name), NOTHING);
+        assert_eq!(aging.in_the_file(name), NOTHING);
     }
 }
 
 #[test]
 fn what_a_block_holds_beyond_the_limit_is_gone_for_seeds_and_totals_too() {
     let home = home();
-    let machine = Machine::new();
-    let store = Store::open(home.path(), STACK, machine.options()).unwrap();
+    let clock = Clock::new();
+    let store = Store::open(home.path(), STACK, clock.options()).unwrap();
     let options = on_demand().retention(Some(policy()));
     let (writer, guard) = Writer::start(&store, options).unwrap();
     let name = server("a");
     let day = |number: i64| Timestamp::from_unix_nanos(START + number * DAY);
     for number in 0_i64..30 {
-        let log = {
-            let mut log = record(number.cast_unsigned());
-            log.timestamp = day(number / 3);
-            log
-        };
+        let mut log = record(number.cast_unsigned());
+        log.timestamp = day(number / 3);
         writer.log(&name, &log).unwrap();
         let metrics = MetricsSnapshot::new(day(number / 3));
         writer.metrics(&name, &metrics).unwrap();
@@ -319,7 +245,7 @@ fn what_a_block_holds_beyond_the_limit_is_gone_for_seeds_and_totals_too() {
     writer.flush().unwrap();
     assert_eq!(store.seed_logs(100).unwrap().records.len(), 30);
     // The days 0 to 4 are over, which is the half of a block.
-    machine.wait((DAYS + 5) * DAY);
+    clock.wait((DAYS + 5) * DAY);
     let seed = store.seed_logs(100).unwrap();
     assert_eq!(seed.records.len(), 15);
     assert!(seed.records.iter().all(|(_, log)| log.timestamp >= day(5)));
@@ -331,29 +257,29 @@ fn what_a_block_holds_beyond_the_limit_is_gone_for_seeds_and_totals_too() {
 
 #[test]
 fn a_store_without_limits_keeps_everything_until_it_is_told() {
-    let mut world = World::new(on_demand());
-    world.log_some("a", 60);
-    world.log_some(LONG, 60);
-    world.wait(3651 * DAY);
-    world.assert_complete("a");
+    let mut aging = Aging::new(on_demand());
+    aging.log_some("a", 60);
+    aging.log_some(LONG, 60);
+    aging.wait(3651 * DAY);
+    aging.assert_complete("a");
     // Another handle is told, and this one's readers know.
-    let other = Store::open(world.home.path(), STACK, world.machine.options()).unwrap();
-    world.log_some("a", 3);
-    let now = world.machine.now();
+    let other = Store::open(aging.world.home.path(), STACK, aging.world.clock.options()).unwrap();
+    aging.log_some("a", 3);
+    let now = aging.world.clock.wall();
     let mut other = SimulatedWriter::new(&other, on_demand()).unwrap();
     other.set_retention(policy(), Duration::ZERO).unwrap();
-    assert_eq!(world.found("a"), world.logged_from("a", now - DAY));
-    assert_eq!(found(&world.store, "a").len(), 3);
-    assert_eq!(world.found(LONG), NOTHING);
+    assert_eq!(aging.found("a"), aging.logged_from("a", now - DAY));
+    assert_eq!(found(&aging.world.store, "a").len(), 3);
+    assert_eq!(aging.found(LONG), NOTHING);
     // More than there was is no longer there, unless it was not given back yet.
     let lenient = RetentionPolicy::new(Retention::default().max_age_days(3650));
-    assert_eq!(world.in_the_file(LONG).len(), 60);
+    assert_eq!(aging.in_the_file(LONG).len(), 60);
     other.set_retention(lenient, Duration::ZERO).unwrap();
-    assert_eq!(world.found("a").len(), 3);
-    world.log_some("a", 1);
-    world.wait(DAY);
-    assert_eq!(world.found("a").len(), 4);
-    assert_eq!(world.in_the_file(LONG), NOTHING);
+    assert_eq!(aging.found("a").len(), 3);
+    aging.log_some("a", 1);
+    aging.wait(DAY);
+    assert_eq!(aging.found("a").len(), 4);
+    assert_eq!(aging.in_the_file(LONG), NOTHING);
 }
 
 /// What was said of clocks, by the thread that said it.
@@ -401,20 +327,20 @@ impl<S: tracing::Subscriber> Layer<S> for ReportsLayer {
 #[test]
 fn a_jump_ahead_deletes_nothing_and_is_reported_once() {
     LazyLock::force(&REPORTS);
-    let mut world = World::with_limits();
-    world.log_some("a", 70);
-    world.machine.set_clock(365 * DAY);
+    let mut aging = Aging::with_limits();
+    aging.log_some("a", 70);
+    aging.world.clock.set(365 * DAY);
     // Records of this year come in, and nothing of the last one goes.
-    world.log_some("a", 30);
-    world.wait(22 * HOUR);
-    world.log_some("a", 3);
-    world.assert_complete("a");
-    assert!(world.clock_jumped());
-    world.machine.set_clock(-365 * DAY);
-    world.log_some("a", 3);
-    world.wait(DAY);
-    world.assert_complete("a");
-    assert!(!world.clock_jumped());
+    aging.log_some("a", 30);
+    aging.wait(22 * HOUR);
+    aging.log_some("a", 3);
+    aging.assert_complete("a");
+    assert!(aging.clock_jumped());
+    aging.world.clock.set(-365 * DAY);
+    aging.log_some("a", 3);
+    aging.wait(DAY);
+    aging.assert_complete("a");
+    assert!(!aging.clock_jumped());
     let reports = REPORTS.own();
     assert_eq!(reports.len(), 1, "{reports:?}");
     assert!(
@@ -426,145 +352,145 @@ fn a_jump_ahead_deletes_nothing_and_is_reported_once() {
 /// It was the old time that was wrong.
 #[test]
 fn a_jump_ahead_that_stands_for_a_day_is_believed() {
-    let mut world = World::with_limits();
-    world.log_some("a", 70);
-    world.machine.set_clock(365 * DAY);
-    let corrected = world.machine.now();
-    world.log_some("a", 30);
-    world.wait(23 * HOUR);
-    world.assert_complete("a");
-    world.wait(2 * HOUR);
-    let kept = world.logged_from("a", corrected - DAY);
+    let mut aging = Aging::with_limits();
+    aging.log_some("a", 70);
+    aging.world.clock.set(365 * DAY);
+    let corrected = aging.world.clock.wall();
+    aging.log_some("a", 30);
+    aging.wait(23 * HOUR);
+    aging.assert_complete("a");
+    aging.wait(2 * HOUR);
+    let kept = aging.logged_from("a", corrected - DAY);
     assert_eq!(kept.len(), 30);
-    assert_eq!(world.found("a"), kept);
-    world.assert_freed("a");
-    assert!(!world.clock_jumped());
+    assert_eq!(aging.found("a"), kept);
+    aging.assert_freed("a");
+    assert!(!aging.clock_jumped());
 }
 
 /// Nobody works while the clock is wrong, or nobody has anything to store.
 #[test]
 fn readers_judge_as_the_writer_does() {
-    let mut world = World::with_limits();
-    world.log_some("a", 70);
-    world.machine.wait(DAY);
-    world.machine.set_clock(365 * DAY);
+    let mut aging = Aging::with_limits();
+    aging.log_some("a", 70);
+    aging.world.clock.wait(DAY);
+    aging.world.clock.set(365 * DAY);
     // Nobody but readers saw the jump, however long it stands.
-    world.machine.wait(2 * DAY);
-    assert!(world.clock_jumped());
-    world.assert_complete("a");
+    aging.world.clock.wait(2 * DAY);
+    assert!(aging.clock_jumped());
+    aging.assert_complete("a");
     // And time goes on without it: the third day is over, and then the eighth.
-    world.machine.wait(5 * DAY);
-    assert_eq!(world.found("a"), NOTHING);
-    assert!(!world.in_the_file("a").is_empty());
-    world.work();
-    assert_eq!(world.in_the_file("a"), NOTHING);
+    aging.world.clock.wait(5 * DAY);
+    assert_eq!(aging.found("a"), NOTHING);
+    assert!(!aging.in_the_file("a").is_empty());
+    aging.work();
+    assert_eq!(aging.in_the_file("a"), NOTHING);
 }
 
 #[test]
 fn a_clock_that_is_set_back_deletes_nothing() {
-    let mut world = World::with_limits();
-    world.log_some("a", 70);
-    world.machine.set_clock(-60 * DAY);
+    let mut aging = Aging::with_limits();
+    aging.log_some("a", 70);
+    aging.world.clock.set(-60 * DAY);
     // Of two months ago, and new all the same.
-    world.log_some("a", 30);
-    world.wait(3 * DAY);
-    world.log_some("a", 30);
-    world.assert_complete("a");
+    aging.log_some("a", 30);
+    aging.wait(3 * DAY);
+    aging.log_some("a", 30);
+    aging.assert_complete("a");
     // By now that clock is believed, and what it said first is too old.
-    world.wait(5 * DAY);
-    let kept = world.logged_from("a", world.machine.now() - DAYS * DAY);
+    aging.wait(5 * DAY);
+    let kept = aging.logged_from("a", aging.world.clock.wall() - DAYS * DAY);
     assert_eq!(kept.len(), 100);
-    assert_eq!(world.found("a"), kept);
+    assert_eq!(aging.found("a"), kept);
 }
 
 /// The clock was wrong from the beginning. Whoever believed it for good would delete whatever comes
 /// once it is right.
 #[test]
 fn a_wrong_year_that_was_believed_does_not_delete_the_present() {
-    let mut world = World::with_limits();
-    world.machine.set_clock(365 * DAY);
-    world.log_some("a", 70);
-    world.wait(3 * DAY);
-    assert!(!world.clock_jumped());
-    world.machine.set_clock(-365 * DAY);
+    let mut aging = Aging::with_limits();
+    aging.world.clock.set(365 * DAY);
+    aging.log_some("a", 70);
+    aging.wait(3 * DAY);
+    assert!(!aging.clock_jumped());
+    aging.world.clock.set(-365 * DAY);
     for _ in 0..4 {
-        world.log_some("a", 10);
-        world.wait(DAY);
-        world.assert_complete("a");
+        aging.log_some("a", 10);
+        aging.wait(DAY);
+        aging.assert_complete("a");
     }
-    assert!(!world.clock_jumped());
+    assert!(!aging.clock_jumped());
     // The present becomes old as it should.
-    world.wait(DAYS * DAY);
-    let kept = world.logged_from("a", START + 300 * DAY);
-    assert_eq!(world.found("a"), kept);
-    world.assert_freed("a");
+    aging.wait(DAYS * DAY);
+    let kept = aging.logged_from("a", START + 300 * DAY);
+    assert_eq!(aging.found("a"), kept);
+    aging.assert_freed("a");
 }
 
 #[test]
 fn a_machine_that_was_off_finds_its_records_too_old() {
-    let mut world = World::with_limits();
+    let mut aging = Aging::with_limits();
     for name in ["a", LONG] {
-        world.log_some(name, 70);
+        aging.log_some(name, 70);
     }
-    world.machine.restart(20 * DAY);
-    assert_eq!(world.found("a"), NOTHING);
-    assert!(!world.clock_jumped());
-    world.work();
-    assert_eq!(world.in_the_file("a"), NOTHING);
-    world.assert_complete(LONG);
+    aging.world.clock.reboot(20 * DAY);
+    assert_eq!(aging.found("a"), NOTHING);
+    assert!(!aging.clock_jumped());
+    aging.work();
+    assert_eq!(aging.in_the_file("a"), NOTHING);
+    aging.assert_complete(LONG);
 }
 
 /// Or its clock is wrong: nobody knows before it has been on for a day.
 #[test]
 fn a_machine_that_was_off_for_months_keeps_its_records_for_a_day() {
-    let mut world = World::with_limits();
+    let mut aging = Aging::with_limits();
     for name in ["a", LONG] {
-        world.log_some(name, 70);
+        aging.log_some(name, 70);
     }
-    world.machine.restart(90 * DAY);
+    aging.world.clock.reboot(90 * DAY);
     for _ in 0..2 {
-        world.wait(9 * HOUR);
-        world.assert_complete("a");
-        world.assert_complete(LONG);
-        assert!(world.clock_jumped());
-        world.machine.restart(15 * HOUR);
+        aging.wait(9 * HOUR);
+        aging.assert_complete("a");
+        aging.assert_complete(LONG);
+        assert!(aging.clock_jumped());
+        aging.world.clock.reboot(15 * HOUR);
     }
-    world.wait(9 * HOUR);
-    assert!(!world.clock_jumped());
+    aging.wait(9 * HOUR);
+    assert!(!aging.clock_jumped());
     for name in ["a", LONG] {
-        assert_eq!(world.found(name), NOTHING);
-        assert_eq!(world.in_the_file(name), NOTHING);
+        assert_eq!(aging.found(name), NOTHING);
+        assert_eq!(aging.in_the_file(name), NOTHING);
     }
 }
 
 #[test]
 fn records_of_the_future_make_no_other_record_old() {
-    let mut world = World::with_limits();
-    world.log_some("a", 20);
+    let mut aging = Aging::with_limits();
+    aging.log_some("a", 20);
     for number in 0..50 {
-        world.log("a", START + 100 * DAY + number);
-        world.log("a", i64::MAX - number);
+        aging.log("a", START + 100 * DAY + number);
+        aging.log("a", i64::MAX - number);
     }
-    world.log_some("a", 20);
-    world.wait(DAY);
-    world.assert_complete("a");
-    assert!(!world.clock_jumped());
+    aging.log_some("a", 20);
+    aging.wait(DAY);
+    aging.assert_complete("a");
+    assert!(!aging.clock_jumped());
     // They are gone when their own time is over.
-    world.wait((98 + DAYS) * DAY);
-    assert_eq!(world.found("a").len(), 100);
-    world.wait(2 * DAY);
-    let kept = world.logged_from("a", START + 101 * DAY);
+    aging.wait((98 + DAYS) * DAY);
+    assert_eq!(aging.found("a").len(), 100);
+    aging.wait(2 * DAY);
+    let kept = aging.logged_from("a", START + 101 * DAY);
     assert_eq!(kept.len(), 50);
-    assert_eq!(world.found("a"), kept);
-    world.assert_freed("a");
+    assert_eq!(aging.found("a"), kept);
+    aging.assert_freed("a");
 }
 
 /// Importing again stores no record twice, also those that nobody sees any more.
 #[test]
 fn what_is_too_old_is_no_less_a_duplicate() {
     let home = home();
-    let machine = Machine::new();
-    let store = Store::open(home.path(), STACK, machine.options()).unwrap();
+    let clock = Clock::new();
+    let store = Store::open(home.path(), STACK, clock.options()).unwrap();
     let options = on_demand().retention(Some(policy()));
     let (_, guard) = Writer::start(&store, options).unwrap();
     guard.close().unwrap();
@@ -582,7 +508,7 @@ fn what_is_too_old_is_no_less_a_duplicate() {
     assert_eq!((counts.added, counts.too_old), (0, 300));
     assert_eq!(found(&store, "a"), NOTHING);
     // They are taken where they are not too old, each once.
-    machine.set_clock(-4 * 365 * DAY);
+    clock.set(-4 * 365 * DAY);
     assert_eq!(import().added, 300);
     assert_eq!(import().duplicates, 300);
     let query = Query::new(Signal::Logs);
