@@ -229,7 +229,7 @@ pub mod external {
 pub mod testing {
     pub use crate::{
         ingest::simulated::SimulatedWriter,
-        store::{BlockLayout, ClockReading, DiskOperation, SeriesLayout},
+        store::{CheckedBlock, CheckedSeries, ClockReading, DiskOperation},
     };
 }
 

@@ -38,7 +38,7 @@ use gridctl_telemetry::{
     ledger::LossCause,
     maintenance::{CompactOptions, WipeScope},
     query::TimeRange,
-    testing::SeriesLayout,
+    testing::CheckedSeries,
 };
 use model::{
     DAY, HOUR, SERVERS, SeriesKey,
@@ -155,7 +155,7 @@ struct Series {
     wiped: u64,
     /// Whether it must be within its limit by now.
     settled: bool,
-    before: Option<SeriesLayout>,
+    before: Option<CheckedSeries>,
 }
 
 /// A store that has limits, and the model of it.
@@ -471,8 +471,8 @@ impl Limited {
     /// Compares what is cheap to compare, and the records of those series that lost some.
     fn observe(&mut self, step: &Step) {
         let snapshot = self.world.store.snapshot().unwrap();
-        let mut layouts: BTreeMap<SeriesKey, SeriesLayout> = snapshot
-            .layout()
+        let mut layouts: BTreeMap<SeriesKey, CheckedSeries> = snapshot
+            .check()
             .unwrap()
             .into_iter()
             .map(|layout| ((position(layout.server.as_str()), layout.signal), layout))
@@ -493,7 +493,7 @@ impl Limited {
         let keys: Vec<SeriesKey> = self.series.keys().copied().collect();
         for key in keys {
             let after = layouts.remove(&key);
-            let records = after.as_ref().map_or(0, SeriesLayout::records);
+            let records = after.as_ref().map_or(0, CheckedSeries::records);
             let loss = retired.remove(&key);
             let gone = loss.as_ref().map_or(0, |loss| loss.count);
             let series = self.series.get_mut(&key).unwrap();
@@ -574,7 +574,7 @@ impl Limited {
 
 impl Series {
     fn bytes(&self) -> u64 {
-        self.before.as_ref().map_or(0, SeriesLayout::bytes)
+        self.before.as_ref().map_or(0, CheckedSeries::bytes)
     }
 
     fn has_blocks(&self) -> bool {
@@ -602,7 +602,7 @@ impl Shares {
         self.0.values().sum()
     }
 
-    fn of(layouts: &BTreeMap<SeriesKey, SeriesLayout>) -> Shares {
+    fn of(layouts: &BTreeMap<SeriesKey, CheckedSeries>) -> Shares {
         let mut servers = BTreeMap::new();
         for ((server, _), layout) in layouts {
             let blocks: u64 = layout.blocks.iter().map(|block| block.disk_bytes).sum();
@@ -616,8 +616,8 @@ impl Shares {
 #[derive(Debug)]
 struct Taken<'a> {
     key: SeriesKey,
-    before: Option<&'a SeriesLayout>,
-    after: Option<&'a SeriesLayout>,
+    before: Option<&'a CheckedSeries>,
+    after: Option<&'a CheckedSeries>,
     missing: &'a Records,
     step: &'a Step,
 }
@@ -687,7 +687,7 @@ impl Taken<'_> {
 
     /// Whether the series would be over its limit with the last block that was taken.
     fn is_needed(&self, limit: u64) -> bool {
-        let mut bytes = self.after.map_or(0, SeriesLayout::bytes) + self.last_block_bytes();
+        let mut bytes = self.after.map_or(0, CheckedSeries::bytes) + self.last_block_bytes();
         let fresh = self.step.fresh.get(&self.key).map_or(0, BTreeSet::len);
         if self.step.seals && fresh < self.step.direct {
             // What was in rows when it was taken may be in blocks now, and smaller.

@@ -14,7 +14,7 @@ mod model;
 
 use common::{Random, number, on_demand, record};
 use gridctl_telemetry::{
-    Level, LogRecord, Query, Record, Signal, Timestamp, query::StoredRecord, testing::BlockLayout,
+    Level, LogRecord, Query, Record, Signal, Timestamp, query::StoredRecord, testing::CheckedBlock,
 };
 use model::{HOUR, SECOND, START, world::World};
 use std::time::Duration;
@@ -52,8 +52,8 @@ impl Merging {
         self.0.writer.stats().maintenance.rewritten_bytes
     }
 
-    fn blocks(&self) -> Vec<BlockLayout> {
-        let layout = self.0.store.snapshot().unwrap().layout().unwrap();
+    fn blocks(&self) -> Vec<CheckedBlock> {
+        let layout = self.0.store.snapshot().unwrap().check().unwrap();
         assert!(layout[0].rows.is_empty());
         layout[0].blocks.clone()
     }
@@ -141,7 +141,7 @@ fn late_records_come_to_lie_between_those_of_their_time() {
     // Whoever reads an hour reads what was written in it, and little more.
     for hour in 0..HOURS {
         let time = Timestamp::from_unix_nanos(START + hour * HOUR + HOUR / 2);
-        let covers = |block: &&BlockLayout| block.first <= time && time <= block.last.0;
+        let covers = |block: &&CheckedBlock| block.first <= time && time <= block.last.0;
         let covering = blocks.iter().filter(covers).count();
         assert!(covering <= 8, "{covering} blocks for the hour {hour}");
     }

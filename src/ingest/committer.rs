@@ -14,8 +14,8 @@ use crate::{
     redact::Redactor,
     signal::Signal,
     store::{
-        BatchId, PendingRecord, RECORD_BYTES_MAX, Sealer, SeriesBatch, Step, Store, StoreWriter,
-        Upkeep, WipeMarks, WipeScope,
+        Appender, BatchId, Maintained, Maintenance, PendingRecord, RECORD_BYTES_MAX, SeriesBatch,
+        Store, StoreWriter, WipeScope,
     },
     time::Timestamp,
 };
@@ -42,11 +42,11 @@ const BATCH_PART: u64 = 16;
 /// So much is moved to give space back without being asked: a tenth of a second's work.
 const COMPACTED_BYTES_MAX: u64 = 64 << 20;
 
-/// So long after a pass over all series comes the next, if anything was committed since.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
-/// So long after a pass comes the next in any case: records become old in silence, too, and another
-/// process may have set limits.
-const UPKEEP_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// The time from one round of maintenance to the next, if anything was committed since.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
+/// The time from one round of maintenance to the next in any case: records expire without a commit,
+/// too, and another process may have set limits.
+const MAINTENANCE_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 type SeriesKey = (ServerName, Signal);
 
@@ -62,15 +62,14 @@ pub(super) struct Committer {
     in_flight: Option<Batch>,
     /// Identifies the batch that is in flight, or the next one.
     id: BatchId,
-    upkeep: Upkeep,
-    /// When to look after the store.
-    pub(super) upkeep_due: Instant,
-    /// Whether something was committed since the last pass over the series began.
+    maintenance: Maintenance,
+    /// When maintenance has something to do.
+    pub(super) maintenance_due: Instant,
+    /// Whether something was committed since the last round of maintenance began.
     committed: bool,
-    /// Whether a transaction left evictions to the next one, and no pass has begun since.
+    /// Whether more is to be evicted than one transaction does, and no round has begun since.
     has_backlog: bool,
-    wipes: WipeMarks,
-    sealer: Sealer,
+    appender: Appender,
     redactor: Option<Redactor>,
     pub(super) counters: Arc<Counters>,
 }
@@ -93,11 +92,10 @@ impl Committer {
         counters: Arc<Counters>,
     ) -> Result<Committer> {
         let writer = store.writer()?;
-        let wipes = writer.wipe_marks()?;
         if let Some(policy) = &options.retention {
             writer.set_limits(&policy.clone().validated()?)?;
         }
-        let upkeep = Upkeep::new(&store.snapshot()?)?;
+        let appender = writer.appender(options.tiering)?;
         let mut committer = Committer {
             policy: CommitPolicy::new(options),
             id: BatchId {
@@ -107,12 +105,11 @@ impl Committer {
             writer,
             batch: Batch::default(),
             in_flight: None,
-            upkeep,
-            upkeep_due: Instant::ZERO,
+            maintenance: Maintenance::default(),
+            maintenance_due: Instant::ZERO,
             committed: false,
             has_backlog: false,
-            wipes,
-            sealer: Sealer::new(options.tiering),
+            appender,
             redactor: options.redactor.clone(),
             counters,
         };
@@ -122,7 +119,7 @@ impl Committer {
 
     /// Keeps batches small where the whole must be.
     fn bound_batches(&mut self) {
-        let total = self.upkeep.limits.total_bytes;
+        let total = self.appender.cache.limits.total_bytes;
         self.policy
             .keep_batches_below(total.map_or(usize::MAX, |total| part_of(total, BATCH_PART)));
     }
@@ -150,11 +147,11 @@ impl Committer {
         }
     }
 
-    /// When there is something to do: see [`Committer::commit_due`] and [`Committer::upkeep`].
+    /// When there is something to do: see [`Committer::commit_due`] and [`Committer::maintain`].
     pub(super) fn due(&self) -> Instant {
-        self.policy
-            .due()
-            .map_or(self.upkeep_due, |commit| commit.min(self.upkeep_due))
+        self.policy.due().map_or(self.maintenance_due, |commit| {
+            commit.min(self.maintenance_due)
+        })
     }
 
     /// When the batch is to be committed, or drops are to be entered; `None` when there is neither.
@@ -183,45 +180,47 @@ impl Committer {
         if committed {
             self.policy.committed(now);
             self.committed = true;
-            self.upkeep_due = self.upkeep_due.min(now + UPKEEP_INTERVAL);
+            self.maintenance_due = self.maintenance_due.min(now + MAINTENANCE_INTERVAL);
         }
         let sealed = self.seal();
         if self.has_backlog {
-            self.upkeep_due = self.upkeep_due.min(now);
+            self.maintenance_due = self.maintenance_due.min(now);
         }
         sealed
     }
 
     /// Does a little of what keeps the store within its limits and its blocks full: a look at some
     /// series, or one small transaction.
-    pub(super) fn upkeep(&mut self, now: Instant) -> Result<()> {
+    pub(super) fn maintain(&mut self, now: Instant) -> Result<()> {
         let started = std::time::Instant::now();
-        let step = if self.upkeep.is_idle() {
+        let outcome = if self.maintenance.is_idle() {
             self.committed = false;
             self.has_backlog = false;
             // Rows that another process left, or that became too many when limits were lowered.
             self.writer
-                .begin_upkeep(&mut self.upkeep)
-                .and_then(|step| self.seal().map(|()| step))
+                .begin_maintenance(&mut self.maintenance, &mut self.appender.cache)
+                .and_then(|()| self.seal())
+                .map(|()| Maintained::default())
         } else {
-            self.writer.upkeep(&mut self.upkeep, &mut self.sealer)
+            self.writer
+                .maintain(&mut self.maintenance, &mut self.appender)
         };
         let elapsed = started.elapsed();
-        self.upkeep_due = if !self.upkeep.is_idle() {
+        self.maintenance_due = if !self.maintenance.is_idle() {
             // Half of the time at most, so that queued records never wait long; and a twentieth for
             // merging, which can wait.
-            let rewrote = step.as_ref().is_ok_and(|step| step.rewritten_bytes > 0);
+            let rewrote = outcome.as_ref().is_ok_and(|done| done.rewritten_bytes > 0);
             now + elapsed * if rewrote { 20 } else { 2 }
         } else if self.has_backlog {
             now
         } else if self.committed {
-            now + UPKEEP_INTERVAL
+            now + MAINTENANCE_INTERVAL
         } else {
-            now + UPKEEP_INTERVAL_MAX
+            now + MAINTENANCE_INTERVAL_MAX
         };
-        let step = step?;
-        if step.wrote {
-            self.counters.count_upkeep(elapsed, step);
+        let done = outcome?;
+        if done.wrote {
+            self.counters.count_maintenance(elapsed, done);
         }
         Ok(())
     }
@@ -232,24 +231,16 @@ impl Committer {
         let Some(batch) = &mut self.in_flight else {
             return Ok(false);
         };
-        let outcome = self.writer.append(
-            &mut batch.parts,
-            &batch.losses,
-            self.id,
-            &mut self.wipes,
-            &mut self.sealer,
-            &mut self.upkeep,
-        );
+        let outcome =
+            self.writer
+                .append(&mut self.appender, &mut batch.parts, &batch.losses, self.id);
         self.bound_batches();
-        let taken = outcome?;
+        let evicted = outcome?;
         self.id.number += 1;
-        self.has_backlog |= taken.more;
-        if taken.disk_bytes > 0 {
-            let step = Step {
-                freed_bytes: taken.disk_bytes,
-                ..Step::default()
-            };
-            self.counters.count_upkeep(taken.elapsed, step);
+        self.has_backlog |= evicted.more;
+        if evicted.disk_bytes > 0 {
+            self.counters
+                .count_maintenance(evicted.elapsed, evicted.into());
         }
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
         if let Some(stored) = self.in_flight.take() {
@@ -296,7 +287,7 @@ impl Committer {
     /// Counts what became of a batch.
     fn account(&mut self, batch: Batch) {
         for part in batch.parts {
-            let (sequences, rows) = (part.appended.sequences, part.appended.rows);
+            let sequences = part.appended.sequences;
             let stored = sequences.1 - sequences.0;
             self.counters.stored.fetch_add(stored, Ordering::Release);
             for timestamp in part.appended.wiped {
@@ -304,10 +295,6 @@ impl Committer {
                 self.counters
                     .count_drop(&part.server, part.signal, LossCause::Wiped, timestamp);
             }
-            if let Some(left) = part.appended.rows_left {
-                self.upkeep.rows.set(&part.server, part.signal, left);
-            }
-            self.upkeep.rows.add(&part.server, part.signal, rows);
         }
         self.release(batch.bytes);
     }
@@ -348,13 +335,14 @@ impl Committer {
     /// Changes how much is kept, from now on.
     pub(super) fn set_retention(&mut self, policy: &RetentionPolicy, now: Instant) -> Result<()> {
         self.writer.set_limits(policy)?;
-        self.upkeep_due = now;
+        self.maintenance_due = now;
         Ok(())
     }
 
     /// Makes what room limits allow on a disk that is full.
     pub(super) fn free_space(&mut self) -> Result<()> {
-        self.writer.free_space(&mut self.upkeep, &mut self.sealer)
+        self.writer
+            .free_space(&mut self.maintenance, &mut self.appender)
     }
 
     /// Gives space back that a wipe or expiry left, if it is much and does not take long.
@@ -367,7 +355,7 @@ impl Committer {
             .is_some()
         {
             self.counters
-                .count_upkeep(started.elapsed(), Step::default());
+                .count_maintenance(started.elapsed(), Maintained::default());
         }
         Ok(())
     }
@@ -388,24 +376,18 @@ impl Committer {
     fn seal(&mut self) -> Result<()> {
         while let Some((server, signal)) = self.ripest() {
             let started = std::time::Instant::now();
-            let Upkeep { limits, rows, .. } = &mut self.upkeep;
-            let (left, taken) = self
-                .writer
-                .seal(&server, signal, &mut self.sealer, limits)?;
-            rows.set(&server, signal, left);
-            self.has_backlog |= taken.more;
-            let step = Step {
-                freed_bytes: taken.disk_bytes,
-                ..Step::default()
-            };
-            self.counters.count_upkeep(started.elapsed(), step);
+            let evicted = self.writer.seal(&mut self.appender, &server, signal)?;
+            self.has_backlog |= evicted.more;
+            self.counters
+                .count_maintenance(started.elapsed(), evicted.into());
         }
         Ok(())
     }
 
     /// A series that should be sealed now.
     fn ripest(&self) -> Option<(ServerName, Signal)> {
-        let Upkeep { rows, limits, .. } = &self.upkeep;
+        let Appender { cache, sealer, .. } = &self.appender;
+        let (rows, limits) = (&cache.rows, &cache.limits);
         let tier_bytes_max = limits.total_bytes.map_or(ROW_TIER_BYTES_MAX, |total| {
             part_of(total, ROW_TIER_PART).min(ROW_TIER_BYTES_MAX)
         });
@@ -414,7 +396,7 @@ impl Committer {
             let bytes_max = limits.of(server).map_or(SEAL_BYTES, |limits| {
                 part_of(limits.bytes_max, SEAL_PART).min(SEAL_BYTES)
             });
-            crowded || tier.rows >= self.sealer.tiering.seal_rows || tier.bytes >= bytes_max
+            crowded || tier.rows >= sealer.tiering.seal_rows || tier.bytes >= bytes_max
         })
     }
 }

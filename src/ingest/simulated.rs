@@ -55,7 +55,7 @@ impl SimulatedWriter {
                 .commit_due()
                 .is_none_or(|commit| commit > due)
             {
-                self.committer.upkeep(due)?;
+                self.committer.maintain(due)?;
                 continue;
             }
             let started = std::time::Instant::now();
@@ -86,7 +86,7 @@ impl SimulatedWriter {
         self.advance(now)?;
         let limits = Limits::new(servers, total_bytes);
         self.committer.writer.set_small_limits(&limits)?;
-        self.committer.upkeep_due = now;
+        self.committer.maintenance_due = now;
         Ok(())
     }
 

@@ -2,7 +2,7 @@ use crate::{
     loss::{LedgerEntry, LossCause},
     record::ServerName,
     signal::Signal,
-    store::Step,
+    store::Maintained,
     time::Timestamp,
 };
 use std::{
@@ -153,8 +153,8 @@ impl Counters {
             .collect()
     }
 
-    /// Counts a step of maintenance.
-    pub(super) fn count_upkeep(&self, elapsed: Duration, step: Step) {
+    /// Counts one piece of maintenance.
+    pub(super) fn count_maintenance(&self, elapsed: Duration, done: Maintained) {
         let mut all = self
             .maintenance
             .lock()
@@ -162,8 +162,8 @@ impl Counters {
         all.steps += 1;
         all.longest = all.longest.max(elapsed);
         all.busy += elapsed;
-        all.freed_bytes += step.freed_bytes;
-        all.rewritten_bytes += step.rewritten_bytes;
+        all.freed_bytes += done.freed_bytes;
+        all.rewritten_bytes += done.rewritten_bytes;
     }
 
     pub(super) fn stats(&self) -> WriterStats {
@@ -225,11 +225,11 @@ mod tests {
         let time = Timestamp::from_unix_nanos(1);
         counters.offered.store(3, Ordering::Relaxed);
         counters.count_drop(&github, Signal::Logs, LossCause::QueueFull, time);
-        let step = Step {
+        let done = Maintained {
             freed_bytes: 4096,
-            ..Step::default()
+            ..Maintained::default()
         };
-        counters.count_upkeep(Duration::from_micros(1500), step);
+        counters.count_maintenance(Duration::from_micros(1500), done);
         let expected = json!({
             "offered": 3,
             "stored": 0,

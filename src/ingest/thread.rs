@@ -156,7 +156,7 @@ impl WriterThread {
             // It reports its failures itself, and what is not stored is tried again.
             let _ = self.commit();
         } else {
-            match self.committer.upkeep(self.clock.now) {
+            match self.committer.maintain(self.clock.now) {
                 Ok(()) => {}
                 // What is damaged stays so, and storing goes on without it.
                 Err(error @ Error::Corrupt { .. }) => self.report_damage(error.to_string()),

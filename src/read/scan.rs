@@ -3,7 +3,7 @@ use crate::{
     error::{Error, Result},
     record::{Record, ServerName},
     signal::Signal,
-    store::{Direction, MemoryBudget, PositionRange, SeriesScan, Snapshot, Store},
+    store::{Direction, MemoryBudget, Order, PositionRange, SeriesScan, Snapshot, Store},
     time::Timestamp,
 };
 use std::{cmp::Reverse, collections::BinaryHeap};
@@ -101,16 +101,17 @@ impl Snapshot {
     pub fn scan(&self, query: &Query) -> Result<Scan> {
         let budget = MemoryBudget::new(query.memory_bytes);
         let range = positions(query);
+        let view = self.view();
         let mut sources = Vec::new();
-        for entry in self.series()? {
+        for entry in view.series()? {
             let wanted = query.servers.is_empty() || query.servers.contains(&entry.server);
             if entry.signal == query.signal && wanted {
                 let mut range = range;
-                if let Some(cutoff) = self.cutoff(&entry.server)? {
+                if let Some(cutoff) = view.cutoff(&entry.server)? {
                     range.first = range.first.max((cutoff, 0));
                 }
                 let scan = SeriesScan::new(
-                    self,
+                    view,
                     &entry.state,
                     range,
                     query.direction,
@@ -202,13 +203,6 @@ pub struct Scan {
     started: bool,
 }
 
-/// The order of the scan, as something that ascends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Order {
-    Forward((i64, u64)),
-    Backward(Reverse<(i64, u64)>),
-}
-
 impl std::fmt::Debug for Scan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scan")
@@ -262,10 +256,7 @@ impl Scan {
         match source.advance() {
             Ok(true) => {
                 if let Some((position, _)) = source.current() {
-                    let order = match self.direction {
-                        Direction::Forward => Order::Forward(position),
-                        Direction::Backward => Order::Backward(Reverse(position)),
-                    };
+                    let order = Order::new(self.direction, position);
                     self.heads.push(Reverse((order, index)));
                 }
                 Ok(())

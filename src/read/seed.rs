@@ -92,7 +92,8 @@ impl Snapshot {
         &self,
         count: usize,
     ) -> Result<Vec<(ServerName, Vec<MetricsSnapshot>)>> {
-        self.series()?
+        self.view()
+            .series()?
             .into_iter()
             .filter(|entry| entry.signal == Signal::Metrics)
             .map(|entry| {

@@ -1,26 +1,26 @@
-//! The handle of a stack's database, and the right to write to it.
+//! The handle of a stack's database.
 
 use crate::{
-    config::RetentionPolicy,
     error::{Error, Result},
     home::{IfMissing, StackPath},
     store::{
         engine::{
-            fault::{Fault, GuardedDrop, guarded},
-            open::{self, Engine, OpenOptions, Reader},
-            reserve,
+            fault::{Fault, guarded},
+            open::{self, Engine, Reader},
         },
-        ledger::writers,
+        ledger::wipes::WipeScope,
+        maintain::compact::{self, CompactOptions, Compacted},
         options::StoreOptions,
-        policy::{
-            clock,
-            limits::{self, Limits},
-            system_clock::ClockReading,
+        policy::system_clock::ClockReading,
+        scan::{
+            inventory::InventoryRecord,
+            space::{self, DiskUsage, Space},
         },
         snapshot::Snapshot,
+        writer::StoreWriter,
     },
 };
-use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase, WriteTransaction};
 use std::{
     fmt, io,
     path::Path,
@@ -193,7 +193,7 @@ impl Store {
         Ok(Some(database))
     }
 
-    fn begin_write(&self) -> Result<WriteTransaction, Fault> {
+    pub(super) fn begin_write(&self) -> Result<WriteTransaction, Fault> {
         let begin = || match self.engine() {
             Engine::ReadWrite(database) => Ok(database.begin_write()?),
             Engine::ReadOnly(_) => Err(Error::ReadOnly { path: self.path() }.into()),
@@ -220,22 +220,9 @@ impl Store {
         &self.inner.place
     }
 
-    /// How the file is opened.
-    pub(crate) fn opening(&self) -> &OpenOptions {
-        self.inner.options.opening()
-    }
-
-    /// Opens the database once more, beside the handle that everybody uses: the engine takes it for
-    /// another process. Fails with [`Error::ReadOnly`] where the store was opened so.
-    pub(crate) fn open_another(&self, options: &OpenOptions) -> Result<GuardedDrop<Database>> {
-        self.writer()?;
-        open::open_database(&self.inner.place, options, IfMissing::Skip)?
-            .ok_or_else(|| Error::io("open", &self.path(), io::ErrorKind::NotFound.into()))
-    }
-
     /// Opens the database anew, in place of the one that failed: redb answers every operation after
     /// an I/O error with that error until it is opened again.
-    fn reopen(&self) -> Result<()> {
+    pub(super) fn reopen(&self) -> Result<()> {
         let Inner {
             place,
             options,
@@ -262,118 +249,111 @@ impl Store {
         }
     }
 
-    /// The means to change the store; fails with [`Error::ReadOnly`] on one that was opened so.
+    /// The right to change the store; fails with [`Error::ReadOnly`] on one that was opened so.
     pub(crate) fn writer(&self) -> Result<StoreWriter> {
         match self.engine() {
-            Engine::ReadWrite(_) => Ok(StoreWriter {
-                store: self.clone(),
-            }),
+            Engine::ReadWrite(_) => Ok(StoreWriter::new(self.clone())),
             Engine::ReadOnly(_) => Err(Error::ReadOnly { path: self.path() }),
         }
     }
-}
 
-/// The right to write to a [`Store`].
-#[derive(Debug, Clone)]
-pub(crate) struct StoreWriter {
-    store: Store,
-}
-
-impl StoreWriter {
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// Runs `operation` in a write transaction and commits it; on any failure nothing of it stays.
-    pub(crate) fn transact<T>(
-        &self,
-        action: &'static str,
-        operation: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
-    ) -> Result<T> {
-        guarded(|| {
-            let transaction = self.store.begin_write()?;
-            let outcome = operation(&transaction)?;
-            transaction.commit()?;
-            Ok(outcome)
-        })
-        .map_err(|fault| fault.at(action, &self.store.path()))
-    }
-
-    /// Like [`StoreWriter::transact`], for an operation that gives back more than it takes: on a full
-    /// disk it gets what is reserved for it. It may run twice, the first time in vain.
-    pub(crate) fn transact_freeing<T>(
-        &self,
-        action: &'static str,
-        mut operation: impl FnMut(&WriteTransaction) -> Result<T, Fault>,
-    ) -> Result<T> {
-        let place = self.store.place();
-        let outcome = match self.transact(action, &mut operation) {
-            Err(Error::StorageFull { .. }) => self.transact(action, |transaction| {
-                // Not before the transaction has begun, in which no other process of this database
-                // can take the room.
-                reserve::release(place);
-                operation(transaction)
-            }),
-            outcome => outcome,
-        };
-        if outcome.is_ok() {
-            reserve::keep(place);
-        }
-        outcome
-    }
-
-    /// The time by which age is judged, see [`clock::trusted_now`].
-    pub(crate) fn trusted_now(&self, transaction: &WriteTransaction) -> Result<i64, Fault> {
-        clock::trusted_now(transaction, self.store.clock_reading(), self.store.stack())
-    }
-
-    /// Stores the clock's state if that is due. Every append does so too; a writer that has nothing
-    /// to append needs this.
-    pub(crate) fn keep_clock(&self, snapshot: &Snapshot) -> Result<()> {
-        let expires = !snapshot.limits()?.is_empty();
-        if !expires || !snapshot.clock_verdict()?.is_worth_a_transaction() {
-            return Ok(());
-        }
-        // What follows may free space, which a full disk must not prevent.
-        self.transact_freeing("write to", |transaction| {
-            self.trusted_now(transaction)?;
-            Ok(())
-        })
-    }
-
-    /// Changes the limits of the store, for every process. Readers no longer see records that exceed
-    /// the age limit; maintenance deletes them, and evicts what exceeds the size limits.
+    /// Deletes the records that `scope` covers, in one transaction, and returns how many
+    /// (server, signal) pairs had any. Covered records that are still queued in some process are
+    /// not stored any more; records that are emitted later are.
     ///
-    /// Fails like [`RetentionPolicy::validated`].
-    pub(crate) fn set_limits(&self, policy: &RetentionPolicy) -> Result<()> {
-        self.transact("set the limits of", |transaction| {
-            limits::put(transaction, policy)?;
-            Ok(())
+    /// Disk blocks of deleted records are reused by new ones; [`Store::compact`] returns them to the
+    /// file system.
+    ///
+    /// In a process that has a [`Writer`](crate::Writer), its `wipe` does the same on its thread.
+    ///
+    /// It works on a full disk as well: some room is reserved for that.
+    ///
+    /// Fails with [`Error::ReadOnly`] and [`Error::Database`], and nothing is deleted then.
+    pub fn wipe(&self, scope: &WipeScope) -> Result<usize> {
+        self.writer()?.wipe(scope)
+    }
+
+    /// The size of the database on the disk. Asks the file system only.
+    ///
+    /// Fails with [`Error::Io`] when the file cannot be examined.
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
+        space::disk_usage(self.place())
+    }
+
+    /// The size of the database on the disk, and how much of that is in use. Its cost does not grow
+    /// with the number of records.
+    ///
+    /// Fails with [`Error::Io`] when the file cannot be examined, and as reading does.
+    pub fn space(&self) -> Result<Space> {
+        let snapshot = self.snapshot()?;
+        let view = snapshot.view();
+        let counted_bytes = view.read(|| space::live_bytes(view.transaction()))?;
+        let limit_bytes = view.limits()?.total_bytes;
+        drop(snapshot);
+        space::measure(self.place(), counted_bytes, limit_bytes)
+    }
+
+    /// Returns the disk blocks of deleted records to the file system.
+    ///
+    /// All readers and writers of this database wait until it is over: about a second for each
+    /// gibibyte that is moved, and a fifth of that for one that stays in place. It may be cancelled
+    /// or killed at any time; nothing is lost, and the next write takes somewhat longer.
+    ///
+    /// Fails with [`Error::ReaderInTheWay`] when a snapshot of an older state, in any process, is not
+    /// dropped within the patience of `options`; with [`Error::Cancelled`]; with
+    /// [`Error::ReadOnly`] on a store that was opened so; and as writing does.
+    pub fn compact(&self, options: CompactOptions) -> Result<Compacted> {
+        self.writer()?;
+        let before = self.space()?;
+        let target = compact::Target {
+            place: self.place(),
+            opening: self.inner.options.opening(),
+            before,
+        };
+        target.compact(options)?;
+        Ok(Compacted {
+            before,
+            after: self.space()?,
         })
     }
 
-    /// Like [`StoreWriter::set_limits`], for tests that need smaller limits than a user may set.
-    pub(crate) fn set_small_limits(&self, limits: &Limits) -> Result<()> {
-        self.transact("set the limits of", |transaction| {
-            limits::replace(transaction, limits.clone())?;
-            Ok(())
-        })
+    /// Compacts if that is worth it and others wait no longer than moving `bytes_max` takes; `None`
+    /// when it is not, or when a reader is in the way.
+    ///
+    /// Fails as [`Store::compact`] does.
+    pub(crate) fn compact_if_cheap(&self, bytes_max: u64) -> Result<Option<Compacted>> {
+        if !compact::is_cheap(&self.space()?, bytes_max) {
+            return Ok(None);
+        }
+        match self.compact(CompactOptions::default()) {
+            Ok(compacted) => Ok(Some(compacted)),
+            Err(Error::ReaderInTheWay { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Enters a writer of this process, see [`writers::enter`].
-    pub(crate) fn enter_writer(&self) -> Result<u64> {
-        self.transact("write to", writers::enter)
+    /// Compacts if that makes room on a full disk. An error is not reported here, because the next
+    /// write reports it.
+    pub(crate) fn compact_for_room(&self) {
+        if self.space().is_ok_and(|space| compact::makes_room(&space)) {
+            let _ = self.compact(CompactOptions::default());
+        }
     }
+}
 
-    /// Removes a writer that ends properly.
-    pub(crate) fn leave_writer(&self, number: u64) -> Result<()> {
-        self.transact("write to", |transaction| {
-            writers::leave(transaction, number)
-        })
+/// Deletes the telemetry of `stack` that `scope` covers, see [`Store::wipe`]. A stack without
+/// telemetry is a success.
+pub fn wipe(home: &Path, stack: &str, scope: &WipeScope) -> Result<usize> {
+    match Store::open_existing(home, stack, StoreOptions::for_tools())? {
+        Some(store) => store.wipe(scope),
+        None => Ok(0),
     }
+}
 
-    /// Opens the database anew after a failure; nothing else makes it work again.
-    pub(crate) fn reopen(&self) -> Result<()> {
-        self.store.reopen()
+/// The inventory of `stack`, see [`Snapshot::inventory`]. It is empty for a stack without telemetry.
+pub fn inventory(home: &Path, stack: &str, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
+    match Store::open_read_only(home, stack, StoreOptions::for_tools())? {
+        Some(store) => store.snapshot()?.inventory(server),
+        None => Ok(Vec::new()),
     }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod engine;
 pub(crate) mod handle;
+pub(crate) mod importer;
 pub(crate) mod layout;
 pub(crate) mod ledger;
 pub(crate) mod maintain;
@@ -15,38 +16,40 @@ pub(crate) mod scan;
 pub(crate) mod snapshot;
 pub(crate) mod tiers;
 pub(crate) mod write;
+pub(crate) mod writer;
 
 #[cfg(feature = "simulation")]
 pub use self::{
     engine::disk::DiskOperation,
     policy::system_clock::ClockReading,
-    scan::check::{BlockLayout, SeriesLayout},
+    scan::check::{CheckedBlock, CheckedSeries},
 };
 pub(crate) use self::{
     engine::fault::Fault,
-    handle::StoreWriter,
     layout::block::RECORD_BYTES_MAX,
-    ledger::{wipes::WipeMarks, writers::BatchId},
-    maintain::pass::{Step, Upkeep},
-    scan::series_scan::{MemoryBudget, PositionRange, SeriesScan, predecessor, successor},
-    tiers::sealer::{Sealer, Tiering},
-    write::append::{PendingRecord, SeriesBatch},
+    ledger::writers::BatchId,
+    maintain::maintenance::{Maintained, Maintenance},
+    scan::{
+        order::{Order, predecessor, successor},
+        series_scan::{MemoryBudget, PositionRange, SeriesScan},
+    },
+    tiers::sealer::Tiering,
+    write::append::{Appender, PendingRecord, SeriesBatch},
+    writer::StoreWriter,
 };
 pub use self::{
     engine::schema::MigrationStep,
-    handle::Store,
+    handle::{Store, inventory, wipe},
+    importer::Importer,
     ledger::wipes::WipeScope,
     maintain::compact::{CompactOptions, CompactProgress, Compacted},
     options::StoreOptions,
     policy::clock::ClockJump,
     scan::{
-        inventory::{InventoryRecord, inventory},
-        series_scan::Direction,
+        inventory::InventoryRecord,
+        order::Direction,
         space::{DiskUsage, Space},
     },
     snapshot::Snapshot,
-    write::{
-        import::{ImportBatch, ImportCounts, Importer},
-        wipe::wipe,
-    },
+    write::import::{ImportBatch, ImportCounts},
 };

@@ -1,21 +1,21 @@
-//! Giving space back to the disk.
+//! Compaction: returning disk blocks to the file system.
 //!
-//! A database reuses the pages of what was deleted and keeps their disk blocks. To give them back,
-//! what stands at the end of the file is moved into the gaps before it, and the file is cut. The
-//! engine does that in transactions of its own, through a handle that nobody else uses, so whatever
-//! interrupts it leaves the database as it was or as it would be. Other processes, and whoever uses
-//! this store, wait meanwhile; nobody fails.
+//! A database reuses the pages of deleted records and keeps their disk blocks. To return these,
+//! pages at the end of the file are moved into the gaps before them, and the file is truncated.
+//! redb does that in transactions of its own, through a handle that nothing else uses, so an
+//! interrupted compaction leaves the database intact. All other readers and writers wait until it
+//! is over; none fails.
 
 use crate::{
     error::{Error, Result},
+    home::{IfMissing, StackPath},
     store::{
         engine::{
             disk::{DiskHook, DiskOperation},
             fault::{Fault, guarded},
-            open::OpenOptions,
+            open::{self, OpenOptions},
             reserve,
         },
-        handle::Store,
         scan::space::Space,
     },
 };
@@ -31,22 +31,22 @@ use std::{
 
 /// The first wait for a reader; each further one doubles it.
 const WAIT_MIN: Duration = Duration::from_millis(5);
-/// The longest wait between two looks at whether a reader, or the wish to go on, is gone.
+/// The longest wait before readers and cancellation are checked again.
 const WAIT_MAX: Duration = Duration::from_millis(200);
 
-/// How much must be free before anybody is made to wait for it, unless it was asked for.
+/// The free bytes from which compacting is worth that readers and writers wait for it.
 const WORTH_BYTES: u64 = 1 << 20;
-/// And which part of the whole.
+/// The part of the used bytes that must be free as well.
 const WORTH_PART: u64 = 4;
-/// How much is worth it on a disk that is full.
+/// The free bytes from which compacting is worth it on a full disk.
 const ROOM_BYTES: u64 = 64 << 10;
-/// Looking at a page takes so much less than moving it.
+/// Reading a page costs this part of moving it.
 const LOOK_PART: u64 = 8;
 
 type OnProgress = Arc<dyn Fn(CompactProgress) + Send + Sync>;
 type CancelWhen = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// How [`Store::compact`] goes about it.
+/// Options of [`Store::compact`](crate::Store::compact).
 ///
 /// ```
 /// use gridctl_telemetry::maintenance::CompactOptions;
@@ -73,15 +73,15 @@ pub struct CompactOptions {
 }
 
 impl CompactOptions {
-    /// How long readers that hold an older state are waited for. Nobody else waits during that time.
-    /// Default: not at all.
+    /// How long to wait for snapshots of an older state to be dropped. Other readers and writers go
+    /// on during that time. Default: no wait.
     pub fn patience(mut self, patience: Duration) -> CompactOptions {
         self.patience = patience;
         self
     }
 
-    /// What is told of each step. It is called often, and everybody who uses the database waits for
-    /// it: let it be short.
+    /// A callback for progress. It is called often, and all readers and writers of the database wait
+    /// for it: it should return at once.
     pub fn on_progress(
         mut self,
         callback: impl Fn(CompactProgress) + Send + Sync + 'static,
@@ -90,8 +90,8 @@ impl CompactOptions {
         self
     }
 
-    /// Is asked before each step, and ends the compaction with [`Error::Cancelled`] when it says
-    /// `true`. Nothing is lost then.
+    /// A callback that cancels the compaction by returning `true`: it ends with
+    /// [`Error::Cancelled`], and nothing is lost. It is called often.
     pub fn cancel_when(
         mut self,
         wanted: impl Fn() -> bool + Send + Sync + 'static,
@@ -119,122 +119,93 @@ impl fmt::Debug for CompactOptions {
     }
 }
 
-/// How far a compaction is.
+/// The progress of a compaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct CompactProgress {
-    /// So many bytes were moved.
+    /// The bytes that were moved so far.
     pub moved_bytes: u64,
-    /// So many will have been at the end: an estimate, never below `moved_bytes`.
+    /// The bytes that will have been moved at the end: an estimate, never below `moved_bytes`.
     pub total_bytes: u64,
 }
 
-/// What a compaction did.
+/// The result of a compaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Compacted {
-    /// What the database took of the disk.
+    /// The space that the database took before.
     pub before: Space,
-    /// What it takes now.
+    /// The space that it takes now.
     pub after: Space,
 }
 
 impl Compacted {
-    /// The disk blocks that came back, in bytes.
+    /// The disk blocks that were returned to the file system, in bytes.
     #[must_use]
     pub fn returned_bytes(&self) -> u64 {
         self.before.used_bytes.saturating_sub(self.after.used_bytes)
     }
 }
 
-impl Store {
-    /// Gives the disk blocks back that hold nothing any more.
-    ///
-    /// Everybody who reads or writes this database waits until it is over: about a second for each
-    /// gibibyte that is moved, a fifth of that for one that stays in its place. It may be cancelled
-    /// or killed at any time; nothing is lost, and the next write takes somewhat longer.
-    ///
-    /// Fails with [`Error::ReaderInTheWay`] when some process, perhaps this one, reads a state from
-    /// before and does not end within the patience of `options`; with [`Error::Cancelled`]; with
-    /// [`Error::ReadOnly`] on a store that was opened so; and as writing does.
-    pub fn compact(&self, options: CompactOptions) -> Result<Compacted> {
-        let before = self.space()?;
+/// The database that is to be compacted.
+pub(crate) struct Target<'a> {
+    pub(crate) place: &'a StackPath,
+    /// How the store opened it.
+    pub(crate) opening: &'a OpenOptions,
+    /// What the database takes of the disk now.
+    pub(crate) before: Space,
+}
+
+impl Target<'_> {
+    /// Compacts the database, with the room of the reserve if the disk is full. Fails as
+    /// [`Store::compact`](crate::Store::compact) does.
+    pub(crate) fn compact(&self, options: CompactOptions) -> Result<()> {
         let watch = Arc::new(Watch {
             options,
             moved_bytes: AtomicU64::new(0),
-            estimate_bytes: bytes_to_move(&before),
+            estimate_bytes: bytes_to_move(&self.before),
             cancelled: AtomicBool::new(false),
             over: AtomicBool::new(false),
         });
         let mut outcome = self.compact_watched(&watch);
         if let Err(Error::StorageFull { .. }) = outcome {
-            reserve::release(self.place());
+            reserve::release(self.place);
             outcome = self.compact_watched(&watch);
         }
         match outcome {
             Ok(()) => {
-                reserve::keep(self.place());
-                Ok(Compacted {
-                    before,
-                    after: self.space()?,
-                })
+                reserve::keep(self.place);
+                Ok(())
             }
-            // Whatever the engine made of the operation that it was not allowed to do.
+            // Whatever error redb made of the operation that was not allowed.
             Err(_) if watch.cancelled.load(Ordering::Relaxed) => Err(Error::Cancelled {
                 action: "compact",
-                path: self.path(),
+                path: self.place.database(),
             }),
             Err(error) => Err(error),
         }
     }
 
-    /// Compacts if that pays and everybody waits for no more than the time that moving `bytes_max`
-    /// takes; `None` when it does not, or when a reader is in the way.
-    ///
-    /// Fails as [`Store::compact`] does.
-    pub(crate) fn compact_if_cheap(&self, bytes_max: u64) -> Result<Option<Compacted>> {
-        let space = self.space()?;
-        let worth = space.free_bytes >= WORTH_BYTES.max(space.used_bytes / WORTH_PART);
-        let cost = bytes_to_move(&space) + space.live_bytes / LOOK_PART;
-        if !worth || cost > bytes_max {
-            return Ok(None);
-        }
-        match self.compact(CompactOptions::default()) {
-            Ok(compacted) => Ok(Some(compacted)),
-            Err(Error::ReaderInTheWay { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Compacts if that gives room on a disk that is full, however long it takes: nothing can be
-    /// stored meanwhile anyway. What keeps it from that keeps it also from what comes next, which
-    /// will say so.
-    pub(crate) fn compact_for_room(&self) {
-        if self
-            .space()
-            .is_ok_and(|space| space.free_bytes >= ROOM_BYTES)
-        {
-            let _ = self.compact(CompactOptions::default());
-        }
-    }
-
     fn compact_watched(&self, watch: &Arc<Watch>) -> Result<()> {
         watch.over.store(false, Ordering::Relaxed);
-        let hook = watch.hook(self.opening().disk_hook.clone());
-        let mut database = self.open_another(&OpenOptions {
-            disk_hook: Some(hook),
-            ..self.opening().clone()
-        })?;
+        // redb compacts through a handle that nothing else uses, so a second one is opened.
+        let opening = OpenOptions {
+            disk_hook: Some(watch.hook(self.opening.disk_hook.clone())),
+            ..self.opening.clone()
+        };
+        let path = self.place.database();
+        let mut database = open::open_database(self.place, &opening, IfMissing::Skip)?
+            .ok_or_else(|| Error::io("open", &path, io::ErrorKind::NotFound.into()))?;
         let outcome = guarded(|| self.compact_when_unread(&mut database, watch))
-            .map_err(|fault| fault.at("compact", &self.path()));
-        // Closing writes as well, and what is finished is no longer to be cancelled.
+            .map_err(|fault| fault.at("compact", &path));
+        // Closing the handle writes as well, and a finished compaction must not be cancelled.
         watch.over.store(true, Ordering::Relaxed);
         outcome
     }
 
-    /// Compacts as soon as nobody reads a state from before.
+    /// Compacts as soon as no snapshot of an older state is left.
     fn compact_when_unread(&self, database: &mut Database, watch: &Watch) -> Result<(), Fault> {
         let started = Instant::now();
         let mut wait = WAIT_MIN;
@@ -248,7 +219,7 @@ impl Store {
             let waited = started.elapsed();
             let left = watch.options.patience.saturating_sub(waited);
             if left.is_zero() {
-                let path = self.path();
+                let path = self.place.database();
                 return Err(Error::ReaderInTheWay { path, waited }.into());
             }
             std::thread::sleep(wait.min(left));
@@ -257,24 +228,38 @@ impl Store {
     }
 }
 
-/// What a compaction moves at most: what is live, or as much of it as fits into the gaps.
+/// Whether a compaction frees enough to be worth it, and makes others wait no longer than moving
+/// `bytes_max` takes.
+pub(crate) fn is_cheap(space: &Space, bytes_max: u64) -> bool {
+    let is_worth_it = space.free_bytes >= WORTH_BYTES.max(space.used_bytes / WORTH_PART);
+    let cost = bytes_to_move(space) + space.live_bytes / LOOK_PART;
+    is_worth_it && cost <= bytes_max
+}
+
+/// Whether a compaction frees enough to be worth it on a full disk, where nothing can be stored
+/// anyway, however long it takes.
+pub(crate) fn makes_room(space: &Space) -> bool {
+    space.free_bytes >= ROOM_BYTES
+}
+
+/// The maximum that a compaction moves: the live bytes, or as many of them as fit into the gaps.
 fn bytes_to_move(space: &Space) -> u64 {
     space.live_bytes.min(space.free_bytes)
 }
 
-/// Sees every operation of a compaction.
+/// Observes every disk operation of a compaction.
 struct Watch {
     options: CompactOptions,
     moved_bytes: AtomicU64,
     estimate_bytes: u64,
-    /// Whether the next operation fails because it is no longer wanted.
+    /// Whether further operations fail because the compaction was cancelled.
     cancelled: AtomicBool,
-    /// Whether nothing is left to be cancelled.
+    /// Whether nothing is left to cancel.
     over: AtomicBool,
 }
 
 impl Watch {
-    /// A hook that counts and cancels, in front of the one that is there.
+    /// A hook that counts and cancels, and then asks `inner`.
     fn hook(self: &Arc<Watch>, inner: Option<DiskHook>) -> DiskHook {
         let watch = Arc::clone(self);
         Arc::new(move |operation| {
@@ -317,13 +302,13 @@ mod tests {
     use crate::{
         ingest::{Writer, WriterOptions},
         record::{Level, LogRecord, ServerName},
-        store::{StoreOptions, WipeScope},
+        store::{Store, StoreOptions, WipeScope},
         time::Timestamp,
     };
     use xxhash_rust::xxh3::xxh3_64;
 
     #[test]
-    fn what_does_not_pay_or_takes_long_is_left() {
+    fn a_compaction_that_does_not_pay_or_takes_long_is_skipped() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
         let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
@@ -331,7 +316,7 @@ mod tests {
         for name in ["kept", "wiped"] {
             for number in 0..3000_i64 {
                 let at = Timestamp::from_unix_nanos(number);
-                // Nothing that compresses.
+                // Incompressible.
                 let numbers = (0..100).map(|part| xxh3_64(&(number * 100 + part).to_le_bytes()));
                 let text = format!("{:016x?}", numbers.collect::<Vec<u64>>());
                 let record = LogRecord::new(at, Level::INFO, text);

@@ -1,10 +1,10 @@
-//! Holding what is stored within its limits.
+//! Evicting the oldest records, so that the store stays within its limits.
 //!
-//! Each series has a limit of bytes and of age, and the database as a whole one of what it takes of
-//! the disk. Whoever appends takes the oldest blocks out in the same transaction, so that limits of
-//! bytes hold at every commit. What is over a limit for other reasons (limits changed, time went by,
-//! another process imported) is found by a look over all series, see [`crate::store::maintain::pass`], and taken
-//! out in small transactions between batches. What goes is entered in the ledger.
+//! Each series has a limit of bytes and of age, and the database as a whole has a limit of bytes on
+//! the disk. An append evicts the oldest blocks in its own transaction, so that limits of bytes
+//! hold at every commit. A limit can also be exceeded because limits were changed, time passed, or
+//! another process imported records; [`super::maintenance`] finds that and evicts in small
+//! transactions between batches. Evicted and expired records are entered in the ledger.
 
 use crate::{
     record::ServerName,
@@ -32,25 +32,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Blocks and rows that one transaction takes out at most: more waits for the next, so that nobody
-/// waits long for either.
-pub(crate) const BLOCKS_PER_STEP: usize = 32;
+/// The maximum number of blocks that one transaction evicts. More waits for the next transaction,
+/// so that appending never waits long.
+pub(crate) const EVICTED_BLOCKS_MAX: usize = 32;
 
-/// What a row takes of the disk for each byte of key and payload: leaves are filled by two thirds,
-/// and the leaves that a commit replaces are free only after the next one.
+/// The bytes on the disk for each byte of a row's key and payload: leaves are two thirds full, and
+/// the leaves that a commit replaces are free only after the next commit.
 const ROW_DISK_FACTOR: u64 = 2;
 
-/// What the tables beside blocks and rows take, and redb's own.
+/// The size on the disk of the other tables, and of redb's own, in bytes.
 const FIXED_DISK_BYTES: u64 = 512 << 10;
 
-/// What is left of a limit for blocks and rows, which take `held` now, of a file that takes `used`.
+/// The part of a limit that blocks and rows may take. They take `held` bytes now, in a file that
+/// takes `used` bytes of the disk.
 ///
-/// The rest is for what a commit writes before what it replaces is free again, and for pages that are
-/// free and fit nothing. How much that is shows in the file itself, which never becomes smaller by
-/// itself: within bounds, because pages that somebody reads are not free either, and deleting more
-/// would not change that.
+/// The rest is needed for the pages that a commit writes before those it replaces are free again,
+/// and for free pages that fit no value. The file shows how much that is, because it never shrinks
+/// by itself. The figure is bounded: a long-lived snapshot pins pages too, and evicting more would
+/// not free them.
 fn disk_bytes_for_records(total_bytes: u64, used: u64, held: u64) -> u64 {
-    /// In parts of 128: what of the limit is aimed at, and what records are taken to need.
+    /// In parts of 128: the part of the limit that is aimed at, and the pages that records need.
     const AIM: u128 = 126;
     const NEED: RangeInclusive<u128> = 148..=160;
     let is_near = (total_bytes / 2..total_bytes + total_bytes / 16).contains(&used);
@@ -63,37 +64,52 @@ fn disk_bytes_for_records(total_bytes: u64, used: u64, held: u64) -> u64 {
     u64::try_from(left).unwrap_or(u64::MAX)
 }
 
-/// What a step took out.
+/// What was evicted, or expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Taken {
+pub(crate) struct Evicted {
     pub(crate) records: u64,
-    /// What it took of the disk, see [`footprint::disk_bytes`].
+    /// The size of the blocks on the disk, see [`footprint::disk_bytes`].
     pub(crate) disk_bytes: u64,
     /// How long it took.
     pub(crate) elapsed: Duration,
-    /// Whether more is to be taken out than one step does.
+    /// Whether more is to be evicted than one transaction does.
     pub(crate) more: bool,
 }
 
-impl Taken {
-    fn add(&mut self, other: Taken) {
+impl Evicted {
+    fn add(&mut self, other: Evicted) {
         self.records += other.records;
         self.disk_bytes += other.disk_bytes;
         self.more |= other.more;
     }
 }
 
-/// A series in a transaction that takes blocks from it.
-struct Shrinking {
+/// A series in a transaction that evicts blocks of it.
+struct EvictingSeries {
     server: ServerName,
     signal: Signal,
     state: SeriesState,
-    /// What its rows take.
+    /// The size of its rows.
     row_bytes: u64,
-    gone: Option<LossSpan>,
+    evicted: Option<LossSpan>,
 }
 
-impl Shrinking {
+impl EvictingSeries {
+    fn new(
+        server: ServerName,
+        signal: Signal,
+        state: SeriesState,
+        row_bytes: u64,
+    ) -> EvictingSeries {
+        EvictingSeries {
+            server,
+            signal,
+            state,
+            row_bytes,
+            evicted: None,
+        }
+    }
+
     fn stored_bytes(&self) -> u64 {
         self.state.block_bytes + self.row_bytes
     }
@@ -102,50 +118,51 @@ impl Shrinking {
         self.state.disk_bytes + self.row_bytes * ROW_DISK_FACTOR
     }
 
-    /// Takes the oldest block out; `None` when there is none.
-    fn take_oldest(&mut self, blocks: &mut Blocks<'_>) -> Result<Option<Taken>, Fault> {
+    /// Evicts the oldest block; `None` when there is none.
+    fn evict_oldest(&mut self, blocks: &mut Blocks<'_>) -> Result<Option<Evicted>, Fault> {
         let Some((key, header)) = blocks.oldest(&self.state)? else {
             return Ok(None);
         };
-        self.take(blocks, &key, &header).map(Some)
+        self.evict(blocks, &key, &header).map(Some)
     }
 
-    fn take(
+    fn evict(
         &mut self,
         blocks: &mut Blocks<'_>,
         key: &BlockKey,
         header: &BlockHeader,
-    ) -> Result<Taken, Fault> {
+    ) -> Result<Evicted, Fault> {
         blocks.remove(&mut self.state, key, header)?;
         let range = LossSpan::new(header.count.into(), header.first, header.last);
-        self.note_gone(range);
-        Ok(Taken {
+        self.note(range);
+        Ok(Evicted {
             records: header.count.into(),
             disk_bytes: footprint::disk_bytes(header),
-            ..Taken::default()
+            ..Evicted::default()
         })
     }
 
-    fn note_gone(&mut self, span: LossSpan) {
-        match &mut self.gone {
-            Some(gone) => gone.add(span),
-            None => self.gone = Some(span),
+    fn note(&mut self, span: LossSpan) {
+        match &mut self.evicted {
+            Some(evicted) => evicted.add(span),
+            None => self.evicted = Some(span),
         }
     }
 
-    /// Stores the state and enters what is gone, if anything is.
+    /// Stores the state and enters what was evicted in the ledger, if anything was.
     fn finish(self, transaction: &WriteTransaction) -> Result<(), Fault> {
-        let Some(gone) = self.gone else {
+        let Some(evicted) = self.evicted else {
             return Ok(());
         };
         put_series_state(transaction, &self.server, self.signal, &self.state)?;
-        losses::record_evicted(transaction, &self.server, self.signal, gone)
+        losses::record_evicted(transaction, &self.server, self.signal, evicted)
     }
 }
 
-/// Takes the oldest blocks out of those series in `touched` that are over their limit, and of the
-/// largest ones while the database is over its own; no more than [`BLOCKS_PER_STEP`] beyond
-/// `blocks_written`. With each series comes what its rows take, as far as is known.
+/// Evicts the oldest blocks of those series in `touched` that exceed their limit, and then of the
+/// largest series while the database exceeds its own; [`EVICTED_BLOCKS_MAX`] blocks at most, and
+/// as many more as were just written. Each touched series comes with the size of its rows, as far
+/// as it is known.
 pub(crate) fn enforce(
     transaction: &WriteTransaction,
     limits: &Limits,
@@ -153,12 +170,12 @@ pub(crate) fn enforce(
     used: u64,
     touched: impl IntoIterator<Item = (ServerName, Signal, u64)>,
     blocks_written: usize,
-) -> Result<Taken, Fault> {
+) -> Result<Evicted, Fault> {
     let started = Instant::now();
-    let mut left = blocks_written + BLOCKS_PER_STEP;
-    let mut taken = Taken::default();
+    let mut left = blocks_written + EVICTED_BLOCKS_MAX;
+    let mut evicted = Evicted::default();
     for (server, signal, row_bytes) in touched {
-        taken.add(enforce_series(
+        evicted.add(enforce_series(
             transaction,
             limits,
             server,
@@ -167,14 +184,14 @@ pub(crate) fn enforce(
             &mut left,
         )?);
     }
-    taken.add(enforce_total(transaction, limits, rows, used, left)?);
-    taken.elapsed = started.elapsed();
-    Ok(taken)
+    evicted.add(enforce_total(transaction, limits, rows, used, left)?);
+    evicted.elapsed = started.elapsed();
+    Ok(evicted)
 }
 
-/// Takes the oldest blocks out of a series while it is over its limit of bytes, `left` at most, which
-/// is what is left of it afterwards. Its rows take `row_bytes`, as far as is known: other processes
-/// may have changed that, so they are counted before anything is taken because of them.
+/// Evicts the oldest blocks of a series while it exceeds its limit of bytes: `left` blocks at most,
+/// which is reduced by those evicted. Its rows take `row_bytes` as far as it is known: another
+/// process may have changed that, so rows are counted before a block is evicted because of them.
 pub(crate) fn enforce_series(
     transaction: &WriteTransaction,
     limits: &Limits,
@@ -182,61 +199,39 @@ pub(crate) fn enforce_series(
     signal: Signal,
     row_bytes: u64,
     left: &mut usize,
-) -> Result<Taken, Fault> {
-    let mut taken = Taken::default();
+) -> Result<Evicted, Fault> {
+    let mut evicted = Evicted::default();
     let Some(limit) = limits.of(&server).map(|limits| limits.bytes_max) else {
-        return Ok(taken);
+        return Ok(evicted);
     };
     let Some(state) = stored_series_state(transaction, &server, signal)? else {
-        return Ok(taken);
+        return Ok(evicted);
     };
-    let mut series = Shrinking {
-        row_bytes,
-        server,
-        signal,
-        state,
-        gone: None,
-    };
+    let mut series = EvictingSeries::new(server, signal, state, row_bytes);
     if series.stored_bytes() <= limit || series.state.span_classes.is_empty() {
-        return Ok(taken);
+        return Ok(evicted);
     }
     series.row_bytes = rows::count(transaction, series.state.id)?.bytes as u64;
     blocks::change(transaction, |blocks| {
         while series.stored_bytes() > limit {
             if *left == 0 {
-                taken.more = true;
+                evicted.more = true;
                 break;
             }
-            let Some(block) = series.take_oldest(blocks)? else {
+            let Some(block) = series.evict_oldest(blocks)? else {
                 break;
             };
-            taken.add(block);
+            evicted.add(block);
             *left -= 1;
         }
         Ok(())
     })?;
     series.finish(transaction)?;
-    Ok(taken)
+    Ok(evicted)
 }
 
-fn open_series(
-    transaction: &WriteTransaction,
-    rows: &RowTiers,
-    server: ServerName,
-    signal: Signal,
-) -> Result<Option<Shrinking>, Fault> {
-    let state = stored_series_state(transaction, &server, signal)?;
-    Ok(state.map(|state| Shrinking {
-        row_bytes: rows.bytes_of(&server, signal) as u64,
-        server,
-        signal,
-        state,
-        gone: None,
-    }))
-}
-
-/// What blocks and rows take beyond what the limit of the database leaves for them, `used` being what
-/// its file takes of the disk.
+/// The bytes by which blocks and rows exceed their part of the database's limit. The file takes
+/// `used` bytes of the disk.
 pub(crate) fn excess(
     meta: &impl ReadableTable<&'static str, u64>,
     limits: &Limits,
@@ -253,109 +248,120 @@ pub(crate) fn excess(
     Ok(held.saturating_sub(disk_bytes_for_records(total, used, held)))
 }
 
-/// Takes blocks out of the largest series while the database is over its limit. A server that has no
-/// more than a fair share of what there is loses nothing.
+/// Evicts blocks of the largest series while the database exceeds its limit. A server that takes no
+/// more than a fair share of the disk loses nothing.
 fn enforce_total(
     transaction: &WriteTransaction,
     limits: &Limits,
     rows: &RowTiers,
     used: u64,
     blocks_max: usize,
-) -> Result<Taken, Fault> {
-    let mut taken = Taken::default();
+) -> Result<Evicted, Fault> {
+    let mut evicted = Evicted::default();
     let excess = excess(&transaction.open_table(META)?, limits, rows, used)?;
     if excess == 0 {
-        return Ok(taken);
+        return Ok(evicted);
     }
-    let mut all = Vec::new();
-    for entry in transaction.open_table(SERIES)?.iter()? {
-        let (key, value) = entry?;
-        let (server, signal) = key.value();
-        let (server, signal) = (ServerName::new(server)?, series::signal_of(signal)?);
-        // One that does not decode must not keep all others from being stored.
-        let Ok(state) = SeriesState::from_bytes(value.value()) else {
-            continue;
-        };
-        all.push(Shrinking {
-            row_bytes: rows.bytes_of(&server, signal) as u64,
-            server,
-            signal,
-            state,
-            gone: None,
-        });
-    }
+    let mut all = all_series(transaction, rows)?;
     let mut servers: HashMap<ServerName, u64> = HashMap::new();
     for series in &all {
         *servers.entry(series.server.clone()).or_default() += series.disk_bytes();
     }
     blocks::change(transaction, |blocks| {
         for number in 0.. {
-            if taken.disk_bytes >= excess {
+            if evicted.disk_bytes >= excess {
                 break;
             }
             if number >= blocks_max {
-                taken.more = true;
+                evicted.more = true;
                 break;
             }
-            let held: u64 = servers.values().sum();
-            let fair_share = held / servers.len().max(1) as u64;
-            let largest = all
-                .iter_mut()
-                .filter(|series| !series.state.span_classes.is_empty())
-                .filter(|series| {
-                    servers
-                        .get(&series.server)
-                        .is_some_and(|it| *it >= fair_share)
-                })
-                .max_by_key(|series| series.disk_bytes());
-            // What is left is in rows, which become blocks when they are sealed.
-            let Some(series) = largest else { break };
-            let Some(block) = series.take_oldest(blocks)? else {
+            // Without one, the rest are rows, which become blocks when they are sealed.
+            let Some(series) = largest_beyond_fair_share(&mut all, &servers) else {
+                break;
+            };
+            let Some(block) = series.evict_oldest(blocks)? else {
                 break;
             };
             if let Some(server) = servers.get_mut(&series.server) {
                 *server = server.saturating_sub(block.disk_bytes);
             }
-            taken.add(block);
+            evicted.add(block);
         }
         Ok(())
     })?;
     for series in all {
         series.finish(transaction)?;
     }
-    Ok(taken)
+    Ok(evicted)
 }
 
-/// Takes out of a series what was before `cutoff`: blocks by range, and rows. A block that reaches
-/// beyond stays.
+fn all_series(
+    transaction: &WriteTransaction,
+    rows: &RowTiers,
+) -> Result<Vec<EvictingSeries>, Fault> {
+    let mut all = Vec::new();
+    for entry in transaction.open_table(SERIES)?.iter()? {
+        let (key, value) = entry?;
+        let (server, signal) = key.value();
+        let (server, signal) = (ServerName::new(server)?, series::signal_of(signal)?);
+        // One damaged state must not stop all servers from appending.
+        if let Ok(state) = SeriesState::from_bytes(value.value()) {
+            let row_bytes = rows.bytes_of(&server, signal) as u64;
+            all.push(EvictingSeries::new(server, signal, state, row_bytes));
+        }
+    }
+    Ok(all)
+}
+
+/// The largest series that has a block, among the servers that take at least a fair share of the
+/// disk. `servers` are the bytes that each takes.
+fn largest_beyond_fair_share<'a>(
+    all: &'a mut [EvictingSeries],
+    servers: &HashMap<ServerName, u64>,
+) -> Option<&'a mut EvictingSeries> {
+    let fair_share = servers.values().sum::<u64>() / servers.len().max(1) as u64;
+    let takes_its_share = |server: &ServerName| {
+        servers
+            .get(server)
+            .is_some_and(|bytes| *bytes >= fair_share)
+    };
+    all.iter_mut()
+        .filter(|series| !series.state.span_classes.is_empty() && takes_its_share(&series.server))
+        .max_by_key(|series| series.disk_bytes())
+}
+
+/// Deletes what a series has from before `cutoff`: rows, and blocks of which every record is.
 pub(crate) fn expire(
     transaction: &WriteTransaction,
     row_tiers: &mut RowTiers,
     server: &ServerName,
     signal: Signal,
     cutoff: i64,
-) -> Result<Taken, Fault> {
-    let Some(mut series) = open_series(transaction, row_tiers, server.clone(), signal)? else {
-        return Ok(Taken::default());
+) -> Result<Evicted, Fault> {
+    let Some(state) = stored_series_state(transaction, server, signal)? else {
+        return Ok(Evicted::default());
     };
-    let mut taken = Taken::default();
+    let row_bytes = row_tiers.bytes_of(server, signal) as u64;
+    let mut series = EvictingSeries::new(server.clone(), signal, state, row_bytes);
+    let mut evicted = Evicted::default();
     blocks::change(transaction, |blocks| {
-        let expired = blocks.before(&series.state, cutoff, BLOCKS_PER_STEP)?;
-        taken.more = expired.len() == BLOCKS_PER_STEP;
+        let expired = blocks.before(&series.state, cutoff, EVICTED_BLOCKS_MAX)?;
+        evicted.more = expired.len() == EVICTED_BLOCKS_MAX;
         for (key, header) in expired {
-            let block = series.take(blocks, &key, &header)?;
-            taken.add(block);
+            let block = series.evict(blocks, &key, &header)?;
+            evicted.add(block);
         }
         Ok(())
     })?;
     if let Some((span, left)) = rows::expire(transaction, series.state.id, cutoff)? {
-        taken.records += span.count();
-        taken.more |= span.count() == rows::EXPIRED_ROWS_MAX as u64;
-        series.note_gone(span);
+        evicted.records += span.count();
+        evicted.more |= span.count() == rows::EXPIRED_ROWS_MAX as u64;
+        series.note(span);
         row_tiers.set(server, signal, left);
     }
     series.finish(transaction)?;
-    Ok(taken)
+    Ok(evicted)
 }
 
 #[cfg(test)]
@@ -363,6 +369,7 @@ mod tests {
     use super::*;
     use crate::{
         ingest::{Writer, WriterOptions},
+        loss::LossCause,
         record::{Level, LogRecord},
         store::{Store, StoreOptions, layout::tables::BLOCKS, policy::limits::SeriesLimits},
         time::Timestamp,
@@ -414,7 +421,7 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        let taken = writer
+        let evicted = writer
             .transact("enforce", |transaction| {
                 let touched = [(name.clone(), Signal::Logs, 0)];
                 let rows = RowTiers::default();
@@ -422,10 +429,10 @@ mod tests {
             })
             .unwrap();
         // All but the damaged one, and every record of them is in the ledger.
-        assert_eq!(taken.records, 1000);
+        assert_eq!(evicted.records, 1000);
         let losses = store.snapshot().unwrap().ledger(..).unwrap();
         assert_eq!(losses.len(), 1);
-        assert_eq!(losses[0].cause, crate::loss::LossCause::Retention);
+        assert_eq!(losses[0].cause, LossCause::Retention);
         assert_eq!(losses[0].count, 1000);
         assert_eq!(losses[0].from.unix_nanos(), 1000);
     }

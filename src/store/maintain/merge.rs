@@ -1,10 +1,10 @@
-//! Small blocks into full ones, and half expired ones into what is left of them.
+//! Merging small blocks into full ones, and rewriting blocks of which half has expired.
 //!
-//! A quiet server, a late record or a restart makes a block of a few records, which takes a page or
-//! two and compresses badly. Blocks that are not full are kept in an index by level (see
-//! [`BlockHeader::merge_level`]); when a level has so many that it pays, those that lie next to each other
-//! become one of the next. So each record is rewritten as often as there are levels at most,
-//! whatever the traffic is, and late records come to lie between those of their time.
+//! A quiet server, a late record or a restart causes a block of a few records, which takes a page or
+//! two and compresses badly. Blocks that are not full are indexed by level (see
+//! [`BlockHeader::merge_level`]). Once a level has enough blocks, neighbours among them are merged into
+//! one block of the next level. So each record is rewritten at most once for each level, whatever
+//! the traffic is, and late records are moved next to those of their time.
 
 use crate::{
     record::ServerName,
@@ -27,27 +27,28 @@ use crate::{
 };
 use redb::{ReadableTable, WriteTransaction};
 
-/// So many blocks of a level are merged when there are ...
+/// The number of blocks of one level that are merged into one.
 const MERGED_AT_ONCE: usize = 4;
-/// ... so many: the choice lets old ones that came late stay apart from new ones until there are
-/// more of them, because a block that spans years is read for every hour in them.
+/// The number of blocks of one level from which a merge is considered. It is more than a merge
+/// takes, so that late records need not be merged with new ones at once: a block that spans years
+/// is read for every hour in them.
 pub(crate) const MERGED_FROM: u64 = 8;
-/// From so many on they are merged however far apart they lie.
+/// The number of blocks of one level from which they are merged however far apart they are.
 const APART_MAX: usize = 48;
-/// What lies between those that are merged is merged with them, if it is not more than so many
-/// blocks ...
+/// Blocks of other levels in between are merged as well: at most this many ...
 const BETWEEN_MAX: usize = 8;
-/// ... and this many times as many bytes: so what is rewritten once more has grown by half since.
+/// ... with at most this many times the bytes. So a block that is rewritten once more has grown by
+/// half since.
 const BETWEEN_TIMES: usize = 2;
-/// The most payload bytes that are rewritten at once: nobody should wait longer.
+/// The maximum of payload bytes that one transaction rewrites, because appending waits for it.
 const PAYLOAD_BYTES_MAX: usize = 2 * PAYLOAD_BYTES_TARGET;
 
-/// The blocks of a series that are to be merged because there are many of `level`; none when it
-/// does not pay.
+/// The blocks of a series that are to be merged because there are many of `level`; none when
+/// merging does not pay.
 ///
-/// They lie next to each other in time. Where some of another size lie in between, these are taken
-/// along: a block that reaches over others would be older than they are at one end and newer at the
-/// other, and no limit could take the older of both first.
+/// They are neighbours in time, and blocks of other levels in between are included. Without those,
+/// the merged block would be older than they are at one end and newer at the other, and eviction
+/// could not remove the oldest records first.
 pub(crate) fn choose(
     headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
     queue: &impl ReadableTable<&'static MergeKey, ()>,
@@ -56,7 +57,7 @@ pub(crate) fn choose(
     limits: BlockLimits,
 ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
     let mut found = blocks::of_level(headers, queue, state.id, level, APART_MAX)?;
-    // A smaller limit closes blocks earlier: these are full already.
+    // Under a small limit blocks are full earlier; full ones are not merged.
     found.retain(|(_, header)| (header.payload_bytes as usize) < limits.payload_bytes / 2);
     if (found.len() as u64) < MERGED_FROM {
         return Ok(Vec::new());
@@ -89,23 +90,23 @@ fn payload_bytes(blocks: &[(BlockKey, BlockHeader)]) -> usize {
         .sum()
 }
 
-/// How long a time blocks cover together.
+/// The time that blocks cover together, in nanoseconds.
 fn span(window: &[(BlockKey, BlockHeader)]) -> u64 {
     let first = window.iter().map(|(_, header)| header.first).min();
     let last = window.iter().map(|(_, header)| header.last).max();
     last.unwrap_or(0).abs_diff(first.unwrap_or(0))
 }
 
-/// What a merge, or a rewriting, did.
+/// What a merge or a rewrite did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Rewritten {
-    /// What the blocks that it took took of the disk; 0 when it left everything as it was.
+    /// The size on the disk of the blocks that were replaced, in bytes; 0 when none was.
     pub(crate) disk_bytes: u64,
-    /// Records that were too old to be written again.
+    /// The number of expired records that were left out.
     pub(crate) expired: u64,
 }
 
-/// What goes into a merged block, by what its series may have.
+/// The size of merged blocks, which a small limit of their series makes smaller.
 pub(crate) fn block_limits(limits: &Limits, server: &str) -> BlockLimits {
     BlockLimits {
         records: RECORDS_MAX,
@@ -113,119 +114,110 @@ pub(crate) fn block_limits(limits: &Limits, server: &str) -> BlockLimits {
     }
 }
 
-/// Merges blocks of `level` once, leaving out what was before `cutoff`.
-pub(crate) fn merge(
-    transaction: &WriteTransaction,
-    encoder: &mut BlockEncoder,
-    limits: &Limits,
-    server: &ServerName,
-    signal: Signal,
-    level: u8,
-    cutoff: i64,
-) -> Result<Rewritten, Fault> {
-    rewrite_some(
-        transaction,
-        encoder,
-        limits,
-        server,
-        signal,
-        cutoff,
-        |blocks, state, limits| {
+/// How blocks of one series are rewritten.
+pub(crate) struct Rewrite<'a> {
+    pub(crate) encoder: &'a mut BlockEncoder,
+    /// The size of the blocks that are written, see [`block_limits`].
+    pub(crate) limits: BlockLimits,
+    pub(crate) server: &'a ServerName,
+    pub(crate) signal: Signal,
+    /// Records before this are left out and entered in the ledger as evicted.
+    pub(crate) cutoff: i64,
+}
+
+/// Picks blocks of a series.
+type Chosen = Result<Vec<(BlockKey, BlockHeader)>, Fault>;
+
+impl Rewrite<'_> {
+    /// Merges blocks of `level` once.
+    pub(crate) fn level(
+        self,
+        transaction: &WriteTransaction,
+        level: u8,
+    ) -> Result<Rewritten, Fault> {
+        let limits = self.limits;
+        self.run(transaction, |blocks, state| {
             choose(blocks.headers(), blocks.merge_queue(), state, level, limits)
-        },
-    )
-}
+        })
+    }
 
-/// Writes the block at `key` again without what was before `cutoff`, if that is half of it or more:
-/// for less, writing the rest again costs more than it gives back.
-pub(crate) fn rewrite(
-    transaction: &WriteTransaction,
-    encoder: &mut BlockEncoder,
-    limits: &Limits,
-    server: &ServerName,
-    signal: Signal,
-    key: &BlockKey,
-    cutoff: i64,
-) -> Result<Rewritten, Fault> {
-    rewrite_some(
-        transaction,
-        encoder,
-        limits,
-        server,
-        signal,
-        cutoff,
-        |blocks, _, _| {
-            Ok(blocks
-                .header(key)?
-                .map(|header| (*key, header))
-                .into_iter()
-                .collect())
-        },
-    )
-}
+    /// Rewrites the block at `key` if half of its records or more have expired: for less, writing
+    /// the rest again costs more than it frees.
+    pub(crate) fn block(
+        self,
+        transaction: &WriteTransaction,
+        key: &BlockKey,
+    ) -> Result<Rewritten, Fault> {
+        self.run(transaction, |blocks, _| {
+            let header = blocks.header(key)?;
+            Ok(header.map(|header| (*key, header)).into_iter().collect())
+        })
+    }
 
-fn rewrite_some(
-    transaction: &WriteTransaction,
-    encoder: &mut BlockEncoder,
-    limits: &Limits,
-    server: &ServerName,
-    signal: Signal,
-    cutoff: i64,
-    choose: impl FnOnce(
-        &Blocks<'_>,
-        &SeriesState,
-        BlockLimits,
-    ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault>,
-) -> Result<Rewritten, Fault> {
-    let mut done = Rewritten::default();
-    let Some(mut state) = stored_series_state(transaction, server, signal)? else {
-        return Ok(done);
-    };
-    let limits = block_limits(limits, server);
-    let gone = blocks::change(transaction, |blocks| {
-        let chosen = choose(blocks, &state, limits)?;
-        let mut decoded: Vec<DecodedBlock> = Vec::with_capacity(chosen.len());
-        for (key, header) in &chosen {
-            decoded.push(blocks.load(key, header)?);
-        }
-        let mut gone: Option<LossSpan> = None;
-        let mut records = Vec::new();
-        for block in &decoded {
-            for record in block.records() {
-                if record.timestamp < cutoff {
-                    let one = LossSpan::new(1, record.timestamp, record.timestamp);
-                    match &mut gone {
-                        Some(gone) => gone.add(one),
-                        None => gone = Some(one),
-                    }
-                } else {
-                    records.push(record);
-                }
+    fn run(
+        self,
+        transaction: &WriteTransaction,
+        choose: impl FnOnce(&Blocks<'_>, &SeriesState) -> Chosen,
+    ) -> Result<Rewritten, Fault> {
+        let Rewrite {
+            encoder,
+            limits,
+            server,
+            signal,
+            cutoff,
+        } = self;
+        let mut done = Rewritten::default();
+        let Some(mut state) = stored_series_state(transaction, server, signal)? else {
+            return Ok(done);
+        };
+        let expired = blocks::change(transaction, |blocks| {
+            let chosen = choose(blocks, &state)?;
+            let mut decoded: Vec<DecodedBlock> = Vec::with_capacity(chosen.len());
+            for (key, header) in &chosen {
+                decoded.push(blocks.load(key, header)?);
             }
+            let (records, expired) = unexpired(&decoded, cutoff);
+            if let [_] = chosen.as_slice()
+                && expired.is_none_or(|expired| expired.count() < records.len() as u64)
+            {
+                return Ok(None);
+            }
+            // First, because a new block may get the key of an old one.
+            for (key, header) in &chosen {
+                blocks.remove(&mut state, key, header)?;
+                done.disk_bytes += footprint::disk_bytes(header);
+            }
+            blocks.write(&mut state, signal, &records, encoder, limits)?;
+            Ok(expired)
+        })?;
+        if done.disk_bytes > 0 {
+            put_series_state(transaction, server, signal, &state)?;
         }
-        if let [_] = chosen.as_slice()
-            && gone.is_none_or(|gone| gone.count() < records.len() as u64)
-        {
-            return Ok(None);
+        if let Some(expired) = expired {
+            done.expired = expired.count();
+            losses::record_evicted(transaction, server, signal, expired)?;
         }
-        records
-            .sort_unstable_by_key(|record: &BlockRecord<'_>| (record.timestamp, record.sequence));
-        // First, because a new block may get the key of an old one.
-        for (key, header) in &chosen {
-            blocks.remove(&mut state, key, header)?;
-            done.disk_bytes += footprint::disk_bytes(header);
-        }
-        blocks.write(&mut state, signal, &records, encoder, limits)?;
-        Ok(gone)
-    })?;
-    if done.disk_bytes > 0 {
-        put_series_state(transaction, server, signal, &state)?;
+        Ok(done)
     }
-    if let Some(gone) = gone {
-        done.expired = gone.count();
-        losses::record_evicted(transaction, server, signal, gone)?;
+}
+
+/// The records of blocks from `cutoff` on, in order, and what is left out before it.
+fn unexpired(blocks: &[DecodedBlock], cutoff: i64) -> (Vec<BlockRecord<'_>>, Option<LossSpan>) {
+    let mut expired: Option<LossSpan> = None;
+    let mut records = Vec::new();
+    for record in blocks.iter().flat_map(DecodedBlock::records) {
+        if record.timestamp < cutoff {
+            let one = LossSpan::new(1, record.timestamp, record.timestamp);
+            match &mut expired {
+                Some(expired) => expired.add(one),
+                None => expired = Some(one),
+            }
+        } else {
+            records.push(record);
+        }
     }
-    Ok(done)
+    records.sort_unstable_by_key(|record: &BlockRecord<'_>| (record.timestamp, record.sequence));
+    (records, expired)
 }
 
 #[cfg(test)]
@@ -310,7 +302,7 @@ mod tests {
 
         /// All blocks, each checked to be in order. The tables are checked to agree.
         fn blocks(&self) -> Vec<Block> {
-            self.store.snapshot().unwrap().layout().unwrap();
+            self.store.snapshot().unwrap().check().unwrap();
             self.writer
                 .transact("read", |transaction| {
                     let mut found: Vec<Block> = Vec::new();
@@ -351,7 +343,14 @@ mod tests {
             let limits = Limits::default();
             let done = writer
                 .transact("merge", |transaction| {
-                    merge(transaction, encoder, &limits, server, SIGNAL, level, cutoff)
+                    let rewrite = Rewrite {
+                        encoder,
+                        limits: block_limits(&limits, server),
+                        server,
+                        signal: SIGNAL,
+                        cutoff,
+                    };
+                    rewrite.level(transaction, level)
                 })
                 .unwrap();
             done.disk_bytes > 0

@@ -1,4 +1,6 @@
+//! Keeping the store within its limits, its blocks full and its file small.
+
 pub(crate) mod compact;
 pub(crate) mod eviction;
+pub(crate) mod maintenance;
 pub(crate) mod merge;
-pub(crate) mod pass;

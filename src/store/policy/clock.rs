@@ -1,4 +1,4 @@
-//! The clock by which age is verdict.
+//! The clock by which age is judged.
 //!
 //! What is older than its limit is deleted, so a wrong clock could delete everything. The system's
 //! clock is compared with the time that went by, which the clock of the machine's boot counts and
@@ -7,7 +7,7 @@
 //! - As long as the two agree to the hour, the system's clock is believed, and what was believed is
 //!   never taken back. While the machine is off nothing counts: after a restart the system's clock
 //!   may be up to 32 days ahead.
-//! - Otherwise the clock has jumped. **Age is then verdict by the earlier of the two**: what the
+//! - Otherwise the clock has jumped. **Age is then judged by the earlier of the two**: what the
 //!   later one would delete cannot be brought back, and what is kept too long can be deleted
 //!   tomorrow. So a clock that jumps ahead expires nothing, and one that is set back (or was wrong
 //!   before, and is right now) does not make every new record one of an age ago.
@@ -47,7 +47,7 @@ impl fmt::Display for ClockJump {
         write!(
             f,
             "the system's clock jumped {way} to {shown}, and {expected} was expected: until it has \
-             gone on from there for {} hours, age is verdict by the earlier of the two",
+             gone on from there for {} hours, age is judged by the earlier of the two",
             GRACE_NANOS / HOUR_NANOS
         )
     }
@@ -93,7 +93,7 @@ struct PendingJump {
 /// What the clocks say of the present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClockVerdict {
-    /// The time by which age is verdict.
+    /// The time by which age is judged.
     pub(crate) now: Timestamp,
     /// The jump that is not believed yet.
     pub(crate) jump: Option<ClockJump>,
@@ -284,7 +284,7 @@ impl ClockVerdict {
     }
 }
 
-/// The time by which age is verdict. Stores the clock's state, so that it outlasts a restart, and
+/// The time by which age is judged. Stores the clock's state, so that it outlasts a restart, and
 /// warns of a jump when it is first seen.
 pub(crate) fn trusted_now(
     transaction: &WriteTransaction,
@@ -640,7 +640,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_nobody_verdict_by_tells_when_it_was_written_to() {
+    fn a_database_that_nobody_judged_by_tells_when_it_was_written_to() {
         let backend = redb::backends::InMemoryBackend::new();
         let database = redb::Database::builder()
             .create_with_backend(backend)

@@ -1,5 +1,5 @@
-//! Where the records are, and whether all tables agree on it. For tests: reading everything that is
-//! known of blocks is what the store itself never has to do.
+//! Checking that all tables agree on where the records are. For tests: the store itself never reads
+//! the headers of all blocks.
 
 use crate::{
     error::Result,
@@ -11,181 +11,181 @@ use crate::{
             block::BlockHeader,
             footprint, keys,
             series::SeriesState,
-            tables::{
-                BLOCK_CHUNKS, BLOCKS, BlockKey, MERGE_QUEUE, META, MergeKey, ROWS, RowKey, meta,
-            },
+            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, MERGE_QUEUE, META, ROWS, RowKey, meta},
         },
-        snapshot::{SeriesEntry, Snapshot},
-        tiers::{blocks, rows::RowTier},
+        tiers::{
+            blocks,
+            rows::RowTier,
+            view::{SeriesEntry, View},
+        },
     },
     time::Timestamp,
 };
 use redb::ReadableTableMetadata;
 
-/// Where the records of a series are, those that are too old to be read included.
+/// Where the records of a series are, expired ones included.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeriesLayout {
-    /// Whose records.
+pub struct CheckedSeries {
+    /// The server.
     pub server: ServerName,
-    /// Of which signal.
+    /// The signal.
     pub signal: Signal,
-    /// The times and sequences of those in the row tier, in order.
+    /// The timestamps and sequences of its rows, in order.
     pub rows: Vec<(Timestamp, u64)>,
-    /// What these take, in bytes.
+    /// The size of its rows, in bytes.
     pub row_bytes: u64,
-    /// The blocks, in the order of their last records.
-    pub blocks: Vec<BlockLayout>,
+    /// Its blocks, in the order of their last records.
+    pub blocks: Vec<CheckedBlock>,
 }
 
-/// What is known of a block.
+/// A block, by its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockLayout {
-    /// The time and sequence of its last record.
+pub struct CheckedBlock {
+    /// The timestamp and sequence of its last record.
     pub last: (Timestamp, u64),
-    /// The earliest time.
+    /// The earliest timestamp.
     pub first: Timestamp,
-    /// How many records it has.
+    /// The number of records.
     pub records: u64,
-    /// What it takes of its series' limit, in bytes.
+    /// The bytes that count against the limit of its series.
     pub bytes: u64,
-    /// What it takes of the disk, in bytes.
+    /// The size on the disk, in bytes.
     pub disk_bytes: u64,
 }
 
-impl SeriesLayout {
-    /// What the series takes of its limit, in bytes.
+impl CheckedSeries {
+    /// The bytes that count against the limit of the series.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.row_bytes + self.blocks.iter().map(|block| block.bytes).sum::<u64>()
     }
 
-    /// How many records there are.
+    /// The number of records.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.rows.len() as u64 + self.blocks.iter().map(|block| block.records).sum::<u64>()
     }
 }
 
-impl Snapshot {
-    /// Where all records are.
-    ///
-    /// Fails with [`Error::Corrupt`](crate::Error::Corrupt) when the tables contradict each other:
-    /// in what a series has, in which blocks are to be merged, or in which chunks belong to one.
-    pub fn layout(&self) -> Result<Vec<SeriesLayout>> {
-        let series = self.series()?;
-        self.read(|| {
-            let mut found = Totals::default();
-            let layouts: Vec<SeriesLayout> = series
-                .into_iter()
-                .map(|entry| self.layout_of(entry, &mut found))
-                .collect::<Result<_, Fault>>()?;
-            let transaction = self.transaction();
-            let meta = transaction.open_table(META)?;
-            let disk_bytes = meta.get(meta::BLOCK_DISK_BYTES)?;
-            agree(
-                "all blocks",
-                "disk bytes",
-                disk_bytes.map_or(0, |bytes| bytes.value()),
-                found.disk_bytes,
-            )?;
-            for (table, stored, found) in [
-                ("rows", transaction.open_table(ROWS)?.len()?, found.rows),
-                (
-                    "blocks",
-                    transaction.open_table(BLOCKS)?.len()?,
-                    found.blocks,
-                ),
-                (
-                    "chunks",
-                    transaction.open_table(BLOCK_CHUNKS)?.len()?,
-                    found.chunks,
-                ),
-                (
-                    "small",
-                    transaction.open_table(MERGE_QUEUE)?.len()?,
-                    found.queued,
-                ),
-            ] {
-                agree("the table", table, stored, found)?;
-            }
-            Ok(layouts)
-        })
-    }
-
-    fn layout_of(&self, entry: SeriesEntry, totals: &mut Totals) -> Result<SeriesLayout, Fault> {
-        let SeriesEntry {
-            server,
-            signal,
-            state,
-        } = entry;
-        let transaction = self.transaction();
-        let mut rows = Vec::new();
-        let mut tier = RowTier::default();
-        let range = keys::row_range(state.id);
-        for row in transaction
-            .open_table(ROWS)?
-            .range::<&RowKey>(range.start()..=range.end())?
-        {
-            let (key, payload) = row?;
-            let (timestamp, sequence) = keys::row_position(key.value());
-            rows.push((Timestamp::from_unix_nanos(timestamp), sequence));
-            tier.add(payload.value().len());
+/// Reads every table, see `Snapshot::check`.
+pub(crate) fn check(view: &View) -> Result<Vec<CheckedSeries>> {
+    let series = view.series()?;
+    view.read(|| {
+        let mut found = Totals::default();
+        let checked: Vec<CheckedSeries> = series
+            .into_iter()
+            .map(|entry| check_series(view, entry, &mut found))
+            .collect::<Result<_, Fault>>()?;
+        let transaction = view.transaction();
+        let meta = transaction.open_table(META)?;
+        let disk_bytes = meta.get(meta::BLOCK_DISK_BYTES)?;
+        agree(
+            "all blocks",
+            "disk bytes",
+            disk_bytes.map_or(0, |bytes| bytes.value()),
+            found.disk_bytes,
+        )?;
+        for (table, stored, found) in [
+            ("rows", transaction.open_table(ROWS)?.len()?, found.rows),
+            (
+                "blocks",
+                transaction.open_table(BLOCKS)?.len()?,
+                found.blocks,
+            ),
+            (
+                "chunks",
+                transaction.open_table(BLOCK_CHUNKS)?.len()?,
+                found.chunks,
+            ),
+            (
+                "merge queue",
+                transaction.open_table(MERGE_QUEUE)?.len()?,
+                found.queued,
+            ),
+        ] {
+            agree("the table", table, stored, found)?;
         }
-        totals.rows += tier.rows as u64;
-
-        let chunks = transaction.open_table(BLOCK_CHUNKS)?;
-        let queue = transaction.open_table(MERGE_QUEUE)?;
-        let mut counted = SeriesState::new(state.id);
-        let mut blocks = Vec::new();
-        let range = keys::block_range(state.id);
-        for block in transaction
-            .open_table(BLOCKS)?
-            .range::<&BlockKey>(range.start()..=range.end())?
-        {
-            let (key, header) = block?;
-            let (key, header) = (
-                *key.value(),
-                blocks::read_header(key.value(), header.value())?,
-            );
-            counted.add_block(&header);
-            let (number, bytes) = blocks::chunks_of(&chunks, &key)?;
-            agree(&server, "bytes of chunks", bytes, header.body_bytes.into())?;
-            totals.add(&header, number);
-            if let Some(level) = header.merge_level() {
-                let key: MergeKey = keys::merge_key(&key, level);
-                agree(
-                    &server,
-                    "entry of what is to be merged",
-                    queue.get(&key)?.iter().count() as u64,
-                    1,
-                )?;
-            }
-            let (last, sequence) = keys::block_position(&key);
-            blocks.push(BlockLayout {
-                last: (Timestamp::from_unix_nanos(last), sequence),
-                first: Timestamp::from_unix_nanos(header.first),
-                records: header.count.into(),
-                bytes: footprint::block_bytes(&header),
-                disk_bytes: footprint::disk_bytes(&header),
-            });
-        }
-        if counted != state {
-            return Err(Fault::Corrupt(format!(
-                "{server}, {signal}: the state is {state:?}, and its blocks make it {counted:?}"
-            )));
-        }
-        blocks.sort_by_key(|block| block.last);
-        Ok(SeriesLayout {
-            server,
-            signal,
-            rows,
-            row_bytes: tier.bytes as u64,
-            blocks,
-        })
-    }
+        Ok(checked)
+    })
 }
 
-/// What all series have together.
+fn check_series(
+    view: &View,
+    entry: SeriesEntry,
+    totals: &mut Totals,
+) -> Result<CheckedSeries, Fault> {
+    let SeriesEntry {
+        server,
+        signal,
+        state,
+    } = entry;
+    let transaction = view.transaction();
+    let mut rows = Vec::new();
+    let mut tier = RowTier::default();
+    let (first, last) = ((i64::MIN, 0), (i64::MAX, u64::MAX));
+    for row in transaction
+        .open_table(ROWS)?
+        .range::<&RowKey>(&keys::row_key(state.id, first)..=&keys::row_key(state.id, last))?
+    {
+        let (key, payload) = row?;
+        let (timestamp, sequence) = keys::row_position(key.value());
+        rows.push((Timestamp::from_unix_nanos(timestamp), sequence));
+        tier.add(payload.value().len());
+    }
+    totals.rows += tier.rows as u64;
+
+    let chunks = transaction.open_table(BLOCK_CHUNKS)?;
+    let queue = transaction.open_table(MERGE_QUEUE)?;
+    let mut counted = SeriesState::new(state.id);
+    let mut blocks = Vec::new();
+    let range = keys::block_range(state.id);
+    for block in transaction
+        .open_table(BLOCKS)?
+        .range::<&BlockKey>(range.start()..=range.end())?
+    {
+        let (key, header) = block?;
+        let (key, header) = (
+            *key.value(),
+            blocks::read_header(key.value(), header.value())?,
+        );
+        counted.add_block(&header);
+        let (number, bytes) = blocks::chunks_of(&chunks, &key)?;
+        agree(&server, "bytes of chunks", bytes, header.body_bytes.into())?;
+        totals.add(&header, number);
+        if let Some(level) = header.merge_level() {
+            let key = keys::merge_key(&key, level);
+            agree(
+                &server,
+                "entries in the merge queue",
+                queue.get(&key)?.iter().count() as u64,
+                1,
+            )?;
+        }
+        let (last, sequence) = keys::block_position(&key);
+        blocks.push(CheckedBlock {
+            last: (Timestamp::from_unix_nanos(last), sequence),
+            first: Timestamp::from_unix_nanos(header.first),
+            records: header.count.into(),
+            bytes: footprint::block_bytes(&header),
+            disk_bytes: footprint::disk_bytes(&header),
+        });
+    }
+    if counted != state {
+        return Err(Fault::Corrupt(format!(
+            "{server}, {signal}: the state is {state:?}, and its blocks make it {counted:?}"
+        )));
+    }
+    blocks.sort_by_key(|block| block.last);
+    Ok(CheckedSeries {
+        server,
+        signal,
+        rows,
+        row_bytes: tier.bytes as u64,
+        blocks,
+    })
+}
+
+/// The totals of all series.
 #[derive(Default)]
 struct Totals {
     rows: u64,

@@ -1,4 +1,4 @@
-//! What is stored for whom.
+//! The inventory: how much is stored of each signal of each server.
 
 use crate::{
     error::Result,
@@ -6,21 +6,22 @@ use crate::{
     signal::Signal,
     store::{
         engine::fault::Fault,
-        handle::Store,
         layout::{
             block::{BlockHeader, span_max},
             footprint, keys,
             series::SeriesId,
             tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey},
         },
-        options::StoreOptions,
-        snapshot::{SeriesEntry, Snapshot},
-        tiers::{blocks, rows::RowTier},
+        tiers::{
+            blocks,
+            rows::RowTier,
+            view::{SeriesEntry, View},
+        },
     },
     time::Timestamp,
 };
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What is stored of one signal of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,151 +32,135 @@ pub struct InventoryRecord {
     pub server: ServerName,
     /// The signal.
     pub signal: Signal,
-    /// The database that holds it.
+    /// The path of the database.
     pub path: PathBuf,
-    /// What its records take in the database, in bytes: keys and payloads of rows, keys, headers
-    /// and bodies of blocks. A block of which a part is too old counts as a whole.
+    /// The size of its records in the database, in bytes: keys and payloads of rows, keys, headers
+    /// and bodies of blocks. A block of which a part has expired counts as a whole.
     pub size_bytes: u64,
     /// The timestamp of the oldest record.
     pub oldest_time: Timestamp,
     /// The timestamp of the newest record.
     pub newest_time: Timestamp,
-    /// How many files hold it: 1, the database.
+    /// The number of files that hold it: 1, the database.
     pub file_count: u64,
-    /// How many records there are.
+    /// The number of records.
     pub record_count: u64,
 }
 
-/// What is stored of `stack`, see [`Snapshot::inventory`]. A stack without telemetry has none.
-pub fn inventory(home: &Path, stack: &str, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
-    match Store::open_read_only(home, stack, StoreOptions::for_tools())? {
-        Some(store) => store.snapshot()?.inventory(server),
-        None => Ok(Vec::new()),
+/// What is stored, see [`Snapshot::inventory`](crate::Snapshot::inventory).
+pub(crate) fn list(view: &View, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
+    let mut records = Vec::new();
+    for entry in view.series()? {
+        if server.is_none_or(|name| name == entry.server.as_str()) {
+            records.extend(view.read(|| inventory_record(view, entry))?);
+        }
     }
+    Ok(records)
 }
 
-impl Snapshot {
-    /// What is stored, by server and then in the order of signals; of one server alone when one is
-    /// named. Series without records are left out.
-    ///
-    /// Records that are older than their limit are not counted, whether or not their room was given
-    /// back.
-    ///
-    /// Its cost does not grow with the number of records: blocks are counted as they are written,
-    /// rows are few, and so are the blocks that are partly too old, which are read.
-    pub fn inventory(&self, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
-        let mut records = Vec::new();
-        for entry in self.series()? {
-            if server.is_none_or(|name| name == entry.server.as_str()) {
-                records.extend(self.read(|| self.inventory_record(entry))?);
-            }
-        }
-        Ok(records)
+fn inventory_record(view: &View, entry: SeriesEntry) -> Result<Option<InventoryRecord>, Fault> {
+    let cutoff = view.cutoff(&entry.server)?.unwrap_or(i64::MIN);
+    let state = &entry.state;
+    let mut held = Held {
+        records: state.block_records,
+        bytes: state.block_bytes,
+        bounds: None,
+    };
+    let first_key = keys::row_key(state.id, (cutoff, 0));
+    let last_key = keys::row_key(state.id, (i64::MAX, u64::MAX));
+    let mut rows = RowTier::default();
+    for row in view
+        .transaction()
+        .open_table(ROWS)?
+        .range::<&RowKey>(&first_key..=&last_key)?
+    {
+        let (key, payload) = row?;
+        rows.add(payload.value().len());
+        let (timestamp, _) = keys::row_position(key.value());
+        held.extend(timestamp, timestamp);
     }
-
-    fn inventory_record(&self, entry: SeriesEntry) -> Result<Option<InventoryRecord>, Fault> {
-        let cutoff = self.cutoff(&entry.server)?.unwrap_or(i64::MIN);
-        let state = &entry.state;
-        let mut held = Held {
-            records: state.block_records,
-            bytes: state.block_bytes,
-            bounds: None,
-        };
-        let first_key = keys::row_key(state.id, (cutoff, 0));
-        let last_key = keys::row_key(state.id, (i64::MAX, u64::MAX));
-        let mut rows = RowTier::default();
-        for row in self
-            .transaction()
-            .open_table(ROWS)?
-            .range::<&RowKey>(&first_key..=&last_key)?
-        {
-            let (key, payload) = row?;
-            rows.add(payload.value().len());
-            let (timestamp, _) = keys::row_position(key.value());
-            held.extend(timestamp, timestamp);
-        }
-        held.records += rows.rows as u64;
-        held.bytes += rows.bytes as u64;
-        for (class, _) in &state.span_classes {
-            self.look_at_blocks(state.id, *class, cutoff, &mut held)?;
-        }
-        Ok(held.bounds.map(|(oldest, newest)| InventoryRecord {
-            path: self.path().clone(),
-            size_bytes: held.bytes,
-            oldest_time: Timestamp::from_unix_nanos(oldest),
-            newest_time: Timestamp::from_unix_nanos(newest),
-            file_count: 1,
-            record_count: held.records,
-            server: entry.server,
-            signal: entry.signal,
-        }))
+    held.records += rows.rows as u64;
+    held.bytes += rows.bytes as u64;
+    for (class, _) in &state.span_classes {
+        add_blocks(view, state.id, *class, cutoff, &mut held)?;
     }
-
-    /// Finds the bounds of a series' blocks of one class, and takes off what is before `cutoff`.
-    fn look_at_blocks(
-        &self,
-        series: SeriesId,
-        class: u8,
-        cutoff: i64,
-        held: &mut Held,
-    ) -> Result<(), Fault> {
-        let headers = self.transaction().open_table(BLOCKS)?;
-        let class_range = keys::class_range(series, class);
-        let kept_from = keys::block_key(series, class, (cutoff, 0));
-        for expired in headers.range::<&BlockKey>(class_range.start()..&kept_from)? {
-            let (key, header) = expired?;
-            let header = blocks::read_header(key.value(), header.value())?;
-            held.take_off(header.count.into(), footprint::block_bytes(&header));
-        }
-        let mut kept = headers.range::<&BlockKey>(&kept_from..=class_range.end())?;
-        if let Some(newest) = kept.next_back() {
-            let (newest, _) = keys::block_position(newest?.0.value());
-            held.extend(newest, newest);
-        }
-        // Blocks stand in the order of their last records, and a later one may begin earlier:
-        // but by no more than the span of its class.
-        let mut oldest = i64::MAX;
-        for block in headers.range::<&BlockKey>(&kept_from..=class_range.end())? {
-            let (key, header) = block?;
-            let (last, _) = keys::block_position(key.value());
-            if last.saturating_sub_unsigned(span_max(class)) > oldest {
-                break;
-            }
-            let header = blocks::read_header(key.value(), header.value())?;
-            let mut first = header.first;
-            if first < cutoff {
-                let (expired, kept_first) = self.split(key.value(), &header, cutoff)?;
-                held.take_off(expired, 0);
-                first = kept_first;
-            }
-            oldest = oldest.min(first);
-            held.extend(first, last);
-        }
-        Ok(())
-    }
-
-    /// How many records of a block are before `cutoff`, and the timestamp of the first one that is
-    /// not.
-    fn split(
-        &self,
-        key: &BlockKey,
-        header: &BlockHeader,
-        cutoff: i64,
-    ) -> Result<(u64, i64), Fault> {
-        let chunks = self.transaction().open_table(BLOCK_CHUNKS)?;
-        let timestamps = match blocks::timestamps(&chunks, key, header) {
-            Ok(timestamps) => timestamps,
-            // The list of what there is should not be what a damaged block takes away.
-            Err(Fault::Corrupt(_)) => return Ok((0, cutoff)),
-            Err(error) => return Err(error),
-        };
-        let expired = timestamps.partition_point(|timestamp| *timestamp < cutoff);
-        let first = timestamps.get(expired).copied().unwrap_or(cutoff);
-        Ok((expired as u64, first))
-    }
+    Ok(held.bounds.map(|(oldest, newest)| InventoryRecord {
+        path: view.path().clone(),
+        size_bytes: held.bytes,
+        oldest_time: Timestamp::from_unix_nanos(oldest),
+        newest_time: Timestamp::from_unix_nanos(newest),
+        file_count: 1,
+        record_count: held.records,
+        server: entry.server,
+        signal: entry.signal,
+    }))
 }
 
-/// What is held of a series.
+/// Extends `held` by the bounds of a series' blocks of one class, and subtracts what has expired
+/// before `cutoff`.
+fn add_blocks(
+    view: &View,
+    series: SeriesId,
+    class: u8,
+    cutoff: i64,
+    held: &mut Held,
+) -> Result<(), Fault> {
+    let headers = view.transaction().open_table(BLOCKS)?;
+    let class_range = keys::class_range(series, class);
+    let kept_from = keys::block_key(series, class, (cutoff, 0));
+    for expired in headers.range::<&BlockKey>(class_range.start()..&kept_from)? {
+        let (key, header) = expired?;
+        let header = blocks::read_header(key.value(), header.value())?;
+        held.take_off(header.count.into(), footprint::block_bytes(&header));
+    }
+    let mut kept = headers.range::<&BlockKey>(&kept_from..=class_range.end())?;
+    if let Some(newest) = kept.next_back() {
+        let (newest, _) = keys::block_position(newest?.0.value());
+        held.extend(newest, newest);
+    }
+    // Blocks are in the order of their last records. A later one may begin earlier, but by no
+    // more than the span of its class.
+    let mut oldest = i64::MAX;
+    for block in headers.range::<&BlockKey>(&kept_from..=class_range.end())? {
+        let (key, header) = block?;
+        let (last, _) = keys::block_position(key.value());
+        if last.saturating_sub_unsigned(span_max(class)) > oldest {
+            break;
+        }
+        let header = blocks::read_header(key.value(), header.value())?;
+        let mut first = header.first;
+        if first < cutoff {
+            let (expired, kept_first) = split(view, key.value(), &header, cutoff)?;
+            held.take_off(expired, 0);
+            first = kept_first;
+        }
+        oldest = oldest.min(first);
+        held.extend(first, last);
+    }
+    Ok(())
+}
+
+/// The number of a block's records before `cutoff`, and the timestamp of the first one from then
+/// on.
+fn split(
+    view: &View,
+    key: &BlockKey,
+    header: &BlockHeader,
+    cutoff: i64,
+) -> Result<(u64, i64), Fault> {
+    let chunks = view.transaction().open_table(BLOCK_CHUNKS)?;
+    let timestamps = match blocks::timestamps(&chunks, key, header) {
+        Ok(timestamps) => timestamps,
+        // A damaged block must not make the whole inventory fail.
+        Err(Fault::Corrupt(_)) => return Ok((0, cutoff)),
+        Err(error) => return Err(error),
+    };
+    let expired = timestamps.partition_point(|timestamp| *timestamp < cutoff);
+    let first = timestamps.get(expired).copied().unwrap_or(cutoff);
+    Ok((expired as u64, first))
+}
+
+/// The totals of a series.
 struct Held {
     records: u64,
     bytes: u64,
@@ -202,6 +187,7 @@ mod tests {
         config::RetentionPolicy,
         ingest::{Writer, WriterOptions},
         record::{Level, LogRecord},
+        store::{Store, StoreOptions},
     };
     use redb::ReadableTable;
 
@@ -216,7 +202,7 @@ mod tests {
             .retention(Some(RetentionPolicy::default()));
         let (writer, guard) = Writer::start(&store, options).unwrap();
         let now = Timestamp::now().unix_nanos();
-        // Two of them are too old.
+        // Two of them have expired.
         for days in [1, 2, 3, 4, 5, 6, 8, 9] {
             let time = Timestamp::from_unix_nanos(now - days * DAY);
             let record = LogRecord::new(time, Level::INFO, "of some age");
@@ -235,7 +221,7 @@ mod tests {
             Ok(())
         };
         store.writer().unwrap().transact("damage", damage).unwrap();
-        // Nobody can tell which of its records are too old.
+        // The records of a damaged block count as kept: their times are unknown.
         assert_eq!(listed(), Some(8));
     }
 }

@@ -14,8 +14,8 @@ use crate::{
             series::SeriesState,
             tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, ROWS, RowKey},
         },
-        snapshot::Snapshot,
-        tiers::blocks,
+        scan::order::{Direction, Order, successor},
+        tiers::{blocks, view::View},
     },
 };
 use redb::{Range, ReadOnlyTable};
@@ -26,19 +26,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-
-/// The way through time.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// Oldest first.
-    #[default]
-    Forward,
-    /// Newest first.
-    Backward,
-}
 
 /// The positions that a scan covers, both ends included; nothing when the first is behind the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,18 +64,6 @@ impl MemoryBudget {
 /// How many records of a block are held when the budget is used up.
 const PART_RECORDS: usize = 64;
 
-/// Positions mapped so that the scan's order is ascending, whichever way it goes.
-type Rank = u128;
-
-fn rank(direction: Direction, (timestamp, sequence): Position) -> Rank {
-    let time = timestamp.cast_unsigned() ^ (1 << 63);
-    let forward = u128::from(time) << 64 | u128::from(sequence);
-    match direction {
-        Direction::Forward => forward,
-        Direction::Backward => !forward,
-    }
-}
-
 /// A scan of one series. [`SeriesScan::advance`] moves to the next record.
 pub(crate) struct SeriesScan {
     path: PathBuf,
@@ -104,7 +79,7 @@ pub(crate) struct SeriesScan {
     budget: MemoryBudget,
     current: Current,
     /// No other source has a record before this rank.
-    limit: Rank,
+    limit: Order,
 }
 
 /// Where the current record is.
@@ -119,7 +94,7 @@ enum Current {
 }
 
 struct Waiting {
-    rank: Rank,
+    rank: Order,
     key: BlockKey,
     header: BlockHeader,
 }
@@ -127,15 +102,15 @@ struct Waiting {
 impl SeriesScan {
     /// A scan of the records in `range` whose sequence is `since_sequence` or higher.
     pub(crate) fn new(
-        snapshot: &Snapshot,
+        view: &View,
         state: &SeriesState,
         range: PositionRange,
         direction: Direction,
         since_sequence: u64,
         budget: MemoryBudget,
     ) -> Result<SeriesScan> {
-        snapshot.read(|| {
-            let transaction = snapshot.transaction();
+        view.read(|| {
+            let transaction = view.transaction();
             let empty = range.first > range.last;
             let row_range =
                 keys::row_key(state.id, range.first)..=keys::row_key(state.id, range.last);
@@ -159,7 +134,7 @@ impl SeriesScan {
                 .collect::<Result<Vec<ClassCursor>, Fault>>()?;
             let rows = transaction.open_table(ROWS)?;
             let mut scan = SeriesScan {
-                path: snapshot.path().clone(),
+                path: view.path().clone(),
                 direction,
                 range,
                 since_sequence,
@@ -180,7 +155,7 @@ impl SeriesScan {
                 open: Vec::new(),
                 budget,
                 current: Current::Start,
-                limit: 0,
+                limit: Order::MIN,
             };
             scan.rows.advance()?;
             for class in &mut scan.classes {
@@ -240,9 +215,9 @@ impl SeriesScan {
         // Opening a block can bring up an earlier record only if the block begins earlier than
         // what is first now, so this ends when nothing unopened does.
         loop {
-            let due = first.map_or(Rank::MAX, |(rank, _)| rank);
+            let due = first.map_or(Order::MAX, |(rank, _)| rank);
             let unopened = self.unopened_rank(due)?;
-            if unopened == Rank::MAX || unopened > due {
+            if unopened == Order::MAX || unopened > due {
                 self.limit = self.limit_beside(first.map(|(_, source)| source), unopened);
                 break;
             }
@@ -254,11 +229,11 @@ impl SeriesScan {
     }
 
     /// The source whose next record comes first.
-    fn first_source(&self) -> Option<(Rank, Current)> {
+    fn first_source(&self) -> Option<(Order, Current)> {
         let rows = self
             .rows
             .position
-            .map(|at| (rank(self.direction, at), Current::Row));
+            .map(|at| (Order::new(self.direction, at), Current::Row));
         let blocks = self.open.iter().enumerate().filter_map(|(index, block)| {
             Some((block.rank(self.direction)?, Current::Block(index)))
         });
@@ -266,29 +241,29 @@ impl SeriesScan {
     }
 
     /// The rank before which no source but `source` has a record.
-    fn limit_beside(&self, source: Option<Current>, unopened: Rank) -> Rank {
+    fn limit_beside(&self, source: Option<Current>, unopened: Order) -> Order {
         let rows = self
             .rows
             .position
             .filter(|_| source != Some(Current::Row))
-            .map(|at| rank(self.direction, at));
+            .map(|at| Order::new(self.direction, at));
         let blocks = self
             .open
             .iter()
             .enumerate()
             .filter(|(index, _)| source != Some(Current::Block(*index)))
             .filter_map(|(_, block)| block.rank(self.direction));
-        blocks.chain(rows).min().unwrap_or(Rank::MAX).min(unopened)
+        blocks.chain(rows).min().unwrap_or(Order::MAX).min(unopened)
     }
 
     /// The rank before which no unopened block has a record, exact as far as `due`.
-    fn unopened_rank(&mut self, due: Rank) -> Result<Rank, Fault> {
+    fn unopened_rank(&mut self, due: Order) -> Result<Order, Fault> {
         let mut first = self
             .waiting
             .iter()
             .map(|block| block.rank)
             .min()
-            .unwrap_or(Rank::MAX);
+            .unwrap_or(Order::MAX);
         for class in &mut self.classes {
             while let Some((key, header)) = class.next {
                 let bound = class.bound(&key);
@@ -307,7 +282,7 @@ impl SeriesScan {
                         Direction::Forward => (header.first.max(self.range.first.0), 0),
                         Direction::Backward => keys::block_position(&key),
                     };
-                    let rank = rank(self.direction, start);
+                    let rank = Order::new(self.direction, start);
                     first = first.min(rank);
                     self.waiting.push(Waiting { rank, key, header });
                 }
@@ -317,7 +292,7 @@ impl SeriesScan {
     }
 
     /// Opens every block that is waiting for `due` or less.
-    fn open_due(&mut self, due: Rank) -> Result<(), Fault> {
+    fn open_due(&mut self, due: Order) -> Result<(), Fault> {
         let mut index = 0;
         while let Some(block) = self.waiting.get(index) {
             if block.rank > due {
@@ -409,24 +384,6 @@ impl Drop for SeriesScan {
     }
 }
 
-/// The position right behind another one; `None` behind the last.
-pub(crate) fn successor((timestamp, sequence): Position) -> Option<Position> {
-    match sequence.checked_add(1) {
-        Some(sequence) => Some((timestamp, sequence)),
-        None => timestamp.checked_add(1).map(|timestamp| (timestamp, 0)),
-    }
-}
-
-/// The position right before another one; `None` before the first.
-pub(crate) fn predecessor((timestamp, sequence): Position) -> Option<Position> {
-    match sequence.checked_sub(1) {
-        Some(sequence) => Some((timestamp, sequence)),
-        None => timestamp
-            .checked_sub(1)
-            .map(|timestamp| (timestamp, u64::MAX)),
-    }
-}
-
 /// Rows, and the one that is next.
 struct RowCursor {
     keys: Option<Range<'static, &'static RowKey, &'static [u8]>>,
@@ -485,13 +442,13 @@ impl ClassCursor {
     }
 
     /// The rank before which neither the block at `key` nor any behind it has a record.
-    fn bound(&self, key: &BlockKey) -> Rank {
+    fn bound(&self, key: &BlockKey) -> Order {
         let last = keys::block_position(key);
         let bound = match self.direction {
             Direction::Forward => (last.0.saturating_sub_unsigned(span_max(self.class)), 0),
             Direction::Backward => last,
         };
-        rank(self.direction, bound)
+        Order::new(self.direction, bound)
     }
 }
 
@@ -544,9 +501,9 @@ impl OpenBlock {
         Some((self.decoded.key(index)?, self.decoded.payload(index)?))
     }
 
-    fn rank(&self, direction: Direction) -> Option<Rank> {
+    fn rank(&self, direction: Direction) -> Option<Order> {
         self.current()
-            .map(|(position, _)| rank(direction, position))
+            .map(|(position, _)| Order::new(direction, position))
     }
 
     /// Where to go on when the decoded part is used up and the block is not.

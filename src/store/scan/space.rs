@@ -1,121 +1,110 @@
-//! What a database takes of the disk, and what of that is of use.
+//! The size of a database on the disk, and how much of that is in use.
 
 use crate::{
     error::{Error, Result},
+    home::StackPath,
     platform::allocated_bytes,
     store::{
-        engine::reserve,
-        handle::Store,
+        engine::{fault::Fault, reserve},
         layout::{
             footprint::PAGE_BYTES,
             tables::{BLOCK_CHUNKS, BLOCKS, META, meta},
         },
-        snapshot::Snapshot,
     },
 };
-use redb::{ReadableTableMetadata, TableHandle};
+use redb::{ReadTransaction, ReadableTableMetadata, TableHandle};
 use std::fs::Metadata;
 
-/// What a stack's database takes of the disk.
+/// The size of a stack's database on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DiskUsage {
-    /// The file's length. It doubles as the file grows, and most of what it gains is a hole.
+    /// The length of the file, in bytes. It doubles as the file grows, and most of the new part is a
+    /// hole.
     pub file_bytes: u64,
-    /// The disk blocks that the file takes, and what is reserved beside it for a full disk: what its
-    /// user pays.
+    /// The disk blocks of the file, and of the reserve beside it for a full disk, in bytes.
     pub used_bytes: u64,
 }
 
-/// What a stack's telemetry takes of the disk, by what it is good for.
+/// The size of a stack's telemetry on the disk, and what its parts are used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub struct Space {
-    /// The disk blocks of what is stored.
+    /// The disk blocks of stored records, in bytes.
     pub live_bytes: u64,
-    /// Disk blocks of the database that hold nothing any more. What is stored next takes them
-    /// before the file grows; [`Store::compact`] gives them back.
+    /// The disk blocks of deleted records, in bytes. New records reuse them before the file grows;
+    /// [`Store::compact`](crate::Store::compact) returns them to the file system.
     pub free_bytes: u64,
-    /// What is reserved beside the database, so that deleting works on a full disk.
+    /// The reserve beside the database, which lets deletions succeed on a full disk, in bytes.
     pub reserve_bytes: u64,
-    /// All disk blocks together: what the user pays.
+    /// All disk blocks together, in bytes.
     pub used_bytes: u64,
-    /// The length of the database's file, holes included.
+    /// The length of the database file, holes included, in bytes.
     pub file_bytes: u64,
-    /// What all disk blocks together may be, see
-    /// [`RetentionPolicy::max_total_mb`](crate::config::RetentionPolicy::max_total_mb); absent where nobody
-    /// set a limit.
+    /// The limit of all disk blocks together, in bytes, see
+    /// [`RetentionPolicy::max_total_mb`](crate::config::RetentionPolicy::max_total_mb); absent without a
+    /// limit.
     pub limit_bytes: Option<u64>,
 }
 
-impl Store {
-    /// What the database takes of the disk: a look at the file system.
-    ///
-    /// Fails with [`Error::Io`] when the file cannot be examined.
-    pub fn disk_usage(&self) -> Result<DiskUsage> {
-        let database = self.examine_file()?;
-        Ok(DiskUsage {
-            file_bytes: database.len(),
-            used_bytes: allocated_bytes(&database) + reserve::bytes(self.place()),
-        })
-    }
-
-    /// What the database takes of the disk, and what of that is live. Its cost does not grow with
-    /// what is stored.
-    ///
-    /// Fails with [`Error::Io`] when the file cannot be examined, and as reading does.
-    pub fn space(&self) -> Result<Space> {
-        let snapshot = self.snapshot()?;
-        let counted = snapshot.live_bytes()?;
-        let limit_bytes = snapshot.limits()?.total_bytes;
-        drop(snapshot);
-        let database = self.examine_file()?;
-        let blocks_bytes = allocated_bytes(&database);
-        // In a tiny database some pages more or less make a difference.
-        let live_bytes = counted.min(blocks_bytes);
-        let reserve_bytes = reserve::bytes(self.place());
-        Ok(Space {
-            live_bytes,
-            free_bytes: blocks_bytes.saturating_sub(live_bytes),
-            reserve_bytes,
-            used_bytes: blocks_bytes + reserve_bytes,
-            file_bytes: database.len(),
-            limit_bytes,
-        })
-    }
-
-    fn examine_file(&self) -> Result<Metadata> {
-        let path = self.path();
-        std::fs::metadata(&path).map_err(|error| Error::io("examine", &path, error))
-    }
+/// What the database in `place` takes of the disk.
+pub(crate) fn disk_usage(place: &StackPath) -> Result<DiskUsage> {
+    let database = examine_file(place)?;
+    Ok(DiskUsage {
+        file_bytes: database.len(),
+        used_bytes: allocated_bytes(&database) + reserve::bytes(place),
+    })
 }
 
-impl Snapshot {
-    /// The pages that tables occupy, in bytes.
-    pub(crate) fn live_bytes(&self) -> Result<u64> {
-        self.read(|| {
-            let transaction = self.transaction();
-            let blocks = transaction
-                .open_table(META)?
-                .get(meta::BLOCK_DISK_BYTES)?
-                .map_or(0, |bytes| bytes.value());
-            let mut bytes = blocks + ENGINE_PAGES * PAGE_BYTES as u64;
-            for table in transaction.list_tables()? {
-                // They are counted as blocks are put in and taken out: asking them would read all.
-                if table.name() != BLOCK_CHUNKS.name() && table.name() != BLOCKS.name() {
-                    let stats = transaction.open_untyped_table(table)?.stats()?;
-                    bytes += stats.stored_bytes() + stats.metadata_bytes();
-                    bytes += stats.fragmented_bytes();
-                }
-            }
-            Ok(bytes)
-        })
-    }
+/// What the database in `place` takes of the disk, of which tables take `counted_bytes`, see
+/// [`live_bytes`].
+pub(crate) fn measure(
+    place: &StackPath,
+    counted_bytes: u64,
+    limit_bytes: Option<u64>,
+) -> Result<Space> {
+    let database = examine_file(place)?;
+    let blocks_bytes = allocated_bytes(&database);
+    // In a tiny database some pages more or less make a difference.
+    let live_bytes = counted_bytes.min(blocks_bytes);
+    let reserve_bytes = reserve::bytes(place);
+    Ok(Space {
+        live_bytes,
+        free_bytes: blocks_bytes.saturating_sub(live_bytes),
+        reserve_bytes,
+        used_bytes: blocks_bytes + reserve_bytes,
+        file_bytes: database.len(),
+        limit_bytes,
+    })
 }
 
-/// What the engine itself keeps: which pages are free, and where tables begin.
+fn examine_file(place: &StackPath) -> Result<Metadata> {
+    let path = place.database();
+    std::fs::metadata(&path).map_err(|error| Error::io("examine", &path, error))
+}
+
+/// The size of the pages that tables occupy, in bytes.
+pub(crate) fn live_bytes(transaction: &ReadTransaction) -> Result<u64, Fault> {
+    let blocks = transaction
+        .open_table(META)?
+        .get(meta::BLOCK_DISK_BYTES)?
+        .map_or(0, |bytes| bytes.value());
+    let mut bytes = blocks + ENGINE_PAGES * PAGE_BYTES as u64;
+    for table in transaction.list_tables()? {
+        // The tables of blocks are counted as blocks are written and deleted: redb would read all
+        // of their pages.
+        if table.name() != BLOCK_CHUNKS.name() && table.name() != BLOCKS.name() {
+            let stats = transaction.open_untyped_table(table)?.stats()?;
+            bytes += stats.stored_bytes() + stats.metadata_bytes();
+            bytes += stats.fragmented_bytes();
+        }
+    }
+    Ok(bytes)
+}
+
+/// The pages that redb keeps for itself: the list of free pages, and the roots of tables.
 const ENGINE_PAGES: u64 = 16;
 
 #[cfg(test)]
@@ -124,7 +113,7 @@ mod tests {
     use crate::{
         ingest::{WhenFull, Writer, WriterOptions},
         record::{Level, LogRecord, ServerName},
-        store::{StoreOptions, WipeScope},
+        store::{Store, StoreOptions, WipeScope},
         time::Timestamp,
     };
 
@@ -195,7 +184,11 @@ mod tests {
                         Ok(transaction.stats()?.allocated_pages() * PAGE_BYTES as u64)
                     })
                     .unwrap();
-                let live = store.snapshot().unwrap().live_bytes().unwrap();
+                let live = {
+                    let snapshot = store.snapshot().unwrap();
+                    let view = snapshot.view();
+                    view.read(|| live_bytes(view.transaction())).unwrap()
+                };
                 // And a few pages, which make a difference to the smallest of these alone.
                 let allowed = allocated * 3 / 100 + 8 * PAGE_BYTES as u64;
                 assert!(

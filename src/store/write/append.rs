@@ -1,45 +1,36 @@
 //! Storing a batch of records, in one transaction.
 
 use crate::{
-    error::Result,
-    loss::LedgerEntry,
     record::ServerName,
     signal::Signal,
     store::{
         engine::fault::Fault,
-        handle::StoreWriter,
         layout::{
             block::BlockRecord,
             keys,
-            series::{put_series_state, series_state},
+            series::{SeriesState, put_series_state, series_state},
             tables::{META, ROWS, meta},
         },
-        ledger::{
-            losses,
-            wipes::WipeMarks,
-            writers::{self, BatchId},
-        },
-        maintain::{
-            eviction::{self, Taken},
-            pass::Upkeep,
-        },
+        ledger::wipes::WipeMarks,
+        maintain::eviction::{self, Evicted},
         tiers::{
             blocks,
-            rows::{self, RowTier, RowTiers},
-            sealer::Sealer,
+            cache::WriterCache,
+            rows::{self, RowTier},
+            sealer::{Sealer, Tiering},
         },
     },
     time::Timestamp,
 };
 use redb::{ReadableTable, WriteTransaction};
 
-/// Records of one series that are to be stored.
+/// Records of one series that are to be appended.
 #[derive(Debug)]
 pub(crate) struct SeriesBatch {
     pub(crate) server: ServerName,
     pub(crate) signal: Signal,
     pub(crate) records: Vec<PendingRecord>,
-    /// What became of it, once it was tried to store it.
+    /// What became of them in the last try.
     pub(crate) appended: Appended,
 }
 
@@ -54,7 +45,7 @@ impl SeriesBatch {
     }
 }
 
-/// A record that is to be stored.
+/// A record that is to be appended.
 #[derive(Debug)]
 pub(crate) struct PendingRecord {
     pub(crate) timestamp: i64,
@@ -66,76 +57,91 @@ pub(crate) struct PendingRecord {
 /// What became of one [`SeriesBatch`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Appended {
-    /// What came to the row tier.
+    /// The rows that were appended.
     pub(crate) rows: RowTier,
-    /// What is left of the row tier, if rows were sealed on this occasion.
+    /// The older rows that are left, if some were sealed together with the batch.
     pub(crate) rows_left: Option<RowTier>,
-    /// The timestamps of records that were taken from the batch because a wipe came after them, in
-    /// all tries.
+    /// The timestamps of records that were dropped because they were wiped, in all tries.
     pub(crate) wiped: Vec<i64>,
-    /// The sequences that the stored records got: from, and the first beyond.
+    /// The sequences of the stored records: the first, and the first after the last.
     pub(crate) sequences: (u64, u64),
 }
 
-impl StoreWriter {
-    /// The wipes that a writer which starts now must honour.
-    pub(crate) fn wipe_marks(&self) -> Result<WipeMarks> {
-        self.store()
-            .snapshot()?
-            .wipe_generation()
-            .map(WipeMarks::starting_at)
-    }
-
-    /// Stores `batch`, enters `losses`, and notes what became of each part of the batch.
-    ///
-    /// When this fails, nothing is stored, or everything: a disk that fails at the last moment does
-    /// not say. The same batch and losses, nothing added, are tried again until it succeeds.
-    pub(crate) fn append(
-        &self,
-        batch: &mut [SeriesBatch],
-        losses: &[LedgerEntry],
-        id: BatchId,
-        marks: &mut WipeMarks,
-        sealer: &mut Sealer,
-        upkeep: &mut Upkeep,
-    ) -> Result<Taken> {
-        self.transact("write to", |transaction| {
-            if writers::is_committed(transaction, id)? {
-                return Ok(Taken::default());
-            }
-            losses::record(transaction, losses)?;
-            self.trusted_now(transaction)?;
-            let used = self.store().disk_usage()?.used_bytes;
-            append(transaction, batch, marks, sealer, upkeep, used)
-        })
-    }
+/// What a writer needs to append, kept from one append to the next.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    pub(crate) cache: WriterCache,
+    pub(crate) sealer: Sealer,
+    wipes: WipeMarks,
 }
 
-pub(crate) fn append(
-    transaction: &WriteTransaction,
-    batch: &mut [SeriesBatch],
-    marks: &mut WipeMarks,
-    sealer: &mut Sealer,
-    upkeep: &mut Upkeep,
-    used: u64,
-) -> Result<Taken, Fault> {
-    let (mut sequence, generation) = {
-        let meta = transaction.open_table(META)?;
-        let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
-        (number(meta::NEXT_SEQUENCE)?, number(meta::WIPE_GENERATION)?)
-    };
-    let is_wiped = marks.refresh(transaction, generation)?;
-    if is_wiped || sequence != upkeep.next_sequence {
-        // Rows that are gone count against no limit, and those of another process against every one.
-        upkeep.rows = RowTiers::recount(transaction)?;
+impl Appender {
+    /// An appender of a writer that starts now, which must honour wipes after `wipe_generation`.
+    pub(crate) fn new(cache: WriterCache, tiering: Tiering, wipe_generation: u64) -> Appender {
+        Appender {
+            cache,
+            sealer: Sealer::new(tiering),
+            wipes: WipeMarks::starting_at(wipe_generation),
+        }
     }
-    upkeep.limits.refresh(transaction)?;
-    let mut blocks_written = 0;
-    for part in &mut *batch {
-        let first_sequence = sequence;
-        part.appended.rows_left = None;
-        let mut rows_added = RowTier::default();
-        if let Some(instant) = marks.wiped_until(&part.server, part.signal) {
+
+    /// Appends `batch`, notes what became of each part of it, and evicts what exceeds a limit. The
+    /// database takes `used_bytes` of the disk.
+    pub(crate) fn append(
+        &mut self,
+        transaction: &WriteTransaction,
+        batch: &mut [SeriesBatch],
+        used_bytes: u64,
+    ) -> Result<Evicted, Fault> {
+        let (first_sequence, generation) = {
+            let meta = transaction.open_table(META)?;
+            let number = |name| Ok::<u64, Fault>(meta.get(name)?.map_or(0, |value| value.value()));
+            (number(meta::NEXT_SEQUENCE)?, number(meta::WIPE_GENERATION)?)
+        };
+        let is_wiped = self.wipes.refresh(transaction, generation)?;
+        self.cache
+            .refresh_in(transaction, first_sequence, is_wiped)?;
+        let mut sequence = first_sequence;
+        let mut blocks_written = 0;
+        for part in &mut *batch {
+            self.drop_wiped(part);
+            blocks_written += self.append_part(transaction, part, sequence)?;
+            sequence = part.appended.sequences.1;
+        }
+        self.cache.next_sequence = sequence;
+        note_commit(transaction, sequence)?;
+        let touched = batch.iter().map(|part| {
+            let left = match part.appended.rows_left {
+                Some(left) => left.bytes,
+                None => self.cache.rows.bytes_of(&part.server, part.signal),
+            };
+            let row_bytes = (left + part.appended.rows.bytes) as u64;
+            (part.server.clone(), part.signal, row_bytes)
+        });
+        eviction::enforce(
+            transaction,
+            &self.cache.limits,
+            &self.cache.rows,
+            used_bytes,
+            touched,
+            blocks_written,
+        )
+    }
+
+    /// Takes note of the rows of a batch whose transaction is committed.
+    pub(crate) fn note_committed(&mut self, batch: &[SeriesBatch]) {
+        let rows = &mut self.cache.rows;
+        for part in batch {
+            if let Some(left) = part.appended.rows_left {
+                rows.set(&part.server, part.signal, left);
+            }
+            rows.add(&part.server, part.signal, part.appended.rows);
+        }
+    }
+
+    /// Drops the records that a wipe deleted while they were queued.
+    fn drop_wiped(&self, part: &mut SeriesBatch) {
+        if let Some(instant) = self.wipes.wiped_until(&part.server, part.signal) {
             let wiped = part
                 .records
                 .extract_if(.., |record| record.emitted <= instant);
@@ -143,73 +149,74 @@ pub(crate) fn append(
                 .wiped
                 .extend(wiped.map(|record| record.timestamp));
         }
-        if !part.records.is_empty() {
-            // Stable: records with equal timestamps keep the order in which they arrived.
-            part.records.sort_by_key(|record| record.timestamp);
-            let mut state = series_state(transaction, &part.server, part.signal)?;
-            if part.records.len() >= sealer.tiering.direct_records {
-                // Together with the rows, which came before: a block of these alone would lie across
-                // the one that follows.
-                let (rows, left) = rows::take_oldest(transaction, state.id)?;
-                let fresh = part.records.iter().zip(sequence..);
-                let mut records: Vec<BlockRecord<'_>> = rows
-                    .iter()
-                    .map(rows::block_record)
-                    .chain(fresh.map(|(record, sequence)| BlockRecord {
-                        timestamp: record.timestamp,
-                        sequence,
-                        payload: &record.payload,
-                    }))
-                    .collect();
-                if !rows.is_empty() {
-                    records.sort_unstable_by_key(|record| (record.timestamp, record.sequence));
-                    part.appended.rows_left = Some(left);
-                }
-                let limits = sealer.block_limits(&upkeep.limits, &part.server);
-                blocks_written += blocks::change(transaction, |blocks| {
-                    blocks.write(
-                        &mut state,
-                        part.signal,
-                        &records,
-                        &mut sealer.encoder,
-                        limits,
-                    )
-                })?;
-                put_series_state(transaction, &part.server, part.signal, &state)?;
-            } else {
-                let mut rows = transaction.open_table(ROWS)?;
-                for (record, sequence) in part.records.iter().zip(sequence..) {
-                    let key = keys::row_key(state.id, (record.timestamp, sequence));
-                    rows.insert(&key, &*record.payload)?;
-                    rows_added.add(record.payload.len());
-                }
-            }
-            sequence += part.records.len() as u64;
+    }
+
+    /// Appends one part, and returns the number of blocks that were written.
+    fn append_part(
+        &mut self,
+        transaction: &WriteTransaction,
+        part: &mut SeriesBatch,
+        sequence: u64,
+    ) -> Result<usize, Fault> {
+        part.appended.rows = RowTier::default();
+        part.appended.rows_left = None;
+        part.appended.sequences = (sequence, sequence + part.records.len() as u64);
+        if part.records.is_empty() {
+            return Ok(0);
         }
-        part.appended.rows = rows_added;
-        part.appended.sequences = (first_sequence, sequence);
+        // Stable: records with equal timestamps keep the order in which they arrived.
+        part.records.sort_by_key(|record| record.timestamp);
+        let state = series_state(transaction, &part.server, part.signal)?;
+        if part.records.len() >= self.sealer.tiering.direct_records {
+            return self.write_block(transaction, part, state, sequence);
+        }
+        let mut table = transaction.open_table(ROWS)?;
+        for (record, sequence) in part.records.iter().zip(sequence..) {
+            let key = keys::row_key(state.id, (record.timestamp, sequence));
+            table.insert(&key, &*record.payload)?;
+            part.appended.rows.add(record.payload.len());
+        }
+        Ok(0)
     }
-    {
-        let mut meta = transaction.open_table(META)?;
-        meta.insert(meta::NEXT_SEQUENCE, sequence)?;
-        upkeep.next_sequence = sequence;
-        let now = Timestamp::now().unix_nanos();
-        meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
+
+    /// Writes the records of one part as blocks, and the oldest rows with them: a block of the new
+    /// records alone would overlap in time with the one that those rows become.
+    fn write_block(
+        &mut self,
+        transaction: &WriteTransaction,
+        part: &mut SeriesBatch,
+        mut state: SeriesState,
+        sequence: u64,
+    ) -> Result<usize, Fault> {
+        let (sealed, left) = rows::take_oldest(transaction, state.id)?;
+        let fresh = part.records.iter().zip(sequence..);
+        let mut records: Vec<BlockRecord<'_>> = sealed
+            .iter()
+            .map(rows::block_record)
+            .chain(fresh.map(|(record, sequence)| BlockRecord {
+                timestamp: record.timestamp,
+                sequence,
+                payload: &record.payload,
+            }))
+            .collect();
+        if !sealed.is_empty() {
+            records.sort_unstable_by_key(|record| (record.timestamp, record.sequence));
+            part.appended.rows_left = Some(left);
+        }
+        let limits = self.sealer.block_limits(&self.cache.limits, &part.server);
+        let encoder = &mut self.sealer.encoder;
+        let written = blocks::change(transaction, |blocks| {
+            blocks.write(&mut state, part.signal, &records, encoder, limits)
+        })?;
+        put_series_state(transaction, &part.server, part.signal, &state)?;
+        Ok(written)
     }
-    let touched = batch.iter().map(|part| {
-        let left = match part.appended.rows_left {
-            Some(left) => left.bytes,
-            None => upkeep.rows.bytes_of(&part.server, part.signal),
-        };
-        let row_bytes = (left + part.appended.rows.bytes) as u64;
-        (part.server.clone(), part.signal, row_bytes)
-    });
-    eviction::enforce(
-        transaction,
-        &upkeep.limits,
-        &upkeep.rows,
-        used,
-        touched,
-        blocks_written,
-    )
+}
+
+fn note_commit(transaction: &WriteTransaction, next_sequence: u64) -> Result<(), Fault> {
+    let mut meta = transaction.open_table(META)?;
+    meta.insert(meta::NEXT_SEQUENCE, next_sequence)?;
+    let now = Timestamp::now().unix_nanos();
+    meta.insert(meta::LAST_COMMIT, u64::try_from(now).unwrap_or(0))?;
+    Ok(())
 }

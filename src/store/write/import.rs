@@ -1,4 +1,4 @@
-//! Storing records that may be stored already.
+//! Importing: storing records of which some may be stored already.
 
 use crate::{
     error::{Error, Result},
@@ -6,63 +6,26 @@ use crate::{
     record::{Record, ServerName},
     store::{
         engine::fault::Fault,
-        handle::{Store, StoreWriter},
         layout::block::RECORD_BYTES_MAX,
-        ledger::wipes::WipeMarks,
-        maintain::pass::Upkeep,
-        scan::series_scan::{Direction, MemoryBudget, PositionRange, SeriesScan},
-        snapshot::Snapshot,
-        tiers::sealer::{Sealer, Tiering},
-        write::append::{PendingRecord, SeriesBatch, append},
+        scan::{
+            order::Direction,
+            series_scan::{MemoryBudget, PositionRange, SeriesScan},
+        },
+        tiers::view::View,
+        write::append::{Appender, PendingRecord, SeriesBatch},
     },
 };
+use redb::WriteTransaction;
 use std::{collections::HashMap, ops::Range};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Timestamps further apart than this are looked up apart, so that a file with one record of ten
-/// years ago does not make the importer read ten years.
+/// Records further apart in time than this are looked up separately, so that one record of ten years
+/// ago does not make an import read ten years.
 const GAP_NANOS: u64 = 60_000_000_000;
-/// What decoded blocks may take while looking up.
+/// The memory for decoded blocks during a look-up, in bytes.
 const LOOKUP_BYTES: usize = 16 << 20;
 
-/// Stores records of files, each once however often its file is imported: a record is added only
-/// if the store does not hold it as often as the files brought it.
-///
-/// Two records are the same when their server, signal, timestamp and content are. A file that names
-/// a record twice has it twice in the store, and still twice after it is imported again.
-///
-/// ```
-/// use gridctl_telemetry::{Level, LogRecord, Record, ServerName, Timestamp, import::{ImportBatch, Importer}};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let home = tempfile::tempdir()?;
-/// # let home = home.path();
-/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
-/// let github = ServerName::new("github")?;
-/// let record = Record::Log(LogRecord::new(Timestamp::now(), Level::INFO, "from a file"));
-/// let mut added = Vec::new();
-/// for _ in 0..2 {
-///     // Each run over the files has an importer of its own.
-///     let mut importer = Importer::new(&store)?;
-///     let mut batch = ImportBatch::default();
-///     batch.push(&github, &record)?;
-///     added.push(importer.add(batch)?.added);
-/// }
-/// assert_eq!(added, [1, 0]);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct Importer {
-    writer: StoreWriter,
-    wipes: WipeMarks,
-    sealer: Sealer,
-    upkeep: Upkeep,
-    /// The sequences of what this importer stored, which do not count as stored before.
-    own: Vec<Range<u64>>,
-}
-
-/// What became of imported records.
+/// The number of imported records, by what became of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -71,11 +34,11 @@ pub struct ImportCounts {
     pub added: u64,
     /// Records that were stored already.
     pub duplicates: u64,
-    /// Records that were not stored because they are older than the store keeps them.
+    /// Records that were not stored because they have expired by the limits of the store.
     pub too_old: u64,
 }
 
-/// Records on their way into a store, encoded.
+/// Encoded records that are to be imported together.
 #[derive(Debug, Default)]
 pub struct ImportBatch {
     parts: Vec<SeriesBatch>,
@@ -117,100 +80,74 @@ impl ImportBatch {
         Ok(())
     }
 
-    /// How many records were added.
+    /// The number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records
     }
 
-    /// Whether no record was added.
+    /// Whether there is no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records == 0
     }
 
-    /// What the records take encoded, in bytes.
+    /// The size of the encoded records, in bytes.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.bytes
     }
 }
 
-impl Importer {
-    /// An importer for one run over any number of files.
-    ///
-    /// Fails with [`Error::ReadOnly`] when the store is.
-    pub fn new(store: &Store) -> Result<Importer> {
-        let writer = store.writer()?;
-        let wipes = writer.wipe_marks()?;
-        Ok(Importer {
-            writer,
-            wipes,
-            sealer: Sealer::new(Tiering::default()),
-            upkeep: Upkeep::default(),
-            own: Vec::new(),
-        })
-    }
-
-    /// Stores what is new of `batch`, in one transaction.
-    ///
-    /// Fails with [`Error::Database`] and [`Error::Corrupt`], and nothing of it is stored then.
-    pub fn add(&mut self, batch: ImportBatch) -> Result<ImportCounts> {
-        let ImportBatch {
-            parts: mut batch,
-            records: offered,
-            ..
-        } = batch;
-        let Importer {
-            writer,
-            wipes,
-            sealer,
-            upkeep,
-            own,
-        } = self;
-        let (sequences, too_old) = writer.transact("import to", |transaction| {
-            // No other process commits while this transaction is open, so a snapshot that is taken
-            // now shows exactly what it builds on.
-            let snapshot = writer.store().snapshot()?;
-            let now = writer.trusted_now(transaction)?;
-            upkeep.limits.refresh(transaction)?;
-            let mut too_old = 0;
-            for part in &mut batch {
-                let cutoff = upkeep.limits.cutoff(&part.server, now).unwrap_or(i64::MIN);
-                let before = part.records.len();
-                part.records.retain(|record| record.timestamp >= cutoff);
-                too_old += before - part.records.len();
-                drop_duplicates(&snapshot, own, part)?;
-            }
-            let used = writer.store().disk_usage()?.used_bytes;
-            append(transaction, &mut batch, wipes, sealer, upkeep, used)?;
-            let first = batch.first().map_or(0, |part| part.appended.sequences.0);
-            let end = batch.last().map_or(first, |part| part.appended.sequences.1);
-            Ok((first..end, too_old as u64))
-        })?;
-        let added = sequences.end - sequences.start;
-        match own.last_mut() {
-            Some(last) if last.end == sequences.start => last.end = sequences.end,
-            _ if added > 0 => own.push(sequences),
-            _ => {}
-        }
-        Ok(ImportCounts {
-            added,
-            duplicates: offered as u64 - added - too_old,
-            too_old,
-        })
-    }
+/// What an import needs beside its transaction.
+pub(crate) struct ImportContext<'a> {
+    pub(crate) appender: &'a mut Appender,
+    /// The state that the transaction builds on.
+    pub(crate) view: &'a View,
+    /// The sequences of records that the same importer stored, which are no duplicates.
+    pub(crate) own: &'a [Range<u64>],
+    /// The time by which age is judged, in nanoseconds since the epoch.
+    pub(crate) now: i64,
+    /// The size of the database on the disk.
+    pub(crate) used_bytes: u64,
 }
 
-/// Takes from `part` what is stored already.
-fn drop_duplicates(
-    snapshot: &Snapshot,
-    own: &[Range<u64>],
-    part: &mut SeriesBatch,
-) -> Result<(), Fault> {
+/// Stores what is new of `batch`. Returns the sequences that it got, and how many records were too
+/// old.
+pub(crate) fn import(
+    transaction: &WriteTransaction,
+    batch: &mut ImportBatch,
+    context: ImportContext<'_>,
+) -> Result<(Range<u64>, u64), Fault> {
+    let ImportContext {
+        appender,
+        view,
+        own,
+        now,
+        used_bytes,
+    } = context;
+    let limits = &mut appender.cache.limits;
+    limits.refresh(transaction)?;
+    let mut too_old = 0;
+    for part in &mut batch.parts {
+        let cutoff = limits.cutoff(&part.server, now).unwrap_or(i64::MIN);
+        let before = part.records.len();
+        part.records.retain(|record| record.timestamp >= cutoff);
+        too_old += before - part.records.len();
+        drop_duplicates(view, own, part)?;
+    }
+    let batch = &mut batch.parts;
+    appender.append(transaction, batch, used_bytes)?;
+    let first = batch.first().map_or(0, |part| part.appended.sequences.0);
+    let end = batch.last().map_or(first, |part| part.appended.sequences.1);
+    Ok((first..end, too_old as u64))
+}
+
+/// Drops the records of `part` that are stored already.
+fn drop_duplicates(view: &View, own: &[Range<u64>], part: &mut SeriesBatch) -> Result<(), Fault> {
     part.records.sort_by_key(|record| record.timestamp);
     let mut stored: HashMap<(i64, u128), usize> = HashMap::new();
-    let series = snapshot
+    let series = view
         .series()?
         .into_iter()
         .find(|entry| entry.server == part.server && entry.signal == part.signal);
@@ -227,14 +164,7 @@ fn drop_duplicates(
             last: (last.timestamp, u64::MAX),
         };
         let budget = MemoryBudget::new(LOOKUP_BYTES);
-        let mut scan = SeriesScan::new(
-            snapshot,
-            &series.state,
-            range,
-            Direction::Forward,
-            0,
-            budget,
-        )?;
+        let mut scan = SeriesScan::new(view, &series.state, range, Direction::Forward, 0, budget)?;
         while scan.advance()? {
             let Some(((timestamp, sequence), payload)) = scan.current() else {
                 break;

@@ -1,3 +1,5 @@
+//! Changing what is stored: each file is one kind of transaction.
+
 pub(crate) mod append;
 pub(crate) mod import;
 pub(crate) mod seal;

@@ -1,17 +1,15 @@
-//! From rows to blocks.
+//! Sealing: moving rows to blocks.
 
 use crate::{
-    error::Result,
     record::ServerName,
     signal::Signal,
     store::{
         engine::fault::Fault,
-        handle::StoreWriter,
         layout::{
             block::BlockRecord,
             series::{put_series_state, stored_series_state},
         },
-        maintain::eviction::{self, BLOCKS_PER_STEP, Taken},
+        maintain::eviction::{self, EVICTED_BLOCKS_MAX, Evicted},
         policy::limits::Limits,
         tiers::{
             blocks,
@@ -22,39 +20,25 @@ use crate::{
 };
 use redb::WriteTransaction;
 
-impl StoreWriter {
-    /// Moves the rows of a series to blocks, oldest first, in one transaction. Returns what is left
-    /// of its row tier, which is nothing unless it was very large, and what was taken out because
-    /// records that do not compress take more in a block than they did before.
-    pub(crate) fn seal(
-        &self,
-        server: &ServerName,
-        signal: Signal,
-        sealer: &mut Sealer,
-        limits: &mut Limits,
-    ) -> Result<(RowTier, Taken)> {
-        self.transact("seal", |transaction| {
-            limits.refresh(transaction)?;
-            seal(transaction, server, signal, sealer, limits)
-        })
-    }
-}
-
-fn seal(
+/// Moves the oldest rows of a series to blocks. Returns the size of the rows that are left, which is
+/// nothing unless there were very many, and what was evicted because records that do not compress
+/// take more in a block than they did before.
+pub(crate) fn seal(
     transaction: &WriteTransaction,
     server: &ServerName,
     signal: Signal,
     sealer: &mut Sealer,
-    limits: &Limits,
-) -> Result<(RowTier, Taken), Fault> {
+    limits: &mut Limits,
+) -> Result<(RowTier, Evicted), Fault> {
+    limits.refresh(transaction)?;
     let Some(mut state) = stored_series_state(transaction, server, signal)? else {
-        return Ok(Default::default());
+        return Ok((RowTier::default(), Evicted::default()));
     };
-    let (oldest, left) = rows::take_oldest(transaction, state.id)?;
-    if oldest.is_empty() {
-        return Ok((left, Taken::default()));
+    let (sealed, left) = rows::take_oldest(transaction, state.id)?;
+    if sealed.is_empty() {
+        return Ok((left, Evicted::default()));
     }
-    let records: Vec<BlockRecord<'_>> = oldest.iter().map(rows::block_record).collect();
+    let records: Vec<BlockRecord<'_>> = sealed.iter().map(rows::block_record).collect();
     let block_limits = sealer.block_limits(limits, server);
     let written = blocks::change(transaction, |blocks| {
         blocks.write(
@@ -66,13 +50,13 @@ fn seal(
         )
     })?;
     put_series_state(transaction, server, signal, &state)?;
-    let taken = eviction::enforce_series(
+    let evicted = eviction::enforce_series(
         transaction,
         limits,
         server.clone(),
         signal,
         left.bytes as u64,
-        &mut (written + BLOCKS_PER_STEP),
+        &mut (written + EVICTED_BLOCKS_MAX),
     )?;
-    Ok((left, taken))
+    Ok((left, evicted))
 }

@@ -1,0 +1,102 @@
+//! The handle of a program that imports files.
+
+use crate::{
+    error::Result,
+    store::{
+        handle::Store,
+        tiers::{cache::WriterCache, sealer::Tiering},
+        write::{
+            append::Appender,
+            import::{self, ImportBatch, ImportContext, ImportCounts},
+        },
+        writer::StoreWriter,
+    },
+};
+use std::ops::Range;
+
+/// Imports records of files without duplicating any, however often a file is imported: a record is
+/// added only if the store does not hold it as often as the files do.
+///
+/// Two records are the same when their server, signal, timestamp and content are. A record that
+/// occurs twice in a file is stored twice, and still twice after the file is imported again.
+///
+/// ```
+/// use gridctl_telemetry::{Level, LogRecord, Record, ServerName, Timestamp, import::{ImportBatch, Importer}};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// let github = ServerName::new("github")?;
+/// let record = Record::Log(LogRecord::new(Timestamp::now(), Level::INFO, "from a file"));
+/// let mut added = Vec::new();
+/// for _ in 0..2 {
+///     // Each run over the files has an importer of its own.
+///     let mut importer = Importer::new(&store)?;
+///     let mut batch = ImportBatch::default();
+///     batch.push(&github, &record)?;
+///     added.push(importer.add(batch)?.added);
+/// }
+/// assert_eq!(added, [1, 0]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Importer {
+    writer: StoreWriter,
+    appender: Appender,
+    /// The sequences of the records that this importer stored, which are no duplicates.
+    own: Vec<Range<u64>>,
+}
+
+impl Importer {
+    /// An importer for one run over any number of files.
+    ///
+    /// Fails with [`Error::ReadOnly`](crate::Error::ReadOnly) when the store is.
+    pub fn new(store: &Store) -> Result<Importer> {
+        let writer = store.writer()?;
+        let wipe_generation = store.snapshot()?.view().wipe_generation()?;
+        Ok(Importer {
+            writer,
+            appender: Appender::new(WriterCache::default(), Tiering::default(), wipe_generation),
+            own: Vec::new(),
+        })
+    }
+
+    /// Stores what is new of `batch`, in one transaction.
+    ///
+    /// Fails with [`Error::Database`](crate::Error::Database) and
+    /// [`Error::Corrupt`](crate::Error::Corrupt), and nothing of it is stored then.
+    pub fn add(&mut self, mut batch: ImportBatch) -> Result<ImportCounts> {
+        let Importer {
+            writer,
+            appender,
+            own,
+        } = self;
+        let offered = batch.len() as u64;
+        let (sequences, too_old) = writer.transact("import to", |transaction| {
+            // No other process commits while this transaction is open, so a snapshot that is taken
+            // now shows exactly what it builds on.
+            let snapshot = writer.store().snapshot()?;
+            let context = ImportContext {
+                appender,
+                view: snapshot.view(),
+                own,
+                now: writer.trusted_now(transaction)?,
+                used_bytes: writer.store().disk_usage()?.used_bytes,
+            };
+            import::import(transaction, &mut batch, context)
+        })?;
+        let added = sequences.end - sequences.start;
+        match own.last_mut() {
+            Some(last) if last.end == sequences.start => last.end = sequences.end,
+            _ if added > 0 => own.push(sequences),
+            _ => {}
+        }
+        Ok(ImportCounts {
+            added,
+            duplicates: offered - added - too_old,
+            too_old,
+        })
+    }
+}

@@ -1,0 +1,473 @@
+//! Maintenance: finding what is over a limit or worth merging, and one small transaction for each.
+//!
+//! A round of maintenance inspects all series, some at a time, and queues a [`Task`] for each thing
+//! that is to be done. The writer carries tasks out between batches, each in a transaction of its
+//! own, so that no record waits long for maintenance.
+
+use crate::{
+    error::{Error, Result},
+    record::ServerName,
+    signal::Signal,
+    store::{
+        engine::fault::Fault,
+        layout::{
+            block::{BlockEncoder, span_max},
+            footprint, keys,
+            series::SeriesState,
+            tables::{BLOCKS, BlockKey, MERGE_QUEUE, META, ROWS, RowKey},
+        },
+        maintain::{
+            eviction::{self, Evicted},
+            merge::{self, MERGED_FROM, Rewrite, Rewritten},
+        },
+        tiers::{
+            blocks::{self, BlockLimits},
+            cache::WriterCache,
+            view::{SeriesEntry, View},
+        },
+    },
+};
+use redb::WriteTransaction;
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// The number of series that are inspected at once.
+const SERIES_AT_ONCE: usize = 64;
+/// The maximum number of blocks of a series that are examined for whether half of them has expired.
+const HEADERS_PER_SERIES: usize = 64;
+/// A file may exceed its limit by this part of it before all processes are made to wait for its
+/// compaction. It exceeds it by that much after a long-lived snapshot, or when the limit was
+/// lowered, and not because of some fragments.
+const TOLERATED_PART: u64 = 32;
+/// The maximum number of blocks that are remembered as not worth rewriting yet.
+const DECLINED_MAX: usize = 4096;
+/// A block smaller than this on the disk is not worth rewriting without its expired records.
+const WORTH_BYTES: u64 = 32 << 10;
+/// A block that expires as a whole within this part of the age limit is not worth rewriting either.
+const WORTH_PART_OF_AGE: i64 = 8;
+
+/// The state of a round of maintenance, and what rounds before it found out.
+#[derive(Debug, Default)]
+pub(crate) struct Maintenance {
+    /// Series that are not inspected yet.
+    waiting: Vec<SeriesEntry>,
+    tasks: VecDeque<Task>,
+    /// Blocks that were not worth rewriting, and the cutoff from which they may be.
+    declined: HashMap<BlockKey, i64>,
+    /// Whether this round frees space and does nothing else.
+    frees_only: bool,
+    /// Series with a block that does not decode. The block stays as it is, because its records may
+    /// be recovered by hand. The series is still kept within its limits, but no longer merged.
+    damaged: HashSet<(ServerName, Signal)>,
+}
+
+/// One thing to do, in one transaction or, when it is much, in several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Evict blocks of these series, and of the database, until they are within their limits.
+    Evict(Vec<(ServerName, Signal)>),
+    /// Delete what has expired.
+    Expire(ServerName, Signal),
+    /// Merge blocks of this level.
+    Merge(ServerName, Signal, u8),
+    /// Rewrite this block without its expired records.
+    Rewrite(ServerName, Signal, BlockKey),
+    /// Compact the file: its records are within the limit, and it takes more of the disk than that.
+    Compact,
+}
+
+impl Task {
+    fn only_frees(&self) -> bool {
+        matches!(self, Task::Evict(_) | Task::Expire(..))
+    }
+}
+
+/// What one call of maintenance did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Maintained {
+    /// Whether there was a transaction.
+    pub(crate) wrote: bool,
+    /// The size on the disk of the blocks that were deleted, in bytes.
+    pub(crate) freed_bytes: u64,
+    /// The size on the disk of the blocks that were rewritten, in bytes.
+    pub(crate) rewritten_bytes: u64,
+    /// Whether the task is not finished.
+    pub(crate) more: bool,
+}
+
+impl From<Evicted> for Maintained {
+    fn from(evicted: Evicted) -> Maintained {
+        Maintained {
+            wrote: true,
+            freed_bytes: evicted.disk_bytes,
+            more: evicted.more,
+            ..Maintained::default()
+        }
+    }
+}
+
+impl From<Rewritten> for Maintained {
+    fn from(rewritten: Rewritten) -> Maintained {
+        Maintained {
+            wrote: rewritten.disk_bytes > 0,
+            rewritten_bytes: rewritten.disk_bytes,
+            ..Maintained::default()
+        }
+    }
+}
+
+impl Maintenance {
+    /// Whether nothing is left to do in this round.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.tasks.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Forgets what is left of this round.
+    pub(crate) fn abandon_round(&mut self) {
+        self.waiting.clear();
+        self.tasks.clear();
+    }
+
+    /// Begins a round over all series. The database takes `used_bytes` of the disk.
+    pub(crate) fn begin_round(
+        &mut self,
+        view: &View,
+        cache: &mut WriterCache,
+        used_bytes: u64,
+    ) -> Result<()> {
+        self.frees_only = false;
+        cache.refresh(view)?;
+        self.waiting = view.series()?;
+        let over = self.over_their_limit(cache);
+        let excess = view.read(|| {
+            let meta = view.transaction().open_table(META)?;
+            eviction::excess(&meta, &cache.limits, &cache.rows, used_bytes)
+        })?;
+        if excess > 0 || !over.is_empty() {
+            self.tasks.push_back(Task::Evict(over));
+        }
+        if cache
+            .limits
+            .total_bytes
+            .is_some_and(|total| used_bytes > total + total / TOLERATED_PART)
+        {
+            self.tasks.push_back(Task::Compact);
+        }
+        Ok(())
+    }
+
+    /// Restricts this round to tasks that need no room on the disk.
+    pub(crate) fn only_free(&mut self) {
+        self.frees_only = true;
+    }
+
+    /// The series that exceed their limit of bytes and have a block to evict.
+    fn over_their_limit(&self, cache: &WriterCache) -> Vec<(ServerName, Signal)> {
+        self.waiting
+            .iter()
+            .filter(|entry| {
+                let rows = cache.rows.bytes_of(&entry.server, entry.signal) as u64;
+                let stored = entry.state.block_bytes + rows;
+                let limit = cache.limits.of(&entry.server);
+                limit.is_some_and(|limit| stored > limit.bytes_max)
+                    && !entry.state.span_classes.is_empty()
+            })
+            .map(|entry| (entry.server.clone(), entry.signal))
+            .collect()
+    }
+
+    /// The next task, `None` when series are to be inspected first. It is no longer queued, so that
+    /// a task that fails is not tried again before the next round; [`Maintenance::finish`] queues it
+    /// again when there is more of it.
+    pub(crate) fn next_task(&mut self) -> Option<Task> {
+        self.tasks.pop_front()
+    }
+
+    /// Whether this round does not carry `task` out.
+    pub(crate) fn skips(&self, task: &Task) -> bool {
+        self.frees_only && !task.only_frees()
+    }
+
+    /// Notes what became of a task.
+    pub(crate) fn finish(&mut self, task: Task, outcome: &Result<Maintained>) {
+        match (outcome, &task) {
+            (Ok(done), _) if done.more => self.tasks.push_front(task),
+            (
+                Err(Error::Corrupt { .. }),
+                Task::Merge(server, signal, _) | Task::Rewrite(server, signal, _),
+            ) => {
+                self.damaged.insert((server.clone(), *signal));
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the series that are to be inspected next.
+    pub(crate) fn next_series(&mut self) -> Vec<SeriesEntry> {
+        let from = self.waiting.len().saturating_sub(SERIES_AT_ONCE);
+        self.waiting.split_off(from)
+    }
+
+    /// Queues what is to be done about a series.
+    pub(crate) fn inspect(
+        &mut self,
+        view: &View,
+        cache: &WriterCache,
+        series: SeriesEntry,
+    ) -> Result<()> {
+        let now = view.trusted_now()?;
+        let tasks = view.read(|| self.tasks_of(view, cache, series, now))?;
+        self.tasks.extend(tasks);
+        Ok(())
+    }
+
+    fn tasks_of(
+        &self,
+        view: &View,
+        cache: &WriterCache,
+        series: SeriesEntry,
+        now: i64,
+    ) -> Result<Vec<Task>, Fault> {
+        let merged = merge::block_limits(&cache.limits, &series.server);
+        let SeriesEntry {
+            server,
+            signal,
+            state,
+        } = series;
+        let is_damaged = self.damaged.contains(&(server.clone(), signal));
+        let mut tasks = Vec::new();
+        if let Some(cutoff) = cache.limits.cutoff(&server, now) {
+            if has_expired(view, &state, cutoff)? {
+                tasks.push(Task::Expire(server.clone(), signal));
+            }
+            for key in half_expired(view, &state, cutoff, now)? {
+                let is_declined = self.declined.get(&key).is_some_and(|from| cutoff < *from);
+                if !is_damaged && !is_declined {
+                    tasks.push(Task::Rewrite(server.clone(), signal, key));
+                }
+            }
+        }
+        for (level, count) in &state.merge_levels {
+            if *count >= MERGED_FROM && !is_damaged && merge_pays(view, &state, *level, merged)? {
+                tasks.push(Task::Merge(server.clone(), signal, *level));
+            }
+        }
+        Ok(tasks)
+    }
+
+    /// Carries out [`Task::Rewrite`].
+    pub(crate) fn rewrite(
+        &mut self,
+        transaction: &WriteTransaction,
+        cache: &mut WriterCache,
+        encoder: &mut BlockEncoder,
+        (server, signal, key): (&ServerName, Signal, &BlockKey),
+        now: i64,
+    ) -> Result<Maintained, Fault> {
+        cache.limits.refresh(transaction)?;
+        let cutoff = cache.limits.cutoff(server, now);
+        let done = match cutoff {
+            Some(cutoff) => Rewrite {
+                encoder,
+                limits: merge::block_limits(&cache.limits, server),
+                server,
+                signal,
+                cutoff,
+            }
+            .block(transaction, key)?,
+            None => Rewritten::default(),
+        };
+        if done.disk_bytes == 0 {
+            let (last, _) = keys::block_position(key);
+            // When half of the time until its last record expires has passed.
+            self.decline(*key, cutoff.unwrap_or(now).midpoint(last.min(now)));
+        }
+        Ok(done.into())
+    }
+
+    fn decline(&mut self, key: BlockKey, until_cutoff: i64) {
+        if self.declined.len() >= DECLINED_MAX {
+            self.declined.clear();
+        }
+        self.declined.insert(key, until_cutoff);
+    }
+}
+
+/// Carries out [`Task::Evict`]. The database takes `used_bytes` of the disk.
+pub(crate) fn evict(
+    transaction: &WriteTransaction,
+    cache: &mut WriterCache,
+    series: &[(ServerName, Signal)],
+    used_bytes: u64,
+) -> Result<Maintained, Fault> {
+    cache.limits.refresh(transaction)?;
+    let WriterCache { limits, rows, .. } = cache;
+    let series = series.iter().map(|(server, signal)| {
+        let row_bytes = rows.bytes_of(server, *signal) as u64;
+        (server.clone(), *signal, row_bytes)
+    });
+    eviction::enforce(transaction, limits, rows, used_bytes, series, 0).map(Maintained::from)
+}
+
+/// Carries out [`Task::Expire`].
+pub(crate) fn expire(
+    transaction: &WriteTransaction,
+    cache: &mut WriterCache,
+    (server, signal): (&ServerName, Signal),
+    now: i64,
+) -> Result<Maintained, Fault> {
+    cache.limits.refresh(transaction)?;
+    let expired = match cache.limits.cutoff(server, now) {
+        Some(cutoff) => eviction::expire(transaction, &mut cache.rows, server, signal, cutoff)?,
+        None => Evicted::default(),
+    };
+    Ok(expired.into())
+}
+
+/// Carries out [`Task::Merge`] once. There is more of it until too few blocks of the level are left.
+pub(crate) fn merge(
+    transaction: &WriteTransaction,
+    cache: &mut WriterCache,
+    encoder: &mut BlockEncoder,
+    (server, signal, level): (&ServerName, Signal, u8),
+    now: i64,
+) -> Result<Maintained, Fault> {
+    cache.limits.refresh(transaction)?;
+    let rewrite = Rewrite {
+        encoder,
+        limits: merge::block_limits(&cache.limits, server),
+        server,
+        signal,
+        cutoff: cache.limits.cutoff(server, now).unwrap_or(i64::MIN),
+    };
+    let done = rewrite.level(transaction, level)?;
+    Ok(Maintained {
+        more: done.disk_bytes > 0,
+        ..done.into()
+    })
+}
+
+fn merge_pays(
+    view: &View,
+    state: &SeriesState,
+    level: u8,
+    limits: BlockLimits,
+) -> Result<bool, Fault> {
+    let headers = view.transaction().open_table(BLOCKS)?;
+    let queue = view.transaction().open_table(MERGE_QUEUE)?;
+    Ok(!merge::choose(&headers, &queue, state, level, limits)?.is_empty())
+}
+
+fn has_expired(view: &View, state: &SeriesState, cutoff: i64) -> Result<bool, Fault> {
+    let rows = view.transaction().open_table(ROWS)?;
+    let first = keys::row_key(state.id, (i64::MIN, 0));
+    let end = keys::row_key(state.id, (cutoff, 0));
+    if rows
+        .range::<&RowKey>(&first..&end)?
+        .next()
+        .transpose()?
+        .is_some()
+    {
+        return Ok(true);
+    }
+    let headers = view.transaction().open_table(BLOCKS)?;
+    let oldest = blocks::oldest(&headers, state)?;
+    Ok(oldest.is_some_and(|(_, header)| header.last < cutoff))
+}
+
+/// The blocks of which half seems to have expired, judged by the time that they span, and of which
+/// the rest will not expire soon.
+fn half_expired(
+    view: &View,
+    state: &SeriesState,
+    cutoff: i64,
+    now: i64,
+) -> Result<Vec<BlockKey>, Fault> {
+    let age = now.saturating_sub(cutoff);
+    let headers = view.transaction().open_table(BLOCKS)?;
+    let mut found = Vec::new();
+    for (class, _) in &state.span_classes {
+        // Blocks that end later begin after the cutoff.
+        let end = cutoff.saturating_add_unsigned(span_max(*class));
+        let only = SeriesState {
+            span_classes: vec![(*class, 0)],
+            ..SeriesState::new(state.id)
+        };
+        let (first, last) = ((cutoff, 0), (end, u64::MAX));
+        for (key, header) in
+            blocks::ending_between(&headers, &only, first, last, HEADERS_PER_SERIES)?
+        {
+            let expired = i128::from(cutoff) - i128::from(header.first);
+            // A record from the future says nothing about the others.
+            let left = i128::from(header.last.min(now)) - i128::from(cutoff);
+            let pays = left >= i128::from(age / WORTH_PART_OF_AGE);
+            if expired >= left && pays && footprint::disk_bytes(&header) >= WORTH_BYTES {
+                found.push(key);
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ingest::{WriterOptions, simulated::SimulatedWriter},
+        read::Query,
+        record::{Level, LogRecord},
+        store::{Store, StoreOptions, layout::tables::BLOCK_CHUNKS},
+        time::Timestamp,
+    };
+    use redb::ReadableTable;
+    use std::time::Duration;
+
+    #[test]
+    fn a_damaged_block_keeps_nothing_else_from_being_merged() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let options = WriterOptions::default().tiering(1, 1, 4096);
+        let mut writer = SimulatedWriter::new(&store, options).unwrap();
+        let names = ["damaged", "whole"].map(|name| ServerName::new(name).unwrap());
+        for number in 0..20 {
+            for name in &names {
+                let at = Timestamp::from_unix_nanos(number);
+                let record = LogRecord::new(at, Level::INFO, "message");
+                writer.log(name, &record, Duration::ZERO).unwrap();
+            }
+            writer.flush(Duration::ZERO).unwrap();
+        }
+        let damage = |transaction: &redb::WriteTransaction| {
+            let mut chunks = transaction.open_table(BLOCK_CHUNKS)?;
+            // The series that came first has the first keys.
+            let (key, mut chunk) = {
+                let (key, chunk) = chunks.first()?.unwrap();
+                (*key.value(), chunk.value().to_vec())
+            };
+            chunk[0] ^= 1;
+            chunks.insert(&key, chunk.as_slice())?;
+            Ok(())
+        };
+        store.writer().unwrap().transact("damage", damage).unwrap();
+        let mut failed = 0;
+        for minute in 1..10 {
+            // Each failure ends one task and none of those after it.
+            while let Err(error) = writer.advance(Duration::from_secs(60 * minute)) {
+                assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+                failed += 1;
+            }
+        }
+        assert_eq!(failed, 1, "a damaged series is tried once");
+        let layout = store.snapshot().unwrap().check().unwrap();
+        let blocks = layout.iter().map(|series| series.blocks.len());
+        assert_eq!(blocks.collect::<Vec<_>>(), [20, 8]);
+        let read = |name: &ServerName| {
+            let query = Query::new(Signal::Logs).server(name.clone());
+            let since = Timestamp::from_unix_nanos(1);
+            let all = store.scan(&query).unwrap().filter_map(Result::ok).count();
+            let rest = store.scan(&query.range(since..)).unwrap();
+            (all, rest.map(Result::unwrap).count())
+        };
+        assert_eq!(read(&names[1]), (20, 19));
+        assert_eq!(read(&names[0]).1, 19);
+    }
+}

@@ -1,0 +1,58 @@
+//! What a writer remembers of the database from one transaction to the next.
+
+use crate::{
+    error::Result,
+    store::{
+        engine::fault::Fault,
+        policy::limits::Limits,
+        tiers::{rows::RowTiers, view::View},
+    },
+};
+use redb::WriteTransaction;
+
+/// One writer's knowledge of limits and rows. Other processes change both, so every transaction
+/// that depends on them refreshes what it needs first.
+#[derive(Debug, Default)]
+pub(crate) struct WriterCache {
+    pub(crate) limits: Limits,
+    pub(crate) rows: RowTiers,
+    /// The sequence of the next record, unless another process appends first.
+    pub(crate) next_sequence: u64,
+}
+
+impl WriterCache {
+    /// The knowledge of a writer that starts now.
+    pub(crate) fn new(view: &View) -> Result<WriterCache> {
+        Ok(WriterCache {
+            limits: view.limits()?.clone(),
+            rows: view.read(|| RowTiers::read(view.transaction()))?,
+            next_sequence: view.next_sequence()?,
+        })
+    }
+
+    /// Brings limits up to date, and counts rows again if another process appended any.
+    pub(crate) fn refresh(&mut self, view: &View) -> Result<()> {
+        self.limits.clone_from(view.limits()?);
+        let next_sequence = view.next_sequence()?;
+        if next_sequence != self.next_sequence {
+            self.rows = view.read(|| RowTiers::read(view.transaction()))?;
+            self.next_sequence = next_sequence;
+        }
+        Ok(())
+    }
+
+    /// Does the same in a transaction that is about to append the record `next_sequence`. Rows that
+    /// were wiped must not count against a limit, which `is_wiped` says.
+    pub(crate) fn refresh_in(
+        &mut self,
+        transaction: &WriteTransaction,
+        next_sequence: u64,
+        is_wiped: bool,
+    ) -> Result<(), Fault> {
+        self.limits.refresh(transaction)?;
+        if is_wiped || next_sequence != self.next_sequence {
+            self.rows = RowTiers::recount(transaction)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! The right to change a store: one method for each kind of transaction.
+
+use crate::{
+    config::RetentionPolicy,
+    error::{Error, Result},
+    loss::LedgerEntry,
+    record::ServerName,
+    signal::Signal,
+    store::{
+        engine::{
+            fault::{Fault, guarded},
+            reserve,
+        },
+        handle::Store,
+        ledger::{
+            losses,
+            wipes::WipeScope,
+            writers::{self, BatchId},
+        },
+        maintain::{
+            compact::CompactOptions,
+            eviction::Evicted,
+            maintenance::{self, Maintained, Maintenance, Task},
+        },
+        policy::{
+            clock,
+            limits::{self, Limits},
+        },
+        tiers::{cache::WriterCache, sealer::Tiering, view::View},
+        write::{
+            append::{Appender, SeriesBatch},
+            seal, wipe,
+        },
+    },
+};
+use redb::WriteTransaction;
+
+/// The maximum number of tasks and inspections that make room on a full disk at once.
+const CALLS_ON_A_FULL_DISK: usize = 256;
+
+/// The right to write to a [`Store`].
+#[derive(Debug, Clone)]
+pub(crate) struct StoreWriter {
+    store: Store,
+}
+
+impl StoreWriter {
+    /// For [`Store::writer`], which knows that the store may be written to.
+    pub(super) fn new(store: Store) -> StoreWriter {
+        StoreWriter { store }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Runs `operation` in a write transaction and commits it. When anything fails, nothing of it
+    /// is stored.
+    pub(crate) fn transact<T>(
+        &self,
+        action: &'static str,
+        operation: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
+    ) -> Result<T> {
+        guarded(|| {
+            let transaction = self.store.begin_write()?;
+            let outcome = operation(&transaction)?;
+            transaction.commit()?;
+            Ok(outcome)
+        })
+        .map_err(|fault| fault.at(action, &self.store.path()))
+    }
+
+    /// Like [`StoreWriter::transact`], for an operation that frees more than it writes: on a full
+    /// disk it gets the reserve. It may run twice, the first time in vain.
+    pub(crate) fn transact_freeing<T>(
+        &self,
+        action: &'static str,
+        mut operation: impl FnMut(&WriteTransaction) -> Result<T, Fault>,
+    ) -> Result<T> {
+        let place = self.store.place();
+        let outcome = match self.transact(action, &mut operation) {
+            Err(Error::StorageFull { .. }) => self.transact(action, |transaction| {
+                // Not before the transaction has begun: no other process can write to this database
+                // and take the room then.
+                reserve::release(place);
+                operation(transaction)
+            }),
+            outcome => outcome,
+        };
+        if outcome.is_ok() {
+            reserve::keep(place);
+        }
+        outcome
+    }
+
+    /// Opens the database again after a failure, without which it does not work again.
+    pub(crate) fn reopen(&self) -> Result<()> {
+        self.store.reopen()
+    }
+
+    /// The time by which age is judged, see [`clock::trusted_now`].
+    pub(crate) fn trusted_now(&self, transaction: &WriteTransaction) -> Result<i64, Fault> {
+        clock::trusted_now(transaction, self.store.clock_reading(), self.store.stack())
+    }
+
+    /// Stores the clock's state if that is due. Every append does so too; a writer that has nothing
+    /// to append needs this.
+    pub(crate) fn keep_clock(&self, view: &View) -> Result<()> {
+        let expires = !view.limits()?.is_empty();
+        if !expires || !view.clock_verdict()?.is_worth_a_transaction() {
+            return Ok(());
+        }
+        // What follows may free space, which a full disk must not prevent.
+        self.transact_freeing("write to", |transaction| {
+            self.trusted_now(transaction)?;
+            Ok(())
+        })
+    }
+
+    /// Changes the limits of the store, for every process. Readers no longer see records that exceed
+    /// the age limit; maintenance deletes them, and evicts what exceeds the size limits.
+    ///
+    /// Fails like [`RetentionPolicy::validated`].
+    pub(crate) fn set_limits(&self, policy: &RetentionPolicy) -> Result<()> {
+        self.transact("set the limits of", |transaction| {
+            limits::put(transaction, policy)?;
+            Ok(())
+        })
+    }
+
+    /// Like [`StoreWriter::set_limits`], for tests that need smaller limits than a user may set.
+    pub(crate) fn set_small_limits(&self, limits: &Limits) -> Result<()> {
+        self.transact("set the limits of", |transaction| {
+            limits::replace(transaction, limits.clone())?;
+            Ok(())
+        })
+    }
+
+    /// Enters a writer of this process, see [`writers::enter`].
+    pub(crate) fn enter_writer(&self) -> Result<u64> {
+        self.transact("write to", writers::enter)
+    }
+
+    /// Removes a writer that ends properly.
+    pub(crate) fn leave_writer(&self, number: u64) -> Result<()> {
+        self.transact("write to", |transaction| {
+            writers::leave(transaction, number)
+        })
+    }
+
+    /// What a writer that starts now needs to append.
+    pub(crate) fn appender(&self, tiering: Tiering) -> Result<Appender> {
+        let snapshot = self.store.snapshot()?;
+        let view = snapshot.view();
+        let cache = WriterCache::new(view)?;
+        Ok(Appender::new(cache, tiering, view.wipe_generation()?))
+    }
+
+    /// Stores `batch`, enters `losses`, and notes what became of each part of the batch.
+    ///
+    /// When this fails, either nothing is stored or everything: a disk that fails at the last moment
+    /// does not say which. So the caller tries the same batch and losses, with the same `id`, until
+    /// it succeeds, and nothing is stored twice.
+    pub(crate) fn append(
+        &self,
+        appender: &mut Appender,
+        batch: &mut [SeriesBatch],
+        losses: &[LedgerEntry],
+        id: BatchId,
+    ) -> Result<Evicted> {
+        let evicted = self.transact("write to", |transaction| {
+            if writers::is_committed(transaction, id)? {
+                return Ok(Evicted::default());
+            }
+            losses::record(transaction, losses)?;
+            self.trusted_now(transaction)?;
+            let used_bytes = self.store.disk_usage()?.used_bytes;
+            appender.append(transaction, batch, used_bytes)
+        })?;
+        appender.note_committed(batch);
+        Ok(evicted)
+    }
+
+    /// Moves the oldest rows of a series to blocks.
+    pub(crate) fn seal(
+        &self,
+        appender: &mut Appender,
+        server: &ServerName,
+        signal: Signal,
+    ) -> Result<Evicted> {
+        let Appender { cache, sealer, .. } = appender;
+        let (left, evicted) = self.transact("seal", |transaction| {
+            seal::seal(transaction, server, signal, sealer, &mut cache.limits)
+        })?;
+        cache.rows.set(server, signal, left);
+        Ok(evicted)
+    }
+
+    /// Deletes what `scope` covers and returns in how many series there was something.
+    pub(crate) fn wipe(&self, scope: &WipeScope) -> Result<usize> {
+        self.transact_freeing("wipe", |transaction| wipe::wipe(transaction, scope))
+    }
+
+    /// Begins a round of maintenance over all series.
+    pub(crate) fn begin_maintenance(
+        &self,
+        maintenance: &mut Maintenance,
+        cache: &mut WriterCache,
+    ) -> Result<()> {
+        let snapshot = self.store.snapshot()?;
+        self.keep_clock(snapshot.view())?;
+        let used_bytes = self.store.disk_usage()?.used_bytes;
+        maintenance.begin_round(snapshot.view(), cache, used_bytes)
+    }
+
+    /// Carries out the next task of a round of maintenance, or inspects some series.
+    pub(crate) fn maintain(
+        &self,
+        maintenance: &mut Maintenance,
+        appender: &mut Appender,
+    ) -> Result<Maintained> {
+        if let Some(task) = maintenance.next_task() {
+            if maintenance.skips(&task) {
+                return Ok(Maintained::default());
+            }
+            let outcome = self.carry_out(maintenance, appender, &task);
+            maintenance.finish(task, &outcome);
+            return outcome;
+        }
+        let series = maintenance.next_series();
+        if !series.is_empty() {
+            let snapshot = self.store.snapshot()?;
+            for entry in series {
+                maintenance.inspect(snapshot.view(), &appender.cache, entry)?;
+            }
+        }
+        Ok(Maintained::default())
+    }
+
+    fn carry_out(
+        &self,
+        maintenance: &mut Maintenance,
+        appender: &mut Appender,
+        task: &Task,
+    ) -> Result<Maintained> {
+        let cache = &mut appender.cache;
+        let encoder = &mut appender.sealer.encoder;
+        match task {
+            Task::Evict(series) => self.transact_freeing("free space in", |transaction| {
+                let used_bytes = self.store.disk_usage()?.used_bytes;
+                maintenance::evict(transaction, cache, series, used_bytes)
+            }),
+            Task::Expire(server, signal) => self.transact_freeing("free space in", |transaction| {
+                let now = self.trusted_now(transaction)?;
+                maintenance::expire(transaction, cache, (server, *signal), now)
+            }),
+            Task::Merge(server, signal, level) => self.transact("merge blocks of", |transaction| {
+                let now = self.trusted_now(transaction)?;
+                let level = (server, *signal, *level);
+                maintenance::merge(transaction, cache, encoder, level, now)
+            }),
+            Task::Rewrite(server, signal, key) => self.transact("free space in", |transaction| {
+                let now = self.trusted_now(transaction)?;
+                let block = (server, *signal, key);
+                maintenance.rewrite(transaction, cache, encoder, block, now)
+            }),
+            Task::Compact => match self.store.compact(CompactOptions::default()) {
+                Ok(compacted) => Ok(Maintained {
+                    wrote: true,
+                    freed_bytes: compacted.returned_bytes(),
+                    ..Maintained::default()
+                }),
+                // A later round tries again.
+                Err(Error::ReaderInTheWay { .. }) => Ok(Maintained::default()),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Frees what limits do not allow to be kept, on a full disk.
+    pub(crate) fn free_space(
+        &self,
+        maintenance: &mut Maintenance,
+        appender: &mut Appender,
+    ) -> Result<()> {
+        let outcome = self.free_over_limits(maintenance, appender);
+        // redb reuses any free page, also one that the file has no disk block for, and fails as
+        // long as there is none. So free pages alone do not help.
+        self.store.compact_for_room();
+        outcome
+    }
+
+    fn free_over_limits(
+        &self,
+        maintenance: &mut Maintenance,
+        appender: &mut Appender,
+    ) -> Result<()> {
+        maintenance.abandon_round();
+        self.begin_maintenance(maintenance, &mut appender.cache)?;
+        maintenance.only_free();
+        // The next try does the rest.
+        for _ in 0..CALLS_ON_A_FULL_DISK {
+            if maintenance.is_idle() {
+                break;
+            }
+            self.maintain(maintenance, appender)?;
+        }
+        Ok(())
+    }
+}
