@@ -1,4 +1,4 @@
-//! What users may set.
+//! The user's configuration: which signals are stored, and the limits of what is kept.
 
 use crate::{
     error::{Error, Result},
@@ -11,7 +11,7 @@ use serde::{
 };
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-/// What a daemon stores of a stack.
+/// The telemetry configuration of a stack.
 ///
 /// ```
 /// use gridctl_telemetry::{Signal, TelemetryConfig};
@@ -34,17 +34,17 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TelemetryConfig {
-    /// What is stored of servers that do not say otherwise. Nothing by default: storing is opt-in.
+    /// The signals stored for servers without an override. None by default: storing is opt-in.
     pub persist: Persist,
-    /// How much is kept of servers that do not say otherwise.
+    /// The limits of each signal of servers without limits of their own.
     pub retention: Retention,
-    /// What the stack's database takes of the disk at most, in MiB, everything included: records of
-    /// all servers and signals, free pages and head-room. When it is reached, the largest (server,
-    /// signal) pairs give way first, oldest records first. Zero, like absence, means the default,
-    /// 2,048; at least 8, at most 16 TiB.
+    /// Maximum size of the stack's database on disk, in MiB. It covers the records of all servers
+    /// and signals, free pages and headroom. When it is reached, records are evicted from the
+    /// largest (server, signal) pairs first, oldest records first. Zero or absent means the
+    /// default, 2,048; the minimum is 8, the maximum 16 TiB.
     #[serde(deserialize_with = "max_total_mb")]
     pub max_total_mb: u64,
-    /// The stack's servers. One without anything to say has an empty entry.
+    /// The servers of the stack. A server without overrides has an empty entry.
     pub servers: BTreeMap<String, ServerTelemetry>,
 }
 
@@ -61,48 +61,49 @@ pub struct Persist {
     pub traces: bool,
 }
 
-/// What one server says otherwise.
+/// The overrides of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServerTelemetry {
-    /// Which signals are stored, where the server says so.
+    /// The signals stored for this server, where they differ from the stack's.
     pub persist: PersistOverride,
-    /// How much is kept; as for the stack when absent.
+    /// The limits of each signal of this server; `None` for those of the stack.
     pub retention: Option<Retention>,
 }
 
-/// Yes, no, or as for the stack.
+/// Which signals are stored, each with a fallback to the stack's setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PersistOverride {
-    /// Log events; as for the stack when absent.
+    /// Log events; `None` for the stack's setting.
     pub logs: Option<bool>,
-    /// Token and cost counters; as for the stack when absent.
+    /// Token and cost counters; `None` for the stack's setting.
     pub metrics: Option<bool>,
-    /// Spans; as for the stack when absent.
+    /// Spans; `None` for the stack's setting.
     pub traces: Option<bool>,
 }
 
-/// Something that is allowed and probably not meant.
+/// A valid setting that is probably a mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigWarning {
-    /// A server may take more of the disk than most would want.
+    /// A server may use an unusual amount of disk space.
     LargeFootprint {
         /// The server.
         server: ServerName,
-        /// What its signals may take together, in bytes.
+        /// The limits of its stored signals, added up, in bytes.
         bytes: u64,
     },
-    /// A server was given more room than the whole stack has: it never gets to its own limits.
+    /// The limits of a server exceed the total limit of the stack, so the server can never reach
+    /// them.
     BeyondTotal {
         /// The server.
         server: ServerName,
-        /// What its signals may take together, in bytes.
+        /// The limits of its stored signals, added up, in bytes.
         bytes: u64,
-        /// What the whole stack may take, in bytes.
+        /// The total limit of the stack, in bytes.
         total_bytes: u64,
     },
 }
@@ -132,13 +133,15 @@ impl fmt::Display for ConfigWarning {
 }
 
 impl TelemetryConfig {
-    /// More than this for one server is worth a warning.
+    /// The disk space of one server above which a warning is given.
     const FOOTPRINT_BYTES: u64 = 5_000_000_000;
 
-    /// Checks every limit and name, and returns what is allowed and probably not meant.
+    /// Checks all limits and names, and returns warnings about settings that are valid but probably
+    /// mistakes.
     ///
-    /// That the limits of many servers add up to more than `max_total_mb` is as it should be: few
-    /// of them ever need theirs. A single server whose limits do was meant to have that room.
+    /// The limits of several servers may add up to more than `max_total_mb` without a warning,
+    /// because few servers ever reach their limits. There is a warning when the limits of a single
+    /// server exceed it.
     ///
     /// Fails with [`Error::InvalidOption`] and [`Error::InvalidServerName`].
     pub fn validate(&self) -> Result<Vec<ConfigWarning>> {
@@ -165,8 +168,8 @@ impl TelemetryConfig {
         Ok(warnings)
     }
 
-    /// How much is kept of what, as [`WriterOptions::retention`](crate::WriterOptions::retention)
-    /// takes it.
+    /// The limits of this configuration, in the form that
+    /// [`WriterOptions::retention`](crate::WriterOptions::retention) takes.
     ///
     /// Fails with [`Error::InvalidOption`] and [`Error::InvalidServerName`].
     pub fn retention_policy(&self) -> Result<RetentionPolicy> {
@@ -182,7 +185,7 @@ impl TelemetryConfig {
         .validated()
     }
 
-    /// Whether `signal` of `server` is stored. Nothing is stored of a server that is not listed.
+    /// Whether `signal` of `server` is stored. Always `false` for a server that is not listed.
     #[must_use]
     pub fn persists(&self, server: &str, signal: Signal) -> bool {
         let Some(overrides) = self.servers.get(server).map(|server| server.persist) else {
@@ -195,7 +198,7 @@ impl TelemetryConfig {
         }
     }
 
-    /// How much is kept of each signal of `server`.
+    /// The limits of each signal of `server`.
     ///
     /// Fails with [`Error::InvalidOption`].
     pub fn retention_of(&self, server: &str) -> Result<Retention> {
@@ -203,7 +206,7 @@ impl TelemetryConfig {
         own.unwrap_or(self.retention).validated()
     }
 
-    /// The servers of which `signal` is stored.
+    /// The servers whose `signal` is stored.
     pub(crate) fn servers_with(&self, signal: Signal) -> impl Iterator<Item = &str> {
         self.servers
             .keys()
@@ -212,7 +215,7 @@ impl TelemetryConfig {
     }
 }
 
-/// How much a store keeps of what: the limits of every (server, signal) pair, and of the whole.
+/// The limits of a store: for each (server, signal) pair, and in total.
 ///
 /// ```
 /// use gridctl_telemetry::config::{Retention, RetentionPolicy};
@@ -228,11 +231,11 @@ impl TelemetryConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RetentionPolicy {
-    /// How much is kept of each signal of a server that is not in [`RetentionPolicy::servers`].
+    /// The limits of each signal of a server that is not in [`RetentionPolicy::servers`].
     pub default: Retention,
-    /// How much is kept of each signal of these servers.
+    /// The limits of each signal of these servers.
     pub servers: BTreeMap<String, Retention>,
-    /// What the database takes of the disk at most, see [`TelemetryConfig::max_total_mb`]. Zero
+    /// Maximum size of the database on disk, in MiB; see [`TelemetryConfig::max_total_mb`]. Zero
     /// means the default.
     pub max_total_mb: u64,
 }
@@ -240,12 +243,12 @@ pub struct RetentionPolicy {
 impl RetentionPolicy {
     /// The default `max_total_mb`: 2 GiB.
     pub const MAX_TOTAL_MB_DEFAULT: u64 = MAX_TOTAL_MB.default;
-    /// The smallest `max_total_mb`: below it a database has no room to work in.
+    /// The smallest `max_total_mb`: a smaller database has no room to work in.
     pub const MAX_TOTAL_MB_MIN: u64 = MAX_TOTAL_MB.min;
     /// The largest `max_total_mb`: 16 TiB.
     pub const MAX_TOTAL_MB_MAX: u64 = MAX_TOTAL_MB.max;
 
-    /// The same for every server: `default`, within the default limit of the whole.
+    /// The same limits for every server, with the default total limit.
     #[must_use]
     pub fn new(default: Retention) -> RetentionPolicy {
         RetentionPolicy {
@@ -254,23 +257,23 @@ impl RetentionPolicy {
         }
     }
 
-    /// Keeps as much of each signal of `server` as `retention` says.
+    /// Sets the limits of each signal of `server`.
     #[must_use]
     pub fn server(mut self, server: impl Into<String>, retention: Retention) -> RetentionPolicy {
         self.servers.insert(server.into(), retention);
         self
     }
 
-    /// See [`TelemetryConfig::max_total_mb`].
+    /// Sets the total limit, in MiB; see [`TelemetryConfig::max_total_mb`].
     #[must_use]
     pub fn max_total_mb(mut self, max_total_mb: u64) -> RetentionPolicy {
         self.max_total_mb = max_total_mb;
         self
     }
 
-    /// This policy with defaults in place of zeros.
+    /// This policy with zeros replaced by defaults.
     ///
-    /// Fails with [`Error::InvalidOption`] when a limit is outside its bounds, and with
+    /// Fails with [`Error::InvalidOption`] when a limit is out of bounds, and with
     /// [`Error::InvalidServerName`].
     pub fn validated(self) -> Result<RetentionPolicy> {
         Ok(RetentionPolicy {
@@ -287,34 +290,34 @@ impl RetentionPolicy {
         })
     }
 
-    /// How much is kept of each signal of `server`.
+    /// The limits of each signal of `server`.
     #[must_use]
     pub fn of(&self, server: &str) -> Retention {
         self.servers.get(server).copied().unwrap_or(self.default)
     }
 
-    /// What the database takes of the disk at most, in bytes.
+    /// Maximum size of the database on disk, in bytes.
     #[must_use]
     pub fn total_bytes_max(&self) -> u64 {
         self.max_total_mb.saturating_mul(MIB)
     }
 }
 
-/// How much is kept of one signal of one server.
+/// The limits of one signal of one server.
 ///
-/// Zero, like absence, means the default. The footprint that it allows is
-/// [`Retention::bytes_max`].
+/// Zero or absent means the default. [`Retention::bytes_max`] is the resulting size limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Retention {
-    /// What was a file's size before it was rotated, in MiB. Default: 100; at most 1 TiB.
+    /// The size of one log file before rotation, in MiB; the size limit is this times `max_backups
+    /// + 1`. Default: 100; maximum: 1 TiB.
     #[serde(deserialize_with = "max_size_mb")]
     pub max_size_mb: u64,
-    /// How many rotated files were kept. Default: 5; at most 1,024.
+    /// The number of rotated files kept beside the current one. Default: 5; maximum: 1,024.
     #[serde(deserialize_with = "max_backups")]
     pub max_backups: u64,
-    /// How old a record may become, in days. Default: 7; at most 10 years.
+    /// The maximum age of a record, in days. Default: 7; maximum: 10 years.
     #[serde(deserialize_with = "max_age_days")]
     pub max_age_days: u64,
 }
@@ -337,30 +340,30 @@ impl Retention {
     /// The largest `max_age_days`: 10 years.
     pub const MAX_AGE_DAYS_MAX: u64 = MAX_AGE_DAYS.max;
 
-    /// What was a file's size before it was rotated, in MiB.
+    /// Sets [`Retention::max_size_mb`], in MiB.
     #[must_use]
     pub fn max_size_mb(mut self, max_size_mb: u64) -> Retention {
         self.max_size_mb = max_size_mb;
         self
     }
 
-    /// How many rotated files were kept.
+    /// Sets [`Retention::max_backups`].
     #[must_use]
     pub fn max_backups(mut self, max_backups: u64) -> Retention {
         self.max_backups = max_backups;
         self
     }
 
-    /// How old a record may become, in days.
+    /// Sets the maximum age of a record, in days.
     #[must_use]
     pub fn max_age_days(mut self, max_age_days: u64) -> Retention {
         self.max_age_days = max_age_days;
         self
     }
 
-    /// These limits with defaults in place of zeros.
+    /// These limits with zeros replaced by defaults.
     ///
-    /// Fails with [`Error::InvalidOption`] when one is beyond its largest value.
+    /// Fails with [`Error::InvalidOption`] when a limit exceeds its maximum.
     pub fn validated(self) -> Result<Retention> {
         Ok(Retention {
             max_size_mb: MAX_SIZE_MB.validated(self.max_size_mb)?,
@@ -369,7 +372,7 @@ impl Retention {
         })
     }
 
-    /// The most that one signal of one server takes: `(max_backups + 1) * max_size_mb`, in bytes.
+    /// Maximum size of one signal of one server, in bytes: `(max_backups + 1) * max_size_mb`.
     #[must_use]
     pub fn bytes_max(self) -> u64 {
         self.max_backups
@@ -378,7 +381,7 @@ impl Retention {
             .saturating_mul(MIB)
     }
 
-    /// How old a record of one signal of one server becomes: `max_age_days`.
+    /// Maximum age of a record of one signal of one server: `max_age_days`.
     #[must_use]
     pub fn age_max(self) -> Duration {
         Duration::from_secs(self.max_age_days.saturating_mul(86_400))
@@ -412,10 +415,10 @@ const MAX_AGE_DAYS: Limit = Limit {
     max: 3650,
 };
 
-/// A number that users may set.
+/// The bounds of a number in the configuration.
 struct Limit {
     option: &'static str,
-    /// What zero means.
+    /// The value that zero stands for.
     default: u64,
     min: u64,
     max: u64,
@@ -442,7 +445,8 @@ impl Limit {
     }
 }
 
-/// Reads what is a number at all, and names the option when it is not: serde's own message does not.
+/// Reads any number, and names the option when the value is not one, which serde's message does
+/// not.
 impl de::Visitor<'_> for &Limit {
     type Value = u64;
 
@@ -633,7 +637,7 @@ mod tests {
             }]
         );
         assert!(warnings[0].to_string().contains("6 GB"));
-        // What it was given is more than there is.
+        // The limits that were set exceed the total limit.
         config.max_total_mb = 0;
         let warnings = config.validate().unwrap();
         assert_eq!(
@@ -653,7 +657,7 @@ mod tests {
         ));
     }
 
-    /// A small total is a choice, and the defaults of the servers are none.
+    /// Only `max_total_mb` was set here; the limits of the servers are defaults.
     #[test]
     fn a_small_total_alone_is_no_reason_for_a_warning() {
         let config: TelemetryConfig = serde_json::from_str(

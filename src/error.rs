@@ -1,4 +1,4 @@
-//! The crate's errors.
+//! The error type of the crate, and the helpers that build its values.
 
 use crate::signal::Signal;
 use serde::Deserialize;
@@ -10,33 +10,34 @@ use std::{
     time::Duration,
 };
 
-/// What went wrong, on what, and what to do about it.
+/// The crate's error. Each message says which operation failed on what and, where the caller can
+/// act, what to do next.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A name that is no signal's.
+    /// A name that is not a signal.
     #[error("unknown signal {name:?}: expected logs, metrics or traces")]
     UnknownSignal {
-        /// The name as it was given.
+        /// The name as given.
         name: String,
     },
-    /// A text that is no level of slog's.
+    /// A text that is not a `log/slog` level.
     #[error(
-        "unknown level {text:?}: expected DEBUG, INFO, WARN or ERROR, at most with an offset such \
+        "unknown level {text:?}: expected DEBUG, INFO, WARN or ERROR, optionally with an offset such \
          as ERROR+4"
     )]
     UnknownLevel {
         /// The text, its first 64 characters.
         text: String,
     },
-    /// A text that is not RFC 3339, or a year that no timestamp holds.
+    /// A text that is not RFC 3339, or a time outside the range of [`Timestamp`](crate::Timestamp).
     #[error("invalid timestamp {text:?}: expected RFC 3339 between the years 1678 and 2261")]
     InvalidTimestamp {
         /// The text, its first 64 characters.
         text: String,
     },
-    /// A text that is no cursor's.
-    #[error("invalid cursor {text:?}: expected what an earlier read gave out")]
+    /// A text that is not a cursor.
+    #[error("invalid cursor {text:?}: expected the text of a cursor that an earlier read returned")]
     InvalidCursor {
         /// The text, its first 64 characters.
         text: String,
@@ -44,101 +45,103 @@ pub enum Error {
     /// A stack name that is not one plain path component.
     #[error("invalid stack name {name:?}: {reason}")]
     InvalidStackName {
-        /// The name as it was given.
+        /// The name as given.
         name: String,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A server name that is empty or too long.
+    /// A server name that is empty or longer than
+    /// [`ServerName::BYTES_MAX`](crate::ServerName::BYTES_MAX).
     #[error(
         "invalid server name: it has {bytes} bytes, and 1 to {} are allowed",
         255
     )]
     InvalidServerName {
-        /// The length of the name.
+        /// The length of the name, in bytes.
         bytes: usize,
     },
-    /// A secret that is too long to be looked for in every record.
-    #[error("cannot redact a secret of {bytes} bytes: at most {max} are allowed")]
+    /// A secret too long to search for in every record.
+    #[error("cannot redact a secret of {bytes} bytes: the maximum is {max}")]
     SecretTooLong {
-        /// The secret's length.
+        /// The length of the secret, in bytes.
         bytes: usize,
-        /// The longest that is allowed.
+        /// The maximum length of a secret, in bytes.
         max: usize,
     },
-    /// More secrets than can be looked for in every record.
-    #[error("cannot redact secrets of {bytes} bytes in all: at most {max} are allowed")]
+    /// Registered secrets that are too many to search for in every record.
+    #[error("cannot redact secrets of {bytes} bytes in total: the maximum is {max}")]
     TooManySecrets {
-        /// The length of all secrets together.
+        /// The length of all secrets together, in bytes.
         bytes: usize,
-        /// The most that is allowed.
+        /// The maximum length of all secrets together, in bytes.
         max: usize,
     },
     /// An option outside its bounds.
     #[error("invalid {option}: {value} is not between {min} and {max}")]
     InvalidOption {
-        /// The option's name.
+        /// The name of the option.
         option: &'static str,
-        /// The value as it was given.
+        /// The value as given.
         value: u64,
-        /// The smallest value allowed.
+        /// The smallest allowed value.
         min: u64,
-        /// The largest value allowed.
+        /// The largest allowed value.
         max: u64,
     },
     /// Neither `GRIDCTL_HOME` nor `HOME` is set.
-    #[error("no home folder: set GRIDCTL_HOME or HOME, or name one")]
+    #[error("no home folder: set GRIDCTL_HOME or HOME, or pass a folder")]
     NoHome,
-    /// The operating system refused.
+    /// The operating system refused an operation on a file or folder.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// There is no room left on the disk, or none for this user. Reading works; what cannot be stored
-    /// is kept while there is memory for it, then dropped and counted; deleting works, unless
-    /// somebody else has taken the last of the room. Storing goes on by itself when there is room.
+    /// The disk is full, or the user's quota is used up. Reading still works. Records that cannot
+    /// be stored are kept in memory while there is room, then dropped and counted. Deleting still
+    /// works, unless another program has taken the last free disk blocks. Storing resumes once
+    /// there is space again.
     #[error(
         "cannot {action} {}: {source}: free some space on its disk, or delete telemetry with `wipe`",
         path.display()
     )]
     StorageFull {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A component below `home` belongs to somebody else.
+    /// A file or folder below `home` belongs to another user.
     #[error("{} belongs to user {owner}, not to user {user}: remove it or run as its owner", path.display())]
     ForeignOwner {
-        /// The component.
+        /// The file or folder.
         path: PathBuf,
-        /// Its owner's user id.
+        /// The user id of its owner.
         owner: u32,
         /// The user id of this process.
         user: u32,
     },
-    /// A folder, or something stranger, stands where the database should be.
+    /// The path of the database is taken by a folder or another entry that is not a regular file.
     #[error("{} is not a file: move it away", path.display())]
     NotAFile {
-        /// What stands there.
+        /// The path of the database.
         path: PathBuf,
     },
-    /// A file that is no database of this crate.
+    /// A file that is not a database of this crate.
     #[error("{} is not a telemetry database ({reason}): move it away", path.display())]
     NotADatabase {
         /// The file.
         path: PathBuf,
-        /// What was found instead.
+        /// What was found instead of a database.
         reason: String,
     },
-    /// A database written by a newer version. It was left as it is.
+    /// A database written by a newer version of this crate. It was not modified.
     #[error(
         "{} has schema version {found}, and this program knows versions up to {supported}: use a \
          newer program", path.display()
@@ -146,22 +149,22 @@ pub enum Error {
     SchemaTooNew {
         /// The database.
         path: PathBuf,
-        /// The version that its file states.
+        /// The schema version stored in the file.
         found: u64,
-        /// The newest version that this program reads.
+        /// The newest schema version that this program supports.
         supported: u64,
     },
     /// The database could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Database {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         action: &'static str,
         /// The database.
         path: PathBuf,
-        /// The database engine's answer.
+        /// The error of the database engine.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Stored bytes that are not what was written: the disk, or another program, changed them.
+    /// Stored bytes differ from those that were written: the disk or another program changed them.
     #[error("{} is damaged: {what}", path.display())]
     Corrupt {
         /// The database.
@@ -169,12 +172,12 @@ pub enum Error {
         /// What is wrong, and where.
         what: String,
     },
-    /// A record that cannot be stored as it is.
+    /// A record that cannot be stored in its present form.
     #[error("a record of {signal} cannot be stored: {reason}")]
     InvalidRecord {
         /// The record's signal.
         signal: Signal,
-        /// What is wrong with it.
+        /// What is wrong with the record.
         reason: String,
     },
     /// The store was opened for reading only.
@@ -183,45 +186,46 @@ pub enum Error {
         /// The database.
         path: PathBuf,
     },
-    /// Some process reads a state of the database whose pages are therefore not to be moved.
+    /// A reader holds a snapshot of the database, so its pages cannot be moved.
     #[error(
-        "cannot compact {} while somebody reads it (waited {:.1} s): end programs that read it for \
-         long, such as an export, or try again later",
+        "cannot compact {} while a reader holds a snapshot of it (waited {:.1} s): end programs that \
+         read it for long, such as an export, or try again later",
         path.display(), waited.as_secs_f64()
     )]
     ReaderInTheWay {
         /// The database.
         path: PathBuf,
-        /// For how long it was waited.
+        /// How long the compaction waited for readers.
         waited: Duration,
     },
-    /// It was cancelled, as was asked for. Nothing was lost.
+    /// The operation was cancelled on request. No record was lost.
     #[error("cancelled: {action} {}", path.display())]
     Cancelled {
-        /// What was cancelled, as a verb.
+        /// The operation, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
     },
-    /// Not everything that was offered is on the disk. What is not is kept and tried again, while
-    /// the writer is open and there is room.
-    #[error("not everything is stored: {reason}")]
+    /// Some records that were offered before the flush are not on the disk yet. They are kept and
+    /// retried while the writer is open and memory has room for them.
+    #[error("not all records are stored: {reason}")]
     NotFlushed {
-        /// Why.
+        /// Why the records are not stored.
         reason: String,
-        /// The [`Error`] of the commit that failed; absent when no answer came in time.
+        /// The [`Error`] of the failed commit; `None` when the writer thread did not answer in
+        /// time.
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// The writer has been closed; nothing is stored any more.
+    /// The writer is closed and stores no more records.
     #[error("the writer is closed")]
     WriterClosed,
 }
 
-/// The result of everything that can fail here.
+/// A result whose error is [`Error`] unless stated otherwise.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// [`Error::StorageFull`], or [`Error::Io`] for whatever else the system refuses for.
+    /// [`Error::StorageFull`] when the disk is full, else [`Error::Io`].
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Error {
         let path = path.to_owned();
         if is_storage_full(&source) {
@@ -240,13 +244,13 @@ impl Error {
     }
 }
 
-/// As much of a text from outside as an error shows.
+/// The first 64 characters of a text from outside: an error must not repeat a text of any length.
 #[cold]
 pub(crate) fn excerpt(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-/// Reads a string, and from it a value: for types whose JSON is the text that `Display` writes.
+/// Deserializes a value from the string that its `Display` writes.
 pub(crate) fn deserialize_from_str<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: FromStr<Err = Error>,
@@ -256,7 +260,7 @@ where
     text.parse().map_err(serde::de::Error::custom)
 }
 
-/// Whether what the system says means that there is no room for more.
+/// Whether an I/O error means that the disk, the quota or the maximum file size is exhausted.
 pub(crate) fn is_storage_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,9 +1,9 @@
-//! Where databases live: `<home>/telemetry/<stack>/telemetry.redb`, and beside it the room that is
-//! reserved for a full disk, `telemetry.reserve`.
+//! The location of databases: `<home>/telemetry/<stack>/telemetry.redb`, with the disk blocks
+//! reserved for a full disk in `telemetry.reserve` beside it.
 //!
-//! Telemetry is as private as what it was logged from, so every folder below `home` is 0700 and the
-//! files 0600, whatever the umask was, and nothing that belongs to another user is opened: a
-//! folder or link that somebody else planted would let them read or redirect what is stored.
+//! Telemetry is as private as the traffic it describes. Every folder below `home` has mode 0700 and
+//! every file 0600, independent of the umask, and no file or folder of another user is opened: a
+//! folder or link planted by another user would let that user read or redirect the records.
 
 use crate::{
     error::{Error, Result},
@@ -16,16 +16,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The name of the database in a stack's folder.
+/// The name of the database file in a stack's folder.
 const DATABASE_FILE: &str = "telemetry.redb";
-/// The name of the file beside it that takes room, for when there is no other.
+/// The name of the file that reserves disk blocks for deleting on a full disk.
 const RESERVE_FILE: &str = "telemetry.reserve";
-/// The folder of `home` that holds a folder for each stack.
+/// The folder below `home` that holds one folder for each stack.
 const TELEMETRY_FOLDER: &str = "telemetry";
-/// The longest file name that common file systems hold, in bytes.
+/// The longest file name of common file systems, in bytes.
 const FILE_NAME_BYTES_MAX: usize = 255;
 
-/// The folder that databases live under when none is named: `$GRIDCTL_HOME`, else `~/.gridctl`.
+/// The default folder for databases: `$GRIDCTL_HOME`, else `~/.gridctl`.
 ///
 /// Fails with [`Error::NoHome`] when neither `GRIDCTL_HOME` nor `HOME` is set.
 pub fn default_home() -> Result<PathBuf> {
@@ -41,7 +41,7 @@ pub fn default_home() -> Result<PathBuf> {
 
 /// The names of the stacks that have a database below `home`, sorted.
 ///
-/// A missing `home` has none. Fails with [`Error::Io`] when a folder cannot be read.
+/// A missing `home` has no stacks. Fails with [`Error::Io`] when a folder cannot be read.
 pub fn list_stacks(home: &Path) -> Result<Vec<String>> {
     let folder = home.join(TELEMETRY_FOLDER);
     let failed = |error| Error::io("read the folder", &folder, error);
@@ -52,7 +52,7 @@ pub fn list_stacks(home: &Path) -> Result<Vec<String>> {
     };
     let mut stacks = Vec::new();
     for entry in entries {
-        // A name that is not UTF-8 is no stack's: `StackPath` takes UTF-8 names only.
+        // A name that is not UTF-8 cannot be a stack: `StackPath` takes UTF-8 names only.
         if let Ok(name) = entry.map_err(failed)?.file_name().into_string()
             && folder.join(&name).join(DATABASE_FILE).exists()
         {
@@ -63,19 +63,19 @@ pub fn list_stacks(home: &Path) -> Result<Vec<String>> {
     Ok(stacks)
 }
 
-/// The place of one stack's database. Making one touches no disk.
+/// The path of one stack's database. Creating the value does no I/O.
 #[derive(Debug, Clone)]
 pub(crate) struct StackPath {
     home: PathBuf,
     stack: String,
 }
 
-/// Whether a missing database is created.
+/// What opening does when the database is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IfMissing {
-    /// Folders and an empty file are created.
+    /// Create the folders and an empty file.
     Create,
-    /// Nothing is created.
+    /// Create nothing.
     Skip,
 }
 
@@ -90,7 +90,7 @@ impl StackPath {
             return Err(invalid("it is empty"));
         }
         if stack == "." || stack == ".." {
-            return Err(invalid("it names a folder relative to another"));
+            return Err(invalid("it is a relative path"));
         }
         if stack.contains(['/', '\0']) {
             return Err(invalid("it contains a slash or a NUL"));
@@ -116,12 +116,13 @@ impl StackPath {
         self.home.join(TELEMETRY_FOLDER).join(&self.stack)
     }
 
-    /// Opens the database's file for reading and writing, after checking and tightening every
-    /// component below `home`. `None` when it is missing and [`IfMissing::Skip`].
+    /// Opens the database file for reading and writing, after checking the owner and tightening the
+    /// permissions of every component below `home`. Returns `None` when the file is missing and
+    /// `missing` is [`IfMissing::Skip`].
     pub(crate) fn open_file(&self, missing: IfMissing) -> Result<Option<File>> {
         if missing == IfMissing::Create {
-            // Components of `home` itself are the user's affair; those that are created here must
-            // not be wider than what stands below them.
+            // The permissions of `home` are the user's choice. Components created here must not be
+            // accessible to more users than the folders below them.
             Folder::create_all(&self.home)
                 .map_err(|error| Error::io("create the folder", &self.home, error))?;
         }
@@ -135,8 +136,9 @@ impl StackPath {
         }
     }
 
-    /// Opens the file that reserves room; `None` when it is missing and [`IfMissing::Skip`]. Its
-    /// content is nobody's, so no link is followed to where it might be somebody's.
+    /// Opens the file that reserves disk blocks. Returns `None` when it is missing and `missing` is
+    /// [`IfMissing::Skip`]. Links are not followed: reserving would overwrite the file that the
+    /// link points to.
     pub(crate) fn open_reserve(&self, missing: IfMissing) -> Result<Option<File>> {
         match self.open_folder(IfMissing::Skip)? {
             Some(folder) => {
@@ -170,8 +172,8 @@ impl StackPath {
         Ok(Some(folder))
     }
 
-    /// Waits until no other process creates this database, and lets none do so while the lock
-    /// lives. The folder must be there.
+    /// Waits until no other process is creating this database, and keeps others from doing so while
+    /// the returned lock is alive. The folder must exist.
     pub(crate) fn lock_creation(&self) -> Result<Folder> {
         let path = self.folder();
         let failed = |error| Error::io("lock", &path, error);
@@ -181,7 +183,7 @@ impl StackPath {
     }
 }
 
-/// Opens the folder `name` of `parent`, creating it when asked to.
+/// Opens the folder `name` in `parent`, and creates it if `missing` says so.
 fn open_folder(
     parent: &Folder,
     name: &str,
@@ -197,11 +199,11 @@ fn open_folder(
             }
             match parent.create_folder(name) {
                 Ok(()) => {}
-                // Another process that opens the same stack may have been first.
+                // Another process that opens the same stack may have created it first.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(failed("create the folder", error)),
             }
-            // Without this a power loss could leave a database whose folder never existed.
+            // Without this, a power loss could leave a database whose folder is missing.
             parent
                 .sync()
                 .map_err(|error| failed("sync the folder above", error))?;
@@ -215,7 +217,7 @@ fn open_folder(
     Ok(Some(folder))
 }
 
-/// Opens the file `name` of `folder` for reading and writing, creating it when asked to.
+/// Opens the file `name` in `folder` for reading and writing, and creates it if `missing` says so.
 fn open_file(
     folder: &Folder,
     name: &str,
@@ -254,15 +256,16 @@ fn open_file(
     Ok(Some(file))
 }
 
-/// Refuses a symbolic link that belongs to another user; one of our own may be followed, for a user
-/// may well keep telemetry on another disk. What it points at is checked once it is open.
+/// Fails if the entry is a symbolic link of another user. A link of this user may be followed,
+/// because telemetry may be kept on another disk; its target is checked once it is open.
 fn own_link(parent: &Folder, name: &str, path: &Path) -> Result<Links> {
     match parent.entry(name) {
         Ok(entry) if entry.is_link() => {
             check_owner(entry.owner, path)?;
             Ok(Links::Follow)
         }
-        // Whatever replaces this component between the look and the open must not be a link.
+        // If this component is replaced by a link between the check and the open, the open must
+        // fail.
         Ok(_) => Ok(Links::Refuse),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Links::Refuse),
         Err(error) => Err(Error::io("examine", path, error)),
@@ -273,7 +276,7 @@ fn examine(file: impl AsFd, path: &Path) -> Result<Entry> {
     Entry::of(file).map_err(|error| Error::io("examine", path, error))
 }
 
-/// Checks that an open file or folder is ours, and takes every permission from others.
+/// Checks that an open file or folder belongs to this user, and removes all permissions of others.
 fn tighten(file: impl AsFd, entry: Entry, path: &Path) -> Result<()> {
     check_owner(entry.owner, path)?;
     entry

@@ -37,25 +37,25 @@
 //!
 //! # Where to begin
 //!
-//! [`Telemetry::from_config`] wires everything that a daemon needs, as a [`TelemetryConfig`] says:
-//! the program `tools/examples/daemon.rs` in the repository is a whole one. [`Store`] and [`Writer`]
-//! alone take records from anywhere. The root has the names that most programs need; the rest are in
-//! modules by topic:
+//! [`Telemetry::from_config`] sets up everything that a daemon needs from a [`TelemetryConfig`]; the
+//! program `tools/examples/daemon.rs` in the repository is a complete daemon. [`Store`] and [`Writer`]
+//! alone store records from any source. The root has the names that most programs need; the rest are
+//! in modules by topic:
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`config`] | what users may set: signals, limits |
+//! | [`config`] | the user's configuration: signals, limits |
 //! | [`record`] | the three kinds of records and their parts |
-//! | [`logs`], [`metrics`], [`traces`] | what produces records: the layer for `tracing`, the counters, the client for spans |
-//! | [`redact`] | secrets, which are replaced before a record is stored |
-//! | [`ingest`] | the writer: its options, its statistics, why it drops records |
+//! | [`logs`], [`metrics`], [`traces`] | the producers of records: the layer for `tracing`, the counters, the client for spans |
+//! | [`redact`] | the redactor, which replaces secrets before a record is stored |
+//! | [`ingest`] | the writer's options, its statistics and the reasons for dropping records |
 //! | [`query`] | reading: by time, by arrival, the last records, the inventory |
-//! | [`ledger`] | what was lost, dropped or evicted, and clocks that jumped |
+//! | [`ledger`] | entries for lost, dropped and evicted records, and clock jumps |
 //! | [`lines`] | NDJSON and OTLP/JSON lines, in both directions |
-//! | [`import`] | storing records of files, each once |
+//! | [`import`] | storing the records of files, each record once |
 //! | [`maintenance`] | disk space, compaction, wipes, migrations |
 //! | [`home`] | the folder that holds the databases |
-//! | [`external`] | crates whose types are part of this API |
+//! | [`external`] | the crates whose types are part of this API |
 //!
 //! # How it fits together
 //!
@@ -67,30 +67,30 @@
 //! - **store**: a [`Store`] keeps fresh records as rows and settled ones in compressed blocks;
 //! - **read**: a [`Snapshot`] is scanned by [`Query`], or asked for its last records or its
 //!   [inventory](Snapshot::inventory);
-//! - **export**: a [`LineWriter`](lines::LineWriter) makes NDJSON and OTLP/JSON lines of what was
-//!   read, and [`parse_line`](lines::parse_line) and an [`Importer`](import::Importer) bring them
-//!   back.
+//! - **export**: a [`LineWriter`](lines::LineWriter) turns records into NDJSON or OTLP/JSON lines, and
+//!   [`parse_line`](lines::parse_line) and an [`Importer`](import::Importer) turn them back into
+//!   stored records.
 //!
-//! Options are builders that begin with `default()` and are passed by value. What is stored, asked
-//! for or wiped is passed by reference.
+//! Options are builders that start from `default()` and are passed by value. Records, queries and
+//! wipe scopes are passed by reference.
 //!
 //! # What it is not
 //!
 //! - Not a server: there is no socket, no protocol and no daemon of its own. The database file is
 //!   the interface between processes.
-//! - Not a search engine: records are found by stack, server, signal, time and arrival, not by what
-//!   they say.
-//! - Not for many machines: the file must be on a local disk, with the locks of a local file system.
+//! - Not a search engine: records are found by stack, server, signal, time and arrival, not by
+//!   their content.
+//! - Not for several machines: the file must be on a local disk with a local file system's locks.
 //!
 //! # Features
 //!
 //! - `otel-sdk`: `traces::TelemetrySpanExporter`, an exporter for the OpenTelemetry SDK.
 //! - `simulation`: the module `testing`, for tests and benchmarks that need a disk that fails, a
-//!   clock that jumps or limits of a few kilobytes. Not for programs that are shipped.
+//!   clock that jumps or limits of a few kilobytes. Not for programs in production.
 //!
-//! # For those who come from the Go package `telemetry`
+//! # Coming from the Go package `telemetry`
 //!
-//! | there | here |
+//! | Go package | this crate |
 //! |---|---|
 //! | `DefaultMetricsFlushInterval` | [`MetricsFlusher::INTERVAL_DEFAULT`] |
 //! | `IsValidSignal` | [`is_valid_signal`](query::is_valid_signal) |
@@ -101,7 +101,7 @@
 //! | `LogRouter.AddServer`, `.RemoveServer`, `.ConfiguredServers`, `.Close` | the methods of the same names |
 //! | `LogRouter.Enabled`, `.Handle` | [`RouterFilter`](logs::RouterFilter), [`RouterLayer`](logs::RouterLayer) |
 //! | `LogRouter.WithAttrs`, `.WithGroup` | fields of spans, which are stored as groups |
-//! | `LogRouter.SetSelfLogger`, `MetricsFlusher.SetLogger`, `TracesFileClient.SetLogger` | events with `subsystem="telemetry"`, for whatever subscriber there is |
+//! | `LogRouter.SetSelfLogger`, `MetricsFlusher.SetLogger`, `TracesFileClient.SetLogger` | events with `subsystem="telemetry"`, for the application's subscriber |
 //! | `MetricsFlusher`, `NewMetricsFlusher` | [`MetricsFlusher`], [`MetricsFlusher::new`] |
 //! | `MetricsFlusher.AddServer`, `.RemoveServer`, `.ConfiguredServers`, `.Start`, `.Stop` | the methods of the same names |
 //! | `MetricsFlusher.SeedFromFile` | [`MetricsFlusher::seed`], [`MetricsFlusher::seed_from_file`] |
@@ -129,7 +129,7 @@
     allow(
         dead_code,
         unreachable_pub,
-        reason = "parts of the module `testing` stand in every room; with the feature both are checked"
+        reason = "the items of the module `testing` are spread over all modules; with the feature, both are checked"
     )
 )]
 
@@ -165,7 +165,8 @@ pub use crate::{
     time::Timestamp,
 };
 
-/// Reading: by time, by arrival, the last records, several servers merged; and what there is.
+/// Reading records by time, by arrival, or the last ones, with several servers merged; and the
+/// inventory.
 pub mod query {
     pub use crate::{
         read::{Cursor, RawRecord, Records, Scan, Seed, SeededTrace, StoredRecord},
@@ -175,7 +176,7 @@ pub mod query {
     };
 }
 
-/// What was lost, dropped or evicted, and clocks that jumped.
+/// Ledger entries for lost, dropped and evicted records, and clock jumps.
 pub mod ledger {
     pub use crate::{
         loss::{LedgerEntry, LossCause},
@@ -203,7 +204,7 @@ pub mod traces {
     pub use crate::produce::{SkippedSpans, TraceClient};
 }
 
-/// Storing records of files that may be stored already, each once.
+/// Storing the records of files, each record once, however often a file is imported.
 pub mod import {
     pub use crate::store::{ImportBatch, ImportCounts, Importer};
 }
@@ -216,15 +217,15 @@ pub mod maintenance {
     };
 }
 
-/// Crates whose types are part of this API, in the versions that it was built with.
+/// The crates whose types are part of this API, in the versions that it was built with.
 pub mod external {
     #[cfg(feature = "otel-sdk")]
     pub use opentelemetry_sdk;
     pub use {opentelemetry_proto, time, tracing, tracing_subscriber};
 }
 
-/// For tests and benchmarks: a writer whose clock is told to it, a disk that fails, clocks that
-/// jump, and a look at where the records are.
+/// For tests and benchmarks: a writer with a simulated clock, a disk that fails, clocks that jump,
+/// and functions that show where records are stored.
 #[cfg(feature = "simulation")]
 pub mod testing {
     pub use crate::{
@@ -233,7 +234,7 @@ pub mod testing {
     };
 }
 
-/// The Rust blocks of the README, which are compiled as documentation tests.
+/// Compiles the Rust blocks of the README as documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

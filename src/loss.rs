@@ -1,10 +1,10 @@
-//! Why records are not stored, or not any more, and the entries of the ledger that say so.
+//! The reasons why records are not stored or were removed, and the ledger entries that report them.
 
 use crate::{record::ServerName, signal::Signal, time::Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Why a record that was offered to a writer was refused.
+/// Why a writer refused a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -14,15 +14,15 @@ pub enum DropCause {
     /// The record is larger than
     /// [`WriterOptions::record_bytes_max`](crate::WriterOptions::record_bytes_max).
     TooLarge,
-    /// The record cannot be encoded: its values are nested too deep, or an id of a span does not
-    /// have the length that OTLP requires.
+    /// The record cannot be encoded: its values are nested too deep, or a span id does not have the
+    /// length that OTLP requires.
     Invalid,
-    /// The writer was closed.
+    /// The writer is closed.
     Closed,
 }
 
 impl DropCause {
-    /// The cause in words that follow "dropped:".
+    /// A short text for messages such as "dropped: queue full".
     #[must_use]
     pub fn as_str(self) -> &'static str {
         LossCause::from(self).as_str()
@@ -37,7 +37,7 @@ impl fmt::Display for DropCause {
 
 impl std::error::Error for DropCause {}
 
-/// Why a record is not in the store, as the ledger and the statistics of a writer count it.
+/// Why a record is not in the store, as counted by the ledger and the writer statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -54,9 +54,9 @@ pub enum LossCause {
     DiskFault,
     /// The process was killed before the record was committed.
     Crash,
-    /// The record was evicted: it exceeded its age limit, or the store a size limit.
+    /// The record was evicted because it exceeded the age limit or the store exceeded a size limit.
     Retention,
-    /// The record was emitted before a wipe that covers it. It is counted, but it is not a loss.
+    /// The record was emitted before a wipe that covers it. It is counted but is not a loss.
     Wiped,
 }
 
@@ -72,7 +72,7 @@ impl LossCause {
         LossCause::Wiped,
     ];
 
-    /// The cause in words that follow "dropped:".
+    /// A short text for messages such as "dropped: queue full".
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl LossCause {
         }
     }
 
-    /// The number of the cause in the database. A number is never reused for another cause.
+    /// The cause's code in the database. The code of a removed cause is never reused.
     pub(crate) const fn code(self) -> u8 {
         match self {
             LossCause::QueueFull => 1,
@@ -101,7 +101,7 @@ impl LossCause {
         }
     }
 
-    /// The cause with this number in the database.
+    /// The cause with this code in the database, if there is one.
     pub(crate) fn from_code(code: u8) -> Option<LossCause> {
         LossCause::ALL
             .into_iter()
@@ -126,22 +126,23 @@ impl fmt::Display for LossCause {
     }
 }
 
-/// An entry of the ledger: records that were lost or evicted.
+/// An entry of the ledger: records of one server and signal that were lost or evicted for one
+/// cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct LedgerEntry {
-    /// The server that the records belong to; absent when it is unknown.
+    /// The server of the records; `None` when unknown.
     pub server: Option<ServerName>,
-    /// The signal of the records; absent when it is unknown.
+    /// The signal of the records; `None` when unknown.
     pub signal: Option<Signal>,
     /// Why the records are gone. [`LossCause::Retention`] marks an eviction, every other cause a
     /// loss.
     pub cause: LossCause,
-    /// The number of records; 0 when it is unknown.
+    /// The number of records; 0 when unknown.
     pub count: u64,
-    /// The earliest timestamp of the records.
+    /// The earliest timestamp among the records.
     pub from: Timestamp,
-    /// The latest timestamp of the records.
+    /// The latest timestamp among the records.
     pub to: Timestamp,
 }

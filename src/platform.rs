@@ -1,20 +1,22 @@
-//! What differs between operating systems. Only this module names `rustix`, `std::os` and `/proc`.
+//! The differences between operating systems. Only this module uses `rustix`, `std::os` and
+//! `/proc`.
 //!
-//! Linux has all of it, and is what the tests run on. macOS and other Unix systems lack some:
+//! Linux provides everything below, and is where the tests run. macOS and other Unix systems lack
+//! some of it:
 //!
 //! | | Linux | macOS | consequence where it is missing |
 //! |---|---|---|---|
-//! | [`boot_id`] | yes | no | Any moment may follow a restart, so a system clock that jumps ahead by up to 32 days is trusted at once, not after a day |
-//! | [`process_start`] | yes | no | While another process has the id of a killed writer, the ledger has no entry for what that writer lost |
+//! | [`boot_id`] | yes | no | Any reading of the clock may be the first after a restart, so a system clock that jumps ahead by up to 32 days is trusted at once instead of after a day |
+//! | [`process_start`] | yes | no | While another process runs under the id of a killed writer, the ledger has no entry for the records that this writer lost |
 //! | [`boot_nanos`] counts sleep | yes | yes | After more than 32 days of sleep, the system clock is trusted a day late |
 //! | [`allocate`] | yes | yes, and may take more | No disk blocks are reserved for deleting on a full disk |
 //! | files with holes | yes | on APFS | A database takes as many disk blocks as its file is long |
-//! | [`Folder::sync`] | yes | yes, if the file system knows `F_FULLFSYNC` | A new database may be missing after a power loss |
+//! | [`Folder::sync`] | yes | yes, if the file system supports `F_FULLFSYNC` | A new database may be missing after a power loss |
 
 #[cfg(not(unix))]
 compile_error!(
-    "gridctl-telemetry needs a Unix system: for this one, src/platform.rs has no private folders \
-     and files, no lock on a folder, no reserved disk blocks and no clock that processes share"
+    "gridctl-telemetry needs a Unix system: for this one, src/platform.rs lacks private folders \
+     and files, a lock on a folder, reserved disk blocks and a clock that processes share"
 );
 
 use rustix::{
@@ -34,12 +36,12 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Nanoseconds on a clock that all processes of this machine share, that never goes back, and that
-/// nobody sets.
+/// cannot be set.
 pub(crate) fn monotonic_nanos() -> u64 {
     nanos_of(ClockId::Monotonic)
 }
 
-/// Nanoseconds since the machine was started, those in which it slept included.
+/// Nanoseconds since the machine started, including time spent asleep.
 pub(crate) fn boot_nanos() -> u64 {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let clock = ClockId::Boottime;
@@ -56,8 +58,8 @@ fn nanos_of(clock: ClockId) -> u64 {
         .saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Tells this start of the machine from every other one; never 0. `None` where the system does not
-/// say, which is everywhere but on Linux.
+/// A number that is different after every start of the machine, and never 0. `None` on systems
+/// other than Linux, which do not provide one.
 pub(crate) fn boot_id() -> Option<u64> {
     static BOOT_ID: OnceLock<Option<u64>> = OnceLock::new();
     *BOOT_ID.get_or_init(|| {
@@ -66,7 +68,7 @@ pub(crate) fn boot_id() -> Option<u64> {
     })
 }
 
-/// Whether a process of this id is running, whoever's it is.
+/// Whether a process with this id is running, under any user.
 pub(crate) fn process_exists(pid: u32) -> bool {
     i32::try_from(pid)
         .ok()
@@ -74,23 +76,24 @@ pub(crate) fn process_exists(pid: u32) -> bool {
         .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
 }
 
-/// When a process started, in ticks since the machine was. `None` where the system does not say,
-/// which is everywhere but on Linux, or when there is no such process.
+/// The start time of a process, in clock ticks after the machine started. `None` when the process
+/// does not exist, and on systems other than Linux, which do not provide it.
 pub(crate) fn process_start(pid: u32) -> Option<u64> {
-    // Field 22, see proc(5).
+    // Field 22 of proc(5).
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses, which may hold spaces and more of them.
+    // The second field is the program's name in parentheses, and the name may itself contain spaces
+    // and parentheses.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// The user as whom this process creates files.
+/// The effective user id of this process, which owns the files that it creates.
 pub(crate) fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The disk blocks of a file, in bytes. POSIX counts `st_blocks` in units of 512 bytes, whatever
-/// the file system's blocks are.
+/// The size of a file's disk blocks, in bytes. POSIX counts `st_blocks` in units of 512 bytes,
+/// independent of the block size of the file system.
 pub(crate) fn allocated_bytes(metadata: &Metadata) -> u64 {
     metadata.blocks() * 512
 }
@@ -100,9 +103,9 @@ pub(crate) fn same_disk(a: &Metadata, b: &Metadata) -> bool {
     a.dev() == b.dev()
 }
 
-/// Gives a file that is shorter than `bytes` this length, and disk blocks for all of it.
+/// Extends a file shorter than `bytes` to that length, and allocates disk blocks for all of it.
 ///
-/// Fails when the disk is full, or when the file system cannot do it.
+/// Fails when the disk is full, or when the file system does not support it.
 pub(crate) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes))?;
     Ok(())
@@ -111,7 +114,7 @@ pub(crate) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 const FOLDER_MODE: Mode = Mode::RWXU;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// Whether a symbolic link as the last component of a path is followed.
+/// Whether opening follows a symbolic link in the last component of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Links {
     Follow,
@@ -127,17 +130,17 @@ impl Links {
     }
 }
 
-/// An open folder, in which entries are reached by name: unlike a path, it cannot be replaced by
-/// another folder between two steps.
+/// An open folder whose entries are opened by name. Unlike a path, it cannot be swapped for another
+/// folder between two operations.
 #[derive(Debug)]
 pub(crate) struct Folder(OwnedFd);
 
 impl Folder {
-    /// Creates a folder and the missing ones above it, each for this user alone.
+    /// Creates a folder and its missing parents, accessible to this user only.
     pub(crate) fn create_all(path: &Path) -> io::Result<()> {
         std::fs::DirBuilder::new()
             .recursive(true)
-            // Not the bits of `FOLDER_MODE`: on macOS they are a `u16`, and this wants a `u32`.
+            // Not the bits of `FOLDER_MODE`: they are a `u16` on macOS, and `mode` takes a `u32`.
             .mode(0o700)
             .create(path)
     }
@@ -156,34 +159,34 @@ impl Folder {
         Ok(Folder(folder))
     }
 
-    /// Creates a folder for this user alone.
+    /// Creates a folder accessible to this user only.
     pub(crate) fn create_folder(&self, name: &str) -> io::Result<()> {
         Ok(rustix::fs::mkdirat(&self.0, name, FOLDER_MODE)?)
     }
 
-    /// Opens a file for reading and writing. It may turn out to be no regular file.
+    /// Opens an entry for reading and writing. The entry may not be a regular file.
     pub(crate) fn open_file(&self, name: &str, links: Links) -> io::Result<File> {
         let flags = file_flags() | links.flags();
         let file = rustix::fs::openat(&self.0, name, flags, Mode::empty())?;
         Ok(File::from(file))
     }
 
-    /// Opens a file for reading and writing, and creates it for this user alone if it is missing.
+    /// Opens a file for reading and writing. Creates it if missing, accessible to this user only.
     pub(crate) fn create_file(&self, name: &str) -> io::Result<File> {
         let flags = file_flags() | OFlags::CREATE | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(&self.0, name, flags, FILE_MODE)?;
         Ok(File::from(file))
     }
 
-    /// What stands under this name; a link is not followed.
+    /// The metadata of the entry `name`, without following a link.
     pub(crate) fn entry(&self, name: &str) -> io::Result<Entry> {
         let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(Entry::new(&stat))
     }
 
-    /// Waits until the names in this folder are on the disk.
+    /// Waits until the entries of this folder are durable on disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        // There, `fsync` leaves the data in the drive's cache.
+        // On Apple systems `fsync` leaves the data in the cache of the drive.
         #[cfg(target_vendor = "apple")]
         if rustix::fs::fcntl_fullfsync(&self.0).is_ok() {
             return Ok(());
@@ -191,7 +194,7 @@ impl Folder {
         Ok(rustix::fs::fsync(&self.0)?)
     }
 
-    /// Waits until no other process holds this lock, and holds it as long as the folder is open.
+    /// Waits until no other process holds this lock, then holds it until the folder is closed.
     pub(crate) fn lock(&self) -> io::Result<()> {
         Ok(retry_on_intr(|| {
             rustix::fs::flock(&self.0, FlockOperation::LockExclusive)
@@ -209,12 +212,12 @@ fn folder_flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
 }
 
-/// NONBLOCK: a FIFO planted under the file's name would otherwise hang the open.
+/// NONBLOCK: without it, opening would hang if another program had planted a FIFO under this name.
 fn file_flags() -> OFlags {
     OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK
 }
 
-/// What the file system says of a file, a folder or a link.
+/// The file system's metadata of a file, a folder or a link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
     file_type: FileType,
@@ -223,7 +226,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// That of an open file or folder.
+    /// The metadata of an open file or folder.
     pub(crate) fn of(file: impl AsFd) -> io::Result<Entry> {
         Ok(Entry::new(&rustix::fs::fstat(file)?))
     }
@@ -244,8 +247,8 @@ impl Entry {
         self.file_type == FileType::Symlink
     }
 
-    /// Takes every permission from others than the owner of an open file or folder, which this
-    /// entry is of.
+    /// Removes all permissions of users other than the owner. `file` is the open file or folder
+    /// that this entry describes.
     pub(crate) fn make_private(&self, file: impl AsFd) -> io::Result<()> {
         let mode = if self.file_type == FileType::Directory {
             FOLDER_MODE
@@ -267,7 +270,7 @@ mod tests {
     fn a_process_is_told_by_its_id_and_its_start() {
         let own = std::process::id();
         assert!(process_exists(own));
-        assert!(process_exists(1), "it belongs to somebody else");
+        assert!(process_exists(1), "it belongs to another user");
         for impossible in [0, u32::MAX, i32::MAX.cast_unsigned()] {
             assert!(!process_exists(impossible), "{impossible}");
             assert_eq!(process_start(impossible), None);

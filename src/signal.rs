@@ -1,9 +1,11 @@
+//! The three kinds of telemetry: logs, metrics and traces.
+
 use crate::error::{Error, Result};
 use std::{fmt, str::FromStr};
 
 /// One of the three kinds of telemetry that are stored for a server.
 ///
-/// The order of the variants is the canonical order of inventories: logs, metrics, traces.
+/// The variants are declared in the canonical order of inventories: logs, metrics, traces.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -22,7 +24,7 @@ impl Signal {
     /// Every signal, in canonical order.
     pub const ALL: [Signal; 3] = [Signal::Logs, Signal::Metrics, Signal::Traces];
 
-    /// The signal's name, as it stands in file names and on the command line.
+    /// The signal's name, as used in file names and on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -32,7 +34,7 @@ impl Signal {
         }
     }
 
-    /// The signal whose stored code is `code`, if there is one.
+    /// The signal with this code in the database, if there is one.
     pub(crate) fn from_code(code: u8) -> Option<Signal> {
         Signal::ALL.into_iter().find(|signal| *signal as u8 == code)
     }
@@ -47,8 +49,10 @@ impl fmt::Display for Signal {
 impl FromStr for Signal {
     type Err = Error;
 
-    /// Reads a signal's name. Fails with [`Error::UnknownSignal`] on anything else, the empty
-    /// string and other spellings (`Logs`) included.
+    /// Parses a signal's name.
+    ///
+    /// Fails with [`Error::UnknownSignal`] for anything else, including the empty string and other
+    /// spellings (`Logs`).
     fn from_str(name: &str) -> Result<Signal> {
         Signal::ALL
             .into_iter()
@@ -59,9 +63,9 @@ impl FromStr for Signal {
     }
 }
 
-/// Whether `name` names a signal: `logs`, `metrics` or `traces`.
+/// Whether `name` is the name of a signal: `logs`, `metrics` or `traces`.
 ///
-/// For handlers that check a query parameter before they touch the store.
+/// Lets a request handler check a query parameter before it opens the store.
 #[must_use]
 pub fn is_valid_signal(name: &str) -> bool {
     name.parse::<Signal>().is_ok()

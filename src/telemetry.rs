@@ -1,4 +1,4 @@
-//! Everything that a daemon links, wired.
+//! The entry point of a daemon: opens the store and sets up all producers.
 
 use crate::{
     config::{ConfigWarning, TelemetryConfig},
@@ -13,12 +13,13 @@ use crate::{
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 /// The telemetry of a running daemon: store, writer, log router, trace client and metrics flusher,
-/// set up as a [`TelemetryConfig`] says.
+/// set up from a [`TelemetryConfig`].
 ///
-/// Put the layer of [`Telemetry::log_router`] into the `tracing` subscriber, give
+/// Add the layer of [`Telemetry::log_router`] to the `tracing` subscriber, pass
 /// [`Telemetry::trace_client`] to the OpenTelemetry SDK, and record into the [`Accumulator`]. Seed
-/// what should go on from history, then [start](MetricsFlusher::start) the flusher. Apply a changed
-/// configuration while running; [shut down](Telemetry::shutdown) at the end.
+/// the counters that continue from history, then [start](MetricsFlusher::start) the flusher.
+/// [Apply](Telemetry::apply) a changed configuration at any time, and [shut
+/// down](Telemetry::shutdown) at the end.
 ///
 /// ```
 /// use gridctl_telemetry::{Telemetry, TelemetryConfig, TelemetryOptions, metrics::Accumulator};
@@ -53,7 +54,8 @@ pub struct Telemetry {
     store: Store,
     router: LogRouter,
     traces: TraceClient,
-    // Before the guard: what it flushes when it is dropped must still find an open writer.
+    // Declared before the guard: the flusher stores a last snapshot when it is dropped, which needs
+    // an open writer.
     flusher: MetricsFlusher,
     writer: Writer,
     redactor: Redactor,
@@ -61,7 +63,7 @@ pub struct Telemetry {
     guard: WriterGuard,
 }
 
-/// How a [`Telemetry`] is set up, beside what users configure.
+/// The options of a [`Telemetry`] that are not part of the user's configuration.
 ///
 /// ```
 /// use gridctl_telemetry::{TelemetryOptions, WriterOptions, logs::LogOptions};
@@ -82,26 +84,26 @@ pub struct TelemetryOptions {
 }
 
 impl TelemetryOptions {
-    /// How the store is opened.
+    /// Sets how the store is opened.
     pub fn store(mut self, options: StoreOptions) -> TelemetryOptions {
         self.store = options;
         self
     }
 
-    /// How records are queued and committed. Secrets are replaced whatever it says, see
-    /// [`Telemetry::redactor`], and how much is kept the configuration says.
+    /// Sets how records are queued and committed. Secrets are redacted even if `options` has no
+    /// redactor, see [`Telemetry::redactor`]; the limits come from the configuration.
     pub fn writer(mut self, options: WriterOptions) -> TelemetryOptions {
         self.writer = options;
         self
     }
 
-    /// How the events of servers are stored.
+    /// Sets how the log events of servers are stored.
     pub fn logs(mut self, options: LogOptions) -> TelemetryOptions {
         self.logs = options;
         self
     }
 
-    /// How often counters are stored. Default, and the meaning of zero:
+    /// Sets how often the counters are stored. Zero means the default,
     /// [`MetricsFlusher::INTERVAL_DEFAULT`].
     pub fn metrics_interval(mut self, interval: Duration) -> TelemetryOptions {
         self.metrics_interval = interval;
@@ -110,8 +112,8 @@ impl TelemetryOptions {
 }
 
 impl Telemetry {
-    /// Opens the store of `stack` below `home` and wires everything up. Returns, too, what in
-    /// `config` is allowed and probably not meant.
+    /// Opens the store of `stack` below `home` and sets up all producers. Also returns the warnings
+    /// of [`TelemetryConfig::validate`].
     ///
     /// Fails like [`TelemetryConfig::validate`], before anything is created, and like
     /// [`Store::open`] and [`Writer::start`].
@@ -146,12 +148,12 @@ impl Telemetry {
         Ok((telemetry, warnings))
     }
 
-    /// Applies a changed configuration: limits are put in place of the old ones, servers are added
-    /// and removed, signals switched on and off. No record of what stays on is lost but for the
-    /// limits, and what is stored of what goes off stays stored until it is too old.
+    /// Applies a changed configuration: replaces the limits, adds and removes servers, and turns
+    /// signals on and off. Signals that stay on lose no records, except to the new limits. Stored
+    /// records of signals that are turned off are kept until they expire.
     ///
-    /// Fails like [`TelemetryConfig::validate`] and like [`Writer::set_retention`], and nothing is
-    /// changed then.
+    /// Fails like [`TelemetryConfig::validate`] and [`Writer::set_retention`], without changing
+    /// anything.
     pub fn apply(&self, config: &TelemetryConfig) -> Result<Vec<ConfigWarning>> {
         let warnings = config.validate()?;
         self.writer.set_retention(config.retention_policy()?)?;
@@ -159,7 +161,7 @@ impl Telemetry {
         Ok(warnings)
     }
 
-    /// Adds and removes servers until those of `config` are there.
+    /// Adds and removes servers to match `config`.
     fn route(&self, config: &TelemetryConfig) -> Result<()> {
         let change = |signal, configured: Vec<ServerName>, remove: &dyn Fn(&str)| {
             let wanted: BTreeSet<&str> = config.servers_with(signal).collect();
@@ -198,13 +200,14 @@ impl Telemetry {
         &self.store
     }
 
-    /// The writer, to flush, to wipe, and for what is dropped.
+    /// The writer, for flushing, wiping and the number of dropped records.
     #[must_use]
     pub fn writer(&self) -> &Writer {
         &self.writer
     }
 
-    /// What replaces secrets before they are stored: register the vault's values here.
+    /// The redactor, which replaces secrets before records are stored. Register the vault's values
+    /// here.
     #[must_use]
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
@@ -216,22 +219,23 @@ impl Telemetry {
         &self.router
     }
 
-    /// The client that spans go to.
+    /// The client that stores spans.
     #[must_use]
     pub fn trace_client(&self) -> &TraceClient {
         &self.traces
     }
 
-    /// The flusher of counters.
+    /// The flusher that stores snapshots of the counters.
     #[must_use]
     pub fn metrics_flusher(&self) -> &MetricsFlusher {
         &self.flusher
     }
 
-    /// Flushes the counters a last time, stores everything that was offered, ends the threads, and
-    /// returns what became of all records.
+    /// Stores a last snapshot of the counters and all queued records, ends the threads, and returns
+    /// the final statistics.
     ///
-    /// Fails with [`Error::NotFlushed`](crate::Error::NotFlushed) when not everything is stored.
+    /// Fails with [`Error::NotFlushed`](crate::Error::NotFlushed) when not all records could be
+    /// stored.
     pub fn shutdown(self) -> Result<WriterStats> {
         self.flusher.stop();
         self.guard.close()?;

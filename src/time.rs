@@ -1,4 +1,4 @@
-//! Points and ranges of time: nanoseconds since the Unix epoch, and RFC 3339 text.
+//! Points in time and time ranges: nanoseconds since the Unix epoch, and RFC 3339 text.
 
 use crate::error::{Error, Result, excerpt};
 use ::time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
@@ -12,7 +12,7 @@ use std::{
 /// A point in time: nanoseconds since 1970-01-01T00:00:00Z, negative before it.
 ///
 /// Its range is 1677-09-21T00:12:43.145224192Z to 2262-04-11T23:47:16.854775807Z. Conversions from
-/// wider types clamp to that range, except where they say that they fail.
+/// wider types clamp to that range unless they are documented to fail.
 ///
 /// ```
 /// use gridctl_telemetry::Timestamp;
@@ -44,17 +44,17 @@ impl Timestamp {
         self.0
     }
 
-    /// The clock's present time.
+    /// The present time of the system clock.
     #[must_use]
     pub fn now() -> Timestamp {
         SystemTime::now().into()
     }
 
-    /// Reads RFC 3339 text with up to nine fractional digits and any offset, and returns the point
-    /// in time together with the offset that was written.
+    /// Parses RFC 3339 text with up to nine fractional digits and any offset, and returns the point
+    /// in time and that offset.
     ///
-    /// Fails with [`Error::InvalidTimestamp`] when the text is not RFC 3339 or lies outside the
-    /// range of this type.
+    /// Fails with [`Error::InvalidTimestamp`] when the text is not RFC 3339 or the time is outside
+    /// the range of this type.
     pub fn parse_rfc3339(text: &str) -> Result<(Timestamp, UtcOffset)> {
         let invalid = || Error::InvalidTimestamp {
             text: excerpt(text),
@@ -64,7 +64,7 @@ impl Timestamp {
         Ok((Timestamp(nanos), parsed.offset()))
     }
 
-    /// This point in time as RFC 3339 text in `offset`, trailing zeros of the fraction trimmed.
+    /// Formats this point in time as RFC 3339 in `offset`, without trailing zeros in the fraction.
     #[must_use]
     pub fn to_rfc3339_in(self, offset: UtcOffset) -> String {
         let mut text = Vec::with_capacity(35);
@@ -72,13 +72,13 @@ impl Timestamp {
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// Appends what [`Timestamp::to_rfc3339_in`] returns.
+    /// Appends the text that [`Timestamp::to_rfc3339_in`] returns.
     pub(crate) fn write_rfc3339_in(self, offset: UtcOffset, out: &mut Vec<u8>) {
         let start = out.len();
         let utc = OffsetDateTime::from(self);
         if utc.to_offset(offset).format_into(out, &Rfc3339).is_err() {
-            // RFC 3339 has no seconds in an offset, and no day of them. Every offset that comes in
-            // through `parse_rfc3339` fits, so this only meets hand-made records.
+            // RFC 3339 has no seconds in an offset, and no offset of a day or more. `parse_rfc3339`
+            // never returns such an offset, so only records built by hand take this path.
             out.truncate(start);
             let _ = utc.format_into(out, &Rfc3339);
         }
@@ -95,7 +95,7 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = Error;
 
-    /// Reads RFC 3339 text in any offset. Fails like [`Timestamp::parse_rfc3339`].
+    /// Parses RFC 3339 text in any offset. Fails like [`Timestamp::parse_rfc3339`].
     fn from_str(text: &str) -> Result<Timestamp> {
         Timestamp::parse_rfc3339(text).map(|(timestamp, _)| timestamp)
     }
@@ -109,15 +109,15 @@ impl From<Timestamp> for SystemTime {
         } else {
             SystemTime::UNIX_EPOCH.checked_add(distance)
         };
-        // Every system whose clock counts seconds in 64 bits holds the whole range.
+        // A clock that counts seconds in 64 bits covers the whole range, so this never falls back.
         time.unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }
 
 impl From<Timestamp> for OffsetDateTime {
-    /// The same point in time, in UTC.
+    /// Converts to UTC.
     fn from(timestamp: Timestamp) -> OffsetDateTime {
-        // The years of a timestamp are among those that `time` knows.
+        // `OffsetDateTime` covers all years of a timestamp, so this never falls back.
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(timestamp.0))
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
@@ -143,20 +143,20 @@ impl From<OffsetDateTime> for Timestamp {
 }
 
 impl serde::Serialize for Timestamp {
-    /// RFC 3339 in UTC, as everywhere outside the database.
+    /// Serializes as RFC 3339 in UTC, the text form used everywhere outside the database.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
 impl<'de> serde::Deserialize<'de> for Timestamp {
-    /// RFC 3339 in any offset.
+    /// Deserializes RFC 3339 text in any offset.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
         crate::error::deserialize_from_str(deserializer)
     }
 }
 
-/// A range of time: from a point, which is included, up to another, which is not.
+/// A time range: the start is included, the end is excluded.
 ///
 /// ```
 /// use gridctl_telemetry::{Query, Signal, Timestamp, query::TimeRange};
@@ -168,9 +168,9 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TimeRange {
-    /// Where it begins; the beginning of time when absent.
+    /// The start, included; `None` for no lower bound.
     pub since: Option<Timestamp>,
-    /// Where it ends, this point excluded; the end of time when absent.
+    /// The end, excluded; `None` for no upper bound.
     pub until: Option<Timestamp>,
 }
 
@@ -185,7 +185,7 @@ impl<R: RangeBounds<Timestamp>> From<R> for TimeRange {
         TimeRange {
             since: match range.start_bound() {
                 Bound::Included(since) => Some(*since),
-                // Nothing comes after the last timestamp; an empty range says so.
+                // No timestamp follows the last one. The range then holds that one timestamp.
                 Bound::Excluded(since) => Some(after(since).unwrap_or(Timestamp::MAX)),
                 Bound::Unbounded => None,
             },

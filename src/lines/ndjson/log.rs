@@ -252,7 +252,7 @@ mod tests {
             ),
             (
                 r#"{"ts":"2026-05-08T00:00:00Z", "level": "LOUD"}"#,
-                "unknown level \"LOUD\": expected DEBUG, INFO, WARN or ERROR, at most with an \
+                "unknown level \"LOUD\": expected DEBUG, INFO, WARN or ERROR, optionally with an \
                  offset such as ERROR+4 at byte 39 (level)",
             ),
             (
