@@ -1,6 +1,7 @@
-//! Strategies for messages of any shape, extremes included, for property tests.
+//! Strategies for messages of any shape, including extreme values, for property tests.
 //!
-//! Left out is what JSON cannot say: a NaN with a payload and an id of the wrong length.
+//! They exclude values that JSON cannot represent: a NaN with a payload, and an id of the wrong
+//! length.
 
 use opentelemetry_proto::tonic::{
     common::v1::{
@@ -268,7 +269,7 @@ strategies! {
     }
 }
 
-/// Any `AnyValue`, nested a few levels at most.
+/// Any `AnyValue`, nested at most a few levels deep.
 pub(crate) fn any_value() -> BoxedStrategy<AnyValue> {
     use any_value::Value;
     let leaf = prop_oneof![
@@ -304,7 +305,7 @@ fn few<T: std::fmt::Debug + 'static>(
     vec(item, 0..3).boxed()
 }
 
-/// Any text that a schema URL can be, most often none.
+/// Any schema URL, most often empty.
 pub(crate) fn schema_url() -> BoxedStrategy<String> {
     prop_oneof![2 => Just(String::new()), 1 => text()].boxed()
 }

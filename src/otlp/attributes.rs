@@ -1,18 +1,19 @@
-//! Entries of a record as attributes.
+//! The entries of a record as OTLP attributes.
 //!
-//! Attributes are a view of the entries that every consumer understands. Keys are unique, as OTLP
-//! demands: of entries with one key the last counts, as for readers of a log line. A number beyond
-//! 64 bits with a sign is its decimal text
+//! The attributes are a view of the entries that every consumer understands. Their keys are unique,
+//! as OTLP demands: when entries repeat a key, the last one counts, as it does for readers of a log
+//! line. A number beyond a signed 64-bit integer becomes its decimal text
 //! (<https://opentelemetry.io/docs/specs/otel/common/attribute-type-mapping/>). An entry whose key
-//! begins with [`RESERVED`] is not in the view, so that no entry can pass for an attribute of ours.
+//! begins with [`RESERVED`] is left out of the view, so that no entry is mistaken for an attribute
+//! of this module.
 //!
-//! The entries that the view does not hold exactly stand as they are in the attribute [`EXACT`], an
-//! array of three items for each: its place among all entries, its key, its value. There, arrays and
-//! objects and large numbers are arrays that begin with their kind: `["array", item, …]`,
+//! Entries that the view does not represent exactly are repeated in the attribute [`EXACT`], as an
+//! array of three items for each: its index among all entries, its key, its value. In that array,
+//! arrays, objects and large numbers are arrays that begin with their kind: `["array", item, …]`,
 //! `["object", key, value, …]`, `["unsigned", text]`, `["number", text]`.
 //!
-//! Somebody may have changed the view on its way, to remove a secret perhaps. So [`EXACT`] is
-//! believed only if it gives the view that it comes with.
+//! A program in between may have changed the view, to remove a secret for example. So [`EXACT`] is
+//! used only if it produces the same view that it arrived with.
 
 use super::{RESERVED, base64::encode_base64};
 use crate::record::Value;
@@ -23,7 +24,7 @@ use opentelemetry_proto::tonic::common::v1::{
 use prost::Message as _;
 use std::vec::IntoIter;
 
-/// The entries that the attributes do not hold exactly.
+/// The key of the attribute with the entries that the view does not represent exactly.
 pub(super) const EXACT: &str = "gridctl.record.exact";
 
 const ARRAY: &str = "array";
@@ -31,7 +32,7 @@ const OBJECT: &str = "object";
 const UNSIGNED: &str = "unsigned";
 const NUMBER: &str = "number";
 
-/// Entries as attributes with unique keys.
+/// Converts entries to attributes with unique keys.
 pub(super) fn to_attributes(entries: Vec<(String, Value)>) -> Vec<KeyValue> {
     let inexact = inexact_keys(&entries);
     if inexact.is_empty() {
@@ -53,7 +54,7 @@ pub(super) fn to_attributes(entries: Vec<(String, Value)>) -> Vec<KeyValue> {
     attributes
 }
 
-/// The entries that attributes came from. Of foreign ones each is an entry.
+/// Converts attributes back to entries. Every foreign attribute becomes an entry.
 pub(super) fn from_attributes(mut attributes: Vec<KeyValue>) -> Vec<(String, Value)> {
     let exact = super::take(&mut attributes, EXACT, read_exact);
     if let Some(exact) = exact
@@ -64,10 +65,10 @@ pub(super) fn from_attributes(mut attributes: Vec<KeyValue>) -> Vec<(String, Val
     attributes.into_iter().map(entry_of).collect()
 }
 
-/// The value that `value` shows; of foreign ones bytes are their base64.
+/// The value of an attribute. Bytes, which only foreign attributes have, become base64.
 pub(super) fn value_of(value: AnyValue) -> Value {
     match value.value {
-        // An index into a dictionary that only profiles have.
+        // An index into a dictionary, which only profiles have.
         None | Some(Any::StringValueStrindex(_)) => Value::Null,
         Some(Any::BoolValue(value)) => Value::Bool(value),
         Some(Any::IntValue(value)) => Value::Int(value),
@@ -87,7 +88,7 @@ pub(super) fn value_of(value: AnyValue) -> Value {
     }
 }
 
-/// An attribute.
+/// An attribute with this key and value.
 pub(crate) fn key_value(key: impl Into<String>, value: Any) -> KeyValue {
     KeyValue {
         key: key.into(),
@@ -96,12 +97,12 @@ pub(crate) fn key_value(key: impl Into<String>, value: Any) -> KeyValue {
     }
 }
 
-/// A string as the value of an attribute.
+/// An attribute value that is a string.
 pub(super) fn string(text: &str) -> Any {
     Any::StringValue(text.to_owned())
 }
 
-/// The keys whose entries the view does not hold exactly.
+/// The keys whose entries the view does not represent exactly.
 fn inexact_keys(entries: &[(String, Value)]) -> HashSet<String> {
     let mut seen = HashSet::with_capacity(entries.len());
     entries
@@ -113,7 +114,7 @@ fn inexact_keys(entries: &[(String, Value)]) -> HashSet<String> {
         .collect()
 }
 
-/// Whether the view of `value` tells everything about it.
+/// Whether the view represents `value` exactly.
 fn is_exact(value: &Value) -> bool {
     match value {
         Value::UInt(_) | Value::Number(_) => false,
@@ -159,7 +160,7 @@ fn view(value: Value) -> AnyValue {
     })
 }
 
-/// For each entry whether it is the last of its key.
+/// For each entry, whether it is the last with its key.
 fn shown(entries: &[(String, Value)]) -> Vec<bool> {
     let mut seen = HashSet::with_capacity(entries.len());
     let mut shown: Vec<bool> = entries
@@ -191,10 +192,10 @@ fn to_exact(value: Value) -> AnyValue {
     }
 }
 
-/// An entry that stood at a place among all entries.
+/// An entry with its index among all entries.
 type Placed = (usize, String, Value);
 
-/// The entries in [`EXACT`]; `None` when nobody here wrote that.
+/// The entries in [`EXACT`]; `None` when this module did not write the attribute.
 fn read_exact(value: &Any) -> Option<Vec<Placed>> {
     let Any::ArrayValue(array) = value else {
         return None;
@@ -248,8 +249,8 @@ fn text_of(value: AnyValue) -> Option<String> {
     }
 }
 
-/// All entries, from the exact ones and the attributes beside them; `None` when those are not what
-/// the exact ones look like.
+/// All entries, combined from the exact ones and the attributes beside them; `None` when the
+/// attributes differ from the view of the exact entries.
 fn believe(exact: Vec<Placed>, attributes: &[KeyValue]) -> Option<Vec<(String, Value)>> {
     let keys: HashSet<String> = exact.iter().map(|(_, key, _)| key.clone()).collect();
     let others = attributes.iter().filter(|entry| !keys.contains(&entry.key));
@@ -267,8 +268,8 @@ fn believe(exact: Vec<Placed>, attributes: &[KeyValue]) -> Option<Vec<(String, V
     (encoded(&shown) == encoded(attributes)).then_some(entries)
 }
 
-/// Attributes as bytes in no order: by bytes, for a NaN is not equal to itself, and without order,
-/// for nobody has to keep it.
+/// The encoded attributes, sorted. They are compared as bytes because a NaN is not equal to itself,
+/// and sorted because consumers need not keep the order.
 fn encoded(attributes: &[KeyValue]) -> Vec<Vec<u8>> {
     let mut encoded: Vec<_> = attributes.iter().map(KeyValue::encode_to_vec).collect();
     encoded.sort_unstable();

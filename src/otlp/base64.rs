@@ -1,4 +1,4 @@
-//! Base64, as bytes fields have it.
+//! Base64, the encoding of bytes fields in OTLP/JSON.
 
 use base64::{
     Engine as _,
@@ -11,7 +11,7 @@ const CONFIG: GeneralPurposeConfig =
 const STANDARD_ENGINE: GeneralPurpose = GeneralPurpose::new(&STANDARD, CONFIG);
 const URL_SAFE_ENGINE: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, CONFIG);
 
-/// Reads standard or URL-safe base64 (RFC 4648), padded or not.
+/// Decodes standard or URL-safe base64 (RFC 4648), padded or not.
 pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let engine = if text.contains(['-', '_']) {
         URL_SAFE_ENGINE
@@ -26,7 +26,7 @@ pub(crate) fn encode_base64(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, b'=');
     if let Some(room) = out.get_mut(start..) {
-        // The room is exactly what padded base64 takes, so this cannot fail.
+        // `room` has exactly the length of padded base64, so this cannot fail.
         let _ = STANDARD_ENGINE.encode_slice(bytes, room);
     }
 }

@@ -1,8 +1,9 @@
-//! Metrics of other programs: gauges, histograms and counters that gridctl does not count.
+//! Foreign metrics: gauges, histograms and counters of other programs.
 //!
-//! A snapshot has no fields for such a metric, so it is kept whole, with its resource and scope, under
-//! the key [`OTLP`] of a snapshot whose own counters are zero. Nothing is seeded from such a snapshot,
-//! because it counts nothing. The value under the key is OTLP/JSON, which `lines` encodes.
+//! A snapshot has no fields for such a metric. It is kept whole, with its resource and scope, under
+//! the key [`OTLP`] of a snapshot whose own counters are zero. Seeding skips such a snapshot,
+//! because it has no counters of this crate. The value under the key is OTLP/JSON, which `lines`
+//! encodes.
 
 use super::server_of;
 use crate::{
@@ -13,20 +14,20 @@ use opentelemetry_proto::tonic::metrics::v1::{
     Metric, MetricsData, ResourceMetrics, ScopeMetrics, metric::Data,
 };
 
-/// The key under which a snapshot holds a foreign metric.
+/// The key of a foreign metric in a snapshot.
 const OTLP: &str = "otlp";
 
 /// One metric of a message.
 pub(crate) struct ForeignMetric {
     /// The server that the metric's resource names.
     pub(crate) server: Option<String>,
-    /// The latest time of the metric's points; 1970 when it has none.
+    /// The latest time among the metric's points; 1970 when it has none.
     pub(crate) timestamp: Timestamp,
-    /// The metric in its resource and scope.
+    /// The metric with its resource and scope.
     pub(crate) message: ResourceMetrics,
 }
 
-/// Takes a message apart into its metrics.
+/// Splits a message into its metrics.
 pub(crate) fn foreign_metrics(data: MetricsData) -> Vec<ForeignMetric> {
     let mut found = Vec::new();
     for resource_metrics in data.resource_metrics {
@@ -52,14 +53,14 @@ pub(crate) fn foreign_metrics(data: MetricsData) -> Vec<ForeignMetric> {
     found
 }
 
-/// A snapshot that keeps a foreign metric, whose OTLP/JSON is `value`.
+/// A snapshot that holds a foreign metric, whose OTLP/JSON is `value`.
 pub(crate) fn snapshot_of_foreign(timestamp: Timestamp, value: Value) -> MetricsSnapshot {
     let mut snapshot = MetricsSnapshot::new(timestamp);
     snapshot.extra.push((OTLP.to_owned(), value));
     snapshot
 }
 
-/// The OTLP/JSON that a snapshot keeps; `None` when the snapshot has counters of its own.
+/// The OTLP/JSON of a foreign metric; `None` when the snapshot has counters of its own.
 pub(crate) fn kept_foreign(snapshot: &MetricsSnapshot) -> Option<&Value> {
     match snapshot.extra.as_slice() {
         [(key, value @ Value::Object(_))] if key == OTLP => {
@@ -75,12 +76,12 @@ pub(crate) fn kept_foreign(snapshot: &MetricsSnapshot) -> Option<&Value> {
     }
 }
 
-/// Whether a snapshot keeps a foreign metric, and says nothing of our counters.
+/// Whether a snapshot holds a foreign metric instead of counters.
 pub(crate) fn is_foreign(snapshot: &MetricsSnapshot) -> bool {
     kept_foreign(snapshot).is_some()
 }
 
-/// The latest time of a metric's points; 1970 when it has none.
+/// The latest time among the metric's points; 1970 when it has none.
 fn time_of(metric: &Metric) -> Timestamp {
     let latest = match &metric.data {
         Some(Data::Gauge(gauge)) => gauge

@@ -1,4 +1,4 @@
-//! Trace and span ids: hex, unlike all other bytes.
+//! Trace and span ids, which OTLP/JSON writes in hex, unlike all other bytes.
 
 use super::base64::decode_base64;
 
@@ -6,16 +6,16 @@ const NO_DIGIT: u8 = 0xff;
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 const NIBBLES: [u8; 256] = nibbles();
 
-/// Reads an id of `length` bytes: that many pairs of hex digits of either case, or else base64, as
-/// files from before OTLP/JSON have it. The two cannot be confused, for their lengths differ.
-/// No text is no id, which is no bytes.
+/// Decodes an id of `length` bytes from pairs of hex digits in either case, or from base64, which
+/// files older than OTLP/JSON contain. The two have different lengths, so they cannot be confused.
+/// An empty text is an absent id and returns no bytes.
 pub(crate) fn decode_id(text: &str, length: usize) -> Option<Vec<u8>> {
     if text.is_empty() {
         Some(Vec::new())
     } else if text.len() == length * 2 {
         decode_hex(text.as_bytes())
     } else {
-        // The bound keeps a long text from being decoded only to be refused.
+        // The length check avoids decoding a long text only to refuse it.
         (text.len() < length * 2)
             .then(|| decode_base64(text))
             .flatten()

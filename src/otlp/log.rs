@@ -1,3 +1,5 @@
+//! Log records as OTLP messages.
+
 use super::{
     SERVICE_NAME,
     attributes::{from_attributes, to_attributes, value_of},
@@ -11,22 +13,23 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-/// The group of attributes that holds what a log record of ours has no other place for.
+/// The group of attributes for those fields of a foreign log record that [`LogRecord`] has no field
+/// for.
 const FOREIGN: &str = "otlp";
 
-/// What slog's levels are below OTLP's severity numbers: on both scales the named ones are four
-/// apart, from DEBUG, which is -4 here and 5 there, to ERROR, which is 8 and 17. So `DEBUG-4` is
-/// TRACE and `ERROR+4` is FATAL.
+/// The offset from slog's levels to OTLP's severity numbers. Named levels are four apart on both
+/// scales, from DEBUG (-4 in slog, 5 in OTLP) to ERROR (8 and 17). So `DEBUG-4` is TRACE and
+/// `ERROR+4` is FATAL.
 const SEVERITY_OF_INFO: i32 = 9;
 
-/// TRACE, and the most severe shade of FATAL.
+/// The lowest and the highest severity number: TRACE and FATAL4.
 const SEVERITIES: (i32, i32) = (1, 24);
 
-/// A record as OTLP has it
-/// (<https://opentelemetry.io/docs/specs/otel/logs/data-model/>).
+/// Converts a record to OTLP (<https://opentelemetry.io/docs/specs/otel/logs/data-model/>).
 ///
-/// It has the ids that its last `trace_id` and `span_id` attributes say, when they are hex digits of
-/// the right number and not all zero; the attributes stay, for they have a place in the order.
+/// The ids are those in the last `trace_id` and `span_id` attributes, if they are hex of the right
+/// length and not all zero. The attributes are kept as well, because their position in the record
+/// matters.
 pub(crate) fn log_to_otlp(record: LogRecord) -> OtlpLogRecord {
     let id = |key, bytes| id_of(record.attribute(key)?, bytes);
     let trace_id = id("trace_id", 16).unwrap_or_default();
@@ -49,11 +52,12 @@ pub(crate) fn log_to_otlp(record: LogRecord) -> OtlpLogRecord {
 
 /// The log records of a message, each with the server that its resource names.
 ///
-/// Those that [`log_to_otlp`] made come back as they were. Of a foreign one, the time is when it
-/// happened, or else when it was observed, or else 1970; the level is that of its severity number
-/// unless the text is a level's and says the same; the message is its body, or the text that
-/// `text_of` makes of a body that is no string. The ids become attributes, and so does everything else (resource, scope, event name, …)
-/// in a group named `otlp`. Schema URLs and counts of dropped attributes are not kept.
+/// Records written by [`log_to_otlp`] are restored exactly. For a foreign record, the time is the
+/// event time, else the observed time, else 1970. The level follows the severity number, unless the
+/// severity text is the name of a level with that number. The message is the body, or the text that
+/// `text_of` makes of a body that is not a string. The ids become attributes; everything else
+/// (resource, scope, event name, …) goes into a group named `otlp`. Schema URLs and counts of
+/// dropped attributes are not kept.
 pub(crate) fn logs_from_otlp(
     data: LogsData,
     text_of: impl Fn(&Value) -> String,
@@ -126,10 +130,10 @@ fn severity(level: Level) -> i32 {
         .clamp(least, greatest)
 }
 
-/// The level, and of the text what the level does not say.
+/// The level, and the part of the severity text that the level does not express.
 fn level_of(number: i32, text: String) -> (Level, String) {
     let (least, greatest) = SEVERITIES;
-    // A record without a severity is at INFO, as a line without a level is.
+    // A record without a severity is at INFO, like a line without a level.
     let known = (number >= least).then(|| Level(number.min(greatest) - SEVERITY_OF_INFO));
     match text.parse::<Level>() {
         Ok(level) if known.is_none_or(|known| severity(level) == severity(known)) => {
@@ -139,7 +143,7 @@ fn level_of(number: i32, text: String) -> (Level, String) {
     }
 }
 
-/// The id of so many bytes that an attribute says in hex; one of zeros is none
+/// The id of `bytes` bytes that an attribute holds in hex; `None` when it is all zero
 /// (<https://www.w3.org/TR/trace-context/#trace-id>).
 fn id_of(value: &Value, bytes: usize) -> Option<Vec<u8>> {
     match value {
@@ -156,7 +160,7 @@ fn hex(id: &[u8]) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// What a resource says beside the name of the server.
+/// The attributes of a resource other than the server's name.
 fn resource_value(resource: Option<Resource>) -> Value {
     let mut attributes = resource.unwrap_or_default().attributes;
     attributes.retain(|entry| entry.key != SERVICE_NAME);

@@ -1,3 +1,5 @@
+//! Snapshots of token and cost counters as OTLP metrics.
+
 use super::{
     attributes::{from_attributes, key_value, string, to_attributes},
     boolean, integer, otlp_time, read_time, server_of, take, write_time,
@@ -15,17 +17,17 @@ use opentelemetry_proto::tonic::{
     },
 };
 
-/// What a counter is called, and what it counts in. There is no convention for counters of tokens
-/// and cost (`gen_ai.client.token.usage` is a histogram of single operations), so the names are
-/// ours, formed as <https://opentelemetry.io/docs/specs/semconv/general/naming/> and
-/// <https://opentelemetry.io/docs/specs/semconv/general/metrics/> want them: no `total`, and units
-/// without a prefix, in braces what UCUM does not know.
+/// The name, unit and description of a counter. There is no convention for counters of tokens and
+/// cost (`gen_ai.client.token.usage` is a histogram of single operations), so the names are ours,
+/// formed by the rules of <https://opentelemetry.io/docs/specs/semconv/general/naming/> and
+/// <https://opentelemetry.io/docs/specs/semconv/general/metrics/>: no `total`, units without a
+/// prefix, and braces around units that UCUM does not define.
 #[derive(Debug)]
 struct Counter<const KINDS: usize> {
     name: &'static str,
     description: &'static str,
     unit: &'static str,
-    /// What the attribute [`TOKEN_TYPE`] of its points says, in their order.
+    /// The values of the attribute [`TOKEN_TYPE`] of its points, in order.
     kinds: [&'static str; KINDS],
 }
 
@@ -43,9 +45,9 @@ const COST: Counter<4> = Counter {
     kinds: ["input", "output", "cache_read", "cache_write"],
 };
 
-/// The attribute that tells the points of a counter apart
-/// (<https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/>). It has the well-known
-/// values `input` and `output`.
+/// The attribute that distinguishes the points of a counter
+/// (<https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/>). Its well-known
+/// values are `input` and `output`.
 const TOKEN_TYPE: &str = "gen_ai.token.type";
 
 const MICROS_PER_USD: f64 = 1e6;
@@ -57,7 +59,7 @@ const COST_DIFF: &str = "gridctl.record.cost_diff";
 const TOTAL_TOKENS: &str = "gridctl.record.total_tokens";
 const COST_TOTAL: &str = "gridctl.record.cost_total";
 
-/// Why metrics hold no snapshot.
+/// Why a metrics message cannot be converted to snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}, in resourceMetrics[{resource}].scopeMetrics[{scope}].metrics[{metric}]")]
 pub(crate) struct MetricsRefusal {
@@ -83,27 +85,28 @@ enum MetricsReason {
     },
 }
 
-/// Makes metrics of snapshots, and remembers since when the counters of each server count.
+/// Converts snapshots to metrics, and tracks the start time of each server's counters.
 ///
-/// A cumulative point says so with its start time. When counters begin anew (the snapshot says
-/// `reset`, or a counter went down) it becomes the time of that snapshot, and it is the time of the
-/// first snapshot until then. Such a first point has no length; OTLP understands that the time
-/// before it is not known, so that nobody takes what was counted until then for an increase
+/// A cumulative point carries the time when its counter started. This is the time of the server's
+/// first snapshot, until the counters restart (the snapshot has `reset` set, or a counter
+/// decreased): then it is the time of that snapshot. The first point after a start therefore has
+/// equal start and end times. OTLP reads this as an unknown start, so that no consumer takes the
+/// counts until then for an increase
 /// (<https://opentelemetry.io/docs/specs/otel/metrics/data-model/#cumulative-streams-handling-unknown-start-time>).
-/// Cost begins anew with the tokens, and also on its own.
+/// Cost counters restart with the token counters, and also on their own.
 #[derive(Debug, Default)]
 pub(crate) struct MetricStreams {
     streams: HashMap<ServerName, Stream>,
 }
 
-/// The counters of a server.
+/// The counters of one server.
 #[derive(Debug, Default)]
 struct Stream {
     tokens: Option<Since<2>>,
     cost: Option<Since<4>>,
 }
 
-/// Since when counters count, and what they were last.
+/// The start time of counters, and their last values.
 #[derive(Debug, Clone, Copy)]
 struct Since<const KINDS: usize> {
     start: u64,
@@ -111,9 +114,9 @@ struct Since<const KINDS: usize> {
 }
 
 impl MetricStreams {
-    /// The metrics of a snapshot: `gridctl.tokens`, and behind it `gridctl.cost` when there is one.
-    /// The snapshots of a server come in the order of time. A line may hold those of any number of
-    /// snapshots.
+    /// The metrics of a snapshot: `gridctl.tokens`, then `gridctl.cost` if it has cost. The
+    /// snapshots of a server must arrive in time order. A line may hold the metrics of any number
+    /// of snapshots.
     pub(crate) fn metrics_to_otlp(
         &mut self,
         server: &ServerName,
@@ -151,15 +154,15 @@ impl MetricStreams {
     }
 }
 
-/// The start time of counters that are `now` at `time`, of which `known` is what is known.
+/// The start time of counters whose values are `now` at `time`, given what is `known` of them.
 fn start_of<const KINDS: usize>(
     known: &mut Option<Since<KINDS>>,
     now: [i64; KINDS],
     time: u64,
 ) -> u64 {
     let goes_on = known.filter(|since| {
-        // A counter that fell began anew, whatever its writer says, and no point begins after
-        // itself: consumers would take either for a fault of the data.
+        // A counter that decreased has restarted, even if its writer does not say so, and a point
+        // must not start after its end: consumers would treat either as faulty data.
         since.start <= time && since.last.iter().zip(now).all(|(last, now)| *last <= now)
     });
     let start = goes_on.map_or(time, |since| since.start);
@@ -167,14 +170,14 @@ fn start_of<const KINDS: usize>(
     start
 }
 
-/// Since when the counters of a snapshot count.
+/// The start times of the counters of a snapshot.
 #[derive(Debug, Clone, Copy)]
 struct Starts {
     tokens: u64,
     cost: Option<u64>,
 }
 
-/// What a snapshot says of resets.
+/// The reset flags of a snapshot.
 #[derive(Debug, Clone, Copy)]
 struct Flags {
     reset: bool,
@@ -182,7 +185,7 @@ struct Flags {
 }
 
 impl Starts {
-    /// The flags that the start times say.
+    /// The flags that the start times imply.
     fn flags(self, time: u64) -> Flags {
         let reset = self.tokens == time;
         Flags {
@@ -194,8 +197,8 @@ impl Starts {
 
 /// The snapshots of a message, each with the server that its resource names.
 ///
-/// Those that [`MetricStreams::metrics_to_otlp`] made come back as they were. Foreign metrics have no
-/// place in a snapshot: they are refused, and nothing of the message is used then.
+/// Snapshots written by [`MetricStreams::metrics_to_otlp`] are restored exactly. A snapshot cannot
+/// hold foreign metrics: if the message has any, it is refused as a whole.
 pub(crate) fn metrics_from_otlp(
     data: MetricsData,
 ) -> Result<Vec<(Option<String>, MetricsSnapshot)>, MetricsRefusal> {
@@ -236,7 +239,7 @@ struct Points<const KINDS: usize> {
 
 fn read_tokens(metric: &Metric) -> Result<Points<2>, MetricsReason> {
     if metric.name == COST.name {
-        return Err(COST.changed("it behind the tokens of its snapshot"));
+        return Err(COST.changed("it after the tokens of its snapshot"));
     }
     TOKENS.read(metric, |value| match value {
         Number::AsInt(value) => Some(*value),
@@ -309,7 +312,7 @@ impl<const KINDS: usize> Counter<KINDS> {
                 }
             }
         }
-        // There are as many points as kinds: where one kind has two points, another has none.
+        // There are as many points as kinds: if one kind has two points, another has none.
         let values = all(values).ok_or_else(|| self.changed("a number for each type of token"))?;
         Ok(Points {
             start,
@@ -335,7 +338,8 @@ fn is_of_kind(point: &NumberDataPoint, kind: &str) -> bool {
     matches!(value, Some(Any::StringValue(text)) if text == kind)
 }
 
-/// What of a snapshot does not follow from its points, of which `said` are the flags.
+/// The parts of a snapshot that do not follow from its points and from `said`, the flags that they
+/// imply.
 fn metadata(snapshot: MetricsSnapshot, said: Flags) -> Vec<KeyValue> {
     let mut metadata = to_attributes(snapshot.extra);
     write_time(snapshot.timestamp, snapshot.utc_offset, &mut metadata);
@@ -414,8 +418,7 @@ fn snapshot_of(
     }
 }
 
-/// What counters gained, unless something else is said: everything since they began anew, or
-/// nothing.
+/// The increase of counters unless stated otherwise: the whole total after a restart, else zero.
 fn implied<T: Default>(anew: bool, total: T) -> T {
     if anew { total } else { T::default() }
 }
@@ -448,7 +451,8 @@ fn all<const COUNT: usize>(values: [Option<i64>; COUNT]) -> Option<[i64; COUNT]>
     values?.try_into().ok()
 }
 
-/// The token counters that become points. The third is their sum, which a consumer forms itself.
+/// The token counters that become points. The third is their sum, which consumers compute
+/// themselves.
 fn tokens_shown(counts: &TokenCounts) -> [i64; 2] {
     [counts.input_tokens, counts.output_tokens]
 }
@@ -463,7 +467,7 @@ fn tokens_of([input_tokens, output_tokens]: [i64; 2]) -> TokenCounts {
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "metadata keeps what a double does not"
+    reason = "metadata keeps the exact amount"
 )]
 fn usd_of(micros: i64) -> f64 {
     micros as f64 / MICROS_PER_USD
@@ -471,7 +475,7 @@ fn usd_of(micros: i64) -> f64 {
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "an amount beyond the range becomes the end of the range"
+    reason = "an amount outside the range is clamped to it"
 )]
 fn micros_of(usd: f64) -> Option<i64> {
     usd.is_finite()

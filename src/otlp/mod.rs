@@ -1,5 +1,5 @@
-//! Records as OTLP messages, in both directions. No text is read or written here: `lines` encodes the
-//! messages as JSON.
+//! Records as OTLP messages, in both directions. This module reads and writes no text: `lines`
+//! encodes the messages as JSON.
 //!
 //! | record | OTLP |
 //! |---|---|
@@ -12,15 +12,15 @@
 //! | snapshot: cost counters | `Sum` named `gridctl.cost`, unit `{USD}` |
 //! | snapshot: other keys | the metadata of `gridctl.tokens` |
 //! | snapshot that holds a foreign metric | that metric, see [`foreign`] |
-//! | span | the span, in the resource and scope that it came with |
+//! | span | the span, in its own resource and scope |
 //!
-//! A record that is written and read again is the same, bit for bit, except that OTLP/JSON has a
-//! single NaN. Parts of a record that OTLP has no field for are written, when present, as attributes
-//! and metadata whose keys begin with [`RESERVED`]:
+//! A record that is written and read again is identical, bit for bit, except that OTLP/JSON has a
+//! single NaN. Parts of a record that OTLP has no field for are written, when present, as
+//! attributes and metadata whose keys begin with [`RESERVED`]:
 //!
 //! | key | value | written to |
 //! |---|---|---|
-//! | `gridctl.record.exact` | the entries that OTLP holds in part, see [`attributes`] | both |
+//! | `gridctl.record.exact` | the entries that the attributes represent only in part, see [`attributes`] | both |
 //! | `gridctl.record.utc_offset` | the offset from UTC in which the time was written, in minutes, unless zero | both |
 //! | `gridctl.record.unix_nanos` | a time before 1970; the OTLP time is then zero | both |
 //! | `gridctl.record.diff`, `.cost_diff` | the increase of the counters, where the totals do not imply it | metadata |
@@ -53,7 +53,7 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-/// How the keys of attributes begin that only this module writes.
+/// The prefix of attribute keys that only this module writes.
 const RESERVED: &str = "gridctl.record.";
 
 const UTC_OFFSET: &str = "gridctl.record.utc_offset";
@@ -63,7 +63,7 @@ const UNIX_NANOS: &str = "gridctl.record.unix_nanos";
 /// (<https://opentelemetry.io/docs/specs/semconv/resource/#service>).
 const SERVICE_NAME: &str = "service.name";
 
-/// The resource that logs and snapshots of `server` come from.
+/// The resource of logs and snapshots of `server`.
 pub(crate) fn server_resource(server: &str) -> Resource {
     Resource {
         attributes: vec![key_value(SERVICE_NAME, string(server))],
@@ -71,7 +71,7 @@ pub(crate) fn server_resource(server: &str) -> Resource {
     }
 }
 
-/// The server that a resource names, when it names one.
+/// The server that a resource names, if any.
 fn server_of(resource: Option<&Resource>) -> Option<String> {
     let attributes = &resource?.attributes;
     let attribute = attributes.iter().find(|entry| entry.key == SERVICE_NAME)?;
@@ -81,12 +81,12 @@ fn server_of(resource: Option<&Resource>) -> Option<String> {
     }
 }
 
-/// A time as OTLP has it, where zero stands for every time that it does not have.
+/// A time in OTLP, where zero replaces the times before 1970.
 fn otlp_time(timestamp: Timestamp) -> u64 {
     u64::try_from(timestamp.unix_nanos()).unwrap_or_default()
 }
 
-/// Adds to `attributes` what OTLP does not say about the time of a record.
+/// Adds to `attributes` the parts of a record's time that OTLP has no field for.
 fn write_time(timestamp: Timestamp, utc_offset: UtcOffset, attributes: &mut Vec<KeyValue>) {
     let minutes = i64::from(utc_offset.whole_minutes());
     if minutes != 0 {
@@ -98,8 +98,8 @@ fn write_time(timestamp: Timestamp, utc_offset: UtcOffset, attributes: &mut Vec<
     }
 }
 
-/// The time of a record, from OTLP's and from what [`write_time`] added. A time after
-/// [`Timestamp::MAX`] is that.
+/// The time of a record, from OTLP's time and the attributes added by [`write_time`]. Times after
+/// [`Timestamp::MAX`] are clamped to it.
 fn read_time(time_unix_nano: u64, attributes: &mut Vec<KeyValue>) -> (Timestamp, UtcOffset) {
     let utc_offset = take(attributes, UTC_OFFSET, |value| {
         let minutes = i32::try_from(integer(value)?).ok()?;
@@ -115,8 +115,8 @@ fn read_time(time_unix_nano: u64, attributes: &mut Vec<KeyValue>) -> (Timestamp,
     )
 }
 
-/// Takes out the attribute named `key`, when `read` makes something of it. One that it makes
-/// nothing of is not ours, and stays.
+/// Removes the attribute named `key` and returns its value as converted by `read`. An attribute
+/// that `read` refuses is foreign and stays.
 fn take<T>(
     attributes: &mut Vec<KeyValue>,
     key: &str,
@@ -143,7 +143,7 @@ fn boolean(value: &any_value::Value) -> Option<bool> {
     }
 }
 
-/// An object without the entries that are empty.
+/// An object of the entries that are not empty.
 fn object(entries: Vec<(&str, Value)>) -> Value {
     let is_empty = |value: &Value| match value {
         Value::Null | Value::Int(0) | Value::UInt(0) => true,

@@ -1,4 +1,4 @@
-//! Spans, which OTLP messages hold as they are.
+//! Spans, which OTLP messages hold unchanged.
 
 use crate::record::SpanRecord;
 use opentelemetry_proto::tonic::{
@@ -6,10 +6,10 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span, TracesData},
 };
 
-/// The attribute that names the server of a span.
+/// The span attribute that names the server.
 const SERVER_NAME: &str = "server.name";
 
-/// The spans of a message, each with the server that it names, and with its resource and scope.
+/// The spans of a message with their resources and scopes, each with the server that it names.
 pub(crate) fn spans_from_otlp(data: TracesData) -> Vec<(Option<String>, SpanRecord)> {
     let mut records = Vec::new();
     for resource_spans in data.resource_spans {
@@ -29,7 +29,7 @@ pub(crate) fn spans_from_otlp(data: TracesData) -> Vec<(Option<String>, SpanReco
     records
 }
 
-/// The server that the span's `server.name` attribute names, when it is a string.
+/// The server in the span's `server.name` attribute, if that is a string.
 pub(crate) fn server_name(span: &Span) -> Option<String> {
     let attribute = span
         .attributes

@@ -1,3 +1,5 @@
+//! A record of any of the three signals.
+
 use super::{LogRecord, MetricsSnapshot, SpanRecord, payload::PayloadError};
 use crate::{signal::Signal, time::Timestamp};
 
@@ -5,11 +7,11 @@ use crate::{signal::Signal, time::Timestamp};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Record {
-    /// Of [`Signal::Logs`].
+    /// A record of [`Signal::Logs`].
     Log(LogRecord),
-    /// Of [`Signal::Metrics`].
+    /// A record of [`Signal::Metrics`].
     Metrics(MetricsSnapshot),
-    /// Of [`Signal::Traces`].
+    /// A record of [`Signal::Traces`].
     Span(Box<SpanRecord>),
 }
 
@@ -24,7 +26,7 @@ impl Record {
         }
     }
 
-    /// The time by which the record is stored.
+    /// The timestamp that the record is stored under.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
         match self {

@@ -14,14 +14,14 @@ pub(crate) fn any_entries() -> impl Strategy<Value = Vec<(String, Value)>> {
     entries(leaf, &["", "a", "b", "\u{1f600}\n"])
 }
 
-/// Entries that survive JSON, with repeated keys, each one of `keys`.
+/// Entries that JSON can represent, with repeated keys taken from `keys`.
 pub(crate) fn json_entries(
     keys: &'static [&'static str],
 ) -> impl Strategy<Value = Vec<(String, Value)>> {
     entries(json_leaf(), keys)
 }
 
-/// Any offset that a record can have.
+/// Any offset that a record can have: whole minutes below 26 hours.
 pub(crate) fn any_utc_offset() -> impl Strategy<Value = UtcOffset> {
     (-1559_i32..=1559).prop_map(|minutes| UtcOffset::from_whole_seconds(minutes * 60).unwrap())
 }

@@ -1,8 +1,11 @@
+//! The severity of log records.
+
 use crate::error::{Error, Result, excerpt};
 use std::{fmt, str::FromStr};
 
 /// The severity of a log record, on the scale of Go's `log/slog`: DEBUG is -4, INFO 0, WARN 4 and
-/// ERROR 8; every other integer is an offset from the nearest one below it (`ERROR+4`, `DEBUG-4`).
+/// ERROR 8. Any other integer is written as an offset from the nearest named level below it
+/// (`ERROR+4`) or, below DEBUG, from DEBUG (`DEBUG-4`).
 ///
 /// ```
 /// use gridctl_telemetry::Level;
@@ -16,13 +19,13 @@ use std::{fmt, str::FromStr};
 pub struct Level(pub i32);
 
 impl Level {
-    /// Below DEBUG: what the TRACE level of other systems maps to.
+    /// Below DEBUG: the TRACE level of other systems.
     pub const TRACE: Level = Level(-8);
-    /// Detail for whoever looks for a fault.
+    /// Details for debugging.
     pub const DEBUG: Level = Level(-4);
-    /// The normal course of things.
+    /// Normal operation.
     pub const INFO: Level = Level(0);
-    /// Something unexpected that did no harm yet.
+    /// Something unexpected that has done no harm yet.
     pub const WARN: Level = Level(4);
     /// A failure.
     pub const ERROR: Level = Level(8);
@@ -41,7 +44,7 @@ impl fmt::Display for Level {
             .into_iter()
             .find(|(_, base)| self >= base)
             .unwrap_or(("DEBUG", Level::DEBUG));
-        // 64 bits: the distance between a level and its base can exceed 32.
+        // 64 bits, because the distance between a level and its base can exceed 32 bits.
         match i64::from(self.0) - i64::from(base.0) {
             0 => f.pad(name),
             offset => write!(f, "{name}{offset:+}"),
@@ -52,7 +55,9 @@ impl fmt::Display for Level {
 impl FromStr for Level {
     type Err = Error;
 
-    /// Reads a name, in any case, with or without an offset. Fails with [`Error::UnknownLevel`].
+    /// Parses a level's name in any case, with or without an offset.
+    ///
+    /// Fails with [`Error::UnknownLevel`].
     fn from_str(text: &str) -> Result<Level> {
         let unknown = || Error::UnknownLevel {
             text: excerpt(text),
@@ -86,7 +91,7 @@ impl From<tracing::Level> for Level {
 }
 
 impl From<Level> for tracing::Level {
-    /// The nearest level of `tracing` that is not above; TRACE for everything below DEBUG.
+    /// The nearest level of `tracing` at or below this severity; TRACE for levels below DEBUG.
     fn from(level: Level) -> tracing::Level {
         match level {
             level if level >= Level::ERROR => tracing::Level::ERROR,
@@ -99,14 +104,14 @@ impl From<Level> for tracing::Level {
 }
 
 impl serde::Serialize for Level {
-    /// The level's name, with an offset where it has one.
+    /// Serializes as the level's name, with an offset unless it is 0.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
 impl<'de> serde::Deserialize<'de> for Level {
-    /// A level's name in any case, with or without an offset.
+    /// Deserializes a level's name in any case, with or without an offset.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Level, D::Error> {
         crate::error::deserialize_from_str(deserializer)
     }

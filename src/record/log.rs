@@ -18,21 +18,21 @@ use ::time::UtcOffset;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LogRecord {
-    /// When it happened (`ts`).
+    /// The time of the event (`ts`).
     pub timestamp: Timestamp,
-    /// The offset from UTC in which `ts` is written, whole minutes.
+    /// The offset from UTC in which `ts` is written, in whole minutes.
     pub utc_offset: UtcOffset,
     /// Severity (`level`).
     pub level: Level,
     /// The message (`msg`).
     pub message: String,
-    /// Everything else of the line in its order: the record's attributes, then the logger's. A key
-    /// can occur twice.
+    /// The other entries of the line in their order: the record's attributes, then the logger's. A
+    /// key may occur twice.
     pub attributes: Vec<(String, Value)>,
 }
 
 impl LogRecord {
-    /// A record without attributes, its time written in UTC.
+    /// A record without attributes whose time is written in UTC.
     #[must_use]
     pub fn new(timestamp: Timestamp, level: Level, message: impl Into<String>) -> LogRecord {
         LogRecord {
@@ -51,7 +51,8 @@ impl LogRecord {
         self
     }
 
-    /// The last attribute named `key`, which is the one that readers of the line see.
+    /// The last attribute named `key`. When a key occurs twice, readers of the line use the last
+    /// value.
     #[must_use]
     pub fn attribute(&self, key: &str) -> Option<&Value> {
         self.attributes

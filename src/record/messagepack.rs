@@ -1,5 +1,4 @@
-//! The part of `MessagePack` that payloads are made of: a pull reader, and functions that append
-//! values to a payload.
+//! The subset of `MessagePack` used by payloads: a pull reader, and functions that append values.
 
 use super::payload::{DEPTH_MAX, PayloadError};
 use rmp::{
@@ -16,19 +15,19 @@ pub(crate) enum Token<'a> {
     Nil,
     Bool(bool),
     Int(i64),
-    /// Above `i64::MAX`.
+    /// An integer above `i64::MAX`.
     UInt(u64),
     Float(f64),
     Str(&'a str),
-    /// A number that is kept as text.
+    /// A number stored as text.
     Number(&'a str),
-    /// The number of values in an array. The values follow.
+    /// An array with this number of values, which follow.
     Array(usize),
-    /// The number of entries in a map. The entries follow, each a string and a value.
+    /// A map with this number of entries, which follow as pairs of a string and a value.
     Map(usize),
 }
 
-/// Reads a payload token by token. A length is checked against the bytes that are left.
+/// Reads a payload token by token. Every length is checked against the remaining bytes.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
@@ -40,12 +39,12 @@ impl<'a> Reader<'a> {
         Reader { bytes, position: 0 }
     }
 
-    /// How many bytes are read.
+    /// The number of bytes read so far.
     pub(crate) fn position(&self) -> usize {
         self.position
     }
 
-    /// Ends the reading. Fails when bytes are left.
+    /// Ends reading. Fails when bytes are left.
     pub(crate) fn finish(self) -> Result<(), PayloadError> {
         if self.position == self.bytes.len() {
             Ok(())
@@ -120,7 +119,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads an integer that `T` holds.
+    /// Reads an integer that fits `T`.
     pub(crate) fn int<T: TryFrom<i64>>(&mut self) -> Result<T, PayloadError> {
         let start = self.position;
         match self.token()? {
@@ -139,7 +138,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the head of a map and returns the number of its entries.
+    /// Reads the head of a map and returns its number of entries.
     pub(crate) fn map(&mut self) -> Result<usize, PayloadError> {
         let start = self.position;
         match self.token()? {
@@ -157,7 +156,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a nil, and returns `false`, or the head of an array of exactly `items` values.
+    /// Reads a nil and returns `false`, or reads the head of an array of exactly `items` values and
+    /// returns `true`.
     pub(crate) fn nil_or_array_of(&mut self, items: usize) -> Result<bool, PayloadError> {
         let start = self.position;
         match self.token()? {
@@ -167,9 +167,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The depth of what stands in an array or map at `depth`, counted as [`DEPTH_MAX`] counts.
+    /// The depth of the items of an array or map at `depth`, counted like [`DEPTH_MAX`]. Fails
+    /// beyond that.
     pub(crate) fn deeper(&self, depth: usize) -> Result<usize, PayloadError> {
-        // Unbounded recursion on damaged bytes would overflow the stack, which aborts the process.
+        // Without this limit, damaged bytes could overflow the stack, which aborts the process.
         if depth < DEPTH_MAX {
             Ok(depth + 1)
         } else {
@@ -209,8 +210,8 @@ impl<'a> Reader<'a> {
         self.text(start, length).map(Token::Number)
     }
 
-    /// Checks that `count` items of at least `bytes_each` can follow, so that a caller that
-    /// reserves room for them reserves no more than a multiple of the payload.
+    /// Checks that `count` items of at least `bytes_each` fit the remaining bytes, so that a caller
+    /// that allocates for `count` items allocates at most a multiple of the payload.
     fn items(&self, count: usize, bytes_each: usize) -> Result<usize, PayloadError> {
         let rest = self.bytes.len() - self.position;
         if count <= rest / bytes_each {
@@ -245,8 +246,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-// Writing to a vector cannot fail, so the results of `rmp` are ignored below. A length beyond 32 bits
-// is cut, which does no harm: a payload of that size is refused as a whole.
+// Writing to a vector cannot fail, so the functions below ignore the results of `rmp`. A length
+// beyond 32 bits is truncated; this is harmless, because a payload of that size is always refused.
 
 /// Appends a nil.
 pub(crate) fn write_nil(out: &mut Vec<u8>) {
@@ -268,7 +269,7 @@ pub(crate) fn write_uint(value: u64, out: &mut Vec<u8>) {
     _ = encode::write_uint(out, value);
 }
 
-/// Appends a 64-bit float.
+/// Appends a float in 64 bits.
 pub(crate) fn write_float(value: f64, out: &mut Vec<u8>) {
     _ = encode::write_f64(out, value);
 }
@@ -284,7 +285,7 @@ pub(crate) fn write_str_head(length: usize, out: &mut impl RmpWrite) {
     _ = encode::write_str_len(out, length_of(length));
 }
 
-/// The bytes of the head of a string of `length` bytes.
+/// The length of the head of a string of `length` bytes, in bytes.
 pub(crate) const fn str_head_bytes(length: usize) -> usize {
     match length {
         0..32 => 1,
@@ -294,18 +295,18 @@ pub(crate) const fn str_head_bytes(length: usize) -> usize {
     }
 }
 
-/// Appends a number that is kept as text.
+/// Appends a number stored as text.
 pub(crate) fn write_number(text: &str, out: &mut Vec<u8>) {
     _ = encode::write_ext_meta(out, length_of(text.len()), EXT_NUMBER);
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Appends the head of an array. Its `items` values come next.
+/// Appends the head of an array. Its `items` values must follow.
 pub(crate) fn write_array_head(items: usize, out: &mut Vec<u8>) {
     _ = encode::write_array_len(out, length_of(items));
 }
 
-/// Appends the head of a map. Its `entries` come next, each a string and a value.
+/// Appends the head of a map. Its `entries` pairs of a string and a value must follow.
 pub(crate) fn write_map_head(entries: usize, out: &mut Vec<u8>) {
     _ = encode::write_map_len(out, length_of(entries));
 }

@@ -1,3 +1,5 @@
+//! Snapshots of token and cost counters.
+
 use super::Value;
 use crate::time::Timestamp;
 use ::time::UtcOffset;
@@ -5,11 +7,11 @@ use ::time::UtcOffset;
 /// Token counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct TokenCounts {
-    /// Tokens that went into calls.
+    /// Tokens sent with calls.
     pub input_tokens: i64,
-    /// Tokens that came out of calls.
+    /// Tokens returned by calls.
     pub output_tokens: i64,
-    /// Both together, as their writer counted them.
+    /// The sum of both, as counted by the writer of the line.
     pub total_tokens: i64,
 }
 
@@ -26,8 +28,8 @@ pub struct CostCounts {
     pub cache_write_micro_usd: i64,
 }
 
-/// A snapshot of one server's counters: one line of `metrics.jsonl`, with its sentinel line when
-/// `reset` is set.
+/// A snapshot of one server's counters: one line of `metrics.jsonl`, and the sentinel line before
+/// it when `reset` is set.
 ///
 /// ```
 /// use gridctl_telemetry::{MetricsSnapshot, Timestamp};
@@ -40,30 +42,31 @@ pub struct CostCounts {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MetricsSnapshot {
-    /// When it was taken (`ts`).
+    /// The time of the snapshot (`ts`).
     pub timestamp: Timestamp,
-    /// The offset from UTC in which `ts` is written, whole minutes.
+    /// The offset from UTC in which `ts` is written, in whole minutes.
     pub utc_offset: UtcOffset,
-    /// Whether the token counters began anew; `diff` is then the full snapshot.
+    /// Whether the token counters restarted; `diff` then equals the full snapshot.
     pub reset: bool,
-    /// Whether the cost counters began anew on their own.
+    /// Whether the cost counters alone restarted.
     pub cost_reset: bool,
-    /// What the token counters gained since the snapshot before.
+    /// The increase of the token counters since the previous snapshot.
     pub diff: TokenCounts,
     /// The cumulative token counters.
     pub total: TokenCounts,
-    /// What the cost counters gained since the snapshot before; absent on lines without cost.
+    /// The increase of the cost counters since the previous snapshot; `None` for a line without
+    /// cost.
     pub cost_diff: Option<CostCounts>,
-    /// The cumulative cost counters; absent on lines without cost.
+    /// The cumulative cost counters; `None` for a line without cost.
     pub cost_total: Option<CostCounts>,
-    /// Every key of the line that is none of the above (`tool_usage`, `prompt_usage` and what newer
-    /// writers add), in its order. An object named `diff`, `total`, `cost_diff` or `cost_total`
-    /// holds what the object of that name has beside the counters above.
+    /// All other keys of the line in their order: `tool_usage`, `prompt_usage` and those added by
+    /// newer writers. An object named `diff`, `total`, `cost_diff` or `cost_total` holds the
+    /// entries of the object of that name other than the counters above.
     pub extra: Vec<(String, Value)>,
 }
 
 impl TokenCounts {
-    /// The counters' keys in a line, in the order of [`TokenCounts::to_array`].
+    /// The keys of the counters in a line, in the order of [`TokenCounts::to_array`].
     pub(crate) const KEYS: [&str; 3] = ["input_tokens", "output_tokens", "total_tokens"];
 
     pub(crate) const fn to_array(self) -> [i64; 3] {
@@ -82,7 +85,7 @@ impl TokenCounts {
 }
 
 impl CostCounts {
-    /// The components' keys in a line, in the order of [`CostCounts::to_array`].
+    /// The keys of the counters in a line, in the order of [`CostCounts::to_array`].
     pub(crate) const KEYS: [&str; 4] = [
         "input_micro_usd",
         "output_micro_usd",
@@ -117,7 +120,7 @@ impl CostCounts {
 }
 
 impl MetricsSnapshot {
-    /// A snapshot whose counters are all zero, its time written in UTC.
+    /// A snapshot whose counters are zero and whose time is written in UTC.
     #[must_use]
     pub fn new(timestamp: Timestamp) -> MetricsSnapshot {
         MetricsSnapshot {

@@ -1,4 +1,5 @@
-//! The three kinds of records, as producers make them and readers get them.
+//! The three kinds of records, as producers build them and readers receive them, and their encoding
+//! in the database.
 
 mod any;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How records are encoded inside the database: the payload of a row.
+//! The encoding of records in the database: the payload of a row.
 //!
 //! | record | payload |
 //! |---|---|
@@ -6,9 +6,10 @@
 //! | snapshot | `MessagePack` array: offset from UTC in minutes, flags (1 `reset`, 2 `cost_reset`), `diff` (3 counters), `total` (3), `cost_diff` (4, or nil), `cost_total` (4, or nil), other keys |
 //! | span | protobuf `ResourceSpans` with one `ScopeSpans` with one `Span` |
 //!
-//! In logs and snapshots, integers have their shortest form; attributes and other keys are maps whose entries keep their order and may repeat a key; a
-//! [`Value::Number`] is extension type 1 with its text. Their timestamp is in the row's key alone.
-//! A span keeps its own two, for its key holds a clamped one.
+//! In logs and snapshots, integers have their shortest form. Attributes and other keys are maps
+//! whose entries keep their order and may repeat a key. A [`Value::Number`] is extension type 1
+//! with its text. The timestamp of logs and snapshots is only in the row's key. A span also keeps
+//! its own start and end, because the timestamp in its key is clamped.
 
 use super::{
     CostCounts, Level, LogRecord, MetricsSnapshot, SpanRecord, TokenCounts, Value,
@@ -25,29 +26,31 @@ use opentelemetry_proto::tonic::{
 };
 use prost::{EncodeError, Message};
 
-/// How deep a log or a snapshot may be nested. The record itself is the first level, as in its
-/// line, so what one process stores another can export and import again.
+/// The maximum nesting depth of a log or a snapshot. The record itself is the first level, as in
+/// its line, so a record stored by one process can be exported and imported by another.
 pub(crate) const DEPTH_MAX: usize = 128;
 
-/// How many messages may be nested inside a span's payload: what prost is willing to decode.
+/// The maximum nesting depth of the messages in a span's payload: the recursion limit of prost.
 const SPAN_DEPTH_MAX: usize = 100;
 
-/// The most room that is reserved on the word of a length.
+/// The maximum number of items to allocate for before they are read: a damaged length must not
+/// allocate more.
 const CAPACITY_MAX: usize = 32;
 
 const FLAG_RESET: u8 = 1;
 const FLAG_COST_RESET: u8 = 2;
 
-/// A record that no payload holds, or bytes that are no payload.
+/// A record that cannot be encoded, or bytes that are not a valid payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PayloadError {
-    /// A record is not stored whose nesting could overflow the stack of its reader.
+    /// The record is nested so deep that decoding could overflow the stack of a reader.
     #[error("the value of {key:?} is nested too deep: flatten it")]
     TooDeep {
-        /// The attribute, its first 64 characters.
+        /// The key of the attribute, its first 64 characters.
         key: String,
     },
-    /// Memory takes any record that memory holds, so no record has met this.
+    /// Encoding to memory succeeds for every record that fits memory, so this does not occur in
+    /// practice.
     #[error("the record is too large to encode")]
     TooLarge,
     #[error("byte {offset} of the payload: expected {expected}")]
@@ -55,17 +58,18 @@ pub(crate) enum PayloadError {
         offset: usize,
         expected: &'static str,
     },
-    #[error("the payload is cut off: what begins at byte {offset} is longer than the rest")]
+    #[error("the payload is cut off: the item at byte {offset} is longer than the rest")]
     Truncated { offset: usize },
-    #[error("the payload is no `ResourceSpans` message: {0}")]
+    #[error("the payload is not a `ResourceSpans` message: {0}")]
     Protobuf(#[from] prost::DecodeError),
     #[error("the payload holds {scopes} scopes and {spans} spans, not one of each")]
     SpanCount { scopes: usize, spans: usize },
 }
 
 impl LogRecord {
-    /// Appends the payload of this record to `out`. Fails with [`PayloadError::TooDeep`], and
-    /// leaves `out` as it was.
+    /// Appends the payload of this record to `out`.
+    ///
+    /// Fails with [`PayloadError::TooDeep`] and leaves `out` unchanged.
     pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
         check_depth(&self.attributes)?;
         write_log_start(self.utc_offset, self.level, out);
@@ -74,7 +78,7 @@ impl LogRecord {
         Ok(())
     }
 
-    /// Reads what [`LogRecord::encode_payload`] wrote.
+    /// Decodes a payload written by [`LogRecord::encode_payload`].
     pub(crate) fn decode_payload(
         timestamp: Timestamp,
         payload: &[u8],
@@ -93,13 +97,13 @@ impl LogRecord {
     }
 }
 
-/// What stands before the attributes in a log's payload.
+/// The part of a log's payload before its attributes.
 #[derive(Debug)]
 pub(crate) struct LogHead<'a> {
     pub(crate) utc_offset: UtcOffset,
     pub(crate) level: Level,
     pub(crate) message: &'a str,
-    /// How many attributes follow, each a string and a value.
+    /// The number of attributes that follow, each a string and a value.
     pub(crate) attributes: usize,
 }
 
@@ -116,8 +120,9 @@ impl<'a> LogHead<'a> {
 }
 
 impl MetricsSnapshot {
-    /// Appends the payload of this snapshot to `out`. Fails with [`PayloadError::TooDeep`], and
-    /// leaves `out` as it was.
+    /// Appends the payload of this snapshot to `out`.
+    ///
+    /// Fails with [`PayloadError::TooDeep`] and leaves `out` unchanged.
     pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
         check_depth(&self.extra)?;
         let flags = u8::from(self.reset) * FLAG_RESET + u8::from(self.cost_reset) * FLAG_COST_RESET;
@@ -136,7 +141,7 @@ impl MetricsSnapshot {
         Ok(())
     }
 
-    /// Reads what [`MetricsSnapshot::encode_payload`] wrote.
+    /// Decodes a payload written by [`MetricsSnapshot::encode_payload`].
     pub(crate) fn decode_payload(
         timestamp: Timestamp,
         payload: &[u8],
@@ -148,7 +153,7 @@ impl MetricsSnapshot {
         Ok(snapshot)
     }
 
-    /// Reads everything before `extra`, and how many entries that has.
+    /// Decodes the part before `extra`, and the number of entries of `extra`.
     pub(crate) fn read_head(
         timestamp: Timestamp,
         reader: &mut Reader<'_>,
@@ -172,8 +177,9 @@ impl MetricsSnapshot {
 }
 
 impl SpanRecord {
-    /// Appends the payload of this span to `out`. Fails with [`PayloadError::TooDeep`], and leaves
-    /// `out` as it was.
+    /// Appends the payload of this span to `out`.
+    ///
+    /// Fails with [`PayloadError::TooDeep`] and leaves `out` unchanged.
     pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
         self.check_depth()?;
         let start = out.len();
@@ -183,7 +189,7 @@ impl SpanRecord {
         })
     }
 
-    /// Reads what [`SpanRecord::encode_payload`] wrote.
+    /// Decodes a payload written by [`SpanRecord::encode_payload`].
     pub(crate) fn decode_payload(payload: &[u8]) -> Result<SpanRecord, PayloadError> {
         let resource_spans = ResourceSpans::decode(payload)?;
         let scopes = resource_spans.scope_spans.len();
@@ -201,8 +207,8 @@ impl SpanRecord {
         })
     }
 
-    /// Writes the messages around the parts by hand, for prost would want a deep clone of each part
-    /// in a `ResourceSpans` of its own. Fields stand in the order of their numbers, as in prost.
+    /// Writes the enclosing messages by hand, because prost would need a `ResourceSpans` with a
+    /// deep clone of each part. Fields are in the order of their numbers, as prost writes them.
     fn write_messages(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let scope_spans_bytes = message_bytes(self.scope.as_ref())
             + message_bytes(Some(&self.span))
@@ -222,7 +228,8 @@ impl SpanRecord {
                 .find(|entry| !key_value_fits(entry, level))
                 .map_or(Ok(()), |entry| Err(too_deep(&entry.key)))
         };
-        // The levels are those of the `KeyValue` messages, the children of `ResourceSpans` at 1.
+        // Levels count nested messages: `ResourceSpans` is at 0, and each check starts at the level
+        // of the `KeyValue` messages.
         if let Some(resource) = &self.resource {
             check(&resource.attributes, 2)?;
         }
@@ -240,8 +247,8 @@ impl SpanRecord {
     }
 }
 
-/// Appends everything before the message of a log. The message, a string, comes next, then the map of
-/// attributes.
+/// Appends the part of a log's payload before the message. The message (a string) and the map of
+/// attributes must follow.
 pub(crate) fn write_log_start(utc_offset: UtcOffset, level: Level, out: &mut Vec<u8>) {
     write_array_head(4, out);
     write_int(utc_offset.whole_minutes().into(), out);
@@ -289,7 +296,7 @@ fn check_depth(entries: &[(String, Value)]) -> Result<(), PayloadError> {
         .map_or(Ok(()), |(key, _)| Err(too_deep(key)))
 }
 
-/// Whether `value`, which stands in something at `depth`, goes no deeper than [`DEPTH_MAX`].
+/// Whether `value`, an item of a container at `depth`, stays within [`DEPTH_MAX`].
 fn value_fits(value: &Value, depth: usize) -> bool {
     match value {
         Value::Array(items) => {
@@ -302,7 +309,7 @@ fn value_fits(value: &Value, depth: usize) -> bool {
     }
 }
 
-/// Whether `entry`, itself at `level`, goes no deeper than [`SPAN_DEPTH_MAX`].
+/// Whether `entry`, which is at `level`, stays within [`SPAN_DEPTH_MAX`].
 fn key_value_fits(entry: &KeyValue, level: usize) -> bool {
     level <= SPAN_DEPTH_MAX
         && entry
@@ -349,7 +356,7 @@ fn text_bytes(text: &str) -> usize {
     }
 }
 
-/// What a field of `length` bytes takes with its head.
+/// The encoded length of a field of `length` bytes, including its head.
 fn delimited_bytes(length: usize) -> usize {
     1 + prost::length_delimiter_len(length) + length
 }
@@ -367,7 +374,7 @@ fn write_message<M: Message>(
 }
 
 fn write_text(field: u8, text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    // proto3 does not write a field that has its default value.
+    // proto3 omits a field that has its default value.
     if !text.is_empty() {
         write_head(field, text.len(), out)?;
         out.extend_from_slice(text.as_bytes());
@@ -380,7 +387,7 @@ fn write_head(field: u8, length: usize, out: &mut Vec<u8>) -> Result<(), EncodeE
     prost::encode_length_delimiter(length, out)
 }
 
-/// The key of a length-delimited field whose number is below 16.
+/// The key of a length-delimited field with a number below 16.
 const fn key(field: u8) -> u8 {
     field << 3 | 2
 }

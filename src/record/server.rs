@@ -1,8 +1,10 @@
+//! The names of servers.
+
 use crate::error::{Error, Result};
 use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr, sync::Arc};
 
-/// The name of a server: 1 to 255 bytes of UTF-8, otherwise anything. It is a key in the database
-/// and never part of a path there; cheap to clone.
+/// The name of a server: 1 to 255 bytes of any UTF-8. It is a key in the database and is never used
+/// as a path there. Cloning is cheap.
 ///
 /// ```
 /// use gridctl_telemetry::ServerName;
@@ -16,10 +18,12 @@ use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr, sync::Arc};
 pub struct ServerName(Arc<str>);
 
 impl ServerName {
-    /// The longest name, in bytes: what a file name can be.
+    /// The maximum length of a name, in bytes: that of a file name on common file systems.
     pub const BYTES_MAX: usize = 255;
 
-    /// Takes a name. Fails with [`Error::InvalidServerName`] when it is empty or too long.
+    /// Creates a name.
+    ///
+    /// Fails with [`Error::InvalidServerName`] when it is empty or too long.
     pub fn new(name: impl AsRef<str>) -> Result<ServerName> {
         let name = name.as_ref();
         if name.is_empty() || name.len() > ServerName::BYTES_MAX {
@@ -28,7 +32,7 @@ impl ServerName {
         Ok(ServerName(name.into()))
     }
 
-    /// The name.
+    /// The name as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -94,7 +98,7 @@ impl serde::Serialize for ServerName {
 }
 
 impl<'de> serde::Deserialize<'de> for ServerName {
-    /// A string of 1 to 255 bytes.
+    /// Deserializes a string of 1 to 255 bytes.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<ServerName, D::Error> {
         crate::error::deserialize_from_str(deserializer)
     }

@@ -1,3 +1,5 @@
+//! Spans, with the resource and scope of each.
+
 use crate::time::Timestamp;
 use opentelemetry_proto::tonic::{
     common::v1::InstrumentationScope,
@@ -21,11 +23,11 @@ use opentelemetry_proto::tonic::{
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct SpanRecord {
-    /// What produced the span; absent when the envelope had none.
+    /// The resource that produced the span; `None` when the message had none.
     pub resource: Option<Resource>,
     /// The schema URL of the resource (`resourceSpans[].schemaUrl`).
     pub resource_schema_url: String,
-    /// The instrumentation that produced the span; absent when the envelope had none.
+    /// The instrumentation scope that produced the span; `None` when the message had none.
     pub scope: Option<InstrumentationScope>,
     /// The schema URL of the span and its scope (`scopeSpans[].schemaUrl`).
     pub scope_schema_url: String,
@@ -34,7 +36,7 @@ pub struct SpanRecord {
 }
 
 impl SpanRecord {
-    /// A span without a resource or a scope.
+    /// A span without resource and scope.
     #[must_use]
     pub fn new(span: Span) -> SpanRecord {
         SpanRecord {
@@ -43,7 +45,7 @@ impl SpanRecord {
         }
     }
 
-    /// Names what produced the span. An empty `schema_url` is none.
+    /// Sets the resource that produced the span. An empty `schema_url` means none.
     #[must_use]
     pub fn resource(
         mut self,
@@ -55,7 +57,7 @@ impl SpanRecord {
         self
     }
 
-    /// Names the instrumentation that produced the span. An empty `schema_url` is none.
+    /// Sets the instrumentation scope that produced the span. An empty `schema_url` means none.
     #[must_use]
     pub fn scope(
         mut self,
@@ -67,7 +69,7 @@ impl SpanRecord {
         self
     }
 
-    /// Whether the span's status is an error.
+    /// Whether the status of the span is an error.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.span
@@ -76,11 +78,12 @@ impl SpanRecord {
             .is_some_and(|status| status.code() == StatusCode::Error)
     }
 
-    /// The time by which the span is stored: its end, or its start when it has no end, clamped to
-    /// [`Timestamp::MAX`]. The span itself keeps what it came with.
+    /// The timestamp that the span is stored under: its end, or its start if it has no end, clamped
+    /// to [`Timestamp::MAX`]. The times in the span itself are kept unchanged.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
-        // Zero means unknown (opentelemetry-proto, trace.proto), and not 1970: that would be too old.
+        // Zero means unknown (opentelemetry-proto, trace.proto), not 1970: a span of 1970 would
+        // expire at once.
         let nanos = match self.span.end_time_unix_nano {
             0 => self.span.start_time_unix_nano,
             end => end,

@@ -1,6 +1,8 @@
-/// A value with the types that a JSON line has.
+//! Values of attributes.
+
+/// A value of one of the types of a JSON line.
 ///
-/// Objects keep the order of their entries and may name a key twice, because log lines do both.
+/// Objects keep the order of their entries and may repeat a key, because log lines do both.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value {
     /// `null`.
@@ -8,21 +10,22 @@ pub enum Value {
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// An integer that fits 64 bits with a sign.
+    /// An integer that fits a signed 64-bit integer.
     Int(i64),
-    /// An integer above `i64::MAX` that fits 64 bits without a sign. Smaller ones are [`Value::Int`].
+    /// An integer above `i64::MAX` that fits an unsigned 64-bit integer. Smaller ones are
+    /// [`Value::Int`].
     UInt(u64),
-    /// A number with a fraction or an exponent. NaN and infinities, which JSON does not have, are
+    /// A number with a fraction or an exponent. NaN and the infinities, which JSON lacks, are
     /// written as the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.
     Float(f64),
-    /// A JSON number that none of the above holds (an integer beyond 64 bits, an exponent beyond
-    /// `f64`), as the text that was read. Whatever is not a JSON number is written as a string.
+    /// The text of a JSON number that no variant above can hold: an integer beyond 64 bits or an
+    /// exponent beyond `f64`. A text that is not a JSON number is written as a string.
     Number(Box<str>),
     /// A string.
     String(String),
     /// An array.
     Array(Vec<Value>),
-    /// An object, entries in their order, keys not necessarily unique.
+    /// An object, entries in their order; keys may repeat.
     Object(Vec<(String, Value)>),
 }
 

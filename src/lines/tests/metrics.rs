@@ -220,7 +220,7 @@ fn metrics_that_are_not_ours_are_refused() {
         ),
         (
             refusal(&|metrics| drop(metrics.remove(0))),
-            "the metric gridctl.cost is not as it was exported: expected it behind the tokens \
+            "the metric gridctl.cost is not as it was exported: expected it after the tokens \
              of its snapshot, in resourceMetrics[0].scopeMetrics[0].metrics[0]",
         ),
         (

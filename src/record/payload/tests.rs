@@ -31,7 +31,7 @@ fn same_entries(a: &[(String, Value)], b: &[(String, Value)]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && same(&a.1, &b.1))
 }
 
-/// A value nested in so many arrays and objects by turns.
+/// A value nested in `levels` alternating arrays and objects.
 fn nested(levels: usize) -> Value {
     (0..levels).fold(Value::Null, |inner, level| {
         if level % 2 == 0 {
@@ -101,7 +101,7 @@ fn nesting_is_bounded_where_records_are_made() {
 
 #[test]
 fn nesting_is_bounded_where_payloads_are_read() {
-    // A log whose one attribute is a million arrays, each in the one before.
+    // A log with one attribute: a million nested arrays.
     let mut payload = vec![0x94, 0, 0, 0xa0, 0x81, 0xa0];
     payload.resize(1_000_000, 0x91);
     assert!(matches!(
@@ -130,7 +130,7 @@ fn what_no_encoder_writes_is_refused() {
         (&[0x94, 0xcd, 0x06, 0x18, 0, 0xa0, 0x80][..], 1), // 26 hours
         (&[0x94, 0, 0xce, 255, 255, 255, 255, 0xa0, 0x80][..], 2), // level beyond 32 bits
         (&[0x94, 0, 0, 0xa1, 0xff, 0x80][..], 3),          // not UTF-8
-        (&[0x94, 0, 0, 0xa0, 0x81, 1, 1][..], 5),          // a key that is no string
+        (&[0x94, 0, 0, 0xa0, 0x81, 1, 1][..], 5),          // a key that is not a string
         (&[0x94, 0, 0, 0xa0, 0x81, 0xa0, 0xc4, 0][..], 6), // binary
         (&[0x94, 0, 0, 0xa0, 0x81, 0xa0, 0xd4, 2, 0][..], 6), // another extension
         (&[0x94, 0, 0, 0xa0, 0x80, 0][..], 5),             // a byte too many
