@@ -1,4 +1,4 @@
-//! The writer thread's work without its thread: gather, commit, seal.
+//! The work of the writer thread, without the thread: collect a batch, commit it, seal, maintain.
 
 use super::{
     QueuedRecord, WriterOptions,
@@ -26,48 +26,49 @@ use std::{
     time::Duration,
 };
 
-/// So many bytes of rows of a series are sealed, however few rows they are.
+/// Rows of a series are sealed once they take this number of bytes, however few they are.
 const SEAL_BYTES: usize = 1 << 20;
-/// The row tier as a whole is kept below this: rows take four times what blocks take.
+/// Maximum size of all rows together: rows take four times the space of blocks.
 const ROW_TIER_BYTES_MAX: usize = 16 << 20;
 
-/// The row tier takes no more than this part of a limit of the whole, and the rows of a series no
-/// more than that of its own.
+/// All rows together take at most 1/`ROW_TIER_PART` of the total limit, and the rows of a series at
+/// most 1/`SEAL_PART` of its own limit.
 const ROW_TIER_PART: u64 = 32;
 const SEAL_PART: u64 = 16;
-/// What a commit writes is on the disk before what it replaces is free again, so a batch, too, is no
-/// more than this part of a limit of the whole.
+/// A commit is on the disk before the pages that it replaces are free again, so a batch, too, is
+/// limited to 1/`BATCH_PART` of the total limit.
 const BATCH_PART: u64 = 16;
 
-/// So much is moved to give space back without being asked: a tenth of a second's work.
+/// Maximum number of bytes that an automatic compaction moves: a tenth of a second's work.
 const COMPACTED_BYTES_MAX: u64 = 64 << 20;
 
-/// The time from one round of maintenance to the next, if anything was committed since.
+/// The time between two rounds of maintenance if anything was committed since the first.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
-/// The time from one round of maintenance to the next in any case: records expire without a commit,
-/// too, and another process may have set limits.
+/// The maximum time between two rounds of maintenance: records expire without a commit, and another
+/// process may set limits.
 const MAINTENANCE_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 type SeriesKey = (ServerName, Signal);
 
-/// Gathers records into a batch and commits it when it is due.
+/// Collects records in a batch and commits it when it is due.
 #[derive(Debug)]
 pub(super) struct Committer {
     pub(super) writer: StoreWriter,
     policy: CommitPolicy,
-    /// What is gathered.
+    /// The batch that new records are added to.
     batch: Batch,
-    /// The batch that is being committed. A commit that fails may have reached the disk all the same,
-    /// so the batch is committed again unchanged, and newer records are gathered apart from it.
+    /// The batch that is being committed. A failed commit may still have reached the disk, so this
+    /// batch is committed again unchanged, and newer records are collected in a separate one.
     in_flight: Option<Batch>,
-    /// Identifies the batch that is in flight, or the next one.
+    /// The id of the batch in flight, or of the next one.
     id: BatchId,
     maintenance: Maintenance,
-    /// When maintenance has something to do.
+    /// When maintenance is due.
     pub(super) maintenance_due: Instant,
-    /// Whether something was committed since the last round of maintenance began.
+    /// Whether anything was committed since the last round of maintenance began.
     committed: bool,
-    /// Whether more is to be evicted than one transaction does, and no round has begun since.
+    /// Whether an eviction stopped at the size of one transaction, and no round of maintenance has
+    /// begun since.
     has_backlog: bool,
     appender: Appender,
     redactor: Option<Redactor>,
@@ -77,11 +78,11 @@ pub(super) struct Committer {
 #[derive(Debug, Default)]
 struct Batch {
     parts: Vec<SeriesBatch>,
-    /// Where in `parts` a series is.
+    /// The index in `parts` of each series.
     places: HashMap<SeriesKey, usize>,
-    /// What the records count against the queue's bound.
+    /// The bytes that the records count against the bound of the queue.
     bytes: usize,
-    /// What is to be entered in the ledger with them.
+    /// The ledger entries to commit with the records.
     losses: Vec<LedgerEntry>,
 }
 
@@ -117,7 +118,7 @@ impl Committer {
         Ok(committer)
     }
 
-    /// Keeps batches small where the whole must be.
+    /// Limits the size of a batch to a fraction of the total limit.
     fn bound_batches(&mut self) {
         let total = self.appender.cache.limits.total_bytes;
         self.policy
@@ -147,29 +148,32 @@ impl Committer {
         }
     }
 
-    /// When there is something to do: see [`Committer::commit_due`] and [`Committer::maintain`].
+    /// When [`Committer::commit`] or [`Committer::maintain`] is due.
     pub(super) fn due(&self) -> Instant {
         self.policy.due().map_or(self.maintenance_due, |commit| {
             commit.min(self.maintenance_due)
         })
     }
 
-    /// When the batch is to be committed, or drops are to be entered; `None` when there is neither.
+    /// When the batch, or the ledger entries for dropped records, must be committed; `None` when
+    /// there are neither.
     pub(super) fn commit_due(&self) -> Option<Instant> {
         self.policy.due()
     }
 
-    /// Takes note that records were dropped before they came here.
+    /// Notes that records were dropped before they reached the batch, so that a commit becomes due
+    /// for their ledger entries.
     pub(super) fn note_drops(&mut self, now: Instant) {
         self.policy.record(now, 0, false);
     }
 
-    /// Commits everything that was gathered. When this fails it is still there, and the store must
-    /// be opened again before the next try.
+    /// Commits all collected records. When this fails, they are kept, and the store must be
+    /// reopened before the next attempt.
     pub(super) fn commit(&mut self, now: Instant) -> Result<()> {
         let mut committed = self.commit_in_flight()?;
         loop {
-            // What a commit itself dropped, for want of a way to redact it, is entered as well.
+            // Records that a commit itself dropped, because they could not be redacted, are entered
+            // in the ledger as well.
             self.batch.losses = self.counters.take_unrecorded();
             if self.batch.parts.is_empty() && self.batch.losses.is_empty() {
                 break;
@@ -189,14 +193,14 @@ impl Committer {
         sealed
     }
 
-    /// Does a little of what keeps the store within its limits and its blocks full: a look at some
-    /// series, or one small transaction.
+    /// Performs one small part of maintenance: inspects some series, or commits one small
+    /// transaction.
     pub(super) fn maintain(&mut self, now: Instant) -> Result<()> {
         let started = std::time::Instant::now();
         let outcome = if self.maintenance.is_idle() {
             self.committed = false;
             self.has_backlog = false;
-            // Rows that another process left, or that became too many when limits were lowered.
+            // Seals rows that another process left, or that exceed lowered limits.
             self.writer
                 .begin_maintenance(&mut self.maintenance, &mut self.appender.cache)
                 .and_then(|()| self.seal())
@@ -207,8 +211,8 @@ impl Committer {
         };
         let elapsed = started.elapsed();
         self.maintenance_due = if !self.maintenance.is_idle() {
-            // Half of the time at most, so that queued records never wait long; and a twentieth for
-            // merging, which can wait.
+            // Maintenance takes at most half of the time, so that queued records never wait long,
+            // and merging, which is not urgent, a twentieth.
             let rewrote = outcome.as_ref().is_ok_and(|done| done.rewritten_bytes > 0);
             now + elapsed * if rewrote { 20 } else { 2 }
         } else if self.has_backlog {
@@ -225,7 +229,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Commits the batch that is in flight, and says whether there was one.
+    /// Commits the batch in flight. Returns whether there was one.
     fn commit_in_flight(&mut self) -> Result<bool> {
         self.redact();
         let Some(batch) = &mut self.in_flight else {
@@ -249,8 +253,8 @@ impl Committer {
         Ok(true)
     }
 
-    /// Replaces secrets in the batch that is in flight, right before it is written, so that a value
-    /// is replaced from the moment it is registered, also in records that were emitted before.
+    /// Replaces secrets in the batch in flight directly before it is written, so that a registered
+    /// value is also replaced in records emitted before it was registered.
     fn redact(&mut self) {
         let (Some(redactor), Some(batch)) = (&self.redactor, &mut self.in_flight) else {
             return;
@@ -266,7 +270,7 @@ impl Committer {
             records.retain_mut(|record| {
                 let cause = match rules.redact_payload(*signal, &record.payload) {
                     Ok(Cow::Borrowed(_)) => return true,
-                    // A placeholder can be longer than the secret was.
+                    // A placeholder can be longer than the secret.
                     Ok(Cow::Owned(redacted)) if redacted.len() > RECORD_BYTES_MAX => {
                         LossCause::TooLarge
                     }
@@ -274,7 +278,7 @@ impl Committer {
                         record.payload = redacted.into();
                         return true;
                     }
-                    // What nobody can look into must not be stored.
+                    // A record that cannot be searched for secrets must not be stored.
                     Err(_) => LossCause::Invalid,
                 };
                 let timestamp = Timestamp::from_unix_nanos(record.timestamp);
@@ -284,7 +288,7 @@ impl Committer {
         }
     }
 
-    /// Counts what became of a batch.
+    /// Counts the records of a committed batch.
     fn account(&mut self, batch: Batch) {
         for part in batch.parts {
             let sequences = part.appended.sequences;
@@ -299,12 +303,13 @@ impl Committer {
         self.release(batch.bytes);
     }
 
-    /// Ends as a writer should, everything being committed.
+    /// Ends the writer's entry in the database, after which its end is not taken for a crash. All
+    /// records must be committed.
     pub(super) fn leave(&self) -> Result<()> {
         self.writer.leave_writer(self.id.writer)
     }
 
-    /// Gives up what was gathered, every record of it counted as dropped.
+    /// Discards all collected records and counts each as dropped.
     pub(super) fn abandon(&mut self, cause: LossCause) {
         for batch in [self.in_flight.take(), Some(std::mem::take(&mut self.batch))]
             .into_iter()
@@ -327,25 +332,27 @@ impl Committer {
         }
     }
 
-    /// Deletes what is stored; what is in the batch goes when it is committed.
+    /// Deletes stored records. Records in the batch that the wipe covers are discarded when it is
+    /// committed.
     pub(super) fn wipe(&mut self, scope: &WipeScope) -> Result<usize> {
         self.writer.wipe(scope)
     }
 
-    /// Changes how much is kept, from now on.
+    /// Changes the limits, effective at once.
     pub(super) fn set_retention(&mut self, policy: &RetentionPolicy, now: Instant) -> Result<()> {
         self.writer.set_limits(policy)?;
         self.maintenance_due = now;
         Ok(())
     }
 
-    /// Makes what room limits allow on a disk that is full.
+    /// Evicts on a full disk what exceeds the limits.
     pub(super) fn free_space(&mut self) -> Result<()> {
         self.writer
             .free_space(&mut self.maintenance, &mut self.appender)
     }
 
-    /// Gives space back that a wipe or expiry left, if it is much and does not take long.
+    /// Returns disk space left by a wipe or by expired records to the file system, if there is much
+    /// of it and moving it is quick.
     pub(super) fn give_space_back(&self) -> Result<()> {
         let started = std::time::Instant::now();
         if self
@@ -360,19 +367,19 @@ impl Committer {
         Ok(())
     }
 
-    /// Opens the store again after a failure.
+    /// Reopens the store after a failure.
     pub(super) fn reopen(&self) -> Result<()> {
         self.writer.reopen()
     }
 
-    /// Gives back what records took of the queue's bound.
+    /// Releases bytes of the queue's bound.
     fn release(&self, bytes: usize) {
         self.counters
             .queued_bytes
             .fetch_sub(bytes, Ordering::Release);
     }
 
-    /// Seals what is ripe, one series a transaction.
+    /// Seals the rows of every series that is due, one series per transaction.
     fn seal(&mut self) -> Result<()> {
         while let Some((server, signal)) = self.ripest() {
             let started = std::time::Instant::now();
@@ -384,7 +391,7 @@ impl Committer {
         Ok(())
     }
 
-    /// A series that should be sealed now.
+    /// A series whose rows must be sealed now, if any.
     fn ripest(&self) -> Option<(ServerName, Signal)> {
         let Appender { cache, sealer, .. } = &self.appender;
         let (rows, limits) = (&cache.rows, &cache.limits);
@@ -401,12 +408,12 @@ impl Committer {
     }
 }
 
-/// The `part`th part of a limit.
+/// `limit` divided by `part`.
 fn part_of(limit: u64, part: u64) -> usize {
     usize::try_from(limit / part).unwrap_or(usize::MAX)
 }
 
-/// Now, as the policy sees it.
+/// The present time for the commit policy.
 pub(super) fn now() -> Instant {
     Duration::from_nanos(monotonic_nanos())
 }

@@ -4,8 +4,8 @@
 //! producers: encode -> queue (bounded in records and bytes) -> writer thread: batch -> commit -> seal
 //! ```
 //!
-//! A producer never waits for the disk: what finds no room is dropped and counted. The writer
-//! thread is the only one of its process that changes the store.
+//! A producer never waits for the disk: when the queue is full, the record is dropped and counted.
+//! Only the writer thread of a process changes the store.
 
 mod committer;
 mod options;
@@ -27,25 +27,26 @@ pub use crate::loss::DropCause;
 
 use crate::{record::ServerName, signal::Signal, time::Timestamp};
 
-/// A record on its way to the store.
+/// A record in the queue.
 #[derive(Debug)]
 struct QueuedRecord {
     server: ServerName,
     signal: Signal,
     timestamp: Timestamp,
-    /// See [`monotonic_nanos`](crate::platform::monotonic_nanos).
+    /// When the record was emitted, see [`monotonic_nanos`](crate::platform::monotonic_nanos).
     emitted: u64,
-    /// Whether it should be committed at once: these may be the last words before a crash.
+    /// Whether to commit the record at once: it may be the last one before a crash.
     urgent: bool,
     payload: Box<[u8]>,
 }
 
-/// What a queued record takes beside its payload: its entry in the queue and in the batch.
+/// The memory that a queued record takes beside its payload, in bytes: its entries in the queue and
+/// in the batch.
 const RECORD_OVERHEAD_BYTES: usize =
     size_of::<QueuedRecord>() + size_of::<crate::store::PendingRecord>();
 
 impl QueuedRecord {
-    /// What the record counts against [`WriterOptions::queue_bytes_max`].
+    /// The bytes that the record counts against [`WriterOptions::queue_bytes_max`].
     fn memory_bytes(&self) -> usize {
         self.payload.len() + RECORD_OVERHEAD_BYTES
     }

@@ -1,3 +1,5 @@
+//! The options of a writer.
+
 use crate::{
     config::RetentionPolicy,
     error::{Error, Result},
@@ -10,14 +12,14 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// It is dropped and counted; whoever emitted it goes on.
+    /// The record is dropped and counted; the producer continues.
     #[default]
     DropNewest,
-    /// Whoever emits it waits for room. For imports and tests: a disk that fails then stops them.
+    /// The producer waits for room. For imports and tests: a failing disk then blocks the producer.
     Block,
 }
 
-/// How a [`Writer`](crate::Writer) queues and commits.
+/// The options of a [`Writer`](crate::Writer): how it queues and commits.
 ///
 /// ```
 /// use gridctl_telemetry::{WriterOptions, config::{Retention, RetentionPolicy}};
@@ -65,54 +67,53 @@ impl Default for WriterOptions {
 }
 
 impl WriterOptions {
-    /// How many records wait for the writer thread at most. Default: 65,536.
+    /// Maximum number of records in the queue. Default: 65,536.
     pub fn queue_records_max(mut self, records: usize) -> WriterOptions {
         self.queue_records_max = records;
         self
     }
 
-    /// What records take of memory at most from being emitted to being committed, in bytes.
-    /// Default: 32 MiB.
+    /// Maximum memory of the records that are not committed yet, in bytes. Default: 32 MiB.
     pub fn queue_bytes_max(mut self, bytes: usize) -> WriterOptions {
         self.queue_bytes_max = bytes;
         self
     }
 
-    /// The largest encoded record, in bytes; larger ones are dropped. Default: 1 MiB, at most
-    /// 16 MiB.
+    /// Maximum size of an encoded record, in bytes; larger records are dropped. Default: 1 MiB, at
+    /// most 16 MiB.
     pub fn record_bytes_max(mut self, bytes: usize) -> WriterOptions {
         self.record_bytes_max = bytes;
         self
     }
 
-    /// So many records are committed without waiting for more. Default: 32,768.
+    /// Number of records that are committed without waiting for more. Default: 32,768.
     pub fn batch_records_max(mut self, records: usize) -> WriterOptions {
         self.batch_records_max = records;
         self
     }
 
-    /// So many bytes are committed without waiting for more. Default: 8 MiB.
+    /// Number of bytes that are committed without waiting for more. Default: 8 MiB.
     pub fn batch_bytes_max(mut self, bytes: usize) -> WriterOptions {
         self.batch_bytes_max = bytes;
         self
     }
 
-    /// How long a record after silence waits for its commit. Default: 100 ms.
+    /// How long a record that arrives after silence waits for its commit. Default: 100 ms.
     pub fn commit_interval_min(mut self, interval: Duration) -> WriterOptions {
         self.commit_interval_min = interval;
         self
     }
 
-    /// How long a record of a steady trickle waits for its commit at most, the commit included on
-    /// a disk that takes its time as usual. Default: 2 s. Every commit writes about 50 KB, whatever
-    /// is in it, so less would wear out the disk.
+    /// Maximum time that a record in a steady trickle waits until it is on disk, the commit
+    /// included if the disk is as fast as usual. Default: 2 s. Every commit writes about 50 KB,
+    /// however little it holds, so a shorter interval would wear out the disk.
     pub fn commit_interval_max(mut self, interval: Duration) -> WriterOptions {
         self.commit_interval_max = interval;
         self
     }
 
-    /// How long a flush, and the flush of a guard that is dropped, waits for its answer.
-    /// Default: 10 s.
+    /// How long a flush, and the flush of a dropped guard, waits for the writer thread. Default: 10
+    /// s.
     pub fn flush_timeout(mut self, timeout: Duration) -> WriterOptions {
         self.flush_timeout = timeout;
         self
@@ -124,27 +125,28 @@ impl WriterOptions {
         self
     }
 
-    /// What replaces secrets before a record is stored; `None` stores records as they come. Keep a
-    /// clone of it to register values. Default: a redactor without registered values.
+    /// The redactor that replaces secrets before a record is stored; `None` stores records
+    /// unredacted. Keep a clone of it to register values. Default: a redactor without registered
+    /// values.
     pub fn redactor(mut self, redactor: Option<Redactor>) -> WriterOptions {
         self.redactor = redactor;
         self
     }
 
-    /// How much is kept, which is written to the database for all its readers and writers to honour.
-    /// `None`, the default, leaves what is there; a database that was never told keeps everything.
+    /// The limits of the database, which are stored in it and apply to all its readers and writers.
+    /// `None`, the default, leaves the stored limits unchanged; a new database has no limits.
     pub fn retention(mut self, policy: Option<RetentionPolicy>) -> WriterOptions {
         self.retention = policy;
         self
     }
 
-    /// The redactor, one of its own when there is none.
+    /// The redactor of these options, or a new one if there is none.
     pub(crate) fn redactor_or_default(&self) -> Redactor {
         self.redactor.clone().unwrap_or_default()
     }
 
-    /// Seals after so many rows, or at once when a batch has so many records, to blocks of so many.
-    /// For tests that need many blocks of few records.
+    /// Seals after `seal_rows` rows, or at once when a batch has `direct_records` records, into
+    /// blocks of `block_records` records. For tests that need many blocks of few records.
     #[cfg(feature = "simulation")]
     pub fn tiering(
         mut self,
@@ -160,7 +162,7 @@ impl WriterOptions {
         self
     }
 
-    /// Fails with [`Error::InvalidOption`] when an option is outside its bounds.
+    /// Fails with [`Error::InvalidOption`] when an option is out of bounds.
     pub(super) fn validate(&self) -> Result<()> {
         let check = |option, value: usize, min: usize, max: usize| {
             if (min..=max).contains(&value) {

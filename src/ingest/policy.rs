@@ -1,16 +1,17 @@
-//! When to commit. Knows no clock but what it is told, so a day can be simulated in seconds.
+//! The commit policy: when to commit. It reads no clock, so that a test can simulate a day in
+//! seconds.
 
 use super::WriterOptions;
 use std::time::Duration;
 
-/// A point in time: since any fixed instant.
+/// A point in time, as the time since a fixed instant.
 pub(super) type Instant = Duration;
 
-/// An urgent record brings the commit forward at most so often.
+/// The minimum time between two commits caused by urgent records.
 const URGENT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Decides when what is pending is committed: by count, by size, after an interval that follows the
-/// traffic, and soon after something urgent.
+/// Decides when pending records are committed: by count, by size, after an interval that adapts to
+/// the traffic, and soon after an urgent record.
 #[derive(Debug)]
 pub(super) struct CommitPolicy {
     interval_min: Duration,
@@ -37,11 +38,11 @@ impl CommitPolicy {
     pub(super) fn new(options: &WriterOptions) -> CommitPolicy {
         CommitPolicy {
             interval_min: options.commit_interval_min,
-            // The commit itself takes time, and what was promised is the record on disk.
+            // Leaves time for the commit itself: the option promises when a record is on disk.
             interval_max: options.commit_interval_max * 9 / 10,
             records_max: options.batch_records_max,
-            // What is gathered counts against the queue: were it to fill it, everybody would wait, or
-            // be dropped, until the interval is over.
+            // Uncommitted records count against the queue: if they filled it, producers would wait
+            // or their records would be dropped until the interval ends.
             bytes_max: options.batch_bytes_max.min(options.queue_bytes_max / 2),
             bytes_limit: usize::MAX,
             interval: options.commit_interval_min,
@@ -51,17 +52,18 @@ impl CommitPolicy {
         }
     }
 
-    /// Commits after so many bytes even if the options allow more.
+    /// Commits at this number of bytes even if the options allow more.
     pub(super) fn keep_batches_below(&mut self, bytes: usize) {
         self.bytes_limit = bytes;
     }
 
-    /// Takes note of a record.
+    /// Notes a pending record.
     pub(super) fn record(&mut self, now: Instant, bytes: usize, urgent: bool) {
         let pending = match &mut self.pending {
             Some(pending) => pending,
             empty => {
-                // Silence makes the next record quick, traffic makes each commit carry more.
+                // After silence, the next record is committed soon; under traffic, each commit
+                // carries more.
                 let silent = self
                     .last_commit
                     .is_none_or(|last| now.saturating_sub(last) >= self.interval_max);
@@ -95,12 +97,12 @@ impl CommitPolicy {
         }
     }
 
-    /// When what is pending is to be committed; `None` when nothing is.
+    /// When the pending records must be committed; `None` when there are none.
     pub(super) fn due(&self) -> Option<Instant> {
         self.pending.as_ref().map(|pending| pending.due)
     }
 
-    /// Takes note of a commit of everything that was pending.
+    /// Notes a commit of all pending records.
     pub(super) fn committed(&mut self, now: Instant) {
         if self.pending.take().is_some_and(|pending| pending.urgent) {
             self.last_urgent = Some(now);
@@ -181,7 +183,7 @@ mod tests {
                 commits += 1;
             }
         }
-        // Ten a second by urgency; the batch of ten records asks for the others here.
+        // Ten a second are due to urgent records; here, the batch of ten records causes the others.
         assert!(commits >= 10);
         let mut policy = CommitPolicy::new(&WriterOptions::default());
         let mut commits = 0;

@@ -1,4 +1,4 @@
-//! A writer without a queue, a thread and a clock of its own.
+//! A writer for tests and benchmarks without a queue, a thread or a clock of its own.
 
 use super::{QueuedRecord, WriterOptions, WriterStats, committer::Committer, policy::Instant};
 use crate::{
@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 
-/// A writer whose clock is told to it: what it writes in a day can be measured in a minute.
+/// A writer with a simulated clock: a minute suffices to measure what it writes in a day.
 ///
-/// It shares everything with [`Writer`](crate::Writer) but the queue and the thread.
+/// It shares all code with [`Writer`](crate::Writer) except the queue and the thread.
 #[derive(Debug)]
 pub struct SimulatedWriter {
     committer: Committer,
@@ -27,7 +27,7 @@ pub struct SimulatedWriter {
 }
 
 impl SimulatedWriter {
-    /// A writer to `store` whose clock stands at zero.
+    /// Creates a writer to `store` whose clock is at zero.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "options are passed by value, here as everywhere"
@@ -43,7 +43,7 @@ impl SimulatedWriter {
         })
     }
 
-    /// Goes to `now` and commits whatever was due before.
+    /// Advances the clock to `now`, committing and maintaining at each due time on the way.
     pub fn advance(&mut self, now: Duration) -> Result<()> {
         loop {
             let due = self.committer.due();
@@ -75,8 +75,8 @@ impl SimulatedWriter {
         self.committer.set_retention(&policy.validated()?, now)
     }
 
-    /// Like [`SimulatedWriter::set_retention`], with limits of any size: of bytes and age for each
-    /// server, "" being those without one of their own, and of bytes for the whole.
+    /// Like [`SimulatedWriter::set_retention`], with limits of any size: bytes and age for each
+    /// server ("" for servers without limits of their own), and a total in bytes.
     pub fn set_small_limits(
         &mut self,
         servers: &[(&str, u64, Duration)],
@@ -90,12 +90,12 @@ impl SimulatedWriter {
         Ok(())
     }
 
-    /// Takes a log record at `now`.
+    /// Writes a log record at `now`.
     pub fn log(&mut self, server: &ServerName, record: &LogRecord, now: Duration) -> Result<()> {
         self.push(encode_log(server, record)?, now)
     }
 
-    /// Takes a record of any signal at `now`.
+    /// Writes a record of any signal at `now`.
     pub fn record(&mut self, server: &ServerName, record: &Record, now: Duration) -> Result<()> {
         self.push(encode_record(server, record)?, now)
     }
@@ -111,7 +111,7 @@ impl SimulatedWriter {
         Ok(())
     }
 
-    /// Commits what is there, as [`Writer::flush`](crate::Writer::flush) does.
+    /// Commits all pending records, like [`Writer::flush`](crate::Writer::flush).
     pub fn flush(&mut self, now: Duration) -> Result<()> {
         self.committer.commit(now)
     }
@@ -121,25 +121,26 @@ impl SimulatedWriter {
         self.committer.wipe(scope)
     }
 
-    /// When there is something to do: whoever advances to it does one thing.
+    /// When the next commit or maintenance is due: advancing to this time performs exactly one of
+    /// them.
     #[must_use]
     pub fn due(&self) -> Duration {
         self.committer.due()
     }
 
-    /// What the writer did so far.
+    /// The statistics so far.
     #[must_use]
     pub fn stats(&self) -> WriterStats {
         self.committer.counters.stats()
     }
 
-    /// How many commits there were.
+    /// The number of commits so far.
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.commits
     }
 
-    /// The longest time from a record's arrival to the end of its commit.
+    /// The longest time from the arrival of a record to the end of its commit.
     #[must_use]
     pub fn waited_max(&self) -> Duration {
         self.waited_max

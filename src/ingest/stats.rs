@@ -1,3 +1,5 @@
+//! What a writer did so far: the counters that producers and the writer thread share.
+
 use crate::{
     loss::{LedgerEntry, LossCause},
     record::ServerName,
@@ -14,43 +16,44 @@ use std::{
     time::Duration,
 };
 
-/// How many records of a series were not stored, and why.
+/// The records of one server and signal that were dropped for one cause.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DropCount {
-    /// Whose records.
+    /// The server of the records.
     pub server: ServerName,
-    /// Of which signal.
+    /// The signal of the records.
     pub signal: Signal,
-    /// Why.
+    /// Why the records were dropped.
     pub cause: LossCause,
-    /// How many.
+    /// The number of records.
     pub count: u64,
-    /// The earliest of their timestamps.
+    /// The earliest timestamp among the records.
     pub first: Timestamp,
-    /// The latest of their timestamps.
+    /// The latest timestamp among the records.
     pub last: Timestamp,
 }
 
-/// What a writer did so far. Every record that was offered is stored, queued or dropped.
+/// The statistics of a writer since it started. Every record that was offered is stored, queued or
+/// dropped.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct WriterStats {
-    /// Records that producers offered.
+    /// The number of records that producers offered.
     pub offered: u64,
-    /// Records that are committed.
+    /// The number of records that are committed.
     pub stored: u64,
-    /// Commits that stored records.
+    /// The number of commits that stored records.
     pub commits: u64,
-    /// Records that are on their way.
+    /// The number of records that are not committed yet.
     pub queued: u64,
-    /// What the queued records take of memory, in bytes.
+    /// The memory of the queued records, in bytes.
     pub queued_bytes: usize,
-    /// Records that were dropped, by server, signal and cause.
+    /// The records that were dropped, by server, signal and cause.
     pub dropped: Vec<DropCount>,
-    /// What the writer thread did beside storing them.
+    /// The maintenance done by the writer thread.
     pub maintenance: MaintenanceStats,
 }
 
@@ -59,22 +62,23 @@ pub struct WriterStats {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct MaintenanceStats {
-    /// How often it did something of it: sealed rows, took out what was over a limit, merged.
+    /// The number of maintenance steps: transactions that sealed rows, evicted records or merged
+    /// blocks.
     pub steps: u64,
-    /// How long the longest step kept the writer thread from storing; `longestMs` in JSON.
+    /// The longest time that one step kept the writer thread from storing; `longestMs` in JSON.
     #[serde(rename = "longestMs", serialize_with = "as_millis")]
     pub longest: Duration,
-    /// How long all steps took together; `busyMs` in JSON.
+    /// The time of all steps together; `busyMs` in JSON.
     #[serde(rename = "busyMs", serialize_with = "as_millis")]
     pub busy: Duration,
-    /// What retention took out, as it was on the disk, in bytes.
+    /// The size on disk of the records that retention evicted, in bytes.
     pub freed_bytes: u64,
-    /// What was read and written again to merge blocks, as it was on the disk, in bytes.
+    /// The size on disk of the blocks that merging rewrote, in bytes.
     pub rewritten_bytes: u64,
 }
 
 impl WriterStats {
-    /// Records that were dropped, for whatever cause.
+    /// The number of dropped records, for all causes together.
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().map(|drop| drop.count).sum()
@@ -85,7 +89,7 @@ fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result
     serializer.serialize_f64(duration.as_secs_f64() * 1e3)
 }
 
-/// The counters that producers and the writer thread share.
+/// The counters shared by producers and the writer thread.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) offered: AtomicU64,
@@ -100,9 +104,9 @@ type DropKey = (ServerName, Signal, LossCause);
 
 #[derive(Debug, Default)]
 struct Dropped {
-    /// Everything since the writer started.
+    /// All drops since the writer started.
     all: HashMap<DropKey, Range>,
-    /// What the ledger does not know yet.
+    /// The drops that are not in the ledger yet.
     unrecorded: HashMap<DropKey, Range>,
 }
 
@@ -114,7 +118,7 @@ struct Range {
 }
 
 impl Counters {
-    /// Counts a record that was dropped.
+    /// Counts a dropped record.
     pub(super) fn count_drop(
         &self,
         server: &ServerName,
@@ -130,14 +134,15 @@ impl Counters {
         let cause = cause.into();
         let key = (server.clone(), signal, cause);
         let mut dropped = self.lock();
-        // Somebody asked for a wipe and knows of it.
+        // A wiped record needs no ledger entry: the wipe was requested.
         if cause != LossCause::Wiped {
             merge(&mut dropped.unrecorded, key.clone(), one);
         }
         merge(&mut dropped.all, key, one);
     }
 
-    /// Takes what the ledger does not know yet, for whoever enters it there.
+    /// Returns the ledger entries for drops that are not in the ledger yet, and forgets those
+    /// drops.
     pub(super) fn take_unrecorded(&self) -> Vec<LedgerEntry> {
         let unrecorded = std::mem::take(&mut self.lock().unrecorded);
         unrecorded
@@ -153,7 +158,7 @@ impl Counters {
             .collect()
     }
 
-    /// Counts one piece of maintenance.
+    /// Counts one step of maintenance.
     pub(super) fn count_maintenance(&self, elapsed: Duration, done: Maintained) {
         let mut all = self
             .maintenance
@@ -167,8 +172,8 @@ impl Counters {
     }
 
     pub(super) fn stats(&self) -> WriterStats {
-        // Under the lock of the drops, and what was offered last: a record that is dropped or
-        // stored in between counts as queued, never as lost.
+        // Read while holding the lock on the drops, `offered` last: a record that is dropped or
+        // stored in the meantime counts as queued, never as lost.
         let dropped = self.lock();
         let stored = self.stored.load(Ordering::Acquire);
         let queued_bytes = self.queued_bytes.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The writer thread.
+//! The writer thread: takes messages from the queue, and commits and maintains when due.
 
 use super::{
     WriterOptions,
@@ -15,12 +15,12 @@ use crate::{
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use std::{cell::Cell, convert::Infallible, sync::Arc, thread::JoinHandle, time::Duration};
 
-/// The first wait after a failure; each further one doubles it.
+/// The wait after the first failure; each further failure doubles it.
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// The longest wait between tries.
+/// The longest wait between attempts.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// So many messages are taken between two looks at the clock.
+/// Maximum number of messages between two readings of the clock.
 const MESSAGES_PER_LOOK: u32 = 64;
 
 pub(super) fn start(
@@ -50,7 +50,8 @@ thread_local! {
     static IS_WRITER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is a writer's. What it logs must not come back to it.
+/// Whether this is a writer thread. Its own log events must not be stored: each commit would cause
+/// another.
 pub(crate) fn is_writer_thread() -> bool {
     IS_WRITER.get()
 }
@@ -60,26 +61,27 @@ struct WriterThread {
     queue: Receiver<Message>,
     shared: Arc<Shared>,
     outage: Option<Outage>,
-    /// The damage that was reported last.
+    /// The damage reported last.
     damage: Option<String>,
     clock: Clock,
-    /// Dropped when the thread ends, which whoever waits for it sees.
+    /// Dropped when the thread ends, which wakes the callers that wait for its end.
     _running: Sender<Infallible>,
 }
 
 impl Drop for WriterThread {
     fn drop(&mut self) {
-        // Nothing is left, unless the thread panicked: that must not be a hole which nobody sees.
+        // The batch is empty here unless the thread panicked. Records lost in a panic must be
+        // counted.
         self.committer.abandon(LossCause::Closed);
         self.shared.end();
     }
 }
 
-/// The time, as old as a few messages that were there without waiting: under load, looking at the
-/// clock for each would take as long as the rest of what is done with it.
+/// A cached clock reading, refreshed at least every 64 messages. Under load, reading the clock for
+/// each message would take as long as all other work on it.
 struct Clock {
     now: Instant,
-    /// How many messages came since.
+    /// The number of messages since the last reading.
     messages: u32,
 }
 
@@ -92,12 +94,12 @@ impl Clock {
     }
 }
 
-/// A time in which the disk fails.
+/// A period during which the disk fails.
 struct Outage {
     since: Instant,
     retry_at: Instant,
     wait: Duration,
-    /// Whether the disk has no room left.
+    /// Whether the disk is full.
     is_full: bool,
 }
 
@@ -125,7 +127,7 @@ impl WriterThread {
         }
     }
 
-    /// Waits for a message, and no longer than until there is something to do without one.
+    /// Waits for a message until the next commit or maintenance is due.
     fn next_message(&mut self) -> Result<Message, RecvTimeoutError> {
         let wake = match &self.outage {
             Some(outage) => outage.retry_at,
@@ -146,26 +148,26 @@ impl WriterThread {
         message
     }
 
-    /// Does what is due.
+    /// Performs the commit or the maintenance that is due.
     fn work(&mut self) {
         let commit_due = self
             .committer
             .commit_due()
             .is_some_and(|due| due <= self.clock.now);
         if commit_due || self.outage.is_some() {
-            // It reports its failures itself, and what is not stored is tried again.
+            // `commit` reports its failures itself, and retries what it could not store.
             let _ = self.commit();
         } else {
             match self.committer.maintain(self.clock.now) {
                 Ok(()) => {}
-                // What is damaged stays so, and storing goes on without it.
+                // Retrying cannot repair damage, and storing must continue.
                 Err(error @ Error::Corrupt { .. }) => self.report_damage(error.to_string()),
                 Err(error) => self.fail(&error),
             }
         }
     }
 
-    /// Logs damage, each once.
+    /// Logs damage once, not at every round of maintenance.
     fn report_damage(&mut self, error: String) {
         if self.damage.as_ref() != Some(&error) {
             tracing::error!(
@@ -182,7 +184,7 @@ impl WriterThread {
             reason: error.to_string(),
             source: Some(Box::new(error)),
         });
-        // Whoever asked may have stopped waiting.
+        // The caller may have stopped waiting.
         let _ = answer.send(outcome);
     }
 
@@ -197,14 +199,14 @@ impl WriterThread {
         let _ = answer.send(outcome);
     }
 
-    /// A little of what `compact` does, where it is likely to be needed.
+    /// Compacts a little where a wipe or eviction probably left free pages.
     fn give_space_back(&self) {
         if let Err(error) = self.committer.give_space_back() {
-            // It can be asked for again; whatever is wrong with the disk, the next commit finds it.
+            // A later compaction can do this; if the disk is at fault, the next commit reports it.
             tracing::warn!(
                 subsystem = "telemetry",
                 error = error.to_string(),
-                "telemetry takes more of the disk than it needs"
+                "cannot compact telemetry; it takes more disk space than it needs"
             );
         }
     }
@@ -220,7 +222,7 @@ impl WriterThread {
     }
 
     fn close(&mut self) {
-        // Records that slipped in while the guard was closing.
+        // Records that producers queued while the guard was closing.
         while let Ok(message) = self.queue.try_recv() {
             match message {
                 Message::Record(record) => self.committer.push(record, now()),
@@ -233,20 +235,20 @@ impl WriterThread {
         if self.commit().is_err() {
             self.committer.abandon(LossCause::DiskFault);
         } else if let Err(error) = self.committer.leave() {
-            // The next writer will take this for a crash, and be wrong; no record is lost.
+            // The next writer will wrongly report a crash, but no record is lost.
             self.fail(&error);
         } else {
             self.give_space_back();
         }
     }
 
-    /// Commits what is there, after opening the store again if it failed before. A failure begins an
-    /// outage, or prolongs it.
+    /// Commits all collected records, after reopening the store if the last attempt failed. A
+    /// failure starts or prolongs an outage.
     fn commit(&mut self) -> Result<()> {
         let is_full = self.outage.as_ref().is_some_and(|outage| outage.is_full);
         let mut ready = self.reopen_after_failure();
         if ready.is_ok() && is_full {
-            // The pages of what limits take out hold what comes next, if the disk does not.
+            // On a full disk, pages freed by eviction can hold the next records.
             ready = self.committer.free_space();
         }
         match ready.and_then(|()| self.committer.commit(now())) {
@@ -283,11 +285,11 @@ impl WriterThread {
             outage.is_full = matches!(error, Error::StorageFull { .. });
             return;
         }
-        // Once an outage: a line for every try would bury what else is logged.
+        // Once per outage: a line for every attempt would bury other log lines.
         tracing::error!(
             subsystem = "telemetry",
             %error,
-            "telemetry cannot be stored; it is kept in memory while there is room"
+            "telemetry cannot be stored; records are kept in memory while there is room"
         );
         let wait = RETRY_MIN;
         self.outage = Some(Outage {

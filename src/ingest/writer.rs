@@ -1,3 +1,5 @@
+//! The handle that producers write through, and the guard that ends its thread.
+
 use super::{
     DropCause, QueuedRecord, WhenFull, WriterOptions, WriterStats, stats::Counters, thread,
 };
@@ -23,10 +25,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Hands records to the writer thread. Cheap to clone; every producer has its own.
+/// Hands records to the writer thread. Cheap to clone, so each producer can have its own.
 ///
-/// No call waits for the disk, and none panics: a record that finds no room is dropped, counted,
-/// and the call says so. With [`WhenFull::Block`] a call waits for room instead.
+/// No call waits for the disk, and none panics: when the queue is full, the record is dropped and
+/// counted, and the call returns the cause. With [`WhenFull::Block`], a call waits for room
+/// instead.
 ///
 /// ```
 /// use gridctl_telemetry::{Level, LogRecord, ServerName, Timestamp, Writer, WriterOptions};
@@ -54,10 +57,10 @@ pub struct Writer {
 #[derive(Debug)]
 pub(super) struct Shared {
     queue: Sender<Message>,
-    /// What the thread has not taken from the queue when it ends.
+    /// Receives the messages that are left in the queue when the thread ends.
     rest: Receiver<Message>,
     ended: AtomicBool,
-    /// Whether the guard is gone and could not tell the thread.
+    /// Whether the guard was dropped without being able to tell the thread to close.
     left_behind: AtomicBool,
     options: WriterOptions,
     pub(super) counters: Arc<Counters>,
@@ -65,30 +68,30 @@ pub(super) struct Shared {
     room: Room,
 }
 
-/// What a thread keeps of its encoding buffer from record to record.
+/// The capacity of a thread's encoding buffer that is kept between records, in bytes.
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// What the writer thread is told.
+/// A message to the writer thread.
 #[derive(Debug)]
 pub(super) enum Message {
     Record(QueuedRecord),
-    /// Commit everything before this message and say how it went.
+    /// Commit all records before this message, and answer with the outcome.
     Flush(Sender<Result<()>>),
-    /// Enter what was dropped, though nothing may be there to be committed.
+    /// Commit ledger entries for dropped records, even if there are no records to commit.
     Dropped,
-    /// Delete what the scope covers and say in how many series it was found.
+    /// Delete the records that the scope covers, and answer with the number of series that had any.
     Wipe(WipeScope, Sender<Result<usize>>),
-    /// Change how much is kept.
+    /// Change the limits.
     Retention(Box<RetentionPolicy>, Sender<Result<()>>),
-    /// Commit everything before this message and end.
+    /// Commit all records before this message, then end.
     Close,
 }
 
-/// Where producers that may wait, wait.
+/// Where producers wait for room in the queue under [`WhenFull::Block`].
 #[derive(Debug, Default)]
 pub(super) struct Room {
     lock: Mutex<()>,
@@ -111,14 +114,14 @@ impl Room {
     }
 }
 
-/// Flushes and closes the writer when it is dropped. Keep it for as long as records are produced:
-/// what is offered after it is gone is dropped.
+/// Flushes and closes the writer when it is dropped. Keep it as long as records are produced:
+/// records offered later are dropped.
 #[derive(Debug)]
 #[must_use = "the writer is closed when the guard is dropped"]
 pub struct WriterGuard {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    /// Closed by the thread when it ends.
+    /// Disconnected by the thread when it ends.
     done: Receiver<Infallible>,
 }
 
@@ -126,8 +129,8 @@ impl Writer {
     /// Starts the thread that writes to `store`.
     ///
     /// Fails with [`Error::InvalidOption`] when `options` are out of bounds, with
-    /// [`Error::ReadOnly`] when the store is, and with [`Error::Io`] when there is no thread to be
-    /// had.
+    /// [`Error::ReadOnly`] when the store is read-only, and with [`Error::Io`] when the thread
+    /// cannot be started.
     pub fn start(store: &Store, options: WriterOptions) -> Result<(Writer, WriterGuard)> {
         options.validate()?;
         let (sender, receiver) = crossbeam::channel::bounded(options.queue_records_max);
@@ -153,9 +156,9 @@ impl Writer {
         Ok((Writer { shared }, guard))
     }
 
-    /// Offers a log record of `server`. An ERROR, or worse, is committed at once.
+    /// Offers a log record of `server`. A record of level ERROR or above is committed at once.
     ///
-    /// Fails with the cause when the record is dropped; it is counted already.
+    /// Fails with the cause when the record is dropped; the drop is counted already.
     pub fn log(&self, server: &ServerName, record: &LogRecord) -> Result<(), DropCause> {
         self.offer_with(
             server,
@@ -168,18 +171,18 @@ impl Writer {
 
     /// Offers a metrics snapshot of `server`.
     ///
-    /// Fails with the cause when the record is dropped; it is counted already.
+    /// Fails with the cause when the record is dropped; the drop is counted already.
     pub fn metrics(&self, server: &ServerName, record: &MetricsSnapshot) -> Result<(), DropCause> {
         self.offer_with(server, Signal::Metrics, record.timestamp, false, |out| {
             record.encode_payload(out)
         })
     }
 
-    /// Offers a span of `server`. A failed one is committed at once. One whose ids have lengths that
-    /// OTLP does not know is refused: a line with it would be lost to whoever reads it, together
-    /// with all other spans in the line.
+    /// Offers a span of `server`. A failed span is committed at once. A span whose ids have lengths
+    /// that OTLP does not allow is refused: a consumer would reject its whole line, with all other
+    /// spans in it.
     ///
-    /// Fails with the cause when the record is dropped; it is counted already.
+    /// Fails with the cause when the record is dropped; the drop is counted already.
     pub fn span(&self, server: &ServerName, record: &SpanRecord) -> Result<(), DropCause> {
         if !has_valid_ids(&record.span) {
             let cause = DropCause::Invalid;
@@ -196,7 +199,7 @@ impl Writer {
 
     /// Offers a record of any signal.
     ///
-    /// Fails with the cause when the record is dropped; it is counted already.
+    /// Fails with the cause when the record is dropped; the drop is counted already.
     pub fn record(&self, server: &ServerName, record: &Record) -> Result<(), DropCause> {
         match record {
             Record::Log(record) => self.log(server, record),
@@ -205,7 +208,7 @@ impl Writer {
         }
     }
 
-    /// Offers a record that `encode` appends to an empty buffer.
+    /// Offers a record whose payload `encode` appends to an empty buffer.
     pub(crate) fn offer_with<E>(
         &self,
         server: &ServerName,
@@ -214,8 +217,8 @@ impl Writer {
         urgent: bool,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), DropCause> {
-        // A record that is offered while another one is encoded finds the scratch empty, and one
-        // that is offered while its thread ends finds none.
+        // A record offered while another one is being encoded finds the buffer taken, and one
+        // offered while its thread ends finds none; both use a new buffer.
         let mut buffer = SCRATCH.try_with(Cell::take).unwrap_or_default();
         buffer.clear();
         let outcome = match encode(&mut buffer) {
@@ -246,7 +249,8 @@ impl Writer {
             timestamp,
             emitted: monotonic_nanos(),
             urgent,
-            // Encoded where there is room already, and copied once to where it fits exactly.
+            // Encoded into a buffer with room to spare, then copied once to an allocation of
+            // exactly its size.
             payload: Box::from(payload),
         };
         self.shared.enqueue(record).inspect_err(|cause| {
@@ -256,7 +260,7 @@ impl Writer {
         })
     }
 
-    /// Counts a record that is offered and cannot be stored, and returns the cause.
+    /// Counts an offered record that cannot be stored, and returns the cause.
     pub(crate) fn refuse(
         &self,
         server: &ServerName,
@@ -268,29 +272,30 @@ impl Writer {
         self.shared
             .counters
             .count_drop(server, signal, cause, timestamp);
-        // A full queue means that the thread is about to commit anyway.
+        // If the queue is full, the thread is about to commit anyway.
         let _ = self.shared.queue.try_send(Message::Dropped);
         cause
     }
 
-    /// The largest payload that is stored.
+    /// Maximum size of a payload, in bytes.
     pub(crate) fn record_bytes_max(&self) -> usize {
         self.shared.options.record_bytes_max
     }
 
-    /// Waits until everything that was offered before is on the disk.
+    /// Waits until all records offered before are on the disk.
     ///
-    /// Fails with [`Error::NotFlushed`] when it is not: because the disk fails, in which case the
-    /// records are kept and tried again, or because no answer came in time; and with
-    /// [`Error::WriterClosed`] when the writer is.
+    /// Fails with [`Error::NotFlushed`] when they are not: because the disk fails, in which case
+    /// the records are kept and retried, or because the writer thread did not answer in time. Fails
+    /// with [`Error::WriterClosed`] when the writer is closed.
     pub fn flush(&self) -> Result<()> {
         self.shared.flush(self.shared.options.flush_timeout)
     }
 
-    /// Deletes what `scope` covers, on the writer thread; see [`Store::wipe`]. What was offered
-    /// before is gone, what is offered afterwards is stored.
+    /// Deletes the records that `scope` covers, on the writer thread; see [`Store::wipe`]. Records
+    /// offered before are deleted, records offered afterwards are stored.
     ///
-    /// Fails like [`Store::wipe`], and like [`Writer::flush`] when no answer comes in time.
+    /// Fails like [`Store::wipe`], and like [`Writer::flush`] when the writer thread does not
+    /// answer in time.
     pub fn wipe(&self, scope: &WipeScope) -> Result<usize> {
         self.shared
             .ask(self.shared.options.flush_timeout, |sender| {
@@ -298,12 +303,13 @@ impl Writer {
             })?
     }
 
-    /// Changes how much is kept, for all readers and writers of the database. What is beyond the new
-    /// limits is gone for readers at once where it is too old, and is taken out between batches.
+    /// Changes the limits for all readers and writers of the database. Records beyond the new age
+    /// limit are hidden from readers at once; everything beyond the new limits is evicted between
+    /// batches.
     ///
-    /// Fails with [`Error::InvalidOption`] and [`Error::InvalidServerName`] when `policy` is not
-    /// valid, with [`Error::Database`] when the disk fails, and like [`Writer::flush`] when no
-    /// answer comes in time.
+    /// Fails with [`Error::InvalidOption`] and [`Error::InvalidServerName`] when `policy` is
+    /// invalid, with [`Error::Database`] when the disk fails, and like [`Writer::flush`] when the
+    /// writer thread does not answer in time.
     pub fn set_retention(&self, policy: RetentionPolicy) -> Result<()> {
         let policy = Box::new(policy.validated()?);
         self.shared
@@ -312,7 +318,7 @@ impl Writer {
             })?
     }
 
-    /// What the writer did so far.
+    /// The statistics since the writer started.
     #[must_use]
     pub fn stats(&self) -> WriterStats {
         self.shared.counters.stats()
@@ -327,7 +333,7 @@ impl Shared {
         let bytes = record.memory_bytes();
         let blocks = self.options.when_full == WhenFull::Block;
         while !self.reserve(bytes) {
-            // A record larger than the whole queue fits at no time.
+            // A record larger than the whole queue never fits, so waiting would never end.
             if !blocks || bytes > self.options.queue_bytes_max {
                 return Err(DropCause::QueueFull);
             }
@@ -372,9 +378,10 @@ impl Shared {
             .fetch_sub(bytes, Ordering::Release);
     }
 
-    /// Says that the thread takes nothing more from the queue. What is left there, and what
-    /// producers still send that were in the middle of it, is refused and counted: by this call, or
-    /// by [`Shared::look_whether_ended`] in theirs. The fences see to it that one of both finds it.
+    /// Notes that the thread takes no more messages from the queue. Messages that are left, or that
+    /// producers are just sending, are refused and counted: either by this call, or in the
+    /// producer's thread by [`Shared::look_whether_ended`]. The fences make sure that one of the
+    /// two sees each message.
     pub(super) fn end(&self) {
         self.mark_closed();
         self.ended.store(true, Ordering::Relaxed);
@@ -391,7 +398,8 @@ impl Shared {
 
     fn refuse_rest(&self) {
         while let Ok(message) = self.rest.try_recv() {
-            // Whoever waits for an answer sees that none will come.
+            // Dropping the message disconnects its answer channel, which ends the wait of its
+            // caller.
             let Message::Record(record) = message else {
                 continue;
             };
@@ -411,12 +419,12 @@ impl Shared {
         self.ask(timeout, Message::Flush)?
     }
 
-    /// Sends a message behind everything that is queued, and waits for the answer.
+    /// Sends a message after all queued ones and waits for the answer.
     fn ask<T>(&self, timeout: Duration, message: impl FnOnce(Sender<T>) -> Message) -> Result<T> {
         let deadline = Instant::now() + timeout;
         let (sender, receiver) = crossbeam::channel::bounded(1);
         let late = || Error::NotFlushed {
-            reason: format!("no answer within {timeout:?}"),
+            reason: format!("the writer thread did not answer within {timeout:?}"),
             source: None,
         };
         match self.queue.send_deadline(message(sender), deadline) {
@@ -432,7 +440,7 @@ impl Shared {
             })
     }
 
-    /// Lets waiting producers look again.
+    /// Wakes waiting producers to check for room again.
     pub(super) fn notify_room(&self) {
         if self.options.when_full == WhenFull::Block {
             self.room.notify();
@@ -450,9 +458,9 @@ impl Shared {
 }
 
 impl WriterGuard {
-    /// Flushes, ends the writer thread, and says whether everything is on the disk.
+    /// Flushes, then ends the writer thread.
     ///
-    /// Fails with [`Error::NotFlushed`] when it is not.
+    /// Fails with [`Error::NotFlushed`] when not all records are on the disk.
     pub fn close(mut self) -> Result<()> {
         self.finish()
     }
@@ -461,15 +469,17 @@ impl WriterGuard {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
-        // From here on records are refused: the flush would otherwise never see the last of them.
+        // Records are refused from here on: otherwise producers could keep the flush from ever
+        // ending.
         self.shared.mark_closed();
         let timeout = self.shared.options.flush_timeout;
         let outcome = self.shared.flush(timeout);
-        // A thread that hangs in a disk that hangs is left behind: waiting for it would hang us too.
+        // A thread that hangs in a disk operation is left running: waiting for it would hang the
+        // caller, too.
         let told = self.shared.queue.send_timeout(Message::Close, timeout);
         let untold = matches!(told, Err(SendTimeoutError::Timeout(_)));
         if untold {
-            // It ends by itself once the disk comes back and the queue is empty.
+            // The thread ends once the disk responds again and the queue is empty.
             self.shared.left_behind.store(true, Ordering::Release);
             let _ = self.shared.queue.try_send(Message::Close);
         }
@@ -490,13 +500,13 @@ impl Drop for WriterGuard {
             tracing::error!(
                 subsystem = "telemetry",
                 %error,
-                "telemetry was not stored completely before the writer closed"
+                "some telemetry was not stored before the writer closed"
             );
         }
     }
 }
 
-/// Whether each id is absent, or has as many bytes as OTLP wants.
+/// Whether each id is absent or has the length that OTLP requires.
 fn has_valid_ids(span: &Span) -> bool {
     let trace = |id: &[u8]| matches!(id.len(), 0 | 16);
     let span_id = |id: &[u8]| matches!(id.len(), 0 | 8);

@@ -1,13 +1,15 @@
+//! Cursors: positions that a reader can continue from, also as text.
+
 use crate::{
     error::{Error, Result, excerpt},
     time::Timestamp,
 };
 use std::{fmt, str::FromStr};
 
-/// A place in the order of records: right behind one of them.
+/// A position in the order of records: directly after one record.
 ///
-/// It stays where it is when records are sealed, when the daemon restarts, and when the record it
-/// was taken from is gone. Its text form is opaque, and is read back by every later version.
+/// It stays valid when records are sealed, when the daemon restarts, and when that record is
+/// deleted. Its text form is opaque; every later version of this crate reads it.
 ///
 /// ```
 /// use gridctl_telemetry::{Level, LogRecord, Query, ServerName, Signal, Timestamp, query::Cursor};
@@ -52,13 +54,15 @@ impl fmt::Display for Cursor {
 impl FromStr for Cursor {
     type Err = Error;
 
-    /// Reads what [`Cursor`]'s `Display` wrote. Fails with [`Error::InvalidCursor`].
+    /// Parses the text written by [`Cursor`]'s `Display`.
+    ///
+    /// Fails with [`Error::InvalidCursor`].
     fn from_str(text: &str) -> Result<Cursor> {
         let invalid = || Error::InvalidCursor {
             text: excerpt(text),
         };
         let number = |digits: &str| {
-            // `from_str_radix` takes a sign, which no cursor has.
+            // `from_str_radix` accepts a sign, which a cursor never has.
             let hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
             u64::from_str_radix(digits, 16).ok().filter(|_| hex)
         };

@@ -1,4 +1,4 @@
-//! Reading records back: by time, by arrival, the last ones, several servers merged.
+//! Reading records by time, by arrival, or the last ones, with several servers merged.
 
 mod cursor;
 mod query;

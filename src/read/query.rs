@@ -1,7 +1,9 @@
+//! Queries: the records to read, and their order.
+
 use super::Cursor;
 use crate::{record::ServerName, signal::Signal, store::Direction, time::TimeRange};
 
-/// Which records are read, and in which order.
+/// Which records to read, and in which order.
 ///
 /// ```
 /// use gridctl_telemetry::{Query, ServerName, Signal, query::Direction};
@@ -24,7 +26,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// What decoded blocks take at most in one scan, unless [`Query::memory_bytes`] says otherwise.
+    /// The default of [`Query::memory_bytes`]: 16 MiB.
     pub const MEMORY_BYTES_DEFAULT: usize = 16 << 20;
 
     /// All records of one signal, oldest first.
@@ -40,38 +42,40 @@ impl Query {
         }
     }
 
-    /// Of this server alone; called again, of that one too.
+    /// Only records of this server. Further calls add servers.
     pub fn server(mut self, server: ServerName) -> Query {
         self.servers.push(server);
         self
     }
 
-    /// Within this range of time alone.
+    /// Only records within this time range.
     pub fn range(mut self, range: impl Into<TimeRange>) -> Query {
         self.range = range.into();
         self
     }
 
-    /// Oldest or newest first.
+    /// Sets whether the oldest or the newest records come first.
     pub fn direction(mut self, direction: Direction) -> Query {
         self.direction = direction;
         self
     }
 
-    /// Only what comes after `cursor` in the query's direction: the next page.
+    /// Only records that come after `cursor` in the query's direction: the next page.
     pub fn after(mut self, cursor: Cursor) -> Query {
         self.after = Some(cursor);
         self
     }
 
-    /// Only records whose [`StoredRecord::sequence`](crate::query::StoredRecord::sequence) is this or
-    /// higher: what arrived since, however far back its timestamp is. For whoever follows a store.
+    /// Only records whose [`StoredRecord::sequence`](crate::query::StoredRecord::sequence) is
+    /// `sequence` or higher: those that arrived since, however old their timestamps are. For
+    /// readers that follow a store.
     pub fn since_sequence(mut self, sequence: u64) -> Query {
         self.since_sequence = sequence;
         self
     }
 
-    /// What decoded blocks take at most, in bytes. Where many overlap, less memory costs time.
+    /// Sets the maximum memory for decoded blocks in one scan, in bytes. Where many blocks overlap
+    /// in time, less memory makes the scan slower.
     pub fn memory_bytes(mut self, bytes: usize) -> Query {
         self.memory_bytes = bytes;
         self

@@ -1,3 +1,5 @@
+//! Scans: the records of a query, from all its servers, in order.
+
 use super::{Cursor, Query};
 use crate::{
     error::{Error, Result},
@@ -8,22 +10,22 @@ use crate::{
 };
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-/// A record as it is stored: whose it is, and where it stands.
+/// A stored record, with its server and its position.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct StoredRecord {
-    /// The server that it is of.
+    /// The server of the record.
     pub server: ServerName,
-    /// The time by which it is stored.
+    /// The timestamp that the record is stored under.
     pub timestamp: Timestamp,
-    /// Its number in the order of arrival in this database.
+    /// The record's number in the order of arrival in this database.
     pub sequence: u64,
     /// The record.
     pub record: Record,
 }
 
 impl StoredRecord {
-    /// The place behind this record.
+    /// The position directly after this record.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         Cursor {
@@ -33,23 +35,23 @@ impl StoredRecord {
     }
 }
 
-/// A record as it is stored, still encoded.
+/// A stored record, still encoded.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct RawRecord<'a> {
-    /// The server that it is of.
+    /// The server of the record.
     pub server: &'a ServerName,
-    /// Its signal.
+    /// The signal of the record.
     pub signal: Signal,
-    /// The time by which it is stored.
+    /// The timestamp that the record is stored under.
     pub timestamp: Timestamp,
-    /// Its number in the order of arrival in this database.
+    /// The record's number in the order of arrival in this database.
     pub sequence: u64,
     pub(crate) payload: &'a [u8],
 }
 
 impl RawRecord<'_> {
-    /// The place behind this record.
+    /// The position directly after this record.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         Cursor {
@@ -58,21 +60,22 @@ impl RawRecord<'_> {
         }
     }
 
-    /// The encoded record's length, in bytes.
+    /// The length of the encoded record, in bytes.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.payload.len()
     }
 
-    /// The encoded record, in an encoding that is this crate's own. For benchmarks.
+    /// The record in this crate's private encoding. For benchmarks.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         self.payload
     }
 
-    /// Decodes the record. Fails with [`Error::InvalidRecord`] when its payload is not one that
-    /// this crate wrote.
+    /// Decodes the record.
+    ///
+    /// Fails with [`Error::InvalidRecord`] when the payload was not written by this crate.
     pub fn decode(&self) -> Result<Record> {
         Record::decode_payload(self.signal, self.timestamp, self.payload).map_err(|error| {
             Error::InvalidRecord {
@@ -93,10 +96,10 @@ impl RawRecord<'_> {
 }
 
 impl Snapshot {
-    /// Reads the records that `query` asks for. Those that are older than the limit of their server
-    /// are gone, record by record, whether or not their room was given back.
+    /// Reads the records that `query` asks for. Records older than the age limit of their server
+    /// are left out one by one, even if their disk space has not been reclaimed yet.
     ///
-    /// Memory is bounded by [`Query::memory_bytes`], by one part of a block for each server, and by
+    /// Memory is bounded by [`Query::memory_bytes`], plus one chunk of a block for each server and
     /// the largest record. Fails with [`Error::Database`] and [`Error::Corrupt`].
     pub fn scan(&self, query: &Query) -> Result<Scan> {
         let budget = MemoryBudget::new(query.memory_bytes);
@@ -130,9 +133,11 @@ impl Snapshot {
         })
     }
 
-    /// The last `count` records of what `query` asks for, oldest first whatever its direction is.
+    /// The last `count` records that `query` asks for, oldest first in either direction of the
+    /// query.
     ///
-    /// Its cost grows with `count` and not with what is stored.
+    /// The cost grows with `count`, not with the number of stored records. Fails like
+    /// [`Snapshot::scan`].
     pub fn last(&self, query: &Query, count: usize) -> Result<Vec<StoredRecord>> {
         let query = query.clone().direction(Direction::Backward);
         let mut records: Vec<StoredRecord> = self
@@ -146,19 +151,19 @@ impl Snapshot {
 }
 
 impl Store {
-    /// Reads the records that `query` asks for, from the present state of the store. See
+    /// Reads the records that `query` asks for from the present state of the store; see
     /// [`Snapshot::scan`].
     pub fn scan(&self, query: &Query) -> Result<Records> {
         Ok(self.snapshot()?.scan(query)?.records())
     }
 
-    /// The last `count` records of what `query` asks for. See [`Snapshot::last`].
+    /// The last `count` records that `query` asks for; see [`Snapshot::last`].
     pub fn last(&self, query: &Query, count: usize) -> Result<Vec<StoredRecord>> {
         self.snapshot()?.last(query, count)
     }
 }
 
-/// The positions that a query covers.
+/// The range of positions of a query.
 fn positions(query: &Query) -> PositionRange {
     let mut range = PositionRange {
         first: (i64::MIN, 0),
@@ -192,13 +197,14 @@ fn positions(query: &Query) -> PositionRange {
     range
 }
 
-/// A scan over the records of a query. The records are borrowed from it; [`Scan::records`] makes
-/// them one's own.
+/// A scan over the records of a query. It lends out each record; [`Scan::records`] returns owned,
+/// decoded ones.
 pub struct Scan {
     signal: Signal,
     direction: Direction,
     sources: Vec<(ServerName, SeriesScan)>,
-    /// The next record of each source but the one that is read, first in order on top.
+    /// The next record of each source, except the source of the present record. The first in order
+    /// is on top.
     heads: BinaryHeap<Reverse<(Order, usize)>>,
     started: bool,
 }
@@ -212,10 +218,10 @@ impl std::fmt::Debug for Scan {
 }
 
 impl Scan {
-    /// Moves to the next record and returns it; `None` behind the last.
+    /// Advances to the next record and returns it; `None` after the last one.
     ///
-    /// Fails with [`Error::Database`] and [`Error::Corrupt`], after which there is no next record.
-    // Not an iterator: a record borrows from the scan.
+    /// Fails with [`Error::Database`] and [`Error::Corrupt`]. After an error it returns `None`.
+    // Not an `Iterator`, because a record borrows from the scan.
     #[expect(
         clippy::should_implement_trait,
         reason = "an iterator cannot lend its items"
@@ -248,7 +254,7 @@ impl Scan {
             }))
     }
 
-    /// Brings up the next record of a source.
+    /// Adds the next record of a source to the heap.
     fn enqueue(&mut self, index: usize) -> Result<()> {
         let Some((_, source)) = self.sources.get_mut(index) else {
             return Ok(());
@@ -263,7 +269,7 @@ impl Scan {
             }
             Ok(false) => Ok(()),
             Err(error) => {
-                // The rest of the merge would have a hole that nobody sees.
+                // Without this source, the other sources would be merged with an undetected gap.
                 self.heads.clear();
                 self.sources.clear();
                 Err(error)
@@ -271,15 +277,15 @@ impl Scan {
         }
     }
 
-    /// The records, decoded.
+    /// The records of this scan, decoded.
     #[must_use]
     pub fn records(self) -> Records {
         Records { scan: self }
     }
 }
 
-/// The decoded records of a scan. Behind an error that ends the scan comes nothing; a record that
-/// does not decode is an error of its own, and the next one follows it.
+/// The decoded records of a scan. An error of the scan ends it. A record that cannot be decoded
+/// yields an error, and the next record follows.
 #[derive(Debug)]
 pub struct Records {
     scan: Scan,

@@ -1,4 +1,4 @@
-//! What a daemon fills its buffers with after a restart.
+//! The records that a daemon loads into its buffers after a restart.
 
 use super::{Query, StoredRecord};
 use crate::{
@@ -10,15 +10,15 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// History, and where live data goes on behind it: neither overlaps the other, and nothing lies
-/// between them.
+/// History, and the sequence at which live data continues: no record is in both, and none is in
+/// neither.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Seed<T> {
-    /// The newest records, servers merged by time, oldest first.
+    /// The newest records of all servers merged by time, oldest first.
     pub records: Vec<T>,
-    /// The sequence that the first record after the history has at least. A
-    /// [`Query::since_sequence`] it reads what came since.
+    /// A lower bound for the sequence of every later record. Pass it to [`Query::since_sequence`]
+    /// to read the records that arrived since.
     pub next_sequence: u64,
 }
 
@@ -26,11 +26,11 @@ pub struct Seed<T> {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SeededTrace {
-    /// The trace's id.
+    /// The trace id.
     pub trace_id: Vec<u8>,
-    /// Whether one of the spans failed.
+    /// Whether any of the spans failed.
     pub is_error: bool,
-    /// The spans with their servers, in the order of their ends.
+    /// The spans with their servers, ordered by end time.
     pub spans: Vec<(ServerName, SpanRecord)>,
 }
 
@@ -51,8 +51,8 @@ impl Store {
         })
     }
 
-    /// The newest `count` spans of all servers, gathered in their traces; a trace stands where its
-    /// first span does.
+    /// The newest `count` spans of all servers, grouped by trace. Traces are ordered by their first
+    /// span.
     ///
     /// Fails like [`Snapshot::scan`].
     pub fn seed_traces(&self, count: usize) -> Result<Seed<SeededTrace>> {
