@@ -1,4 +1,4 @@
-//! What produces records: the side of the daemon that is being observed.
+//! Producers: the parts of a daemon that turn log events, counters and spans into records.
 
 mod accumulator;
 mod flush_rule;

@@ -1,4 +1,4 @@
-//! A [`TraceClient`] as an exporter of the OpenTelemetry SDK.
+//! An OpenTelemetry SDK exporter that hands spans to a [`TraceClient`].
 
 use super::TraceClient;
 use opentelemetry_proto::transform::{
@@ -11,12 +11,12 @@ use opentelemetry_sdk::{
 };
 use std::time::Duration;
 
-/// Hands the SDK's spans to a [`TraceClient`]. For an `SdkTracerProvider`, with or without a batch
-/// processor, and so for `tracing-opentelemetry`.
+/// Hands the SDK's spans to a [`TraceClient`]. Works with an `SdkTracerProvider`, with or without a
+/// batch processor, and so with `tracing-opentelemetry`.
 ///
-/// Exporting never waits for the disk. The end of the provider does; its `force_flush` does not,
-/// for the SDK's processors hand that on to no exporter: what must be on the disk takes a
-/// [`TraceClient::flush`] behind it.
+/// Exporting never waits for the disk; shutting down the provider does. The provider's
+/// `force_flush` does not reach the disk, because the SDK's processors do not pass it on to
+/// exporters: call [`TraceClient::flush`] after it.
 ///
 /// ```
 /// use gridctl_telemetry::traces::{TelemetrySpanExporter, TraceClient};
@@ -43,7 +43,7 @@ pub struct TelemetrySpanExporter {
 }
 
 impl TelemetrySpanExporter {
-    /// An exporter that stores through `client`.
+    /// An exporter that hands its spans to `client`.
     #[must_use]
     pub fn new(client: TraceClient) -> TelemetrySpanExporter {
         TelemetrySpanExporter {

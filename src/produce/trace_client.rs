@@ -1,4 +1,4 @@
-//! Spans of an OpenTelemetry SDK, to the server that each names.
+//! The trace client: stores spans under the server that each names.
 
 use crate::{
     error::Result,
@@ -15,13 +15,14 @@ use std::{
     },
 };
 
-/// Stores each span under the server that its string attribute `server.name` names, with its own
+/// Stores each span under the server named by its string attribute `server.name`, with its own
 /// resource, scope and schema URLs.
 ///
-/// A client is a handle: clones share their servers and counts. It never waits for the disk.
+/// A client is a handle: clones share their servers and counts. No method waits for the disk except
+/// [`TraceClient::flush`].
 ///
-/// A span of a configured server whose ids have lengths that OTLP does not know is refused by the
-/// writer, which counts it as [`DropCause::Invalid`](crate::ingest::DropCause::Invalid).
+/// The writer refuses a span whose ids have lengths that OTLP does not allow, and counts it as
+/// [`DropCause::Invalid`](crate::ingest::DropCause::Invalid).
 ///
 /// ```
 /// use gridctl_telemetry::traces::TraceClient;
@@ -47,26 +48,26 @@ pub struct TraceClient {
 #[derive(Debug)]
 struct Shared {
     writer: Writer,
-    /// Replaced as a whole, so that a batch can keep the servers that it began with.
+    /// Replaced as a whole, so that a batch uses the same servers from start to end.
     servers: RwLock<Arc<BTreeSet<ServerName>>>,
     without_server: AtomicU64,
     not_configured: AtomicU64,
 }
 
-/// Spans that a [`TraceClient`] got and did not offer to the store. Those that it offered are
-/// counted by the [`Writer`].
+/// Spans that a [`TraceClient`] received and did not offer to the writer. Offered spans are counted
+/// by the [`Writer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct SkippedSpans {
-    /// Spans whose `server.name` is absent, or no name that a server can have.
+    /// Spans whose `server.name` is absent or not a valid server name.
     pub without_server: u64,
-    /// Spans of servers whose traces are not stored.
+    /// Spans of servers that are not configured.
     pub not_configured: u64,
 }
 
 impl TraceClient {
-    /// A client without servers that stores through `writer`.
+    /// A client without servers that writes through `writer`.
     #[must_use]
     pub fn new(writer: Writer) -> TraceClient {
         TraceClient {
@@ -88,7 +89,7 @@ impl TraceClient {
         Ok(())
     }
 
-    /// Stores the spans of `server` no longer. What is stored of it stays.
+    /// Stops storing spans of `server`. Stored records are kept.
     pub fn remove_server(&self, server: &str) {
         self.change(|servers| _ = servers.remove(server));
     }
@@ -99,14 +100,14 @@ impl TraceClient {
         self.servers().iter().cloned().collect()
     }
 
-    /// Removes every server. The client stays usable.
+    /// Removes all servers. The client can still be used.
     pub fn close(&self) {
         self.change(BTreeSet::clear);
     }
 
-    /// Offers a batch of spans to the store.
+    /// Offers a batch of spans to the writer. The writer counts those that it drops.
     pub fn upload(&self, batch: Vec<ResourceSpans>) {
-        // One look for the batch: the servers may change while it is encoded.
+        // Read once for the batch, because the servers may change while it is encoded.
         let servers = self.servers();
         for resource_spans in batch {
             let mut record = SpanRecord {
@@ -126,7 +127,7 @@ impl TraceClient {
                         }
                         Some(server) => {
                             record.span = span;
-                            // A drop is counted by the writer.
+                            // The writer counts a drop.
                             let _ = self.shared.writer.span(&server, &record);
                         }
                     }
@@ -135,7 +136,7 @@ impl TraceClient {
         }
     }
 
-    /// The spans that were not offered to the store.
+    /// The number of spans that were not offered to the writer.
     #[must_use]
     pub fn skipped(&self) -> SkippedSpans {
         SkippedSpans {
@@ -144,8 +145,7 @@ impl TraceClient {
         }
     }
 
-    /// Waits until everything that was offered before is on the disk. Fails like
-    /// [`Writer::flush`].
+    /// Waits until all spans offered before are on the disk. Fails like [`Writer::flush`].
     pub fn flush(&self) -> Result<()> {
         self.shared.writer.flush()
     }

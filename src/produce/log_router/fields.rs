@@ -1,4 +1,4 @@
-//! Fields of events and spans, encoded as they will be stored: `MessagePack` keys and values.
+//! Encodes the fields of events and spans in their stored form: `MessagePack` keys and values.
 
 use crate::record::messagepack::{
     Reader, Token, str_head_bytes, write_bool, write_float, write_int, write_number, write_str,
@@ -14,36 +14,38 @@ use tracing::{
     field::{Field, Visit},
 };
 
-/// The fields that name the server of an event, in the order in which they count.
+/// The fields that name the server of an event, in order of precedence.
 const KEYS: [&str; 2] = ["component", "server"];
 
-/// How many causes of an error are stored. One that is its own source would otherwise never end.
+/// Maximum number of sources of an error that are stored: an error that is its own source would
+/// never end.
 const CAUSES_MAX: usize = 32;
 
-/// Fields in the form of a `MessagePack` map without its head, and what some of them mean.
+/// Fields as a `MessagePack` map without its head, and the values of those fields that have a
+/// meaning to the router.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     pub(super) entries: Vec<u8>,
     pub(super) count: usize,
-    /// `subsystem="telemetry"`: not for the store.
+    /// Whether there is a field `subsystem="telemetry"`: such events are not stored.
     pub(super) own: bool,
-    /// A field is missing, because it is longer than a record may be.
+    /// Whether a field was left out because it exceeds the maximum size of a record.
     pub(super) too_large: bool,
-    /// Where in `entries` the texts of `KEYS` are.
+    /// The positions in `entries` of the texts of `KEYS`.
     keys: [Option<Range<usize>>; KEYS.len()],
-    /// Where in `entries` the text of `trace_id` is.
+    /// The position in `entries` of the text of `trace_id`.
     pub(super) trace_id: Option<Range<usize>>,
 }
 
 impl Fields {
-    /// The routing key: the field's name and its text.
+    /// The routing key: the name of the field and its text.
     pub(super) fn key(&self) -> Option<(&'static str, &str)> {
         KEYS.into_iter()
             .zip(&self.keys)
             .find_map(|(name, place)| Some((name, text_at(&self.entries, place.clone()?)?)))
     }
 
-    /// Forgets the fields, and keeps memory for others.
+    /// Removes all fields and keeps the allocation for the next ones.
     pub(super) fn clear(&mut self) {
         let mut entries = std::mem::take(&mut self.entries);
         entries.clear();
@@ -53,8 +55,8 @@ impl Fields {
         };
     }
 
-    /// Adds what was recorded later. Of two fields with one name the newer one counts, so a value
-    /// that is recorded again and again takes no more room than one.
+    /// Adds fields that were recorded later. They replace fields of the same name, so a value that
+    /// is recorded repeatedly takes the space of one.
     pub(super) fn update(&mut self, newer: &Fields) {
         let mut merged = Fields {
             entries: Vec::with_capacity(self.entries.len() + newer.entries.len()),
@@ -72,7 +74,7 @@ impl Fields {
         *self = merged;
     }
 
-    /// Each field's name, its value, and both as they are encoded.
+    /// For each field, its name, its value, and both in encoded form.
     fn iter(&self) -> impl Iterator<Item = (&str, Token<'_>, &[u8])> {
         let mut reader = Reader::new(&self.entries);
         std::iter::from_fn(move || {
@@ -95,7 +97,7 @@ impl Fields {
         );
     }
 
-    /// Takes note of a field that was added; `text` is where its text is, if it has one.
+    /// Notes a field that was appended; `text` is the position of its text, if it has one.
     fn added(&mut self, name: &str, text: Option<Range<usize>>) {
         self.count += 1;
         match name {
@@ -114,7 +116,7 @@ impl Fields {
     }
 }
 
-/// The text at a place in entries.
+/// The text at a position in `entries`.
 pub(super) fn text_at(entries: &[u8], place: Range<usize>) -> Option<&str> {
     std::str::from_utf8(entries.get(place)?).ok()
 }
@@ -127,7 +129,7 @@ pub(super) fn has_key(metadata: &Metadata<'_>) -> bool {
         .any(|field| KEYS.contains(&field.name()))
 }
 
-/// Whether a callsite has a field that means something beyond itself.
+/// Whether a callsite has a field that has a meaning to the router.
 pub(super) fn has_meaning(metadata: &Metadata<'_>) -> bool {
     metadata.fields().iter().any(|field| means(field.name()))
 }
@@ -136,17 +138,18 @@ fn means(name: &str) -> bool {
     KEYS.contains(&name) || matches!(name, "trace_id" | "subsystem")
 }
 
-/// Encodes fields as they are visited.
+/// Encodes fields while visiting them.
 pub(super) struct Encoder<'a> {
     fields: &'a mut Fields,
-    /// Takes the field `message` of an event; a span has it among the others.
+    /// Receives the field `message` of an event. For a span it is `None`: `message` is an ordinary
+    /// field there.
     message: Option<&'a mut Vec<u8>>,
     from_log: bool,
     bytes_max: usize,
 }
 
 impl<'a> Encoder<'a> {
-    /// Adds fields of a span to `fields`, up to `bytes_max` bytes.
+    /// Appends the fields of a span to `fields`, up to `bytes_max` bytes.
     pub(super) fn of_span(fields: &'a mut Fields, bytes_max: usize) -> Encoder<'a> {
         Encoder {
             fields,
@@ -156,8 +159,8 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Adds the fields of `event` to `fields`, and makes `message` its message, up to `bytes_max`
-    /// bytes each.
+    /// Appends the fields of `event` to `fields` and writes its message to `message`, up to
+    /// `bytes_max` bytes each.
     pub(super) fn of_event(
         event: &Event<'_>,
         fields: &'a mut Fields,
@@ -167,13 +170,13 @@ impl<'a> Encoder<'a> {
         Encoder {
             fields,
             message: Some(message),
-            // So `tracing-log` names the events that it makes.
+            // The name that `tracing-log` gives to its events.
             from_log: event.metadata().name() == "log event",
             bytes_max,
         }
     }
 
-    /// Adds a value that is no text and of a few bytes.
+    /// Appends a value of a few bytes that is not a text.
     fn value(&mut self, field: &Field, write: impl FnOnce(&mut Vec<u8>)) {
         let name = field.name();
         if !self.skips(name) {
@@ -183,7 +186,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Adds a text; `write` fails when it writes more than there is room for.
+    /// Appends a text. `write` fails when the text exceeds the remaining space.
     fn text(
         &mut self,
         field: &Field,
@@ -217,7 +220,8 @@ impl<'a> Encoder<'a> {
     }
 
     fn skips(&self, name: &str) -> bool {
-        // Of a record that is too large it only matters where it would have gone.
+        // A record that is too large is only counted, so only the fields that select its server
+        // matter.
         let lost = self.fields.too_large && !means(name);
         lost || self.from_log
             && matches!(
@@ -294,7 +298,7 @@ impl Visit for Encoder<'_> {
 }
 
 impl Encoder<'_> {
-    /// Adds an integer beyond 64 bits.
+    /// Appends an integer beyond 64 bits.
     fn record_long(&mut self, field: &Field, value: &(impl fmt::Display + fmt::Debug)) {
         if self.is_message(field) {
             return self.record_debug(field, value);
@@ -303,10 +307,10 @@ impl Encoder<'_> {
     }
 }
 
-/// Text that ends where there is no more room for it.
+/// A text that stops growing when its space is used up.
 struct Text<'a> {
     out: &'a mut Vec<u8>,
-    /// The length that `out` may have.
+    /// The maximum length of `out`.
     end: usize,
     overflowed: bool,
 }
@@ -314,7 +318,7 @@ struct Text<'a> {
 impl fmt::Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if text.len() > self.end.saturating_sub(self.out.len()) {
-            // An error ends the formatting: nobody will read the rest.
+            // The error makes the formatter stop: the rest would be discarded.
             self.overflowed = true;
             return Err(fmt::Error);
         }
@@ -323,8 +327,8 @@ impl fmt::Write for Text<'_> {
     }
 }
 
-/// Appends a string of about `length` bytes that `write` writes, and returns where its text is;
-/// `None` when `out` would become longer than `end`.
+/// Appends a string of about `length` bytes that `write` writes, and returns the position of its
+/// text; `None` when `out` would exceed `end`.
 fn write_text(
     out: &mut Vec<u8>,
     end: usize,
@@ -339,7 +343,7 @@ fn write_text(
         end,
         overflowed: false,
     };
-    // Of what a formatter gives up for a reason of its own, the beginning is stored.
+    // If a formatter fails for a reason of its own, the text up to there is stored.
     _ = write(&mut text);
     if text.overflowed {
         return None;

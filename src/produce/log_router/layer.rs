@@ -1,4 +1,4 @@
-//! The layer and its filter.
+//! The layer that stores events, and the filter in front of it.
 
 use super::{
     Shared,
@@ -28,20 +28,20 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// How many spans around an event are stored with it, the nearest ones: a line must stay readable,
-/// and so must its nesting.
+/// Maximum number of spans stored with an event, the nearest ones: a deeper nesting would make a
+/// line hard to read and could exceed the nesting that readers accept.
 const GROUPS_MAX: usize = 32;
 
-/// What a thread keeps of each of its buffers from event to event.
+/// The capacity of each of a thread's buffers that is kept between events, in bytes.
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
 
-/// The part of a [`LogRouter`](super::LogRouter) that sits in the subscriber.
+/// The part of a [`LogRouter`](super::LogRouter) that is added to the subscriber.
 #[derive(Debug, Clone)]
 pub struct RouterLayer {
     shared: Arc<Shared>,
 }
 
-/// Enables what a [`LogRouter`](super::LogRouter) stores, and nothing else.
+/// Enables the events and spans that a [`LogRouter`](super::LogRouter) needs, and no others.
 #[derive(Debug, Clone)]
 pub struct RouterFilter {
     shared: Arc<Shared>,
@@ -61,8 +61,8 @@ impl RouterFilter {
     fn accepts(&self, metadata: &Metadata<'_>) -> bool {
         let level = self.shared.level();
         if metadata.is_span() {
-            // A span may be open long before a server is added that needs its fields, and where an
-            // event goes must not depend on how verbose the span is that says so.
+            // A span may be opened long before a server that needs its fields is added. And routing
+            // must not depend on the verbosity of the span that names the server.
             *metadata.level() <= level.max(LevelFilter::INFO) || has_meaning(metadata)
         } else {
             *metadata.level() <= level
@@ -75,7 +75,7 @@ impl<S> Filter<S> for RouterFilter {
         self.accepts(metadata)
     }
 
-    // What this says is remembered until the servers change, which asks anew.
+    // The result is cached until the servers change, which rebuilds the cache.
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.accepts(metadata) {
             Interest::always()
@@ -84,14 +84,14 @@ impl<S> Filter<S> for RouterFilter {
         }
     }
 
-    // For the spans that name a server. A lower level would also be what the `log` crate is limited
-    // to when the subscriber is installed, whatever server is added later.
+    // TRACE, for the spans that name a server. A lower level would also limit the `log` crate when
+    // the subscriber is installed, whichever servers are added later.
     fn max_level_hint(&self) -> Option<LevelFilter> {
         Some(LevelFilter::TRACE)
     }
 }
 
-/// What a span contributes to the events in it.
+/// The fields that a span adds to the events inside it.
 struct SpanFields(Fields);
 
 impl<S> Layer<S> for RouterLayer
@@ -103,7 +103,7 @@ where
         let mut fields = Fields::default();
         attributes.record(&mut Encoder::of_span(&mut fields, self.bytes_max()));
         let mut extensions = span.extensions_mut();
-        // Another router of the same subscriber may have been here.
+        // Another router of the same subscriber may have created the span's fields already.
         if extensions.get_mut::<SpanFields>().is_none() {
             extensions.insert(SpanFields(fields));
         }
@@ -111,7 +111,8 @@ where
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        // Formatting may log, and an event in this span would wait for its extensions for ever.
+        // Recorded before the extensions are locked: formatting may log, and an event in this span
+        // would wait for the lock forever.
         let mut newer = Fields::default();
         values.record(&mut Encoder::of_span(&mut newer, self.bytes_max()));
         if let Some(SpanFields(fields)) = span.extensions_mut().get_mut::<SpanFields>() {
@@ -123,14 +124,14 @@ where
         if is_writer_thread() {
             return;
         }
-        // An event inside the formatting of another one's field finds the scratch taken, and one of
-        // a thread that ends finds none.
+        // An event logged while formatting a field of another event finds the scratch taken, and
+        // one logged while its thread ends finds none.
         let mut scratch = SCRATCH
             .try_with(Cell::take)
             .ok()
             .flatten()
             .unwrap_or_default();
-        // The writer has counted a drop, and whoever logs could do nothing about it.
+        // The writer has counted the drop, and the code that logs cannot act on it.
         let _ = self.store(event, &context, &mut scratch);
         scratch.clear();
         _ = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
@@ -138,27 +139,27 @@ where
 }
 
 thread_local! {
-    /// Kept from event to event, so that an event allocates nothing but its payload.
+    /// Reused between events, so that an event allocates only its payload.
     static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
 }
 
-/// What an event is encoded with.
+/// The buffers for encoding one event.
 #[derive(Debug, Default)]
 struct Scratch {
-    /// The event's own fields.
+    /// The fields of the event itself.
     fields: Fields,
-    /// The event's message, encoded.
+    /// The message of the event, encoded.
     message: Vec<u8>,
     spans: Spans,
     payload: Vec<u8>,
 }
 
-/// What the spans around an event say, the nearest one first.
+/// The fields of the spans around an event, nearest span first.
 #[derive(Debug, Default)]
 struct Spans {
     groups: Vec<Group>,
     entries: Vec<u8>,
-    /// Where in `entries` the trace id is.
+    /// The position of the trace id in `entries`.
     trace_id: Option<Range<usize>>,
     too_large: bool,
 }
@@ -168,17 +169,17 @@ struct Spans {
 struct Group {
     name: &'static str,
     count: usize,
-    /// Where they are in [`Spans::entries`].
+    /// The position of the fields in [`Spans::entries`].
     entries: Range<usize>,
 }
 
 impl RouterLayer {
-    /// The most that is encoded of one event or span.
+    /// Maximum encoded size of one event or span, in bytes.
     fn bytes_max(&self) -> usize {
         self.shared.writer.record_bytes_max()
     }
 
-    /// Offers `event` to the store, if its routing key names a configured server.
+    /// Offers `event` to the writer if its routing key names a configured server.
     fn store<S>(
         &self,
         event: &Event<'_>,
@@ -195,7 +196,7 @@ impl RouterLayer {
             spans,
             payload,
         } = scratch;
-        // The server, and the field of a span that names it.
+        // The server, and the field of the span that names it, if a span does.
         let mut found = None;
         for span in context.event_scope(event).into_iter().flatten() {
             let extensions = span.extensions();
@@ -235,7 +236,8 @@ impl RouterLayer {
             return Some(Err(writer.refuse(&server, Signal::Logs, timestamp, cause)));
         }
         let level = Level::from(*metadata.level());
-        // What came from a span stands at the top too, where readers of lines look for it.
+        // Fields taken from a span are also written at the top level, where readers of lines look
+        // for them.
         let key = key.map(|key| (key, server.as_str()));
         let trace_id = match fields.trace_id {
             Some(_) => None,
@@ -261,7 +263,7 @@ impl RouterLayer {
 }
 
 impl Scratch {
-    /// Forgets the event, and keeps memory for the next one.
+    /// Clears the buffers and keeps their allocations for the next event.
     fn clear(&mut self) {
         self.fields.clear();
         self.spans.groups.clear();
@@ -280,7 +282,7 @@ impl Scratch {
 }
 
 impl Spans {
-    /// Adds the span around those that are there.
+    /// Adds a span that encloses the spans added before.
     fn add(&mut self, name: &'static str, fields: &Fields, bytes_max: usize) {
         let start = self.entries.len();
         self.too_large |= fields.too_large || start + fields.entries.len() > bytes_max;
@@ -304,7 +306,7 @@ impl Spans {
         text_at(&self.entries, self.trace_id.clone()?)
     }
 
-    /// Appends the outermost group, which holds the next one as its last entry, and so on.
+    /// Appends the outermost group. Each group holds the next one as its last entry.
     fn write(&self, out: &mut Vec<u8>) {
         let mut inner = self.groups.len();
         for group in self.groups.iter().rev() {

@@ -1,4 +1,4 @@
-//! Log events of a `tracing` subscriber, to the server that each names.
+//! The log router: stores log events of a `tracing` subscriber under the server that each names.
 
 mod fields;
 mod layer;
@@ -15,27 +15,27 @@ use tracing_subscriber::{Layer, filter::Filtered, registry::LookupSpan};
 
 /// Stores every log event whose routing key names a configured server.
 ///
-/// The key is the field `component`, else `server`. Both count on the event and on the spans that
-/// it happens in: a span's key wins over the event's own, the nearest span wins over its parents,
-/// and `component` wins over `server` on the same one. An event whose key names no configured
-/// server is not stored.
+/// The key is the field `component`, else `server`, of the event or of a span around it. A span's
+/// key takes precedence over the event's own, the nearest span over its parents, and `component`
+/// over `server` on the same span or event. An event whose key names no configured server is not
+/// stored.
 ///
-/// What is stored has the shape of a slog line: the event's fields, then the key and a `trace_id`
-/// that came from a span, then each span's fields as a group of its name, nested as the spans are,
-/// the nearest 32 of them. A span's fields are formatted when they are recorded and not once an
-/// event; what is recorded later counts from then on. Integers, floats and booleans keep their type,
-/// an error is stored with its chain of sources, and whatever is formatted is a string.
+/// A stored record has the shape of a slog line: the event's fields, then the key and a `trace_id`
+/// taken from a span, then each span's fields as a group with the span's name, nested like the
+/// spans, for the nearest 32 spans. A span's fields are formatted once when they are recorded, not
+/// for each event; fields recorded later apply to later events. Integers, floats and booleans keep
+/// their type, an error is stored with its chain of sources, and every other value is stored as a
+/// string.
 ///
-/// An event that is larger than [`WriterOptions::record_bytes_max`](crate::WriterOptions) is refused
-/// and counted, without formatting all of it. An event is stored whatever the level of the spans
-/// that name its server; spans more verbose than INFO that name none are stored with the events of
-/// servers that want that level.
+/// An event larger than [`WriterOptions::record_bytes_max`](crate::WriterOptions) is dropped and
+/// counted without being formatted completely. The level of a span does not matter if it names the
+/// server. Spans more verbose than INFO that name no server are stored only with the events of
+/// servers that store that level.
 ///
-/// Events with the field `subsystem="telemetry"`, on them or on one of their spans, and whatever the
-/// writer thread says, are never stored: a store that logs about itself into itself does not come to
-/// rest.
+/// Events with the field `subsystem="telemetry"`, on the event or on one of its spans, and events
+/// of the writer thread are never stored: storing them would cause new ones without end.
 ///
-/// A router is a handle: clones share their servers. [`LogRouter::layer`] goes into the subscriber
+/// A router is a handle: clones share their servers. Add [`LogRouter::layer`] to the subscriber
 /// beside the application's own layers.
 ///
 /// ```
@@ -61,7 +61,7 @@ pub struct LogRouter {
     shared: Arc<Shared>,
 }
 
-/// How the events of one server are stored.
+/// The options of one server's log events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct LogOptions {
@@ -69,7 +69,7 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
-    /// The most verbose level that is stored. Default: INFO.
+    /// Sets the most verbose level that is stored. Default: INFO.
     pub fn level(mut self, level: impl Into<LevelFilter>) -> LogOptions {
         self.level = level.into();
         self
@@ -93,12 +93,12 @@ struct Shared {
 #[derive(Debug)]
 struct Servers {
     by_name: BTreeMap<ServerName, LogOptions>,
-    /// The most verbose level that any of them stores.
+    /// The most verbose level that any server stores.
     level: LevelFilter,
 }
 
 impl LogRouter {
-    /// A router without servers that stores through `writer`.
+    /// A router without servers that writes through `writer`.
     #[must_use]
     pub fn new(writer: Writer) -> LogRouter {
         let servers = Servers {
@@ -113,8 +113,8 @@ impl LogRouter {
         }
     }
 
-    /// The layer that does the work, with a filter of its own: it makes callsites that nothing is
-    /// stored of as cheap as disabled ones, and touches no other layer.
+    /// The layer that stores events, with a filter of its own: callsites that no server stores are
+    /// as cheap as disabled ones, and other layers are not affected.
     #[must_use]
     pub fn layer<S>(&self) -> Filtered<RouterLayer, RouterFilter, S>
     where
@@ -124,7 +124,8 @@ impl LogRouter {
             .with_filter(RouterFilter::new(Arc::clone(&self.shared)))
     }
 
-    /// Stores the events of `server` from now on; a server that is known gets the new options.
+    /// Stores the events of `server` from now on. If the server is configured already, its options
+    /// are replaced.
     ///
     /// Fails with [`Error::InvalidServerName`](crate::Error::InvalidServerName).
     pub fn add_server(&self, server: impl AsRef<str>, options: LogOptions) -> Result<()> {
@@ -135,7 +136,7 @@ impl LogRouter {
         Ok(())
     }
 
-    /// Stores the events of `server` no longer. What is stored of it stays.
+    /// Stops storing events of `server`. Stored records are kept.
     pub fn remove_server(&self, server: &str) {
         self.change(|servers| {
             servers.remove(server);
@@ -149,7 +150,7 @@ impl LogRouter {
             .read(|servers| servers.by_name.keys().cloned().collect())
     }
 
-    /// Removes every server. The router stays usable.
+    /// Removes all servers. The router can still be used.
     pub fn close(&self) {
         self.change(BTreeMap::clear);
     }
@@ -169,7 +170,8 @@ impl LogRouter {
                 .max()
                 .unwrap_or(LevelFilter::OFF);
         }
-        // Callsites remember that nobody listens; without this a new server would hear nothing.
+        // Callsites cache that no layer is interested; without this, no events of a new server
+        // would arrive.
         tracing::callsite::rebuild_interest_cache();
     }
 }
@@ -179,7 +181,7 @@ impl Shared {
         read(&self.servers.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The configured server of this name, if it stores events of `level`.
+    /// The configured server with this name, if it stores events of `level`.
     fn find(&self, name: &str, level: Level) -> Option<ServerName> {
         self.read(|servers| {
             let (server, options) = servers.by_name.get_key_value(name)?;
