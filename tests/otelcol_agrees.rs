@@ -37,6 +37,7 @@ use opentelemetry_proto::tonic::{
         span::{Event, Link},
     },
 };
+use prost::Message;
 use std::{
     collections::BTreeMap,
     fmt::Debug,
@@ -74,15 +75,13 @@ fn on_traces() {
     }
     writer.flush().unwrap();
 
-    let files = export(&store, Signal::Traces, home.path());
-    let stored = stored(&store, Signal::Traces);
-    let received = collector.receive(Signal::Traces, &files, stored.len());
-    agree("traces", &stored, &received_spans(received));
-    let relayed = collector.relay(Signal::Traces, &files, stored.len());
-    agree(
-        "traces, and their import",
-        &stored,
-        &imported(Signal::Traces, &relayed),
+    let expected = stored(&store, Signal::Traces);
+    agree_both_ways(
+        &collector,
+        &store,
+        Signal::Traces,
+        &expected,
+        received_spans,
     );
 }
 
@@ -109,16 +108,7 @@ fn on_logs() {
     }
     writer.flush().unwrap();
 
-    let files = export(&store, Signal::Logs, home.path());
-    let received = collector.receive(Signal::Logs, &files, expected.len());
-    agree("logs", &expected, &received_logs(received));
-    let relayed = collector.relay(Signal::Logs, &files, expected.len());
-    let stored = stored(&store, Signal::Logs);
-    agree(
-        "logs, and their import",
-        &stored,
-        &imported(Signal::Logs, &relayed),
-    );
+    agree_both_ways(&collector, &store, Signal::Logs, &expected, received_logs);
 }
 
 #[test]
@@ -143,15 +133,12 @@ fn on_metrics() {
     }
     writer.flush().unwrap();
 
-    let files = export(&store, Signal::Metrics, home.path());
-    let received = collector.receive(Signal::Metrics, &files, expected.len());
-    agree("metrics", &expected, &received_metrics(received));
-    let relayed = collector.relay(Signal::Metrics, &files, expected.len());
-    let stored = stored(&store, Signal::Metrics);
-    agree(
-        "metrics, and their import",
-        &stored,
-        &imported(Signal::Metrics, &relayed),
+    agree_both_ways(
+        &collector,
+        &store,
+        Signal::Metrics,
+        &expected,
+        received_metrics,
     );
 }
 
@@ -214,6 +201,27 @@ fn on_a_line_of_the_greatest_length() {
     assert_eq!(longest, Some(COLLECTOR_LINE_BYTES_MAX));
     let received: Vec<TracesData> = collector.receive(Signal::Traces, &files, 2);
     assert_eq!(received_spans(received).len(), 2);
+}
+
+/// Compares what the Collector receives of a signal with `expected`, and what its own lines become when
+/// they are imported with the records of the store.
+fn agree_both_ways<M: Message + Default, T: Normal>(
+    collector: &Collector,
+    store: &Store,
+    signal: Signal,
+    expected: &ByKey<T>,
+    received: impl Fn(Vec<M>) -> ByKey<T>,
+) {
+    let folder = home();
+    let files = export(store, signal, folder.path());
+    let messages = collector.receive(signal, &files, expected.len());
+    agree(signal.as_str(), expected, &received(messages));
+    let relayed = collector.relay(signal, &files, expected.len());
+    agree(
+        &format!("{signal}, and their import"),
+        &stored(store, signal),
+        &imported(signal, &relayed),
+    );
 }
 
 /// A span whose id follows from `number`, and whose shape is any.

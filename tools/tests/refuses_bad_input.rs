@@ -10,8 +10,8 @@
 
 mod common;
 
-use common::{Home, gzip, output};
-use std::{fs, io::Write, os::unix::fs::symlink, process::Command};
+use common::{Home, gzip};
+use std::{fs, io::Write, os::unix::fs::symlink};
 
 const LINE: &str = r#"{"ts":"2026-05-08T12:00:00Z","level":"INFO","msg":"ok"}"#;
 
@@ -19,27 +19,11 @@ fn import(home: &Home, name: &str, bytes: &[u8]) -> common::Output {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, bytes).unwrap();
-    home.run(&[
-        "import-jsonl",
-        "gw",
-        path.to_str().unwrap(),
-        "--server",
-        "github",
-    ])
+    home.import(&path)
 }
 
 fn stored(home: &Home) -> usize {
-    home.run(&[
-        "export-jsonl",
-        "--stack",
-        "gw",
-        "--signal",
-        "logs",
-        "--stdout",
-    ])
-    .stdout
-    .lines()
-    .count()
+    home.exported_logs().len()
 }
 
 #[test]
@@ -127,21 +111,14 @@ fn a_gzip_that_is_cut_off_gives_what_it_has() {
     gzip(&path, many.as_bytes());
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-    let args = [
-        "import-jsonl",
-        "gw",
-        path.to_str().unwrap(),
-        "--server",
-        "github",
-    ];
-    let import = home.run(&args);
+    let import = home.import(&path);
     assert_eq!(import.code, 1, "{import:?}");
     assert!(import.stderr.contains("the rest is not read"), "{import:?}");
     let kept = stored(&home);
     assert!((1..5000).contains(&kept), "{kept}");
     // The whole file adds what was missing and nothing twice.
     fs::write(&path, &whole).unwrap();
-    assert_eq!(home.run(&args).code, 0);
+    assert_eq!(home.import(&path).code, 0);
     assert_eq!(stored(&home), 5000);
 }
 
@@ -153,15 +130,7 @@ fn a_gzip_that_unpacks_without_end_is_stopped() {
     let mut bomb = format!("{LINE}\n").into_bytes();
     bomb.resize(64 << 20, b' ');
     gzip(&path, &bomb);
-    let import = home.run(&[
-        "import-jsonl",
-        "gw",
-        path.to_str().unwrap(),
-        "--server",
-        "github",
-        "--max-unpacked-size",
-        "8MiB",
-    ]);
+    let import = home.import_with(&path, &["--max-unpacked-size", "8MiB"]);
     assert_eq!(import.code, 1);
     assert!(import.stderr.contains("--max-unpacked-size"), "{import:?}");
     assert_eq!(stored(&home), 1);
@@ -179,13 +148,7 @@ fn a_line_larger_than_any_record_is_passed_over() {
     file.set_len(end).unwrap();
     let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
     write!(file, "\n{}\n", LINE.replace("ok", "behind it")).unwrap();
-    let import = home.run(&[
-        "import-jsonl",
-        "gw",
-        path.to_str().unwrap(),
-        "--server",
-        "github",
-    ]);
+    let import = home.import(&path);
     assert_eq!(import.code, 1, "{import:?}");
     assert!(
         import
@@ -261,15 +224,7 @@ fn an_export_that_cannot_be_written_leaves_what_was_there() {
         import(&home, "logs.jsonl", LINE.replace("ok", "more").as_bytes()).code,
         0
     );
-    let full = output(
-        Command::new("sh")
-            .args([
-                "-c",
-                "exec \"$0\" export-jsonl --stack gw --stdout >/dev/full",
-            ])
-            .arg(env!("CARGO_BIN_EXE_gridctl-telemetry"))
-            .env("GRIDCTL_HOME", home.path()),
-    );
+    let full = home.shell("exec \"$0\" export-jsonl --stack gw --stdout >/dev/full");
     assert_eq!(full.code, 2, "{full:?}");
     let blocked = tempfile::tempdir().unwrap();
     fs::write(blocked.path().join("gw"), "a file where a folder should be").unwrap();
@@ -307,15 +262,7 @@ fn a_pipe_that_is_closed_is_a_normal_end() {
         .collect();
     let many = many.join("\n");
     assert_eq!(import(&home, "logs.jsonl", many.as_bytes()).code, 0);
-    let head = output(
-        Command::new("sh")
-            .args([
-                "-c",
-                "\"$0\" export-jsonl --stack gw --stdout 2>&1 | head -n 1",
-            ])
-            .arg(env!("CARGO_BIN_EXE_gridctl-telemetry"))
-            .env("GRIDCTL_HOME", home.path()),
-    );
+    let head = home.shell("\"$0\" export-jsonl --stack gw --stdout 2>&1 | head -n 1");
     assert_eq!(head.stdout.lines().count(), 1);
     assert!(!head.stdout.contains("error"), "{head:?}");
 }

@@ -61,6 +61,20 @@ fn exported(folder: &Path, server: &str) -> (BTreeMap<String, usize>, usize) {
     (messages, files)
 }
 
+/// The arguments of an export that goes on where `resume` says.
+fn resuming<'a>(out: &'a Path, resume: &'a Path) -> [&'a str; 7] {
+    let [out, resume] = [out, resume].map(|path| path.to_str().unwrap());
+    [
+        "export-jsonl",
+        "--stack",
+        "gw",
+        "--out",
+        out,
+        "--resume",
+        resume,
+    ]
+}
+
 fn each_once(messages: &BTreeMap<String, usize>, count: u64) {
     assert_eq!(messages.len() as u64, count);
     assert!(messages.values().all(|times| *times == 1), "{messages:?}");
@@ -71,15 +85,7 @@ fn a_later_run_exports_only_what_is_new() {
     let home = Home::new();
     let out = tempfile::tempdir().unwrap();
     let resume = out.path().join("progress.json");
-    let args = [
-        "export-jsonl",
-        "--stack",
-        "gw",
-        "--out",
-        out.path().to_str().unwrap(),
-        "--resume",
-        resume.to_str().unwrap(),
-    ];
+    let args = resuming(out.path(), &resume);
     append(&home, "github", 0..500);
     assert_eq!(home.run(&args).code, 0);
     each_once(&exported(out.path(), "github").0, 500);
@@ -112,17 +118,8 @@ fn a_killed_export_loses_and_repeats_nothing() {
     append(&home, "github", 0..1);
     let out = tempfile::tempdir().unwrap();
     let resume = out.path().join("progress.json");
-    let args = [
-        "export-jsonl",
-        "--stack",
-        "gw",
-        "--out",
-        out.path().to_str().unwrap(),
-        "--resume",
-        resume.to_str().unwrap(),
-        "--max-size-mb",
-        "1",
-    ];
+    let mut args = resuming(out.path(), &resume).to_vec();
+    args.extend(["--max-size-mb", "1"]);
     let stop = AtomicBool::new(false);
     let written = thread::scope(|scope| {
         // A daemon that logs as fast as it can be followed.
@@ -143,7 +140,7 @@ fn a_killed_export_loses_and_repeats_nothing() {
             number
         });
         for round in 0..kills {
-            let mut follow = args.to_vec();
+            let mut follow = args.clone();
             follow.push("--follow");
             let mut child = home
                 .command(&follow)
@@ -238,32 +235,11 @@ fn full_files_get_rotated_names_and_compress() {
         let again = Home::new();
         for name in &names {
             let path = folder.join(name);
-            let args = [
-                "import-jsonl",
-                "gw",
-                path.to_str().unwrap(),
-                "--server",
-                "github",
-            ];
-            let import = again.run(&args);
+            let import = again.import(&path);
             assert_eq!(import.code, 0, "{import:?}");
         }
-        let print = [
-            "export-jsonl",
-            "--stack",
-            "gw",
-            "--stdout",
-            "--signal",
-            "logs",
-        ];
-        assert_eq!(home.run(&print).stdout.lines().count(), 30_000);
-        let mut before: Vec<String> = home.run(&print).stdout.lines().map(str::to_owned).collect();
-        let mut after: Vec<String> = again
-            .run(&print)
-            .stdout
-            .lines()
-            .map(str::to_owned)
-            .collect();
+        let (mut before, mut after) = (home.exported_logs(), again.exported_logs());
+        assert_eq!(before.len(), 30_000);
         before.sort();
         after.sort();
         assert!(before == after);

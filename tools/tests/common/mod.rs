@@ -53,6 +53,42 @@ impl Home {
         output(&mut self.command(args))
     }
 
+    /// Imports a file as logs of the server `github` of the stack `gw`.
+    pub(crate) fn import(&self, path: &Path) -> Output {
+        self.import_with(path, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn import_with(&self, path: &Path, more: &[&str]) -> Output {
+        let path = path.to_str().unwrap();
+        let args = ["import-jsonl", "gw", path, "--server", "github"];
+        self.run(&[&args, more].concat())
+    }
+
+    /// The lines of all logs of the stack `gw`.
+    pub(crate) fn exported_logs(&self) -> Vec<String> {
+        let args = [
+            "export-jsonl",
+            "--stack",
+            "gw",
+            "--signal",
+            "logs",
+            "--stdout",
+        ];
+        let export = self.run(&args);
+        export.stdout.lines().map(str::to_owned).collect()
+    }
+
+    /// A command line of the shell in which `$0` is the program.
+    pub(crate) fn shell(&self, line: &str) -> Output {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", line])
+            .arg(env!("CARGO_BIN_EXE_gridctl-telemetry"))
+            .env("GRIDCTL_HOME", self.path());
+        output(&mut command)
+    }
+
     /// Exports a stack with the program of that name.
     pub(crate) fn export(&self, stack: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
