@@ -3,6 +3,7 @@
 #[cfg(feature = "simulation")]
 pub(crate) mod check;
 pub(crate) mod inventory;
+pub(crate) mod lookup;
 pub(crate) mod order;
 pub(crate) mod series_scan;
 pub(crate) mod space;

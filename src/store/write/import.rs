@@ -6,11 +6,8 @@ use crate::{
     record::{Record, ServerName},
     store::{
         engine::fault::Fault,
-        layout::block::RECORD_BYTES_MAX,
-        scan::{
-            order::Direction,
-            series_scan::{MemoryBudget, PositionRange, SeriesScan},
-        },
+        layout::{block::RECORD_BYTES_MAX, series::SeriesState},
+        scan::lookup::records_at,
         tiers::view::View,
         write::append::{Appender, PendingRecord, SeriesBatch},
     },
@@ -18,12 +15,6 @@ use crate::{
 use redb::WriteTransaction;
 use std::{collections::HashMap, ops::Range};
 use xxhash_rust::xxh3::xxh3_128;
-
-/// Records further apart in time than this are looked up separately, so that one record of ten years
-/// ago does not make an import read ten years.
-const GAP_NANOS: u64 = 60_000_000_000;
-/// The memory for decoded blocks during a look-up, in bytes.
-const LOOKUP_BYTES: usize = 16 << 20;
 
 /// The number of imported records, by what became of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -128,13 +119,20 @@ pub(crate) fn import(
     } = context;
     let limits = &mut appender.cache.limits;
     limits.refresh(transaction)?;
+    let stored: HashMap<_, _> = view
+        .series()?
+        .into_iter()
+        .map(|entry| ((entry.server, entry.signal), entry.state))
+        .collect();
     let mut too_old = 0;
     for part in &mut batch.parts {
         let cutoff = limits.cutoff(&part.server, now).unwrap_or(i64::MIN);
         let before = part.records.len();
         part.records.retain(|record| record.timestamp >= cutoff);
         too_old += before - part.records.len();
-        drop_duplicates(view, own, part)?;
+        if let Some(state) = stored.get(&(part.server.clone(), part.signal)) {
+            drop_duplicates(view, state, own, part)?;
+        }
     }
     let batch = &mut batch.parts;
     appender.append(transaction, batch, used_bytes)?;
@@ -143,42 +141,39 @@ pub(crate) fn import(
     Ok((first..end, too_old as u64))
 }
 
-/// Drops the records of `part` that are stored already.
-fn drop_duplicates(view: &View, own: &[Range<u64>], part: &mut SeriesBatch) -> Result<(), Fault> {
+/// Drops the records of `part` that are stored already, as often as they are.
+fn drop_duplicates(
+    view: &View,
+    state: &SeriesState,
+    own: &[Range<u64>],
+    part: &mut SeriesBatch,
+) -> Result<(), Fault> {
     part.records.sort_by_key(|record| record.timestamp);
-    let mut stored: HashMap<(i64, u128), usize> = HashMap::new();
-    let series = view
-        .series()?
-        .into_iter()
-        .find(|entry| entry.server == part.server && entry.signal == part.signal);
-    let Some(series) = series else { return Ok(()) };
-    for cluster in part
+    let timestamps: Vec<i64> = part.records.iter().map(|record| record.timestamp).collect();
+    let identity = |record: &PendingRecord| (record.timestamp, xxh3_128(&record.payload));
+    // The number of stored copies of each record of the batch: of no other, however many there are.
+    let mut stored: HashMap<(i64, u128), usize> = part
         .records
-        .chunk_by(|a, b| b.timestamp.abs_diff(a.timestamp) <= GAP_NANOS)
-    {
-        let (Some(first), Some(last)) = (cluster.first(), cluster.last()) else {
-            continue;
-        };
-        let range = PositionRange {
-            first: (first.timestamp, 0),
-            last: (last.timestamp, u64::MAX),
-        };
-        let budget = MemoryBudget::new(LOOKUP_BYTES);
-        let mut scan = SeriesScan::new(view, &series.state, range, Direction::Forward, 0, budget)?;
-        while scan.advance()? {
-            let Some(((timestamp, sequence), payload)) = scan.current() else {
-                break;
-            };
-            if !own.iter().any(|range| range.contains(&sequence)) {
-                *stored.entry((timestamp, xxh3_128(payload))).or_default() += 1;
+        .iter()
+        .map(|record| (identity(record), 0))
+        .collect();
+    let transaction = view.transaction();
+    records_at(
+        transaction,
+        state,
+        &timestamps,
+        own,
+        |(time, _), payload| {
+            if let Some(copies) = stored.get_mut(&(time, xxh3_128(payload))) {
+                *copies += 1;
             }
-        }
-    }
+        },
+    )?;
     part.records.retain(|record| {
-        let left = stored.get_mut(&(record.timestamp, xxh3_128(&record.payload)));
-        match left {
-            Some(left) if *left > 0 => {
-                *left -= 1;
+        let copies = stored.get_mut(&identity(record));
+        match copies {
+            Some(copies) if *copies > 0 => {
+                *copies -= 1;
                 false
             }
             _ => true,

@@ -1,0 +1,186 @@
+//! The stored records of a series that have given timestamps.
+
+use crate::store::{
+    engine::fault::Fault,
+    layout::{
+        block::{BlockHeader, DecodedBlock, span_max},
+        keys::{self, Position},
+        series::SeriesState,
+        tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey},
+    },
+    tiers::blocks,
+};
+use redb::ReadTransaction;
+use std::ops::Range;
+
+/// Calls `found` with the position and payload of each record whose timestamp is one of
+/// `timestamps`, which are sorted, in no particular order. Records whose sequence is in one of the
+/// ranges `ignored`, which are sorted as well, are left out. Returns how many blocks it read.
+///
+/// A block is read once, however far apart the timestamps are, and only if one of them lies between
+/// its first record and its last; one block is in memory at a time.
+pub(crate) fn records_at(
+    transaction: &ReadTransaction,
+    state: &SeriesState,
+    timestamps: &[i64],
+    ignored: &[Range<u64>],
+    mut found: impl FnMut(Position, &[u8]),
+) -> Result<usize, Fault> {
+    let (Some(first), Some(last)) = (timestamps.first(), timestamps.last()) else {
+        return Ok(0);
+    };
+    let rows = transaction.open_table(ROWS)?;
+    let (from, to) = (
+        keys::row_key(state.id, (*first, 0)),
+        keys::row_key(state.id, (*last, u64::MAX)),
+    );
+    for row in rows.range::<&RowKey>(&from..=&to)? {
+        let (key, payload) = row?;
+        let position = keys::row_position(key.value());
+        if timestamps.binary_search(&position.0).is_ok() && !is_in(ignored, position.1) {
+            found(position, payload.value());
+        }
+    }
+    let headers = transaction.open_table(BLOCKS)?;
+    let chunks = transaction.open_table(BLOCK_CHUNKS)?;
+    let mut blocks_read = 0;
+    for (class, _) in &state.span_classes {
+        // Every block that reaches back to the last timestamp ends within one span after it.
+        let end = last.saturating_add_unsigned(span_max(*class));
+        let from = keys::block_key(state.id, *class, (*first, 0));
+        let to = keys::block_key(state.id, *class, (end, u64::MAX));
+        for entry in headers.range::<&BlockKey>(&from..=&to)? {
+            let (key, header) = entry?;
+            let header = blocks::read_header(key.value(), header.value())?;
+            let within = within(timestamps, &header);
+            if !within.is_empty() && !is_ignored(ignored, &header) {
+                let block = blocks::load(&chunks, key.value(), &header)?;
+                blocks_read += 1;
+                records_of(&block, within, |position, payload| {
+                    if !is_in(ignored, position.1) {
+                        found(position, payload);
+                    }
+                });
+            }
+        }
+    }
+    Ok(blocks_read)
+}
+
+/// The timestamps that lie between a block's first record and its last.
+fn within<'a>(timestamps: &'a [i64], header: &BlockHeader) -> &'a [i64] {
+    let start = timestamps.partition_point(|timestamp| *timestamp < header.first);
+    let end = timestamps.partition_point(|timestamp| *timestamp <= header.last);
+    timestamps.get(start..end).unwrap_or_default()
+}
+
+/// The records of a block that have one of `timestamps`.
+fn records_of(block: &DecodedBlock, timestamps: &[i64], mut found: impl FnMut(Position, &[u8])) {
+    for same in timestamps.chunk_by(|a, b| a == b) {
+        let Some(timestamp) = same.first() else {
+            continue;
+        };
+        for index in block.lower_bound((*timestamp, 0))..block.len() {
+            match (block.key(index), block.payload(index)) {
+                (Some(position), Some(payload)) if position.0 == *timestamp => {
+                    found(position, payload);
+                }
+                _ => break,
+            }
+        }
+    }
+}
+
+fn is_in(ranges: &[Range<u64>], sequence: u64) -> bool {
+    let next = ranges.partition_point(|range| range.end <= sequence);
+    ranges
+        .get(next)
+        .is_some_and(|range| range.start <= sequence)
+}
+
+/// Whether all records of a block are left out.
+fn is_ignored(ignored: &[Range<u64>], header: &BlockHeader) -> bool {
+    let next = ignored.partition_point(|range| range.end <= header.sequence_min);
+    ignored
+        .get(next)
+        .is_some_and(|range| range.start <= header.sequence_min && header.sequence_max < range.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::{Level, LogRecord, Record, ServerName},
+        store::{ImportBatch, Importer, Store, StoreOptions},
+        time::Timestamp,
+    };
+
+    const HOUR: i64 = 3_600_000_000_000;
+
+    /// A store with a record for each hour since 1970.
+    fn hourly(folder: &tempfile::TempDir, hours: i64) -> (Store, Importer) {
+        let store = Store::open(folder.path(), "gw", StoreOptions::default()).unwrap();
+        let mut importer = Importer::new(&store).unwrap();
+        let server = ServerName::new("github").unwrap();
+        let mut batch = ImportBatch::default();
+        for hour in 0..hours {
+            let time = Timestamp::from_unix_nanos(hour * HOUR);
+            let record = LogRecord::new(time, Level::INFO, format!("hour {hour}"));
+            batch.push(&server, &Record::Log(record)).unwrap();
+        }
+        importer.add(batch).unwrap();
+        (store, importer)
+    }
+
+    fn lookup(store: &Store, timestamps: &[i64], ignored: &[Range<u64>]) -> (Vec<Position>, usize) {
+        let snapshot = store.snapshot().unwrap();
+        let state = snapshot.view().series().unwrap().remove(0).state;
+        let mut positions = Vec::new();
+        let blocks_read = records_at(
+            snapshot.view().transaction(),
+            &state,
+            timestamps,
+            ignored,
+            |position, _| {
+                positions.push(position);
+            },
+        )
+        .unwrap();
+        positions.sort_unstable();
+        (positions, blocks_read)
+    }
+
+    #[test]
+    fn each_block_is_read_once_however_far_apart_its_records_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = hourly(&folder, 10_000);
+        let all: Vec<i64> = (0..10_000).map(|hour| hour * HOUR).collect();
+        let (positions, blocks_read) = lookup(&store, &all, &[]);
+        assert_eq!(positions.len(), 10_000);
+        assert!((1..100).contains(&blocks_read), "{blocks_read}");
+        // Between two records there is none.
+        let between: Vec<i64> = all.iter().map(|timestamp| timestamp + 1).collect();
+        assert_eq!(lookup(&store, &between, &[]).0, []);
+    }
+
+    #[test]
+    fn only_blocks_that_can_hold_a_record_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = hourly(&folder, 10_000);
+        let (positions, blocks_read) = lookup(&store, &[-HOUR, 0, 0, 20_000 * HOUR], &[]);
+        assert_eq!((positions, blocks_read), (vec![(0, 0)], 1));
+        assert_eq!(lookup(&store, &[-HOUR, 20_000 * HOUR], &[]).1, 0);
+        assert_eq!(lookup(&store, &[], &[]), (vec![], 0));
+    }
+
+    #[test]
+    fn what_is_ignored_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = hourly(&folder, 10_000);
+        let all: Vec<i64> = (0..10_000).map(|hour| hour * HOUR).collect();
+        assert_eq!(lookup(&store, &all, &[0..10_000]), (vec![], 0));
+        let (positions, _) = lookup(&store, &all, &[0..5, 7..9_999]);
+        let sequences: Vec<u64> = positions.iter().map(|(_, sequence)| *sequence).collect();
+        assert_eq!(sequences, [5, 6, 9_999]);
+    }
+}
