@@ -1,33 +1,33 @@
-//! The file beneath the database, with a place for tests to make it fail.
+//! The storage backend of the database, with a hook that lets tests make it fail.
 
 use redb::{BackendError, DatabaseError, StorageBackend, backends::FileBackend};
 use std::{fmt, fs::File, io, ops::Bound, sync::Arc};
 
-/// What the database is about to do to its file.
+/// An operation that the database is about to perform on its file.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum DiskOperation<'a> {
     /// Read bytes.
     Read {
-        /// Where they begin, in bytes from the file's start.
+        /// The start of the range, in bytes from the start of the file.
         offset: u64,
-        /// How many there are.
+        /// The length of the range, in bytes.
         bytes: usize,
     },
     /// Write bytes.
     Write {
-        /// Where they begin, in bytes from the file's start.
+        /// The start of the range, in bytes from the start of the file.
         offset: u64,
         /// The bytes.
         bytes: &'a [u8],
     },
     /// Change the file's length.
     SetLength(u64),
-    /// Wait until everything written is on the disk.
+    /// Wait until all written bytes are on the disk.
     Sync,
 }
 
-/// Is asked before each operation; its error is what the database sees instead.
+/// Called before each operation. An error is returned to the database in place of the operation.
 pub(crate) type DiskHook = Arc<dyn Fn(DiskOperation<'_>) -> io::Result<()> + Send + Sync>;
 
 pub(crate) struct Disk {

@@ -1,4 +1,4 @@
-//! Failures inside the database, before it is known which one.
+//! Failures inside the database, before they are attributed to an operation and a file.
 
 use crate::error::{Error, is_storage_full};
 use std::{
@@ -8,30 +8,31 @@ use std::{
     path::Path,
 };
 
-/// What went wrong below a [`crate::Store`] operation.
+/// The cause of a failed [`crate::Store`] operation.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// redb's answer.
+    /// An error of redb.
     Engine(redb::Error),
-    /// Stored bytes that no version of this crate wrote.
+    /// Stored bytes that no version of this crate writes.
     Corrupt(String),
-    /// An error that already says what it is about.
+    /// An error that already names its operation and file.
     Other(Error),
 }
 
 impl Fault {
-    /// The error for users: what was tried, on which database, and why it failed.
+    /// The public error: the operation that failed, on which database, and why.
     pub(crate) fn at(self, action: &'static str, path: &Path) -> Error {
         match self {
             Fault::Corrupt(what) | Fault::Engine(redb::Error::Corrupted(what)) => Error::Corrupt {
                 path: path.to_owned(),
                 what,
             },
-            // No disk answers so: the file ends before what it says it has.
+            // A working disk never returns this error: the file is shorter than its own header
+            // says.
             Fault::Engine(redb::Error::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
                 Error::Corrupt {
                     path: path.to_owned(),
-                    what: "the file was cut off".to_owned(),
+                    what: "the file is truncated".to_owned(),
                 }
             }
             Fault::Engine(redb::Error::Io(source)) if is_storage_full(&source) => {
@@ -72,8 +73,8 @@ from_engine!(
     CompactionError
 );
 
-/// Runs `operation` and turns a panic into [`Fault::Corrupt`]: redb trusts the file, and may panic
-/// when something else has changed or cut it. That must not become a panic of the daemon.
+/// Runs `operation` and turns a panic into [`Fault::Corrupt`]. redb trusts the file, and may panic
+/// if another program has changed or truncated it; the daemon must not panic for that.
 pub(crate) fn guarded<T>(operation: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|panic| {
         let message = panic
@@ -87,8 +88,8 @@ pub(crate) fn guarded<T>(operation: impl FnOnce() -> Result<T, Fault>) -> Result
     })
 }
 
-/// Keeps the end of what it holds from panicking: a database that is dropped commits once more, and
-/// may meet damage only then.
+/// Keeps dropping the inner value from panicking: a redb database commits once more when it is
+/// dropped, and may only then meet damage.
 #[derive(Debug)]
 pub(crate) struct GuardedDrop<T>(Option<T>);
 
@@ -121,7 +122,7 @@ impl<T> DerefMut for GuardedDrop<T> {
 impl<T> Drop for GuardedDrop<T> {
     fn drop(&mut self) {
         let inner = self.0.take();
-        // Nobody is left to be told.
+        // Nothing can return the error from here.
         let _ = guarded(|| {
             drop(inner);
             Ok(())
@@ -145,7 +146,8 @@ mod tests {
     fn a_panic_is_an_error_also_in_a_drop() {
         let outcome: Result<(), Fault> = guarded(|| {
             let _held = GuardedDrop::new(PanicsWhenDropped);
-            // The drop comes while this one unwinds, which would abort the process.
+            // The guarded drop happens while this panic unwinds; a second panic would abort the
+            // process.
             std::panic::panic_any("the first")
         });
         assert!(matches!(outcome, Err(Fault::Corrupt(what)) if what.contains("the first")));

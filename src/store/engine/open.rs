@@ -1,8 +1,8 @@
 //! Opening the file of a database.
 //!
-//! A file that is opened is examined first, without changing it, and sorted into one of the cases of
-//! [`Examined`]. Then it is opened, created, repaired, migrated or refused. A file of another
-//! program and a database of a newer version are refused, and keep every byte.
+//! A file is first examined without changing it, and classified as one of the cases of
+//! [`Examined`]. Then it is opened, created, repaired, migrated or refused. A refused file, whether
+//! of another program or of a newer version, is not modified.
 
 use crate::{
     error::{Error, Result},
@@ -25,11 +25,11 @@ use std::{fmt, fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
 /// How a file is opened.
 #[derive(Clone)]
 pub(crate) struct OpenOptions {
-    /// The memory that holds pages of the file, for each handle, in bytes.
+    /// The page cache of each handle, in bytes.
     pub(crate) page_cache_bytes: usize,
-    /// Is called for each step of a migration.
+    /// Called before each step of a migration.
     pub(crate) on_migration: Arc<dyn Fn(MigrationStep) + Send + Sync>,
-    /// Is called before each operation on the file.
+    /// Called before each operation on the file.
     pub(crate) disk_hook: Option<DiskHook>,
 }
 
@@ -47,7 +47,7 @@ impl OpenOptions {
     }
 }
 
-/// A handle that only reads.
+/// A read-only handle.
 pub(crate) type Reader = Arc<GuardedDrop<ReadOnlyDatabase>>;
 
 /// An open database.
@@ -67,8 +67,9 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Opens for reading; `None` when there is no database. One whose last writer was killed, or of
-    /// an older version, is opened for reading and writing, because both change the file.
+    /// Opens for reading; `None` when there is no database. A database of an older version, or
+    /// whose last writer was killed, is opened for reading and writing, because migration and
+    /// repair change the file.
     pub(crate) fn open_read_only(
         place: &StackPath,
         options: &OpenOptions,
@@ -91,8 +92,8 @@ impl Engine {
         }
     }
 
-    /// Opens for reading and writing, and migrates a database of an older version; `None` when there
-    /// is none and `missing` says not to create it.
+    /// Opens for reading and writing, and migrates a database of an older version. Returns `None`
+    /// when there is no database and `missing` is [`IfMissing::Skip`].
     pub(crate) fn open_read_write(
         place: &StackPath,
         options: &OpenOptions,
@@ -107,7 +108,7 @@ impl Engine {
             Ok(Some(Engine::ReadWrite(Arc::new(database))))
         };
         let opened = match open() {
-            // A database whose last writer was killed is repaired, which takes room as well.
+            // Repairing a database whose last writer was killed takes disk space.
             Err(Error::StorageFull { .. }) => {
                 reserve::release(place);
                 open()?
@@ -119,8 +120,8 @@ impl Engine {
     }
 }
 
-/// Opens a second handle that only reads. `None` unless the file is a database of the current
-/// version that was closed properly.
+/// Opens a second, read-only handle. `None` unless the file is a database of the current version
+/// that was closed properly.
 pub(crate) fn open_reader(
     place: &StackPath,
     options: &OpenOptions,
@@ -136,8 +137,8 @@ pub(crate) fn open_reader(
     )
 }
 
-/// Opens for reading and writing. The file is examined first without changing it: a file that is
-/// not a database of ours, or of a newer version, must stay as it is, byte for byte.
+/// Opens for reading and writing. The file is examined first without changing it: a file of another
+/// program or of a newer version must stay the same byte for byte.
 pub(crate) fn open_database(
     place: &StackPath,
     options: &OpenOptions,
@@ -152,8 +153,8 @@ pub(crate) fn open_database(
         let mut examined = look()?;
         let mut creation = None;
         if matches!(examined, Examined::New) {
-            // One process at a time creates: another one, that finds the file half created, would
-            // begin anew beneath it.
+            // Only one process at a time may create: a second one that finds the file half created
+            // would truncate it under the first.
             creation = Some(place.lock_creation()?);
             examined = look()?;
         }
@@ -167,7 +168,7 @@ pub(crate) fn open_database(
             }
         }
         match examined {
-            // redb takes an empty file only.
+            // redb creates a database only in an empty file.
             Examined::New => file.set_len(0).map_err(redb::StorageError::Io)?,
             Examined::TooNew(found) => return Err(too_new(&path, found).into()),
             Examined::Foreign(reason) => return Err(Error::NotADatabase { path, reason }.into()),
@@ -181,32 +182,32 @@ pub(crate) fn open_database(
     Ok(Some(database))
 }
 
-/// What a look at a file found.
+/// The result of examining a file.
 enum Examined {
     /// An empty file, or one whose creation was interrupted.
     New,
-    /// A database of the present version.
+    /// A database of the current version.
     Current(GuardedDrop<ReadOnlyDatabase>),
-    /// A database whose last writer was killed. What is in it shows when it is repaired.
+    /// A database whose last writer was killed. Its version is only known once it is repaired.
     NeedsRepair,
-    /// A database of an older version, or one that is empty.
+    /// A database that is empty or of an older version.
     NeedsMigration,
     /// A database of a newer version.
     TooNew(u64),
-    /// Something else, and what.
+    /// A file of another program, with a description of what was found.
     Foreign(String),
 }
 
-/// What redb writes to an empty file before it is a database, in bytes: its length, then a header
-/// without the magic number that comes first in it.
+/// The length of redb's header, in bytes. While redb creates a database, the header lacks the magic
+/// number at its start, and the rest of the file is zeros.
 const HEADER_BYTES: usize = 320;
 const MAGIC_BYTES: usize = 9;
-/// No new database is as long as this.
+/// Maximum length of a database file whose creation was interrupted, in bytes.
 const NEW_BYTES_MAX: u64 = 16 << 20;
 
-/// Whether a file that is no database would have become one: whoever created it was killed, or the
-/// power went. redb never opens such a file again, and telemetry would be lost until somebody
-/// moved it away.
+/// Whether a file that is not a database is an interrupted creation, because the creating process
+/// was killed or the power failed. redb never opens such a file again, so telemetry would be lost
+/// until an operator moved it away.
 fn creation_was_interrupted(file: &File) -> io::Result<bool> {
     let length = file.metadata()?.len();
     if length > NEW_BYTES_MAX {
@@ -267,7 +268,7 @@ fn examine(
     Ok(found.unwrap_or(Examined::Current(database)))
 }
 
-/// What the tables of a database say, unless they are those of the present version.
+/// Classifies a database by its tables; `None` when they are those of the current version.
 fn identify(transaction: &ReadTransaction) -> Result<Option<Examined>, Fault> {
     Ok(match schema::find(transaction)? {
         Found::Version(schema::CURRENT) => None,

@@ -1,7 +1,8 @@
-//! A repair that is tried in memory before it is done to the file.
+//! A trial repair in memory, before the file is repaired.
 //!
-//! redb repairs a file while it opens it, and has written to it by the time it finds that it cannot,
-//! or that its tables are those of a newer program. Such a file must stay as it is.
+//! redb repairs a file while opening it. By the time it finds that the repair is impossible, or
+//! that the tables are those of a newer program, it has already written to the file, which must
+//! stay unchanged in these cases.
 
 use crate::store::engine::disk::Disk;
 use redb::{BackendError, StorageBackend};
@@ -14,8 +15,8 @@ use std::{
 
 const PAGE_BYTES: usize = 4096;
 
-/// A disk that reads from another one and keeps to itself what is written. Locks are real, so that
-/// no process changes the file meanwhile.
+/// A disk that reads from another disk and keeps writes in memory. Locks are taken on the real
+/// file, so no other process changes it in the meantime.
 #[derive(Debug)]
 pub(crate) struct Overlay {
     disk: Disk,
@@ -25,7 +26,8 @@ pub(crate) struct Overlay {
 #[derive(Debug)]
 struct Written {
     length: u64,
-    /// So much of the file beneath shows: what was once cut off reads as zeros.
+    /// The length of the file beneath that is still visible: bytes that were once cut off read as
+    /// zeros.
     length_beneath: u64,
     pages: BTreeMap<u64, Vec<u8>>,
 }
@@ -47,7 +49,7 @@ impl Overlay {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads what is beneath everything written.
+    /// Reads the bytes of the file beneath, without the writes in memory.
     fn read_beneath(&self, written: &Written, offset: u64, out: &mut [u8]) -> io::Result<()> {
         out.fill(0);
         let shown = written.length_beneath.saturating_sub(offset);
@@ -59,7 +61,8 @@ impl Overlay {
     }
 }
 
-/// A range of bytes, page by page: the page, where in it the range goes on, and for how long.
+/// Splits a byte range into pages: for each, the page number, the offset in the page, and the
+/// length.
 fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let mut at = offset;
     let mut rest = length;

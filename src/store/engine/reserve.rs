@@ -1,10 +1,11 @@
-//! Room that is kept for the day on which the disk is full.
+//! Disk blocks reserved for deleting on a full disk.
 //!
-//! Deleting takes room before it gives some back: the pages that change are written anew. On a disk
-//! without any, a store that nobody can delete from would stay full for ever. So a file beside the
-//! database holds some disk blocks, for nothing but to be given up when something is deleted and
-//! finds no room. It is made again when there is room. Nothing depends on it: where it cannot be
-//! made, or the file system does not know how, deleting works as long as there is room.
+//! Deleting takes disk space before it frees any, because changed pages are written to new places.
+//! On a full disk, no record could ever be deleted, so the disk would stay full. Therefore a file
+//! beside the database reserves some disk blocks, and is truncated when a deletion finds no space.
+//! It is allocated again once there is space. The reserve is optional: where it cannot be
+//! allocated, or the file system does not support it, deleting works as long as the disk has some
+//! space left.
 
 use crate::{
     home::{IfMissing, StackPath},
@@ -12,12 +13,12 @@ use crate::{
 };
 use std::fs::Metadata;
 
-/// Deleting everything was measured to take 50 KB and a 2,500th of what is used.
+/// Deleting all records was measured to take 50 KB plus a 2,500th of the used space.
 const BYTES_MIN: u64 = 256 << 10;
 const PART: u64 = 512;
 
-/// Makes the reserve if it is not there, or not as large as it should be by now. Says nothing when
-/// that is not possible.
+/// Allocates the reserve if it is missing or smaller than the database now needs. Failures are
+/// ignored, because the reserve is optional.
 pub(crate) fn keep(place: &StackPath) {
     let Ok(database) = std::fs::metadata(place.database()) else {
         return;
@@ -28,25 +29,25 @@ pub(crate) fn keep(place: &StackPath) {
     let Ok(found) = file.metadata() else { return };
     let wanted = BYTES_MIN + allocated_bytes(&database) / PART;
     let held = allocated_bytes(&found);
-    // A database may be a link to another disk, which room on this one does not help.
+    // The database may be a link to another disk, where a reserve on this disk does not help.
     if !same_disk(&found, &database) {
         let _ = file.set_len(0);
     } else if held > 2 * wanted {
         let _ = file.set_len(wanted);
     } else if held < wanted - wanted / 4 && allocate(&file, wanted).is_err() {
-        // Whatever part of it came about is not to be taken from those who need it now.
+        // A partial allocation must not take the last blocks from programs that need them now.
         let _ = file.set_len(found.len());
     }
 }
 
-/// Gives the reserve up.
+/// Frees the disk blocks of the reserve.
 pub(crate) fn release(place: &StackPath) {
     if let Ok(Some(file)) = place.open_reserve(IfMissing::Skip) {
         let _ = file.set_len(0);
     }
 }
 
-/// What the reserve takes of the disk, in bytes.
+/// The size of the reserve on the disk, in bytes.
 pub(crate) fn bytes(place: &StackPath) -> u64 {
     std::fs::symlink_metadata(place.reserve())
         .ok()

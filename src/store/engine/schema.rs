@@ -1,4 +1,4 @@
-//! The schema version, and the way from an older one to the present.
+//! The schema version, and the migration from older versions.
 
 use crate::store::engine::{
     fault::Fault,
@@ -6,37 +6,37 @@ use crate::store::engine::{
 };
 use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, TableHandle};
 
-/// The version that this program writes.
+/// The schema version that this program writes.
 pub(crate) const CURRENT: u64 = MIGRATIONS.len() as u64;
 
 /// `meta` has had this name and these types in every version, and must keep them: programs of all
-/// versions read the schema version from it before anything else.
+/// versions read the schema version from it first.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// The entry of [`META`] that holds the version.
+/// The name of the entry of [`META`] with the schema version.
 pub(crate) const SCHEMA_VERSION: &str = "schema_version";
 
-/// What is found in a file.
+/// What the tables of a file tell about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// No table at all: a database that was just created.
+    /// No tables: the database was just created.
     Empty,
     /// A database of this crate.
     Version(u64),
-    /// A redb database of somebody else's.
+    /// A redb database of another program.
     Foreign,
 }
 
-/// How far a migration is. Passed to the callback of
-/// [`StoreOptions::on_migration`](crate::StoreOptions::on_migration) before each step.
+/// A step of a migration. Passed to the callback of
+/// [`StoreOptions::on_migration`](crate::StoreOptions::on_migration) before the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct MigrationStep {
-    /// The schema version that this step leads to.
+    /// The schema version after this step.
     pub version: u64,
-    /// The schema version that the last step leads to.
+    /// The schema version after the last step.
     pub target: u64,
-    /// What the step does.
+    /// A description of the step.
     pub description: &'static str,
 }
 
@@ -61,8 +61,8 @@ pub(crate) fn find(transaction: &ReadTransaction) -> Result<Found, Fault> {
     }
 }
 
-/// Brings `database` to the version that `migrations` lead to. Each step and the version it leads
-/// to are one transaction, so that whatever interrupts it leaves the version that the tables have.
+/// Migrates `database` through `migrations`. Each step and its version number are one transaction,
+/// so after an interruption the version matches the tables.
 pub(crate) fn migrate(
     database: &Database,
     migrations: &[Migration],
@@ -76,7 +76,8 @@ pub(crate) fn migrate(
             let found = table
                 .get(SCHEMA_VERSION)?
                 .map_or(0, |version| version.value());
-            // Read inside the transaction: another process may have migrated in the meantime.
+            // Read inside the transaction, because another process may have migrated in the
+            // meantime.
             if found >= version {
                 continue;
             }

@@ -1,5 +1,5 @@
-//! The keys of rows, blocks, chunks and the merge queue, and the ranges of keys that belong
-//! together. [`super::tables`] says what each key consists of.
+//! The keys of rows, blocks, chunks and the merge queue, and ranges of them. [`super::tables`]
+//! lists the parts of each key.
 
 use crate::store::layout::{
     series::SeriesId,
@@ -10,12 +10,12 @@ use crate::store::layout::{
 };
 use std::ops::RangeInclusive;
 
-/// The position of a record in the order of reading: its timestamp, then its sequence.
+/// The position of a record in reading order: its timestamp, then its sequence.
 pub(crate) type Position = (i64, u64);
 
-/// The first position there can be.
+/// The lowest position.
 pub(crate) const POSITION_MIN: Position = (i64::MIN, 0);
-/// The last position there can be.
+/// The highest position.
 pub(crate) const POSITION_MAX: Position = (i64::MAX, u64::MAX);
 
 /// The key of a row.
@@ -131,7 +131,7 @@ pub(crate) fn block_of_merge_key(key: &MergeKey) -> BlockKey {
     out
 }
 
-/// Bytes that sort as the timestamp does.
+/// Encodes a timestamp as bytes in the same order.
 fn ordered(timestamp: i64) -> [u8; 8] {
     (timestamp.cast_unsigned() ^ (1 << 63)).to_be_bytes()
 }

@@ -1,5 +1,5 @@
-//! What the bytes in a database mean: its tables, the keys and sizes of their entries, the state of
-//! a series, and the format of blocks.
+//! The layout of a database: its tables, the keys and sizes of their entries, the state of a
+//! series, and the format of blocks.
 
 pub(crate) mod block;
 pub(crate) mod footprint;

@@ -1,4 +1,4 @@
-//! The series of a database: their numbers, and what is known of each beside its rows.
+//! The series of a database: their ids, and the totals of their blocks.
 
 use crate::{
     record::ServerName,
@@ -15,23 +15,23 @@ use crate::{
 use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-/// The number of a (server, signal) pair within one database.
+/// The id of a (server, signal) pair within one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct SeriesId(pub(crate) u32);
 
-/// Everything about a series that does not follow from its rows.
+/// The state of a series: its id and the totals of its blocks. Rows are not included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SeriesState {
     pub(crate) id: SeriesId,
-    /// How many records are in blocks.
+    /// The number of records in blocks.
     pub(crate) block_records: u64,
-    /// What the blocks take: keys, headers and bodies.
+    /// The size of the blocks as it counts against limits, in bytes: keys, headers and bodies.
     pub(crate) block_bytes: u64,
-    /// How many blocks there are of each class, classes ascending.
+    /// The number of blocks of each span class, classes ascending.
     pub(crate) span_classes: Vec<(u8, u64)>,
-    /// What the blocks take of the disk, see [`disk_bytes`].
+    /// The size of the blocks on the disk, in bytes, see [`disk_bytes`].
     pub(crate) disk_bytes: u64,
-    /// How many blocks there are of each level that is to be merged, levels ascending; see
+    /// The number of blocks of each merge level, levels ascending; see
     /// [`BlockHeader::merge_level`].
     pub(crate) merge_levels: Vec<(u8, u64)>,
 }
@@ -48,7 +48,7 @@ impl SeriesState {
         }
     }
 
-    /// Accounts for a new block.
+    /// Adds a new block to the totals.
     pub(crate) fn add_block(&mut self, header: &BlockHeader) {
         self.block_records += u64::from(header.count);
         self.block_bytes += block_bytes(header);
@@ -59,7 +59,7 @@ impl SeriesState {
         }
     }
 
-    /// Accounts for a block that is gone.
+    /// Subtracts a deleted block from the totals.
     pub(crate) fn remove_block(&mut self, header: &BlockHeader) {
         self.block_records = self.block_records.saturating_sub(u64::from(header.count));
         self.block_bytes = self.block_bytes.saturating_sub(block_bytes(header));
@@ -72,16 +72,16 @@ impl SeriesState {
 
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Fault> {
         rmp_serde::to_vec(self)
-            .map_err(|error| Fault::Corrupt(format!("a series' state does not encode: {error}")))
+            .map_err(|error| Fault::Corrupt(format!("cannot encode the state of a series: {error}")))
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<SeriesState, Fault> {
         rmp_serde::from_slice(bytes)
-            .map_err(|error| Fault::Corrupt(format!("a series' state does not decode: {error}")))
+            .map_err(|error| Fault::Corrupt(format!("cannot decode the state of a series: {error}")))
     }
 }
 
-/// Adds one to the count of `key` in a list that is sorted by keys.
+/// Increments the count of `key` in a list sorted by key.
 fn count_one(counts: &mut Vec<(u8, u64)>, key: u8) {
     match counts.binary_search_by_key(&key, |(key, _)| *key) {
         Ok(at) => {
@@ -93,7 +93,7 @@ fn count_one(counts: &mut Vec<(u8, u64)>, key: u8) {
     }
 }
 
-/// Takes one from the count of `key`, and the key from the list with the last one.
+/// Decrements the count of `key`, and removes the key when its count becomes zero.
 fn discount_one(counts: &mut Vec<(u8, u64)>, key: u8) {
     for (_, count) in counts.iter_mut().filter(|(other, _)| *other == key) {
         *count = count.saturating_sub(1);
@@ -101,13 +101,13 @@ fn discount_one(counts: &mut Vec<(u8, u64)>, key: u8) {
     counts.retain(|(_, count)| *count > 0);
 }
 
-/// Reads the signal of a key of [`SERIES`].
+/// The signal with this code in a key of [`SERIES`].
 pub(crate) fn signal_of(code: u8) -> Result<Signal, Fault> {
     Signal::from_code(code)
         .ok_or_else(|| Fault::Corrupt(format!("a series has the unknown signal code {code}")))
 }
 
-/// The state of a series, which is entered when it is new.
+/// The state of a series. A new series is created with the next free id.
 pub(crate) fn series_state(
     transaction: &WriteTransaction,
     server: &ServerName,
@@ -128,7 +128,7 @@ pub(crate) fn series_state(
     Ok(state)
 }
 
-/// The state of a series; `None` when nothing was stored of it, or another process wiped it.
+/// The state of a series; `None` when nothing was stored for it, or another process wiped it.
 pub(crate) fn stored_series_state(
     transaction: &WriteTransaction,
     server: &str,

@@ -50,7 +50,7 @@ pub(crate) const BLOCK_CHUNKS: TableDefinition<'_, &ChunkKey, &[u8]> =
 pub(crate) const MERGE_QUEUE: TableDefinition<'_, &MergeKey, ()> = TableDefinition::new("small");
 /// The newest wipe of each scope.
 pub(crate) const WIPES: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("wipes");
-/// The limits of each server; "" is the entry for servers without their own.
+/// The limits of each server; "" is the entry for servers without limits of their own.
 pub(crate) const LIMITS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("limits");
 /// Lost records, one entry per minute, series and cause. The minute is when the loss was entered,
 /// counted from the epoch.
@@ -59,11 +59,11 @@ pub(crate) const LOSSES: TableDefinition<'_, (i64, &str, u8, u8), &[u8]> =
 /// Evicted records, one entry per series. They have a table of their own so that regular evictions
 /// do not push real losses out of the ledger.
 pub(crate) const RETIRED: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("retired");
-/// The processes that have a writer.
+/// The running writers and their processes.
 pub(crate) const WRITERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("writers");
 
-/// The names of the entries of [`META`], except for the version of the schema, which
-/// [`schema::SCHEMA_VERSION`] names.
+/// The names of the entries of [`META`], except for the schema version, see
+/// [`schema::SCHEMA_VERSION`].
 pub(crate) mod meta {
     /// The sequence that the next record gets.
     pub(crate) const NEXT_SEQUENCE: &str = "next_sequence";
@@ -73,14 +73,14 @@ pub(crate) mod meta {
     pub(crate) const LAST_COMMIT: &str = "last_commit";
     /// The number that the next writer gets.
     pub(crate) const NEXT_WRITER: &str = "next_writer";
-    /// How many wipes there were.
+    /// The number of wipes so far.
     pub(crate) const WIPE_GENERATION: &str = "wipe_generation";
     /// The disk bytes of the blocks of all series, see
     /// [`disk_bytes`](crate::store::layout::footprint::disk_bytes).
     pub(crate) const BLOCK_DISK_BYTES: &str = "block_disk_bytes";
-    /// The limit of the whole database, in bytes; absent when there is none.
+    /// The total limit of the database, in bytes; absent when there is none.
     pub(crate) const MAX_TOTAL_BYTES: &str = "max_total_bytes";
-    /// How many times the limits were changed.
+    /// The number of changes of the limits so far.
     pub(crate) const LIMITS_GENERATION: &str = "limits_generation";
 
     // The state of the guarded clock. Times before the epoch are stored as their bits.
@@ -90,7 +90,7 @@ pub(crate) mod meta {
     pub(crate) const CLOCK_ANCHOR: &str = "clock_nanos";
     /// Nanoseconds between the boot and the anchor.
     pub(crate) const CLOCK_ANCHOR_BOOT_NANOS: &str = "clock_boot_nanos";
-    /// The boot in which the anchor was taken.
+    /// The boot during which the anchor was taken.
     pub(crate) const CLOCK_BOOT: &str = "clock_boot";
     /// The time at which a pending clock jump was first seen; absent without one.
     pub(crate) const CLOCK_JUMP_SINCE: &str = "clock_jump_since";

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 fn encode(value: &impl Serialize) -> Result<Vec<u8>, Fault> {
     rmp_serde::to_vec(value)
-        .map_err(|error| Fault::Corrupt(format!("the ledger does not encode: {error}")))
+        .map_err(|error| Fault::Corrupt(format!("cannot encode an entry of the ledger: {error}")))
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
     rmp_serde::from_slice(bytes)
-        .map_err(|error| Fault::Corrupt(format!("the ledger does not decode: {error}")))
+        .map_err(|error| Fault::Corrupt(format!("cannot decode an entry of the ledger: {error}")))
 }

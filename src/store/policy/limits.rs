@@ -188,12 +188,12 @@ pub(crate) fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Res
 impl SeriesLimits {
     fn to_bytes(self) -> Result<Vec<u8>, Fault> {
         rmp_serde::to_vec(&self)
-            .map_err(|error| Fault::Corrupt(format!("a limit does not encode: {error}")))
+            .map_err(|error| Fault::Corrupt(format!("cannot encode a limit: {error}")))
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<SeriesLimits, Fault> {
         rmp_serde::from_slice(bytes)
-            .map_err(|error| Fault::Corrupt(format!("a limit does not decode: {error}")))
+            .map_err(|error| Fault::Corrupt(format!("cannot decode a limit: {error}")))
     }
 }
 

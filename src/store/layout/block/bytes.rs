@@ -1,6 +1,6 @@
-//! Little-endian integers and variable-length ones, read and written.
+//! Reading and writing little-endian and variable-length integers.
 
-/// Reads from the front of a slice; `None` where the slice ends too early.
+/// Reads from the front of a slice. Every method returns `None` when the slice is too short.
 #[derive(Debug, Clone)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// A base-128 integer, as protobuf writes it.
+    /// Reads a base-128 integer in protobuf's encoding.
     #[inline]
     pub(super) fn varint(&mut self) -> Option<u64> {
         let first = self.u8()?;
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A base-128 integer that is a length or a count in memory.
+    /// Reads a base-128 integer that is a length or a count in memory.
     pub(super) fn length(&mut self) -> Option<usize> {
         usize::try_from(self.varint()?).ok()
     }
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
 
 /// Appends to a vector.
 pub(super) trait Writer {
-    /// A base-128 integer, as protobuf writes it.
+    /// Appends a base-128 integer in protobuf's encoding.
     fn varint(&mut self, value: u64);
 }
 
@@ -88,13 +88,13 @@ impl Writer for Vec<u8> {
     }
 }
 
-/// The length of `value` as a base-128 integer.
+/// The length of `value` as a base-128 integer, in bytes.
 pub(super) fn varint_bytes(value: u64) -> usize {
     let bits = (u64::BITS - value.leading_zeros()).max(1);
     bits.div_ceil(7) as usize
 }
 
-/// Maps integers of small magnitude, negative ones too, to small integers.
+/// Maps integers of small magnitude, including negative ones, to small unsigned integers.
 pub(super) fn zigzag(value: u64) -> u64 {
     let signed = value.cast_signed();
     ((signed << 1) ^ (signed >> 63)).cast_unsigned()

@@ -1,9 +1,9 @@
-//! Columns: the values that stand in the same place of many records.
+//! Columns: the values at the same place of many records.
 
 use super::bytes::{Reader, Writer, unzigzag, varint_bytes, zigzag};
 use hashbrown::HashMap;
 
-/// A column of 64-bit integers; signed ones and floats as their bits.
+/// A column of 64-bit integers. Signed integers and floats are stored as their bits.
 #[derive(Debug, Default)]
 pub(super) struct IntColumn {
     values: Vec<u64>,
@@ -15,31 +15,32 @@ pub(super) struct BytesColumn<'a> {
     values: Vec<&'a [u8]>,
 }
 
-/// How the integers of a column are written.
+/// The encodings of a column of integers.
 mod int_form {
-    /// One value that all have.
+    /// All values are the same: one value.
     pub(super) const CONSTANT: u8 = 0;
-    /// Each as a zigzag varint.
+    /// Each value as a zigzag varint.
     pub(super) const PLAIN: u8 = 1;
-    /// Each as a zigzag varint of its distance from the one before.
+    /// Each value as a zigzag varint of its difference from the previous one.
     pub(super) const DELTA: u8 = 2;
-    /// Each as eight bytes: the column's first bytes, then its second ones, and so on.
+    /// Eight bytes for each value: the first bytes of all values, then their second bytes, and so
+    /// on.
     pub(super) const FIXED: u8 = 3;
 }
 
-/// How the strings of a column are written.
+/// The encodings of a column of strings.
 mod bytes_form {
-    /// One value that all have.
+    /// All strings are the same: one string.
     pub(super) const CONSTANT: u8 = 0;
-    /// The distinct values, then each string's place among them.
+    /// The distinct strings, then the index of each value among them.
     pub(super) const DICTIONARY: u8 = 1;
-    /// Lowercase hex digits of one length, as the bytes that they stand for.
+    /// Lowercase hex digits of one length, decoded to bytes.
     pub(super) const HEX: u8 = 2;
-    /// Lengths, then the strings end to end.
+    /// The lengths, then the strings without separators.
     pub(super) const PLAIN: u8 = 3;
 }
 
-/// The most distinct values that a dictionary is tried for.
+/// Maximum number of distinct values for which a dictionary is tried.
 const DICTIONARY_MAX: usize = 1024;
 
 impl FromIterator<u64> for IntColumn {
@@ -60,14 +61,14 @@ impl IntColumn {
         self.values.len()
     }
 
-    /// The column in the form that is shortest.
+    /// Encodes the column in its shortest encoding.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.finish(&mut out);
         out
     }
 
-    /// Appends the column in the form that is shortest.
+    /// Appends the column in its shortest encoding.
     pub(super) fn finish(&self, out: &mut Vec<u8>) {
         let first = self.values.first().copied().unwrap_or(0);
         if self.values.iter().all(|value| *value == first) {
@@ -108,7 +109,7 @@ impl IntColumn {
     }
 }
 
-/// Reads `count` integers, which the caller has bounded.
+/// Reads `count` integers. The caller must have bounded `count`.
 pub(super) fn read_ints(reader: &mut Reader<'_>, count: usize) -> Option<Vec<u64>> {
     Some(match reader.u8()? {
         int_form::CONSTANT => vec![reader.varint()?; count],
@@ -147,8 +148,8 @@ impl<'a> BytesColumn<'a> {
         self.values.len()
     }
 
-    /// Appends the column in the form that promises to be shortest: what is short and repetitive
-    /// to `small`, what is long to `large`. The two are compressed apart, because text next to
+    /// Appends the column in the encoding that is probably shortest: short and repetitive parts to
+    /// `small`, long ones to `large`. The two are compressed separately, because text next to
     /// random bytes compresses badly.
     pub(super) fn finish(&self, small: &mut Vec<u8>, large: &mut Vec<u8>) {
         let first = self.values.first().copied().unwrap_or_default();
@@ -171,7 +172,8 @@ impl<'a> BytesColumn<'a> {
         }
     }
 
-    /// Whether every value is `length` lowercase hex digits, and enough of them to be worth it.
+    /// Whether every value consists of `length` lowercase hex digits, and `length` is large enough
+    /// for the hex encoding to pay.
     fn is_hex(&self, length: usize) -> bool {
         length >= 8
             && length.is_multiple_of(2)
@@ -211,15 +213,15 @@ fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Whether these are lowercase hex digits. Looks at all of them without a branch: which are letters
-/// is random, and no processor foresees it.
+/// Whether all bytes are lowercase hex digits. Checks every byte without a branch: which digits are
+/// letters is random, so branch prediction would fail.
 fn all_hex(digits: &[u8]) -> bool {
     digits.iter().fold(true, |all, digit| {
         all & ((digit.wrapping_sub(b'0') < 10) | (digit.wrapping_sub(b'a') < 6))
     })
 }
 
-/// The byte that two lowercase hex digits stand for, without a branch.
+/// Decodes two lowercase hex digits without a branch.
 fn hex_byte(pair: &[u8]) -> u8 {
     let value = |digit: u8| (digit & 0xf) + 9 * (digit >> 6);
     match pair {
@@ -228,7 +230,7 @@ fn hex_byte(pair: &[u8]) -> u8 {
     }
 }
 
-/// A column of strings, read from its first value to its last.
+/// A column of strings, read from the first value to the last.
 #[derive(Debug)]
 pub(super) enum BytesValues<'a> {
     Constant(&'a [u8]),
@@ -248,7 +250,7 @@ pub(super) enum BytesValues<'a> {
 }
 
 impl<'a> BytesValues<'a> {
-    /// Opens a column of `count` values, which the caller has bounded.
+    /// Opens a column of `count` values. The caller must have bounded `count`.
     pub(super) fn read(
         small: &mut Reader<'a>,
         large: &'a [u8],

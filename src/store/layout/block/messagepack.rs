@@ -1,27 +1,27 @@
-//! Takes `MessagePack` payloads apart: those of log records and metric snapshots.
+//! Splits the `MessagePack` payloads of log records and metrics snapshots into parts.
 //!
-//! This walk is not [`record::messagepack::Reader`](crate::record::messagepack::Reader), because a
-//! block gives back the bytes of a payload and not its values. So the walk keeps each head as it was
-//! written, even one that is longer than it must be, takes extension types and strings of any bytes,
-//! and passes over a value of any depth without recursion; a payload that it cannot take apart is
-//! stored whole. The reader refuses all of these, with the place and the reason. Markers and lengths
-//! are decoded by `rmp` in both.
+//! This walk is separate from [`record::messagepack::Reader`](crate::record::messagepack::Reader),
+//! because a block must return the bytes of a payload and not its values. So the walk keeps each
+//! head as it was written, even if it is longer than necessary; accepts extension types and strings
+//! of any bytes; and skips values of any depth without recursion. A payload that it cannot split is
+//! stored whole. The reader refuses all of these, with position and reason. Both use `rmp` to
+//! decode markers and lengths.
 
 use super::shapes::{Part, ShapeEncoder};
 use crate::record::messagepack::str_head_bytes;
 use rmp::Marker;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Maps and arrays nested deeper than this are values as a whole.
+/// Maps and arrays nested deeper than this are stored as single values.
 const DEPTH_MAX: usize = 8;
-/// Arrays deeper than the record's own structure are values as a whole: their length varies from
-/// record to record, and each length would be a shape of its own.
+/// Arrays nested deeper than the record's own structure are stored as single values: their length
+/// varies between records, and each length would become a shape of its own.
 const ARRAY_DEPTH_MAX: usize = 2;
 
-/// Takes `payload` apart, as one record of `shapes`. `None` when it is not one `MessagePack` value,
-/// or too different from the others.
+/// Splits `payload` as one record of `shapes`. `None` when it is not exactly one `MessagePack`
+/// value, or the records are too diverse.
 pub(super) fn split<'a>(payload: &'a [u8], shapes: &mut ShapeEncoder<'a>) -> Option<()> {
-    // Paths are needed for the first record of a shape alone, and take as long as the rest.
+    // Paths are needed only for the first record of a shape, and take as long as everything else.
     split_parts(payload, shapes, false)?;
     if shapes.end_record_of_known_shape()? {
         return Some(());
@@ -48,7 +48,7 @@ fn split_parts<'a>(
 struct Splitter<'a, 's> {
     rest: &'a [u8],
     shapes: &'s mut ShapeEncoder<'a>,
-    /// Otherwise every path is 0.
+    /// If `false`, every path is 0.
     with_paths: bool,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Splitter<'a, '_> {
         Some(())
     }
 
-    /// The path of what stands under `key` in what has `path`.
+    /// The path of the value under `key` in the container with `path`.
     #[inline]
     fn child(&self, path: u64, key: &[u8]) -> u64 {
         if self.with_paths {
@@ -134,8 +134,8 @@ impl<'a> Splitter<'a, '_> {
     }
 }
 
-/// The integer that `bytes` are, unless they are longer than it needs: it would come back in the
-/// shortest form.
+/// The integer encoded by `bytes`, if that is its shortest form: decoding would return the shortest
+/// form.
 #[inline]
 fn shortest_integer(bytes: &[u8]) -> Option<(Part, u64)> {
     let (marker, digits) = bytes.split_first()?;
@@ -172,13 +172,13 @@ fn shortest_integer(bytes: &[u8]) -> Option<(Part, u64)> {
     Some((Part::Int, value))
 }
 
-/// What was read from `before` when `after` is what is left of it.
+/// The bytes consumed from `before` when `after` is left.
 fn consumed<'a>(before: &'a [u8], after: &[u8]) -> &'a [u8] {
     before.get(..before.len() - after.len()).unwrap_or_default()
 }
 
-/// Passes over one value of any kind, without recursion: nothing bounds the nesting of what stands
-/// in a payload.
+/// Skips one value of any kind without recursion, because the nesting of a payload is unbounded
+/// here.
 fn skip(rest: &mut &[u8]) -> Option<()> {
     let mut pending = 1u64;
     while pending > 0 {

@@ -74,23 +74,23 @@ use self::{
 use crate::signal::Signal;
 use xxhash_rust::xxh3::Xxh3;
 
-/// The largest payload that is stored, in bytes.
+/// Maximum size of a stored payload, in bytes.
 pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
 /// The maximum number of records in a block.
 pub(crate) const RECORDS_MAX: usize = 4096;
 /// The payload bytes after which a block is closed.
 pub(crate) const PAYLOAD_BYTES_TARGET: usize = 2 << 20;
-/// The most payload bytes a block can have: it is closed at the target, and its last record may
-/// be as large as a record can be.
+/// Maximum number of payload bytes in a block: it is closed at the target, and its last record may
+/// have the maximum size.
 const PAYLOAD_BYTES_MAX: usize = PAYLOAD_BYTES_TARGET + RECORD_BYTES_MAX;
-/// The highest level, see [`BlockHeader::merge_level`].
+/// The highest merge level, see [`BlockHeader::merge_level`].
 const LEVEL_MAX: u8 = 6;
-/// A full block, in the unit in which levels are told apart.
+/// The fullness of a full block, in the unit used to compute merge levels.
 const FULLNESS: u64 = 1 << 13;
-/// The header's layout and the body's.
+/// The version of the layout of header and body.
 const VERSION: u8 = 1;
 
-/// A record on its way into a block.
+/// A record to be encoded in a block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockRecord<'a> {
     pub(crate) timestamp: i64,
@@ -98,16 +98,16 @@ pub(crate) struct BlockRecord<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// How a body is encoded.
+/// The encoding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
-    /// Payloads end to end.
+    /// Payloads, one after another.
     Verbatim = 1,
     /// Shapes and columns.
     Columns = 2,
 }
 
-/// What is known of a block without reading its body.
+/// The header of a block: what readers know without reading the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockHeader {
     pub(crate) codec: Codec,
@@ -120,43 +120,43 @@ pub(crate) struct BlockHeader {
     pub(crate) sequence_min: u64,
     /// The highest sequence.
     pub(crate) sequence_max: u64,
-    /// The payloads' length in all.
+    /// The length of all payloads together, in bytes.
     pub(crate) payload_bytes: u32,
-    /// The body's length.
+    /// The length of the body, in bytes.
     pub(crate) body_bytes: u32,
     checksum: u64,
 }
 
-/// Bytes that are not the block they should be.
+/// Why bytes are not a valid block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BlockError {
-    #[error("the header has {0} bytes, and it should have {HEADER_BYTES}")]
+    #[error("the header has {0} bytes instead of {HEADER_BYTES}")]
     HeaderLength(usize),
-    #[error("version {0} is unknown, {VERSION} is known")]
+    #[error("the block version is {0}, and only {VERSION} is known")]
     Version(u8),
     #[error("codec {0} is unknown")]
     Codec(u8),
     #[error("the checksum does not match")]
     Checksum,
-    #[error("the body's {0} does not decode")]
+    #[error("cannot decode the {0} of the body")]
     Body(&'static str),
 }
 
-/// The length of an encoded header.
+/// The length of an encoded header, in bytes.
 pub(crate) const HEADER_BYTES: usize = 1 + 1 + 4 + 8 * 4 + 4 + 4 + 8;
 
 impl BlockHeader {
-    /// The span of time that the block covers, as the number of bits it takes. Blocks of one class
-    /// span less than `2^class` nanoseconds, so whoever looks for the blocks that reach into a
-    /// range knows how far beside it to look.
+    /// The number of bits of the time span that the block covers. A block of span class `class`
+    /// covers less than `2^class` nanoseconds, which tells a reader how far outside a time range to
+    /// search for the blocks of that class that overlap it.
     pub(crate) fn span_class(&self) -> u8 {
         span_class(self.first, self.last)
     }
 
-    /// How far from full the block is, in powers of four; `None` when it is full, or half full.
+    /// How far the block is from full, in powers of four; `None` when it is at least half full.
     ///
-    /// Four blocks of a level make one of the level below or of none: a record that is merged with
-    /// others of its level, and again, is rewritten [`LEVEL_MAX`] times at most.
+    /// Merging four blocks of a level gives a block of the next lower level, or one that is not
+    /// merged again. So merging rewrites a record at most [`LEVEL_MAX`] times.
     pub(crate) fn merge_level(&self) -> Option<u8> {
         let records = FULLNESS * u64::from(self.count) / RECORDS_MAX as u64;
         let bytes = FULLNESS * u64::from(self.payload_bytes) / PAYLOAD_BYTES_TARGET as u64;
@@ -230,13 +230,13 @@ impl BlockHeader {
         hash.digest()
     }
 
-    /// Whether `body` is this block's, and how many records are in it.
+    /// Verifies that `body` belongs to this header, and returns the number of its records.
     fn verify(&self, body: &[u8]) -> Result<usize, BlockError> {
         if self.checksum != self.checksum_of(body) {
             return Err(BlockError::Checksum);
         }
-        // The checksum matches, so what follows was written by an encoder; bounds are checked all
-        // the same, because a matching checksum does not make another program's bytes ours.
+        // Bounds are still checked below: a matching checksum does not prove that this encoder
+        // wrote the bytes.
         let count = self.count as usize;
         let payload_bytes = self.payload_bytes as usize;
         if count == 0 || count > RECORDS_MAX || payload_bytes > PAYLOAD_BYTES_MAX {
@@ -245,7 +245,7 @@ impl BlockHeader {
         Ok(count)
     }
 
-    /// Verifies `body`, and decodes the timestamps of its records alone, which ascend.
+    /// Verifies `body` and decodes only the timestamps of its records, which ascend.
     pub(crate) fn timestamps(&self, body: &[u8]) -> Result<Vec<i64>, BlockError> {
         let count = self.verify(body)?;
         let sections = sections::unpack_first(body, 1).ok_or(BlockError::Body("sections"))?;
@@ -257,19 +257,19 @@ impl BlockHeader {
     }
 }
 
-/// The class of a span of time, see [`BlockHeader::span_class`].
+/// The span class of a time span, see [`BlockHeader::span_class`].
 pub(crate) fn span_class(first: i64, last: i64) -> u8 {
     let span = last.abs_diff(first);
     u8::try_from(u64::BITS - span.leading_zeros()).unwrap_or(64)
 }
 
-/// The longest span of time that a block of `class` covers, in nanoseconds.
+/// The longest time span of a block of `class`, in nanoseconds.
 pub(crate) fn span_max(class: u8) -> u64 {
     1u64.checked_shl(u32::from(class))
         .map_or(u64::MAX, |bound| bound - 1)
 }
 
-/// Turns records into blocks. Holds buffers and compression state, so one is kept for many blocks.
+/// Encodes records as blocks. Keep one for many blocks: it holds buffers and compression state.
 pub(crate) struct BlockEncoder {
     sections: Sections,
 }
@@ -287,8 +287,8 @@ impl BlockEncoder {
         }
     }
 
-    /// How many of `records`, from the first on, go into the next block. No block gets more than
-    /// `records_max`; one that has `payload_bytes_max` is closed.
+    /// The number of `records`, counted from the first, that go into the next block: at most
+    /// `records_max`, and no further ones once their payloads reach `payload_bytes_max`.
     pub(crate) fn cut(
         records: &[BlockRecord<'_>],
         records_max: usize,
@@ -306,7 +306,7 @@ impl BlockEncoder {
                 fits
             })
             .count();
-        // The rest is shared evenly: 4,200 records make two blocks of a size, not one and a crumb.
+        // Avoids a tiny last block: 4,200 records make two blocks of equal size.
         let rest = records.len();
         if fit == records_max && rest > records_max && rest < 2 * records_max {
             rest.div_ceil(2)
@@ -315,8 +315,8 @@ impl BlockEncoder {
         }
     }
 
-    /// Encodes `records`, which are of one series, in (timestamp, sequence) order, not empty, and
-    /// not more than [`BlockEncoder::cut`] allows.
+    /// Encodes `records` as one block. They must belong to one series, be in (timestamp, sequence)
+    /// order, not be empty, and not exceed [`BlockEncoder::cut`].
     pub(crate) fn encode(
         &mut self,
         signal: Signal,
@@ -385,12 +385,12 @@ fn push_keys(sections: &mut Sections, records: &[BlockRecord<'_>]) {
     sections.push(sequences.to_bytes());
 }
 
-/// A block taken apart into its records.
+/// A block decoded into its records.
 #[derive(Debug)]
 pub(crate) struct DecodedBlock {
     timestamps: Vec<u64>,
     sequences: Vec<u64>,
-    /// Where each payload ends.
+    /// The end offset of each payload.
     ends: Vec<u32>,
     payloads: Vec<u8>,
 }
@@ -453,12 +453,12 @@ impl DecodedBlock {
         self.ends.len()
     }
 
-    /// About what this takes of memory.
+    /// The approximate memory of this value, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.payloads.len() + self.len() * 20
     }
 
-    /// The position of record `index` in the order of records.
+    /// The position of record `index` in reading order.
     pub(crate) fn key(&self, index: usize) -> Option<(i64, u64)> {
         Some((
             self.timestamps.get(index)?.cast_signed(),
@@ -487,7 +487,7 @@ impl DecodedBlock {
         })
     }
 
-    /// The first index whose key is not below `key`.
+    /// The index of the first record at or after `key`.
     pub(crate) fn lower_bound(&self, key: (i64, u64)) -> usize {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -501,7 +501,7 @@ impl DecodedBlock {
         low
     }
 
-    /// A block of records `range` alone, for when the whole would take too much memory.
+    /// A copy of the records in `range`, for when the whole block takes too much memory.
     pub(crate) fn slice(&self, range: std::ops::Range<usize>) -> DecodedBlock {
         let mut part = DecodedBlock {
             timestamps: self
@@ -525,7 +525,7 @@ impl DecodedBlock {
     }
 }
 
-/// Lengths inside a block fit 32 bits, because a block's payloads do.
+/// Lengths inside a block fit 32 bits, because all payloads of a block together do.
 fn narrow(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,8 @@
-//! Takes protobuf payloads apart: those of spans, each a `ResourceSpans` message with one span.
+//! Splits the protobuf payloads of spans into parts. Each payload is a `ResourceSpans` message with
+//! one span.
 //!
-//! Only which fields are messages, and which strings are keys, is known here; whatever else a
-//! message holds is kept by its wire type.
+//! This module only knows which fields are messages and which strings are keys. All other fields
+//! are kept by their wire type.
 
 use super::{
     bytes::{Reader, Writer, varint_bytes},
@@ -9,17 +10,17 @@ use super::{
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Messages nested deeper than this are values as a whole.
+/// Messages nested deeper than this are stored as single values.
 const DEPTH_MAX: usize = 24;
 
-/// Hands the parts of `payload` to `shapes`. `None` when it is not a protobuf message in its
+/// Passes the parts of `payload` to `shapes`. `None` when it is not a protobuf message in its
 /// shortest form.
 pub(super) fn split<'a>(payload: &'a [u8], shapes: &mut ShapeEncoder<'a>) -> Option<()> {
     message(payload, Message::ResourceSpans, 0, 0, shapes)?;
     shapes.end_record()
 }
 
-/// The messages of `opentelemetry/proto/trace/v1/trace.proto` and what they are made of.
+/// The messages of `opentelemetry/proto/trace/v1/trace.proto`, with their nested messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     ResourceSpans,
@@ -36,7 +37,7 @@ enum Message {
 }
 
 impl Message {
-    /// The message that `field` of this one holds.
+    /// The message type of `field`, if it is a message.
     fn child(self, field: u64) -> Option<Message> {
         Some(match (self, field) {
             (Message::ResourceSpans, 1) => Message::Resource,
@@ -89,7 +90,7 @@ fn message<'a>(
                 let length = usize::try_from(shortest_varint(&mut reader)?).ok()?;
                 let value = reader.bytes(length)?;
                 match kind.child(field) {
-                    // A key names the column of the value beside it.
+                    // A key selects the column of the value beside it, so it is part of the shape.
                     None if kind == Message::KeyValue && field == 1 => {
                         literal.varint(value.len() as u64);
                         literal.extend_from_slice(value);
@@ -114,7 +115,7 @@ fn message<'a>(
     Some(())
 }
 
-/// Reads a varint that is not longer than it needs to be, for only that form comes back.
+/// Reads a varint that is in its shortest form, because decoding returns that form.
 fn shortest_varint(reader: &mut Reader<'_>) -> Option<u64> {
     let before = reader.remaining();
     let value = reader.varint()?;

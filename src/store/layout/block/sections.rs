@@ -1,25 +1,25 @@
-//! The container of a block's body: byte sections, each compressed as suits it.
+//! The container of a block's body: byte sections, each compressed on its own or together with
+//! others.
 //!
-//! Long sections are compressed one by one, because text beside random bytes compresses badly in
-//! one go; short ones are compressed together, because a frame of their own would cost more than
-//! it saves.
+//! Long sections are compressed separately, because text next to random bytes compresses badly.
+//! Short ones are compressed together, because a frame of their own would cost more than it saves.
 
 use super::bytes::{Reader, Writer};
 
-/// Sections shorter than this share a frame.
+/// Sections shorter than this share a frame, in bytes.
 const OWN_FRAME_BYTES_MIN: usize = 1024;
-/// zstd's level: what columns leave, higher ones compress no better by a page a block.
+/// The zstd level: on columns, a higher level saves less than a page per block.
 const LEVEL: i32 = 1;
-/// The most that a body unpacks to. Sections hold no more than the payloads they were made from
-/// and a few bytes for each value.
+/// Maximum size of an unpacked body, in bytes. Sections hold no more than the payloads they were
+/// made from and a few bytes for each value.
 const UNPACKED_BYTES_MAX: usize = 64 << 20;
 
 mod method {
-    /// As it is.
+    /// Uncompressed.
     pub(super) const RAW: u8 = 0;
-    /// A zstd frame of its own.
+    /// In a zstd frame of its own.
     pub(super) const ZSTD: u8 = 1;
-    /// In the frame that short sections share.
+    /// In the frame shared by short sections.
     pub(super) const SHARED: u8 = 2;
 }
 
@@ -81,7 +81,7 @@ impl Sections {
     }
 }
 
-/// Compresses `section` to `frame` and describes it in `directory`; leaves it as it is when
+/// Compresses `section` into `frame` and adds its entry to `directory`. Leaves it uncompressed when
 /// compression does not pay.
 fn push_frame(
     compressor: &mut Option<zstd::bulk::Compressor<'static>>,
@@ -107,12 +107,12 @@ fn push_frame(
     }
 }
 
-/// Unpacks what [`Sections::pack`] packed; `None` when the bytes are not that.
+/// Unpacks a body of [`Sections::pack`]; `None` when the bytes are not one.
 pub(super) fn unpack(body: &[u8]) -> Option<Vec<Vec<u8>>> {
     unpack_first(body, usize::MAX)
 }
 
-/// The first `wanted` of what [`unpack`] gives.
+/// Unpacks the first `wanted` sections, like [`unpack`].
 pub(super) fn unpack_first(body: &[u8], wanted: usize) -> Option<Vec<Vec<u8>>> {
     let mut reader = Reader::new(body);
     let count = reader.length().filter(|count| *count <= body.len())?;

@@ -1,9 +1,9 @@
-//! Shapes: what many records have in common, stored once.
+//! Shapes: the parts that many records have in common, stored once.
 //!
-//! A splitter takes a payload apart into *literals* (structure and keys, the same in all records
-//! of a shape), *leaves* (values, each of which goes to a column) and *nests* (parts whose length
-//! stands before them). Records whose literals and sequence of parts are equal have one shape. A
-//! leaf's column follows from its path, so the same attribute shares a column across shapes.
+//! A splitter divides a payload into *literals* (structure and keys, the same in all records of a
+//! shape), *leaves* (values, each of which goes to a column) and *nests* (parts preceded by their
+//! length). Records with the same literals and the same sequence of parts have one shape. A leaf's
+//! column depends on its path, so an attribute shares a column across shapes.
 
 use super::{
     bytes::{Reader, Writer},
@@ -13,12 +13,12 @@ use super::{
 use hashbrown::{HashMap, HashTable};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Records more diverse than this gain nothing from shapes.
+/// Maximum number of shapes: more diverse records gain nothing from shapes.
 const SHAPES_MAX: usize = 512;
-/// The deepest nest that is built again. Splitters stop long before it.
+/// Maximum depth of nests when decoding. Splitters stop far below it.
 const NEST_DEPTH_MAX: usize = 64;
 
-/// What stands at one place of a shape.
+/// The kind of value at one place of a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(super) enum Part {
@@ -32,7 +32,7 @@ pub(super) enum Part {
     Bool = 4,
     /// A `MessagePack` string with its shortest header.
     Str = 5,
-    /// Bytes as they are.
+    /// Bytes, unchanged.
     Raw = 6,
     /// A protobuf varint.
     Varint = 7,
@@ -40,11 +40,11 @@ pub(super) enum Part {
     Fixed64 = 8,
     /// Four bytes, little-endian.
     Fixed32 = 9,
-    /// Bytes with their length as a varint before them.
+    /// Bytes preceded by their length as a varint.
     LengthDelimited = 10,
-    /// The begin of a nest.
+    /// The start of a nest.
     Open = 11,
-    /// The end of a nest, whose length as a varint goes to where it began.
+    /// The end of a nest. Its length is inserted at its start as a varint.
     Close = 12,
 }
 
@@ -85,7 +85,7 @@ enum ColumnKind {
     Bytes,
 }
 
-/// A part at a place: behind the first `literals_end` literal bytes.
+/// A part and its place: after the first `literals_end` literal bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Placed {
     part: Part,
@@ -107,14 +107,14 @@ struct Shape {
     columns: Box<[u32]>,
 }
 
-/// Gathers records into shapes and columns.
+/// Collects records into shapes and columns.
 #[derive(Debug, Default)]
 pub(super) struct ShapeEncoder<'a> {
-    // The record that is being taken apart.
+    // The record that is being split.
     literals: Vec<u8>,
     parts: Vec<Placed>,
     leaves: Vec<(u64, Part, Leaf<'a>)>,
-    // What was gathered.
+    // The records collected so far.
     shapes: Vec<Shape>,
     shapes_by_hash: HashTable<usize>,
     shape_of_record: IntColumn,
@@ -159,7 +159,7 @@ impl<'a> ShapeEncoder<'a> {
         self.parts.push(Placed { part, literals_end });
     }
 
-    /// Ends the record whose parts came in. `None` when the records are too diverse for shapes.
+    /// Ends the present record. `None` when the records are too diverse for shapes.
     pub(super) fn end_record(&mut self) -> Option<()> {
         let hash = self.shape_hash();
         let index = match self.find_shape(hash) {
@@ -169,8 +169,8 @@ impl<'a> ShapeEncoder<'a> {
         self.gather(index)
     }
 
-    /// Ends the record whose parts came in if there was one of its shape before, and says so. The
-    /// paths of its leaves count for nothing then.
+    /// Ends the present record if its shape is known already, and returns whether it is. The paths
+    /// of its leaves are then ignored.
     pub(super) fn end_record_of_known_shape(&mut self) -> Option<bool> {
         match self.find_shape(self.shape_hash()) {
             Some(index) => self.gather(index).map(|()| true),
@@ -178,7 +178,7 @@ impl<'a> ShapeEncoder<'a> {
         }
     }
 
-    /// Forgets the parts that came in since the last record.
+    /// Discards the parts added since the last record.
     pub(super) fn abandon_record(&mut self) {
         self.literals.clear();
         self.parts.clear();
@@ -205,7 +205,7 @@ impl<'a> ShapeEncoder<'a> {
             .copied()
     }
 
-    /// Adds the leaves of the record to the columns of its shape.
+    /// Adds the leaves of the present record to the columns of its shape.
     fn gather(&mut self, index: usize) -> Option<()> {
         let columns = &self.shapes.get(index)?.columns;
         for ((_, _, leaf), column) in self.leaves.iter().zip(columns) {
@@ -253,7 +253,7 @@ impl<'a> ShapeEncoder<'a> {
         Some(index)
     }
 
-    /// Writes everything that was gathered.
+    /// Writes all collected records.
     pub(super) fn finish(self, sections: &mut Sections) {
         let mut small = Vec::new();
         small.varint(self.shapes.len() as u64);
@@ -298,7 +298,7 @@ struct DecodedShape<'a> {
     parts: Vec<(Part, usize, usize)>,
 }
 
-/// Builds payloads again, one after the other.
+/// Rebuilds payloads, one after another.
 pub(super) struct ShapeDecoder<'a> {
     shapes: Vec<DecodedShape<'a>>,
     shape_of_record: std::vec::IntoIter<u64>,
@@ -308,7 +308,8 @@ pub(super) struct ShapeDecoder<'a> {
 }
 
 impl<'a> ShapeDecoder<'a> {
-    /// Opens the sections of a block of `count` records and at most `payload_bytes` of payload.
+    /// Opens the sections of a block with `count` records and at most `payload_bytes` bytes of
+    /// payload.
     pub(super) fn new(
         sections: &'a [Vec<u8>],
         count: usize,
@@ -322,7 +323,7 @@ impl<'a> ShapeDecoder<'a> {
         let shapes = (0..shapes)
             .map(|_| read_shape(&mut small))
             .collect::<Option<Vec<DecodedShape<'_>>>>()?;
-        // Every value made at least one byte of a payload, which bounds the length of columns.
+        // Every value takes at least one byte of a payload, which bounds the length of columns.
         let values =
             |small: &mut Reader<'_>| small.length().filter(|count| *count <= payload_bytes);
         let columns = small
@@ -350,7 +351,7 @@ impl<'a> ShapeDecoder<'a> {
         })
     }
 
-    /// Appends the next payload to `out`, which must not grow beyond `bytes_max`.
+    /// Appends the next payload to `out`, up to a length of `bytes_max`.
     pub(super) fn join(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Option<()> {
         let shape = self
             .shapes
@@ -366,7 +367,8 @@ impl<'a> ShapeDecoder<'a> {
                 }
                 Some(ColumnKind::Bytes) => {
                     let value = self.bytes.get_mut(*column)?.next()?;
-                    // Without this a damaged dictionary could repeat a long value without end.
+                    // Without this check, a damaged dictionary could repeat a long value without
+                    // end.
                     if out.len() + value.len() > bytes_max {
                         return None;
                     }
@@ -433,7 +435,7 @@ fn write_bytes(part: Part, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
-/// Puts the length of what follows `start` in front of it.
+/// Inserts the length of the bytes after `start` in front of them.
 fn insert_length(start: usize, out: &mut Vec<u8>) {
     let mut length = Vec::with_capacity(10);
     length.varint((out.len() - start) as u64);

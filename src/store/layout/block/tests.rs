@@ -207,7 +207,8 @@ proptest! {
         }
     }
 
-    /// A checksum is no proof: bytes that another program wrote must not panic either.
+    /// Decoding must not panic even if the checksum matches: another program may have written the
+    /// bytes.
     #[test]
     fn no_body_makes_decoding_panic(
         payloads in prop::collection::vec(messagepack(), 1..10),
