@@ -310,8 +310,8 @@ impl RetentionPolicy {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Retention {
-    /// The size of one log file before rotation, in MiB; the size limit is this times `max_backups
-    /// + 1`. Default: 100; maximum: 1 TiB.
+    /// The size of one log file before rotation, in MiB; the size limit is this times
+    /// `max_backups + 1`. Default: 100; maximum: 1 TiB.
     #[serde(deserialize_with = "max_size_mb")]
     pub max_size_mb: u64,
     /// The number of rotated files kept beside the current one. Default: 5; maximum: 1,024.

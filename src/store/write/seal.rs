@@ -34,11 +34,11 @@ pub(crate) fn seal(
     let Some(mut state) = stored_series_state(transaction, server, signal)? else {
         return Ok((RowTier::default(), Evicted::default()));
     };
-    let (sealed, left) = rows::take_oldest(transaction, state.id)?;
-    if sealed.is_empty() {
+    let (oldest, left) = rows::take_oldest(transaction, state.id)?;
+    if oldest.is_empty() {
         return Ok((left, Evicted::default()));
     }
-    let records: Vec<BlockRecord<'_>> = sealed.iter().map(rows::block_record).collect();
+    let records: Vec<BlockRecord<'_>> = oldest.iter().map(rows::block_record).collect();
     let block_limits = sealer.block_limits(limits, server);
     let written = blocks::change(transaction, |blocks| {
         blocks.write(
