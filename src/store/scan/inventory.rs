@@ -21,7 +21,7 @@ use crate::{
     time::Timestamp,
 };
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is stored of one signal of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,6 +33,7 @@ pub struct InventoryRecord {
     /// The signal.
     pub signal: Signal,
     /// The path of the database.
+    #[serde(serialize_with = "as_text")]
     pub path: PathBuf,
     /// The size of its records in the database, in bytes: keys and payloads of rows, keys, headers
     /// and bodies of blocks. A block of which a part has expired counts as a whole.
@@ -45,6 +46,11 @@ pub struct InventoryRecord {
     pub file_count: u64,
     /// The number of records.
     pub record_count: u64,
+}
+
+/// A path that is not UTF-8 must not make everything else unreadable.
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// What is stored, see [`Snapshot::inventory`](crate::Snapshot::inventory).

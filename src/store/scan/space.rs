@@ -46,6 +46,7 @@ pub struct Space {
     /// The limit of all disk blocks together, in bytes, see
     /// [`RetentionPolicy::max_total_mb`](crate::config::RetentionPolicy::max_total_mb); absent without a
     /// limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_bytes: Option<u64>,
 }
 

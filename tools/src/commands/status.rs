@@ -8,7 +8,7 @@ use crate::{
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use gridctl_telemetry::{
-    Store, Timestamp,
+    Store,
     ledger::{ClockJump, LedgerEntry},
     maintenance::Space,
     query::InventoryRecord,
@@ -45,33 +45,19 @@ impl Args {
 
 /// A row of the listing.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Row {
-    stack: String,
-    server: String,
-    signal: &'static str,
-    path: String,
-    size_bytes: u64,
-    file_count: u64,
-    record_count: u64,
-    oldest: Timestamp,
-    newest: Timestamp,
+struct Row<'a> {
+    stack: &'a str,
+    #[serde(flatten)]
+    record: &'a InventoryRecord,
 }
 
 /// A row of what stacks take of the disk.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SpaceRow {
-    stack: String,
-    path: String,
-    live_bytes: u64,
-    free_bytes: u64,
-    reserve_bytes: u64,
-    used_bytes: u64,
-    file_bytes: u64,
-    /// Absent where nobody set a limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit_bytes: Option<u64>,
+struct SpaceRow<'a> {
+    stack: &'a str,
+    path: &'a str,
+    #[serde(flatten)]
+    space: Space,
 }
 
 pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
@@ -98,28 +84,28 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
 }
 
 fn print_records(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
-    let rows: Vec<Row> = found
+    let rows: Vec<Row<'_>> = found
         .iter()
         .flat_map(|found| {
-            found
-                .inventory
-                .iter()
-                .map(|record| row(&found.stack, record))
+            found.inventory.iter().map(|record| Row {
+                stack: &found.stack,
+                record,
+            })
         })
         .collect();
     if args.json {
         return print_json(&rows, out);
     }
-    let cells = rows.iter().map(|row| {
+    let cells = rows.iter().map(|Row { stack, record }| {
         [
-            escape(&row.stack),
-            escape(&row.server),
-            row.signal.to_owned(),
-            size(row.size_bytes, args),
-            row.file_count.to_string(),
-            row.record_count.to_string(),
-            row.oldest.to_string(),
-            row.newest.to_string(),
+            escape(stack),
+            escape(&record.server),
+            record.signal.to_string(),
+            size(record.size_bytes, args),
+            record.file_count.to_string(),
+            record.record_count.to_string(),
+            record.oldest_time.to_string(),
+            record.newest_time.to_string(),
         ]
     });
     let header = [
@@ -140,31 +126,27 @@ fn print_records(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::
 }
 
 fn print_space(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
-    let rows: Vec<SpaceRow> = found
+    let rows: Vec<SpaceRow<'_>> = found
         .iter()
         .map(|found| SpaceRow {
-            stack: found.stack.clone(),
-            path: found.path.clone(),
-            live_bytes: found.space.live_bytes,
-            free_bytes: found.space.free_bytes,
-            reserve_bytes: found.space.reserve_bytes,
-            used_bytes: found.space.used_bytes,
-            file_bytes: found.space.file_bytes,
-            limit_bytes: found.space.limit_bytes,
+            stack: &found.stack,
+            path: &found.path,
+            space: found.space,
         })
         .collect();
     if args.json {
         return print_json(&rows, out);
     }
-    let cells = rows.iter().map(|row| {
+    let cells = rows.iter().map(|SpaceRow { stack, space, .. }| {
         [
-            escape(&row.stack),
-            size(row.live_bytes, args),
-            size(row.free_bytes, args),
-            size(row.reserve_bytes, args),
-            size(row.used_bytes, args),
-            size(row.file_bytes, args),
-            row.limit_bytes
+            escape(stack),
+            size(space.live_bytes, args),
+            size(space.free_bytes, args),
+            size(space.reserve_bytes, args),
+            size(space.used_bytes, args),
+            size(space.file_bytes, args),
+            space
+                .limit_bytes
                 .map_or_else(String::new, |bytes| size(bytes, args)),
         ]
     });
@@ -260,20 +242,6 @@ fn footer(found: &Found) -> String {
         let _ = writeln!(footer, "{stack}: {losses}");
     }
     footer
-}
-
-fn row(stack: &str, record: &InventoryRecord) -> Row {
-    Row {
-        stack: stack.to_owned(),
-        server: record.server.to_string(),
-        signal: record.signal.as_str(),
-        path: record.path.display().to_string(),
-        size_bytes: record.size_bytes,
-        file_count: record.file_count,
-        record_count: record.record_count,
-        oldest: record.oldest_time,
-        newest: record.newest_time,
-    }
 }
 
 fn table<const COLUMNS: usize>(
