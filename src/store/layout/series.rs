@@ -71,13 +71,15 @@ impl SeriesState {
     }
 
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Fault> {
-        rmp_serde::to_vec(self)
-            .map_err(|error| Fault::Corrupt(format!("cannot encode the state of a series: {error}")))
+        rmp_serde::to_vec(self).map_err(|error| {
+            Fault::Corrupt(format!("cannot encode the state of a series: {error}"))
+        })
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<SeriesState, Fault> {
-        rmp_serde::from_slice(bytes)
-            .map_err(|error| Fault::Corrupt(format!("cannot decode the state of a series: {error}")))
+        rmp_serde::from_slice(bytes).map_err(|error| {
+            Fault::Corrupt(format!("cannot decode the state of a series: {error}"))
+        })
     }
 }
 
