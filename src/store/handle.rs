@@ -27,10 +27,11 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-/// The telemetry of one stack: a database that any number of processes read and write together.
+/// The telemetry of one stack: a database that any number of processes read and write at the same
+/// time.
 ///
-/// Cheap to clone; all clones share one open database. Reading takes no lock that a writer waits
-/// for. To store records, see [`Writer`](crate::Writer).
+/// Cheap to clone; all clones share one open database. Readers never block a writer. To store
+/// records, see [`Writer`](crate::Writer).
 ///
 /// ```
 /// use gridctl_telemetry::{Query, Signal, Store, StoreOptions};
@@ -53,9 +54,9 @@ struct Inner {
     place: StackPath,
     options: StoreOptions,
     engine: RwLock<Engine>,
-    /// What is read goes through a handle of its own, opened when it is needed: the one that writes
-    /// answers nothing more once the disk has refused it something, and on a full disk that is each
-    /// time that storing is tried again.
+    /// Reading uses a handle of its own, opened on first use: after an I/O error, the writing
+    /// handle fails every operation until it is reopened, and on a full disk that happens at every
+    /// attempt to store.
     reader: RwLock<Option<Reader>>,
 }
 
@@ -75,14 +76,16 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::InvalidStackName`] when `stack` is not one plain path component;
-    /// [`Error::ForeignOwner`] and [`Error::NotAFile`] when something else stands in the way;
-    /// [`Error::NotADatabase`] and [`Error::SchemaTooNew`], the file unchanged, when it is not
-    /// ours or not yet ours; [`Error::Corrupt`] when it is damaged; [`Error::StorageFull`],
-    /// [`Error::Io`] and [`Error::Database`] when the system refuses.
+    /// [`Error::ForeignOwner`] and [`Error::NotAFile`] when the path belongs to another user or is
+    /// not a file; [`Error::NotADatabase`] and [`Error::SchemaTooNew`], without changing the file,
+    /// when another program or a newer version wrote it; [`Error::Corrupt`] when it is damaged;
+    /// [`Error::StorageFull`], [`Error::Io`] and [`Error::Database`] when the system refuses an
+    /// operation.
     pub fn open(home: &Path, stack: &str, options: StoreOptions) -> Result<Store> {
         let place = StackPath::new(home, stack)?;
         let store = Store::open_read_write(place, options, IfMissing::Create)?;
-        // `IfMissing::Create` leaves nothing missing, except to a process that deletes the folder.
+        // With `IfMissing::Create`, the file can only be missing if another process deletes the
+        // folder.
         store.ok_or_else(|| Error::Io {
             action: "create the database in",
             path: home.to_owned(),
@@ -90,16 +93,17 @@ impl Store {
         })
     }
 
-    /// Opens the database of `stack` below `home` for reading and writing; `None` when there is
-    /// none. Otherwise like [`Store::open`].
+    /// Opens the database of `stack` below `home` for reading and writing; `None` when it is
+    /// missing. Otherwise like [`Store::open`].
     pub fn open_existing(home: &Path, stack: &str, options: StoreOptions) -> Result<Option<Store>> {
         Store::open_read_write(StackPath::new(home, stack)?, options, IfMissing::Skip)
     }
 
-    /// Opens the database of `stack` below `home` for reading; `None` when there is none.
+    /// Opens the database of `stack` below `home` for reading; `None` when it is missing.
     ///
-    /// Nothing is written, with two exceptions: a database whose last writer was killed is repaired
-    /// first, and one of an older schema version migrated. Otherwise like [`Store::open`].
+    /// The database is not changed, with two exceptions: if its last writer was killed it is
+    /// repaired first, and if its schema version is older it is migrated. Otherwise like
+    /// [`Store::open`].
     pub fn open_read_only(
         home: &Path,
         stack: &str,
@@ -130,24 +134,26 @@ impl Store {
         }
     }
 
-    /// The stack's name.
+    /// The name of the stack.
     #[must_use]
     pub fn stack(&self) -> &str {
         self.inner.place.stack()
     }
 
-    /// The database's path.
+    /// The path of the database.
     #[must_use]
     pub fn path(&self) -> std::path::PathBuf {
         self.inner.place.database()
     }
 
-    /// The present state of the store, which whatever is committed later does not change.
+    /// A snapshot of the present state of the store, which later commits do not change.
     ///
-    /// Pages that a snapshot sees are not reused while it lives: do not keep one for long.
+    /// A long-lived snapshot pins old pages, so that the file grows: drop it soon. Fails with
+    /// [`Error::Database`] and [`Error::Corrupt`].
     pub fn snapshot(&self) -> Result<Snapshot> {
         let transaction = guarded(|| match self.begin_read() {
-            // The disk failed once, and nobody may be writing who would find out.
+            // The disk failed before, and perhaps no writer is running that would notice and
+            // reopen.
             Err(Fault::Engine(redb::Error::PreviousIo)) => {
                 self.reopen_reader()?;
                 self.begin_read()
@@ -162,7 +168,7 @@ impl Store {
         ))
     }
 
-    /// What the clocks show by which age is judged.
+    /// A reading of the clocks by which age is judged.
     pub(crate) fn clock_reading(&self) -> ClockReading {
         self.inner.options.clock_reading()
     }
@@ -177,7 +183,7 @@ impl Store {
         })
     }
 
-    /// The handle that reads beside the one that writes; `None` when there is none to be had.
+    /// The read-only handle beside the writing one; `None` when it cannot be opened.
     fn reader(&self) -> Result<Option<Reader>, Fault> {
         let reader = &self.inner.reader;
         let opened = reader.read().unwrap_or_else(PoisonError::into_inner);
@@ -199,7 +205,7 @@ impl Store {
             Engine::ReadOnly(_) => Err(Error::ReadOnly { path: self.path() }.into()),
         };
         match begin() {
-            // The disk failed before, and who writes now may be the first to do so since.
+            // The disk failed before, and this may be the first write since.
             Err(Fault::Engine(redb::Error::PreviousIo)) => {
                 self.reopen()?;
                 begin()
@@ -220,8 +226,8 @@ impl Store {
         &self.inner.place
     }
 
-    /// Opens the database anew, in place of the one that failed: redb answers every operation after
-    /// an I/O error with that error until it is opened again.
+    /// Reopens the database in place of the failed handle: after an I/O error, redb fails every
+    /// operation until the database is reopened.
     pub(super) fn reopen(&self) -> Result<()> {
         let Inner {
             place,
@@ -240,7 +246,7 @@ impl Store {
         Ok(())
     }
 
-    /// Does the same for what reads. Snapshots from before get an error, new ones do not.
+    /// Reopens the read-only handle. Snapshots of the old one fail, new ones work.
     fn reopen_reader(&self) -> Result<()> {
         let reader = self.inner.reader.write();
         match reader.unwrap_or_else(PoisonError::into_inner).take() {
@@ -249,7 +255,9 @@ impl Store {
         }
     }
 
-    /// The right to change the store; fails with [`Error::ReadOnly`] on one that was opened so.
+    /// The right to change the store.
+    ///
+    /// Fails with [`Error::ReadOnly`] on a store opened for reading only.
     pub(crate) fn writer(&self) -> Result<StoreWriter> {
         match self.engine() {
             Engine::ReadWrite(_) => Ok(StoreWriter::new(self.clone())),
@@ -257,33 +265,35 @@ impl Store {
         }
     }
 
-    /// Deletes the records that `scope` covers, in one transaction, and returns how many
-    /// (server, signal) pairs had any. Covered records that are still queued in some process are
-    /// not stored any more; records that are emitted later are.
+    /// Deletes the records that `scope` covers, in one transaction. Returns how many (server,
+    /// signal) pairs had any. Covered records that are still queued in any process are not stored;
+    /// records emitted later are.
     ///
-    /// Disk blocks of deleted records are reused by new ones; [`Store::compact`] returns them to the
+    /// New records reuse the disk blocks of deleted ones; [`Store::compact`] returns them to the
     /// file system.
     ///
-    /// In a process that has a [`Writer`](crate::Writer), its `wipe` does the same on its thread.
+    /// In a process that has a [`Writer`](crate::Writer), use its `wipe`, which does the same on
+    /// its thread.
     ///
-    /// It works on a full disk as well: some room is reserved for that.
+    /// It also works on a full disk, for which some disk blocks are reserved.
     ///
-    /// Fails with [`Error::ReadOnly`] and [`Error::Database`], and nothing is deleted then.
+    /// Fails with [`Error::ReadOnly`] and [`Error::Database`] without deleting any record.
     pub fn wipe(&self, scope: &WipeScope) -> Result<usize> {
         self.writer()?.wipe(scope)
     }
 
-    /// The size of the database on the disk. Asks the file system only.
+    /// The size of the database on the disk. Reads only the metadata of its files.
     ///
-    /// Fails with [`Error::Io`] when the file cannot be examined.
+    /// Fails with [`Error::Io`] when the metadata cannot be read.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         space::disk_usage(self.place())
     }
 
-    /// The size of the database on the disk, and how much of that is in use. Its cost does not grow
+    /// The size of the database on the disk, and how much of that is in use. The cost does not grow
     /// with the number of records.
     ///
-    /// Fails with [`Error::Io`] when the file cannot be examined, and as reading does.
+    /// Fails with [`Error::Io`] when the metadata of the files cannot be read, and like
+    /// [`Store::snapshot`].
     pub fn space(&self) -> Result<Space> {
         let snapshot = self.snapshot()?;
         let view = snapshot.view();
@@ -295,13 +305,15 @@ impl Store {
 
     /// Returns the disk blocks of deleted records to the file system.
     ///
-    /// All readers and writers of this database wait until it is over: about a second for each
-    /// gibibyte that is moved, and a fifth of that for one that stays in place. It may be cancelled
-    /// or killed at any time; nothing is lost, and the next write takes somewhat longer.
+    /// All readers and writers of this database wait until it is done: about a second for each
+    /// gibibyte that is moved, and a fifth of that for each that stays in place. It may be
+    /// cancelled or killed at any time: no record is lost, and the next write takes somewhat
+    /// longer.
     ///
-    /// Fails with [`Error::ReaderInTheWay`] when a snapshot of an older state, in any process, is not
-    /// dropped within the patience of `options`; with [`Error::Cancelled`]; with
-    /// [`Error::ReadOnly`] on a store that was opened so; and as writing does.
+    /// Fails with [`Error::ReaderInTheWay`] when a snapshot of an older state, in any process, is
+    /// not dropped within the patience of `options`; with [`Error::Cancelled`]; with
+    /// [`Error::ReadOnly`] on a store opened for reading only; and with [`Error::StorageFull`] and
+    /// [`Error::Database`] when the disk fails.
     pub fn compact(&self, options: CompactOptions) -> Result<Compacted> {
         self.writer()?;
         let before = self.space()?;
@@ -317,10 +329,10 @@ impl Store {
         })
     }
 
-    /// Compacts if that is worth it and others wait no longer than moving `bytes_max` takes; `None`
+    /// Compacts if that is worthwhile and takes no longer than moving `bytes_max` bytes. `None`
     /// when it is not, or when a reader is in the way.
     ///
-    /// Fails as [`Store::compact`] does.
+    /// Fails like [`Store::compact`].
     pub(crate) fn compact_if_cheap(&self, bytes_max: u64) -> Result<Option<Compacted>> {
         if !compact::is_cheap(&self.space()?, bytes_max) {
             return Ok(None);
@@ -332,8 +344,8 @@ impl Store {
         }
     }
 
-    /// Compacts if that makes room on a full disk. An error is not reported here, because the next
-    /// write reports it.
+    /// Compacts if that makes room on a full disk. Errors are ignored here, because the next write
+    /// reports them.
     pub(crate) fn compact_for_room(&self) {
         if self.space().is_ok_and(|space| compact::makes_room(&space)) {
             let _ = self.compact(CompactOptions::default());
@@ -341,8 +353,8 @@ impl Store {
     }
 }
 
-/// Deletes the telemetry of `stack` that `scope` covers, see [`Store::wipe`]. A stack without
-/// telemetry is a success.
+/// Deletes the telemetry of `stack` that `scope` covers, see [`Store::wipe`]. Returns 0 when the
+/// stack has no database.
 pub fn wipe(home: &Path, stack: &str, scope: &WipeScope) -> Result<usize> {
     match Store::open_existing(home, stack, StoreOptions::for_tools())? {
         Some(store) => store.wipe(scope),
@@ -350,7 +362,7 @@ pub fn wipe(home: &Path, stack: &str, scope: &WipeScope) -> Result<usize> {
     }
 }
 
-/// The inventory of `stack`, see [`Snapshot::inventory`]. It is empty for a stack without telemetry.
+/// The inventory of `stack`, see [`Snapshot::inventory`]. Empty when the stack has no database.
 pub fn inventory(home: &Path, stack: &str, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
     match Store::open_read_only(home, stack, StoreOptions::for_tools())? {
         Some(store) => store.snapshot()?.inventory(server),

@@ -1,4 +1,4 @@
-//! The handle of a program that imports files.
+//! The importer: stores the records of files without duplicates.
 
 use crate::{
     error::Result,
@@ -14,11 +14,12 @@ use crate::{
 };
 use std::ops::Range;
 
-/// Imports records of files without duplicating any, however often a file is imported: a record is
-/// added only if the store does not hold it as often as the files do.
+/// Imports the records of files without duplicates, however often a file is imported: a record is
+/// added only as often as the files hold it more often than the store.
 ///
-/// Two records are the same when their server, signal, timestamp and content are. A record that
-/// occurs twice in a file is stored twice, and still twice after the file is imported again.
+/// Two records are the same when their server, signal, timestamp and content are equal. A record
+/// that occurs twice in a file is stored twice, and is still stored twice after the file is
+/// imported again.
 ///
 /// ```
 /// use gridctl_telemetry::{Level, LogRecord, Record, ServerName, Timestamp, import::{ImportBatch, Importer}};
@@ -45,14 +46,14 @@ use std::ops::Range;
 pub struct Importer {
     writer: StoreWriter,
     appender: Appender,
-    /// The sequences of the records that this importer stored, which are no duplicates.
+    /// The sequences of the records stored by this importer: they do not count as duplicates.
     own: Vec<Range<u64>>,
 }
 
 impl Importer {
-    /// An importer for one run over any number of files.
+    /// Creates an importer for one run over any number of files.
     ///
-    /// Fails with [`Error::ReadOnly`](crate::Error::ReadOnly) when the store is.
+    /// Fails with [`Error::ReadOnly`](crate::Error::ReadOnly) when the store is read-only.
     pub fn new(store: &Store) -> Result<Importer> {
         let writer = store.writer()?;
         let wipe_generation = store.snapshot()?.view().wipe_generation()?;
@@ -63,10 +64,10 @@ impl Importer {
         })
     }
 
-    /// Stores what is new of `batch`, in one transaction.
+    /// Stores the records of `batch` that are new, in one transaction.
     ///
     /// Fails with [`Error::Database`](crate::Error::Database) and
-    /// [`Error::Corrupt`](crate::Error::Corrupt), and nothing of it is stored then.
+    /// [`Error::Corrupt`](crate::Error::Corrupt), without storing any record of the batch.
     pub fn add(&mut self, mut batch: ImportBatch) -> Result<ImportCounts> {
         let Importer {
             writer,
@@ -75,8 +76,8 @@ impl Importer {
         } = self;
         let offered = batch.len() as u64;
         let (sequences, too_old) = writer.transact("import to", |transaction| {
-            // No other process commits while this transaction is open, so a snapshot that is taken
-            // now shows exactly what it builds on.
+            // No other process can commit while this transaction is open, so a snapshot taken now
+            // shows exactly the state that the transaction builds on.
             let snapshot = writer.store().snapshot()?;
             let context = ImportContext {
                 appender,

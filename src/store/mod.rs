@@ -1,8 +1,8 @@
-//! The database: one redb file a stack, see [`tables`] for what is in it.
+//! The database: one redb file per stack, see [`tables`] for its contents.
 //!
-//! Only this folder and `migrations/` know redb. Any number of processes have the file open at the
-//! same time (redb's `MultiWriter` mode), so nothing that another process can change is remembered
-//! from one transaction to the next.
+//! Only this folder and `migrations/` use redb. Any number of processes open the file at the same
+//! time (redb's `MultiWriter` mode), so state that another process can change is never cached
+//! across transactions without checking that it is current.
 
 pub(crate) mod engine;
 pub(crate) mod handle;

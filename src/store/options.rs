@@ -24,27 +24,27 @@ pub struct StoreOptions {
 }
 
 impl StoreOptions {
-    /// The page cache of [`StoreOptions::default`]: 16 MiB, for a process that lives long.
+    /// The page cache of [`StoreOptions::default`]: 16 MiB, for long-lived processes.
     pub const PAGE_CACHE_BYTES_DEFAULT: usize = 16 << 20;
     /// The page cache of [`StoreOptions::for_tools`]: 4 MiB. A process that reads once gains
-    /// nothing from more, and every commit of another process empties it.
+    /// nothing from more, and every commit of another process empties the cache.
     pub const PAGE_CACHE_BYTES_TOOLS: usize = 4 << 20;
 
-    /// The options of short-lived programs.
+    /// The options for short-lived programs.
     #[must_use]
     pub fn for_tools() -> StoreOptions {
         StoreOptions::default().page_cache_bytes(StoreOptions::PAGE_CACHE_BYTES_TOOLS)
     }
 
-    /// How much memory holds pages of the file, in bytes: so much for what writes, and so much for
-    /// what reads beside it.
+    /// Sets the size of the page cache, in bytes. The writing handle and the read-only handle
+    /// beside it each have one.
     #[must_use]
     pub fn page_cache_bytes(mut self, bytes: usize) -> StoreOptions {
         self.opening.page_cache_bytes = bytes;
         self
     }
 
-    /// What is told of each step when a database of an older version is migrated.
+    /// Sets a callback that is called before each step of a migration from an older version.
     #[must_use]
     pub fn on_migration(
         mut self,
@@ -54,7 +54,7 @@ impl StoreOptions {
         self
     }
 
-    /// Asks `hook` before each operation on the file. For tests that need a disk to fail.
+    /// Calls `hook` before each operation on the file. For tests that need the disk to fail.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn disk_hook(
@@ -65,7 +65,7 @@ impl StoreOptions {
         self
     }
 
-    /// Judges the age of records by `clock`. For tests that need a clock to jump.
+    /// Judges the age of records by `clock`. For tests that need the clock to jump.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn clock(
@@ -81,7 +81,7 @@ impl StoreOptions {
         &self.opening
     }
 
-    /// What the clocks show by which age is judged.
+    /// A reading of the clocks by which age is judged.
     pub(crate) fn clock_reading(&self) -> ClockReading {
         (self.clock)()
     }

@@ -1,4 +1,4 @@
-//! One state of the database, for those who read it.
+//! Snapshots: one state of the database, to read from.
 
 #[cfg(feature = "simulation")]
 use crate::store::scan::check::{self, CheckedSeries};
@@ -16,8 +16,8 @@ use crate::{
 use redb::ReadTransaction;
 use std::{fmt, path::PathBuf};
 
-/// One state of a stack's telemetry. Later commits do not show in it, so everything that is read from
-/// one snapshot fits together.
+/// One state of a stack's telemetry. Later commits do not change it, so all reads from one snapshot
+/// are consistent with each other.
 ///
 /// ```
 /// use gridctl_telemetry::{LogRecord, Query, ServerName, Signal, Timestamp};
@@ -78,7 +78,7 @@ impl Snapshot {
         self.view.next_sequence()
     }
 
-    /// The pending jump of the system's clock, if there is one: a jump that is not trusted yet.
+    /// The jump of the system clock that is not trusted yet, if there is one.
     ///
     /// Fails with [`Error::Database`](crate::Error::Database) and
     /// [`Error::Corrupt`](crate::Error::Corrupt).
@@ -87,7 +87,7 @@ impl Snapshot {
     }
 
     /// The entries of the ledger that overlap `range`: first the evicted records, in one entry per
-    /// series, then the lost ones, to the minute in the order in which they were entered.
+    /// series, then the lost ones in the order in which they were entered, to the minute.
     ///
     /// Fails with [`Error::Database`](crate::Error::Database) and
     /// [`Error::Corrupt`](crate::Error::Corrupt).
@@ -96,21 +96,20 @@ impl Snapshot {
             .read(|| losses::read(self.view.transaction(), range.into()))
     }
 
-    /// How much is stored of each signal of each server, by server and then in the order of signals;
-    /// of one server alone when it is named. Series without records are left out, and expired records
-    /// are not counted.
+    /// The stored records of each server and signal, sorted by server and then by signal; of
+    /// `server` only if it is given. Series without records are left out, and expired records are
+    /// not counted.
     ///
-    /// Its cost does not grow with the number of records: blocks are counted as they are written, and
-    /// only rows, which are few, and blocks of which a part has expired are read.
+    /// The cost does not grow with the number of records: blocks are counted when they are written,
+    /// and only rows, which are few, and blocks of which a part has expired are read.
     pub fn inventory(&self, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
         inventory::list(&self.view, server)
     }
 
-    /// Where all records are, read from every table.
+    /// The location of all records, read from every table.
     ///
-    /// Fails with [`Error::Corrupt`](crate::Error::Corrupt) when the tables contradict each other:
-    /// in the totals of a series, in which blocks are to be merged, or in which chunks belong to a
-    /// block.
+    /// Fails with [`Error::Corrupt`](crate::Error::Corrupt) when the tables contradict each other
+    /// in the totals of a series, the merge queue, or the chunks of a block.
     #[cfg(feature = "simulation")]
     pub fn check(&self) -> Result<Vec<CheckedSeries>> {
         check::check(&self.view)

@@ -45,7 +45,7 @@ pub(crate) struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// For [`Store::writer`], which knows that the store may be written to.
+    /// Only for [`Store::writer`], which checks that the store is not read-only.
     pub(super) fn new(store: Store) -> StoreWriter {
         StoreWriter { store }
     }
@@ -54,8 +54,8 @@ impl StoreWriter {
         &self.store
     }
 
-    /// Runs `operation` in a write transaction and commits it. When anything fails, nothing of it
-    /// is stored.
+    /// Runs `operation` in a write transaction and commits it. If anything fails, nothing is
+    /// stored.
     pub(crate) fn transact<T>(
         &self,
         action: &'static str,
@@ -71,7 +71,8 @@ impl StoreWriter {
     }
 
     /// Like [`StoreWriter::transact`], for an operation that frees more than it writes: on a full
-    /// disk it gets the reserve. It may run twice, the first time in vain.
+    /// disk, the reserve is released for it. `operation` may run twice; the first run is then
+    /// rolled back.
     pub(crate) fn transact_freeing<T>(
         &self,
         action: &'static str,
@@ -80,8 +81,8 @@ impl StoreWriter {
         let place = self.store.place();
         let outcome = match self.transact(action, &mut operation) {
             Err(Error::StorageFull { .. }) => self.transact(action, |transaction| {
-                // Not before the transaction has begun: no other process can write to this database
-                // and take the room then.
+                // Released only once the transaction has begun: no other process can then write to
+                // this database and take the space.
                 reserve::release(place);
                 operation(transaction)
             }),
@@ -93,7 +94,7 @@ impl StoreWriter {
         outcome
     }
 
-    /// Opens the database again after a failure, without which it does not work again.
+    /// Reopens the database after a failure: until then, every operation fails.
     pub(crate) fn reopen(&self) -> Result<()> {
         self.store.reopen()
     }
@@ -103,14 +104,14 @@ impl StoreWriter {
         clock::trusted_now(transaction, self.store.clock_reading(), self.store.stack())
     }
 
-    /// Stores the clock's state if that is due. Every append does so too; a writer that has nothing
-    /// to append needs this.
+    /// Stores the clock's state if that is due. Every append does so as well; a writer that has
+    /// nothing to append needs this.
     pub(crate) fn keep_clock(&self, view: &View) -> Result<()> {
         let expires = !view.limits()?.is_empty();
         if !expires || !view.clock_verdict()?.is_worth_a_transaction() {
             return Ok(());
         }
-        // What follows may free space, which a full disk must not prevent.
+        // This may lead to space being freed, which must also work on a full disk.
         self.transact_freeing("write to", |transaction| {
             self.trusted_now(transaction)?;
             Ok(())
@@ -141,14 +142,14 @@ impl StoreWriter {
         self.transact("write to", writers::enter)
     }
 
-    /// Removes a writer that ends properly.
+    /// Removes the entry of a writer that ends properly.
     pub(crate) fn leave_writer(&self, number: u64) -> Result<()> {
         self.transact("write to", |transaction| {
             writers::leave(transaction, number)
         })
     }
 
-    /// What a writer that starts now needs to append.
+    /// The state that a new writer needs to append.
     pub(crate) fn appender(&self, tiering: Tiering) -> Result<Appender> {
         let snapshot = self.store.snapshot()?;
         let view = snapshot.view();
@@ -156,11 +157,12 @@ impl StoreWriter {
         Ok(Appender::new(cache, tiering, view.wipe_generation()?))
     }
 
-    /// Stores `batch`, enters `losses`, and notes what became of each part of the batch.
+    /// Stores `batch`, enters `losses` in the ledger, and notes the outcome of each part of the
+    /// batch.
     ///
-    /// When this fails, either nothing is stored or everything: a disk that fails at the last moment
-    /// does not say which. So the caller tries the same batch and losses, with the same `id`, until
-    /// it succeeds, and nothing is stored twice.
+    /// If this fails, either nothing or everything is stored: a disk that fails at the last moment
+    /// does not tell. So the caller retries the same batch and losses with the same `id` until it
+    /// succeeds, and no record is stored twice.
     pub(crate) fn append(
         &self,
         appender: &mut Appender,
@@ -196,7 +198,7 @@ impl StoreWriter {
         Ok(evicted)
     }
 
-    /// Deletes what `scope` covers and returns in how many series there was something.
+    /// Deletes the records that `scope` covers. Returns the number of series that had any.
     pub(crate) fn wipe(&self, scope: &WipeScope) -> Result<usize> {
         self.transact_freeing("wipe", |transaction| wipe::wipe(transaction, scope))
     }
@@ -213,7 +215,7 @@ impl StoreWriter {
         maintenance.begin_round(snapshot.view(), cache, used_bytes)
     }
 
-    /// Carries out the next task of a round of maintenance, or inspects some series.
+    /// Performs the next task of a round of maintenance, or inspects some series.
     pub(crate) fn maintain(
         &self,
         maintenance: &mut Maintenance,
@@ -270,22 +272,22 @@ impl StoreWriter {
                     freed_bytes: compacted.returned_bytes(),
                     ..Maintained::default()
                 }),
-                // A later round tries again.
+                // A later round will retry.
                 Err(Error::ReaderInTheWay { .. }) => Ok(Maintained::default()),
                 Err(error) => Err(error),
             },
         }
     }
 
-    /// Frees what limits do not allow to be kept, on a full disk.
+    /// Frees on a full disk the space of records that exceed the limits.
     pub(crate) fn free_space(
         &self,
         maintenance: &mut Maintenance,
         appender: &mut Appender,
     ) -> Result<()> {
         let outcome = self.free_over_limits(maintenance, appender);
-        // redb reuses any free page, also one that the file has no disk block for, and fails as
-        // long as there is none. So free pages alone do not help.
+        // redb may reuse a free page that the file system has no disk block for, and fails until
+        // there is one. So free pages alone do not help.
         self.store.compact_for_room();
         outcome
     }
@@ -298,7 +300,7 @@ impl StoreWriter {
         maintenance.abandon_round();
         self.begin_maintenance(maintenance, &mut appender.cache)?;
         maintenance.only_free();
-        // The next try does the rest.
+        // The next attempt continues.
         for _ in 0..CALLS_ON_A_FULL_DISK {
             if maintenance.is_idle() {
                 break;

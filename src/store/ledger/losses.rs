@@ -1,8 +1,8 @@
 //! Lost and evicted records: how many, when and why.
 //!
-//! Losses of the same minute, series and cause share one entry, so a long overflow costs one entry a
-//! minute and not one a record. When the ledger is full, its oldest entries are deleted. Evicted
-//! records are counted in one entry per series, see [`RETIRED`].
+//! Losses of the same minute, series and cause share one entry, so a long overflow costs one entry
+//! per minute instead of one per record. When the ledger is full, its oldest entries are deleted.
+//! Evicted records are counted in one entry per series, see [`RETIRED`].
 
 use crate::{
     loss::{LedgerEntry, LossCause},
@@ -24,10 +24,10 @@ use serde::{Deserialize, Serialize};
 /// The maximum number of entries in [`LOSSES`].
 const ENTRIES_MAX: u64 = 10_000;
 const NANOS_PER_MINUTE: i64 = 60_000_000_000;
-/// Stands for an unknown signal in a key.
+/// The signal code of a key when the signal is unknown.
 const NO_SIGNAL: u8 = u8::MAX;
 
-/// A number of records that are gone, and their earliest and latest timestamps.
+/// The number of lost or evicted records, and their earliest and latest timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LossSpan {
     count: u64,
@@ -69,8 +69,8 @@ impl LossSpan {
     }
 }
 
-/// The entries that overlap `range`: first the evictions, one entry per series, then the losses, to
-/// the minute in the order in which they were entered.
+/// The entries that overlap `range`: first the evictions, one entry per series, then the losses in
+/// the order in which they were entered, to the minute.
 pub(crate) fn read(
     transaction: &ReadTransaction,
     range: TimeRange,
@@ -97,7 +97,7 @@ pub(crate) fn read(
     Ok(entries)
 }
 
-/// Adds to the evicted records of a series.
+/// Adds records to the evictions of a series.
 pub(crate) fn record_evicted(
     transaction: &WriteTransaction,
     server: &str,

@@ -1,12 +1,12 @@
 //! The marks that wipes leave.
 //!
-//! When another process wipes a store, the daemon may still have records in its queue that were
-//! emitted before the wipe. They must not appear when the daemon commits them. So a wipe leaves a
-//! mark: its scope, and its time on the monotonic clock, which all processes of a machine share. The
+//! When another process wipes a store, the daemon's queue may still hold records that were emitted
+//! before the wipe. They must not be stored when the daemon commits them. So a wipe leaves a mark:
+//! its scope, and its time on the monotonic clock, which all processes of a machine share. The
 //! daemon's writer drops records that were emitted before the mark.
 //!
-//! A writer ignores marks that are older than itself: its queue holds nothing that old. Therefore it
-//! does not matter that a reboot sets the monotonic clock back.
+//! A writer ignores marks older than itself, because its queue holds no record that old. Therefore
+//! a reboot, which sets the monotonic clock back, does no harm.
 
 use crate::{
     platform::monotonic_nanos,
@@ -87,14 +87,14 @@ impl WipeScope {
         })
     }
 
-    /// Whether everything that `other` covers is covered by this scope.
+    /// Whether this scope covers all records that `other` covers.
     fn contains(&self, other: &WipeScope) -> bool {
         (self.server.is_none() || self.server == other.server)
             && (self.signal.is_none() || self.signal == other.signal)
     }
 }
 
-/// No server has an empty name.
+/// The key of a mark that covers all servers: no server has an empty name.
 const EVERY_SERVER: &str = "";
 const EVERY_SIGNAL: u8 = u8::MAX;
 
@@ -146,7 +146,7 @@ impl WipeMarks {
         Ok(true)
     }
 
-    /// The instant up to which records of this series are wiped.
+    /// The time on the monotonic clock up to which records of this series are wiped.
     pub(crate) fn wiped_until(&self, server: &str, signal: Signal) -> Option<u64> {
         self.marks
             .iter()

@@ -1,8 +1,8 @@
-//! The writers of a database, by the processes that they run in.
+//! The running writers of a database, and the processes that they run in.
 //!
 //! A writer enters itself when it starts and removes its entry when it ends. An entry whose process
-//! no longer runs belongs to a writer that was killed: the records it had not committed are lost, an
-//! unknown number of them. The next writer that starts enters that in the ledger.
+//! no longer runs belongs to a killed writer, which lost an unknown number of uncommitted records.
+//! The next writer that starts enters this loss in the ledger.
 
 use crate::{
     loss::{LedgerEntry, LossCause},
@@ -17,17 +17,17 @@ use crate::{
 use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-/// Identifies a batch, so that a batch which is tried again is not stored twice.
+/// Identifies a batch, so that a retried batch is not stored twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchId {
     /// The writer's number, see [`enter`].
     pub(crate) writer: u64,
-    /// The batch's number among those of its writer.
+    /// The number of the batch within its writer.
     pub(crate) number: u64,
 }
 
-/// Whether `batch` is the last batch that its writer committed. If it is not, notes that it is now:
-/// the batch must be stored in the same transaction.
+/// Whether `batch` is the last batch that its writer committed. If not, notes it as the last: the
+/// caller must store the batch in the same transaction.
 pub(crate) fn is_committed(transaction: &WriteTransaction, batch: BatchId) -> Result<bool, Fault> {
     let name = meta::last_batch(batch.writer);
     let mut meta = transaction.open_table(META)?;
@@ -35,8 +35,8 @@ pub(crate) fn is_committed(transaction: &WriteTransaction, batch: BatchId) -> Re
     Ok(last.is_some_and(|last| last.value() == batch.number))
 }
 
-/// Enters a writer of this process and returns its number. Removes the writers that were killed,
-/// and enters in the ledger that they lost records.
+/// Enters a writer of this process and returns its number. Removes the entries of killed writers
+/// and enters their losses in the ledger.
 pub(crate) fn enter(transaction: &WriteTransaction) -> Result<u64, Fault> {
     let mut killed = Vec::new();
     let mut writers = transaction.open_table(WRITERS)?;
@@ -76,7 +76,7 @@ pub(crate) fn enter(transaction: &WriteTransaction) -> Result<u64, Fault> {
     Ok(number)
 }
 
-/// Removes a writer that ends properly.
+/// Removes the entry of a writer that ends properly.
 pub(crate) fn leave(transaction: &WriteTransaction, number: u64) -> Result<(), Fault> {
     transaction.open_table(WRITERS)?.remove(number)?;
     transaction
@@ -89,8 +89,8 @@ pub(crate) fn leave(transaction: &WriteTransaction, number: u64) -> Result<(), F
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Process {
     pid: u32,
-    /// When the process started, which tells it from an earlier one with the same id; 0 where the
-    /// system does not say.
+    /// The start time of the process, which distinguishes it from an earlier process with the same
+    /// id; 0 where the system does not provide it.
     started: u64,
 }
 

@@ -1,22 +1,22 @@
-//! The clock by which age is judged.
+//! The guarded clock, by which the age of records is judged.
 //!
-//! What is older than its limit is deleted, so a wrong clock could delete everything. The system's
-//! clock is compared with the time that went by, which the clock of the machine's boot counts and
-//! nobody sets:
+//! Records older than their limit are deleted, so a wrong clock could delete all of them. Therefore
+//! the system clock is compared with the elapsed time, which the machine's boot clock counts and
+//! which cannot be set:
 //!
-//! - As long as the two agree to the hour, the system's clock is believed, and what was believed is
-//!   never taken back. While the machine is off nothing counts: after a restart the system's clock
-//!   may be up to 32 days ahead.
-//! - Otherwise the clock has jumped. **Age is then judged by the earlier of the two**: what the
-//!   later one would delete cannot be brought back, and what is kept too long can be deleted
-//!   tomorrow. So a clock that jumps ahead expires nothing, and one that is set back (or was wrong
-//!   before, and is right now) does not make every new record one of an age ago.
-//! - A jump that has stood for 24 hours is a correction and is believed, in either direction. The
-//!   24 hours are those in which the machine was on, as many restarts as it takes: a dead clock that
-//!   the network sets right after every start is believed in the end.
+//! - As long as the two agree within an hour, the system clock is trusted, and a time that was
+//!   trusted is never taken back. The boot clock does not count while the machine is off, so after
+//!   a restart the system clock may be up to 32 days ahead.
+//! - Otherwise the clock has jumped. **Age is then judged by the earlier of the two**: a record
+//!   deleted by the later one cannot be restored, while a record kept too long can be deleted
+//!   tomorrow. So a clock that jumps ahead expires nothing, and after a clock is set back (or
+//!   corrected), new records do not count as old.
+//! - A jump that persists for 24 hours is trusted as a correction, in either direction. Only time
+//!   with the machine on counts, across any number of restarts: a clock without a battery that the
+//!   network corrects after every start is trusted in the end.
 //!
-//! [`advance`] is a pure function of what [`META`] says and of a reading, so that readers, who store
-//! nothing, judge as a writer would. Timestamps of records never move this clock.
+//! [`advance`] is a pure function of the state in [`META`] and of a reading, so readers, which
+//! store nothing, reach the same verdict as a writer. Timestamps of records never move this clock.
 
 use crate::{
     store::{
@@ -29,14 +29,14 @@ use crate::{
 use redb::{ReadableTable, WriteTransaction};
 use std::fmt;
 
-/// A system's clock that does not show the time that went by, and is not believed yet.
+/// A system clock that differs from the elapsed time and is not trusted yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ClockJump {
-    /// What the system's clock showed.
+    /// The time shown by the system clock.
     pub shown: Timestamp,
-    /// What it should have shown.
+    /// The time expected from the elapsed time.
     pub expected: Timestamp,
 }
 
@@ -46,69 +46,71 @@ impl fmt::Display for ClockJump {
         let way = if shown > expected { "ahead" } else { "back" };
         write!(
             f,
-            "the system's clock jumped {way} to {shown}, and {expected} was expected: until it has \
-             gone on from there for {} hours, age is judged by the earlier of the two",
+            "the system clock jumped {way} to {shown} instead of {expected}: until it has continued \
+             from there for {} hours, the age of records is judged by the earlier of the two times",
             GRACE_NANOS / HOUR_NANOS
         )
     }
 }
 
 const HOUR_NANOS: i64 = 3_600_000_000_000;
-/// The system's clock and the time that went by may differ by so much.
+/// Maximum difference between the system clock and the elapsed time.
 const STEP_NANOS_MAX: i64 = HOUR_NANOS;
-/// The machine is thought to have been off for so long.
+/// Maximum time that the machine is assumed to have been off.
 const AWAY_NANOS_MAX: i64 = 32 * 24 * HOUR_NANOS;
-/// A jump that has stood for so long is believed.
+/// The time after which a persistent jump is trusted.
 const GRACE_NANOS: i64 = 24 * HOUR_NANOS;
-/// After so long the system's clock is compared anew: what it gains within
-/// [`STEP_NANOS_MAX`], it gains once in this time.
+/// The time after which a new anchor is taken. The system clock can gain up to [`STEP_NANOS_MAX`]
+/// unnoticed, and only once per anchor.
 const ANCHOR_NANOS_MAX: u64 = 24 * HOUR_NANOS.unsigned_abs();
-/// What was believed is stored again by a transaction when it is so much newer.
+/// A transaction that writes anyway stores the trusted time if it is newer than the stored one by
+/// this.
 const STORED_NANOS: i64 = 60_000_000_000;
-/// After so long it is worth a transaction.
+/// The trusted time gets a transaction of its own if it is newer than the stored one by this.
 const STORED_NANOS_MAX: i64 = HOUR_NANOS;
 
-/// What is known of the clocks from earlier.
+/// The stored state of the guarded clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClockState {
-    /// The newest time that was believed, or that went by while a jump was not.
+    /// The newest time that was trusted, or that was expected while a jump was pending.
     newest: i64,
-    /// A time that was believed, and what the boot's clock showed then.
+    /// A trusted time, and the reading of the boot clock at that time.
     anchor: i64,
     anchor_boot_nanos: u64,
     boot: u64,
     jump: Option<PendingJump>,
 }
 
-/// A jump that is not believed yet.
+/// A jump that is not trusted yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PendingJump {
-    /// The time that had gone by when it was seen first. Not a time on the boot's clock, which
-    /// begins again at every start.
+    /// The expected time when the jump was first seen. It is not a reading of the boot clock, which
+    /// restarts at every boot.
     since: i64,
-    /// How far the system's clock is ahead of the time that went by.
+    /// How far the system clock was ahead of the expected time.
     by: i64,
 }
 
-/// What the clocks say of the present.
+/// The result of judging a reading of the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClockVerdict {
     /// The time by which age is judged.
     pub(crate) now: Timestamp,
-    /// The jump that is not believed yet.
+    /// The pending jump, which is not trusted yet.
     pub(crate) jump: Option<ClockJump>,
-    /// Whether the jump was not known before, and is to be reported.
+    /// Whether the jump is seen for the first time, and must be reported.
     pub(crate) is_news: bool,
-    /// How much newer this is than what is stored; [`i64::MAX`] when more than the time changed.
+    /// How much newer the trusted time is than the stored one; [`i64::MAX`] when the state differs
+    /// in more than the time.
     stored_before: i64,
     state: ClockState,
 }
 
-/// Judges a reading by what is known from earlier.
+/// Judges a reading by the stored state.
 pub(crate) fn advance(state: Option<ClockState>, reading: ClockReading) -> ClockVerdict {
     let wall = reading.wall.unix_nanos();
     let stored = state;
-    // The first reading of all has nothing to be compared with.
+    // The very first reading has nothing to be compared with.
     let state = state.unwrap_or(ClockState {
         newest: wall,
         anchor: wall,
@@ -125,7 +127,7 @@ pub(crate) fn advance(state: Option<ClockState>, reading: ClockReading) -> Clock
             .newest
             .max(state.anchor.saturating_add_unsigned(elapsed))
     } else {
-        // How long it was off nobody knows, but it is on for so long.
+        // The machine was off for an unknown time, but it has been on for at least this long.
         state.newest.saturating_add_unsigned(reading.boot_nanos)
     };
     let by = wall.saturating_sub(expected);
@@ -150,7 +152,7 @@ pub(crate) fn advance(state: Option<ClockState>, reading: ClockReading) -> Clock
         }),
         ..state
     };
-    // A clock of an unknown boot that shows less than before has begun again.
+    // Without boot ids, a boot clock that shows less than before reveals a restart.
     let begun =
         !same_boot && (state.boot != reading.boot || reading.boot_nanos < state.anchor_boot_nanos);
     if begun || corrected || elapsed >= ANCHOR_NANOS_MAX {
@@ -172,7 +174,7 @@ pub(crate) fn advance(state: Option<ClockState>, reading: ClockReading) -> Clock
 }
 
 impl PendingJump {
-    /// Whether a clock that is ahead by so much has gone on from where it jumped to.
+    /// Whether a clock that is ahead by `by` has continued from its jump.
     fn goes_on(self, by: i64, same_boot: bool) -> bool {
         let more = by.saturating_sub(self.by);
         let more_max = if same_boot {
@@ -195,14 +197,14 @@ impl ClockState {
             number(meta::CLOCK_ANCHOR_BOOT_NANOS)?,
             number(meta::CLOCK_BOOT)?,
         ) else {
-            // A database of which nobody judged the age so far, but somebody may have written to it.
+            // A database whose age has never been judged, but which a writer may have committed to.
             let last_commit = number(meta::LAST_COMMIT)?.and_then(|nanos| nanos.try_into().ok());
             return Ok(last_commit
                 .filter(|nanos| *nanos > 0)
                 .map(|last| ClockState {
                     newest: last,
                     anchor: last,
-                    // Beyond what any clock shows, so that no time counts as gone by.
+                    // Higher than any reading, so that no time counts as elapsed.
                     anchor_boot_nanos: u64::MAX,
                     boot: UNKNOWN_BOOT,
                     jump: None,
@@ -234,7 +236,7 @@ impl ClockState {
         ]
     }
 
-    /// How much newer `other` is; [`i64::MAX`] when it differs in more than that, or goes back.
+    /// How much newer `other` is; [`i64::MAX`] when it is older, or differs in more than the time.
     fn nanos_before(self, other: ClockState) -> i64 {
         let newer = other.newest.saturating_sub(self.newest);
         let but_newer = ClockState {
@@ -249,7 +251,7 @@ impl ClockState {
     }
 }
 
-/// Judges `reading` by what is stored. For readers: nothing is changed.
+/// Judges `reading` by the stored state, without storing anything. For readers.
 pub(crate) fn judge(
     meta: &impl ReadableTable<&'static str, u64>,
     reading: ClockReading,
@@ -257,8 +259,8 @@ pub(crate) fn judge(
     Ok(advance(ClockState::read(meta)?, reading))
 }
 
-/// Judges `reading` by what is stored, and stores what follows. Whoever is about to delete by age
-/// does it by this.
+/// Judges `reading` by the stored state and stores the new one. Every deletion by age must use this
+/// verdict.
 pub(crate) fn keep(
     transaction: &WriteTransaction,
     reading: ClockReading,
@@ -277,15 +279,15 @@ pub(crate) fn keep(
 }
 
 impl ClockVerdict {
-    /// Whether the clock's state should be stored, although nothing else is to be written. A jump is
-    /// trusted only after it has been known for a while, so it must be stored soon.
+    /// Whether the state should be stored even if nothing else is written. A jump is trusted only
+    /// after it has been known for a while, so a new jump must be stored soon.
     pub(crate) fn is_worth_a_transaction(&self) -> bool {
         self.stored_before >= STORED_NANOS_MAX
     }
 }
 
-/// The time by which age is judged. Stores the clock's state, so that it outlasts a restart, and
-/// warns of a jump when it is first seen.
+/// The time by which age is judged. Stores the state, so that it survives a restart, and logs a
+/// warning when a jump is first seen.
 pub(crate) fn trusted_now(
     transaction: &WriteTransaction,
     reading: ClockReading,
@@ -293,7 +295,7 @@ pub(crate) fn trusted_now(
 ) -> Result<i64, Fault> {
     let verdict = keep(transaction, reading)?;
     if let Some(jump) = verdict.jump.filter(|_| verdict.is_news) {
-        tracing::warn!(stack, "{jump}, so that a wrong clock deletes nothing");
+        tracing::warn!(stack, "{jump}, so that a wrong clock deletes no records");
     }
     Ok(verdict.now.unix_nanos())
 }
@@ -309,12 +311,12 @@ mod tests {
     /// 2026-01-01T00:00:00Z
     const START: i64 = 1_767_225_600_000_000_000;
 
-    /// A machine, its clocks, and what a store knows of them.
+    /// A machine, its clocks, and the state that a store keeps of them.
     #[derive(Clone)]
     struct Machine {
-        /// The true time, which no program knows.
+        /// The true time, which no program can read.
         time: i64,
-        /// How far the system's clock is wrong.
+        /// The error of the system clock.
         wrong: i64,
         booted: i64,
         boot: u64,
@@ -352,7 +354,7 @@ mod tests {
             }
         }
 
-        /// What is verdict, how far it is from the true time.
+        /// Judges the clocks now. Also returns how far the verdict is from the true time.
         fn look(&mut self) -> (i64, ClockVerdict) {
             let verdict = advance(self.state, self.reading());
             self.state = Some(verdict.state);
@@ -395,7 +397,7 @@ mod tests {
         assert!(off == 0 && verdict.jump.is_some() && !verdict.is_news);
         let (off, verdict) = machine.wait(1).look();
         assert_eq!((off, verdict.jump), (365 * DAY, None));
-        // And it goes on from there.
+        // The clock is trusted from there on.
         assert_eq!(machine.wait(DAY).off_by(), 365 * DAY);
     }
 
@@ -408,7 +410,7 @@ mod tests {
         machine.wrong = 0;
         let (off, verdict) = machine.wait(DAY).look();
         assert_eq!((off, verdict.jump), (0, None));
-        // The day that the first one stood does not count for the next.
+        // The time for which the first jump persisted does not count for the second one.
         machine.wrong = 365 * DAY;
         let (off, verdict) = machine.wait(MINUTE).look();
         assert!(off == 0 && verdict.is_news);
@@ -433,14 +435,14 @@ mod tests {
         let (off, verdict) = machine.wait(MINUTE).look();
         assert!(off == -30 * DAY && verdict.is_news);
         assert!(verdict.jump.unwrap().to_string().contains("jumped back"));
-        // That was the mistake: nothing is left of it.
+        // The wrong year was the mistake; it leaves no trace.
         machine.wrong = 0;
         let (off, verdict) = machine.wait(HOUR_NANOS).look();
         assert_eq!((off, verdict.jump), (0, None));
     }
 
-    /// The most important case: whoever believed a wrong year for good would see every new record
-    /// as one of a year ago.
+    /// The most important case: if a trusted wrong year lasted, every new record would count as a
+    /// year old.
     #[test]
     fn a_wrong_year_that_was_believed_is_forgotten() {
         let mut machine = Machine::new();
@@ -451,7 +453,7 @@ mod tests {
         assert_eq!(machine.wait(DAY / 2).off_by(), 0);
         let (off, verdict) = machine.wait(DAY).look();
         assert_eq!((off, verdict.jump), (0, None));
-        // What was never right does not linger: the wrong year would be a jump again.
+        // The wrong year was never right, so returning to it is a jump again.
         machine.wrong = 365 * DAY;
         let (off, verdict) = machine.wait(MINUTE).look();
         assert!(off == 0 && verdict.is_news);
@@ -473,7 +475,7 @@ mod tests {
         machine.look();
         let (off, verdict) = machine.restart(40 * DAY).look();
         assert!(off == -40 * DAY && verdict.is_news);
-        // Nobody leaves it on for a whole day.
+        // The machine is never on for a whole day.
         for _ in 0..3 {
             let (off, verdict) = machine.wait(7 * HOUR_NANOS).look();
             assert!(off < -39 * DAY && verdict.jump.is_some() && !verdict.is_news);
@@ -483,8 +485,8 @@ mod tests {
         assert_eq!((off, verdict.jump), (0, None));
     }
 
-    /// Whether the machine was off or its clock is wrong, nobody knows: but that it was wrong
-    /// before, one does.
+    /// Whether the machine was off or its clock is wrong is unknown, but the clock is known to have
+    /// been wrong before.
     #[test]
     fn a_restart_does_not_make_a_wrong_clock_right() {
         let mut machine = Machine::new();
@@ -493,7 +495,7 @@ mod tests {
         assert_eq!(machine.wait(MINUTE).off_by(), 0);
         let (off, verdict) = machine.restart(MINUTE).wait(MINUTE).look();
         assert!(off < 0 && verdict.jump.is_some() && !verdict.is_news);
-        // Somebody has set it right meanwhile.
+        // The clock was corrected while the machine was off.
         machine.wrong = 0;
         let (off, verdict) = machine.restart(DAY).look();
         assert_eq!((off, verdict.jump), (0, None));
@@ -505,7 +507,7 @@ mod tests {
         machine.boot = UNKNOWN_BOOT;
         machine.look();
         assert_eq!(machine.wait(40 * DAY).off_by(), 0);
-        // It starts again, and nothing says so but its clock.
+        // The machine restarts, which only its boot clock reveals.
         machine.restart(30 * DAY).boot = UNKNOWN_BOOT;
         assert_eq!(machine.off_by(), 0);
         machine.wrong = 40 * DAY;
@@ -570,7 +572,8 @@ mod tests {
     }
 
     proptest! {
-        /// Within a day no clock expires what is younger than its limit and two hours.
+        /// Within a day, the verdict is at most an hour ahead of the true time, so no record
+        /// expires more than an hour early.
         #[test]
         fn no_clock_runs_ahead_within_a_day(events in events()) {
             let mut machine = Machine::new();
@@ -602,7 +605,8 @@ mod tests {
             prop_assert_eq!((off, verdict.jump), (machine.wrong, None));
         }
 
-        /// Whatever the clock did: what is new by it is not old, so that it is not deleted at once.
+        /// After any sequence of events, a record that is new by the system clock is not old, so it
+        /// is not deleted at once.
         #[test]
         fn what_is_new_by_the_systems_clock_is_never_old(events in events()) {
             let mut machine = Machine::new();
@@ -615,7 +619,8 @@ mod tests {
             }
         }
 
-        /// What is not stored because it says little more is not missed, by writers and readers.
+        /// Skipping the storage of small changes does not change a verdict, for writers and
+        /// readers.
         #[test]
         fn a_database_judges_as_memory_does(events in events()) {
             let backend = redb::backends::InMemoryBackend::new();

@@ -1,7 +1,6 @@
-//! How much is kept: the limits that the database itself holds, so that every process that reads
-//! it or writes to it goes by the same ones.
+//! The limits of a database. They are stored in it, so that all processes apply the same ones.
 //!
-//! A database into which no limits were put keeps everything.
+//! A database without stored limits keeps everything.
 
 use crate::{
     config::{Retention, RetentionPolicy},
@@ -17,18 +16,18 @@ use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
-/// The smallest target of a block's payload bytes. No limit that a policy can have asks for less.
+/// Minimum target of a block's payload bytes. Every limit that a user may set allows at least this.
 const PAYLOAD_BYTES_MIN: usize = 1 << 10;
 
-/// The entry for servers without one of their own: no server has an empty name.
+/// The key of the limits for servers without limits of their own: no server has an empty name.
 const DEFAULT: &str = "";
 
-/// What one signal of one server may have.
+/// The limits of one signal of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SeriesLimits {
-    /// What its records may take.
+    /// Maximum size of its records, in bytes.
     pub(crate) bytes_max: u64,
-    /// How old a record may become.
+    /// Maximum age of a record, in nanoseconds.
     pub(crate) age_nanos: u64,
 }
 
@@ -41,20 +40,20 @@ impl From<Retention> for SeriesLimits {
     }
 }
 
-/// Every limit of a database, as one transaction sees them.
+/// All limits of a database, as seen by one transaction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) default: Option<SeriesLimits>,
-    /// Those of servers that have their own.
+    /// The limits of servers that have their own.
     pub(crate) servers: BTreeMap<String, SeriesLimits>,
-    /// What the whole database may take of the disk.
+    /// Maximum size of the whole database on the disk, in bytes.
     pub(crate) total_bytes: Option<u64>,
-    /// How often the limits were changed.
+    /// The number of changes of the limits so far.
     generation: u64,
 }
 
 impl Limits {
-    /// Limits of bytes and age of each server, [`DEFAULT`] being that of all others.
+    /// Limits of bytes and age for each server, where [`DEFAULT`] stands for all other servers.
     pub(crate) fn new(servers: &[(&str, u64, Duration)], total_bytes: Option<u64>) -> Limits {
         let mut own: BTreeMap<String, SeriesLimits> = servers
             .iter()
@@ -78,7 +77,7 @@ impl Limits {
         }
     }
 
-    /// The limits in a database.
+    /// Reads the limits of a database.
     pub(crate) fn read(
         limits: &impl ReadableTable<&'static str, &'static [u8]>,
         meta: &impl ReadableTable<&'static str, u64>,
@@ -101,7 +100,7 @@ impl Limits {
         Ok(found)
     }
 
-    /// Reads the limits again if others were put since.
+    /// Reads the limits again if they have changed.
     pub(crate) fn refresh(&mut self, transaction: &WriteTransaction) -> Result<(), Fault> {
         let meta = transaction.open_table(META)?;
         if generation(&meta)? != self.generation {
@@ -110,18 +109,18 @@ impl Limits {
         Ok(())
     }
 
-    /// Whether everything is kept.
+    /// Whether there are no limits.
     pub(crate) fn is_empty(&self) -> bool {
         self.default.is_none() && self.servers.is_empty() && self.total_bytes.is_none()
     }
 
-    /// What each signal of `server` may have; `None` when everything of it is kept.
+    /// The limits of each signal of `server`; `None` when there are none.
     pub(crate) fn of(&self, server: &str) -> Option<SeriesLimits> {
         self.servers.get(server).copied().or(self.default)
     }
 
-    /// The payload bytes after which a block of `server` is closed: of a small limit, a block must be
-    /// a small part, because the oldest one is taken out as a whole.
+    /// The payload bytes after which a block of `server` is closed. A block must be a small part of
+    /// a small limit, because eviction deletes whole blocks.
     pub(crate) fn block_payload_bytes(&self, server: &str) -> usize {
         let series = self.of(server).map_or(u64::MAX, |it| it.bytes_max / 8);
         let total = self.total_bytes.map_or(u64::MAX, |it| it / 32);
@@ -130,7 +129,7 @@ impl Limits {
             .clamp(PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_TARGET)
     }
 
-    /// The earliest timestamp that is kept of `server` at `now`.
+    /// The earliest timestamp of `server` that is kept at `now`.
     pub(crate) fn cutoff(&self, server: &str, now: i64) -> Option<i64> {
         self.of(server)
             .map(|limits| now.saturating_sub_unsigned(limits.age_nanos))
@@ -142,8 +141,7 @@ fn generation(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, Fault
     Ok(stored.map_or(0, |value| value.value()))
 }
 
-/// Puts the limits of `policy` in place of those that the database has, and says whether they are
-/// others.
+/// Replaces the limits of the database by those of `policy`. Returns whether they changed.
 ///
 /// Fails like [`RetentionPolicy::validated`].
 pub(crate) fn put(transaction: &WriteTransaction, policy: &RetentionPolicy) -> Result<bool, Fault> {
@@ -162,7 +160,7 @@ pub(crate) fn put(transaction: &WriteTransaction, policy: &RetentionPolicy) -> R
     )
 }
 
-/// Puts `wanted` in place of the limits that the database has, and says whether they are others.
+/// Replaces the limits of the database by `wanted`. Returns whether they changed.
 pub(crate) fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Result<bool, Fault> {
     let mut meta = transaction.open_table(META)?;
     let mut table = transaction.open_table(LIMITS)?;

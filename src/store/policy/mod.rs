@@ -1,4 +1,4 @@
-//! What a store keeps: its limits, and the time by which the age of records is judged.
+//! The policy of a store: its limits, and the clock by which the age of records is judged.
 
 pub(crate) mod clock;
 pub(crate) mod limits;

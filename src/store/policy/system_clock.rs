@@ -1,15 +1,15 @@
-//! The clocks of the system.
+//! Readings of the system's clocks.
 
 use crate::{platform, time::Timestamp};
 
-/// The clocks of a machine, read at the same moment.
+/// The clocks of a machine, read at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReading {
-    /// The time of the system's clock, which may be wrong.
+    /// The time of the system clock, which may be wrong.
     pub wall: Timestamp,
-    /// Nanoseconds since the machine was booted, including the time it slept.
+    /// Nanoseconds since the machine booted, including time spent asleep.
     pub boot_nanos: u64,
-    /// Identifies this boot of the machine; 0 when the system does not say.
+    /// Identifies this boot of the machine; 0 when the system does not identify it.
     pub boot: u64,
 }
 
@@ -25,5 +25,5 @@ impl ClockReading {
     }
 }
 
-/// The boot when the system does not identify it.
+/// The boot id when the system does not identify the boot.
 pub(crate) const UNKNOWN_BOOT: u64 = 0;
