@@ -4,6 +4,7 @@
 //! - `store.rs` follows our store alone, from one version to the next (criterion).
 //! - `day.rs` writes a day's trickle on a simulated clock and counts what reaches the disk.
 //! - `request_path.rs` times what an event costs the thread that logs it, beside a JSON file.
+//! - `redact.rs` writes the same records with and without redaction.
 //!
 //! Records follow from a seed, so every engine and every run sees the same ones. What is timed for
 //! the peers begins with the finished NDJSON line; for our store it begins with the record, so it

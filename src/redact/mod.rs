@@ -1,34 +1,100 @@
-//! Redaction: secrets are replaced before a record reaches the disk.
+//! Redaction: secrets are replaced with `[REDACTED]` before a record reaches the disk.
 //!
-//! Three things are secrets: what follows a keyword (`password=…`, `Authorization: Basic …`,
-//! `Bearer …`), the value of an attribute or map entry whose *key* names a secret, and every
-//! occurrence of a value that was registered as one.
+//! A secret is recognised in four ways: by the keyword before it, by its own shape, by the key
+//! beside it, and because its value was registered.
 //!
-//! | where | keywords | keys | registered values |
+//! ## In text
+//!
+//! Keywords count in any case, and their prefix stays. A value is a word, what is in quotes (in
+//! several lines too, and in JSON that was escaped any number of times), or what is in brackets. A
+//! test reads this table.
+//!
+//! | rule | input | output |
+//! |---|---|---|
+//! | `Authorization:` with a known scheme, which stays | `Authorization: Basic dXNlcjpw next` | `Authorization: Basic [REDACTED] next` |
+//! | `Authorization:` without one: up to two words | `authorization: s3cr3t value next` | `authorization: [REDACTED] next` |
+//! | `Authorization:` in quotes of a command line | `curl -H 'Authorization: s3cr3tvalue123' https://host/` | `curl -H 'Authorization: [REDACTED]' https://host/` |
+//! | `Bearer` | `sent bearer abc.def to x` | `sent bearer [REDACTED] to x` |
+//! | `Cookie:`, `Set-Cookie:` | `Set-Cookie: sid=abc; Path=/; HttpOnly` | `Set-Cookie: [REDACTED]` |
+//! | `password passwd passphrase secret token credential(s)`, and `=` or `:` | `login password=hunter2 ok` | `login password=[REDACTED] ok` |
+//! | `api_key access_key private_key account_key`, and `=` or `:` | `X-Api-Key: abc, next` | `X-Api-Key: [REDACTED] next` |
+//! | a value in quotes | `password="correct horse" x` | `password="[REDACTED]" x` |
+//! | JSON in a string | `{\"password\":\"a b\",\"n\":1}` | `{\"password\":\"[REDACTED]\",\"n\":1}` |
+//! | a key in JSON or an environment that names a secret | `OPENAI_KEY=abc "ssh_key":"abc"` | `OPENAI_KEY=[REDACTED] "ssh_key":"[REDACTED]"` |
+//! | a parameter in a URL | `GET /x?access_token=abc&page=2` | `GET /x?access_token=[REDACTED]&page=2` |
+//! | `sig signature key auth pwd pass jwt` in a URL | `https://h/x?page=2&sig=abc#top` | `https://h/x?page=2&sig=[REDACTED]#top` |
+//! | user and password in a URL | `postgres://user:pass@host/db` | `postgres://[REDACTED]@host/db` |
+//! | capability handles | `used gca2a_c1_abc.` | `used [REDACTED].` |
+//! | private keys | `-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n` | `[REDACTED]\n` |
+//! | JSON Web Tokens | `jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc_-123 ok` | `jwt [REDACTED] ok` |
+//! | GitHub | `x ghp_abcdefghijklmnop0123456789ABCDEFGHIJ y` | `x [REDACTED] y` |
+//! | GitLab | `x glpat-abcdefghij0123456789 y` | `x [REDACTED] y` |
+//! | Slack | `x xoxb-123456789012-abcdefghijkl y` | `x [REDACTED] y` |
+//! | OpenAI, Anthropic | `x sk-ant-api03-abcdefghij0123456789 y` | `x [REDACTED] y` |
+//! | AWS | `x AKIAIOSFODNN7EXAMPLE y` | `x [REDACTED] y` |
+//! | Google | `x AIzaabcdefghijklmnopqrstuvwxyz012345678 y` | `x [REDACTED] y` |
+//! | Stripe | `x rk_test_abcdefghij0123456789 y` | `x [REDACTED] y` |
+//! | npm, PyPI, Hugging Face | `x npm_abcdefghijklmnopqrstuvwxyz0123456789 y` | `x [REDACTED] y` |
+//! | DigitalOcean, Shopify, Databricks, RubyGems | `x dop_v1_0123456789abcdef0123456789abcdef y` | `x [REDACTED] y` |
+//! | SendGrid | `x SG.abcdefghij0123456789ab.abcdefghij0123456789abcdefghij0123456789abc y` | `x [REDACTED] y` |
+//! | web hooks of Slack and Discord | `https://hooks.slack.com/services/T00000000/B00000000/XXXX` | `https://hooks.slack.com/services/[REDACTED]` |
+//!
+//! GitHub's other tokens, Slack's app tokens, and those of Docker Hub, Vault, Linear, Groq and
+//! Atlassian are known as well.
+//!
+//! ## Beside a key
+//!
+//! Numbers, booleans and nulls are never replaced. An attribute's key *names* a secret; in a map (a
+//! group, environment variables, headers) it is enough that the key *contains* `password passwd
+//! secret token key credential auth`.
+//!
+//! | rule | input | output |
+//! |---|---|---|
+//! | an attribute that names a secret | `{"client_secret":"abc","n":1}` | `{"client_secret":"[REDACTED]","n":1}` |
+//! | a number or a boolean | `{"token":12,"password":true,"input_tokens":12}` | `{"token":12,"password":true,"input_tokens":12}` |
+//! | every string in its value | `{"credentials":{"user":"a","port":1,"more":["b"]}}` | `{"credentials":{"user":"[REDACTED]","port":1,"more":["[REDACTED]"]}}` |
+//! | `key` and `auth` as words | `{"OPENAI_KEY":"a","BASIC_AUTH":"b","key":"c","author":"d"}` | `{"OPENAI_KEY":"[REDACTED]","BASIC_AUTH":"[REDACTED]","key":"c","author":"d"}` |
+//! | an entry of a map | `{"env":{"SSH_PRIVATE_KEY":"a","AWS_ACCESS_KEY_ID":"b","HOME":"c"}}` | `{"env":{"SSH_PRIVATE_KEY":"[REDACTED]","AWS_ACCESS_KEY_ID":"[REDACTED]","HOME":"c"}}` |
+//! | a list of strings in a map | `{"headers":{"Cookie":["a=b"],"X-Auth":["c"],"Accept":["d"]}}` | `{"headers":{"Cookie":["[REDACTED]"],"X-Auth":["[REDACTED]"],"Accept":["d"]}}` |
+//! | a handle in a key | `{"gca2a_t1_abc":{"gca2a_c1_abc":1}}` | `{"[REDACTED]":{"[REDACTED]":1}}` |
+//!
+//! ## Registered values
+//!
+//! They are replaced wherever they occur, also escaped in JSON (three times at most), encoded in a
+//! URL, and inside of base64 wherever the value begins in it. Values of fewer than five bytes are
+//! not looked for in base64. A value that is split across two strings is not found, nor is one in a
+//! number.
+//!
+//! ## Where
+//!
+//! | | keywords | shapes and registered values | keys |
 //! |---|---|---|---|
-//! | log message, status message, event name | yes | | yes |
+//! | log message, span name, scope name, status message, event name | yes | yes | |
 //! | attribute values at any depth: of logs, spans, events, links, scopes and resources | yes | yes | yes |
-//! | other keys of a snapshot | yes | strings only, for a tool's name is a key there | yes |
-//! | bytes | | yes | yes |
-//! | keys, span name, trace state, scope name and version, schema URLs | | | yes |
+//! | other keys of a snapshot | yes | yes | strings alone, for a tool's name is a key there |
+//! | bytes | if they are text | yes | yes |
+//! | keys, trace state, scope version, schema URLs | in URLs | yes | |
 //!
-//! Numbers are no text: none is looked into, but a number under a key that names a secret is
-//! replaced. A value that is split across two strings is not found.
+//! ## Cost
 //!
-//! Almost no record has a secret. So a record's payload is searched first, as it is, in one pass:
-//! a payload holds its strings unescaped, and one without a keyword or a value needs no decoding.
+//! Almost no record has a secret. So a record's payload is searched first, as it is, for the
+//! literals that secrets begin with or are announced by: a payload holds its strings unescaped, and
+//! one without a literal needs no decoding. What follows takes a time that is linear in the text.
 
+mod literals;
+mod names;
+mod shapes;
 mod text;
+mod values;
 mod walk;
 
-use self::text::{Keyword, PLACEHOLDER};
+use self::values::Values;
 use crate::{
     error::{Error, Result},
     record::{Record, payload::PayloadError},
     signal::Signal,
     time::Timestamp,
 };
-use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
 use std::{
     borrow::Cow,
     fmt,
@@ -39,20 +105,14 @@ use std::{
 const VALUE_BYTES_MAX: usize = 64 << 10;
 /// The most that can be registered, in bytes of all values together.
 const VALUES_BYTES_MAX: usize = 1 << 20;
-/// Up to so many bytes in all, and so long a value, the faster kind of automaton is built. It takes
-/// a kilobyte of memory a byte, and for a long value of one letter a time that grows with its square.
-const FAST_BYTES_MAX: usize = 16 << 10;
-const FAST_VALUE_BYTES_MAX: usize = 512;
-
-/// The longest payload that is searched in a copy in lowercase.
-const PACKED_BYTES_MAX: usize = 1024;
 
 /// Replaces secrets with `[REDACTED]` in every record before it is stored.
 ///
-/// Always replaced are, in any case, `Authorization: <scheme> <value>`, `Bearer <value>`, and what
-/// follows `password`, `passwd`, `secret`, `api_key`, `api-key`, `apikey`, `token` or `credential(s)`
-/// and a `=` or `:`, and the value of any attribute whose key names one of them. Values that are
-/// known to be secret are [registered](Redactor::register_values) besides.
+/// Always replaced are, in any case, what follows `Authorization:`, `Bearer`, `Cookie:`, and
+/// `password`, `secret`, `token`, `api_key` and the like with a `=` or `:`; the value of any attribute
+/// or map entry whose key names one of them, unless it is a number or a boolean; user and password in
+/// a URL; private keys, and tokens that are known by their shape. Values that are known to be secret
+/// are [registered](Redactor::register_values) besides.
 ///
 /// Clones share what is registered: a value counts for every record that is written from then on,
 /// whichever clone it was registered with.
@@ -89,8 +149,8 @@ impl Redactor {
         self.register_values([value])
     }
 
-    /// Registers `values` as secrets, which are replaced wherever they occur, in the exact case. The
-    /// white space around a value is no part of it, and an empty value is none. Registering several
+    /// Registers `values` as secrets, which are replaced wherever they occur, in the exact case: as
+    /// they are, escaped in JSON, encoded in a URL, and inside of base64. The white space around a value is no part of it, and an empty value is none. Registering several
     /// at once is cheaper than one after the other.
     ///
     /// Fails, and registers none of them, with [`Error::SecretTooLong`] when a value has more than
@@ -114,7 +174,7 @@ impl Redactor {
             }
         }
         let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
-        added.extend_from_slice(&rules.values);
+        added.extend_from_slice(rules.values.list());
         added.sort_unstable();
         added.dedup();
         let bytes = added.iter().map(String::len).sum();
@@ -124,7 +184,7 @@ impl Redactor {
                 max: VALUES_BYTES_MAX,
             });
         }
-        if added.len() > rules.values.len() {
+        if added.len() > rules.values.list().len() {
             *rules = Arc::new(Rules::new(added));
         }
         Ok(())
@@ -140,70 +200,26 @@ impl fmt::Debug for Redactor {
     /// Says how many values are registered, and none of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redactor")
-            .field("values", &self.rules().values.len())
+            .field("values", &self.rules().values.list().len())
             .finish_non_exhaustive()
     }
 }
 
 /// What is a secret, at one moment.
 pub(crate) struct Rules {
-    /// Finds, in any case: [`Keyword::ALL`], then the placeholder, then `values`.
-    automaton: AhoCorasick,
-    /// Finds whether the automaton would find anything, in text that is lowercase already: several
-    /// times as fast. `None` where patterns are too many for it, or the processor too plain.
-    packed: Option<packed::Searcher>,
-    values: Vec<String>,
+    values: Values,
 }
 
 impl Rules {
     fn new(values: Vec<String>) -> Rules {
-        let patterns = || {
-            Keyword::ALL
-                .iter()
-                .map(|(text, _)| *text)
-                .chain([PLACEHOLDER])
-                .chain(values.iter().map(String::as_str))
-        };
-        let fast = values.iter().map(String::len).sum::<usize>() <= FAST_BYTES_MAX
-            && values
-                .iter()
-                .all(|value| value.len() <= FAST_VALUE_BYTES_MAX);
-        let kind = if fast {
-            AhoCorasickKind::DFA
-        } else {
-            AhoCorasickKind::ContiguousNFA
-        };
-        #[expect(
-            clippy::expect_used,
-            reason = "it fails beyond 2^31 states, and there is at most one for each of 2^20 bytes"
-        )]
-        let automaton = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .kind(Some(kind))
-            .build(patterns())
-            .expect("an automaton within its bounds");
-        let packed = packed::Config::new()
-            .builder()
-            .extend(patterns().map(str::to_ascii_lowercase))
-            .build();
         Rules {
-            automaton,
-            packed,
-            values,
+            values: Values::new(values),
         }
     }
 
     /// Whether the record that `payload` encodes could have a secret. Never wrong when it says no.
     pub(crate) fn may_contain_secret(&self, payload: &[u8]) -> bool {
-        let mut lowercase = [0; PACKED_BYTES_MAX];
-        match (&self.packed, lowercase.get_mut(..payload.len())) {
-            (Some(packed), Some(lowercase)) => {
-                lowercase.copy_from_slice(payload);
-                lowercase.make_ascii_lowercase();
-                packed.find(&*lowercase).is_some()
-            }
-            _ => self.automaton.is_match(payload),
-        }
+        literals::may_find(payload) || self.values.may_find(payload)
     }
 
     /// The payload without its secrets: as it is when it has none. Fails when `payload` holds no

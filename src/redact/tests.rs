@@ -1,4 +1,4 @@
-use super::*;
+use super::{literals::PLACEHOLDER, *};
 use crate::record::{
     Level, LogRecord, MetricsSnapshot, SpanRecord, Value, arbitrary::json_entries,
 };
@@ -8,6 +8,10 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span, Status, span},
 };
 use proptest::{prelude::*, sample::select};
+
+mod corpus;
+mod forms;
+mod tables;
 
 /// Redacts `text` as the message of a log.
 fn message(rules: &Rules, text: &str) -> String {
@@ -54,7 +58,7 @@ fn what_follows_a_keyword_is_replaced_and_the_keyword_stays() {
         ),
         (
             r#"Authorization: Digest username="a b", response="c", x"#,
-            r#"Authorization: Digest [REDACTED] b", response="c", x"#,
+            "Authorization: Digest [REDACTED] x",
         ),
         (
             r#"Authorization: Digest user="a", response="c" x"#,
@@ -66,7 +70,7 @@ fn what_follows_a_keyword_is_replaced_and_the_keyword_stays() {
         ),
         (
             "map[Authorization:[Bearer abc] N:[1]]",
-            "map[Authorization:[Bearer [REDACTED] N:[1]]",
+            "map[Authorization:[Bearer [REDACTED]] N:[1]]",
         ),
         (
             "sent bearer abc.def-ghi to x",
@@ -143,47 +147,6 @@ fn text_without_a_secret_stays_as_it_is() {
         "[REDACTED]",
     ] {
         assert_eq!(message(&rules, text), text);
-    }
-}
-
-#[test]
-fn the_value_under_a_key_that_names_a_secret_is_replaced_whole() {
-    let object = |key: &str, value: Value| Value::Object(vec![(key.into(), value)]);
-    let placeholder = || Value::from("[REDACTED]");
-    let rules = Rules::default();
-    for (key, value, kept) in [
-        ("password", Value::from("x"), false),
-        ("PASSWORD", Value::Int(1234), false),
-        ("db.passwd_hash", Value::Array(vec![Value::Null]), false),
-        ("clientSecret", object("a", Value::Null), false),
-        ("x-api-key", Value::Number("1e999".into()), false),
-        ("api_key", Value::Bool(true), false),
-        ("apiKeys", Value::Null, false),
-        ("credentials", Value::Float(1.5), false),
-        ("Authorization", Value::from("x"), false),
-        ("access_token", Value::Int(1), false),
-        ("token_value", Value::from("x"), false),
-        ("token_count", Value::Int(1), true),
-        ("input_tokens", Value::from("x"), true),
-        ("tokens", Value::Int(1), true),
-        ("pass", Value::from("x"), true),
-        ("keys", object("a", Value::Int(1)), true),
-    ] {
-        let expected = if kept { value.clone() } else { placeholder() };
-        let mut record = LogRecord::new(Timestamp::default(), Level::INFO, "")
-            .with("before", 1_i64)
-            .with(key, value.clone());
-        record
-            .attributes
-            .push(("deep".into(), Value::Array(vec![object(key, value)])));
-        let redacted = log(&rules, record);
-        assert_eq!(redacted.attribute("before"), Some(&Value::Int(1)));
-        assert_eq!(redacted.attribute(key), Some(&expected), "{key}");
-        assert_eq!(
-            redacted.attribute("deep"),
-            Some(&Value::Array(vec![object(key, expected)])),
-            "{key}"
-        );
     }
 }
 
@@ -415,7 +378,7 @@ fn keywords_count_in_attributes_events_and_status() {
     let expected = "login with password=[REDACTED]";
     assert_eq!(redacted.span.status.unwrap().message, expected);
     assert_eq!(redacted.span.events[0].name, expected);
-    assert_eq!(redacted.span.name, text);
+    assert_eq!(redacted.span.name, expected);
     for attributes in [
         &redacted.resource.unwrap().attributes,
         &redacted.scope.unwrap().attributes,
@@ -434,6 +397,9 @@ fn keys_that_name_secrets_count_in_spans_at_any_depth() {
     let number = || AnyValue {
         value: Some(any_value::Value::IntValue(1)),
     };
+    let bytes = || AnyValue {
+        value: Some(any_value::Value::BytesValue(b"x".to_vec())),
+    };
     let list = |inner: AnyValue| AnyValue {
         value: Some(any_value::Value::KvlistValue(KeyValueList {
             values: vec![
@@ -447,12 +413,13 @@ fn keys_that_name_secrets_count_in_spans_at_any_depth() {
             attributes: vec![
                 key_value("outer", list(inner.clone())),
                 key_value("password", inner),
+                key_value("secret", number()),
             ],
             ..Span::default()
         },
         ..SpanRecord::default()
     };
-    for secret in [number(), string("x"), list(number())] {
+    for secret in [string("x"), bytes()] {
         let redacted = through(&Rules::default(), &Record::Span(Box::new(record(secret))));
         assert_eq!(redacted.into_span().unwrap(), record(string("[REDACTED]")));
     }
@@ -482,7 +449,7 @@ fn a_payload_without_a_secret_is_handed_back_as_it_is() {
     }
 }
 
-/// Each of these would take hours if the search for the end of a value began anew at each keyword.
+/// Each of these would take minutes if the search for the end of a value began anew at each keyword.
 #[test]
 fn hostile_text_takes_linear_time() {
     let rules = Rules::default();
@@ -502,8 +469,37 @@ fn hostile_text_takes_linear_time() {
         "bearer \"",
         "bearer '\\`",
         "secretoken",
+        "cookie: a=b ",
+        "\"cookie: a=b ",
+        "'authorization: ",
+        "authorization: basic a=\"b, ",
+        "key",
+        "A_KEY=",
+        "\"a_key\":\"",
+        "?key=",
+        "eyJ",
+        "-eyJ",
+        ".eyJabcdefgh",
+        "eyJabcdefgh..",
+        "sk-a-",
+        " sk-a",
+        "SG.",
+        "SG.aaaaaaaaaaaaaaaaaaaaaaa",
+        "://",
+        "://a:",
+        "://@",
+        "ghp_",
+        "gca2a_c1_",
+        "gca2a_c1",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN X-----",
+        "xoxb-",
+        "hooks.slack.com/services/",
+        "AKIA",
+        "\\",
+        "\\\"",
     ] {
-        let text = piece.repeat((1 << 20) / piece.len());
+        let text = piece.repeat((1 << 17) / piece.len());
         let redacted = message(&rules, &text);
         assert!(redacted.len() < 3 * text.len(), "{piece}");
     }

@@ -1,65 +1,57 @@
 //! Secrets in one string.
 
-use super::Rules;
+use super::{
+    Rules,
+    literals::{self, Keyword, Literal, PLACEHOLDER},
+    names::{KeyNames, key_names},
+    shapes::Shape,
+};
 use std::ops::Range;
-
-/// What stands where a secret stood.
-pub(super) const PLACEHOLDER: &str = "[REDACTED]";
 
 /// How often a string is searched again after something in it was replaced.
 const PASSES_MAX: usize = 8;
-/// Quotes behind more backslashes than this are taken for part of a value.
-const ESCAPES_MAX: usize = 8;
+/// Quotes after more backslashes than this are taken for part of a value: JSON that was escaped
+/// five times has 31.
+const ESCAPES_MAX: usize = 31;
+/// How far a key in text goes on before and after a keyword.
+const KEY_BYTES_MAX: usize = 64;
+/// A `key` in the query of a URL is a secret from this length on.
+const QUERY_KEY_BYTES_MIN: usize = 16;
 
-/// What a keyword announces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keyword {
-    /// `Authorization: <scheme> <value>`.
-    Authorization,
-    /// `Bearer <value>`.
-    Bearer,
-    /// `token=<value>`. Its own variant because `token` counts something as often as it names
-    /// something.
-    Token,
-    /// `credential=<value>`, `credentials=<value>`.
-    Credential,
-    /// `password=<value>` and the like.
-    Secret,
-}
-
-impl Keyword {
-    pub(super) const ALL: [(&str, Keyword); 10] = [
-        ("authorization", Keyword::Authorization),
-        ("bearer", Keyword::Bearer),
-        ("token", Keyword::Token),
-        ("credential", Keyword::Credential),
-        ("password", Keyword::Secret),
-        ("passwd", Keyword::Secret),
-        ("secret", Keyword::Secret),
-        ("api_key", Keyword::Secret),
-        ("api-key", Keyword::Secret),
-        ("apikey", Keyword::Secret),
-    ];
-}
-
-/// What a key says about the value beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeyNames {
-    /// Nothing.
-    Nothing,
-    /// A secret, if the value is text: `token_value` may be one, `token_count` is a number.
-    SecretText,
-    /// A secret.
-    Secret,
-}
+/// Names after which `Authorization:` has a value: they stay.
+const SCHEMES: &[&str] = &[
+    "basic",
+    "bearer",
+    "digest",
+    "negotiate",
+    "ntlm",
+    "hoba",
+    "mutual",
+    "oauth",
+    "token",
+    "apikey",
+    "api-key",
+    "key",
+    "jwt",
+    "dpop",
+    "gnap",
+    "hawk",
+    "vapid",
+    "sharedkey",
+    "bot",
+    "splunk",
+    "aws4-hmac-sha256",
+    "scram-sha-1",
+    "scram-sha-256",
+];
 
 /// Which rules apply to a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Apply {
-    /// Keywords and registered values.
+    /// Keywords, shapes and registered values.
     All,
-    /// Registered values alone.
-    Values,
+    /// Shapes and registered values.
+    Shapes,
 }
 
 impl Rules {
@@ -76,33 +68,21 @@ impl Rules {
         }
     }
 
-    /// Replaces the registered values in `bytes`, and says whether there were any.
+    /// Replaces the secrets in `bytes`, in which keywords count if they are text, and says whether
+    /// there were any.
     pub(super) fn redact_bytes(&self, bytes: &mut Vec<u8>) -> bool {
-        match self.redacted(bytes, Apply::Values) {
+        if !self.may_contain_secret(bytes) {
+            return false;
+        }
+        let is_text = std::str::from_utf8(bytes).is_ok();
+        let apply = if is_text { Apply::All } else { Apply::Shapes };
+        match self.redacted(bytes, apply) {
             Some(redacted) => {
                 *bytes = redacted;
                 true
             }
             None => false,
         }
-    }
-
-    /// What `key` says about the value beside it.
-    pub(super) fn key_names(&self, key: &str) -> KeyNames {
-        let mut names = KeyNames::Nothing;
-        for found in self.automaton.find_overlapping_iter(key) {
-            match Keyword::ALL.get(found.pattern().as_usize()) {
-                None => {}
-                Some((_, Keyword::Token)) => match key.as_bytes().get(found.end()) {
-                    None => return KeyNames::Secret,
-                    // Tokens are counted.
-                    Some(b's' | b'S') => {}
-                    Some(_) => names = KeyNames::SecretText,
-                },
-                Some(_) => return KeyNames::Secret,
-            }
-        }
-        names
     }
 
     /// `text` without its secrets, unless it has none.
@@ -124,22 +104,20 @@ impl Rules {
 
     fn pass(&self, text: &[u8], apply: Apply) -> Option<Vec<u8>> {
         let mut finder = Finder::new(text);
-        for found in self.automaton.find_overlapping_iter(text) {
-            let pattern = found.pattern().as_usize();
-            if let Some((_, keyword)) = Keyword::ALL.get(pattern) {
-                if apply == Apply::All {
-                    finder.keyword(*keyword, found.end());
+        for (literal, range) in literals::find(text) {
+            match literal {
+                Literal::Keyword(keyword) if apply == Apply::All => finder.keyword(keyword, range),
+                // In a key too: a URL with a token is one, whatever it stands for.
+                Literal::Keyword(keyword) if finder.in_query(range.start) => {
+                    finder.keyword(keyword, range);
                 }
-                continue;
+                Literal::Keyword(_) => {}
+                Literal::Shape(shape) => finder.shape(shape, range),
+                Literal::Placeholder => finder.ranges.push(range),
             }
-            // The automaton ignores case, a value does not.
-            let value = match pattern.checked_sub(Keyword::ALL.len() + 1) {
-                Some(index) => self.values.get(index).map_or("", String::as_str),
-                None => PLACEHOLDER,
-            };
-            if text.get(found.range()) == Some(value.as_bytes()) {
-                finder.ranges.push(found.range());
-            }
+        }
+        if self.values.find(text, &mut finder.ranges).is_err() {
+            finder.push(0..text.len());
         }
         finder.replaced()
     }
@@ -151,10 +129,16 @@ struct Finder<'a> {
     text: &'a [u8],
     /// What is replaced. A placeholder is, by itself; so a value that is a part of it leaves it be.
     ranges: Vec<Range<usize>>,
+    /// Where the last secret that was known by its shape ends.
+    shapes_from: usize,
     /// From where on a bracket is looked for.
     brackets_from: usize,
+    /// The rest of the text is replaced from here on.
+    cut: usize,
     word_end: NextEnd,
     json_end: NextEnd,
+    query_end: NextEnd,
+    line_end: NextEnd,
 }
 
 /// The last search for the end of a word, which is the answer for everything inside that word.
@@ -163,25 +147,82 @@ struct NextEnd {
     searched: Range<usize>,
 }
 
+impl NextEnd {
+    /// Where `ends` first holds from `start` on.
+    fn find(&mut self, text: &[u8], start: usize, ends: impl Fn(usize, u8) -> bool) -> usize {
+        let known = (self.searched.start..=self.searched.end).contains(&start);
+        if !known || self.searched.is_empty() {
+            let rest = text.iter().enumerate().skip(start);
+            let end = rest
+                .map(|(at, byte)| (at, *byte))
+                .find(|(at, byte)| ends(*at, *byte));
+            self.searched = start..end.map_or(text.len(), |(at, _)| at).max(start);
+        }
+        self.searched.end
+    }
+}
+
 impl<'a> Finder<'a> {
     fn new(text: &'a [u8]) -> Finder<'a> {
         Finder {
             text,
             ranges: Vec::new(),
+            shapes_from: 0,
             brackets_from: 0,
+            cut: usize::MAX,
             word_end: NextEnd::default(),
             json_end: NextEnd::default(),
+            query_end: NextEnd::default(),
+            line_end: NextEnd::default(),
         }
     }
 
-    /// Takes in what follows a keyword that ends at `at`.
-    fn keyword(&mut self, keyword: Keyword, at: usize) {
-        if keyword == Keyword::Bearer {
-            let value = self.skip(at, is_space);
-            if value > at {
-                self.value(value, false);
-            }
+    /// Takes in the secret that begins with the literal at `literal`.
+    fn shape(&mut self, shape: Shape, literal: Range<usize>) {
+        if literal.start < self.shapes_from {
             return;
+        }
+        if let Some(range) = shape.find(self.text, literal) {
+            self.shapes_from = range.end;
+            self.push(range);
+        }
+    }
+
+    /// Takes in what follows the keyword at `range`.
+    fn keyword(&mut self, keyword: Keyword, range: Range<usize>) {
+        let at = range.end;
+        if at >= self.cut {
+            return;
+        }
+        match keyword {
+            Keyword::Bearer => {
+                let value = self.skip(at, is_space);
+                if value > at {
+                    self.bearer(value);
+                }
+                return;
+            }
+            Keyword::Parameter => {
+                if self.in_query(range.start) {
+                    self.parameter(at, 1);
+                }
+                return;
+            }
+            Keyword::Part => {
+                if self.byte(at) == Some(b'=') && self.in_query(range.start) {
+                    self.parameter(at + 1, QUERY_KEY_BYTES_MIN);
+                    return;
+                }
+                // `authorization` is a keyword of its own.
+                if !self
+                    .slice(at, at + b"orization".len())
+                    .eq_ignore_ascii_case(b"orization")
+                {
+                    self.key(range);
+                }
+                return;
+            }
+            _ => {}
         }
         let plural = keyword == Keyword::Credential && matches!(self.byte(at), Some(b's' | b'S'));
         let closed = self.skip(at + usize::from(plural), |byte| {
@@ -189,18 +230,60 @@ impl<'a> Finder<'a> {
         });
         let key_is_quoted = self.slice(at, closed).iter().copied().any(is_quote);
         let separator = self.skip(closed, is_space);
-        let mut behind = self.skip(separator, |byte| matches!(byte, b'=' | b':'));
-        if behind == separator {
+        let mut after = self.skip(separator, |byte| matches!(byte, b'=' | b':'));
+        if after == separator {
+            self.key(range);
             return;
         }
-        if self.byte(behind) == Some(b'>') {
-            behind += 1;
+        if self.byte(after) == Some(b'>') {
+            after += 1;
         }
-        let value = self.skip(behind, is_space);
-        if keyword == Keyword::Authorization {
-            self.authorization(value, key_is_quoted);
-        } else {
-            self.value(value, key_is_quoted);
+        let value = self.skip(after, is_space);
+        match keyword {
+            Keyword::Authorization => self.authorization(range.start, value, key_is_quoted),
+            Keyword::Cookie if key_is_quoted => self.value(value, true),
+            Keyword::Cookie => {
+                if self.byte(separator) == Some(b':') {
+                    self.cookie(range.start, value);
+                }
+            }
+            _ if !key_is_quoted && self.in_query(range.start) => self.parameter(value, 1),
+            _ => self.value(value, key_is_quoted),
+        }
+    }
+
+    /// Takes in the value of a key that a keyword is only a part of: `"OPENAI_KEY":"…"` in JSON and
+    /// `OPENAI_KEY=…` of an environment.
+    fn key(&mut self, part: Range<usize>) {
+        let start = self.word_start(part.start);
+        let rest = self.slice(part.end, part.end + KEY_BYTES_MAX);
+        let end = part.end + rest.iter().take_while(|byte| is_in_key(**byte)).count();
+        let closed = self.skip(end, |byte| byte == b'\\' || is_quote(byte));
+        let is_quoted = self.slice(end, closed).iter().copied().any(is_quote);
+        let separator = self.skip(closed, is_space);
+        let after = self.skip(separator, |byte| matches!(byte, b'=' | b':'));
+        if after == separator {
+            return;
+        }
+        let name = self.slice(start, end);
+        // `OPENAI_KEY=…` or `OPENAI_KEY: …`, while `AUTH: …` is prose.
+        let is_environment = separator == end
+            && name.iter().any(u8::is_ascii_uppercase)
+            && !name
+                .iter()
+                .any(|byte| byte.is_ascii_lowercase() || *byte == b'.')
+            && (self.byte(separator) == Some(b'=') || name.contains(&b'_'));
+        if !is_quoted && !is_environment {
+            return;
+        }
+        let value = self.skip(after, is_space);
+        let names = std::str::from_utf8(name).map_or(KeyNames::Nothing, key_names);
+        if names != KeyNames::Secret {
+            return;
+        }
+        // A number or an object in JSON is no text.
+        if !is_quoted || self.quoted(value).is_some() {
+            self.value(value, is_quoted);
         }
     }
 
@@ -227,30 +310,70 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Takes in what follows `Authorization:`, a scheme and a value or a value alone.
-    fn authorization(&mut self, start: usize, key_is_quoted: bool) {
-        if let Some((content, _)) = self.quoted(start) {
-            let scheme_end = self.word_end(content.start, false);
-            let value = self.skip(scheme_end, is_space);
-            if value < content.end {
+    /// Takes in the value that follows `Bearer`. It ends with no bracket: one that does is around it.
+    fn bearer(&mut self, start: usize) {
+        let opens = |byte| is_quote(byte) || matches!(byte, b'\\' | b'[' | b'{');
+        if self.byte(start).is_some_and(opens) {
+            self.value(start, false);
+            return;
+        }
+        let end = self.word_end(start, false);
+        let word = self.slice(start, end);
+        let last = word.iter().rposition(|byte| !b"])}".contains(byte));
+        self.push(start..start + last.map_or(0, |at| at + 1));
+    }
+
+    /// Takes in the value of a parameter in the query of a URL, if it has at least `bytes_min`.
+    fn parameter(&mut self, start: usize, bytes_min: usize) {
+        let end = self.query_end.find(self.text, start, |_, byte| {
+            is_space(byte) || is_quote(byte) || b"&#\\<>".contains(&byte)
+        });
+        if end >= start + bytes_min {
+            self.push(start..end);
+        }
+    }
+
+    /// Takes in what follows `Authorization:`: a scheme, which stays, and a value; or up to two
+    /// words.
+    fn authorization(&mut self, keyword: usize, start: usize, key_is_quoted: bool) {
+        let content = if let Some((content, _)) = self.quoted(start) {
+            Some(content)
+        } else if let Some(end) = self.bracketed(start) {
+            Some(start + 1..end - 1)
+        } else if key_is_quoted {
+            None
+        } else {
+            self.quote_around(keyword)
+                .map(|end| start..self.line_end(start).min(end).max(start))
+        };
+        if let Some(content) = content {
+            let scheme = self.skip(content.start, is_word).min(content.end);
+            let value = self.skip(scheme, is_space);
+            if value < content.end && value > scheme && self.is_scheme(content.start..scheme) {
                 self.push(value..content.end);
             } else {
                 self.push(content);
             }
             return;
         }
-        let scheme_end = self.word_end(start, key_is_quoted);
+        let first = self.word_end(start, key_is_quoted);
         let is_blank = |byte| matches!(byte, b' ' | b'\t');
-        let value = self.skip(scheme_end, is_blank);
-        if self.byte(value).is_none_or(is_space) || value == scheme_end {
-            self.push(start..scheme_end);
+        let value = self.skip(first, is_blank);
+        let is_last = self.byte(value).is_none_or(is_space) || value == first;
+        if is_last || self.slice(start, first).starts_with(PLACEHOLDER.as_bytes()) {
+            self.push(start..first);
             return;
         }
-        let mut end = self.word_end(value, key_is_quoted);
+        if !self.is_scheme(start..first) {
+            let end = self.word_end(value, key_is_quoted);
+            self.push(start..end);
+            return;
+        }
+        let mut end = self.parameter_end(value, key_is_quoted);
         // `Digest username="x", response="y"`: parameters, with commas between them.
         while end > value && self.byte(end - 1) == Some(b',') {
             let next = self.skip(end, is_blank);
-            let next_end = self.word_end(next, key_is_quoted);
+            let next_end = self.parameter_end(next, key_is_quoted);
             if !self.slice(next, next_end).contains(&b'=') {
                 break;
             }
@@ -259,28 +382,115 @@ impl<'a> Finder<'a> {
         self.push(value..end);
     }
 
+    /// The end of the word at `start`, or of `name="…",` there.
+    fn parameter_end(&mut self, start: usize, in_json: bool) -> usize {
+        let end = self.word_end(start, in_json);
+        let name = self.slice(start, end).iter().position(|byte| *byte == b'=');
+        let opening = name.map(|at| start + at + 1);
+        match opening.and_then(|at| self.quoted(at)) {
+            Some((_, closed)) if closed > end || self.byte(closed) == Some(b',') => {
+                closed + usize::from(self.byte(closed) == Some(b','))
+            }
+            _ => end,
+        }
+    }
+
+    /// Takes in the cookies at `start`: to the end of the line, or of the quotes around it.
+    fn cookie(&mut self, keyword: usize, start: usize) {
+        let (start, line_end) = match self.bracketed(start) {
+            Some(end) => (start + 1, end - 1),
+            None => (start, self.line_end(start)),
+        };
+        let end = match self.quote_around(keyword) {
+            Some(end) => line_end.min(end).max(start),
+            None => line_end,
+        };
+        let name = self.skip(start, |byte| !is_space(byte) && !b"=;,\"".contains(&byte));
+        let is_cookie = name > start && self.byte(name) == Some(b'=') && name < end;
+        if is_cookie || self.slice(start, end).starts_with(PLACEHOLDER.as_bytes()) {
+            self.push(start..end);
+        }
+    }
+
+    fn is_scheme(&self, word: Range<usize>) -> bool {
+        SCHEMES.iter().any(|scheme| {
+            self.slice(word.start, word.end)
+                .eq_ignore_ascii_case(scheme.as_bytes())
+        })
+    }
+
+    /// Where the key that the byte at `at` is a part of begins.
+    fn word_start(&self, at: usize) -> usize {
+        let before = self.slice(at.saturating_sub(KEY_BYTES_MAX), at);
+        at - before
+            .iter()
+            .rev()
+            .take_while(|byte| is_in_key(**byte))
+            .count()
+    }
+
+    /// Whether the name at `at` is that of a parameter in the query of a URL.
+    fn in_query(&self, at: usize) -> bool {
+        let start = self.word_start(at);
+        match self.slice(0, start) {
+            [.., b'?' | b'&'] | [.., b'&', b'a', b'm', b'p', b';'] => true,
+            // `&` in JSON that is fit for HTML.
+            [.., b'\\'] => self.slice(start, at).starts_with(b"u0026"),
+            _ => false,
+        }
+    }
+
+    /// Where the quotes close that open right before the word that holds the byte at `at`.
+    fn quote_around(&self, at: usize) -> Option<usize> {
+        let start = self.word_start(at);
+        let quote = self
+            .byte(start.checked_sub(1)?)
+            .filter(|byte| is_quote(*byte))?;
+        let before = self.slice(0, start - 1);
+        let escapes = before
+            .iter()
+            .rev()
+            .take_while(|byte| **byte == b'\\')
+            .count();
+        if escapes > ESCAPES_MAX {
+            return None;
+        }
+        self.closing(start, quote, escapes)
+            .map(|(content, _)| content.end)
+    }
+
     /// What stands in the quotes that open at `start`, and where they end. Quotes can be escaped, as
-    /// in JSON inside of JSON: they close with a quote behind no more backslashes than opened them.
+    /// in JSON inside of JSON: they close with a quote after no more backslashes than opened them.
     fn quoted(&self, start: usize) -> Option<(Range<usize>, usize)> {
         let opening = self.skip(start, |byte| byte == b'\\');
-        let escapes = opening - start;
         let quote = self.byte(opening).filter(|byte| is_quote(*byte))?;
+        let escapes = opening - start;
         if escapes > ESCAPES_MAX {
             return None;
         }
         let content = opening + 1;
+        let open = (content..self.text.len(), self.text.len());
+        Some(self.closing(content, quote, escapes).unwrap_or(open))
+    }
+
+    /// The content that begins at `content`, and the end of the quote that closes it.
+    fn closing(&self, content: usize, quote: u8, escapes: usize) -> Option<(Range<usize>, usize)> {
         let mut backslashes = 0;
         for (index, byte) in self.text.iter().enumerate().skip(content) {
             if *byte == quote && backslashes <= escapes {
-                return Some((content..index - backslashes, index + 1));
+                return Some((content..(index - backslashes).max(content), index + 1));
             }
             backslashes = if *byte == b'\\' { backslashes + 1 } else { 0 };
         }
-        Some((content..self.text.len(), self.text.len()))
+        None
     }
 
     /// Where the bracket that opens at `start` closes, if it does.
     fn bracketed(&mut self, start: usize) -> Option<usize> {
+        let replaced = start + PLACEHOLDER.len();
+        if self.slice(start, replaced) == PLACEHOLDER.as_bytes() {
+            return Some(replaced);
+        }
         if start < self.brackets_from || !matches!(self.byte(start), Some(b'{' | b'[')) {
             return None;
         }
@@ -301,26 +511,42 @@ impl<'a> Finder<'a> {
                 return Some(index + 1);
             }
         }
-        // Prose has lone brackets. Nothing behind this one needs another search to the text's end.
+        // Prose has lone brackets. Nothing after this one needs another search to the text's end.
         self.brackets_from = self.text.len();
         None
     }
 
-    /// The end of the word that begins at `start`. A value in JSON without quotes ends sooner.
+    /// The end of the word that begins at `start`: a space, or quotes that close around it. A value
+    /// in JSON without quotes ends sooner.
     fn word_end(&mut self, start: usize, in_json: bool) -> usize {
-        let (last, ends): (_, fn(u8) -> bool) = if in_json {
-            (&mut self.json_end, |byte| {
+        let text = self.text;
+        if in_json {
+            return self.json_end.find(text, start, |_, byte| {
                 is_space(byte) || matches!(byte, b',' | b'}' | b']')
-            })
-        } else {
-            (&mut self.word_end, is_space)
-        };
-        if !(last.searched.start..=last.searched.end).contains(&start) || last.searched.is_empty() {
-            let rest = self.text.get(start..).unwrap_or_default();
-            let length = rest.iter().position(|byte| ends(*byte));
-            last.searched = start..start + length.unwrap_or(rest.len());
+            });
         }
-        last.searched.end
+        let end = self.word_end.find(text, start, |at, byte| {
+            is_space(byte)
+                || is_quote(byte)
+                    && at > start
+                    && text
+                        .get(at + 1)
+                        .is_none_or(|next| is_space(*next) || b"\\,;:&)}]>|".contains(next))
+        });
+        let word = self.slice(start, end);
+        if self.byte(end).is_some_and(is_quote) {
+            return end - word.iter().rev().take_while(|byte| **byte == b'\\').count();
+        }
+        end
+    }
+
+    /// The end of the line, also of one that ends with `\n` in escapes.
+    fn line_end(&mut self, start: usize) -> usize {
+        let text = self.text;
+        self.line_end.find(text, start, |at, byte| {
+            matches!(byte, b'\n' | b'\r')
+                || byte == b'\\' && matches!(text.get(at + 1), Some(b'n' | b'r'))
+        })
     }
 
     /// Where `pass` stops being true, from `start` on.
@@ -334,13 +560,19 @@ impl<'a> Finder<'a> {
     }
 
     fn slice(&self, start: usize, end: usize) -> &'a [u8] {
-        self.text.get(start..end).unwrap_or_default()
+        self.text
+            .get(start..end.min(self.text.len()))
+            .unwrap_or_default()
     }
 
     fn push(&mut self, range: Range<usize>) {
-        if !range.is_empty() {
-            self.ranges.push(range);
+        if range.is_empty() {
+            return;
         }
+        if range.end == self.text.len() {
+            self.cut = self.cut.min(range.start);
+        }
+        self.ranges.push(range);
     }
 
     /// The text with its ranges replaced, each run of ranges that touch by one placeholder. `None`
@@ -368,6 +600,14 @@ fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }
 
+fn is_word(byte: u8) -> bool {
+    !is_space(byte)
+}
+
 fn is_quote(byte: u8) -> bool {
     matches!(byte, b'"' | b'\'' | b'`')
+}
+
+fn is_in_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
 }

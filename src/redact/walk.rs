@@ -2,18 +2,56 @@
 
 use super::{
     Rules,
-    text::{Apply, KeyNames, PLACEHOLDER},
+    literals::PLACEHOLDER,
+    names::{KeyNames, key_names},
+    text::Apply,
 };
 use crate::record::{LogRecord, MetricsSnapshot, Record, SpanRecord, Value};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 
-/// What becomes of a value whose key names a secret.
+/// Whose keys they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keyed {
-    /// It is replaced, whatever it is.
-    Whole,
-    /// It is replaced when it is text.
-    Text,
+enum Keys {
+    /// Attributes.
+    Attributes,
+    /// A map: environment variables, headers, arguments, a group.
+    Map,
+    /// A snapshot, where a tool's name is a key as well: a string alone is replaced, never what
+    /// stands deeper.
+    Snapshot,
+    /// A map of a snapshot.
+    SnapshotMap,
+}
+
+impl Keys {
+    /// Whose keys those of a map among the values are.
+    fn inner(self) -> Keys {
+        match self {
+            Keys::Attributes | Keys::Map => Keys::Map,
+            Keys::Snapshot | Keys::SnapshotMap => Keys::SnapshotMap,
+        }
+    }
+
+    /// What becomes of the value beside `key`.
+    fn replace(self, key: &str) -> Replace {
+        let is_map = matches!(self, Keys::Map | Keys::SnapshotMap);
+        match (key_names(key), self) {
+            (KeyNames::Secret, Keys::Attributes | Keys::Map) => Replace::Strings,
+            (KeyNames::Secret, _) => Replace::String,
+            (KeyNames::SecretInMap, _) if is_map => Replace::String,
+            _ => Replace::Nothing,
+        }
+    }
+}
+
+/// What of a value is replaced because of its key. Numbers and booleans never are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Replace {
+    Nothing,
+    /// A string, or the strings of a list.
+    String,
+    /// Strings at any depth.
+    Strings,
 }
 
 impl Rules {
@@ -28,47 +66,47 @@ impl Rules {
 
     fn redact_log(&self, record: &mut LogRecord) -> bool {
         let message = self.redact_text(&mut record.message, Apply::All);
-        self.redact_entries(&mut record.attributes, Keyed::Whole) | message
+        self.redact_entries(&mut record.attributes, Keys::Attributes) | message
     }
 
     fn redact_snapshot(&self, snapshot: &mut MetricsSnapshot) -> bool {
-        self.redact_entries(&mut snapshot.extra, Keyed::Text)
+        self.redact_entries(&mut snapshot.extra, Keys::Snapshot)
     }
 
     fn redact_span(&self, record: &mut SpanRecord) -> bool {
         let mut changed = false;
-        changed |= self.redact_text(&mut record.resource_schema_url, Apply::Values);
-        changed |= self.redact_text(&mut record.scope_schema_url, Apply::Values);
+        changed |= self.redact_text(&mut record.resource_schema_url, Apply::Shapes);
+        changed |= self.redact_text(&mut record.scope_schema_url, Apply::Shapes);
         if let Some(resource) = &mut record.resource {
-            changed |= self.redact_key_values(&mut resource.attributes);
+            changed |= self.redact_key_values(&mut resource.attributes, Keys::Attributes);
             for entity in &mut resource.entity_refs {
-                changed |= self.redact_text(&mut entity.schema_url, Apply::Values);
-                changed |= self.redact_text(&mut entity.r#type, Apply::Values);
+                changed |= self.redact_text(&mut entity.schema_url, Apply::Shapes);
+                changed |= self.redact_text(&mut entity.r#type, Apply::Shapes);
                 for key in entity
                     .id_keys
                     .iter_mut()
                     .chain(&mut entity.description_keys)
                 {
-                    changed |= self.redact_text(key, Apply::Values);
+                    changed |= self.redact_text(key, Apply::Shapes);
                 }
             }
         }
         if let Some(scope) = &mut record.scope {
-            changed |= self.redact_text(&mut scope.name, Apply::Values);
-            changed |= self.redact_text(&mut scope.version, Apply::Values);
-            changed |= self.redact_key_values(&mut scope.attributes);
+            changed |= self.redact_text(&mut scope.name, Apply::All);
+            changed |= self.redact_text(&mut scope.version, Apply::Shapes);
+            changed |= self.redact_key_values(&mut scope.attributes, Keys::Attributes);
         }
         let span = &mut record.span;
-        changed |= self.redact_text(&mut span.name, Apply::Values);
-        changed |= self.redact_text(&mut span.trace_state, Apply::Values);
-        changed |= self.redact_key_values(&mut span.attributes);
+        changed |= self.redact_text(&mut span.name, Apply::All);
+        changed |= self.redact_text(&mut span.trace_state, Apply::Shapes);
+        changed |= self.redact_key_values(&mut span.attributes, Keys::Attributes);
         for event in &mut span.events {
             changed |= self.redact_text(&mut event.name, Apply::All);
-            changed |= self.redact_key_values(&mut event.attributes);
+            changed |= self.redact_key_values(&mut event.attributes, Keys::Attributes);
         }
         for link in &mut span.links {
-            changed |= self.redact_text(&mut link.trace_state, Apply::Values);
-            changed |= self.redact_key_values(&mut link.attributes);
+            changed |= self.redact_text(&mut link.trace_state, Apply::Shapes);
+            changed |= self.redact_key_values(&mut link.attributes, Keys::Attributes);
         }
         if let Some(status) = &mut span.status {
             changed |= self.redact_text(&mut status.message, Apply::All);
@@ -76,24 +114,17 @@ impl Rules {
         changed
     }
 
-    fn redact_entries(&self, entries: &mut [(String, Value)], keyed: Keyed) -> bool {
+    fn redact_entries(&self, entries: &mut [(String, Value)], keys: Keys) -> bool {
         let mut changed = false;
         for (key, value) in entries {
-            let is_text = matches!(value, Value::String(_) | Value::Number(_));
-            changed |= if self.names_secret(key, keyed, is_text) {
-                let placeholder = Value::from(PLACEHOLDER);
-                let replaced = *value != placeholder;
-                *value = placeholder;
-                replaced
-            } else {
-                self.redact_value(value, keyed)
-            };
-            changed |= self.redact_text(key, Apply::Values);
+            changed |= replace_value(value, keys.replace(key));
+            changed |= self.redact_value(value, keys);
+            changed |= self.redact_text(key, Apply::Shapes);
         }
         changed
     }
 
-    fn redact_value(&self, value: &mut Value, keyed: Keyed) -> bool {
+    fn redact_value(&self, value: &mut Value, keys: Keys) -> bool {
         match value {
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Float(_) => {
                 false
@@ -109,32 +140,20 @@ impl Rules {
                 changed
             }
             Value::Array(items) => items.iter_mut().fold(false, |changed, item| {
-                self.redact_value(item, keyed) | changed
+                self.redact_value(item, keys) | changed
             }),
-            Value::Object(entries) => self.redact_entries(entries, keyed),
+            Value::Object(entries) => self.redact_entries(entries, keys.inner()),
         }
     }
 
-    fn redact_key_values(&self, entries: &mut [KeyValue]) -> bool {
+    fn redact_key_values(&self, entries: &mut [KeyValue], keys: Keys) -> bool {
         let mut changed = false;
         for entry in entries {
             if let Some(value) = &mut entry.value {
-                let is_text = matches!(
-                    value.value,
-                    Some(any_value::Value::StringValue(_) | any_value::Value::BytesValue(_))
-                );
-                changed |= if self.names_secret(&entry.key, Keyed::Whole, is_text) {
-                    let placeholder = AnyValue {
-                        value: Some(any_value::Value::StringValue(PLACEHOLDER.to_owned())),
-                    };
-                    let replaced = *value != placeholder;
-                    *value = placeholder;
-                    replaced
-                } else {
-                    self.redact_any_value(value)
-                };
+                changed |= replace_any_value(value, keys.replace(&entry.key));
+                changed |= self.redact_any_value(value);
             }
-            changed |= self.redact_text(&mut entry.key, Apply::Values);
+            changed |= self.redact_text(&mut entry.key, Apply::Shapes);
         }
         changed
     }
@@ -147,7 +166,9 @@ impl Rules {
                 .values
                 .iter_mut()
                 .fold(false, |changed, item| self.redact_any_value(item) | changed),
-            Some(any_value::Value::KvlistValue(list)) => self.redact_key_values(&mut list.values),
+            Some(any_value::Value::KvlistValue(list)) => {
+                self.redact_key_values(&mut list.values, Keys::Map)
+            }
             None
             | Some(
                 any_value::Value::BoolValue(_)
@@ -157,12 +178,78 @@ impl Rules {
             ) => false,
         }
     }
+}
 
-    fn names_secret(&self, key: &str, keyed: Keyed, is_text: bool) -> bool {
-        match self.key_names(key) {
-            KeyNames::Nothing => false,
-            KeyNames::SecretText => is_text,
-            KeyNames::Secret => is_text || keyed == Keyed::Whole,
-        }
+/// Replaces what `replace` says of `value`, and says whether that changed it.
+fn replace_value(value: &mut Value, replace: Replace) -> bool {
+    if replace == Replace::Nothing {
+        return false;
     }
+    let is_secret = match value {
+        Value::String(text) => text != PLACEHOLDER,
+        Value::Number(number) => !is_number(number),
+        Value::Array(items) => {
+            return items.iter_mut().fold(false, |changed, item| {
+                let inner = matches!(item, Value::Array(_) | Value::Object(_));
+                let replaced =
+                    (!inner || replace == Replace::Strings) && replace_value(item, replace);
+                replaced | changed
+            });
+        }
+        Value::Object(entries) if replace == Replace::Strings => {
+            return entries.iter_mut().fold(false, |changed, (_, value)| {
+                replace_value(value, replace) | changed
+            });
+        }
+        _ => false,
+    };
+    if is_secret {
+        *value = Value::from(PLACEHOLDER);
+    }
+    is_secret
+}
+
+/// [`replace_value`] for a value of a span.
+fn replace_any_value(value: &mut AnyValue, replace: Replace) -> bool {
+    if replace == Replace::Nothing {
+        return false;
+    }
+    let is_secret = match &mut value.value {
+        Some(any_value::Value::StringValue(text)) => text != PLACEHOLDER,
+        Some(any_value::Value::BytesValue(_)) => true,
+        Some(any_value::Value::ArrayValue(array)) => {
+            return array.values.iter_mut().fold(false, |changed, item| {
+                let inner = matches!(
+                    item.value,
+                    Some(any_value::Value::ArrayValue(_) | any_value::Value::KvlistValue(_))
+                );
+                let replaced =
+                    (!inner || replace == Replace::Strings) && replace_any_value(item, replace);
+                replaced | changed
+            });
+        }
+        Some(any_value::Value::KvlistValue(list)) if replace == Replace::Strings => {
+            return list
+                .values
+                .iter_mut()
+                .filter_map(|entry| entry.value.as_mut())
+                .fold(false, |changed, value| {
+                    replace_any_value(value, replace) | changed
+                });
+        }
+        _ => false,
+    };
+    if is_secret {
+        value.value = Some(any_value::Value::StringValue(PLACEHOLDER.to_owned()));
+    }
+    is_secret
+}
+
+/// Whether the text of a number is one, and not a word that a lenient writer put in its place.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    digits.starts_with(|first: char| first.is_ascii_digit())
+        && digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte))
 }

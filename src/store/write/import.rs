@@ -4,6 +4,7 @@ use crate::{
     error::{Error, Result},
     platform::monotonic_nanos,
     record::{Record, ServerName},
+    redact::{Redactor, Rules},
     store::{
         engine::fault::Fault,
         layout::{block::RECORD_BYTES_MAX, series::SeriesState},
@@ -13,7 +14,7 @@ use crate::{
     },
 };
 use redb::WriteTransaction;
-use std::{collections::HashMap, ops::Range};
+use std::{borrow::Cow, collections::HashMap, fmt, ops::Range, sync::Arc};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The number of imported records, by what became of them.
@@ -29,15 +30,46 @@ pub struct ImportCounts {
     pub too_old: u64,
 }
 
-/// Encoded records that are to be imported together.
-#[derive(Debug, Default)]
+/// Encoded records that are to be imported together, without their secrets.
 pub struct ImportBatch {
     parts: Vec<SeriesBatch>,
     records: usize,
     bytes: usize,
+    rules: Option<Arc<Rules>>,
+}
+
+impl Default for ImportBatch {
+    /// A batch that redacts as a [`Redactor`] without registered values does.
+    fn default() -> ImportBatch {
+        ImportBatch {
+            parts: Vec::new(),
+            records: 0,
+            bytes: 0,
+            rules: Some(Redactor::new().rules()),
+        }
+    }
+}
+
+impl fmt::Debug for ImportBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImportBatch")
+            .field("records", &self.records)
+            .field("bytes", &self.bytes)
+            .field("redacts", &self.rules.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl ImportBatch {
+    /// Redacts the records that are pushed from now on with `redactor`, as it is now; `None` keeps
+    /// every record as it is. Records are compared with stored ones after they were redacted, so a
+    /// file that is imported again with the same redactor adds nothing.
+    #[must_use]
+    pub fn redactor(mut self, redactor: Option<Redactor>) -> ImportBatch {
+        self.rules = redactor.map(|redactor| redactor.rules());
+        self
+    }
+
     /// Adds a record. Fails with [`Error::InvalidRecord`] when it cannot be stored: because it is
     /// larger than 16 MiB or nested too deep.
     pub fn push(&mut self, server: &ServerName, record: &Record) -> Result<()> {
@@ -47,6 +79,13 @@ impl ImportBatch {
         record
             .encode_payload(&mut payload)
             .map_err(|error| invalid(error.to_string()))?;
+        if let Some(rules) = &self.rules
+            && let Cow::Owned(redacted) = rules
+                .redact_payload(signal, &payload)
+                .map_err(|error| invalid(error.to_string()))?
+        {
+            payload = redacted;
+        }
         if payload.len() > RECORD_BYTES_MAX {
             let bytes = payload.len();
             return Err(invalid(format!(

@@ -14,6 +14,7 @@ use gridctl_telemetry::{
     Record, ServerName, Signal, Store, Timestamp,
     import::{ImportBatch, Importer},
     lines::{ParsedLine, parse_line},
+    redact::Redactor,
 };
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,9 @@ pub(crate) struct Args {
     /// The most that a compressed file may unpack to
     #[arg(long, value_name = "SIZE", default_value = "16GiB")]
     max_unpacked_size: ByteSize,
+    /// Store secrets as the files have them, for an exact copy
+    #[arg(long)]
+    no_redact: bool,
 }
 
 pub(crate) fn run(
@@ -60,9 +64,11 @@ pub(crate) fn run(
     };
     let store = Store::open(home, &args.stack, store_options())?;
     let total = files.iter().map(|file| file.bytes).sum();
+    let redactor = (!args.no_redact).then(Redactor::new);
     let mut import = Import {
         importer: Importer::new(&store)?,
-        batch: ImportBatch::default(),
+        batch: ImportBatch::default().redactor(redactor.clone()),
+        redactor,
         interrupt: Interrupt::install()?,
         bar: progress_bar(
             total,
@@ -85,8 +91,16 @@ pub(crate) fn run(
         note(&format!("warning: {not_shown} more problems are not shown"));
     }
     note(&format!(
-        "imported {} records from {} files; {} were stored already, {} lines were skipped",
-        counts.added, counts.files, counts.duplicates, counts.problems
+        "imported {} records from {} files; {} were stored already, {} lines were skipped; {}",
+        counts.added,
+        counts.files,
+        counts.duplicates,
+        counts.problems,
+        if args.no_redact {
+            "secrets were kept as they are (--no-redact)"
+        } else {
+            "secrets were replaced with [REDACTED]"
+        }
     ));
     if counts.too_old > 0 {
         note(&format!(
@@ -117,6 +131,8 @@ struct Counts {
 struct Import {
     importer: Importer,
     batch: ImportBatch,
+    /// `None` for an exact copy.
+    redactor: Option<Redactor>,
     interrupt: Interrupt,
     bar: ProgressBar,
     counts: Counts,
@@ -225,7 +241,9 @@ impl Import {
 
     fn store(&mut self) -> anyhow::Result<()> {
         if !self.batch.is_empty() {
-            let counts = self.importer.add(std::mem::take(&mut self.batch))?;
+            let next = ImportBatch::default().redactor(self.redactor.clone());
+            let batch = std::mem::replace(&mut self.batch, next);
+            let counts = self.importer.add(batch)?;
             self.counts.added += counts.added;
             self.counts.duplicates += counts.duplicates;
             self.counts.too_old += counts.too_old;

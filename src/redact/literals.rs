@@ -1,0 +1,248 @@
+//! The literals that every secret begins with or is announced by, found in one scan.
+
+use super::shapes::{Class, Shape};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, Span, packed};
+use std::{ops::Range, sync::LazyLock};
+
+/// The text that replaces a secret.
+pub(super) const PLACEHOLDER: &str = "[REDACTED]";
+
+/// Text is searched in copies in lowercase, this many bytes at a time.
+const WINDOW_BYTES: usize = 1024;
+/// At least the length of the longest literal: windows overlap by it.
+const LITERAL_BYTES_MAX: usize = 32;
+
+/// A keyword, and what it announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keyword {
+    /// `Authorization: <scheme> <value>`.
+    Authorization,
+    /// `Bearer <value>`.
+    Bearer,
+    /// `Cookie: <name>=<value>; …` and `Set-Cookie: …`.
+    Cookie,
+    /// `token=<value>`. Its own variant because tokens are counted as well.
+    Token,
+    /// `credential=<value>`, `credentials=<value>`.
+    Credential,
+    /// `password=<value>` and the like.
+    Secret,
+    /// `key` and `auth`: a secret in a key such as `OPENAI_KEY` or `BASIC_AUTH`, none in prose.
+    Part,
+    /// `sig=` and other short names that count in the query of a URL alone.
+    Parameter,
+}
+
+/// What a literal stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Literal {
+    Keyword(Keyword),
+    Shape(Shape),
+    /// A secret that was replaced before.
+    Placeholder,
+}
+
+/// Found in any case.
+const LITERALS: &[(&str, Literal)] = {
+    use Class::{Alphanumeric, Hex, UrlSafe, Word};
+    use Literal::{Keyword as K, Shape as S};
+    const fn run(class: Class, bytes_min: usize) -> Literal {
+        Literal::Shape(Shape::Run(class, bytes_min))
+    }
+    &[
+        ("authorization", K(Keyword::Authorization)),
+        ("bearer", K(Keyword::Bearer)),
+        ("cookie", K(Keyword::Cookie)),
+        ("token", K(Keyword::Token)),
+        ("credential", K(Keyword::Credential)),
+        ("password", K(Keyword::Secret)),
+        ("passwd", K(Keyword::Secret)),
+        ("passphrase", K(Keyword::Secret)),
+        ("secret", K(Keyword::Secret)),
+        ("api_key", K(Keyword::Secret)),
+        ("api-key", K(Keyword::Secret)),
+        ("apikey", K(Keyword::Secret)),
+        ("access_key", K(Keyword::Secret)),
+        ("access-key", K(Keyword::Secret)),
+        ("accesskey", K(Keyword::Secret)),
+        ("account_key", K(Keyword::Secret)),
+        ("accountkey", K(Keyword::Secret)),
+        ("private_key", K(Keyword::Secret)),
+        ("private-key", K(Keyword::Secret)),
+        ("privatekey", K(Keyword::Secret)),
+        ("key", K(Keyword::Part)),
+        ("auth", K(Keyword::Part)),
+        ("signature=", K(Keyword::Parameter)),
+        ("sig=", K(Keyword::Parameter)),
+        ("pwd=", K(Keyword::Parameter)),
+        ("pass=", K(Keyword::Parameter)),
+        ("jwt=", K(Keyword::Parameter)),
+        ("gca2a_", S(Shape::Handle)),
+        ("-----BEGIN", S(Shape::PrivateKey)),
+        ("eyJ", S(Shape::Jwt)),
+        ("://", S(Shape::Url)),
+        (r":\/\/", S(Shape::Url)),
+        ("sk-", S(Shape::SkDash)),
+        ("SG.", S(Shape::SendGrid)),
+        ("AKIA", S(Shape::AwsKeyId)),
+        ("ASIA", S(Shape::AwsKeyId)),
+        ("xox", S(Shape::Slack)),
+        ("xapp-", run(UrlSafe, 10)),
+        ("hooks.slack.com", S(Shape::WebHook)),
+        ("discord.com/api", S(Shape::WebHook)),
+        ("ghp_", run(Word, 16)),
+        ("gho_", run(Word, 16)),
+        ("ghu_", run(Word, 16)),
+        ("ghs_", run(Word, 16)),
+        ("ghr_", run(Word, 16)),
+        ("github_pat_", run(Word, 16)),
+        ("glpat-", run(UrlSafe, 16)),
+        ("glrt-", run(UrlSafe, 16)),
+        ("gldt-", run(UrlSafe, 16)),
+        ("sk_live_", run(Alphanumeric, 10)),
+        ("sk_test_", run(Alphanumeric, 10)),
+        ("rk_live_", run(Alphanumeric, 10)),
+        ("rk_test_", run(Alphanumeric, 10)),
+        ("whsec_", run(Alphanumeric, 16)),
+        ("AIza", run(UrlSafe, 30)),
+        ("GOCSPX-", run(UrlSafe, 20)),
+        ("ya29.", run(UrlSafe, 20)),
+        ("npm_", run(Alphanumeric, 30)),
+        ("pypi-Ag", run(UrlSafe, 30)),
+        ("hf_", run(Alphanumeric, 24)),
+        ("dop_v1_", run(Hex, 32)),
+        ("doo_v1_", run(Hex, 32)),
+        ("dor_v1_", run(Hex, 32)),
+        ("shpat_", run(Hex, 32)),
+        ("shpss_", run(Hex, 32)),
+        ("dapi", run(Hex, 32)),
+        ("dckr_pat_", run(UrlSafe, 20)),
+        ("hvs.", run(UrlSafe, 20)),
+        ("lin_api_", run(Alphanumeric, 30)),
+        ("rubygems_", run(Hex, 32)),
+        ("gsk_", run(Alphanumeric, 30)),
+        ("ATATT3", run(UrlSafe, 50)),
+        (PLACEHOLDER, Literal::Placeholder),
+    ]
+};
+
+/// Finds the literals.
+struct Literals {
+    automaton: AhoCorasick,
+    /// Finds whether the automaton would find anything, in text that is lowercase already: several
+    /// times as fast. `None` where the processor lacks the instructions.
+    packed: Option<Prefilter>,
+}
+
+struct Prefilter {
+    searcher: packed::Searcher,
+    /// What each of its patterns stands for.
+    literals: Vec<(&'static str, Literal)>,
+}
+
+static FINDER: LazyLock<Literals> = LazyLock::new(|| {
+    #[expect(
+        clippy::expect_used,
+        reason = "the literals are constant, and every test builds this"
+    )]
+    let automaton = AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .kind(Some(AhoCorasickKind::DFA))
+        .build(LITERALS.iter().map(|(text, _)| text))
+        .expect("an automaton within its bounds");
+    Literals {
+        automaton,
+        packed: Prefilter::new(),
+    }
+});
+
+impl Prefilter {
+    fn new() -> Option<Prefilter> {
+        // A literal that holds a shorter one is found with it. A placeholder alone is no secret.
+        let holds_other = |text: &str| {
+            LITERALS.iter().any(|(other, _)| {
+                *other != text
+                    && text
+                        .to_ascii_lowercase()
+                        .contains(&other.to_ascii_lowercase())
+            })
+        };
+        let literals: Vec<_> = LITERALS
+            .iter()
+            .copied()
+            .filter(|(text, literal)| {
+                !matches!(literal, Literal::Placeholder) && !holds_other(text)
+            })
+            .collect();
+        let searcher = packed::Config::new()
+            .builder()
+            .extend(literals.iter().map(|(text, _)| text.to_ascii_lowercase()))
+            .build()?;
+        Some(Prefilter { searcher, literals })
+    }
+
+    fn may_find(&self, text: &[u8]) -> bool {
+        let mut window = [0; WINDOW_BYTES];
+        let mut start = 0;
+        loop {
+            let rest = text.get(start..).unwrap_or_default();
+            let part = rest.get(..WINDOW_BYTES).unwrap_or(rest);
+            let Some(lowercase) = window.get_mut(..part.len()) else {
+                return true;
+            };
+            lowercase.copy_from_slice(part);
+            lowercase.make_ascii_lowercase();
+            let mut from = 0;
+            while let Some(found) = self
+                .searcher
+                .find_in(&*lowercase, Span::from(from..lowercase.len()))
+            {
+                let literal = self.literals.get(found.pattern().as_usize());
+                if literal.is_none_or(|(_, literal)| literal.may_count(text, start + found.end())) {
+                    return true;
+                }
+                from = found.start() + 1;
+            }
+            if part.len() == rest.len() {
+                return false;
+            }
+            start += WINDOW_BYTES - LITERAL_BYTES_MAX;
+        }
+    }
+}
+
+impl Literal {
+    /// Whether the literal that ends at `at` could make a secret of something.
+    fn may_count(self, text: &[u8], at: usize) -> bool {
+        match self {
+            Literal::Keyword(_) => true,
+            Literal::Shape(shape) => shape.may_follow(text, at),
+            Literal::Placeholder => false,
+        }
+    }
+}
+
+/// Whether `text` could have a secret that a literal tells. Never wrong when it says no.
+pub(super) fn may_find(text: &[u8]) -> bool {
+    match &FINDER.packed {
+        Some(packed) => packed.may_find(text),
+        None => find(text).any(|(literal, range)| literal.may_count(text, range.end)),
+    }
+}
+
+/// Every literal in `text`, in the order of their ends; one inside of another as well.
+pub(super) fn find(text: &[u8]) -> impl Iterator<Item = (Literal, Range<usize>)> + use<'_> {
+    FINDER
+        .automaton
+        .find_overlapping_iter(Input::new(text))
+        .filter_map(|found| {
+            let (literal_text, literal) = LITERALS.get(found.pattern().as_usize())?;
+            let exact = match literal {
+                Literal::Keyword(_) => true,
+                Literal::Shape(shape) => shape.ignores_case(),
+                Literal::Placeholder => false,
+            };
+            (exact || text.get(found.range()) == Some(literal_text.as_bytes()))
+                .then(|| (*literal, found.range()))
+        })
+}
