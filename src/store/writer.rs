@@ -111,7 +111,7 @@ impl StoreWriter {
         if !expires || !view.clock_verdict()?.is_worth_a_transaction() {
             return Ok(());
         }
-        // This may lead to space being freed, which must also work on a full disk.
+        // Expiry frees space only by a stored clock, so storing it must also work on a full disk.
         self.transact_freeing("write to", |transaction| {
             self.trusted_now(transaction)?;
             Ok(())
