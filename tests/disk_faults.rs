@@ -225,9 +225,9 @@ fn an_outage_is_reported_once_and_loses_nothing() {
                 case.log(&writer, 50);
                 let error = writer.flush().unwrap_err();
                 assert!(matches!(error, Error::NotFlushed { .. }), "{error}");
-                let cause = std::error::Error::source(&error).unwrap();
-                let cause = cause.downcast_ref::<Error>().unwrap();
-                assert!(error.to_string().ends_with(&cause.to_string()), "{error}");
+                let source = std::error::Error::source(&error).unwrap();
+                let source = source.downcast_ref::<Error>().unwrap();
+                assert!(error.to_string().ends_with(&source.to_string()), "{error}");
                 assert!(writer.wipe(&WipeScope::everything()).is_err());
             }
             assert_eq!(writer.stats().queued, 150);
