@@ -137,8 +137,8 @@ impl StackPath {
     }
 
     /// Opens the file that reserves disk blocks. Returns `None` when it is missing and `missing` is
-    /// [`IfMissing::Skip`]. Links are not followed: reserving would overwrite the file that the
-    /// link points to.
+    /// [`IfMissing::Skip`]. Links are not followed: releasing the reserve would truncate the
+    /// file that the link points to.
     pub(crate) fn open_reserve(&self, missing: IfMissing) -> Result<Option<File>> {
         match self.open_folder(IfMissing::Skip)? {
             Some(folder) => {

@@ -62,8 +62,7 @@ pub struct WriterStats {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct MaintenanceStats {
-    /// The number of maintenance steps: transactions that sealed rows, evicted records or merged
-    /// blocks.
+    /// The number of maintenance steps: seals, evictions, merges and compactions.
     pub steps: u64,
     /// The longest time that one step kept the writer thread from storing; `longestMs` in JSON.
     #[serde(rename = "longestMs", serialize_with = "as_millis")]

@@ -99,8 +99,8 @@ impl Snapshot {
     /// Reads the records that `query` asks for. Records older than the age limit of their server
     /// are left out one by one, even if their disk space has not been reclaimed yet.
     ///
-    /// Memory is bounded by [`Query::memory_bytes`], plus one chunk of a block for each server and
-    /// the largest record. Fails with [`Error::Database`] and [`Error::Corrupt`].
+    /// Memory is bounded by [`Query::memory_bytes`], plus one part of a block (64 records) for each
+    /// server and the largest record. Fails with [`Error::Database`] and [`Error::Corrupt`].
     pub fn scan(&self, query: &Query) -> Result<Scan> {
         let budget = MemoryBudget::new(query.memory_bytes);
         let range = positions(query);
