@@ -178,7 +178,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = hourly(&folder, 10_000);
         let all: Vec<i64> = (0..10_000).map(|hour| hour * HOUR).collect();
-        assert_eq!(lookup(&store, &all, &[0..10_000]), (vec![], 0));
+        assert_eq!(
+            lookup(&store, &all, std::slice::from_ref(&(0..10_000))),
+            (vec![], 0)
+        );
         let (positions, _) = lookup(&store, &all, &[0..5, 7..9_999]);
         let sequences: Vec<u64> = positions.iter().map(|(_, sequence)| *sequence).collect();
         assert_eq!(sequences, [5, 6, 9_999]);
