@@ -5,6 +5,7 @@
 //! - `day.rs` writes a day's trickle on a simulated clock and counts what reaches the disk.
 //! - `request_path.rs` times what an event costs the thread that logs it, beside a JSON file.
 //! - `redact.rs` writes the same records with and without redaction.
+//! - `json.rs` reads and writes log lines with our JSON and with `serde_json`.
 //!
 //! Records follow from a seed, so every engine and every run sees the same ones. What is timed for
 //! the peers begins with the finished NDJSON line; for our store it begins with the record, so it

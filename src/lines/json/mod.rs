@@ -17,3 +17,46 @@ pub(crate) use self::{
     value::{read_value, write_number, write_value},
     write::{write_f64, write_i64, write_string, write_u64},
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the top of this module says of `serde_json`, and of us.
+    #[test]
+    fn serde_json_does_otherwise() {
+        let theirs = |line: &str| serde_json::from_str::<serde_json::Value>(line);
+        let ours = |line: &str| {
+            let mut reader = Reader::new(line.as_bytes()).unwrap();
+            let value = read_value(&mut reader).unwrap();
+            reader.finish().unwrap();
+            let mut out = Vec::new();
+            write_value(&value, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let beyond = "18446744073709551616";
+        assert_ne!(theirs(beyond).unwrap().to_string(), beyond);
+        assert_eq!(ours(beyond), beyond);
+        assert!(theirs("1e400").is_err());
+        assert_eq!(ours("1e400"), "1e400");
+
+        let twice = r#"{"b":1,"a":2,"b":3}"#;
+        assert_eq!(theirs(twice).unwrap().as_object().unwrap().len(), 2);
+        assert_eq!(ours(twice), twice);
+
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(theirs(&nested(127)).is_ok());
+        assert!(theirs(&nested(129)).is_err());
+        let deeper = nested(200);
+        let mut deeper = Reader::with_nesting_max(deeper.as_bytes(), 200).unwrap();
+        assert!(read_value(&mut deeper).is_ok());
+
+        let error = serde_json::from_str::<Vec<i64>>(r#"[1, "some text"]"#).unwrap_err();
+        assert_eq!(error.column(), 15, "the end of the text, not its start");
+
+        assert_eq!(serde_json::to_string(&f64::NAN).unwrap(), "null");
+        let mut out = Vec::new();
+        write_f64(f64::NAN, &mut out);
+        assert_eq!(out, b"\"NaN\"");
+    }
+}
