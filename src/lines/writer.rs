@@ -17,6 +17,10 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics};
 /// line, and loses every part without an error.
 const COLLECTOR_LINE_BYTES_MAX: usize = 1 << 20;
 
+/// The longest line of more than one record. It has room for 64 bytes of white space, with which an
+/// export tells files apart that begin alike.
+const SHARED_LINE_BYTES_MAX: usize = COLLECTOR_LINE_BYTES_MAX - 64;
+
 /// What lines look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -32,8 +36,9 @@ pub enum LineFormat {
 
 /// Writes records as lines.
 ///
-/// In OTLP/JSON, records that follow each other and have the same resource and scope share a line of
-/// at most 1 MiB; a record that is longer than that by itself has a line of its own.
+/// In OTLP/JSON, records that follow each other and have the same resource and scope share a line
+/// that is at least 64 bytes shorter than 1 MiB; a record that is longer by itself has a line of its
+/// own.
 ///
 /// ```
 /// use gridctl_telemetry::{Query, Signal, lines::{LineFormat, LineWriter}};
@@ -189,7 +194,7 @@ impl LineWriter {
     fn append(&mut self, origin: Origin, out: &mut Vec<u8>) {
         if let Some(line) = &mut self.open {
             let bytes = line.bytes + 1 + self.piece.len();
-            if line.origin == origin && bytes <= COLLECTOR_LINE_BYTES_MAX {
+            if line.origin == origin && bytes <= SHARED_LINE_BYTES_MAX {
                 line.bytes = bytes;
                 out.push(b',');
                 out.extend_from_slice(&self.piece);

@@ -1,6 +1,9 @@
 //! The subset of `MessagePack` used by payloads: a pull reader, and functions that append values.
 
-use super::payload::{DEPTH_MAX, PayloadError};
+use super::{
+    payload::{DEPTH_MAX, PayloadError},
+    value::with_one_nan,
+};
 use rmp::{
     Marker,
     encode::{self, RmpWrite},
@@ -269,9 +272,9 @@ pub(crate) fn write_uint(value: u64, out: &mut Vec<u8>) {
     _ = encode::write_uint(out, value);
 }
 
-/// Appends a float in 64 bits.
+/// Appends a float in 64 bits, all NaN as one.
 pub(crate) fn write_float(value: f64, out: &mut Vec<u8>) {
-    _ = encode::write_f64(out, value);
+    _ = encode::write_f64(out, with_one_nan(value));
 }
 
 /// Appends a string.

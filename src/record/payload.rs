@@ -17,6 +17,7 @@ use super::{
         Reader, Token, unexpected_at, write_array_head, write_bool, write_float, write_int,
         write_map_head, write_nil, write_number, write_str, write_uint,
     },
+    value::with_one_nan,
 };
 use crate::{error::excerpt, time::Timestamp};
 use ::time::UtcOffset;
@@ -182,6 +183,16 @@ impl SpanRecord {
     /// Fails with [`PayloadError::TooDeep`] and leaves `out` unchanged.
     pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
         self.check_depth()?;
+        if self
+            .attribute_lists()
+            .any(|list| list.iter().any(has_other_nan))
+        {
+            let mut with_one_nan = self.clone();
+            with_one_nan
+                .attribute_lists_mut()
+                .for_each(|list| list.iter_mut().for_each(make_nan_one));
+            return with_one_nan.encode_payload(out);
+        }
         let start = out.len();
         self.write_messages(out).map_err(|_| {
             out.truncate(start);
@@ -205,6 +216,30 @@ impl SpanRecord {
             scope_schema_url: scope_spans.schema_url,
             span,
         })
+    }
+
+    fn attribute_lists(&self) -> impl Iterator<Item = &Vec<KeyValue>> {
+        let origins = [
+            self.resource.as_ref().map(|it| &it.attributes),
+            self.scope.as_ref().map(|it| &it.attributes),
+            Some(&self.span.attributes),
+        ];
+        let events = self.span.events.iter().map(|event| &event.attributes);
+        let links = self.span.links.iter().map(|link| &link.attributes);
+        origins.into_iter().flatten().chain(events).chain(links)
+    }
+
+    fn attribute_lists_mut(&mut self) -> impl Iterator<Item = &mut Vec<KeyValue>> {
+        let origins = [
+            self.resource.as_mut().map(|it| &mut it.attributes),
+            self.scope.as_mut().map(|it| &mut it.attributes),
+            Some(&mut self.span.attributes),
+        ];
+        let events = self.span.events.iter_mut();
+        let links = self.span.links.iter_mut();
+        let events = events.map(|event| &mut event.attributes);
+        let links = links.map(|link| &mut link.attributes);
+        origins.into_iter().flatten().chain(events).chain(links)
     }
 
     /// Writes the enclosing messages by hand, because prost would need a `ResourceSpans` with a
@@ -337,6 +372,38 @@ fn any_value_fits(value: &AnyValue, level: usize) -> bool {
             }
             _ => true,
         }
+}
+
+fn has_other_nan(entry: &KeyValue) -> bool {
+    fn value_has(value: &AnyValue) -> bool {
+        match &value.value {
+            Some(any_value::Value::DoubleValue(double)) => {
+                double.to_bits() != with_one_nan(*double).to_bits()
+            }
+            Some(any_value::Value::ArrayValue(array)) => array.values.iter().any(value_has),
+            Some(any_value::Value::KvlistValue(list)) => list.values.iter().any(has_other_nan),
+            _ => false,
+        }
+    }
+    entry.value.as_ref().is_some_and(value_has)
+}
+
+fn make_nan_one(entry: &mut KeyValue) {
+    fn make_value(value: &mut AnyValue) {
+        match &mut value.value {
+            Some(any_value::Value::DoubleValue(double)) => *double = with_one_nan(*double),
+            Some(any_value::Value::ArrayValue(array)) => {
+                array.values.iter_mut().for_each(make_value);
+            }
+            Some(any_value::Value::KvlistValue(list)) => {
+                list.values.iter_mut().for_each(make_nan_one);
+            }
+            _ => {}
+        }
+    }
+    if let Some(value) = &mut entry.value {
+        make_value(value);
+    }
 }
 
 #[cold]

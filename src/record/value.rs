@@ -29,6 +29,12 @@ pub enum Value {
     Object(Vec<(String, Value)>),
 }
 
+/// The double, with one representation of NaN instead of 2^53: in no line format does NaN have a sign
+/// or a payload, so that a record with another one would be stored again when its export is imported.
+pub(crate) fn with_one_nan(value: f64) -> f64 {
+    if value.is_nan() { f64::NAN } else { value }
+}
+
 impl From<&str> for Value {
     fn from(text: &str) -> Value {
         Value::String(text.to_owned())

@@ -60,6 +60,7 @@ impl Collector {
     }
 
     /// Like [`Collector::receive`], but what it understands as the Collector's own OTLP/JSON lines.
+    #[allow(dead_code, reason = "each test uses a part of it")]
     pub(crate) fn relay(&self, signal: Signal, include: &[PathBuf], expected: usize) -> Vec<u8> {
         self.run(signal, include, expected, "json")
     }
@@ -118,8 +119,10 @@ fn configuration(signal: Signal, include: &[PathBuf], received: &Path, format: &
             "include": include,
             // The default, `end`, would skip what stands in the files already.
             "start_at": "beginning",
-            // An attribute that nobody exported.
+            // An attribute that was not exported.
             "include_file_name": false,
+            // Files that are called `.gz` are.
+            "compression": "auto",
             "poll_interval": "20ms",
         } },
         "exporters": {

@@ -1,30 +1,43 @@
 //! The layout of the flat files: which files there are, whose they are, and in which order they
 //! were written.
 
-use crate::output::{note, server_of_folder};
+use crate::{folders, output::note};
 use anyhow::{Context, bail};
-use gridctl_telemetry::{ServerName, Signal};
+use gridctl_telemetry::{ServerName, Signal, Timestamp};
 use std::{
-    fs,
+    collections::{BTreeMap, HashSet},
+    fs::{self, Metadata},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 /// How a file is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Packing {
+    #[value(skip)]
     Plain,
+    /// gzip, which a Collector reads
     Gzip,
+    /// Zstandard, smaller and faster
     Zstd,
 }
 
 impl Packing {
-    /// What a file's name says.
-    fn of(path: &Path) -> Packing {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("gz") => Packing::Gzip,
-            Some("zst") => Packing::Zstd,
-            _ => Packing::Plain,
+    /// What stands at the end of a file's name.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Packing::Plain => "",
+            Packing::Gzip => ".gz",
+            Packing::Zstd => ".zst",
         }
+    }
+
+    /// Takes the suffix off a file's name.
+    fn strip(name: &str) -> (&str, Packing) {
+        [Packing::Gzip, Packing::Zstd]
+            .into_iter()
+            .find_map(|packing| Some((name.strip_suffix(packing.suffix())?, packing)))
+            .unwrap_or((name, Packing::Plain))
     }
 }
 
@@ -37,76 +50,181 @@ pub(crate) struct FlatFile {
     pub(crate) signal: Signal,
     pub(crate) packing: Packing,
     pub(crate) bytes: u64,
+    /// Whether another active file of the same series is read before it, of which it can be an
+    /// older state or a copy: a record that both have is one record.
+    pub(crate) is_twin: bool,
 }
 
-/// What a file of the layout is called.
+/// What a file of the layout is called: `logs.jsonl`, `logs-2026-04-30T12-00-00.000.jsonl`, and either
+/// with `.gz` or `.zst` behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct FileName {
-    signal: Signal,
+pub(crate) struct FileName {
+    pub(crate) signal: Signal,
     /// When it was rotated, as it stands in the name; `None` for the active file.
-    rotated: Option<String>,
-    gzip: bool,
+    pub(crate) rotated: Option<String>,
+    pub(crate) packing: Packing,
 }
 
 /// The form of a rotated file's time; zeros stand for digits.
 const ROTATED_FORM: &[u8] = b"0000-00-00T00-00-00.000";
 
-/// Takes a name apart; `None` when it is not one of the layout, in which case the file is the
-/// user's own and nobody's business.
-fn parse_name(name: &str) -> Option<FileName> {
-    Signal::ALL.into_iter().find_map(|signal| {
-        let rest = name.strip_prefix(signal.as_str())?;
-        if rest == ".jsonl" {
-            return Some(FileName {
+impl FileName {
+    /// Takes a name apart; `None` when it is not one of the layout, in which case the file is the
+    /// user's own.
+    pub(crate) fn parse(name: &str) -> Option<FileName> {
+        let (name, packing) = Packing::strip(name);
+        let stem = name.strip_suffix(".jsonl")?;
+        Signal::ALL.into_iter().find_map(|signal| {
+            let rest = stem.strip_prefix(signal.as_str())?;
+            let rotated = if rest.is_empty() {
+                None
+            } else {
+                let time = rest.strip_prefix('-')?;
+                let formed = time.len() == ROTATED_FORM.len()
+                    && time
+                        .bytes()
+                        .zip(ROTATED_FORM)
+                        .all(|(byte, form)| match form {
+                            b'0' => byte.is_ascii_digit(),
+                            form => byte == *form,
+                        });
+                Some(formed.then(|| time.to_owned())?)
+            };
+            Some(FileName {
                 signal,
-                rotated: None,
-                gzip: false,
-            });
-        }
-        let rest = rest.strip_prefix('-')?;
-        let (rest, gzip) = rest
-            .strip_suffix(".gz")
-            .map_or((rest, false), |rest| (rest, true));
-        let time = rest.strip_suffix(".jsonl")?;
-        let formed = time.len() == ROTATED_FORM.len()
-            && time
-                .bytes()
-                .zip(ROTATED_FORM)
-                .all(|(byte, form)| match form {
-                    b'0' => byte.is_ascii_digit(),
-                    form => byte == *form,
-                });
-        formed.then(|| FileName {
-            signal,
-            rotated: Some(time.to_owned()),
-            gzip,
+                rotated,
+                packing,
+            })
         })
-    })
+    }
+
+    /// The name of a file that is rotated now, or later than every file in `folder` is said to be:
+    /// the names sort in the order in which the files were written.
+    pub(crate) fn rotated_now(folder: &Path, signal: Signal) -> anyhow::Result<String> {
+        let newest = Self::in_folder(folder, signal)?
+            .into_iter()
+            .filter_map(|(name, _)| time_of(&name.rotated?))
+            .max();
+        let next = newest.map(|newest| Timestamp::from_unix_nanos(newest.unix_nanos() + 1_000_000));
+        Ok(rotated_name(
+            signal,
+            next.unwrap_or(Timestamp::MIN).max(Timestamp::now()),
+        ))
+    }
+
+    /// The files of one signal in a folder, if it is there.
+    pub(crate) fn in_folder(
+        folder: &Path,
+        signal: Signal,
+    ) -> anyhow::Result<Vec<(FileName, PathBuf)>> {
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let names = entries(folder)?.into_iter();
+        Ok(names
+            .filter_map(|(path, name)| Some((FileName::parse(&name)?, path)))
+            .filter(|(name, _)| name.signal == signal)
+            .collect())
+    }
+}
+
+/// The name of a file that was rotated at `time`.
+pub(crate) fn rotated_name(signal: Signal, time: Timestamp) -> String {
+    // `2026-04-30T12:00:00.123456789Z`: colons become dashes, three digits of the fraction stay.
+    let text = time.to_string();
+    let (seconds, fraction) = text
+        .trim_end_matches('Z')
+        .split_once('.')
+        .unwrap_or((&text, ""));
+    let seconds = seconds.trim_end_matches('Z').replace(':', "-");
+    let millis: String = fraction.chars().chain("000".chars()).take(3).collect();
+    format!("{signal}-{seconds}.{millis}.jsonl")
+}
+
+/// The time in a rotated name, if there is such a time.
+fn time_of(rotated: &str) -> Option<Timestamp> {
+    let (date, clock) = rotated.split_once('T')?;
+    let text = format!("{date}T{}Z", clock.replace('-', ":"));
+    Some(Timestamp::parse_rfc3339(&text).ok()?.0)
+}
+
+/// A folder below a stack's that has files of the layout.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    /// The names of the folders down to it.
+    names: Vec<String>,
 }
 
 /// The files below a stack's folder, each server's and signal's in the order of time: rotated ones
 /// oldest first, then the active one. With `server`, `folder` may also be that server's own.
 pub(crate) fn find_files(
     folder: &Path,
+    stack: &str,
     server: Option<&ServerName>,
     signal: Option<Signal>,
 ) -> anyhow::Result<Vec<FlatFile>> {
-    let mut files = Vec::new();
-    let mut folders = Vec::new();
-    for (path, name) in entries(folder)? {
-        if path.is_dir() {
-            let owner = server_of_folder(&name)
-                .with_context(|| format!("cannot import {}", path.display()))?;
-            if server.is_none_or(|server| *server == owner) {
-                folders.push((path, owner));
+    let mut walk = Walk::default();
+    walk.descend(folder, &mut Vec::new())?;
+    let Walk {
+        found, left_alone, ..
+    } = walk;
+    let mut owners: BTreeMap<ServerName, Folder> = BTreeMap::new();
+    let mut order = Vec::new();
+    for found in found {
+        let owner = match (found.names.is_empty(), server) {
+            (true, Some(server)) => server.clone(),
+            (true, None) => {
+                note(&format!(
+                    "{}: its own files are left out, for whose they are does not follow; pass \
+                     --server NAME to read them",
+                    folder.display()
+                ));
+                continue;
             }
+            (false, _) => folders::server_of(&found.names)
+                .with_context(|| format!("cannot import {}", found.path.display()))?,
+        };
+        if server.is_some_and(|server| *server != owner) {
+            continue;
         }
+        if let Some(other) = owners.get(&owner) {
+            bail!(
+                "{} and {} are both folders of the server {:?}: move one of them away, or import \
+                 them one after the other, each with --server",
+                other.path.display(),
+                found.path.display(),
+                owner.as_str()
+            );
+        }
+        order.push(owner.clone());
+        owners.insert(owner, found);
     }
-    if let Some(server) = server {
-        files.extend(files_of_server(folder, server, signal)?);
+    let is_nested = |found: &Folder| found.names.len() > 1 && !folders::is_encoded(&found.names);
+    let in_stack = |found: &Folder| found.names.first().is_some_and(|name| name == stack);
+    if server.is_none()
+        && !owners.is_empty()
+        && owners.values().all(|it| is_nested(it) && in_stack(it))
+    {
+        bail!(
+            "{} is the folder above the stack's: pass {}, or --server for servers that are called \
+             {stack}/…",
+            folder.display(),
+            folder.join(stack).display()
+        );
     }
-    for (path, owner) in folders {
-        files.extend(files_of_server(&path, &owner, signal)?);
+    let mut files = Vec::new();
+    for owner in order {
+        if let Some(found) = owners.get(&owner) {
+            if is_nested(found) {
+                note(&format!(
+                    "{}: read as the server {:?}",
+                    found.path.display(),
+                    owner.as_str()
+                ));
+            }
+            files.extend(files_of_server(&found.path, &owner, signal)?);
+        }
     }
     if files.is_empty() {
         bail!(
@@ -115,7 +233,78 @@ pub(crate) fn find_files(
             folder.display()
         );
     }
+    if let Some(first) = left_alone.first() {
+        note(&format!(
+            "files left alone, for their names are not of the layout: {}, such as {}",
+            left_alone.len(),
+            first.display()
+        ));
+    }
+    // Twins come last: until then, a record that stands twice is two records.
+    files.sort_by_key(|file| file.is_twin);
     Ok(files)
+}
+
+#[derive(Debug, Default)]
+struct Walk {
+    found: Vec<Folder>,
+    /// Files beside those of the layout.
+    left_alone: Vec<PathBuf>,
+    /// The folders that were seen, by device and inode: links can lead back.
+    seen: HashSet<(u64, u64)>,
+}
+
+impl Walk {
+    /// Looks through a folder, whose names down to it are `names`, and those below it.
+    fn descend(&mut self, folder: &Path, names: &mut Vec<String>) -> anyhow::Result<()> {
+        let metadata = metadata(folder)?;
+        self.seen.insert((metadata.dev(), metadata.ino()));
+        let mut folders = Vec::new();
+        let mut files = Vec::new();
+        let mut has_telemetry = false;
+        for (path, name) in entries(folder)? {
+            if path.is_dir() {
+                folders.push((path.is_symlink(), path, name));
+            } else if path.is_file() && FileName::parse(&name).is_some() {
+                has_telemetry = true;
+            } else {
+                files.push(path);
+            }
+        }
+        if has_telemetry {
+            self.left_alone.append(&mut files);
+            self.found.push(Folder {
+                path: folder.to_owned(),
+                names: names.clone(),
+            });
+        }
+        // A folder is known by its own name first, and by that of a link when it has no other here.
+        folders.sort_by_key(|(is_link, ..)| *is_link);
+        for (is_link, path, name) in folders {
+            let metadata = self::metadata(&path)?;
+            if self.seen.contains(&(metadata.dev(), metadata.ino())) {
+                note(&format!(
+                    "{}: left out, it leads to a folder that is read already",
+                    path.display()
+                ));
+            } else if is_link && !names.is_empty() {
+                note(&format!(
+                    "{}: left out, it is a link inside a server's folder",
+                    path.display()
+                ));
+            } else {
+                let is_nested = !names.is_empty();
+                names.push(name);
+                match self.descend(&path, names) {
+                    // What lies in a server's folder need not be telemetry.
+                    Err(error) if is_nested => note(&format!("left out: {error:#}")),
+                    outcome => outcome?,
+                }
+                names.pop();
+            }
+        }
+        Ok(())
+    }
 }
 
 fn files_of_server(
@@ -124,57 +313,58 @@ fn files_of_server(
     signal: Option<Signal>,
 ) -> anyhow::Result<Vec<FlatFile>> {
     let mut found = Vec::new();
-    for (path, name) in entries(folder)? {
-        if let Some(name) = parse_name(&name)
-            && signal.is_none_or(|signal| signal == name.signal)
-            && path.is_file()
-        {
-            found.push((name, path));
-        }
+    for signal in Signal::ALL
+        .into_iter()
+        .filter(|it| signal.is_none_or(|signal| signal == *it))
+    {
+        found.extend(FileName::in_folder(folder, signal)?);
     }
-    // The active file has no time and comes last; of a plain file and its gzip the plain one comes
-    // first.
+    found.retain(|(_, path)| path.is_file());
+    // The active file has no time and comes last; of a plain file and a compressed one the plain one
+    // comes first.
     found.sort_by_key(|(name, _)| {
         (
             name.signal,
             name.rotated.is_none(),
             name.rotated.clone(),
-            name.gzip,
+            name.packing,
         )
     });
     found.dedup_by(|(later, path), (earlier, _)| {
-        // A rotation that was cut off leaves both, and then the gzip is the incomplete one.
+        // A rotation that was cut off leaves both, and then the compressed one is incomplete.
         let twin = later.rotated.is_some()
             && later.signal == earlier.signal
             && later.rotated == earlier.rotated;
         if twin {
             note(&format!(
-                "{}: left out, its uncompressed twin is read",
-                path.display()
+                "{}: left out, its twin {} is read",
+                path.display(),
+                match earlier.packing {
+                    Packing::Plain => "without compression",
+                    _ => "with another compression",
+                }
             ));
         }
         twin
     });
+    let mut active = HashSet::new();
     found
         .into_iter()
         .map(|(name, path)| {
-            let bytes = size(&path)?;
+            let bytes = metadata(&path)?.len();
             Ok(FlatFile {
                 path,
                 server: Some(server.clone()),
                 signal: name.signal,
-                packing: if name.gzip {
-                    Packing::Gzip
-                } else {
-                    Packing::Plain
-                },
+                packing: name.packing,
                 bytes,
+                is_twin: name.rotated.is_none() && !active.insert(name.signal),
             })
         })
         .collect()
 }
 
-/// A single file, whose signal its name tells if nobody else does.
+/// A single file, whose signal its name tells if no option does.
 pub(crate) fn single_file(
     path: &Path,
     server: Option<&ServerName>,
@@ -185,7 +375,7 @@ pub(crate) fn single_file(
         .and_then(|name| name.to_str())
         .unwrap_or_default();
     let from_name = || {
-        parse_name(name).map(|name| name.signal).or_else(|| {
+        FileName::parse(name).map(|name| name.signal).or_else(|| {
             let stem = name.split(['.', '-']).next()?;
             stem.parse().ok()
         })
@@ -200,14 +390,14 @@ pub(crate) fn single_file(
         path: path.to_owned(),
         server: server.cloned(),
         signal,
-        packing: Packing::of(path),
-        bytes: size(path)?,
+        packing: Packing::strip(name).1,
+        bytes: metadata(path)?.len(),
+        is_twin: false,
     })
 }
 
-fn size(path: &Path) -> anyhow::Result<u64> {
-    let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(metadata.len())
+fn metadata(path: &Path) -> anyhow::Result<Metadata> {
+    fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// A folder's entries whose names are UTF-8, sorted.
@@ -218,9 +408,9 @@ fn entries(folder: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
         let entry = entry.with_context(cannot)?;
         match entry.file_name().into_string() {
             Ok(name) => entries.push((entry.path(), name)),
-            Err(name) => note(&format!(
+            Err(_) => note(&format!(
                 "{}: left out, its name is not UTF-8",
-                name.display()
+                entry.path().display()
             )),
         }
     }
@@ -234,61 +424,210 @@ mod tests {
 
     #[test]
     fn only_names_of_the_layout_are_claimed() {
-        let active = parse_name("logs.jsonl").unwrap();
-        assert_eq!(
-            (active.signal, active.rotated, active.gzip),
-            (Signal::Logs, None, false)
-        );
-        let rotated = parse_name("traces-2026-04-30T12-00-00.000.jsonl.gz").unwrap();
-        assert_eq!(rotated.rotated.as_deref(), Some("2026-04-30T12-00-00.000"));
-        assert!(rotated.gzip);
+        for (name, signal, rotated, packing) in [
+            ("logs.jsonl", Signal::Logs, None, Packing::Plain),
+            ("logs.jsonl.gz", Signal::Logs, None, Packing::Gzip),
+            ("metrics.jsonl.zst", Signal::Metrics, None, Packing::Zstd),
+            (
+                "traces-2026-04-30T12-00-00.000.jsonl.gz",
+                Signal::Traces,
+                Some("2026-04-30T12-00-00.000"),
+                Packing::Gzip,
+            ),
+            (
+                "traces-2026-04-30T12-00-00.000.jsonl.zst",
+                Signal::Traces,
+                Some("2026-04-30T12-00-00.000"),
+                Packing::Zstd,
+            ),
+        ] {
+            let expected = FileName {
+                signal,
+                rotated: rotated.map(str::to_owned),
+                packing,
+            };
+            assert_eq!(FileName::parse(name), Some(expected), "{name}");
+        }
         for name in [
             "logs-backup.jsonl",
-            "logs.jsonl.gz",
+            "logs.jsonl.bz2",
+            "logs.jsonl.gz.gz",
             "logs.json",
+            "logs-.jsonl",
             "logs-2026-04-30T12:00:00.000.jsonl",
             "logs-2026-04-30T12-00-00.jsonl",
             "mylogs.jsonl",
             "logs-2026-04-30T12-00-00.000.jsonl.bak",
         ] {
-            assert_eq!(parse_name(name), None, "{name}");
+            assert_eq!(FileName::parse(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn rotated_names_have_the_form_of_the_layout() {
+        for (time, name) in [
+            ("2026-04-30T12:00:00Z", "logs-2026-04-30T12-00-00.000.jsonl"),
+            (
+                "2026-04-30T12:00:00.1Z",
+                "logs-2026-04-30T12-00-00.100.jsonl",
+            ),
+            (
+                "2026-04-30T12:00:00.123456789Z",
+                "logs-2026-04-30T12-00-00.123.jsonl",
+            ),
+        ] {
+            let (time, _) = Timestamp::parse_rfc3339(time).unwrap();
+            assert_eq!(rotated_name(Signal::Logs, time), name);
+            let parsed = FileName::parse(name).unwrap().rotated.unwrap();
+            assert_eq!(
+                time_of(&parsed).unwrap().unix_nanos(),
+                time.unix_nanos() / 1_000_000 * 1_000_000
+            );
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_change_the_order_of_files() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join("logs-2199-12-31T23-59-59.999.jsonl.gz"),
+            "",
+        )
+        .unwrap();
+        assert_eq!(
+            FileName::rotated_now(folder.path(), Signal::Logs).unwrap(),
+            "logs-2200-01-01T00-00-00.000.jsonl"
+        );
+        let metrics = FileName::rotated_now(folder.path(), Signal::Metrics).unwrap();
+        assert!(metrics.as_str() < "metrics-2199", "{metrics}");
+    }
+
+    fn found(files: &[FlatFile], stack: &Path) -> Vec<(String, String)> {
+        files
+            .iter()
+            .map(|file| {
+                let below = file.path.strip_prefix(stack).unwrap().display().to_string();
+                (below, file.server.as_ref().unwrap().to_string())
+            })
+            .collect()
+    }
+
+    fn write(stack: &Path, names: &[&str]) {
+        for name in names {
+            let path = stack.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"").unwrap();
+        }
+    }
+
+    fn found_names(stack: &Path, server: Option<&str>) -> Vec<(String, String)> {
+        let server = server.map(|server| ServerName::new(server).unwrap());
+        found(
+            &find_files(stack, "gw", server.as_ref(), None).unwrap(),
+            stack,
+        )
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let owned = |(file, server): &(&str, &str)| ((*file).to_owned(), (*server).to_owned());
+        pairs.iter().map(owned).collect()
     }
 
     #[test]
     fn files_come_in_the_order_of_time() {
         let stack = tempfile::tempdir().unwrap();
-        let server = stack.path().join("github");
-        fs::create_dir(&server).unwrap();
-        for name in [
-            "logs.jsonl",
-            "logs-2026-04-30T12-00-00.000.jsonl",
-            "logs-2026-04-29T12-00-00.000.jsonl.gz",
-            "logs-2026-04-30T12-00-00.000.jsonl.gz",
-            "logs-backup.jsonl",
-            "metrics.jsonl",
-        ] {
-            fs::write(server.join(name), b"").unwrap();
-        }
-        let names: Vec<String> = find_files(stack.path(), None, None)
-            .unwrap()
-            .into_iter()
-            .map(|file| {
-                file.path
-                    .file_name()
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned()
-            })
-            .collect();
+        let names = [
+            "github/logs-2026-04-29T12-00-00.000.jsonl.gz",
+            "github/logs-2026-04-30T12-00-00.000.jsonl",
+            "github/logs-2026-04-30T12-00-00.001.jsonl.zst",
+            "github/logs.jsonl",
+            "github/metrics.jsonl.zst",
+            // A state from before it was compressed and begun anew.
+            "github/logs.jsonl.gz",
+        ];
+        write(stack.path(), &names);
+        write(
+            stack.path(),
+            &[
+                "github/logs-2026-04-30T12-00-00.000.jsonl.gz",
+                "github/logs-backup.jsonl",
+            ],
+        );
+        let expected: Vec<_> = names.map(|name| (name, "github")).into();
+        assert_eq!(found_names(stack.path(), None), pairs(&expected));
+    }
+
+    #[test]
+    fn nested_folders_of_old_daemons_are_servers() {
+        let stack = tempfile::tempdir().unwrap();
+        write(
+            stack.path(),
+            &[
+                "50%/logs.jsonl",
+                "50%25/logs.jsonl",
+                "a%2Fb/logs.jsonl",
+                "a/b/logs.jsonl",
+                "a/logs.jsonl",
+                "%c%2Fd/logs.jsonl",
+            ],
+        );
+        std::os::unix::fs::symlink(stack.path(), stack.path().join("a/loop")).unwrap();
+        std::os::unix::fs::symlink("a", stack.path().join("0-link")).unwrap();
         assert_eq!(
-            names,
-            [
-                "logs-2026-04-29T12-00-00.000.jsonl.gz",
-                "logs-2026-04-30T12-00-00.000.jsonl",
-                "logs.jsonl",
-                "metrics.jsonl"
-            ]
+            found_names(stack.path(), None),
+            pairs(&[
+                ("%c%2Fd/logs.jsonl", "c/d"),
+                ("50%/logs.jsonl", "50%"),
+                ("50%25/logs.jsonl", "50%25"),
+                ("a/logs.jsonl", "a"),
+                ("a/b/logs.jsonl", "a/b"),
+                ("a%2Fb/logs.jsonl", "a%2Fb"),
+            ])
+        );
+        assert_eq!(
+            found_names(stack.path(), Some("a/b")),
+            pairs(&[("a/b/logs.jsonl", "a/b")])
+        );
+        assert_eq!(
+            found_names(&stack.path().join("a/b"), Some("x")),
+            pairs(&[("logs.jsonl", "x")])
+        );
+    }
+
+    #[test]
+    fn two_folders_of_one_server_are_named() {
+        let stack = tempfile::tempdir().unwrap();
+        write(
+            stack.path(),
+            &["a/b/logs.jsonl", "%a%2Fb/logs.jsonl", "c/logs.jsonl"],
+        );
+        let error = find_files(stack.path(), "gw", None, None)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("%a%2Fb and ") && error.contains("both folders of the server \"a/b\""),
+            "{error}"
+        );
+        assert_eq!(
+            found_names(stack.path(), Some("c")),
+            pairs(&[("c/logs.jsonl", "c")])
+        );
+    }
+
+    #[test]
+    fn the_folder_above_a_stack_is_refused() {
+        let above = tempfile::tempdir().unwrap();
+        write(
+            above.path(),
+            &["gw/github/logs.jsonl", "gw/org/repo/logs.jsonl"],
+        );
+        let error = find_files(above.path(), "gw", None, None)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("the folder above the stack's"), "{error}");
+        assert_eq!(
+            found_names(above.path(), Some("gw/github")),
+            pairs(&[("gw/github/logs.jsonl", "gw/github")])
         );
     }
 }

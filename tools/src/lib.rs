@@ -5,6 +5,7 @@
 
 mod commands;
 mod flat;
+mod folders;
 mod interrupt;
 mod lines;
 mod losses;

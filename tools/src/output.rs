@@ -1,7 +1,6 @@
 //! What goes to terminals and to files.
 
 use anyhow::{Context, bail};
-use gridctl_telemetry::ServerName;
 use std::{
     fs,
     io::{self, IsTerminal, Write},
@@ -89,35 +88,20 @@ impl AtomicFile {
     /// Puts the file in its place.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         let path = self.path.clone();
-        self.finish_as(&path)
+        self.seal(path)?.place()
     }
 
-    /// Puts the file in another place of the same file system.
-    pub(crate) fn finish_as(mut self, path: &Path) -> anyhow::Result<()> {
-        path.clone_into(&mut self.path);
-        if path.is_dir() {
-            bail!("{} is a folder: move it away", path.display());
-        }
+    /// Ends the file, which is to stand at `path` of the same folder and does not yet.
+    pub(crate) fn seal(mut self, path: PathBuf) -> anyhow::Result<SealedFile> {
+        self.path = path;
         let message = self.cannot_write();
-        self.file
-            .as_file()
-            .sync_all()
-            .with_context(|| message.clone())?;
-        self.file
-            .persist(path)
-            .map_err(|error| error.error)
-            .with_context(|| message.clone())?;
-        // Without this a power loss could take the name away again.
-        match path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
-            Some(folder) => sync_folder(folder),
-            None => sync_folder(Path::new(".")),
-        }
-        .context(message)
+        self.file.as_file().sync_all().context(message)?;
+        Ok(SealedFile {
+            // Closed: an export can have more files than a process may open.
+            file: self.file.into_temp_path(),
+            path: self.path,
+        })
     }
-
     pub(crate) fn cannot_write(&self) -> String {
         format!("cannot write {}", self.path.display())
     }
@@ -133,7 +117,35 @@ impl Write for AtomicFile {
     }
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+/// A file that is complete and synced, under another name than its own. Dropped before
+/// [`SealedFile::place`], it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct SealedFile {
+    file: tempfile::TempPath,
+    path: PathBuf,
+}
+
+impl SealedFile {
+    /// Puts the file in its place.
+    pub(crate) fn place(self) -> anyhow::Result<()> {
+        let message = || format!("cannot write {}", self.path.display());
+        if self.path.is_dir() {
+            bail!("{} is a folder: move it away", self.path.display());
+        }
+        self.file
+            .persist(&self.path)
+            .map_err(|error| error.error)
+            .with_context(message)?;
+        sync_folder_of(&self.path).with_context(message)
+    }
+}
+
+/// Makes the names of a file's folder last: without it a power loss could take a rename back.
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     fs::File::open(folder)?.sync_all()
 }
 
@@ -145,72 +157,10 @@ pub(crate) fn private_folder(folder: &Path) -> anyhow::Result<()> {
         .create(folder)
         .with_context(|| format!("cannot create the folder {}", folder.display()))
 }
-/// The name of a server's folder: characters that a path cannot hold are percent-encoded, and so
-/// is the percent sign, so that every name comes back.
-///
-/// Fails when the encoded name is longer than a file name can be.
-pub(crate) fn folder_name(server: &ServerName) -> anyhow::Result<String> {
-    let mut name = String::with_capacity(server.len());
-    let relative = matches!(server.as_str(), "." | "..");
-    for char in server.chars() {
-        if relative || char == '/' || char == '%' || char.is_control() {
-            let mut bytes = [0; 4];
-            for byte in char.encode_utf8(&mut bytes).bytes() {
-                name.push_str(percent_encoding::percent_encode_byte(byte));
-            }
-        } else {
-            name.push(char);
-        }
-    }
-    if name.len() > ServerName::BYTES_MAX {
-        bail!("the server name {server:?} is too long for a folder once it is percent-encoded");
-    }
-    Ok(name)
-}
-
-/// The server whose folder has this name: the inverse of [`folder_name`], and any other name as it
-/// is, for folders that this program did not make.
-pub(crate) fn server_of_folder(name: &str) -> gridctl_telemetry::Result<ServerName> {
-    let decoded = percent_encoding::percent_decode_str(name)
-        .decode_utf8()
-        .ok();
-    if let Some(server) = decoded.and_then(|server| ServerName::new(server).ok())
-        && folder_name(&server).is_ok_and(|encoded| encoded == name)
-    {
-        return Ok(server);
-    }
-    ServerName::new(name)
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn every_server_has_a_folder_of_its_own(server in ".{1,60}") {
-            let server = ServerName::new(server).unwrap();
-            let folder = folder_name(&server).unwrap();
-            prop_assert!(!folder.contains(['/', '\0']) && folder != "." && folder != "..");
-            prop_assert_eq!(server_of_folder(&folder).unwrap(), server);
-        }
-    }
-
-    #[test]
-    fn folders_of_others_keep_their_names() {
-        for name in ["github", "50%", "%zz", "日本", "a b"] {
-            assert_eq!(server_of_folder(name).unwrap().as_str(), name);
-        }
-        assert_eq!(
-            folder_name(&ServerName::new("a/../b").unwrap()).unwrap(),
-            "a%2F..%2Fb"
-        );
-        assert_eq!(
-            folder_name(&ServerName::new("..").unwrap()).unwrap(),
-            "%2E%2E"
-        );
-    }
 
     #[test]
     fn terminals_get_no_commands() {

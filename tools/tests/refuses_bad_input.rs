@@ -297,7 +297,7 @@ fn terminals_are_safe_from_server_names() {
                 .file_name()
                 .into_string()
                 .unwrap();
-            assert_eq!(folder, "a%1B]0;owned%07%2F..%2Fb");
+            assert_eq!(folder, "%a%1B]0;owned%07%2F..%2Fb");
         }
         let shown = home.run(&args);
         assert!(!shown.stdout.contains(['\u{1b}', '\u{7}']), "{shown:?}");

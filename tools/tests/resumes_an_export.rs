@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::Home;
+use common::{Home, Output};
 use gridctl_telemetry::{
     Level, LogRecord, ServerName, Store, StoreOptions, Timestamp, Writer, WriterOptions,
 };
@@ -18,7 +18,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -105,9 +105,225 @@ fn a_later_run_exports_only_what_is_new() {
     let refused = home.run(&other);
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("another export"), "{refused:?}");
-    // Nor from a file that somebody has cut.
-    fs::write(out.path().join("gw/github/logs.jsonl"), "").unwrap();
-    assert_eq!(home.run(&args).code, 2);
+}
+
+/// An export of logs that is resumed with files of 1 MiB.
+struct Resumed {
+    home: Home,
+    out: tempfile::TempDir,
+    next: u64,
+}
+
+impl Resumed {
+    fn new() -> Resumed {
+        Resumed {
+            home: Home::new(),
+            out: tempfile::tempdir().unwrap(),
+            next: 0,
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.out.path().join("gw/github")
+    }
+
+    fn active(&self) -> PathBuf {
+        self.folder().join("logs.jsonl")
+    }
+
+    fn rotated(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<_> = fs::read_dir(self.folder())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| *path != self.active())
+            .collect();
+        paths.sort();
+        paths
+    }
+
+    fn run(&self) -> Output {
+        let resume = self.out.path().join("progress.json");
+        self.home.run(&[
+            "export-jsonl",
+            "--stack",
+            "gw",
+            "--out",
+            self.out.path().to_str().unwrap(),
+            "--max-size-mb",
+            "1",
+            "--resume",
+            resume.to_str().unwrap(),
+        ])
+    }
+
+    /// Appends records and exports them, and says what the program said.
+    fn export(&mut self, count: u64) -> String {
+        append(&self.home, "github", self.next..self.next + count);
+        self.next += count;
+        let export = self.run();
+        assert_eq!(export.code, 0, "{export:?}");
+        assert!(
+            export.stderr.contains(&format!("exported {count} records")),
+            "{export:?}"
+        );
+        export.stderr
+    }
+}
+
+#[test]
+fn what_was_tidied_away_stays_exported() {
+    let mut resumed = Resumed::new();
+    resumed.export(40_000);
+    let rotated = resumed.rotated();
+    assert!(rotated.len() >= 3, "{rotated:?}");
+    // What is taken away is counted where it went.
+    let away = tempfile::tempdir().unwrap();
+    let kept = away.path().join("gw/github");
+    fs::create_dir_all(&kept).unwrap();
+    let keep = |path: &Path, name: &str| fs::rename(path, kept.join(name)).unwrap();
+
+    // Finished files: moved, deleted, compressed, and one replaced by a link.
+    keep(&rotated[0], "moved");
+    fs::copy(&rotated[1], kept.join("compressed")).unwrap();
+    common::gzip(
+        &rotated[1].with_extension("jsonl.gz"),
+        &fs::read(&rotated[1]).unwrap(),
+    );
+    fs::remove_file(&rotated[1]).unwrap();
+    fs::rename(&rotated[2], kept.join("linked")).unwrap();
+    std::os::unix::fs::symlink(kept.join("linked"), &rotated[2]).unwrap();
+    let said = resumed.export(10);
+    assert!(
+        !said.contains("gone"),
+        "a finished file is nothing to speak of: {said}"
+    );
+    fs::remove_file(&rotated[2]).unwrap();
+    fs::remove_file(rotated[1].with_extension("jsonl.gz")).unwrap();
+
+    // The active file: moved away, emptied after a copy, and replaced by another, larger one.
+    keep(&resumed.active(), "active");
+    let said = resumed.export(10);
+    assert!(said.contains("logs.jsonl is gone"), "{said}");
+    fs::copy(resumed.active(), kept.join("copied")).unwrap();
+    fs::write(resumed.active(), "").unwrap();
+    let said = resumed.export(10);
+    assert!(said.contains("logs.jsonl was emptied"), "{said}");
+    keep(&resumed.active(), "replaced");
+    let foreign = r#"{"msg":"of the user"}"#.to_owned() + "\n";
+    fs::write(resumed.active(), foreign.repeat(10_000)).unwrap();
+    let said = resumed.export(10);
+    assert!(said.contains("logs.jsonl was changed"), "{said}");
+    let set_aside = resumed.rotated().pop().unwrap();
+    assert_eq!(
+        fs::read_to_string(&set_aside).unwrap(),
+        foreign.repeat(10_000)
+    );
+    fs::remove_file(&set_aside).unwrap();
+    // And the folder with all that is in it.
+    let inside = resumed.active();
+    keep(&inside, "last");
+    for path in resumed.rotated() {
+        keep(&path, path.file_name().unwrap().to_str().unwrap());
+    }
+    fs::remove_dir(resumed.folder()).unwrap();
+    resumed.export(10);
+
+    let (mut messages, _) = exported(resumed.out.path(), "github");
+    for (message, times) in exported(away.path(), "github").0 {
+        *messages.entry(message).or_default() += times;
+    }
+    each_once(&messages, resumed.next);
+}
+
+#[test]
+fn a_link_in_place_of_a_file_is_not_written_through() {
+    let mut resumed = Resumed::new();
+    resumed.export(100);
+    let kept = resumed.out.path().join("kept.jsonl");
+    fs::rename(resumed.active(), &kept).unwrap();
+    let before = fs::read(&kept).unwrap();
+    let precious = resumed.out.path().join("precious");
+    fs::write(&precious, "not of the export\n".repeat(10_000)).unwrap();
+    let linked = fs::read(&precious).unwrap();
+    append(&resumed.home, "github", 100..200);
+    for target in [&precious, &kept, &resumed.out.path().join("nothing")] {
+        std::os::unix::fs::symlink(target, resumed.active()).unwrap();
+        let refused = resumed.run();
+        assert_eq!(refused.code, 2, "{refused:?}");
+        assert!(
+            refused.stderr.contains("logs.jsonl is a symbolic link"),
+            "{refused:?}"
+        );
+        fs::remove_file(resumed.active()).unwrap();
+    }
+    fs::create_dir(resumed.active()).unwrap();
+    assert!(
+        resumed
+            .run()
+            .stderr
+            .contains("logs.jsonl is no regular file")
+    );
+    fs::remove_dir(resumed.active()).unwrap();
+    assert_eq!(fs::read(&precious).unwrap(), linked);
+    assert_eq!(fs::read(&kept).unwrap(), before);
+    assert!(!resumed.out.path().join("nothing").exists());
+
+    let export = resumed.run();
+    assert!(export.stderr.contains("exported 100 records"), "{export:?}");
+    let (mut messages, _) = exported(resumed.out.path(), "github");
+    for line in String::from_utf8(before).unwrap().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        *messages
+            .entry(line["msg"].as_str().unwrap().to_owned())
+            .or_default() += 1;
+    }
+    each_once(&messages, 200);
+}
+
+#[test]
+fn an_active_file_that_goes_while_it_is_followed_is_begun_anew() {
+    let mut resumed = Resumed::new();
+    resumed.export(100);
+    let progress = resumed.out.path().join("progress.json");
+    let mut child = resumed
+        .home
+        .command(&[
+            "export-jsonl",
+            "--stack",
+            "gw",
+            "--out",
+            resumed.out.path().to_str().unwrap(),
+            "--max-size-mb",
+            "1",
+            "--follow",
+            "--resume",
+            progress.to_str().unwrap(),
+        ])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut count = 100;
+    for round in 0..3 {
+        let before = fs::read(&progress).unwrap();
+        let kept = resumed.folder().join(format!("kept-{round}"));
+        fs::rename(resumed.active(), &kept).unwrap();
+        append(&resumed.home, "github", count..count + 50);
+        count += 50;
+        // Remembered once more, and so in the file.
+        while fs::read(&progress).unwrap() == before || !resumed.active().exists() {
+            assert!(child.try_wait().unwrap().is_none(), "the export goes on");
+            thread::yield_now();
+        }
+    }
+    let interrupted = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(interrupted.success() && child.wait().unwrap().success());
+    resumed.next = count;
+    let last = resumed.run();
+    assert_eq!(last.code, 0, "{last:?}");
+    each_once(&exported(resumed.out.path(), "github").0, count);
 }
 
 #[test]

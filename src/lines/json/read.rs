@@ -87,6 +87,12 @@ impl<'a> Reader<'a> {
         self.position
     }
 
+    /// What is left of the line, from the next value on.
+    pub(crate) fn rest(&mut self) -> &'a str {
+        let start = self.offset();
+        self.slice(start, self.text.len())
+    }
+
     /// An error about the value that begins at `offset`: JSON, but not what the format asks for.
     #[cold]
     pub(crate) fn refuse(

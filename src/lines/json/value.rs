@@ -7,10 +7,21 @@ use super::{
     write::{write_f64, write_i64, write_string, write_u64},
 };
 use crate::record::Value;
+use std::borrow::Cow;
+
+/// How the doubles that JSON has no number for are written: as the strings that they are in the JSON
+/// form of Protocol Buffers, with their first letter escaped. To other readers they are those strings,
+/// and here they are told from strings that say the same, which need no escape.
+const NOT_FINITE: [(&str, f64); 3] = [
+    (r#""\u004eaN""#, f64::NAN),
+    (r#""\u0049nfinity""#, f64::INFINITY),
+    (r#""-\u0049nfinity""#, f64::NEG_INFINITY),
+];
 
 /// Reads any JSON value. An integer is [`Value::Int`] when it fits, else [`Value::UInt`] when it
 /// fits; a number with a fraction or an exponent, and `-0`, is [`Value::Float`] when it is within
-/// the finite range; every other number is [`Value::Number`].
+/// the finite range; every other number is [`Value::Number`]. A double that is no number comes back as
+/// [`write_value`] wrote it.
 pub(crate) fn read_value(reader: &mut Reader<'_>) -> JsonResult<Value> {
     Ok(match reader.peek()? {
         Kind::Null => {
@@ -19,7 +30,14 @@ pub(crate) fn read_value(reader: &mut Reader<'_>) -> JsonResult<Value> {
         }
         Kind::Bool => Value::Bool(reader.read_bool()?),
         Kind::Number => number_value(reader.read_number()?),
-        Kind::String => Value::String(reader.read_string()?.into_owned()),
+        Kind::String => {
+            let rest = reader.rest();
+            match reader.read_string()? {
+                // Nothing with an escape is borrowed.
+                Cow::Owned(text) => not_finite(rest).unwrap_or(Value::String(text)),
+                Cow::Borrowed(text) => Value::String(text.to_owned()),
+            }
+        }
         Kind::Array => {
             let mut items = Vec::new();
             reader.read_array(|reader, _| {
@@ -47,7 +65,7 @@ pub(crate) fn write_value(value: &Value, out: &mut Vec<u8>) {
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::Int(value) => write_i64(*value, out),
         Value::UInt(value) => write_u64(*value, out),
-        Value::Float(value) => write_f64(*value, out),
+        Value::Float(value) => write_float(*value, out),
         Value::Number(text) => write_number(text, out),
         Value::String(text) => write_string(text, out),
         Value::Array(items) => {
@@ -73,6 +91,26 @@ pub(crate) fn write_value(value: &Value, out: &mut Vec<u8>) {
             out.push(b'}');
         }
     }
+}
+
+/// Appends a double so that it reads back as one: [`write_f64`] for values that are not part of a
+/// message whose schema says so.
+pub(crate) fn write_float(value: f64, out: &mut Vec<u8>) {
+    if value.is_finite() {
+        write_f64(value, out);
+        return;
+    }
+    let same = |(_, known): &&(&str, f64)| *known == value || (known.is_nan() && value.is_nan());
+    if let Some((text, _)) = NOT_FINITE.iter().find(same) {
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+fn not_finite(text: &str) -> Option<Value> {
+    let (_, value) = NOT_FINITE
+        .iter()
+        .find(|(written, _)| text.starts_with(written))?;
+    Some(Value::Float(*value))
 }
 
 /// Appends the text of a number, as a string when it is not a JSON number.
@@ -156,12 +194,43 @@ mod tests {
     #[test]
     fn what_json_cannot_say_becomes_a_string() {
         let value = Value::Array(vec![
-            Value::Float(f64::NAN),
-            Value::Float(f64::NEG_INFINITY),
             Value::Number("0x10".into()),
             Value::Number("1,\"b\":2".into()),
         ]);
-        assert_eq!(written(&value), r#"["NaN","-Infinity","0x10","1,\"b\":2"]"#);
+        assert_eq!(written(&value), r#"["0x10","1,\"b\":2"]"#);
+    }
+
+    #[test]
+    fn doubles_that_are_no_numbers_come_back_and_strings_stay_strings() {
+        let text = |text: &str| Value::String(text.to_owned());
+        let value = Value::Array(vec![
+            Value::Float(-f64::NAN),
+            text("NaN"),
+            Value::Float(f64::INFINITY),
+            text("Infinity"),
+            Value::Float(f64::NEG_INFINITY),
+            text("-Infinity"),
+            text("\\u004eaN"),
+        ]);
+        let line = written(&value);
+        assert_eq!(
+            line,
+            r#"["\u004eaN","NaN","\u0049nfinity","Infinity","-\u0049nfinity","-Infinity","\\u004eaN"]"#
+        );
+        let Value::Array(items) = read(&line) else {
+            panic!("{line}")
+        };
+        assert!(matches!(items[0], Value::Float(nan) if nan.to_bits() == f64::NAN.to_bits()));
+        let Value::Array(expected) = value else {
+            unreachable!()
+        };
+        assert_eq!(items[1..], expected[1..]);
+        // To every other reader all are strings.
+        let others: Vec<String> = serde_json::from_str(&line).unwrap();
+        assert_eq!(others[..3], ["NaN", "NaN", "Infinity"]);
+        // Another escape is nobody's double.
+        assert_eq!(read(r#""\u004e\u0061N""#), text("NaN"));
+        assert_eq!(read(r#""\u004EaN""#), text("NaN"));
     }
 
     fn any_value() -> impl Strategy<Value = Value> {

@@ -7,7 +7,7 @@
 use super::line::{missing, read_timestamp, write_entries, write_timestamp};
 use crate::{
     lines::json::{
-        JsonResult, Reader as JsonReader, read_value, write_f64, write_i64, write_number,
+        JsonResult, Reader as JsonReader, read_value, write_float, write_i64, write_number,
         write_string, write_u64,
     },
     record::{
@@ -127,7 +127,7 @@ fn transcode_value(
         Token::Bool(false) => out.extend_from_slice(b"false"),
         Token::Int(value) => write_i64(value, out),
         Token::UInt(value) => write_u64(value, out),
-        Token::Float(value) => write_f64(value, out),
+        Token::Float(value) => write_float(value, out),
         Token::Number(text) => write_number(text, out),
         Token::Str(text) => write_string(text, out),
         Token::Array(items) => {

@@ -18,6 +18,8 @@ fn encoded(record: &LogRecord) -> Vec<u8> {
 /// Equality by bits: NaN is equal to itself, and -0.0 is not 0.0.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
+        // All NaN are stored as one.
+        (Value::Float(a), Value::Float(b)) if a.is_nan() => b.to_bits() == f64::NAN.to_bits(),
         (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
         (Value::Array(a), Value::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))

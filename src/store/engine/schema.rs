@@ -69,6 +69,7 @@ pub(crate) fn migrate(
     progress: &dyn Fn(MigrationStep),
 ) -> Result<(), Fault> {
     let target = migrations.len() as u64;
+    let mut is_new = false;
     for (migration, version) in migrations.iter().zip(1..) {
         let transaction = database.begin_write()?;
         {
@@ -81,7 +82,8 @@ pub(crate) fn migrate(
             if found >= version {
                 continue;
             }
-            if found > 0 {
+            is_new |= found == 0;
+            if !is_new {
                 progress(MigrationStep {
                     version,
                     target,
@@ -150,6 +152,12 @@ mod tests {
         migrate(&database, &steps, &progress).unwrap();
         assert_eq!(version(&database), Found::Version(3));
         assert_eq!(*seen.borrow(), [(2, 3), (3, 3)]);
+
+        seen.borrow_mut().clear();
+        let new = self::database();
+        migrate(&new, &steps, &progress).unwrap();
+        assert_eq!(version(&new), Found::Version(3));
+        assert!(seen.borrow().is_empty(), "nor when it takes several steps");
         let names = database.begin_read().unwrap().open_table(NAMES).unwrap();
         assert_eq!(names.iter().unwrap().count(), 3);
     }

@@ -54,7 +54,7 @@ pub(crate) fn run(
     let metadata = std::fs::metadata(&args.path)
         .with_context(|| format!("cannot read {}", args.path.display()))?;
     let files = if metadata.is_dir() {
-        flat::find_files(&args.path, args.server.as_ref(), args.signal)?
+        flat::find_files(&args.path, &args.stack, args.server.as_ref(), args.signal)?
     } else {
         vec![flat::single_file(
             &args.path,
@@ -77,6 +77,11 @@ pub(crate) fn run(
         counts: Counts::default(),
     };
     for file in &files {
+        if file.is_twin {
+            // To a new importer, what the other files had is stored already.
+            import.store()?;
+            import.importer = Importer::new(&store)?;
+        }
         import.file(file, args.max_unpacked_size)?;
         if import.interrupt.requested() {
             break;

@@ -1,19 +1,23 @@
 //! An export that goes on: its files grow by whole lines, and what they hold is remembered.
 
 use super::{
-    Args, Export,
-    resume::{Progress, name_below},
+    Args, Chunk, Export,
+    first_line::{self, Beginnings},
+    resume::{Progress, name_below, note_gone, rotated_path, set_aside},
     select, wait_for_arrival,
-    whole::rotated_name,
+    written::{Found, Remembered, Written},
 };
-use crate::output::{escape, folder_name, private_folder};
+use crate::{
+    folders::Folders,
+    output::{escape, sync_folder_of},
+};
 use anyhow::{Context, bail};
-use gridctl_telemetry::{ServerName, Signal, Snapshot, Store, Timestamp};
+use gridctl_telemetry::{ServerName, Signal, Snapshot, Store};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -40,8 +44,8 @@ pub(super) fn export(
                 .query(series.signal, [&series.server])
                 .since_sequence(files.committed.next_sequence);
             let mut file = None;
-            let done = export.copy(&snapshot, &query, |lines| {
-                files.append(&mut file, &series.server, series.signal, lines)
+            let done = export.copy(&snapshot, &query, |chunk| {
+                files.append(&mut file, &series.server, series.signal, chunk)
             })?;
             if let Some(file) = file {
                 file.sync_all()?;
@@ -67,10 +71,12 @@ pub(super) fn export(
 struct Files<'a> {
     args: &'a Args,
     folder: &'a Path,
+    folders: Folders,
     /// What is remembered.
     committed: Progress,
-    /// The length of each file, by its path below the folder.
-    lengths: BTreeMap<String, u64>,
+    /// What was written to each active file, by its path below the folder.
+    written: BTreeMap<String, Written>,
+    beginnings: Beginnings,
     /// The files that something was appended to.
     touched: BTreeSet<String>,
 }
@@ -90,21 +96,22 @@ impl Files<'_> {
             Some(path) => Progress::read(path, &selection)?,
             None => None,
         };
-        let committed = match known {
-            Some(mut known) => {
-                known.restore(folder)?;
-                known
-            }
-            None => Progress::new(selection),
-        };
-        let lengths = committed.files.clone();
-        Ok(Files {
+        let mut committed = known.unwrap_or_else(|| Progress::new(selection));
+        let before = committed.clone();
+        let written = committed.restore(folder)?;
+        let files = Files {
             args,
             folder,
-            committed,
-            lengths,
+            folders: Folders::below(folder.join(&args.stack)),
+            written,
+            beginnings: committed.beginnings.clone(),
             touched: BTreeSet::new(),
-        })
+            committed,
+        };
+        if files.committed != before {
+            files.remember()?;
+        }
+        Ok(files)
     }
 
     /// Appends lines to the file of a series, which `file` keeps open from call to call.
@@ -113,72 +120,104 @@ impl Files<'_> {
         file: &mut Option<File>,
         server: &ServerName,
         signal: Signal,
-        lines: &[u8],
+        chunk: Chunk<'_>,
     ) -> anyhow::Result<()> {
-        let folder = self
-            .folder
-            .join(&self.args.stack)
-            .join(folder_name(server)?);
-        let path = folder.join(format!("{signal}.jsonl"));
+        let path = self.folders.path(server).join(format!("{signal}.jsonl"));
         let name = name_below(self.folder, &path)?;
-        let bytes = self.lengths.get(&name).copied().unwrap_or(0);
-        if bytes > 0 && bytes.saturating_add(lines.len() as u64) > self.args.file_bytes_max() {
-            if let Some(full) = file.take() {
-                full.sync_all()?;
-            }
-            self.rotate(&name, &path, signal)?;
+        if file.is_none() {
+            *file = self.go_on(&path, &name)?;
+        }
+        let bytes = self.written.get(&name).map_or(0, |written| written.bytes);
+        let is_full = bytes.saturating_add(chunk.lines.len() as u64) > self.args.file_bytes_max();
+        if bytes > 0
+            && is_full
+            && let Some(full) = file.take()
+        {
+            self.rotate(&full, &name, &path)?;
         }
         let open = match file {
             Some(open) => open,
             none => {
-                private_folder(&folder)?;
-                none.insert(self.open_file(&path, &name)?)
+                self.folders.create(server)?;
+                none.insert(self.begin(&path, &name)?)
             }
+        };
+        let written = self.written.entry(name.clone()).or_default();
+        let first;
+        let lines = if written.bytes == 0 {
+            let beginning = self.args.beginning(server, signal, &chunk);
+            let has_resource = self.args.begins_with_resource(signal);
+            first = first_line::marked(chunk.lines, beginning, has_resource, &mut self.beginnings);
+            &first
+        } else {
+            chunk.lines
         };
         open.write_all(lines)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        *self.lengths.entry(name.clone()).or_default() += lines.len() as u64;
+        written.append(lines);
         self.touched.insert(name);
         Ok(())
     }
 
-    fn open_file(&mut self, path: &Path, name: &str) -> anyhow::Result<File> {
-        let mut options = fs::OpenOptions::new();
-        options.append(true).mode(0o600);
-        if self.lengths.contains_key(name) {
-            options.create(true);
-        } else {
-            // A file that is there and not remembered is somebody else's, or of an export that was
-            // not resumed: appending to it would give records twice.
-            if path.symlink_metadata().is_ok() {
-                bail!("{} is there already: move it away", path.display());
+    /// Opens a file that lines were written to; `None` when a new one is to be begun.
+    fn go_on(&mut self, path: &Path, name: &str) -> anyhow::Result<Option<File>> {
+        let Some(written) = self.written.get(name) else {
+            return Ok(None);
+        };
+        match written.remember().find(path)? {
+            Found::AsWritten(file, _) if file.metadata()?.len() == written.bytes => {
+                return Ok(Some(file));
             }
-            self.committed.files.entry(name.to_owned()).or_insert(0);
-            self.remember()?;
-            options.create_new(true);
+            Found::AsWritten(..) | Found::Changed => set_aside(path)?,
+            Found::Gone if written.bytes > 0 => note_gone(path),
+            Found::Gone => {}
         }
-        self.lengths.entry(name.to_owned()).or_insert(0);
-        options
+        self.written.insert(name.to_owned(), Written::default());
+        Ok(None)
+    }
+
+    fn begin(&mut self, path: &Path, name: &str) -> anyhow::Result<File> {
+        // A file that is there and not remembered is the user's, or of an export that was not
+        // resumed: appending to it would give records twice.
+        if path.symlink_metadata().is_ok() {
+            bail!("{} is there already: move it away", path.display());
+        }
+        // After a rename, what is remembered of this name is in the file that was renamed.
+        if !self.committed.rotating.iter().any(|(from, _)| from == name) {
+            let files = &mut self.committed.files;
+            files.insert(name.to_owned(), Remembered::default());
+            self.remember()?;
+        }
+        let file = fs::OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
             .open(path)
-            .with_context(|| format!("cannot open {}", path.display()))
+            .with_context(|| format!("cannot create {}", path.display()))?;
+        sync_folder_of(path)?;
+        Ok(file)
     }
 
     /// Gives a full file the name of a rotated one.
-    fn rotate(&mut self, name: &str, path: &Path, signal: Signal) -> anyhow::Result<()> {
-        let mut time = Timestamp::now();
-        let mut target = path.with_file_name(rotated_name(signal, time));
-        while target.exists() {
-            time = Timestamp::from_unix_nanos(time.unix_nanos() + 1_000_000);
-            target = path.with_file_name(rotated_name(signal, time));
+    fn rotate(&mut self, full: &File, name: &str, path: &Path) -> anyhow::Result<()> {
+        full.sync_all()?;
+        self.written.insert(name.to_owned(), Written::default());
+        let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let there = path.symlink_metadata().ok().map(id);
+        if there != Some(id(full.metadata()?)) {
+            // It was moved while it was written to, and is rotated with that.
+            if there.is_none() {
+                note_gone(path);
+            }
+            return Ok(());
         }
+        let target = rotated_path(path)?;
         let target_name = name_below(self.folder, &target)?;
         self.committed
             .rotating
             .push((name.to_owned(), target_name.clone()));
         self.remember()?;
         fs::rename(path, &target).with_context(|| format!("cannot rename {}", path.display()))?;
-        let bytes = self.lengths.insert(name.to_owned(), 0).unwrap_or(0);
-        self.lengths.insert(target_name.clone(), bytes);
         self.touched.insert(target_name);
         Ok(())
     }
@@ -186,8 +225,13 @@ impl Files<'_> {
     /// Remembers everything that was appended, which must be on the disk.
     fn commit(&mut self, next_sequence: u64) -> anyhow::Result<()> {
         self.committed.next_sequence = next_sequence;
-        self.committed.files.clone_from(&self.lengths);
+        self.committed.files = self
+            .written
+            .iter()
+            .map(|(name, written)| (name.clone(), written.remember()))
+            .collect();
         self.committed.rotating.clear();
+        self.committed.beginnings.clone_from(&self.beginnings);
         self.remember()
     }
 

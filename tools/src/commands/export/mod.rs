@@ -1,12 +1,16 @@
 //! `export-jsonl`: what is stored, as flat files.
 
+mod first_line;
 mod growing;
 mod resume;
 mod whole;
+mod written;
 
+use self::first_line::Beginning;
 use super::{store_options, wait_for_arrival};
 use crate::{
     Outcome,
+    flat::Packing,
     interrupt::Interrupt,
     losses,
     output::{note, progress_bar},
@@ -21,6 +25,7 @@ use gridctl_telemetry::{
 };
 use indicatif::ProgressBar;
 use std::{
+    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -60,7 +65,7 @@ pub(crate) struct Args {
     resume: Option<PathBuf>,
     /// Compress the files, whose names then end in .gz or .zst
     #[arg(long, value_name = "FORMAT", conflicts_with = "stdout")]
-    compress: Option<whole::Compression>,
+    compress: Option<Packing>,
     /// Begin a new file at this size, in MiB; the older ones get the names of rotated files
     #[arg(long, value_name = "N", conflicts_with = "stdout",
           value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
@@ -121,6 +126,30 @@ impl Args {
     fn file_bytes_max(&self) -> u64 {
         self.max_size_mb
             .map_or(u64::MAX, |mebibytes| mebibytes << 20)
+    }
+
+    fn packing(&self) -> Packing {
+        self.compress.unwrap_or(Packing::Plain)
+    }
+
+    /// Whether lines of a signal begin with a resource, which tells nothing apart.
+    fn begins_with_resource(&self, signal: Signal) -> bool {
+        self.format == Format::Otlp && signal != Signal::Traces
+    }
+
+    /// What a file is about that begins with `chunk`.
+    fn beginning<'a>(
+        &'a self,
+        server: &'a ServerName,
+        signal: Signal,
+        chunk: &Chunk<'_>,
+    ) -> Beginning<'a> {
+        Beginning {
+            stack: &self.stack,
+            server,
+            signal,
+            first: chunk.first,
+        }
     }
 
     fn selects(&self, server: &ServerName, signal: Signal) -> bool {
@@ -191,10 +220,10 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     if let Some(lost) = lost {
         note(&format!("warning: the export is not complete; {lost}"));
     }
-    if long_lines > 0 {
+    for (signal, lines) in long_lines {
         note(&format!(
-            "warning: {long_lines} lines are longer than 1 MiB, because a single span is; a \
-             Collector drops them unless its max_log_size is raised"
+            "warning: {lines} lines of {signal} are longer than 1 MiB, because a single record is; \
+             a Collector drops them unless its max_log_size is raised"
         ));
     }
     Ok(match (done, records) {
@@ -229,7 +258,16 @@ struct Counts {
     records: u64,
     bytes: u64,
     files: u64,
-    long_lines: u64,
+    /// How many lines of each signal are longer than a Collector takes.
+    long_lines: BTreeMap<Signal, u64>,
+}
+
+/// Whole lines of one series.
+#[derive(Debug, Clone, Copy)]
+struct Chunk<'a> {
+    lines: &'a [u8],
+    /// The time and sequence of the first record.
+    first: (i64, u64),
 }
 
 /// An export on its way.
@@ -263,7 +301,7 @@ impl Export {
         loop {
             let next = snapshot.next_sequence()?;
             let new = query.clone().since_sequence(arrived);
-            let done = self.copy(&snapshot, &new, |lines| Ok(out.write_all(lines)?))?;
+            let done = self.copy(&snapshot, &new, |chunk| Ok(out.write_all(chunk.lines)?))?;
             out.flush()?;
             if !done || !args.follow {
                 return Ok(done);
@@ -276,45 +314,51 @@ impl Export {
         }
     }
 
-    /// Hands the lines of a query to `write`, whole lines at a time but for spans that share one.
-    /// Says whether it came to the end.
+    /// Hands the lines of a query to `write`, whole lines at a time. Says whether it came to the end.
     fn copy(
         &mut self,
         snapshot: &Snapshot,
         query: &Query,
-        mut write: impl FnMut(&[u8]) -> anyhow::Result<()>,
+        mut write: impl FnMut(Chunk<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<bool> {
         let mut scan = snapshot.scan(query)?;
         let mut lines = Vec::with_capacity(BUFFER_BYTES * 2);
+        let (mut signal, mut first) = (None, None);
         let mut unshown = 0;
-        let mut flush = |lines: &mut Vec<u8>, counts: &mut Counts| {
+        let long_lines = self.writer.long_lines();
+        let mut flush = |lines: &mut Vec<u8>, first: &mut Option<_>, counts: &mut Counts| {
             counts.bytes += lines.len() as u64;
-            let outcome = if lines.is_empty() {
-                Ok(())
-            } else {
-                write(lines)
-            };
+            let outcome = first
+                .take()
+                .map_or(Ok(()), |first| write(Chunk { lines, first }));
             lines.clear();
             outcome
         };
+        let mut done = true;
         while let Some(record) = scan.next()? {
             self.writer.write(&record, &mut lines)?;
+            signal = Some(record.signal);
+            first.get_or_insert((record.timestamp.unix_nanos(), record.sequence));
             self.counts.records += 1;
             unshown += 1;
             if lines.len() >= BUFFER_BYTES {
                 // A file may end here, and must then end with a line.
                 self.writer.finish(&mut lines);
-                flush(&mut lines, &mut self.counts)?;
+                flush(&mut lines, &mut first, &mut self.counts)?;
                 self.bar.inc(std::mem::take(&mut unshown));
                 if self.interrupt.requested() {
-                    return Ok(false);
+                    done = false;
+                    break;
                 }
             }
         }
         self.writer.finish(&mut lines);
-        self.counts.long_lines = self.writer.long_lines();
-        flush(&mut lines, &mut self.counts)?;
+        flush(&mut lines, &mut first, &mut self.counts)?;
+        let long_lines = self.writer.long_lines() - long_lines;
+        if let Some(signal) = signal.filter(|_| long_lines > 0) {
+            *self.counts.long_lines.entry(signal).or_default() += long_lines;
+        }
         self.bar.inc(unshown);
-        Ok(true)
+        Ok(done)
     }
 }

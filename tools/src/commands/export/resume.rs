@@ -5,8 +5,19 @@
 //! and a rename before it is done. A run that is killed leaves files longer than is remembered; the
 //! next run undoes the renames, cuts the files back, and exports again what was cut. So each record
 //! is in the files once.
+//!
+//! Only the active files are remembered. What is rotated is done with, and whoever tidies up may
+//! delete, move or compress it. What was exported stays exported when an active file is gone or was
+//! changed, too: the export goes on in a new one.
 
-use crate::output::AtomicFile;
+use super::{
+    first_line::Beginnings,
+    written::{Found, Remembered, Written},
+};
+use crate::{
+    flat::FileName,
+    output::{AtomicFile, note, sync_folder_of},
+};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -24,13 +35,15 @@ pub(super) struct Progress {
     pub(super) selection: String,
     /// Records with a lower sequence are exported.
     pub(super) next_sequence: u64,
-    /// The length of each file, by its path below the folder.
-    pub(super) files: BTreeMap<String, u64>,
+    /// The active files, by their paths below the folder.
+    pub(super) files: BTreeMap<String, Remembered>,
     /// Renames since, which may or may not have been done: from, to.
     pub(super) rotating: Vec<(String, String)>,
+    /// How the files of NDJSON begin that were written.
+    pub(super) beginnings: Beginnings,
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 impl Progress {
     /// Nothing exported yet.
@@ -41,6 +54,7 @@ impl Progress {
             next_sequence: 0,
             files: BTreeMap::new(),
             rotating: Vec::new(),
+            beginnings: Beginnings::new(),
         }
     }
 
@@ -53,8 +67,13 @@ impl Progress {
                 return Err(error).with_context(|| format!("cannot read {}", path.display()));
             }
         };
-        let progress: Progress = serde_json::from_slice(&text)
-            .with_context(|| format!("{} does not say how far an export was", path.display()))?;
+        let progress: Progress = serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "{} does not say how far an export was: name another file, and export to another \
+                 folder",
+                path.display()
+            )
+        })?;
         if progress.version != VERSION {
             bail!(
                 "{} has version {}, not {VERSION}",
@@ -78,36 +97,121 @@ impl Progress {
         file.finish()
     }
 
-    /// Brings the files below `folder` to what is remembered.
-    pub(super) fn restore(&mut self, folder: &Path) -> anyhow::Result<()> {
-        for (from, to) in std::mem::take(&mut self.rotating).iter().rev() {
-            let to = folder.join(to);
-            if to.exists() {
-                // What stands under the old name by now was begun after the rename.
-                fs::rename(&to, folder.join(from))
-                    .with_context(|| format!("cannot rename {}", to.display()))?;
-            }
+    /// Brings the files below `folder` to what is remembered, and says what each has by then. A file
+    /// that is not there any more has nothing.
+    pub(super) fn restore(&mut self, folder: &Path) -> anyhow::Result<BTreeMap<String, Written>> {
+        let rotating = std::mem::take(&mut self.rotating);
+        let mut written = BTreeMap::new();
+        for (name, remembered) in &mut self.files {
+            let rotated: Vec<PathBuf> = rotating
+                .iter()
+                .filter(|(from, _)| from == name)
+                .map(|(_, to)| folder.join(to))
+                .collect();
+            let restored = restore_file(&folder.join(name), *remembered, &rotated)?;
+            *remembered = restored.remember();
+            written.insert(name.clone(), restored);
         }
-        for (name, bytes) in &self.files {
-            let path = folder.join(name);
-            let cannot = || format!("cannot go on with {}", path.display());
-            let file = match fs::OpenOptions::new().write(true).open(&path) {
-                Ok(file) => file,
-                // Announced, and never created.
-                Err(error) if *bytes == 0 && error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error).with_context(cannot),
-            };
-            let length = file.metadata().with_context(cannot)?.len();
-            if length < *bytes {
-                bail!(
-                    "{} has {length} bytes, and {bytes} were exported to it: it was changed since",
-                    path.display()
-                );
-            }
-            file.set_len(*bytes).with_context(cannot)?;
-        }
-        Ok(())
+        Ok(written)
     }
+}
+
+/// Brings a file to what is remembered of it. Since then it may have been `rotated` to these names,
+/// the oldest of which has what is remembered.
+fn restore_file(
+    path: &Path,
+    remembered: Remembered,
+    rotated: &[PathBuf],
+) -> anyhow::Result<Written> {
+    let cannot = || format!("cannot go on with {}", path.display());
+    if let Some((first, later)) = rotated.split_first() {
+        let before = remembered.find(first)?;
+        // All that was begun after it is exported again.
+        later.iter().try_for_each(|path| discard(path))?;
+        match before {
+            Found::AsWritten(..) => {
+                discard(path)?;
+                fs::rename(first, path).with_context(cannot)?;
+            }
+            Found::Gone | Found::Changed => {
+                // Either the rename was not done, or this file is newer.
+                if matches!(remembered.find(path)?, Found::Changed) {
+                    discard(path)?;
+                }
+            }
+        }
+    }
+    let found = remembered.find(path)?;
+    Ok(match found {
+        Found::AsWritten(file, written) => {
+            file.set_len(remembered.bytes).with_context(cannot)?;
+            written
+        }
+        Found::Gone => {
+            // What was announced may never have been created.
+            if !remembered.is_empty() {
+                note_gone(path);
+            }
+            Written::default()
+        }
+        Found::Changed => {
+            set_aside(path)?;
+            Written::default()
+        }
+    })
+}
+
+/// Says that a file is gone, and what that means.
+pub(super) fn note_gone(path: &Path) {
+    note(&format!(
+        "{} is gone; what was exported to it counts as exported, and the export goes on in a new \
+         file",
+        path.display()
+    ));
+}
+
+/// Gives a file that was changed the name of a rotated one, and says so: it may hold what is nowhere
+/// else. One that was emptied holds nothing and is removed.
+pub(super) fn set_aside(path: &Path) -> anyhow::Result<()> {
+    let bytes = path.symlink_metadata().map(|metadata| metadata.len());
+    if bytes.is_ok_and(|bytes| bytes == 0) {
+        note(&format!(
+            "{} was emptied; what was exported to it counts as exported, and the export goes on in \
+             it",
+            path.display()
+        ));
+        return discard(path);
+    }
+    let target = rotated_path(path)?;
+    fs::rename(path, &target)
+        .and_then(|()| sync_folder_of(&target))
+        .with_context(|| format!("cannot rename {}", path.display()))?;
+    note(&format!(
+        "{} was changed since the export wrote it: it is {} now, and the export goes on in a new \
+         file",
+        path.display(),
+        target.display()
+    ));
+    Ok(())
+}
+
+/// The path of an active file once it is rotated.
+pub(super) fn rotated_path(path: &Path) -> anyhow::Result<PathBuf> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let signal = name.and_then(FileName::parse).map(|name| name.signal);
+    let (Some(folder), Some(signal)) = (path.parent(), signal) else {
+        bail!("{} is no file of an export", path.display());
+    };
+    Ok(path.with_file_name(FileName::rotated_now(folder, signal)?))
+}
+
+/// Removes a file whose records will be exported again, if it is there.
+fn discard(path: &Path) -> anyhow::Result<()> {
+    // Whether it is a file of ours at all.
+    if matches!(Remembered::default().find(path)?, Found::Gone) {
+        return Ok(());
+    }
+    fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
 /// The path of a file as it is remembered.

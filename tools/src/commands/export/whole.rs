@@ -1,34 +1,24 @@
-//! An export that is done at once: its files appear complete or not at all.
+//! An export that is done at once: its files appear complete and all together, or not at all.
 
-use super::{Args, Export};
-use crate::output::{AtomicFile, escape, folder_name, note};
+use super::{
+    Args, Chunk, Export,
+    first_line::{self, Beginnings},
+};
+use crate::{
+    flat::{FileName, Packing, rotated_name},
+    folders::Folders,
+    output::{AtomicFile, SealedFile, escape, note},
+};
+use anyhow::bail;
 use flate2::write::GzEncoder;
-use gridctl_telemetry::{Signal, Snapshot, Timestamp, query::InventoryRecord};
+use gridctl_telemetry::{ServerName, Signal, Snapshot, Timestamp, query::InventoryRecord};
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
-/// How files are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Compression {
-    /// gzip, which a Collector reads
-    Gzip,
-    /// Zstandard, smaller and faster
-    Zstd,
-}
-
-impl Compression {
-    fn suffix(self) -> &'static str {
-        match self {
-            Compression::Gzip => ".gz",
-            Compression::Zstd => ".zst",
-        }
-    }
-}
-
-/// Writes the files of every series. Says whether it came to the end; the file that was being
-/// written when it was interrupted is discarded.
+/// Writes the files of every series. Says whether it came to the end; when it was interrupted, there
+/// is no file.
 pub(super) fn export(
     export: &mut Export,
     snapshot: &Snapshot,
@@ -36,96 +26,134 @@ pub(super) fn export(
     folder: &Path,
     selected: &[InventoryRecord],
 ) -> anyhow::Result<bool> {
+    let mut folders = Folders::below(folder.join(&args.stack));
     for record in selected {
-        let folder = folder.join(&args.stack).join(folder_name(&record.server)?);
+        refuse_others(&folders.path(&record.server), record.signal, args.packing())?;
+    }
+    let mut beginnings = Beginnings::new();
+    let mut sealed = Vec::new();
+    for record in selected {
         export
             .bar
             .set_message(escape(&format!("{} {}", record.server, record.signal)));
         let mut files = Files {
-            folder,
+            args,
+            server: &record.server,
             signal: record.signal,
-            compression: args.compress,
-            bytes_max: args.file_bytes_max(),
             rotated: Timestamp::now(),
             current: None,
-            finished: 0,
+            folders: &mut folders,
+            beginnings: &mut beginnings,
+            sealed: &mut sealed,
         };
         let query = args.query(record.signal, [&record.server]);
-        if !export.copy(snapshot, &query, |lines| files.write(lines))? {
-            note("interrupted; the file that was being written was discarded");
+        if !export.copy(snapshot, &query, |chunk| files.write(chunk))? {
+            note("interrupted; the files that were written were discarded");
             return Ok(false);
         }
-        export.counts.files += files.finish()?;
+        files.finish()?;
     }
+    export.counts.files = sealed.len() as u64;
+    sealed.into_iter().try_for_each(SealedFile::place)?;
     Ok(true)
 }
 
+/// Fails where files would lie beside those of this export that an importer or a Collector takes for
+/// a part of it: their records would be there twice. The one file that is replaced may be there.
+fn refuse_others(folder: &Path, signal: Signal, packing: Packing) -> anyhow::Result<()> {
+    let own = FileName {
+        signal,
+        rotated: None,
+        packing,
+    };
+    let files = FileName::in_folder(folder, signal)?;
+    if let Some((_, other)) = files.into_iter().find(|(name, _)| *name != own) {
+        bail!(
+            "{} is there already, and would be taken for a part of this export: move it away, or \
+             export to another folder",
+            other.display()
+        );
+    }
+    Ok(())
+}
+
 /// The files of one series: rotated ones as they fill up, then the active one.
-struct Files {
-    folder: PathBuf,
+struct Files<'a> {
+    args: &'a Args,
+    server: &'a ServerName,
     signal: Signal,
-    compression: Option<Compression>,
-    bytes_max: u64,
     /// The time in the name of the next rotated file.
     rotated: Timestamp,
     /// No record, no file: an empty one would say that there is something.
-    current: Option<(Encoder, u64)>,
-    finished: u64,
+    current: Option<Current>,
+    folders: &'a mut Folders,
+    beginnings: &'a mut Beginnings,
+    sealed: &'a mut Vec<SealedFile>,
 }
 
-impl Files {
-    fn write(&mut self, lines: &[u8]) -> anyhow::Result<()> {
-        let full = self
-            .current
-            .as_ref()
-            .is_some_and(|(_, bytes)| bytes.saturating_add(lines.len() as u64) > self.bytes_max);
-        if full {
+struct Current {
+    encoder: Encoder,
+    folder: PathBuf,
+    bytes: u64,
+}
+
+impl Files<'_> {
+    fn write(&mut self, chunk: Chunk<'_>) -> anyhow::Result<()> {
+        let bytes_max = self.args.file_bytes_max();
+        let is_full =
+            |current: &Current| current.bytes.saturating_add(chunk.lines.len() as u64) > bytes_max;
+        if self.current.as_ref().is_some_and(is_full) {
             let name = rotated_name(self.signal, self.rotated);
             // A millisecond later, for names must differ and sort as the files do.
             self.rotated = Timestamp::from_unix_nanos(self.rotated.unix_nanos() + 1_000_000);
             self.end_file(&name)?;
         }
-        if self.current.is_none() {
-            let file = AtomicFile::create(&self.folder.join(self.signal.as_str()))?;
-            self.current = Some((Encoder::new(file, self.compression)?, 0));
+        if let Some(current) = &mut self.current {
+            return current.write(chunk.lines);
         }
-        if let Some((encoder, bytes)) = &mut self.current {
-            encoder
-                .write_all(lines)
-                .map_err(|error| encoder.cannot_write(error))?;
-            *bytes += lines.len() as u64;
-        }
-        Ok(())
+        let folder = self.folders.create(self.server)?;
+        let file = AtomicFile::create(&folder.join(self.signal.as_str()))?;
+        let current = self.current.insert(Current {
+            encoder: Encoder::new(file, self.args.packing())?,
+            folder,
+            bytes: 0,
+        });
+        let beginning = self.args.beginning(self.server, self.signal, &chunk);
+        let has_resource = self.args.begins_with_resource(self.signal);
+        current.write(&first_line::marked(
+            chunk.lines,
+            beginning,
+            has_resource,
+            self.beginnings,
+        ))
     }
 
-    fn finish(mut self) -> anyhow::Result<u64> {
-        self.end_file(&format!("{}.jsonl", self.signal))?;
-        Ok(self.finished)
+    fn finish(mut self) -> anyhow::Result<()> {
+        self.end_file(&format!("{}.jsonl", self.signal))
     }
 
     fn end_file(&mut self, name: &str) -> anyhow::Result<()> {
-        if let Some((encoder, _)) = self.current.take() {
-            let suffix = self.compression.map_or("", Compression::suffix);
-            encoder
-                .finish()?
-                .finish_as(&self.folder.join(format!("{name}{suffix}")))?;
-            self.finished += 1;
+        if let Some(Current {
+            encoder, folder, ..
+        }) = self.current.take()
+        {
+            let suffix = self.args.packing().suffix();
+            let path = folder.join(format!("{name}{suffix}"));
+            self.sealed.push(encoder.finish()?.seal(path)?);
         }
         Ok(())
     }
 }
 
-/// The name of a file that was rotated at `time`, in the form of the flat layout.
-pub(super) fn rotated_name(signal: Signal, time: Timestamp) -> String {
-    // `2026-04-30T12:00:00.123456789Z`: colons become dashes, three digits of the fraction stay.
-    let text = time.to_string();
-    let (seconds, fraction) = text
-        .trim_end_matches('Z')
-        .split_once('.')
-        .unwrap_or((&text, ""));
-    let seconds = seconds.trim_end_matches('Z').replace(':', "-");
-    let millis: String = fraction.chars().chain("000".chars()).take(3).collect();
-    format!("{signal}-{seconds}.{millis}.jsonl")
+impl Current {
+    fn write(&mut self, lines: &[u8]) -> anyhow::Result<()> {
+        let encoder = &mut self.encoder;
+        encoder
+            .write_all(lines)
+            .map_err(|error| encoder.cannot_write(error))?;
+        self.bytes += lines.len() as u64;
+        Ok(())
+    }
 }
 
 enum Encoder {
@@ -135,13 +163,11 @@ enum Encoder {
 }
 
 impl Encoder {
-    fn new(file: AtomicFile, compression: Option<Compression>) -> anyhow::Result<Encoder> {
-        Ok(match compression {
-            None => Encoder::Plain(file),
-            Some(Compression::Gzip) => {
-                Encoder::Gzip(GzEncoder::new(file, flate2::Compression::default()))
-            }
-            Some(Compression::Zstd) => {
+    fn new(file: AtomicFile, packing: Packing) -> anyhow::Result<Encoder> {
+        Ok(match packing {
+            Packing::Plain => Encoder::Plain(file),
+            Packing::Gzip => Encoder::Gzip(GzEncoder::new(file, flate2::Compression::default())),
+            Packing::Zstd => {
                 Encoder::Zstd(zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL)?)
             }
         })
@@ -179,29 +205,6 @@ impl Write for Encoder {
             Encoder::Plain(file) => file.flush(),
             Encoder::Gzip(encoder) => encoder.flush(),
             Encoder::Zstd(encoder) => encoder.flush(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rotated_names_have_the_form_of_the_layout() {
-        for (time, name) in [
-            ("2026-04-30T12:00:00Z", "logs-2026-04-30T12-00-00.000.jsonl"),
-            (
-                "2026-04-30T12:00:00.1Z",
-                "logs-2026-04-30T12-00-00.100.jsonl",
-            ),
-            (
-                "2026-04-30T12:00:00.123456789Z",
-                "logs-2026-04-30T12-00-00.123.jsonl",
-            ),
-        ] {
-            let (time, _) = Timestamp::parse_rfc3339(time).unwrap();
-            assert_eq!(rotated_name(Signal::Logs, time), name);
         }
     }
 }
