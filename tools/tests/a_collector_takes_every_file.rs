@@ -48,11 +48,10 @@ fn flat_stack(folder: &Path) {
                 r#"{{"ts":"2026-05-08T00:00:00Z","level":"INFO","msg":"{filler}","name":"{server} {number}"}}"#
             )
             .unwrap();
-            // The resource names no server: the folder does.
+            // The resource is longer than what a Collector knows a file by, and names the server last.
             writeln!(
                 metrics,
-                r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{{"key":"process.command","value":{{"stringValue":"{filler}"}}}}{service}]}},"scopeMetrics":[{{"metrics":[{{"name":"{server} {number}","gauge":{{"dataPoints":[{{"timeUnixNano":"1778198400000000000","asDouble":1}}]}}}}]}}]}}]}}"#,
-                service = format_args!(r#",{{"key":"service.name","value":{{"stringValue":"{server}"}}}}"#),
+                r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{{"key":"process.command","value":{{"stringValue":"{filler}"}}}},{{"key":"service.name","value":{{"stringValue":"{server}"}}}}]}},"scopeMetrics":[{{"metrics":[{{"name":"{server} {number}","description":"{filler}","gauge":{{"dataPoints":[{{"timeUnixNano":"1778198400000000000","asDouble":1}}]}}}}]}}]}}]}}"#,
             )
             .unwrap();
             writeln!(

@@ -342,3 +342,32 @@ fn an_active_file_and_its_compressed_older_state_are_one_history() {
     fs::write(server.join("logs.jsonl"), older + &line(3)).unwrap();
     assert_eq!(import_twice(&Home::new(), folder.path()), 4);
 }
+
+#[test]
+fn lines_that_a_collector_drops_are_named_by_their_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("github")).unwrap();
+    let line = format!(
+        "{{\"ts\":\"2026-05-08T00:00:00Z\",\"msg\":\"{}\"}}\n",
+        "x".repeat(1 << 20)
+    );
+    fs::write(folder.path().join("github/logs.jsonl"), line).unwrap();
+    let home = Home::new();
+    import_twice(&home, folder.path());
+    let out = tempfile::tempdir().unwrap();
+    let export = home.run(&[
+        "export-jsonl",
+        "--stack",
+        "gw",
+        "--format",
+        "otlp",
+        "--out",
+        out.path().to_str().unwrap(),
+    ]);
+    assert!(
+        export
+            .stderr
+            .contains("1 lines of logs are longer than 1 MiB, because a single record is"),
+        "{export:?}"
+    );
+}
