@@ -100,7 +100,9 @@ pub(crate) fn write_float(value: f64, out: &mut Vec<u8>) {
         write_f64(value, out);
         return;
     }
-    let same = |(_, known): &&(&str, f64)| *known == value || (known.is_nan() && value.is_nan());
+    let same = |(_, known): &&(&str, f64)| {
+        known.to_bits() == value.to_bits() || (known.is_nan() && value.is_nan())
+    };
     if let Some((text, _)) = NOT_FINITE.iter().find(same) {
         out.extend_from_slice(text.as_bytes());
     }
