@@ -30,13 +30,13 @@
 //! | GitHub | `x ghp_abcdefghijklmnop0123456789ABCDEFGHIJ y` | `x [REDACTED] y` |
 //! | GitLab | `x glpat-abcdefghij0123456789 y` | `x [REDACTED] y` |
 //! | Slack | `x xoxb-123456789012-abcdefghijkl y` | `x [REDACTED] y` |
-//! | OpenAI, Anthropic | `x sk-ant-api03-abcdefghij0123456789 y` | `x [REDACTED] y` |
+//! | `OpenAI`, Anthropic | `x sk-ant-api03-abcdefghij0123456789 y` | `x [REDACTED] y` |
 //! | AWS | `x AKIAIOSFODNN7EXAMPLE y` | `x [REDACTED] y` |
 //! | Google | `x AIzaabcdefghijklmnopqrstuvwxyz012345678 y` | `x [REDACTED] y` |
 //! | Stripe | `x rk_test_abcdefghij0123456789 y` | `x [REDACTED] y` |
-//! | npm, PyPI, Hugging Face | `x npm_abcdefghijklmnopqrstuvwxyz0123456789 y` | `x [REDACTED] y` |
-//! | DigitalOcean, Shopify, Databricks, RubyGems | `x dop_v1_0123456789abcdef0123456789abcdef y` | `x [REDACTED] y` |
-//! | SendGrid | `x SG.abcdefghij0123456789ab.abcdefghij0123456789abcdefghij0123456789abc y` | `x [REDACTED] y` |
+//! | npm, `PyPI`, Hugging Face | `x npm_abcdefghijklmnopqrstuvwxyz0123456789 y` | `x [REDACTED] y` |
+//! | `DigitalOcean`, Shopify, Databricks, `RubyGems` | `x dop_v1_0123456789abcdef0123456789abcdef y` | `x [REDACTED] y` |
+//! | `SendGrid` | `x SG.abcdefghij0123456789ab.abcdefghij0123456789abcdefghij0123456789abc y` | `x [REDACTED] y` |
 //! | web hooks of Slack and Discord | `https://hooks.slack.com/services/T00000000/B00000000/XXXX` | `https://hooks.slack.com/services/[REDACTED]` |
 //!
 //! GitHub's other tokens, Slack's app tokens, and those of Docker Hub, Vault, Linear, Groq and

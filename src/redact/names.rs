@@ -73,9 +73,10 @@ pub(super) fn key_names(key: &str) -> KeyNames {
         };
         let after = bytes.get(range.end..).unwrap_or_default();
         let found = match keyword {
-            Keyword::Authorization | Keyword::Bearer => KeyNames::Secret,
             Keyword::Secret if starts_with(after, "ar") => KeyNames::SecretInMap,
-            Keyword::Secret | Keyword::Credential => KeyNames::Secret,
+            Keyword::Authorization | Keyword::Bearer | Keyword::Secret | Keyword::Credential => {
+                KeyNames::Secret
+            }
             Keyword::Token => {
                 let plural = after
                     .first()
@@ -147,16 +148,16 @@ fn names_secret(name: &[u8], start: usize, end: usize) -> bool {
 /// What follows, without the separator before it.
 fn next_word(after: &[u8]) -> &[u8] {
     match after {
-        [b'_' | b'-' | b'.' | b' ', word @ ..] => word,
-        word => word,
+        [first, word @ ..] if is_separator(*first) => word,
+        _ => after,
     }
 }
 
 /// The last word, without the separator after it.
 fn previous_word(before: &[u8]) -> &[u8] {
     let word = match before {
-        [word @ .., b'_' | b'-' | b'.' | b' '] => word,
-        word => word,
+        [word @ .., last] if is_separator(*last) => word,
+        _ => before,
     };
     let start = word.iter().rposition(|byte| !byte.is_ascii_alphanumeric());
     let word = word.get(start.map_or(0, |at| at + 1)..).unwrap_or_default();
@@ -171,4 +172,8 @@ fn previous_word(before: &[u8]) -> &[u8] {
 fn starts_with(text: &[u8], start: &str) -> bool {
     text.get(..start.len())
         .is_some_and(|text| text.eq_ignore_ascii_case(start.as_bytes()))
+}
+
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b'_' | b'-' | b'.' | b' ')
 }

@@ -146,8 +146,7 @@ fn run(text: &[u8], start: usize, pass: impl Fn(u8) -> bool, max: usize) -> usiz
 fn stands_alone(text: &[u8], start: usize, class: Class) -> bool {
     let before = text.get(..start).unwrap_or_default();
     match before {
-        [] => true,
-        [.., b'\\', b'n' | b'r' | b't'] => true,
+        [] | [.., b'\\', b'n' | b'r' | b't'] => true,
         [.., b'%', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => true,
         [.., last] => !class.holds(*last),
     }

@@ -194,7 +194,7 @@ fn base64(engine: &GeneralPurpose, value: &str, offset: usize) -> Option<Form> {
     let text = encoded.get(first..last)?;
     (text.len() >= BASE64_BYTES_MIN).then(|| Form {
         text: text.into(),
-        shares: (offset > 0, bytes.len() % 3 != 0),
+        shares: (offset > 0, !bytes.len().is_multiple_of(3)),
     })
 }
 
