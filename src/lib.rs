@@ -186,7 +186,9 @@ pub mod ledger {
 
 /// Log events: a layer for `tracing` that stores the events of each server.
 pub mod logs {
-    pub use crate::produce::{LogOptions, LogRouter, RouterFilter, RouterLayer};
+    pub use crate::produce::{
+        LogOptions, LogRouter, RouterFilter, RouterLayer, UnroutedEvents, UnroutedKey,
+    };
 }
 
 /// Token and cost counters, and the thread that stores snapshots of them.

@@ -80,6 +80,7 @@ pub struct TelemetryOptions {
     store: StoreOptions,
     writer: WriterOptions,
     logs: LogOptions,
+    unrouted_server: Option<ServerName>,
     metrics_interval: Duration,
 }
 
@@ -100,6 +101,14 @@ impl TelemetryOptions {
     /// Sets how the log events of servers are stored.
     pub fn logs(mut self, options: LogOptions) -> TelemetryOptions {
         self.logs = options;
+        self
+    }
+
+    /// Sets the server that stores its own log events and all those that name no configured server,
+    /// such as the events of the daemon itself. It stores them while the configuration has logs on:
+    /// for this server if it is listed, else for the stack. Default: none.
+    pub fn unrouted_server(mut self, server: ServerName) -> TelemetryOptions {
+        self.unrouted_server = Some(server);
         self
     }
 
@@ -163,32 +172,38 @@ impl Telemetry {
 
     /// Adds and removes servers to match `config`.
     fn route(&self, config: &TelemetryConfig) -> Result<()> {
-        let change = |signal, configured: Vec<ServerName>, remove: &dyn Fn(&str)| {
-            let wanted: BTreeSet<&str> = config.servers_with(signal).collect();
-            for server in configured
-                .iter()
-                .filter(|server| !wanted.contains(server.as_str()))
-            {
-                remove(server);
+        let unrouted = self.options.unrouted_server.as_deref();
+        let unrouted = unrouted.filter(|server| {
+            if config.servers.contains_key(*server) {
+                config.persists(server, Signal::Logs)
+            } else {
+                config.persist.logs
             }
-            wanted
-        };
-        let configured = self.router.configured_servers();
-        for server in change(Signal::Logs, configured, &|it| {
-            self.router.remove_server(it);
-        }) {
-            self.router.add_server(server, self.options.logs)?;
+        });
+        let mut wanted: BTreeSet<&str> = config.servers_with(Signal::Logs).collect();
+        wanted.extend(unrouted);
+        remove_others(&self.router.configured_servers(), &wanted, |server| {
+            self.router.remove_server(server);
+        });
+        for server in wanted {
+            if Some(server) == unrouted {
+                self.router.add_unrouted_server(server, self.options.logs)?;
+            } else {
+                self.router.add_server(server, self.options.logs)?;
+            }
         }
-        let configured = self.traces.configured_servers();
-        for server in change(Signal::Traces, configured, &|it| {
-            self.traces.remove_server(it);
-        }) {
+        let wanted = config.servers_with(Signal::Traces).collect();
+        remove_others(&self.traces.configured_servers(), &wanted, |server| {
+            self.traces.remove_server(server);
+        });
+        for server in wanted {
             self.traces.add_server(server)?;
         }
-        let configured = self.flusher.configured_servers();
-        for server in change(Signal::Metrics, configured, &|it| {
-            self.flusher.remove_server(it);
-        }) {
+        let wanted = config.servers_with(Signal::Metrics).collect();
+        remove_others(&self.flusher.configured_servers(), &wanted, |server| {
+            self.flusher.remove_server(server);
+        });
+        for server in wanted {
             self.flusher.add_server(server)?;
         }
         Ok(())
@@ -240,5 +255,14 @@ impl Telemetry {
         self.flusher.stop();
         self.guard.close()?;
         Ok(self.writer.stats())
+    }
+}
+
+/// Calls `remove` for each server that is configured and not wanted.
+fn remove_others(configured: &[ServerName], wanted: &BTreeSet<&str>, remove: impl Fn(&str)) {
+    for server in configured {
+        if !wanted.contains(server.as_str()) {
+            remove(server);
+        }
     }
 }

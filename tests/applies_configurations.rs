@@ -136,3 +136,47 @@ fn limits_are_applied_to_what_is_stored() {
     assert_eq!(counts(&telemetry), [7, 1]);
     telemetry.shutdown().unwrap();
 }
+
+#[test]
+fn a_server_takes_what_no_other_takes_while_the_configuration_has_logs_on() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let home = tempfile::tempdir().unwrap();
+    let config = |text: &str| -> TelemetryConfig { serde_json::from_str(text).unwrap() };
+    let options = TelemetryOptions::default().unrouted_server(ServerName::new("gateway").unwrap());
+    let (telemetry, _) = Telemetry::from_config(
+        home.path(),
+        "gw",
+        &config(r#"{"servers":{"a":{"persist":{"logs":true}}}}"#),
+        Arc::new(Accumulator::new()),
+        options,
+    )
+    .unwrap();
+    let subscriber = tracing_subscriber::registry().with(telemetry.log_router().layer());
+    let stored = |text: &str| {
+        telemetry.apply(&config(text)).unwrap();
+        let names = telemetry.log_router().configured_servers();
+        tracing::info!("unrouted");
+        tracing::info!(component = "a", "of a");
+        names.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    tracing::subscriber::with_default(subscriber, || {
+        // Logs are off but for one server.
+        let off = r#"{"servers":{"a":{"persist":{"logs":true}}}}"#;
+        assert_eq!(stored(off), ["a"]);
+        let on = r#"{"persist":{"logs":true},"servers":{"a":{}}}"#;
+        assert_eq!(stored(on), ["a", "gateway"]);
+        let listed =
+            r#"{"persist":{"logs":true},"servers":{"gateway":{"persist":{"logs":false}}}}"#;
+        assert_eq!(stored(listed), [""; 0]);
+        let listed = r#"{"servers":{"gateway":{"persist":{"logs":true}}}}"#;
+        assert_eq!(stored(listed), ["gateway"]);
+    });
+    let store = telemetry.store().clone();
+    telemetry.shutdown().unwrap();
+    let inventory = store.snapshot().unwrap().inventory(None).unwrap();
+    let counts: Vec<_> = inventory
+        .iter()
+        .map(|it| (it.server.as_str(), it.record_count))
+        .collect();
+    assert_eq!(counts, [("a", 2), ("gateway", 3)]);
+}

@@ -14,7 +14,7 @@ pub use self::{
     accumulator::{
         Accumulator, Attribution, CostUsd, Point, Recorder, RefusedCosts, TimeSeries, Usage,
     },
-    log_router::{LogOptions, LogRouter, RouterFilter, RouterLayer},
+    log_router::{LogOptions, LogRouter, RouterFilter, RouterLayer, UnroutedEvents, UnroutedKey},
     metrics_flusher::MetricsFlusher,
     trace_client::{SkippedSpans, TraceClient},
 };

@@ -14,8 +14,8 @@ use tracing::{
     field::{Field, Visit},
 };
 
-/// The fields that name the server of an event, in order of precedence.
-const KEYS: [&str; 2] = ["component", "server"];
+/// The fields that may name the server of an event, in order of precedence.
+const KEYS: [&str; 3] = ["component", "server", "server.name"];
 
 /// Maximum number of sources of an error that are stored: an error that is its own source would
 /// never end.
@@ -38,11 +38,11 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// The routing key: the name of the field and its text.
-    pub(super) fn key(&self) -> Option<(&'static str, &str)> {
+    /// The names of servers, in order of precedence, each with the field that holds it.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&'static str, &str)> {
         KEYS.into_iter()
             .zip(&self.keys)
-            .find_map(|(name, place)| Some((name, text_at(&self.entries, place.clone()?)?)))
+            .filter_map(|(name, place)| Some((name, text_at(&self.entries, place.clone()?)?)))
     }
 
     /// Removes all fields and keeps the allocation for the next ones.
@@ -127,6 +127,11 @@ pub(super) fn has_key(metadata: &Metadata<'_>) -> bool {
         .fields()
         .iter()
         .any(|field| KEYS.contains(&field.name()))
+}
+
+/// Whether a callsite has the field that marks telemetry's own events.
+pub(super) fn has_subsystem(metadata: &Metadata<'_>) -> bool {
+    metadata.fields().field("subsystem").is_some()
 }
 
 /// Whether a callsite has a field that has a meaning to the router.

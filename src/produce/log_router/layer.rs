@@ -2,7 +2,7 @@
 
 use super::{
     Shared,
-    fields::{Encoder, Fields, has_key, has_meaning, text_at},
+    fields::{Encoder, Fields, has_key, has_meaning, has_subsystem, text_at},
 };
 use crate::{
     ingest::{DropCause, is_writer_thread},
@@ -15,7 +15,11 @@ use crate::{
     time::Timestamp,
 };
 use ::time::UtcOffset;
-use std::{cell::Cell, ops::Range, sync::Arc};
+use std::{
+    cell::Cell,
+    ops::Range,
+    sync::{Arc, PoisonError},
+};
 use tracing::{
     Event, Metadata, Subscriber,
     level_filters::LevelFilter,
@@ -179,7 +183,7 @@ impl RouterLayer {
         self.shared.writer.record_bytes_max()
     }
 
-    /// Offers `event` to the writer if its routing key names a configured server.
+    /// Offers `event` to the writer if a server takes it.
     fn store<S>(
         &self,
         event: &Event<'_>,
@@ -196,8 +200,9 @@ impl RouterLayer {
             spans,
             payload,
         } = scratch;
-        // The server, and the field of the span that names it, if a span does.
+        // The server that a span names, and the field that names it.
         let mut found = None;
+        let mut spans_have_key = false;
         for span in context.event_scope(event).into_iter().flatten() {
             let extensions = span.extensions();
             let Some(SpanFields(of_span)) = extensions.get::<SpanFields>() else {
@@ -206,15 +211,29 @@ impl RouterLayer {
             if of_span.own {
                 return None;
             }
-            if found.is_none()
-                && let Some((key, name)) = of_span.key()
-            {
-                found = Some((self.shared.find(name, *metadata.level())?, Some(key)));
+            if found.is_none() {
+                // An argument of an instrumented function may have the name of a key, so a name
+                // that is not configured must not hide the one of a parent.
+                found = of_span.keys().find_map(|(key, name)| {
+                    spans_have_key = true;
+                    Some((self.shared.find(name)?, key))
+                });
             }
             spans.add(span.name(), of_span, self.bytes_max());
         }
-        if found.is_none() && !has_key(metadata) {
-            return None;
+        let level = metadata.level();
+        if let Some((route, _)) = &found {
+            if *level > route.options.level {
+                return None;
+            }
+        } else if !has_key(metadata) && !self.shared.takes_unrouted() {
+            if !spans_have_key {
+                return None;
+            }
+            if !has_subsystem(metadata) {
+                self.count_unrouted(event, context, fields);
+                return None;
+            }
         }
         let timestamp = Timestamp::now();
         event.record(&mut Encoder::of_event(
@@ -226,16 +245,24 @@ impl RouterLayer {
         if fields.own {
             return None;
         }
-        let (server, key) = match found {
-            Some(found) => found,
-            None => (self.shared.find(fields.key()?.1, *metadata.level())?, None),
+        let (route, key) = if let Some((route, key)) = found {
+            (route, Some(key))
+        } else if let Some(route) = fields.keys().find_map(|(_, name)| self.shared.find(name)) {
+            (route, None)
+        } else {
+            self.count_unrouted(event, context, fields);
+            (self.shared.unrouted_route()?, None)
         };
+        if *level > route.options.level {
+            return None;
+        }
+        let server = route.server;
         let writer = &self.shared.writer;
         if fields.too_large || spans.too_large {
             let cause = DropCause::TooLarge;
             return Some(Err(writer.refuse(&server, Signal::Logs, timestamp, cause)));
         }
-        let level = Level::from(*metadata.level());
+        let level = Level::from(*level);
         // Fields taken from a span are also written at the top level, where readers of lines look
         // for them.
         let key = key.map(|key| (key, server.as_str()));
@@ -259,6 +286,33 @@ impl RouterLayer {
         spans.write(payload);
         let urgent = level >= Level::ERROR;
         Some(writer.offer(&server, Signal::Logs, timestamp, urgent, payload))
+    }
+}
+
+impl RouterLayer {
+    /// Counts an event that named a server and no configured one. `fields` are its own.
+    #[cold]
+    fn count_unrouted<S>(&self, event: &Event<'_>, context: &Context<'_, S>, fields: &Fields)
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        let count = |key: Option<(&'static str, &str)>| {
+            let unrouted = self.shared.unrouted.lock();
+            unrouted.unwrap_or_else(PoisonError::into_inner).count(key);
+        };
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(SpanFields(of_span)) = span.extensions().get::<SpanFields>()
+                && let Some(key) = of_span.keys().next()
+            {
+                return count(Some(key));
+            }
+        }
+        match fields.keys().next() {
+            Some(key) => count(Some(key)),
+            // A key that is no text names no server.
+            None if has_key(event.metadata()) => count(None),
+            None => {}
+        }
     }
 }
 

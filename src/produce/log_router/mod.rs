@@ -2,23 +2,34 @@
 
 mod fields;
 mod layer;
+mod unrouted;
 
-pub use self::layer::{RouterFilter, RouterLayer};
+pub use self::{
+    layer::{RouterFilter, RouterLayer},
+    unrouted::{UnroutedEvents, UnroutedKey},
+};
 
 use crate::{error::Result, ingest::Writer, record::ServerName};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
-use tracing::{Level, Subscriber, level_filters::LevelFilter};
+use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, filter::Filtered, registry::LookupSpan};
 
-/// Stores every log event whose routing key names a configured server.
+/// Stores every log event that names a configured server.
 ///
-/// The key is the field `component`, else `server`, of the event or of a span around it. A span's
-/// key takes precedence over the event's own, the nearest span over its parents, and `component`
-/// over `server` on the same span or event. An event whose key names no configured server is not
-/// stored.
+/// The fields `component`, `server` and `server.name`, of the event or of a span around it, may name
+/// the server. The nearest configured name wins: that of the nearest span, then of its parents, then
+/// the event's own; on the same span or event, in the order of the fields above. A name that is not
+/// configured is passed over, so an argument of an instrumented function takes no event away from
+/// the server of a span further out.
+///
+/// An event that names servers and no configured one is [counted](LogRouter::unrouted) and not
+/// stored, unless a [server for unrouted events](LogRouter::add_unrouted_server) takes it.
 ///
 /// A stored record has the shape of a slog line: the event's fields, then the key and a `trace_id`
 /// taken from a span, then each span's fields as a group with the span's name, nested like the
@@ -88,13 +99,36 @@ impl Default for LogOptions {
 struct Shared {
     writer: Writer,
     servers: RwLock<Servers>,
+    /// Whether there is a server for unrouted events. Read before the lock is taken, because
+    /// without one an event that names no server costs next to nothing.
+    takes_unrouted: AtomicBool,
+    unrouted: Mutex<UnroutedEvents>,
 }
 
 #[derive(Debug)]
 struct Servers {
     by_name: BTreeMap<ServerName, LogOptions>,
+    /// The server for unrouted events, which is also in `by_name`.
+    unrouted: Option<ServerName>,
     /// The most verbose level that any server stores.
     level: LevelFilter,
+}
+
+/// A configured server and its options.
+#[derive(Debug)]
+struct Route {
+    server: ServerName,
+    options: LogOptions,
+}
+
+impl Servers {
+    fn find(&self, name: &str) -> Option<Route> {
+        let (server, options) = self.by_name.get_key_value(name)?;
+        Some(Route {
+            server: server.clone(),
+            options: *options,
+        })
+    }
 }
 
 impl LogRouter {
@@ -103,12 +137,15 @@ impl LogRouter {
     pub fn new(writer: Writer) -> LogRouter {
         let servers = Servers {
             by_name: BTreeMap::new(),
+            unrouted: None,
             level: LevelFilter::OFF,
         };
         LogRouter {
             shared: Arc::new(Shared {
                 writer,
                 servers: RwLock::new(servers),
+                takes_unrouted: AtomicBool::new(false),
+                unrouted: Mutex::default(),
             }),
         }
     }
@@ -131,15 +168,31 @@ impl LogRouter {
     pub fn add_server(&self, server: impl AsRef<str>, options: LogOptions) -> Result<()> {
         let server = ServerName::new(server)?;
         self.change(|servers| {
-            servers.insert(server, options);
+            servers.by_name.insert(server, options);
         });
         Ok(())
     }
 
-    /// Stops storing events of `server`. Stored records are kept.
+    /// Stores from now on the events of `server` and all unrouted events: those that name no
+    /// configured server, or no server at all. There is one such server: it replaces the one named
+    /// before, which then stores its own events alone. Off by default.
+    ///
+    /// Fails with [`Error::InvalidServerName`](crate::Error::InvalidServerName).
+    pub fn add_unrouted_server(&self, server: impl AsRef<str>, options: LogOptions) -> Result<()> {
+        let server = ServerName::new(server)?;
+        self.change(|servers| {
+            servers.unrouted = Some(server.clone());
+            servers.by_name.insert(server, options);
+        });
+        Ok(())
+    }
+
+    /// Stops storing events of `server`, and unrouted events if it took them. Stored records are
+    /// kept.
     pub fn remove_server(&self, server: &str) {
         self.change(|servers| {
-            servers.remove(server);
+            servers.by_name.remove(server);
+            servers.unrouted.take_if(|unrouted| **unrouted == *server);
         });
     }
 
@@ -150,25 +203,46 @@ impl LogRouter {
             .read(|servers| servers.by_name.keys().cloned().collect())
     }
 
-    /// Removes all servers. The router can still be used.
-    pub fn close(&self) {
-        self.change(BTreeMap::clear);
+    /// The server for unrouted events, if there is one.
+    #[must_use]
+    pub fn unrouted_server(&self) -> Option<ServerName> {
+        self.shared.read(|servers| servers.unrouted.clone())
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<ServerName, LogOptions>)) {
+    /// The number of events that named a server and no configured one, by name. Events that are more
+    /// verbose than every server stores do not reach the router.
+    #[must_use]
+    pub fn unrouted(&self) -> UnroutedEvents {
+        let unrouted = self.shared.unrouted.lock();
+        unrouted.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Removes all servers. The router can still be used.
+    pub fn close(&self) {
+        self.change(|servers| {
+            servers.by_name.clear();
+            servers.unrouted = None;
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Servers)) {
         {
             let mut servers = self
                 .shared
                 .servers
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            change(&mut servers.by_name);
+            change(&mut servers);
             servers.level = servers
                 .by_name
                 .values()
                 .map(|options| options.level)
                 .max()
                 .unwrap_or(LevelFilter::OFF);
+            let takes_unrouted = servers.unrouted.is_some();
+            self.shared
+                .takes_unrouted
+                .store(takes_unrouted, Ordering::Release);
         }
         // Callsites cache that no layer is interested; without this, no events of a new server
         // would arrive.
@@ -181,12 +255,18 @@ impl Shared {
         read(&self.servers.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The configured server with this name, if it stores events of `level`.
-    fn find(&self, name: &str, level: Level) -> Option<ServerName> {
-        self.read(|servers| {
-            let (server, options) = servers.by_name.get_key_value(name)?;
-            (level <= options.level).then(|| server.clone())
-        })
+    /// The configured server with this name.
+    fn find(&self, name: &str) -> Option<Route> {
+        self.read(|servers| servers.find(name))
+    }
+
+    fn takes_unrouted(&self) -> bool {
+        self.takes_unrouted.load(Ordering::Acquire)
+    }
+
+    /// The server for unrouted events.
+    fn unrouted_route(&self) -> Option<Route> {
+        self.read(|servers| servers.find(servers.unrouted.as_ref()?))
     }
 
     fn level(&self) -> LevelFilter {
