@@ -272,7 +272,7 @@ pub(crate) fn write_uint(value: u64, out: &mut Vec<u8>) {
     _ = encode::write_uint(out, value);
 }
 
-/// Appends a float in 64 bits, all NaN as one.
+/// Appends a float in 64 bits. Every NaN is written as the same one.
 pub(crate) fn write_float(value: f64, out: &mut Vec<u8>) {
     _ = encode::write_f64(out, with_one_nan(value));
 }

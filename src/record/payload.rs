@@ -183,6 +183,7 @@ impl SpanRecord {
     /// Fails with [`PayloadError::TooDeep`] and leaves `out` unchanged.
     pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
         self.check_depth()?;
+        // Only a span with another NaN than the one that is stored is cloned.
         if self
             .attribute_lists()
             .any(|list| list.iter().any(has_other_nan))

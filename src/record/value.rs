@@ -29,8 +29,8 @@ pub enum Value {
     Object(Vec<(String, Value)>),
 }
 
-/// The double, with one representation of NaN instead of 2^53: in no line format does NaN have a sign
-/// or a payload, so that a record with another one would be stored again when its export is imported.
+/// Maps every NaN to the same bits. No line format keeps the sign or the payload of a NaN, so a record
+/// with other bits would be stored a second time when its export is imported.
 pub(crate) fn with_one_nan(value: f64) -> f64 {
     if value.is_nan() { f64::NAN } else { value }
 }

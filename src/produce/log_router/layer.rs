@@ -290,7 +290,7 @@ impl RouterLayer {
 }
 
 impl RouterLayer {
-    /// Counts an event that named a server and no configured one. `fields` are its own.
+    /// Counts an event that named only servers that are not configured. `fields` are its own.
     #[cold]
     fn count_unrouted<S>(&self, event: &Event<'_>, context: &Context<'_, S>, fields: &Fields)
     where
@@ -309,7 +309,7 @@ impl RouterLayer {
         }
         match fields.keys().next() {
             Some(key) => count(Some(key)),
-            // A key that is no text names no server.
+            // A key that is not a text names no server.
             None if has_key(event.metadata()) => count(None),
             None => {}
         }

@@ -25,10 +25,10 @@ use tracing_subscriber::{Layer, filter::Filtered, registry::LookupSpan};
 /// The fields `component`, `server` and `server.name`, of the event or of a span around it, may name
 /// the server. The nearest configured name wins: that of the nearest span, then of its parents, then
 /// the event's own; on the same span or event, in the order of the fields above. A name that is not
-/// configured is passed over, so an argument of an instrumented function takes no event away from
-/// the server of a span further out.
+/// configured is skipped, so an argument of an instrumented function that happens to have one of
+/// these names does not hide the server of an outer span.
 ///
-/// An event that names servers and no configured one is [counted](LogRouter::unrouted) and not
+/// An event that names only servers that are not configured is [counted](LogRouter::unrouted) and not
 /// stored, unless a [server for unrouted events](LogRouter::add_unrouted_server) takes it.
 ///
 /// A stored record has the shape of a slog line: the event's fields, then the key and a `trace_id`
@@ -209,8 +209,8 @@ impl LogRouter {
         self.shared.read(|servers| servers.unrouted.clone())
     }
 
-    /// The number of events that named a server and no configured one, by name. Events that are more
-    /// verbose than every server stores do not reach the router.
+    /// The number of events that named only servers that are not configured, by name. Events more
+    /// verbose than the levels of all servers do not reach the router and are not counted.
     #[must_use]
     pub fn unrouted(&self) -> UnroutedEvents {
         let unrouted = self.shared.unrouted.lock();

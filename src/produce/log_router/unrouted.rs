@@ -1,19 +1,18 @@
-//! Counts of events that name a server and no configured one.
+//! Counts of events that name only servers that are not configured.
 
 use crate::{error::excerpt, record::ServerName};
 
-/// Maximum number of names that are counted apart: names come from the fields of events, and there
-/// may be any number of them.
+/// Maximum number of names that are counted separately: names come from the fields of events, so
+/// their number is unbounded.
 const NAMES_MAX: usize = 64;
 
-/// Log events that a [`LogRouter`](super::LogRouter) received, that named a server, and that no
-/// configured server is named by. They are counted whether or not the server for unrouted events
-/// stored them.
+/// Log events that a [`LogRouter`](super::LogRouter) received and that named only servers that are
+/// not configured. They are counted whether or not the server for unrouted events stored them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct UnroutedEvents {
-    /// The counts of the first 64 names, in the order in which the names occurred first.
+    /// The counts of the first 64 names, in the order of their first events.
     pub by_key: Vec<UnroutedKey>,
     /// The count of all further names, and of keys that are not text.
     pub others: u64,
@@ -26,8 +25,8 @@ pub struct UnroutedEvents {
 pub struct UnroutedKey {
     /// The field: `component`, `server` or `server.name`.
     pub field: &'static str,
-    /// The name in the field of the nearest span that has one, else of the event. A name that is
-    /// too long for a server is cut to its first 64 characters.
+    /// The name in that field of the nearest span that has one, else of the event. A name too long
+    /// for a server is truncated to its first 64 characters.
     pub name: String,
     /// The number of events.
     pub count: u64,
