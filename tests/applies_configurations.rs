@@ -1,7 +1,8 @@
 //! A changed configuration is applied to a running daemon.
 //!
-//! A file of its own, and one test at a time: `tracing` asks only the calling thread's subscriber when
-//! it knows a single one, so another test that changes a router meanwhile could switch events off.
+//! These tests have a file of their own and run one at a time: while `tracing` knows only one
+//! subscriber, it asks that of the calling thread, so another test that changes a router at the same
+//! time could switch events off.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -50,7 +51,7 @@ fn a_configuration_is_applied_without_losing_a_record() {
             ))
             .unwrap();
         emit();
-        // Bad configurations change nothing.
+        // Invalid configurations change nothing.
         assert!(
             telemetry
                 .apply(&config(
@@ -76,7 +77,7 @@ fn a_configuration_is_applied_without_losing_a_record() {
     assert_eq!(counts, [("a", 30), ("b", 30)]);
 }
 
-/// How many records of each server are read.
+/// The number of records that are read of each server.
 fn counts(telemetry: &Telemetry) -> [usize; 2] {
     ["a", "b"].map(|name| {
         let query = Query::new(Signal::Logs).server(ServerName::new(name).unwrap());
@@ -102,7 +103,7 @@ fn limits_are_applied_to_what_is_stored() {
     let now = Timestamp::now().unix_nanos();
     for name in ["a", "b"] {
         for days in 0..40 {
-            // Not at the very moment at which one becomes too old.
+            // Not at the moment at which a record expires.
             let age = Duration::from_secs(3600 * (days * 24 + 1)).as_nanos();
             let timestamp = Timestamp::from_unix_nanos(now - i64::try_from(age).unwrap());
             let record = LogRecord::new(timestamp, Level::INFO, "of some age");
@@ -112,7 +113,7 @@ fn limits_are_applied_to_what_is_stored() {
     }
     telemetry.writer().flush().unwrap();
     assert_eq!(counts(&telemetry), [30, 5]);
-    // Bad limits change nothing.
+    // Invalid limits change nothing.
     for bad in [
         r#"{"max_total_mb":7}"#,
         r#"{"retention":{"max_age_days":3651}}"#,
@@ -129,7 +130,7 @@ fn limits_are_applied_to_what_is_stored() {
         .unwrap();
     assert_eq!(counts(&telemetry), [20, 2]);
     telemetry.shutdown().unwrap();
-    // Zero is the default, and a daemon that starts with it goes by it.
+    // Zero means the default, and a daemon that starts with it applies the default.
     let telemetry = from_config(
         r#"{"retention":{"max_age_days":0},"servers":{"a":{},"b":{"retention":{"max_age_days":1}}}}"#,
     );

@@ -1,7 +1,7 @@
-//! Compacting gives disk blocks back and changes nothing else: not while others write and read, not
-//! when it is cancelled at any operation, not when its process is killed.
+//! Compacting returns disk blocks to the file system and changes nothing else: not while other
+//! processes write and read, not when it is cancelled at any operation, not when its process is killed.
 //!
-//! `GRIDCTL_TELEMETRY_KILLS` says how many kills there are, 8 unless it is set.
+//! `GRIDCTL_TELEMETRY_KILLS` sets the number of kills, 8 by default.
 
 #![allow(
     clippy::unwrap_used,
@@ -46,8 +46,8 @@ fn log(writer: &Writer, name: &str, numbers: std::ops::Range<u64>) {
     writer.flush().unwrap();
 }
 
-/// Stores `kept` records behind and between ones that are wiped again, so that the file has gaps
-/// before what is live.
+/// Stores `kept` records after and between records that are then wiped, so that the file has gaps
+/// before live pages.
 fn with_gaps(store: &Store, kept: u64) {
     let (writer, guard) = Writer::start(store, on_demand()).unwrap();
     log(&writer, "wiped", 0..kept * 2);
@@ -84,7 +84,7 @@ fn what_was_wiped_comes_back_to_the_disk() {
         compacted.returned_bytes() > wiped.free_bytes / 2,
         "{compacted:?}"
     );
-    // It is the same that is live; how full pages are may change.
+    // The live data is the same; the fullness of pages may change.
     assert!(left.live_bytes.abs_diff(wiped.live_bytes) < wiped.live_bytes / 20);
     assert_eq!(numbers_of(&store, "kept"), all(KEPT));
     assert_eq!(numbers_of(&open(home.path()), "kept"), all(KEPT));
@@ -98,12 +98,12 @@ fn what_was_wiped_comes_back_to_the_disk() {
     );
     assert!(steps.last().unwrap().moved_bytes > 0);
 
-    // Once more gives nothing, and costs nothing.
+    // A second compaction returns nothing and costs nothing.
     let again = store.compact(CompactOptions::default()).unwrap();
     assert!(again.returned_bytes() < 64 << 10, "{again:?}");
     assert!(again.after.used_bytes <= left.used_bytes + (64 << 10));
 
-    // Everything wiped leaves next to nothing.
+    // Wiping everything leaves next to nothing.
     store.wipe(&WipeScope::everything()).unwrap();
     let compacted = store.compact(CompactOptions::default()).unwrap();
     assert!(compacted.after.live_bytes < 256 << 10, "{compacted:?}");
@@ -124,7 +124,7 @@ fn a_store_opened_for_reading_is_refused() {
     );
 }
 
-/// Holds a snapshot until it is told to let go.
+/// Holds a snapshot until it is told to drop it.
 #[test]
 fn helper_holds_a_snapshot() {
     let Some(arguments) = helper_arguments() else {
@@ -137,7 +137,7 @@ fn helper_holds_a_snapshot() {
     let snapshot = store.snapshot().unwrap();
     say("holding");
     told();
-    // What it held is still there, whole.
+    // The records of the snapshot are still complete.
     say(numbers(&snapshot)["kept"].len());
 }
 
@@ -150,7 +150,7 @@ fn readers_are_waited_for_as_long_as_was_said() {
     let impatient = CompactOptions::default();
     let in_the_way = |outcome| matches!(outcome, Err(Error::ReaderInTheWay { .. }));
 
-    // A reader in this process ends while it is waited for.
+    // A reader in this process ends while the compaction waits for it.
     let held: Arc<Mutex<Option<Snapshot>>> = Arc::new(Mutex::new(Some(store.snapshot().unwrap())));
     let looks = Arc::new(AtomicUsize::new(0));
     let looking = Arc::clone(&looks);
@@ -164,7 +164,7 @@ fn readers_are_waited_for_as_long_as_was_said() {
     let patient = CompactOptions::default()
         .patience(PATIENT)
         .cancel_when(move || {
-            // By now the engine was asked, and said that it cannot.
+            // By now the engine has refused to compact because of the reader.
             if looks_left.fetch_sub(1, Ordering::Relaxed) == 1 {
                 drop(reader.lock().unwrap().take());
             }
@@ -174,7 +174,7 @@ fn readers_are_waited_for_as_long_as_was_said() {
     assert!(held.lock().unwrap().is_none());
     assert!(compacted.returned_bytes() > 0, "{compacted:?}");
 
-    // And one in another process.
+    // A reader in another process does so, too.
     let mut helper = Helper::start("helper_holds_a_snapshot", &[home.path().to_str().unwrap()]);
     assert_eq!(helper.heard(), "holding");
     assert!(in_the_way(store.compact(impatient.clone())));
@@ -192,7 +192,7 @@ fn readers_are_waited_for_as_long_as_was_said() {
     assert_eq!(numbers_of(&store, "kept"), all(KEPT));
 }
 
-/// Options that cancel at the nth time they are asked.
+/// Options that cancel at the nth check.
 fn cancelled_at(nth: usize) -> CompactOptions {
     let asked = AtomicUsize::new(0);
     CompactOptions::default()
@@ -204,7 +204,7 @@ fn cancelled_at(nth: usize) -> CompactOptions {
 fn a_compaction_that_is_cancelled_at_any_operation_loses_nothing() {
     let mut random = Random::from_env();
     let home = common::home();
-    // Without memory, so that every page is an operation.
+    // Without a page cache, so that every page is an operation.
     let options = StoreOptions::default().page_cache_bytes(0);
     let mut store = Store::open(home.path(), STACK, options.clone()).unwrap();
     with_gaps(&store, 400);
@@ -216,7 +216,7 @@ fn a_compaction_that_is_cancelled_at_any_operation_loses_nothing() {
             Ok(_) => break,
             Err(error) => panic!("{error:?}"),
         }
-        // Those that were open before go on, one time with a write first and one time with a read.
+        // Stores opened before go on, once with a write first and once with a read.
         if random.one_in(2) {
             assert_eq!(numbers_of(&store, "kept"), all(kept), "cancelled at {nth}");
         }
@@ -225,7 +225,7 @@ fn a_compaction_that_is_cancelled_at_any_operation_loses_nothing() {
             kept += 3;
             assert_eq!(numbers_of(&store, "kept"), all(kept), "cancelled at {nth}");
         }
-        // Others open what was left behind, also when nobody has it open any more.
+        // The file can be opened again, also after all handles were dropped.
         if random.one_in(4) {
             guard.close().unwrap();
             drop((writer, store));
@@ -242,7 +242,7 @@ fn a_compaction_that_is_cancelled_at_any_operation_loses_nothing() {
     assert_eq!(numbers_of(&open(home.path()), "kept"), all(kept + 100));
 }
 
-/// The one handle that a daemon writes and reads with is there all the time.
+/// A daemon keeps its handle open all the time.
 #[test]
 fn a_process_compacts_its_own_store_while_it_writes_and_reads() {
     let home = common::home();
@@ -266,7 +266,7 @@ fn a_process_compacts_its_own_store_while_it_writes_and_reads() {
             let mut read = 0;
             while !over.load(Ordering::Acquire) {
                 let acknowledged = written.load(Ordering::Acquire);
-                // A reader that never pauses would be waited for as long.
+                // The compaction would wait for ever for a reader that never pauses.
                 if acknowledged < read + 60 {
                     std::thread::yield_now();
                     continue;
@@ -301,7 +301,7 @@ fn a_process_compacts_its_own_store_while_it_writes_and_reads() {
     assert_eq!(writer.stats().dropped, []);
 }
 
-/// Makes gaps and compacts, for ever.
+/// Makes gaps and compacts until it is killed.
 #[test]
 fn helper_compacts() {
     let Some(arguments) = helper_arguments() else {
@@ -321,7 +321,7 @@ fn helper_compacts() {
     }
 }
 
-/// Appends until it is told to end, and says what is on the disk.
+/// Appends until it is told to end, and reports which records are on the disk.
 #[test]
 fn helper_appends() {
     let Some(arguments) = helper_arguments() else {
@@ -379,7 +379,7 @@ fn a_compaction_that_is_killed_at_any_moment_loses_nothing() {
     let mut killed_inside = 0;
     for _ in 0..kills {
         let mut compactor = Helper::start("helper_compacts", &[path]);
-        // Some rounds are over when it is killed, and in the last one it stands somewhere.
+        // The helper has finished some rounds when it is killed, and is somewhere in the last one.
         for _ in 0..=random.below(2) {
             while compactor.heard() != "compacts" {}
         }
@@ -389,7 +389,7 @@ fn a_compaction_that_is_killed_at_any_moment_loses_nothing() {
         for _ in 0..random.below(40) {
             last = compactor.heard();
         }
-        // Not to wait for anything, but to kill anywhere within an operation.
+        // Not for synchronisation, but to kill anywhere within an operation.
         std::thread::sleep(Duration::from_micros(random.next() % 1000));
         compactor.kill();
         while let Some(line) = compactor.hear() {
@@ -405,7 +405,7 @@ fn a_compaction_that_is_killed_at_any_moment_loses_nothing() {
     reader.end();
     println!("{kills} kills, {killed_inside} while it moved pages, {acknowledged} records");
 
-    // And whoever comes afterwards compacts what they left.
+    // A later compaction reclaims the gaps that they left.
     let store = open(home.path());
     store.wipe(&of_server("noise")).unwrap();
     let compacted = store.compact(CompactOptions::default()).unwrap();

@@ -1,5 +1,5 @@
-//! The disk is full, fails, or hangs: whoever produces records sees neither a panic nor a wait, the
-//! outage is reported once, and afterwards everything that was kept is stored, once.
+//! The disk is full, fails or hangs: producers neither panic nor wait, the outage is reported once, and
+//! afterwards every record that was kept is stored once.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ use std::{
 };
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-/// A disk that does what it is told to.
+/// A disk whose failures a test controls.
 #[derive(Clone, Default)]
 struct Disk {
     state: Arc<(Mutex<State>, Condvar)>,
@@ -33,19 +33,19 @@ struct Disk {
 #[derive(Default)]
 struct State {
     fault: Option<Fault>,
-    /// How many operations there were.
+    /// The number of operations so far.
     operations: usize,
-    /// Whether somebody hangs.
+    /// Whether an operation hangs.
     hanging: bool,
 }
 
 #[derive(Clone, Copy)]
 enum Fault {
-    /// Every write, sync and change of length fails with this error of the system.
+    /// Every write, sync and change of length fails with this error of the operating system.
     Changes(i32),
-    /// Every operation does.
+    /// Every operation fails.
     Everything(i32),
-    /// From this operation on so many do.
+    /// This many operations fail, from this one on.
     From { first: usize, count: usize },
     /// Every write hangs.
     Hang,
@@ -102,13 +102,13 @@ impl Disk {
         self.state.0.lock().unwrap().operations
     }
 
-    /// Waits until somebody hangs in the disk.
+    /// Waits until an operation hangs in the disk.
     fn wait_for_victim(&self) {
         let (state, changed) = &*self.state;
         let (_state, timeout) = changed
             .wait_timeout_while(state.lock().unwrap(), HANG, |state| !state.hanging)
             .unwrap();
-        assert!(!timeout.timed_out(), "nobody writes");
+        assert!(!timeout.timed_out(), "no operation hangs");
     }
 }
 
@@ -190,7 +190,8 @@ impl Case {
         reported.iter().filter(|error| error.contains(path)).count()
     }
 
-    /// Everything that was logged is stored, once: to the store that had the outage, and to others.
+    /// Checks that every logged record is stored once, as seen by the store that had the outage and by
+    /// another one.
     fn check(&self) {
         let all: Vec<u64> = (0..self.logged).collect();
         assert_eq!(numbers_of(&self.store, "github"), all);
@@ -243,7 +244,7 @@ fn an_outage_is_reported_once_and_loses_nothing() {
     }
 }
 
-/// A batch whose commit failed may be on the disk all the same.
+/// A batch whose commit failed may be on the disk anyway.
 #[test]
 fn a_fault_at_any_operation_loses_and_doubles_nothing() {
     for count in [1, 1000] {
@@ -265,7 +266,7 @@ fn a_fault_at_any_operation_loses_and_doubles_nothing() {
             writer.flush().unwrap();
             let stats = writer.stats();
             assert_eq!((stats.stored, stats.queued), (case.logged, 0));
-            // Some flushes do more than others: they seal.
+            // Some flushes have more operations than others, because they seal.
             if survived >= 10 {
                 break;
             }
@@ -288,7 +289,7 @@ fn a_wipe_that_failed_can_be_repeated() {
     case.disk.fail(Fault::Changes(EIO));
     assert!(writer.wipe(&WipeScope::everything()).is_err());
     case.disk.heal();
-    // Nothing was logged that would have made the writer open the store again.
+    // No record was logged that would have made the writer open the store again.
     assert_eq!(writer.wipe(&WipeScope::everything()).unwrap(), 1);
     assert!(numbers_of(&case.store, "github").is_empty());
 }
@@ -373,7 +374,7 @@ fn a_disk_that_hangs_is_nothing_that_producers_notice() {
     settled(&writer);
     let stored = numbers_of(&case.store, "flood").len() + numbers_of(&case.store, "github").len();
     assert_eq!(writer.stats().stored, stored as u64);
-    // A disk that takes its time is no outage.
+    // A slow disk is not an outage.
     assert_eq!(case.outages(), 0);
 }
 
@@ -426,7 +427,7 @@ fn a_guard_that_is_dropped_while_the_disk_hangs_comes_back() {
     without_hang("the guard", move || drop(guard));
     case.disk.wait_for_victim();
     assert_eq!(writer.stats().queued, 30);
-    // Should the disk come back after all, nothing is lost.
+    // If the disk works again after all, nothing is lost.
     case.disk.heal();
     without_hang("the writer", {
         let writer = writer.clone();
@@ -436,7 +437,7 @@ fn a_guard_that_is_dropped_while_the_disk_hangs_comes_back() {
     case.check();
 }
 
-/// Also one that nobody writes to, who would notice.
+/// Also a store without a writer that would notice the failure.
 #[test]
 fn readers_recover_from_an_outage() {
     let mut case = Case::new();
@@ -444,7 +445,7 @@ fn readers_recover_from_an_outage() {
     case.log(&writer, 100);
     guard.close().unwrap();
     let disk = case.disk.clone();
-    // Nothing in memory that would answer in the disk's place.
+    // Without a page cache, which would answer in place of the disk.
     let options = StoreOptions::default()
         .page_cache_bytes(0)
         .disk_hook(move |operation| disk.operate(operation));
@@ -465,7 +466,7 @@ fn readers_recover_from_an_outage() {
     }
 }
 
-/// The guard finds no room in the queue to say that the writer is to end.
+/// The queue is so full that the guard cannot send its message that the writer is to end.
 #[test]
 fn a_writer_that_was_left_behind_ends_when_the_disk_comes_back() {
     let mut case = Case::new();
@@ -493,7 +494,7 @@ fn a_store_that_cannot_be_opened_or_read_is_an_error() {
     let home = common::home();
     let disk = Disk::default();
     let mut failures = 0;
-    // At each of its operations the opening fails, until there are no more of them.
+    // Opening fails at each of its operations in turn, until there are no more.
     for nth in 1.. {
         let first = disk.operations() + nth;
         disk.fail(Fault::From { first, count: 1000 });

@@ -1,7 +1,7 @@
-//! A disk that is filled to the brim under load: the store goes on reading, drops and counts what it
-//! cannot keep, can be wiped, and stores again by itself when there is room.
+//! The disk fills up under load: the store can still be read and wiped, it drops and counts the records
+//! that it cannot keep, and it resumes storing once there is space.
 //!
-//! The real disk is a tmpfs in a mount namespace of its own. Where that is not permitted its test is
+//! The real disk is a tmpfs in a mount namespace of its own. Where that is not permitted, the test is
 //! skipped, unless `GRIDCTL_TELEMETRY_REQUIRE_TMPFS` is set.
 
 #![allow(
@@ -38,17 +38,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// So many records are stored before the disk fills, to be wiped on it.
+/// The number of records that are stored before the disk fills, to be wiped when it is full.
 const VICTIMS: u64 = 3000;
 const PAGE: u64 = 4096;
 
-/// Where a test stores, and what fills it up.
+/// A disk that a test stores on and can fill up.
 trait Disk: Sync {
     fn home(&self) -> &Path;
     fn options(&self) -> StoreOptions;
-    /// Takes all room that there is.
+    /// Takes all free space.
     fn fill(&self);
-    /// Gives it back.
+    /// Frees that space again.
     fn free(&self);
 }
 
@@ -104,7 +104,7 @@ impl Disk for RealDisk {
     }
 }
 
-/// A disk of some pages, counted as the database touches them, and the reserve with them.
+/// A disk of some pages, counted as the database touches them, together with the reserve.
 struct Quota {
     home: tempfile::TempDir,
     state: Arc<Mutex<Touched>>,
@@ -190,7 +190,7 @@ struct Daemon<'a> {
     store: Store,
     writer: Writer,
     guard: WriterGuard,
-    /// How many records the load consists of so far.
+    /// The number of records of the load so far.
     offered: AtomicU64,
 }
 
@@ -230,11 +230,11 @@ impl Daemon<'_> {
                         let number = self.offered.fetch_add(1, Ordering::Relaxed);
                         let _ = self.writer.log(&server("load"), &record(number));
                     }
-                    // The pace of a busy gateway, and not of a loop.
+                    // The pace of a busy gateway, not of a busy loop.
                     std::thread::sleep(Duration::from_millis(1));
                 }
             });
-            // Also when it panics, or the other thread would never end.
+            // Also when the operation panics: otherwise the other thread would never end.
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(operation));
             over.store(true, Ordering::Release);
             if let Err(panic) = outcome {
@@ -258,13 +258,13 @@ impl Daemon<'_> {
         });
     }
 
-    /// Storing goes on, without anybody's help.
+    /// Checks that storing resumes by itself.
     fn wait_for_stored(&self) {
         let before = self.stored();
         wait_until("records are stored", || self.stored() > before + 1000);
     }
 
-    /// What was stored can be read, with the store that writes and with others.
+    /// Checks that stored records can be read, by the store that writes and by others.
     fn check_reading(&self, victims: u64) {
         let options = StoreOptions::for_tools();
         let other = Store::open_read_only(self.disk.home(), STACK, options);
@@ -275,7 +275,7 @@ impl Daemon<'_> {
         }
     }
 
-    /// Everything that was offered is stored, in the ledger, or wiped.
+    /// Checks that every offered record is stored, in the ledger, or wiped.
     fn finish(self, wiped_from_disk: u64) {
         let Daemon {
             disk,
@@ -313,7 +313,7 @@ impl Daemon<'_> {
     }
 }
 
-/// How many records there are, each as it was.
+/// The number of stored records. Panics when one is not as it was.
 fn total(snapshot: &Snapshot) -> u64 {
     let found = numbers(snapshot);
     found.values().map(|numbers| numbers.len() as u64).sum()
@@ -327,18 +327,21 @@ fn count(stats: &WriterStats, cause: LossCause) -> u64 {
 fn wait_until(what: &str, happened: impl Fn() -> bool) {
     let started = Instant::now();
     while !happened() {
-        assert!(started.elapsed() < HANG, "waited in vain until {what}");
+        assert!(
+            started.elapsed() < HANG,
+            "timed out while waiting until {what}"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Something else takes all room, and gives it back.
+/// Other files take all space, and free it again.
 fn is_filled_and_freed(disk: &dyn Disk) {
     let daemon = Daemon::start(disk);
     let victim = WipeScope::everything().server(server("victim"));
     daemon.under_load(|| {
         daemon.wait_for_stored();
-        // No free pages in the file either, that a wipe could do with.
+        // No free pages in the file either, which a wipe could use.
         let options = CompactOptions::default().patience(HANG);
         daemon.store.compact(options).unwrap();
         disk.fill();
@@ -348,7 +351,7 @@ fn is_filled_and_freed(disk: &dyn Disk) {
         daemon.check_reading(0);
         disk.free();
         daemon.wait_for_stored();
-        // And once more: the reserve is there again.
+        // And once more, because the reserve has been allocated again.
         disk.fill();
         daemon.wait_for_drops();
         disk.free();
@@ -357,7 +360,7 @@ fn is_filled_and_freed(disk: &dyn Disk) {
     daemon.finish(VICTIMS);
 }
 
-/// Telemetry itself takes all room, and somebody deletes it from elsewhere.
+/// Telemetry itself takes all space, and another handle wipes it.
 fn is_filled_and_wiped(disk: &dyn Disk) {
     let daemon = Daemon::start(disk);
     daemon.under_load(|| {
@@ -370,19 +373,19 @@ fn is_filled_and_wiped(disk: &dyn Disk) {
     let before = daemon.store.snapshot().unwrap();
     assert_eq!(other.wipe(&WipeScope::everything()).unwrap(), 2);
     let after = daemon.store.snapshot().unwrap();
-    // The writer may have stored something before it and behind, which the sequences say.
+    // The writer may have stored records before and after the wipe; their sequences tell.
     let stored = after.next_sequence().unwrap() - before.next_sequence().unwrap();
     let wiped = total(&before) + stored - total(&after);
     drop((before, after));
     daemon.under_load(|| daemon.wait_for_stored());
-    // What it took comes back to others.
+    // Other programs get the space back.
     let options = CompactOptions::default().patience(HANG);
     let compacted = other.compact(options).unwrap();
     assert!(compacted.after.used_bytes < MIB / 2, "{compacted:?}");
     daemon.finish(wiped);
 }
 
-/// Stores for ever.
+/// Stores records until it is killed.
 #[test]
 fn helper_stores() {
     let Some(arguments) = helper_arguments() else {
@@ -399,7 +402,7 @@ fn helper_stores() {
     }
 }
 
-/// What a killed process left is wiped on a disk that has filled since.
+/// The records of a killed process are wiped on a disk that has filled up since.
 fn is_wiped_after_a_kill(disk: &RealDisk) {
     for lines in 1..20 {
         let home = disk.home().to_str().unwrap();
@@ -431,7 +434,7 @@ fn a_disk_that_telemetry_has_filled_can_be_wiped() {
     without_hang("the daemon", || is_filled_and_wiped(&Quota::new(MIB)));
 }
 
-/// Nobody writes to it, who would open it again.
+/// A store without a writer that would open it again.
 #[test]
 fn a_store_is_wiped_after_an_outage_that_a_wipe_has_met() {
     let home = common::home();
@@ -480,8 +483,8 @@ fn helper_has_a_real_disk() {
     say("done");
 }
 
-/// A command that mounts a tmpfs of so many megabytes at `root`, where nobody else sees it, and goes
-/// on as another one.
+/// A command that mounts a tmpfs of this size at `root`, visible only to itself, and then runs
+/// another command.
 fn on_a_disk_of(megabytes: u64, root: &Path) -> Command {
     let mount = format!("mount -t tmpfs -o size={megabytes}m tmpfs \"$0\" && exec \"$@\"");
     let mut command = Command::new("unshare");

@@ -1,4 +1,4 @@
-//! The metrics flusher: what it stores, when, and what it knows again after a restart.
+//! The metrics flusher: what it stores, when, and what it restores after a restart.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -144,12 +144,12 @@ fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
         } else {
             daemon.flusher.seed(&daemon.store, 100).unwrap();
         }
-        // The cumulative counters, though the last snapshot says nothing of cost.
+        // The cumulative counters, although the last snapshot has no cost.
         let usage = daemon.accumulator.snapshot();
         assert_eq!(usage.servers["github"], tokens(111, 56));
         let cost = daemon.accumulator.cost_snapshot();
         assert_eq!(cost.servers["github"].input_micro_usd, 1030);
-        // The series: the reset's diff is history of another process, and no minute of this one.
+        // The series: the difference of a reset is history of another process, not activity of this one.
         let series = daemon.accumulator.query(Duration::from_secs(3600), at(3));
         let points: Vec<_> = series
             .session
@@ -161,7 +161,7 @@ fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
             .accumulator
             .query_cost(Duration::from_secs(3600), at(3));
         assert_eq!(series.session.len(), 1);
-        // And what the flusher said last.
+        // The flusher's last snapshot is restored as well.
         let before = daemon.stored().len();
         daemon.flush(3);
         assert_eq!(daemon.stored().len(), before, "nothing was counted since");

@@ -1,4 +1,4 @@
-//! What is stored is for its owner alone, and nothing that somebody else planted is opened.
+//! Only its owner can read a database, and no file or folder planted by another user is opened.
 
 #![allow(
     clippy::unwrap_used,
@@ -44,7 +44,7 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// Stores something, so that everything that is ever created is there.
+/// Stores a record, so that every file and folder exists that is ever created.
 fn store_something(home: &Path) {
     let store = open(home);
     let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
@@ -65,7 +65,7 @@ fn assert_private(home: &Path) {
     assert_eq!(files, [database(home), reserve(home)]);
 }
 
-/// Every way into a store, and what each answers.
+/// The results of all ways to open a store.
 fn every_way_in(home: &Path, stack: &str) -> [Result<(), Error>; 5] {
     let options = StoreOptions::default;
     [
@@ -102,12 +102,12 @@ fn helper_creates() {
 #[test]
 fn folders_and_file_are_private_whatever_the_umask_is() {
     for umask in ["000", "022", "077", "277", "777"] {
-        // Whoever is not root cannot enter the folders of a home that is created so.
+        // Only root can enter the folders of a home that is created with this umask.
         if umask.starts_with(['2', '7']) && !rustix::process::geteuid().is_root() {
             continue;
         }
         let home = common::home();
-        // A home that is created is as private as what stands in it.
+        // A created home is as private as the files in it.
         let inner = home.path().join("created").join("home");
         for path in [home.path(), &inner] {
             let mut helper = Helper::start("helper_creates", &[path.to_str().unwrap(), umask]);
@@ -139,11 +139,12 @@ fn wider_permissions_are_tightened() {
         answer.unwrap().unwrap();
         assert_private(home.path());
     }
-    // What is above belongs to the user.
+    // The folders above belong to the user and stay as they are.
     assert_eq!(mode(home.path()), 0o755);
 }
 
-/// Gives `path`, the link itself if it is one, to another user. `false` when this user may not.
+/// Gives `path` (the link itself if it is one) to another user. Returns `false` when this user may
+/// not do that.
 fn give_away(path: &Path) -> bool {
     let (user, group) = (Uid::from_raw(12_345), Gid::from_raw(12_345));
     let given = rustix::fs::chownat(
@@ -178,7 +179,7 @@ fn what_belongs_to_another_user_is_refused() {
     }
 }
 
-/// Moves what is at `path` elsewhere and links to it.
+/// Moves the file or folder at `path` elsewhere and links to it.
 fn replace_by_link(home: &Path, path: &Path) -> PathBuf {
     let elsewhere = home.join("elsewhere");
     fs::rename(path, &elsewhere).unwrap();
@@ -200,7 +201,7 @@ fn a_link_of_ones_own_is_followed() {
         assert_eq!(
             mode(&elsewhere),
             wide & 0o700,
-            "what it leads to is as private"
+            "the link's target is as private"
         );
         assert!(
             fs::symlink_metadata(place(home.path()))
@@ -216,7 +217,7 @@ fn a_link_of_another_user_is_refused() {
         let home = common::home();
         store_something(home.path());
         let path = place(home.path());
-        // Whatever it leads to, even to what is our own, or nowhere.
+        // Whatever its target is: a file of our own, or none.
         replace_by_link(home.path(), &path);
         if !give_away(&path) {
             return;
@@ -269,7 +270,7 @@ fn a_folder_or_a_fifo_is_no_database() {
     assert_refused(home.path(), not_a_file);
     assert!(fs::metadata(&fifo).unwrap().file_type().is_fifo());
 
-    // And where a folder should be, a file.
+    // And a file in place of a folder.
     let home = common::home();
     fs::write(telemetry(home.path()), "a note").unwrap();
     assert_refused(
@@ -279,7 +280,7 @@ fn a_folder_or_a_fifo_is_no_database() {
     assert_eq!(fs::read(telemetry(home.path())).unwrap(), b"a note");
 }
 
-/// The reserve is given up and made again, which must not be done to what is somebody's.
+/// The reserve is truncated and allocated again, which must not happen to a file of another user.
 #[test]
 fn what_stands_in_the_place_of_the_reserve_is_left_alone() {
     let plant: [fn(&Path, &Path); 4] = [
@@ -346,7 +347,7 @@ fn a_stack_is_one_plain_path_component() {
     assert!(found.is_sorted());
 }
 
-/// A server's name is a key in the database, and comes near no path.
+/// A server's name is a key in the database, and never a part of a path.
 #[test]
 fn a_server_may_be_called_anything() {
     let home = common::home();

@@ -1,4 +1,4 @@
-//! Whatever is not stored leaves an entry, and the entries add up.
+//! Each record that is not stored is counted in the ledger, and the counts add up.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -83,12 +83,12 @@ fn offered_is_stored_and_lost_through_overflow_and_outage() {
     };
     offer(100);
     writer.flush().unwrap();
-    // The disk fails for a while, and more comes than there is room for.
+    // The disk fails for a while, and more records come than the queue holds.
     failing.store(true, Ordering::Relaxed);
     offer(5000);
     assert!(writer.flush().is_err());
     failing.store(false, Ordering::Relaxed);
-    // Records that nobody could store, too.
+    // Also a record that can never be stored.
     let mut huge = log(7);
     huge.message = "x".repeat(5 << 10);
     assert_eq!(writer.log(&github(), &huge), Err(DropCause::TooLarge));
@@ -101,7 +101,11 @@ fn offered_is_stored_and_lost_through_overflow_and_outage() {
     let full = lost(&store, LossCause::QueueFull);
     assert!(full > 0);
     assert_eq!(lost(&store, LossCause::TooLarge), 1);
-    assert_eq!(offered + 1, stored + full + 1, "by the ledger, exactly");
+    assert_eq!(
+        offered + 1,
+        stored + full + 1,
+        "each record is stored or in the ledger"
+    );
     for loss in losses(&store) {
         assert_eq!(
             (loss.server, loss.signal),
@@ -117,7 +121,7 @@ fn losses_of_one_minute_are_one_entry_from_the_first_to_the_last() {
     let store = open(home.path());
     let options = WriterOptions::default().record_bytes_max(100);
     let (writer, guard) = Writer::start(&store, options).unwrap();
-    // Entered one by one, in no order.
+    // Entered one by one, out of order.
     for nanos in [100, 50, 200, 120] {
         assert_eq!(writer.log(&github(), &log(nanos)), Err(DropCause::TooLarge));
         writer.flush().unwrap();
@@ -127,14 +131,14 @@ fn losses_of_one_minute_are_one_entry_from_the_first_to_the_last() {
     guard.close().unwrap();
     drop(store);
 
-    // They outlive the process that entered them.
+    // The entries outlive the process that made them.
     let store = open(home.path());
     let found = losses(&store);
     let of_github: Vec<_> = found
         .iter()
         .filter(|loss| loss.server == Some(github()))
         .collect();
-    // Two, should the minute have ended while they were entered.
+    // Two entries if a minute ended in between.
     assert!(of_github.len() <= 2, "{of_github:?}");
     assert_eq!(of_github.iter().map(|loss| loss.count).sum::<u64>(), 4);
     let nanos = |timestamp: Timestamp| timestamp.unix_nanos();
@@ -144,7 +148,7 @@ fn losses_of_one_minute_are_one_entry_from_the_first_to_the_last() {
     );
     assert_eq!(of_github.iter().map(|loss| nanos(loss.to)).max(), Some(200));
 
-    // A range picks the losses that reach into it; its end is not part of it.
+    // A range selects the entries that overlap it; its end is excluded.
     let at = Timestamp::from_unix_nanos;
     let servers = |since, until| -> BTreeSet<String> {
         let losses = store.snapshot().unwrap().ledger(at(since)..at(until));
@@ -169,7 +173,7 @@ fn what_somebody_wiped_is_no_loss() {
         .commit_interval_min(never);
     let (writer, guard) = Writer::start(&store, options).unwrap();
     writer.log(&github(), &log(1)).unwrap();
-    // By another process, before it was committed.
+    // Wiped by another process before the commit.
     open(home.path()).wipe(&WipeScope::everything()).unwrap();
     writer.flush().unwrap();
     writer.log(&github(), &log(2)).unwrap();
@@ -189,7 +193,7 @@ fn a_disk_that_fails_until_the_end_is_noted_at_the_next_start() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    // It could not say so itself.
+    // The process could not enter the loss itself.
     let store = open(home.path());
     assert_eq!(losses(&store), []);
     let (_writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
@@ -198,7 +202,7 @@ fn a_disk_that_fails_until_the_end_is_noted_at_the_next_start() {
     assert_eq!(found.len(), 1);
 }
 
-/// Not a test by itself: what ends in the test above.
+/// Not a test by itself: the process that ends in the test above.
 #[test]
 fn helper_ends_on_a_disk_that_fails() {
     let Some(home) = std::env::var_os(CHILD_HOME) else {
@@ -229,7 +233,7 @@ fn helper_ends_on_a_disk_that_fails() {
 
 const CHILD_HOME: &str = "GRIDCTL_TELEMETRY_LEDGER_HOME";
 
-/// Not a test by itself: what is killed in the test below.
+/// Not a test by itself: the process that is killed in the test below.
 #[test]
 fn helper_waits_to_be_killed() {
     let Some(home) = std::env::var_os(CHILD_HOME) else {
@@ -262,7 +266,7 @@ fn an_unclean_end_is_noted_at_the_next_start_and_a_clean_one_is_not() {
         .unwrap();
     let mut lines = io::BufRead::lines(io::BufReader::new(child.stdout.take().unwrap()));
     assert!(lines.any(|line| line.unwrap().contains("ready")));
-    // A process that lives is no crash, whoever starts beside it.
+    // A running process has not crashed, even if another writer starts.
     let store = open(home.path());
     let (_writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     assert!(losses(&store).is_empty());
@@ -275,7 +279,7 @@ fn an_unclean_end_is_noted_at_the_next_start_and_a_clean_one_is_not() {
         let losses = losses(&store);
         assert_eq!(losses.len(), 1);
         let first = noted.get_or_insert_with(|| losses.clone());
-        assert_eq!(losses, *first, "once, however often it is started again");
+        assert_eq!(losses, *first, "noted once, however often a writer starts");
         assert_eq!((losses[0].cause, losses[0].count), (LossCause::Crash, 0));
         assert!(losses[0].from >= before && losses[0].to >= losses[0].from);
         guard.close().unwrap();

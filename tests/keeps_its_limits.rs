@@ -1,24 +1,25 @@
-//! Random operations on a store that has limits, and on a list in memory: the store keeps what it
-//! was told to keep, never holds more than it was told, and counts whatever it gives up.
+//! Random operations on a store with limits and on a model in memory: the store keeps the records
+//! that it should keep, stays within its limits, and counts every record that it evicts.
 //!
-//! What is promised, and compared after every single step of the writer:
+//! The test checks these promises after every step of the writer:
 //!
-//! - **Age is exact.** A reader sees no record that is older than its limit, whether or not its room
-//!   was given back, and every one that is not, unless another limit took it.
-//! - **Bytes are exact.** After a commit no series that it touched, and after a pass of the upkeep
-//!   no series at all, takes more than its limit. There are two exceptions. Of a series that has many
-//!   tiny blocks one transaction takes some; the rest goes with the next pass, which comes at once.
-//!   And what an import leaves in the row tier stays there until a writer's next commit or pass.
-//! - **Nothing is taken without need.** A series that loses something to its limit of bytes would
-//!   be over it with the last block that it lost, and a series within its limit loses nothing.
-//! - **The oldest goes first.** What is left in blocks reaches at least as far as anything that was
-//!   lost; what was in the row tier at that time, or came with the same commit, may be older.
-//! - **Nothing goes uncounted.** What was stored is there, or in the ledger, or was wiped.
-//! - **What is there is as it was written**: byte for byte, in order, at its place for every cursor.
-//! - **A limit of the whole takes from the largest**: no server loses anything to it that has less
-//!   than its share, nothing goes while there is room, and the disk blocks used stay near it.
+//! - **Age is exact.** A reader sees no record older than its limit, whether or not its disk space
+//!   was freed, and sees every other record unless another limit evicted it.
+//! - **Bytes are exact.** No series exceeds its limit after a commit that touched it, and no series at
+//!   all does after a round of maintenance. There are two exceptions. From a series with many tiny
+//!   blocks, one transaction evicts some; the next round evicts the rest and begins at once. Rows left
+//!   by an import stay until the writer's next commit or round.
+//! - **Nothing is evicted without need.** A series from which its limit of bytes evicts a block would
+//!   exceed the limit with that block, and a series within its limit loses nothing.
+//! - **The oldest records are evicted first.** No block that remains is older than an evicted record.
+//!   Records that were rows at that time, or that came with the same commit, may be older.
+//! - **Every record is counted.** A stored record can be read, is in the ledger, or was wiped.
+//! - **Records come back as they were written**: byte for byte, in order, at the same place for every
+//!   cursor.
+//! - **The total limit evicts from the largest servers**: a server below its fair share loses
+//!   nothing, nothing is evicted while there is space, and the used disk blocks stay near the limit.
 //!
-//! `GRIDCTL_TELEMETRY_CASES` says how many runs there are.
+//! `GRIDCTL_TELEMETRY_CASES` sets the number of runs.
 
 #![allow(
     clippy::unwrap_used,
@@ -52,16 +53,16 @@ use std::{
     time::Duration,
 };
 
-/// So many records of a series in one batch become blocks at once, see [`on_demand`].
+/// The number of records of a series in one batch that become a block at once, see [`on_demand`].
 const DIRECT: usize = 25;
-/// So many in one import do.
+/// The same for an import.
 const DIRECT_IMPORT: usize = 160;
-/// So many blocks are taken by one transaction at most, beyond those that it writes.
+/// Maximum number of blocks that one transaction evicts, beyond those that it writes.
 const BLOCKS_PER_STEP: usize = 32;
-/// A step that is due later than this begins a new pass.
-const BETWEEN_PASSES: Duration = Duration::from_secs(9);
+/// A step that is due later than this begins a new round of maintenance.
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(9);
 
-/// How many runs there are, of a test of which each takes as long as so many of others.
+/// The number of runs of a test whose runs each take as long as `cost` runs of other tests.
 fn cases(default: u32, cost: u32) -> ProptestConfig {
     let cases = std::env::var("GRIDCTL_TELEMETRY_CASES");
     let cases = cases.map_or(default, |cases| cases.parse().unwrap());
@@ -73,21 +74,21 @@ fn cases(default: u32, cost: u32) -> ProptestConfig {
     }
 }
 
-/// When a record happened.
+/// The time of a record.
 #[derive(Debug, Clone, Copy)]
 enum When {
     /// Nanoseconds ago.
     Recent(i64),
     /// Hours ago, or ahead.
     Hours(i64),
-    /// So many nanoseconds after the first time that is not too old.
+    /// Nanoseconds after the earliest time that has not expired.
     Edge(i64),
     Years(i64),
     First,
     Last,
 }
 
-/// Records of one series in the order in which they come.
+/// Records of one series in the order of their arrival.
 #[derive(Debug, Clone)]
 struct Burst {
     series: SeriesKey,
@@ -98,25 +99,25 @@ struct Burst {
 enum Operation {
     Log(Burst),
     Commit,
-    /// The same again, with a commit each time.
+    /// The burst this many times, each time with a commit.
     Often(Burst, usize),
-    /// So many steps of the upkeep.
-    Upkeep(usize),
-    /// A whole pass of the upkeep.
-    Pass,
+    /// This many steps of maintenance.
+    Steps(usize),
+    /// A whole round of maintenance.
+    Round,
     Limits(Limits),
     Wipe {
         server: Option<usize>,
         signal: Option<Signal>,
-        /// By another process, as far as the writer knows.
+        /// Without the writer, as another process does it.
         foreign: bool,
     },
     Compact,
-    /// So many hours go by.
+    /// This many hours pass.
     Wait(i64),
-    /// The system's clock is set, ahead or back.
+    /// The system clock is set ahead or back by this many hours.
     SetClock(i64),
-    /// The machine was off for so many hours.
+    /// The machine was off for this many hours.
     Reboot(i64),
     Restart,
     Import(Burst),
@@ -125,7 +126,7 @@ enum Operation {
     },
 }
 
-/// Bytes and hours that a series may have.
+/// The limits of a series in bytes and hours.
 type SeriesLimit = (u64, i64);
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -145,40 +146,40 @@ impl Limits {
     }
 }
 
-/// What the test knows of a series besides its records.
+/// The state of a series besides its records.
 #[derive(Debug, Default)]
 struct Series {
     committed: u64,
-    retired: u64,
-    /// The earliest and the latest time of what limits took.
+    evicted: u64,
+    /// The earliest and the latest time of the evicted records.
     lost: Option<(i64, i64)>,
     wiped: u64,
-    /// Whether it must be within its limit by now.
+    /// Whether the series must be within its limit by now.
     settled: bool,
     before: Option<CheckedSeries>,
 }
 
-/// A store that has limits, and the model of it.
+/// A store with limits, and its model.
 struct Limited {
     world: World,
     model: Model,
     limits: Limits,
     series: BTreeMap<SeriesKey, Series>,
-    /// What the writer has and did not commit.
+    /// The records that the writer has not committed.
     queued: Vec<(SeriesKey, u64, Known)>,
 }
 
-/// What a step was.
+/// What a step did, and may have done.
 #[derive(Debug)]
 struct Step {
-    /// The numbers of the records that it committed.
+    /// The numbers of the records that the step committed.
     fresh: BTreeMap<SeriesKey, BTreeSet<u64>>,
-    /// So many of one series become blocks at once.
+    /// The number of records of one series that become a block at once.
     direct: usize,
-    /// Whether rows may have become blocks after something was taken.
+    /// Whether rows may have been sealed after an eviction.
     seals: bool,
-    /// Whether anything may be taken.
-    takes: bool,
+    /// Whether the step may evict records.
+    may_evict: bool,
 }
 
 impl Step {
@@ -187,7 +188,7 @@ impl Step {
             fresh: BTreeMap::new(),
             direct: 0,
             seals: false,
-            takes: false,
+            may_evict: false,
         }
     }
 }
@@ -205,7 +206,7 @@ impl Limited {
         limited
     }
 
-    /// Commits a record, with which the store takes note of the time.
+    /// Commits a record, so that the store notes the time.
     fn mark(&mut self) {
         self.log(&Burst {
             series: (0, Signal::Logs),
@@ -254,7 +255,7 @@ impl Limited {
         });
     }
 
-    /// The model commits what is queued.
+    /// Commits the queued records in the model.
     fn committed(&mut self, direct: usize) -> Step {
         let mut fresh: BTreeMap<SeriesKey, BTreeSet<u64>> = BTreeMap::new();
         for (key, number, known) in std::mem::take(&mut self.queued) {
@@ -270,11 +271,11 @@ impl Limited {
             fresh,
             direct,
             seals: false,
-            takes: true,
+            may_evict: true,
         }
     }
 
-    /// One step of the upkeep.
+    /// One step of the writer.
     fn step(&mut self) {
         let world = &mut self.world;
         let commits = world.writer.commits();
@@ -287,14 +288,14 @@ impl Limited {
             }
         } else {
             Step {
-                takes: true,
+                may_evict: true,
                 ..Step::quiet()
             }
         };
         self.observe(&step);
     }
 
-    /// What the writer would do first, is done and looked at first.
+    /// Runs and checks the steps that the writer would take before the next record.
     fn catch_up(&mut self) {
         while self.world.writer.due() <= self.world.time {
             self.step();
@@ -302,11 +303,11 @@ impl Limited {
     }
 
     fn is_idle(&self) -> bool {
-        self.world.writer.due() >= self.world.time + BETWEEN_PASSES
+        self.world.writer.due() >= self.world.time + BETWEEN_ROUNDS
     }
 
-    /// A whole pass of the upkeep.
-    fn pass(&mut self) {
+    /// A whole round of maintenance.
+    fn round(&mut self) {
         while !self.is_idle() {
             self.step();
         }
@@ -330,12 +331,12 @@ impl Limited {
                     self.commit();
                 }
             }
-            Operation::Upkeep(steps) => {
+            Operation::Steps(steps) => {
                 for _ in 0..*steps {
                     self.step();
                 }
             }
-            Operation::Pass => self.pass(),
+            Operation::Round => self.round(),
             Operation::Limits(limits) => self.set_limits(limits),
             Operation::Wipe {
                 server,
@@ -402,13 +403,13 @@ impl Limited {
         self.model.wipe(server, signal);
         self.queued.retain(|(key, _, _)| !covers(key));
         for (_, series) in self.series.iter_mut().filter(|(key, _)| covers(key)) {
-            series.wiped = series.committed - series.retired;
+            series.wiped = series.committed - series.evicted;
             series.before = None;
         }
         self.observe(&Step::quiet());
     }
 
-    /// What is queued is lost, as when the process is killed.
+    /// Restarts the writer as after a kill: queued records are lost.
     fn restart(&mut self) {
         self.queued.clear();
         self.world.restart();
@@ -444,7 +445,7 @@ impl Limited {
         self.observe(&step);
     }
 
-    /// Compares everything that is there.
+    /// Compares all records and the inventory with the model.
     fn read(&mut self, backward: bool) {
         let snapshot = self.world.store.snapshot().unwrap();
         let cutoffs = [0, 1, 2].map(|server| self.cutoff(server));
@@ -468,7 +469,7 @@ impl Limited {
         }
     }
 
-    /// Compares what is cheap to compare, and the records of those series that lost some.
+    /// Compares counts and sizes, and the records of each series that lost some.
     fn observe(&mut self, step: &Step) {
         let snapshot = self.world.store.snapshot().unwrap();
         let mut layouts: BTreeMap<SeriesKey, CheckedSeries> = snapshot
@@ -477,37 +478,40 @@ impl Limited {
             .into_iter()
             .map(|layout| ((position(layout.server.as_str()), layout.signal), layout))
             .collect();
-        let mut retired = BTreeMap::new();
+        let mut in_ledger = BTreeMap::new();
         for loss in snapshot.ledger(TimeRange::default()).unwrap() {
             assert_eq!(loss.cause, LossCause::Retention, "{loss:?}");
             let server = position(loss.server.as_ref().unwrap().as_str());
-            retired.insert((server, loss.signal.unwrap()), loss);
+            in_ledger.insert((server, loss.signal.unwrap()), loss);
         }
         let shares = Shares::of(&layouts);
         if let Some(total) = self.limits.total {
             let used = self.world.store.disk_usage().unwrap().used_bytes;
-            // As much as possible is kept, so what one commit writes before the engine can reuse
-            // what it replaces comes on top, and that is a part of a small limit.
-            assert!(used <= total + total / 4, "{used} are used of {total}");
+            // The store keeps as much as possible. A commit writes new pages before the engine can
+            // reuse those that they replace, which matters under a small limit.
+            assert!(
+                used <= total + total / 4,
+                "{used} bytes are used, and the limit is {total}"
+            );
         }
         let keys: Vec<SeriesKey> = self.series.keys().copied().collect();
         for key in keys {
             let after = layouts.remove(&key);
             let records = after.as_ref().map_or(0, CheckedSeries::records);
-            let loss = retired.remove(&key);
+            let loss = in_ledger.remove(&key);
             let gone = loss.as_ref().map_or(0, |loss| loss.count);
             let series = self.series.get_mut(&key).unwrap();
             assert_eq!(
                 series.committed,
                 records + gone + series.wiped,
-                "{key:?}: {records} are there, {gone} in the ledger and {} wiped",
+                "{key:?}: {records} are stored, {gone} in the ledger and {} wiped",
                 series.wiped
             );
-            let more = gone - series.retired;
-            series.retired = gone;
+            let more = gone - series.evicted;
+            series.evicted = gone;
             let before = series.before.take();
             if more > 0 {
-                assert!(step.takes, "{key:?} lost {more} records");
+                assert!(step.may_evict, "{key:?} lost {more} records");
                 let query = Query::new(key.1).server(server(SERVERS[key.0]));
                 let world = &self.world;
                 let past = world.clock.long_ago(|| world.store.snapshot().unwrap());
@@ -526,22 +530,23 @@ impl Limited {
                 let range = (loss.from.unix_nanos(), loss.to.unix_nanos());
                 assert_eq!(Some(range), series.lost, "{key:?}");
                 if missing.values().any(|known| known.time >= cutoff) {
-                    let taken = Taken {
+                    let eviction = Eviction {
                         key,
                         before: before.as_ref(),
                         after: after.as_ref(),
                         missing: &missing,
                         step,
                     };
-                    taken.is_oldest(&self.model.series[&key]);
-                    if !taken.is_needed(self.limits.bytes_of(key.0)) {
+                    eviction.is_oldest(&self.model.series[&key]);
+                    if !eviction.is_needed(self.limits.bytes_of(key.0)) {
                         let total = self.limits.total;
-                        let total =
-                            total.unwrap_or_else(|| panic!("its limit allows that: {taken:#?}"));
-                        // Of a limit of the whole, a quarter may be needed beside the records.
-                        let held = shares.held() + taken.last_block_disk_bytes();
-                        assert!(held * 4 > total * 3 - (2 << 20), "{held}: {taken:#?}");
-                        taken.is_largest(&shares);
+                        let total = total.unwrap_or_else(|| {
+                            panic!("evicted although within the limit: {eviction:#?}")
+                        });
+                        // Up to a quarter of a total limit may be needed for other things than records.
+                        let held = shares.held() + eviction.last_block_disk_bytes();
+                        assert!(held * 4 > total * 3 - (2 << 20), "{held}: {eviction:#?}");
+                        eviction.is_largest(&shares);
                     }
                 }
             }
@@ -558,7 +563,7 @@ impl Limited {
                 let limit = self.limits.bytes_of(key.0);
                 if many && series.bytes() > limit {
                     let at_once = self.world.writer.due() <= self.world.time;
-                    assert!(at_once || !step.seals, "the rest must go at once");
+                    assert!(at_once || !step.seals, "the rest must be evicted at once");
                     series.settled = false;
                 } else if step.seals || series.has_blocks() {
                     series.check_limit(key, limit);
@@ -566,8 +571,8 @@ impl Limited {
             }
         }
         assert!(
-            layouts.is_empty() && retired.is_empty(),
-            "{layouts:?} {retired:?}"
+            layouts.is_empty() && in_ledger.is_empty(),
+            "{layouts:?} {in_ledger:?}"
         );
     }
 }
@@ -582,18 +587,18 @@ impl Series {
         layout.is_some_and(|layout| !layout.blocks.is_empty())
     }
 
-    /// Panics when the series takes more than it may.
+    /// Panics when the series exceeds its limit.
     fn check_limit(&self, key: SeriesKey, limit: u64) {
         assert!(
             self.bytes() <= limit,
-            "{key:?} has {} bytes and may have {limit}: {:#?}",
+            "{key:?} has {} bytes, and its limit is {limit}: {:#?}",
             self.bytes(),
             self.before
         );
     }
 }
 
-/// What the servers have of the disk.
+/// The disk space of each server, in bytes.
 #[derive(Debug)]
 struct Shares(BTreeMap<usize, u64>);
 
@@ -612,9 +617,9 @@ impl Shares {
     }
 }
 
-/// What a step took of a series for want of room.
+/// The records that a step evicted from a series because of a size limit.
 #[derive(Debug)]
-struct Taken<'a> {
+struct Eviction<'a> {
     key: SeriesKey,
     before: Option<&'a CheckedSeries>,
     after: Option<&'a CheckedSeries>,
@@ -622,13 +627,13 @@ struct Taken<'a> {
     step: &'a Step,
 }
 
-impl Taken<'_> {
+impl Eviction<'_> {
     fn fresh(&self, number: u64) -> bool {
         let fresh = self.step.fresh.get(&self.key);
         fresh.is_some_and(|fresh| fresh.contains(&number))
     }
 
-    /// Whether a record was in a row, or nowhere, before the step.
+    /// Whether a record was a row, or was not stored, before the step.
     fn was_no_block(&self, number: u64, known: &Known) -> bool {
         let at = known
             .sequence
@@ -639,7 +644,7 @@ impl Taken<'_> {
                 .is_some_and(|before| at.is_some_and(|at| before.rows.contains(&at)))
     }
 
-    /// Panics when a block is left that is older than what was taken.
+    /// Panics when a remaining block is older than an evicted record.
     fn is_oldest(&self, records: &Records) {
         let newest = self.missing.values().map(|known| known.time).max().unwrap();
         let newest = Timestamp::from_unix_nanos(newest);
@@ -659,12 +664,12 @@ impl Taken<'_> {
             .count() as u64;
         assert!(
             older <= came_later,
-            "{:?}: {newest} was taken, and {older} records are in blocks before it: {self:#?}",
+            "{:?}: {newest} was evicted, and {older} older records are still in blocks: {self:#?}",
             self.key
         );
     }
 
-    /// What the last block that was taken had at most, in bytes.
+    /// The maximum size of the last evicted block, in bytes.
     fn last_block_bytes(&self) -> u64 {
         let after = self.after.map_or(&[][..], |after| &after.blocks);
         let gone = self
@@ -685,29 +690,32 @@ impl Taken<'_> {
         gone.unwrap_or(0).max(if new > 0 { new + 200 } else { 0 })
     }
 
-    /// Whether the series would be over its limit with the last block that was taken.
+    /// Whether the series would exceed its limit with the last evicted block.
     fn is_needed(&self, limit: u64) -> bool {
         let mut bytes = self.after.map_or(0, CheckedSeries::bytes) + self.last_block_bytes();
         let fresh = self.step.fresh.get(&self.key).map_or(0, BTreeSet::len);
         if self.step.seals && fresh < self.step.direct {
-            // What was in rows when it was taken may be in blocks now, and smaller.
+            // Records that were rows at the eviction may be in blocks now, which are smaller.
             bytes += self.before.map_or(0, |before| before.row_bytes);
             bytes += 6000 * fresh as u64;
         }
         bytes > limit
     }
 
-    /// What the last block that was taken had at most of the disk, where values take whole pages.
+    /// The maximum disk space of the last evicted block, whose values take whole pages, in bytes.
     fn last_block_disk_bytes(&self) -> u64 {
         self.last_block_bytes() * 2 + 8192
     }
 
-    /// Panics when the server had less than its share before the last block of it was taken.
+    /// Panics when the server was below its fair share before its last block was evicted.
     fn is_largest(&self, shares: &Shares) {
         let share = shares.held() / shares.0.len().max(1) as u64;
         let own = shares.0.get(&self.key.0).copied().unwrap_or(0);
         let least = share.saturating_sub(self.last_block_disk_bytes());
-        assert!(own >= least, "{own} is no share of {shares:?}: {self:#?}");
+        assert!(
+            own >= least,
+            "{own} bytes are below the fair share of {shares:?}: {self:#?}"
+        );
     }
 }
 
@@ -738,12 +746,12 @@ fn signal() -> impl Strategy<Value = Signal> {
 
 fn burst() -> impl Strategy<Value = Burst> {
     let server = prop_oneof![6 => Just(0usize), 2 => Just(1), 1 => Just(2)];
-    // Together most of the time, as bursts are, and in each place of the series' past.
+    // Mostly together, as in a burst, and anywhere in the past of the series.
     let records = prop_oneof![
         4 => (when(), size(), 1usize..60).prop_map(|(when, size, count)| vec![(when, size); count]),
         4 => prop::collection::vec((rarely(when()), size()), 1..40),
         1 => (when(), 1usize..3).prop_map(|(when, count)| vec![(when, Size::Noise(5000)); count]),
-        // Of which a half can become too old.
+        // Records of which half can expire.
         1 => prop::collection::vec((0i64..200).prop_map(When::Hours), 17..40)
             .prop_map(|all| all.into_iter().map(|when| (when, Size::Noise(3000))).collect()),
     ];
@@ -777,15 +785,15 @@ fn operation() -> impl Strategy<Value = Operation> {
         12 => burst().prop_map(Operation::Log),
         10 => Just(Operation::Commit),
         4 => (burst(), 1usize..10).prop_map(|(burst, times)| Operation::Often(burst, times)),
-        6 => (1usize..6).prop_map(Operation::Upkeep),
-        2 => Just(Operation::Pass),
+        6 => (1usize..6).prop_map(Operation::Steps),
+        2 => Just(Operation::Round),
         2 => limits().prop_map(Operation::Limits),
         1 => (prop::option::of(0usize..3), prop::option::of(signal()), any::<bool>()).prop_map(
             |(server, signal, foreign)| Operation::Wipe { server, signal, foreign }
         ),
         1 => Just(Operation::Compact),
         2 => (1i64..60).prop_map(Operation::Wait),
-        // Even hours: what differs by one is no jump.
+        // Even hours: a difference of one hour is not a jump.
         1 => (-2000i64..20_000).prop_map(|hours| Operation::SetClock(hours * 2)),
         1 => (0i64..700).prop_map(Operation::Reboot),
         1 => Just(Operation::Restart),
@@ -794,7 +802,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Operations, shown a line each.
+/// Operations, printed one a line.
 #[derive(Clone)]
 struct Run(Vec<Operation>);
 
@@ -817,14 +825,13 @@ proptest! {
         for operation in &run.0 {
             limited.apply(operation);
         }
-        for operation in [Operation::Commit, Operation::Pass, Operation::Read { backward: false }] {
+        for operation in [Operation::Commit, Operation::Round, Operation::Read { backward: false }] {
             limited.apply(&operation);
         }
     }
 }
 
-/// Bursts of large records that do not compress, and what else happens while the disk has no more
-/// room for them.
+/// Bursts of large incompressible records on a disk without space for more, and other operations.
 fn flood() -> impl Strategy<Value = Operation> {
     let server = prop_oneof![10 => Just(0usize), 2 => Just(1), 1 => Just(2)];
     let signal = prop_oneof![3 => Just(Signal::Logs), 1 => Just(Signal::Traces)];
@@ -836,8 +843,8 @@ fn flood() -> impl Strategy<Value = Operation> {
     );
     prop_oneof![
         20 => burst.prop_map(|burst| Operation::Often(burst, 1)),
-        4 => (1usize..6).prop_map(Operation::Upkeep),
-        1 => Just(Operation::Pass),
+        4 => (1usize..6).prop_map(Operation::Steps),
+        1 => Just(Operation::Round),
         1 => (0usize..3).prop_map(|server| Operation::Wipe {
             server: Some(server),
             signal: None,

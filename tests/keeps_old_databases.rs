@@ -1,7 +1,6 @@
-//! Databases of every schema version that there was: each is opened, migrated, and every record of
-//! it read.
+//! Databases of every schema version: each is opened and migrated, and all of its records are read.
 //!
-//! `migrations/fixtures/` holds one of each version. The one of the present version is written by
+//! `migrations/fixtures/` holds one of each version. The fixture of the current version is written by
 //!
 //! ```text
 //! GRIDCTL_TELEMETRY_WRITE_FIXTURE=migrations/fixtures cargo test --test keeps_old_databases
@@ -43,15 +42,15 @@ use std::{
     time::Duration,
 };
 
-/// The records of a fixture, in the order in which they were offered. What is written here is what
-/// fixtures were made from: it is not changed.
+/// The records of a fixture, in the order in which they were offered. Never changed, because the
+/// fixtures were made from them.
 fn records() -> Vec<(&'static str, Record)> {
     let mut records = Vec::new();
-    // Alike, as most logs are: these make blocks of columns.
+    // Alike, as most logs are: sealed into blocks of columns.
     for number in 0..150 {
         records.push(("github", Record::Log(plain_log(number))));
     }
-    // No two alike: these make a block of rows.
+    // No two alike: sealed into a block of payloads.
     for number in 0..600 {
         records.push(("odd", Record::Log(odd_log(number))));
     }
@@ -59,11 +58,11 @@ fn records() -> Vec<(&'static str, Record)> {
         records.push(("github", Record::Metrics(snapshot(number))));
         records.push(("slack", Record::Span(Box::new(span_record(number)))));
     }
-    // Late ones, whose block overlaps others, and a tie.
+    // Late records, whose block overlaps others, and a tie.
     for number in 0..60 {
         records.push(("github", Record::Log(plain_log(number * 2))));
     }
-    // The last ones stay in rows.
+    // The last records stay rows.
     for number in 1000..1005 {
         records.push(("github", Record::Log(plain_log(number))));
         records.push(("odd", Record::Log(odd_log(number))));
@@ -94,7 +93,7 @@ fn plain_log(number: i64) -> LogRecord {
 }
 
 fn odd_log(number: i64) -> LogRecord {
-    // Errors are committed at once, and would cut the batches anywhere: they come last.
+    // Errors come last: they are committed at once, and would end the batches anywhere.
     let level = if number < 1000 {
         Level([-8, -4, 0, 4, 7, -1, i32::MIN][index(number, 7)])
     } else {
@@ -251,7 +250,7 @@ fn database(home: &Path) -> PathBuf {
     home.join("telemetry").join(STACK).join("telemetry.redb")
 }
 
-/// Makes a store of these records, with everything in it that a store can have.
+/// Makes a store of these records that contains everything that a store can contain.
 fn make(home: &Path) {
     let options = || {
         let never = Duration::from_secs(3600);
@@ -265,7 +264,7 @@ fn make(home: &Path) {
     let (settled, late, fresh) = (930, 990, records.len());
     let mut from = 0;
     for (until, options) in [
-        // Blocks at once; blocks that rows are sealed to, of few records; rows.
+        // Direct blocks; blocks of few records, sealed from rows; rows.
         (settled, options().tiering(4096, 50, 4096)),
         (late, options().tiering(30, 4096, 16)),
         (fresh, options().tiering(4096, 4096, 4096)),
@@ -274,7 +273,7 @@ fn make(home: &Path) {
         for (name, record) in &records[from..until] {
             writer.record(&server(name), record).unwrap();
         }
-        // What was wiped left a mark, and what was too large an entry in the ledger.
+        // A wipe leaves a mark, and a record that is too large leaves an entry in the ledger.
         writer.log(&server("wiped"), &plain_log(0)).unwrap();
         writer.flush().unwrap();
         writer.wipe(&scope_of("wiped")).unwrap();
@@ -285,7 +284,7 @@ fn make(home: &Path) {
     }
     drop(store);
 
-    // Since the wipe the machine was started anew, and the clock in its mark with it.
+    // As if the machine had restarted since the wipe, and with it the clock in the mark.
     let database = redb::Database::open(database(home)).unwrap();
     let transaction = database.begin_write().unwrap();
     let mut wipes = transaction.open_table(WIPES).unwrap();
@@ -303,7 +302,7 @@ fn scope_of(name: &str) -> WipeScope {
     WipeScope::everything().server(server(name))
 }
 
-/// Writes the fixture of the present version, when asked to.
+/// Writes the fixture of the current version when the variable is set.
 #[test]
 fn writes_a_fixture() {
     let Some(folder) = std::env::var_os("GRIDCTL_TELEMETRY_WRITE_FIXTURE") else {
@@ -327,7 +326,7 @@ fn version(home: &Path) -> u64 {
     meta.get("schema_version").unwrap().unwrap().value()
 }
 
-/// Checks that a fixture of version 1 has what it is there for.
+/// Checks that the fixture of version 1 has both codecs, rows and a wipe mark.
 fn assert_complete(home: &Path) {
     let database = redb::Database::open(database(home)).unwrap();
     let transaction = database.begin_read().unwrap();
@@ -352,7 +351,7 @@ fn check(store: &Store) {
     for signal in [Signal::Logs, Signal::Metrics, Signal::Traces] {
         let mut expected: Vec<(&str, Record)> = records();
         expected.retain(|(_, record)| record.signal() == signal);
-        // Stable: equal times stay in the order of their arrival.
+        // A stable sort: records of one time stay in the order of their arrival.
         expected.sort_by_key(|(_, record)| record.timestamp());
         let mut of_server = BTreeMap::<&str, Vec<Record>>::new();
         for (name, record) in expected {
@@ -398,7 +397,7 @@ fn fixture(version: u64) -> tempfile::TempDir {
         .join(name);
     let packed = File::open(&path).unwrap_or_else(|error| {
         panic!(
-            "{}: {error}; how it is written stands above",
+            "{}: {error}; the top of this file says how to write it",
             path.display()
         )
     });
@@ -430,11 +429,11 @@ fn databases_of_every_version_are_read_completely() {
         assert_eq!(*steps.lock().unwrap(), expected, "the migrations");
         drop(store);
 
-        // And it goes on: what is added is sealed together with what is there.
+        // The store goes on: new records are sealed together with those of the fixture.
         let store = open(home.path());
         let options = WriterOptions::default().tiering(1, 4096, 4096);
         let (writer, guard) = Writer::start(&store, options).unwrap();
-        // Makes the writer look at all the marks.
+        // Makes the writer look at all marks.
         writer.wipe(&scope_of("none")).unwrap();
         for name in ["github", "wiped"] {
             writer.log(&server(name), &plain_log(1)).unwrap();
@@ -443,7 +442,7 @@ fn databases_of_every_version_are_read_completely() {
         assert_eq!(
             writer.stats().stored,
             2,
-            "an old wipe says nothing of new records"
+            "an old wipe does not cover new records"
         );
         let query = Query::new(Signal::Logs).server(server("github"));
         assert_eq!(store.scan(&query).unwrap().count(), 216);

@@ -1,4 +1,4 @@
-//! Canaries go in through every producer, and come out nowhere: not in a decoded record, not in an
+//! Secrets are logged through every producer and appear nowhere: not in a decoded record, not in an
 //! export, not in the bytes of the database.
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use opentelemetry_proto::tonic::{
 use std::{fmt::Write as _, fs, sync::Arc};
 use tracing_subscriber::prelude::*;
 
-/// A value that only its registration makes a secret.
+/// A value that is a secret only because it is registered.
 const REGISTERED: &str = "canary-registered-77";
 
 fn text(text: &str) -> AnyValue {
@@ -139,7 +139,7 @@ fn no_canary_is_found_anywhere() {
     let subscriber = tracing_subscriber::registry().with(telemetry.log_router().layer());
     tracing::subscriber::with_default(subscriber, || {
         log();
-        // From here on, whatever logger was there before.
+        // Takes effect from here on, also for a layer that exists already.
         telemetry.redactor().register_value(REGISTERED).unwrap();
         log();
     });

@@ -1,7 +1,7 @@
-//! Random operations on a store and on a list in memory: the same answers, always.
+//! Random operations on a store and on a model in memory: both always give the same answers.
 //!
-//! Tiers are made tiny, so that a few hundred records make rows, direct blocks, sealed blocks and
-//! blocks that overlap in every way.
+//! Tiers are tiny, so that a few hundred records make rows, direct blocks, sealed blocks and blocks
+//! that overlap in every way.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ use tempfile::TempDir;
 
 #[derive(Debug, Clone)]
 enum Operation {
-    /// Log so many records at these times, one after the other.
+    /// Log records at these times, one after the other.
     Log {
         server: usize,
         times: Vec<i64>,
@@ -65,9 +65,9 @@ enum Operation {
 
 fn time() -> impl Strategy<Value = i64> {
     prop_oneof![
-        // A present in which records race, ties included.
+        // The present, in which records race, ties included.
         8 => 1_000_000i64..1_000_040,
-        // Another one, and what comes late or from a clock that jumped.
+        // A later present, next to which the first is late, or a clock that jumped.
         4 => 9_000_000_000i64..9_000_000_100,
         2 => any::<i64>(),
         1 => Just(i64::MIN),
@@ -202,7 +202,7 @@ impl Pair {
         self.model.wipe(place, None);
     }
 
-    /// Compares a scan with the model's records of which `keep` says that they are in it.
+    /// Compares a scan with those records of the model for which `keep` is true.
     fn scan(&mut self, query: Query, backward: bool, keep: impl Fn(SeriesKey, i64) -> bool) {
         self.writer().flush().unwrap();
         let found = all_of(&self.store.snapshot().unwrap(), query, backward);
@@ -243,8 +243,8 @@ impl Pair {
         let expected: Vec<i64> = newest.iter().map(|(_, _, known)| known.time).collect();
         assert_eq!(times, expected);
         for (stored, (key, number, known)) in read.iter().zip(newest) {
-            // Between servers, records of one time come in the order in which they were committed,
-            // which within one commit is by server.
+            // Records of several servers at one time come in the order of their commits, and within
+            // one commit by server.
             if place.is_some() {
                 assert_eq!(stored.server.as_str(), SERVERS[key.0]);
                 assert_eq!(stored.record, record(Signal::Logs, *number, known));

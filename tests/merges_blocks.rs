@@ -1,5 +1,5 @@
-//! Small blocks become full ones, whenever their records come, and nothing is written again more
-//! often than the logarithm of its size.
+//! Small blocks are merged into full ones, in whatever order their records arrive, and no record is
+//! rewritten more often than the logarithm of the number of records.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,12 +19,12 @@ use gridctl_telemetry::{
 use model::{HOUR, SECOND, START, world::World};
 use std::time::Duration;
 
-/// A pass of the upkeep begins at least so often, and none lasts as long.
-const PASS: Duration = Duration::from_secs(60 * 2);
-/// So many blocks of a level, see `BlockHeader::level`, are there at most after a pass.
+/// A round of maintenance begins at least this often, and none lasts as long.
+const ROUND: Duration = Duration::from_secs(60 * 2);
+/// Maximum number of blocks of a merge level after a round, see `BlockHeader::merge_level`.
 const OF_A_LEVEL_MAX: u32 = 8;
 
-/// A store each commit of which becomes blocks.
+/// A store in which each commit becomes blocks.
 struct Merging(World);
 
 impl Merging {
@@ -39,12 +39,12 @@ impl Merging {
         self.0.commit();
     }
 
-    /// Passes until one finds nothing to do.
+    /// Runs rounds of maintenance until one finds nothing to do.
     fn settle(&mut self) {
         let mut rewritten = None;
         while rewritten != Some(self.rewritten()) {
             rewritten = Some(self.rewritten());
-            self.0.work(PASS);
+            self.0.work(ROUND);
         }
     }
 
@@ -79,7 +79,7 @@ fn nothing_is_written_again_more_often_than_it_quadruples() {
             }
         }
         merging.settle();
-        // In parts of a hundred of what was written.
+        // Rewritten bytes, in percent of written ones.
         let part = merging.rewritten() * 100 / written;
         assert!(part > 0, "nothing is merged");
         if let Some(before) = part_before {
@@ -105,7 +105,7 @@ fn number_of(stored: StoredRecord) -> u64 {
 #[test]
 fn late_records_come_to_lie_between_those_of_their_time() {
     const HOURS: i64 = 100;
-    /// From so many on they are merged however far apart they lie.
+    /// The number of blocks from which they are merged however far apart they are.
     const APART_MAX: usize = 48;
     let mut merging = Merging::new();
     let at = |nanos: i64| {
@@ -131,14 +131,14 @@ fn late_records_come_to_lie_between_those_of_their_time() {
     let blocks = merging.blocks();
     let records: u64 = blocks.iter().map(|block| block.records).sum();
     assert_eq!(records, 400 * HOURS.cast_unsigned() + 300);
-    // Of single ones, of fours and of sixteens.
+    // Three levels: blocks of 1, of 4 and of 16.
     assert!(most <= full.len() + 3 * APART_MAX, "{most} blocks");
     assert!(
         blocks.len() < full.len() + 300 / 2,
         "{} blocks",
         blocks.len()
     );
-    // Whoever reads an hour reads what was written in it, and little more.
+    // Reading an hour reads the blocks of that hour and few others.
     for hour in 0..HOURS {
         let time = Timestamp::from_unix_nanos(START + hour * HOUR + HOUR / 2);
         let covers = |block: &&CheckedBlock| block.first <= time && time <= block.last.0;

@@ -1,4 +1,4 @@
-//! Whatever is offered is stored or dropped, and every drop is counted: by server, signal and cause.
+//! Every offered record is stored or dropped, and every drop is counted by server, signal and cause.
 
 #![allow(
     clippy::unwrap_used,
@@ -69,13 +69,13 @@ fn check(stats: &WriterStats, store: &Store, offered: u64, dropped: &Counts) {
         );
         *ledger.entry(key).or_default() += loss.count;
     }
-    // What comes after the writer was closed finds no ledger to be entered in.
+    // Records that come after the writer was closed cannot be entered in the ledger.
     let mut entered = dropped.clone();
     entered.retain(|(_, _, cause), _| *cause != LossCause::Closed);
     assert_eq!(ledger, entered, "the ledger");
 }
 
-/// Eight threads offer records of all signals, and note what they were told.
+/// Eight threads offer records of all signals, and note the answers.
 fn offer(writer: &Writer) -> (u64, Counts) {
     let told: Vec<(u64, Counts)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
@@ -170,7 +170,7 @@ fn a_producer_that_waits_for_room_loses_nothing() {
     ] {
         let home = common::home();
         let store = open(home.path());
-        // Batches of this size are what makes room.
+        // Batches of this size make room in the queue.
         let options = options.when_full(WhenFull::Block).batch_records_max(10);
         let (writer, guard) = Writer::start(&store, options).unwrap();
         let (offered, dropped) = without_hang("a producer that waits for room", {
@@ -187,7 +187,7 @@ fn a_producer_that_waits_for_room_loses_nothing() {
     }
 }
 
-/// The queue is smaller than a batch, and the next commit an hour away.
+/// The queue is smaller than a batch, and the next commit is an hour away.
 #[test]
 fn a_queue_that_is_nearly_full_is_committed_at_once() {
     let home = common::home();
@@ -205,11 +205,11 @@ fn a_queue_that_is_nearly_full_is_committed_at_once() {
     assert_eq!(numbers_of(&store, "github").len(), 100);
 }
 
-/// A producer can be anywhere in its call when the writer closes: also where it has found the
-/// writer open, and sends when nobody listens any more.
+/// A producer can be anywhere in its call when the writer closes: also where it has found the writer
+/// open and sends its record after the queue has no receiver any more.
 #[test]
 fn what_is_offered_while_the_writer_closes_is_stored_or_counted() {
-    // To encode these takes about as long as to close the writer.
+    // Encoding these records takes about as long as closing the writer.
     let long: Vec<LogRecord> = (1..=8_i64)
         .map(|size| (0..size * 20_000).fold(record(0), |it, key| it.with("key", key)))
         .collect();
@@ -222,7 +222,7 @@ fn what_is_offered_while_the_writer_closes_is_stored_or_counted() {
         ];
         let home = common::home();
         let disk = StoreOptions::default().disk_hook(|operation| {
-            // Not to wait for anything: to make the end of the writer longer.
+            // Not for synchronisation: it makes the end of the writer take longer.
             if matches!(operation, DiskOperation::Sync) {
                 std::thread::sleep(Duration::from_millis(3));
             }
@@ -255,7 +255,7 @@ fn what_is_offered_while_the_writer_closes_is_stored_or_counted() {
     println!("{late} records came too late to be stored");
 }
 
-/// Producers that wait for room when the writer closes do not wait for ever.
+/// Producers that wait for space in the queue when the writer closes do not wait for ever.
 #[test]
 fn what_waits_for_room_while_the_writer_closes_is_stored_or_counted() {
     let home = common::home();

@@ -1,5 +1,5 @@
-//! A record that is older than its limit is gone, to the nanosecond, and no clock that goes wrong
-//! takes one that is not.
+//! A record older than its limit is gone, to the nanosecond, and no wrong clock deletes a record that
+//! is not.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,9 +32,9 @@ use tracing_subscriber::{Layer, layer::Context, prelude::*};
 
 const NOTHING: [i64; 0] = [];
 
-/// Records of servers that say nothing else are kept for so many days.
+/// The age limit of servers without limits of their own, in days.
 const DAYS: i64 = 7;
-/// Those of `LONG` for so many.
+/// The age limit of the server `LONG`, in days.
 const LONG_DAYS: i64 = 30;
 const LONG: &str = "long";
 
@@ -72,7 +72,7 @@ impl Aging {
         self.logged.entry(name).or_default().push(time);
     }
 
-    /// Logs and commits so many records, at times of the last minute by the system's clock.
+    /// Logs and commits this many records, at times of the last minute by the system clock.
     fn log_some(&mut self, name: &'static str, count: i64) {
         for number in (0..count).rev() {
             self.log(name, self.world.clock.wall() - number * MINUTE / count);
@@ -80,12 +80,12 @@ impl Aging {
         self.work();
     }
 
-    /// Commits what was logged, and does all the upkeep that there is to be done.
+    /// Commits all logged records, and does all maintenance that is due.
     fn work(&mut self) {
         self.world.work(Duration::from_secs(3600 * 2));
     }
 
-    /// Lets time go by, and the writer work in it.
+    /// Lets time pass, in which the writer works.
     fn wait(&mut self, nanos: i64) {
         let step = nanos / 24;
         for _ in 0..24 {
@@ -94,19 +94,19 @@ impl Aging {
         }
     }
 
-    /// The times of what a reader finds, oldest first, the same in whatever way it reads.
+    /// The times of the records that a reader finds, oldest first, the same in whatever way it reads.
     fn found(&self, name: &'static str) -> Vec<i64> {
         found(&self.world.reader(&self.world.clock), name)
     }
 
-    /// The times of what is still in the file: nothing is too old by the first clock of all.
+    /// The times of the records that are still in the file, read at a time when none has expired.
     fn in_the_file(&self, name: &'static str) -> Vec<i64> {
         let clock = Clock::new();
         clock.set(-50 * 365 * DAY);
         found(&self.world.reader(&clock), name)
     }
 
-    /// The times of everything that was logged from `cutoff` on.
+    /// The times of all logged records from `cutoff` on.
     fn logged_from(&self, name: &'static str, cutoff: i64) -> Vec<i64> {
         let all = self.logged.get(name).into_iter().flatten().copied();
         let mut times: Vec<i64> = all.filter(|time| *time >= cutoff).collect();
@@ -114,14 +114,14 @@ impl Aging {
         times
     }
 
-    /// Everything that was logged is there, for readers and in the file.
+    /// Checks that readers find every logged record, and that the file has it.
     fn assert_complete(&self, name: &'static str) {
         let all = self.logged_from(name, i64::MIN);
         assert_eq!(self.found(name), all, "{name}");
         assert_eq!(self.in_the_file(name), all, "{name}, in the file");
     }
 
-    /// What no reader finds is no longer in the file, but for what shares a block with something.
+    /// Checks that expired records are no longer in the file, except in blocks with other records.
     fn assert_freed(&self, name: &'static str) {
         let (logged, file) = (self.logged[name].len(), self.in_the_file(name).len());
         assert!(file < logged, "{file} of {logged} records are in the file");
@@ -184,11 +184,11 @@ fn found(store: &Store, name: &str) -> Vec<i64> {
 #[test]
 fn records_are_gone_to_the_nanosecond() {
     let mut random = Random::from_env();
-    // Only readers judge the age here: nobody works, so that nothing is given back.
+    // Only readers judge age here: the writer does nothing, so the file keeps all records.
     let mut aging = Aging::with_limits();
     for round in 0..12 {
         let name = ["a", LONG][round % 2];
-        // Rows, blocks made at once, blocks made of rows, late ones and ties.
+        // Rows, direct blocks, blocks sealed from rows, late records and ties.
         for _ in 0..[5, 30, 50][round % 3] {
             let late = if random.one_in(4) { 40 * MINUTE } else { 0 };
             let time = START - late - random.below(20).cast_signed() as i64 * MINUTE;
@@ -204,7 +204,7 @@ fn records_are_gone_to_the_nanosecond() {
         let mut times = aging.logged_from(name, i64::MIN);
         times.dedup();
         for time in times {
-            // The moment at which a record is as old as it may become, and the next one.
+            // The last moment at which a record has not expired, and the next one.
             for cutoff in [time, time + 1] {
                 aging
                     .world
@@ -218,7 +218,7 @@ fn records_are_gone_to_the_nanosecond() {
         assert_eq!(aging.found(name), NOTHING);
         assert_eq!(aging.in_the_file(name), aging.logged_from(name, i64::MIN));
     }
-    // And the file is as empty when the writer has worked.
+    // And the file is as empty once the writer has worked.
     assert!(!aging.in_the_file("a").is_empty());
     aging.work();
     for name in ["a", LONG] {
@@ -244,7 +244,7 @@ fn what_a_block_holds_beyond_the_limit_is_gone_for_seeds_and_totals_too() {
     }
     writer.flush().unwrap();
     assert_eq!(store.seed_logs(100).unwrap().records.len(), 30);
-    // The days 0 to 4 are over, which is the half of a block.
+    // The days 0 to 4 have expired, which are half of a block.
     clock.wait((DAYS + 5) * DAY);
     let seed = store.seed_logs(100).unwrap();
     assert_eq!(seed.records.len(), 15);
@@ -262,7 +262,7 @@ fn a_store_without_limits_keeps_everything_until_it_is_told() {
     aging.log_some(LONG, 60);
     aging.wait(3651 * DAY);
     aging.assert_complete("a");
-    // Another handle is told, and this one's readers know.
+    // Limits set through another handle apply to readers of this one.
     let other = Store::open(aging.world.home.path(), STACK, aging.world.clock.options()).unwrap();
     aging.log_some("a", 3);
     let now = aging.world.clock.wall();
@@ -271,7 +271,7 @@ fn a_store_without_limits_keeps_everything_until_it_is_told() {
     assert_eq!(aging.found("a"), aging.logged_from("a", now - DAY));
     assert_eq!(found(&aging.world.store, "a").len(), 3);
     assert_eq!(aging.found(LONG), NOTHING);
-    // More than there was is no longer there, unless it was not given back yet.
+    // A raised limit brings records back only if their disk space was not freed yet.
     let lenient = RetentionPolicy::new(Retention::default().max_age_days(3650));
     assert_eq!(aging.in_the_file(LONG).len(), 60);
     other.set_retention(lenient, Duration::ZERO).unwrap();
@@ -282,20 +282,20 @@ fn a_store_without_limits_keeps_everything_until_it_is_told() {
     assert_eq!(aging.in_the_file(LONG), NOTHING);
 }
 
-/// What was said of clocks, by the thread that said it.
+/// The reports of clock jumps, with the thread that made them.
 #[derive(Default)]
 struct Reports(Mutex<Vec<(ThreadId, String)>>);
 
 static REPORTS: LazyLock<Arc<Reports>> = LazyLock::new(|| {
     let reports = Arc::new(Reports::default());
-    // For all threads: a thread without a subscriber could switch the events of the others off.
+    // For all threads, because one without a subscriber could switch off the events of the others.
     let layer = ReportsLayer(Arc::clone(&reports));
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
     reports
 });
 
 impl Reports {
-    /// What the present thread said.
+    /// The reports of the calling thread.
     fn own(&self) -> Vec<String> {
         let all = self.0.lock().unwrap();
         let own = all.iter().filter(|(id, _)| *id == thread::current().id());
@@ -330,7 +330,7 @@ fn a_jump_ahead_deletes_nothing_and_is_reported_once() {
     let mut aging = Aging::with_limits();
     aging.log_some("a", 70);
     aging.world.clock.set(365 * DAY);
-    // Records of this year come in, and nothing of the last one goes.
+    // Records of this year arrive, and none of the last year expires.
     aging.log_some("a", 30);
     aging.wait(22 * HOUR);
     aging.log_some("a", 3);
@@ -349,7 +349,7 @@ fn a_jump_ahead_deletes_nothing_and_is_reported_once() {
     );
 }
 
-/// It was the old time that was wrong.
+/// The clock was wrong before it jumped.
 #[test]
 fn a_jump_ahead_that_stands_for_a_day_is_believed() {
     let mut aging = Aging::with_limits();
@@ -367,18 +367,18 @@ fn a_jump_ahead_that_stands_for_a_day_is_believed() {
     assert!(!aging.clock_jumped());
 }
 
-/// Nobody works while the clock is wrong, or nobody has anything to store.
+/// The writer does not run while the clock is wrong, or has nothing to store.
 #[test]
 fn readers_judge_as_the_writer_does() {
     let mut aging = Aging::with_limits();
     aging.log_some("a", 70);
     aging.world.clock.wait(DAY);
     aging.world.clock.set(365 * DAY);
-    // Nobody but readers saw the jump, however long it stands.
+    // Only readers see the jump, however long it persists.
     aging.world.clock.wait(2 * DAY);
     assert!(aging.clock_jumped());
     aging.assert_complete("a");
-    // And time goes on without it: the third day is over, and then the eighth.
+    // Time goes on without it: the third day passes, and then the eighth.
     aging.world.clock.wait(5 * DAY);
     assert_eq!(aging.found("a"), NOTHING);
     assert!(!aging.in_the_file("a").is_empty());
@@ -391,20 +391,20 @@ fn a_clock_that_is_set_back_deletes_nothing() {
     let mut aging = Aging::with_limits();
     aging.log_some("a", 70);
     aging.world.clock.set(-60 * DAY);
-    // Of two months ago, and new all the same.
+    // Records from two months ago by the clock are new nevertheless.
     aging.log_some("a", 30);
     aging.wait(3 * DAY);
     aging.log_some("a", 30);
     aging.assert_complete("a");
-    // By now that clock is believed, and what it said first is too old.
+    // By now that clock is trusted, and its first records have expired.
     aging.wait(5 * DAY);
     let kept = aging.logged_from("a", aging.world.clock.wall() - DAYS * DAY);
     assert_eq!(kept.len(), 100);
     assert_eq!(aging.found("a"), kept);
 }
 
-/// The clock was wrong from the beginning. Whoever believed it for good would delete whatever comes
-/// once it is right.
+/// The clock was wrong from the beginning. A store that trusted it for good would delete all records
+/// that arrive once it is right.
 #[test]
 fn a_wrong_year_that_was_believed_does_not_delete_the_present() {
     let mut aging = Aging::with_limits();
@@ -419,7 +419,7 @@ fn a_wrong_year_that_was_believed_does_not_delete_the_present() {
         aging.assert_complete("a");
     }
     assert!(!aging.clock_jumped());
-    // The present becomes old as it should.
+    // New records expire as they should.
     aging.wait(DAYS * DAY);
     let kept = aging.logged_from("a", START + 300 * DAY);
     assert_eq!(aging.found("a"), kept);
@@ -440,7 +440,7 @@ fn a_machine_that_was_off_finds_its_records_too_old() {
     aging.assert_complete(LONG);
 }
 
-/// Or its clock is wrong: nobody knows before it has been on for a day.
+/// The clock may be wrong instead, which is undecided until the machine has been on for a day.
 #[test]
 fn a_machine_that_was_off_for_months_keeps_its_records_for_a_day() {
     let mut aging = Aging::with_limits();
@@ -475,7 +475,7 @@ fn records_of_the_future_make_no_other_record_old() {
     aging.wait(DAY);
     aging.assert_complete("a");
     assert!(!aging.clock_jumped());
-    // They are gone when their own time is over.
+    // They expire at their own time.
     aging.wait((98 + DAYS) * DAY);
     assert_eq!(aging.found("a").len(), 100);
     aging.wait(2 * DAY);
@@ -485,7 +485,7 @@ fn records_of_the_future_make_no_other_record_old() {
     aging.assert_freed("a");
 }
 
-/// Importing again stores no record twice, also those that nobody sees any more.
+/// Importing again stores no record twice, not even an expired one.
 #[test]
 fn what_is_too_old_is_no_less_a_duplicate() {
     let home = home();
@@ -497,7 +497,7 @@ fn what_is_too_old_is_no_less_a_duplicate() {
     let import = || {
         let mut batch = ImportBatch::default();
         for number in 0..300 {
-            // Of 2023.
+            // Records from 2023.
             batch
                 .push(&server("a"), &Record::Log(record(number)))
                 .unwrap();
@@ -507,7 +507,7 @@ fn what_is_too_old_is_no_less_a_duplicate() {
     let counts = import();
     assert_eq!((counts.added, counts.too_old), (0, 300));
     assert_eq!(found(&store, "a"), NOTHING);
-    // They are taken where they are not too old, each once.
+    // They are stored once where they have not expired.
     clock.set(-4 * 365 * DAY);
     assert_eq!(import().added, 300);
     assert_eq!(import().duplicates, 300);

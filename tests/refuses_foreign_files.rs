@@ -1,7 +1,7 @@
-//! A file that is not ours, not yet ours, or no longer what it was: a typed error, the file as it
-//! was, and never a panic, a hang, or a block that reads as something else.
+//! A file of another program, of a newer version, or damaged gives a typed error and is not modified.
+//! It never causes a panic or a hang, and no block is read as something else.
 //!
-//! `GRIDCTL_TELEMETRY_DAMAGES` says how many places are damaged, 100 unless it is set.
+//! `GRIDCTL_TELEMETRY_DAMAGES` sets the number of damaged places, 100 by default.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ fn database(home: &Path) -> PathBuf {
     home.join("telemetry").join(STACK).join("telemetry.redb")
 }
 
-/// A home whose database is this file.
+/// A home whose database has these bytes.
 fn planted(bytes: &[u8]) -> TempDir {
     let home = home();
     fs::create_dir_all(database(home.path()).parent().unwrap()).unwrap();
@@ -80,7 +80,7 @@ fn killed() -> Vec<u8> {
     fs::read(database(home.path())).unwrap()
 }
 
-/// Every way to open the store, and what each answers.
+/// The results of all ways to open the store.
 fn every_way_in(home: &Path) -> [Result<(), Error>; 5] {
     let options = StoreOptions::default;
     [
@@ -194,7 +194,7 @@ fn an_empty_file_and_an_empty_database_are_new() {
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
-/// Makes the database say that it has this version, and returns the file before it is closed.
+/// Sets the schema version of the database, and returns the file before it is closed.
 fn set_version(home: &TempDir, version: u64) -> Vec<u8> {
     let file = database(home.path());
     let database = redb::Builder::new()
@@ -220,7 +220,7 @@ fn a_newer_database_is_refused_and_left_as_it_is() {
     let present = version(&planted(&closed()));
     for newer in [present + 1, 1000, u64::MAX] {
         let home = planted(&closed());
-        // Its writer was killed, or is gone.
+        // Its writer was killed, or has ended.
         for home in [planted(&set_version(&home, newer)), home] {
             assert_refused(&home, "a newer database", |error| {
                 let message = error.to_string();
@@ -229,7 +229,7 @@ fn a_newer_database_is_refused_and_left_as_it_is() {
                     && message.contains(&format!("version {newer},"))
                     && message.contains(&format!("up to {present}:"))
             });
-            // The other program can go on with it.
+            // The newer program can still use it.
             set_version(&home, present);
             let found = numbers(&open(home.path()).snapshot().unwrap());
             assert_eq!(found.values().map(Vec::len).sum::<usize>(), 300);
@@ -240,7 +240,7 @@ fn a_newer_database_is_refused_and_left_as_it_is() {
 #[test]
 fn a_file_that_was_cut_off_is_refused() {
     for (what, bytes) in [("closed", closed()), ("killed", killed())] {
-        // Every page boundary, what is right beside it, and the header in detail.
+        // Every page boundary, the bytes next to it, and the header in detail.
         let lengths = (0..bytes.len())
             .step_by(4096)
             .flat_map(|page| [page.saturating_sub(1), page, page + 1])
@@ -250,7 +250,7 @@ fn a_file_that_was_cut_off_is_refused() {
         for length in lengths {
             let home = planted(&bytes[..length]);
             let what = format!("{length} of {} bytes, {what}", bytes.len());
-            // What was cut off may be of no use to anybody.
+            // The missing bytes may be unused pages.
             let store = Store::open_read_only(home.path(), STACK, StoreOptions::for_tools());
             if let Ok(Some(store)) = store {
                 let query = Query::new(Signal::Logs);
@@ -260,7 +260,7 @@ fn a_file_that_was_cut_off_is_refused() {
                 });
                 match read {
                     Ok(read) => assert_eq!(read.len(), 300, "{what}"),
-                    // Or may be what is missed only when it is read.
+                    // Or pages whose loss shows only when they are read.
                     Err(Error::Corrupt { .. }) => refused += 1,
                     Err(error) => panic!("{what}: {error}"),
                 }
@@ -274,13 +274,12 @@ fn a_file_that_was_cut_off_is_refused() {
     }
 }
 
-/// How many places are damaged in each test, one after the other.
+/// The number of places that each test damages, one after the other.
 fn damages() -> usize {
     std::env::var("GRIDCTL_TELEMETRY_DAMAGES").map_or(100, |count| count.parse().unwrap())
 }
 
-/// Where in the file each value of a table is, everywhere that it is: pages that are no longer used
-/// keep what was in them.
+/// All places in the file that hold each value of a table: unused pages keep their old contents.
 fn places<K: redb::Key + 'static, V: redb::Value + 'static>(
     bytes: &[u8],
     table: &str,
@@ -323,17 +322,18 @@ fn a_damaged_block_is_an_error_and_nothing_else() {
             match found {
                 Ok(found) => drop(number(&found.record.into_log().unwrap())),
                 Err(found) => {
-                    assert!(error.is_none(), "a scan goes on behind {error:?}");
+                    assert!(error.is_none(), "a scan continues after {error:?}");
                     error = Some(found);
                 }
             }
         }
-        let error = error.unwrap_or_else(|| panic!("nobody sees byte {at} of {places:?}"));
+        let error = error
+            .unwrap_or_else(|| panic!("the damage of byte {at} at {places:?} was not detected"));
         assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
     }
 }
 
-/// Does everything that can be done with a store, whatever comes of it.
+/// Uses a store in every way, and ignores errors.
 fn use_whatever_is_there(home: &Path) -> Result<(), Error> {
     let store = Store::open(home, STACK, StoreOptions::default())?;
     let snapshot = store.snapshot()?;
@@ -368,7 +368,7 @@ fn damage_anywhere_is_no_panic_and_no_hang() {
     let mut refused = 0;
     for _ in 0..damages() {
         let mut damaged = bytes.clone();
-        // Zeros, a single bit, a page that belongs elsewhere.
+        // Zeros, a single bit, or a page from elsewhere in the file.
         let page = random.below(bytes.len() / 4096) * 4096;
         let at = page + [random.below(64), random.below(4096)][random.below(2)];
         match random.below(4) {
@@ -404,7 +404,7 @@ fn a_file_that_is_cut_off_while_it_is_open_is_an_error() {
                     .scan(&Query::new(Signal::Logs))?
                     .collect::<Result<Vec<_>, _>>()
             };
-            // A page that is still in memory may be all that is wanted.
+            // Reading succeeds if all pages that it needs are still in memory.
             let _ = read(&reader);
             for number in 0..60 {
                 writer.log(&server("a"), &record(number)).unwrap();

@@ -1,4 +1,5 @@
-//! What a daemon fills its buffers with after a restart, and how live data goes on behind it.
+//! The records that a daemon fills its buffers with after a restart, and the live records that follow
+//! them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -48,7 +49,7 @@ fn the_newest_logs_come_merged_by_time_and_oldest_first() {
     let home = tempfile::tempdir().unwrap();
     let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
     let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
-    // Servers in turns, the times in no order.
+    // Servers take turns, and times are out of order.
     for number in 0..100 {
         let nanos = (number * 37) % 100;
         let server = name(["github", "jira", "slack"][usize::try_from(number).unwrap() % 3]);
@@ -90,7 +91,7 @@ fn traces_come_whole_with_their_error_state() {
         ("github", span(2, 3, 30, true)),
         ("github", span(1, 4, 40, false)),
         ("jira", span(3, 5, 50, false)),
-        // One that succeeds behind one that failed.
+        // A span that succeeds after one that failed.
         ("github", span(2, 6, 60, false)),
     ];
     for (server, span) in &spans {
@@ -117,11 +118,7 @@ fn traces_come_whole_with_their_error_state() {
             (3, false, vec![5])
         ]
     );
-    assert_eq!(
-        traces[1].spans[0].0,
-        name("jira"),
-        "a span says whose it is"
-    );
+    assert_eq!(traces[1].spans[0].0, name("jira"), "a span has its server");
 }
 
 #[test]
@@ -174,10 +171,10 @@ fn a_commit_in_the_middle_of_seeding_is_history_or_live_and_not_both() {
         let span = span(number, number, u64::from(number), false);
         writer.span(&name("jira"), &span).unwrap();
     };
-    // While a snapshot begins, it lets nobody commit: that is not waited for.
+    // No commit can finish while a snapshot begins: the flush does not wait for that.
     let options = WriterOptions::default().flush_timeout(Duration::from_millis(100));
     let flush = |writer: &Writer| while writer.flush().is_err() {};
-    // How many records come as history, and where live data begins.
+    // The number of records of history, and the sequence at which live data begins.
     let seed = |store: &Store, signal| {
         if signal == Signal::Logs {
             let seed = store.seed_logs(100).unwrap();
@@ -212,7 +209,7 @@ fn a_commit_in_the_middle_of_seeding_is_history_or_live_and_not_both() {
                     Ok(())
                 }
             };
-            // Opened again, as by another process: what this one has in memory is not read.
+            // Opened again, as another process does it, so that the file is read and not memory.
             let options = StoreOptions::default().disk_hook(hook);
             let reader = Store::open(home.path(), "gw", options).unwrap();
             reads_left.store(read, Ordering::Relaxed);
@@ -241,7 +238,7 @@ fn history_and_live_data_neither_overlap_nor_leave_a_gap() {
     thread::scope(|scope| {
         scope.spawn(|| {
             for number in 0..total {
-                // Late ones among them: what is new is not always what is newest.
+                // Some records are late: a new record is not always the newest.
                 let nanos = if number % 5 == 0 { number / 7 } else { number };
                 writer
                     .log(&github, &log(nanos, &format!("record {number}")))

@@ -1,5 +1,5 @@
-//! Several processes append to one store, read it and wipe it, all at once: each succeeds, and each
-//! reader sees one state that fits together.
+//! Several processes append to one store, read it and wipe it at the same time: each succeeds, and each
+//! reader sees a consistent state.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use gridctl_telemetry::{
 use std::path::Path;
 
 const ROUNDS: usize = 40;
-/// So many records are appended before each flush.
+/// The number of records that are appended before each flush.
 const RECORDS: u64 = 15;
 
 /// Appends to one server, round after round.
@@ -66,10 +66,10 @@ fn helper_reads() {
         assert!(sequence >= last, "a reader goes back in time");
         last = sequence;
         let query = Query::new(Signal::Logs);
-        // Counts as the inventory does, finds no record twice or changed, and in order.
+        // Checks that records are unchanged, in order and stored once, as the inventory counts them.
         let found = numbers(&snapshot);
         let count: usize = found.values().map(Vec::len).sum();
-        // The same again, later, and the other way round.
+        // Reads the same records later and backward.
         let backward = query.clone().direction(Direction::Backward);
         let read = snapshot.scan(&backward).unwrap().records();
         assert_eq!(read.map(Result::unwrap).count(), count);
@@ -141,16 +141,16 @@ fn processes_append_read_and_wipe_at_once() {
 
     let all: Vec<u64> = (0..ROUNDS as u64 * RECORDS).collect();
     followed.sort_unstable();
-    assert_eq!(followed, all, "what a reader followed");
+    assert_eq!(followed, all, "the records that a reader followed");
     let found = numbers(&open(home.path()).snapshot().unwrap());
     assert_eq!(found["kept"], all);
     assert_eq!(found["also kept"], all);
-    // What came after the last wipe is there, whole.
+    // All records after the last wipe are stored.
     let rest = found.get("wiped").cloned().unwrap_or_default();
     assert!(all.ends_with(&rest), "{rest:?}");
 }
 
-/// Also where one of them was interrupted in it before.
+/// Also if an earlier creation was interrupted.
 #[test]
 fn processes_that_create_one_store_at_once_share_it() {
     for interrupted in [false, true] {
@@ -171,7 +171,7 @@ fn processes_that_create_one_store_at_once_share_it() {
     }
 }
 
-/// Threads of one process may as well open it each for itself.
+/// Each thread of one process may open the store for itself.
 #[test]
 fn stores_of_one_process_share_the_file() {
     let home = common::home();

@@ -1,4 +1,4 @@
-//! What a daemon shows has JSON whose names follow one convention.
+//! The JSON of everything that a daemon shows follows one naming convention.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

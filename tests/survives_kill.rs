@@ -1,7 +1,7 @@
-//! A process that appends is killed as `kill -9` does, at any moment: every record whose flush was
-//! acknowledged is there, once, as it was, and the store goes on.
+//! An appending process is killed at any moment, as by `kill -9`: every record whose flush was
+//! acknowledged is stored once and unchanged, and the store can still be used.
 //!
-//! `GRIDCTL_TELEMETRY_KILLS` says how many kills there are, 20 unless it is set.
+//! `GRIDCTL_TELEMETRY_KILLS` sets the number of kills, 20 by default.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Appends for ever, a flush after every few records, and says which were acknowledged.
+/// Appends until it is killed, flushes after every few records, and reports the acknowledged ones.
 #[test]
 fn helper_appends() {
     let Some(arguments) = helper_arguments() else {
@@ -51,7 +51,7 @@ fn helper_appends() {
     }
 }
 
-/// A helper that appends, and how far it was acknowledged.
+/// A helper that appends, and the records that were acknowledged.
 struct Appender {
     helper: Helper,
     server: &'static str,
@@ -70,7 +70,7 @@ impl Appender {
         }
     }
 
-    /// Hears so many lines.
+    /// Reads this many lines of the helper.
     fn hear(&mut self, lines: usize) {
         for _ in 0..lines {
             let line = self.helper.heard();
@@ -85,8 +85,8 @@ impl Appender {
     }
 
     fn kill(&mut self, random: &mut Random) {
-        // Not to wait for anything: to kill anywhere within a commit, and not always where the
-        // helper stands after it has said something.
+        // Not for synchronisation: it kills anywhere within a commit, and not always right after
+        // the helper has reported.
         std::thread::sleep(Duration::from_micros(random.next() % 5000));
         self.helper.kill();
         while let Some(line) = self.helper.hear() {
@@ -94,8 +94,8 @@ impl Appender {
         }
     }
 
-    /// Checks that the store has this appender's records, all up to some point behind the last
-    /// acknowledged one. Returns the first that it does not have.
+    /// Checks that the store has all records of this appender up to some record at or after the last
+    /// acknowledged one. Returns the number after it.
     fn check(&self, found: &BTreeMap<String, Vec<u64>>) -> u64 {
         let empty = Vec::new();
         let own = found
@@ -119,7 +119,7 @@ impl Appender {
     }
 }
 
-/// Appenders of one server have numbers so far apart.
+/// The distance between the numbers of two appenders of one server.
 const STRIDE: u64 = 1 << 32;
 
 #[test]
@@ -135,7 +135,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
     let mut killed = 0;
     while killed < kills {
         let home = common::home();
-        // Appenders on the same server and on others, so that what they write stands side by side.
+        // Appenders for the same server and for others, so that their records mix.
         let mut next = [0, STRIDE, 0];
         for _ in 0..5 {
             let mut appenders = match random.below(4) {
@@ -155,7 +155,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
             appenders[0].kill(&mut random);
             killed += 1;
             if let Some(other) = appenders.get_mut(1) {
-                // Whatever the first one was in the middle of, the second one goes on.
+                // The second appender goes on, wherever the first was killed.
                 let before = other.acknowledged;
                 while other.acknowledged == before {
                     other.hear(1);

@@ -1,10 +1,10 @@
-//! The power goes at any moment: what was flushed is there, as it was, and nothing is half there.
+//! The power fails at any moment: flushed records are stored unchanged, and no batch is stored in part.
 //!
-//! Everything that the database does to its file is recorded. A crash image is what a disk may hold
-//! at one of these moments: all that was synced, and of what was written since any part, in any
+//! The test records every operation of the database on its file. A crash image is a file that a disk
+//! may hold at one of these moments: all synced bytes, and any part of the bytes written since, in any
 //! order, torn between any two sectors.
 //!
-//! `GRIDCTL_TELEMETRY_CRASHES` says how many crashes there are, 150 unless it is set.
+//! `GRIDCTL_TELEMETRY_CRASHES` sets the number of crashes, 150 by default.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// What a disk writes whole or not at all.
+/// The number of bytes that a disk writes completely or not at all.
 const SECTOR: usize = 512;
 
 enum Event {
@@ -36,7 +36,8 @@ enum Event {
     },
     SetLength(usize),
     Sync,
-    /// What the store holds from here on at the latest, and from the event before at the earliest.
+    /// The contents of the store: they are on the disk from here on at the latest, and from the
+    /// previous acknowledgement on at the earliest.
     Acknowledged(Contents),
 }
 
@@ -60,7 +61,7 @@ fn recording(journal: &Journal) -> StoreOptions {
     })
 }
 
-/// A life of a store: appends to three servers, sealing, wipes, restarts.
+/// The history of a store: appends to three servers, sealing, wipes, restarts.
 fn live(random: &mut Random) -> Vec<Event> {
     let journal = Journal::default();
     let home = common::home();
@@ -98,7 +99,7 @@ fn live(random: &mut Random) -> Vec<Event> {
     std::mem::take(&mut *journal.lock().unwrap())
 }
 
-/// What is on the disk for certain, and what was written since and may be.
+/// The bytes that are certainly on the disk, and the writes since, which may be.
 #[derive(Default)]
 struct Disk {
     synced: Vec<u8>,
@@ -124,10 +125,10 @@ impl Disk {
         }
     }
 
-    /// What is left after a crash now.
+    /// The file after a crash at this moment.
     fn crash(&self, random: &mut Random) -> Vec<u8> {
         let mut image = self.synced.clone();
-        // From nothing to nearly everything that was not synced.
+        // From none to nearly all of the writes that were not synced.
         let kept = random.below(9);
         for written in &self.since {
             match written {
@@ -171,7 +172,7 @@ fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     image[offset..end].copy_from_slice(bytes);
 }
 
-/// Opens a crash image as the database of a fresh home, and checks what is in it.
+/// Opens a crash image as the database of a fresh home, and checks its records.
 fn check(image: &[u8], before: &Contents, after: &Contents, random: &mut Random) {
     let home = common::home();
     let folder = home.path().join("telemetry").join(STACK);
@@ -187,14 +188,14 @@ fn check(image: &[u8], before: &Contents, after: &Contents, random: &mut Random)
     };
     assert!(
         found == *before || found == *after,
-        "flushed:  {before:?}\non the way: {after:?}\nfound:     {found:?}"
+        "flushed:  {before:?}\nin flight: {after:?}\nfound:     {found:?}"
     );
     if random.one_in(4) {
         goes_on(home.path());
     }
 }
 
-/// The store that was found takes records as if nothing had been.
+/// Checks that the store after a crash can be written to.
 fn goes_on(home: &Path) {
     let store = open(home);
     let mut contents = numbers_of(&store, "a");
@@ -208,17 +209,22 @@ fn goes_on(home: &Path) {
     drop(store);
     let file = home.join("telemetry").join(STACK).join("telemetry.redb");
     let mut database = redb::Database::open(file).unwrap();
-    assert!(database.check_integrity().unwrap(), "redb finds it damaged");
+    assert!(
+        database.check_integrity().unwrap(),
+        "redb finds the file damaged"
+    );
 }
 
-/// redb does not open what it leaves when the power goes while it creates a file. Found by the test
-/// below.
+/// redb cannot open the file that a power loss during its creation leaves. Found by the test below.
 #[test]
 fn a_creation_that_was_interrupted_is_begun_anew() {
     let journal = Journal::default();
     drop(Store::open(common::home().path(), STACK, recording(&journal)).unwrap());
     let journal = std::mem::take(&mut *journal.lock().unwrap());
-    assert!(journal.len() > 5, "what a creation does");
+    assert!(
+        journal.len() > 5,
+        "a creation has more operations than that"
+    );
     let nothing = Contents::new();
     let mut random = Random::new(1);
     let mut disk = Disk::default();
@@ -243,7 +249,7 @@ fn what_was_flushed_survives_a_power_loss_at_any_moment() {
     let mut crashes: Vec<usize> = (0..count).map(|_| random.below(operations)).collect();
     crashes.sort_unstable();
 
-    // What was acknowledged last, and what comes next.
+    // The last acknowledged contents, followed by the next ones.
     let mut acknowledged: VecDeque<Contents> = journal
         .iter()
         .filter_map(|event| match event {
@@ -262,7 +268,7 @@ fn what_was_flushed_survives_a_power_loss_at_any_moment() {
         }
         while crashes.next_if_eq(&operation).is_some() {
             let image = disk.crash(&mut random);
-            // Behind the last flush the writer only takes itself out.
+            // After the last flush, the writer only removes its own entry.
             let next = acknowledged.get(1).unwrap_or(&acknowledged[0]);
             check(&image, &acknowledged[0], next, &mut random);
         }

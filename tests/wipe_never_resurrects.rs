@@ -1,5 +1,5 @@
-//! What was emitted before a wipe is gone for good, also what was still queued in another process;
-//! what is emitted afterwards is stored.
+//! Records emitted before a wipe never come back, even those queued in another process; records emitted
+//! after it are stored.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ fn of_signal(signal: Signal) -> WipeScope {
     WipeScope::everything().signal(signal)
 }
 
-/// Does as it is told: `log N` more records, which stay queued, `flush`, `wipe`.
+/// Runs commands: `log N` (N more records, which stay queued), `flush`, `wipe`.
 #[test]
 fn helper_writes() {
     let Some(arguments) = helper_arguments() else {
@@ -79,7 +79,7 @@ fn what_another_process_has_queued_does_not_reappear() {
     for round in 0..20 {
         asked(&mut daemon, &format!("log {}", random.below(100)));
         if random.one_in(2) {
-            // Some are in a tier, sealed or not, and some are queued.
+            // Some records are stored, sealed or not, and some are queued.
             asked(&mut daemon, "flush");
             asked(&mut daemon, &format!("log {}", random.below(100)));
         }
@@ -92,7 +92,7 @@ fn what_another_process_has_queued_does_not_reappear() {
         wipe(home.path(), STACK, &scope).unwrap();
         let store = open(home.path());
         assert!(numbers_of(&store, "github").is_empty());
-        // The daemon knows nothing of it, and goes on.
+        // The daemon does not know of the wipe, and goes on.
         let wanted = random.below(50);
         next = asked(&mut daemon, &format!("log {wanted}"));
         assert!(numbers_of(&store, "github").is_empty());
@@ -193,19 +193,19 @@ fn a_wipe_takes_what_it_covers_and_nothing_else() {
                         .all(|drop| drop.cause == LossCause::Wiped)
                 );
 
-                // Persistence goes on with the next record.
+                // The next record is stored again.
                 wipe(home.path(), STACK, &WipeScope::everything()).unwrap();
                 of_everything(&writer);
                 guard.close().unwrap();
                 assert_eq!(found(home.path()).len(), 9);
-                // What was asked for is no loss.
+                // A wipe is not a loss.
                 assert_eq!(store.snapshot().unwrap().ledger(..).unwrap(), []);
             }
         }
     }
 }
 
-/// Marks of wipes pile up, include each other, and concern a writer only if they came after it.
+/// The marks of wipes accumulate, cover each other, and apply to a writer only if they are newer.
 #[test]
 fn any_sequence_of_wipes_leaves_what_came_after_them() {
     let mut random = Random::from_env();
@@ -214,7 +214,7 @@ fn any_sequence_of_wipes_leaves_what_came_after_them() {
         .map(|_| Writer::start(&open(home.path()), on_demand()).unwrap())
         .collect();
     let names = ["a", "b", "c"];
-    // Of each server: the numbers that must be there once everything is flushed.
+    // For each server, the numbers that must be stored once all records are flushed.
     let mut expected: [Vec<u64>; 3] = Default::default();
     let mut next = 0;
     for step in 0..300 {
@@ -317,7 +317,7 @@ fn a_stack_without_telemetry_is_wiped_already() {
     assert_eq!(numbers_of(&store, "github"), [7]);
 }
 
-/// A reader goes on with what it began to read.
+/// A reader goes on with the state that it began to read.
 #[test]
 fn a_scan_that_has_begun_is_not_disturbed() {
     let home = common::home();

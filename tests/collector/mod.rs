@@ -1,8 +1,8 @@
-//! A real OpenTelemetry Collector, and what it makes of files of OTLP/JSON lines.
+//! A real OpenTelemetry Collector, and the messages that it reads from files of OTLP/JSON lines.
 //!
 //! The program in this folder is built with `go`, once, into the target folder. It reads the files
-//! with its `otlp_json_file` receiver and writes protobuf, so that no JSON parser of ours has a say
-//! in what was received.
+//! with its `otlp_json_file` receiver and writes protobuf, so that no JSON parser of ours affects the
+//! result.
 
 use gridctl_telemetry::Signal;
 use prost::Message;
@@ -18,11 +18,11 @@ use std::{
     time::Duration,
 };
 
-/// Set to `1` where a Collector that cannot be built is a failure and not a test left out.
+/// When set to `1`, a Collector that cannot be built fails the test instead of skipping it.
 const REQUIRE: &str = "GRIDCTL_TELEMETRY_REQUIRE_COLLECTOR";
 
-/// How long the Collector may say nothing while something is missing. Whether a test passes does not
-/// depend on it: only a test that fails waits so long.
+/// How long the Collector may be silent while records are missing. Whether a test passes does not
+/// depend on it: only a failing test waits that long.
 const HANG: Duration = Duration::from_secs(60);
 
 /// The Collector's program.
@@ -32,7 +32,7 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// Builds the Collector, or says that the test named `test` is left out because there is no
+    /// Builds the Collector, or reports that the test named `test` is skipped because there is no
     /// `go`. Panics when the build fails.
     pub(crate) fn build(test: &str) -> Option<Collector> {
         static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -45,11 +45,11 @@ impl Collector {
         Some(Collector { program: program? })
     }
 
-    /// What the Collector understands of the files that `include` names (paths or globs): its
-    /// messages (`TracesData`, `LogsData` or `MetricsData`) in the order in which it wrote them.
+    /// The messages (`TracesData`, `LogsData` or `MetricsData`) that the Collector reads from the
+    /// files at `include` (paths or globs), in the order in which it wrote them.
     ///
-    /// Waits until it has received `expected` spans, log records or metrics. Whatever does not come
-    /// is missing from the answer.
+    /// Waits until it has received `expected` spans, log records or metrics. Those that do not
+    /// arrive are missing from the result.
     pub(crate) fn receive<M: Message + Default>(
         &self,
         signal: Signal,
@@ -59,7 +59,7 @@ impl Collector {
         messages(&self.run(signal, include, expected, "proto"))
     }
 
-    /// Like [`Collector::receive`], but what it understands as the Collector's own OTLP/JSON lines.
+    /// Like [`Collector::receive`], but returns the Collector's own OTLP/JSON lines.
     #[allow(dead_code, reason = "each test uses a part of it")]
     pub(crate) fn relay(&self, signal: Signal, include: &[PathBuf], expected: usize) -> Vec<u8> {
         self.run(signal, include, expected, "json")
@@ -79,7 +79,7 @@ impl Collector {
     }
 }
 
-/// Says something to whoever runs the tests, also about a test that passes.
+/// Prints a message, even if the test passes.
 pub(crate) fn report(text: &str) {
     // The macros' output would be captured.
     writeln!(std::io::stderr().lock(), "{text}").unwrap();
@@ -98,7 +98,7 @@ fn build() -> Option<PathBuf> {
         .find(|folder| folder.join("go.mod").is_file())
         .expect("the Collector's module");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("collector");
-    // `go build` does nothing when the program is as the sources want it.
+    // `go build` does nothing when the program is up to date.
     let output = Command::new("go")
         .args(["build", "-trimpath", "-buildvcs=false", "-o"])
         .arg(&program)
@@ -117,17 +117,17 @@ fn configuration(signal: Signal, include: &[PathBuf], received: &Path, format: &
     json!({
         "receivers": { "otlp_json_file": {
             "include": include,
-            // The default, `end`, would skip what stands in the files already.
+            // The default, `end`, would skip the lines that are in the files already.
             "start_at": "beginning",
-            // An attribute that was not exported.
+            // Otherwise the receiver adds an attribute that was not exported.
             "include_file_name": false,
-            // Files that are called `.gz` are.
+            // Files whose names end in `.gz` are compressed.
             "compression": "auto",
             "poll_interval": "20ms",
         } },
         "exporters": {
             "file": { "path": received, "format": format },
-            // Says what was received, each time: that is what we wait for.
+            // Reports each batch that was received, which the tests wait for.
             "debug": { "use_internal_logger": false, "sampling_initial": i32::MAX },
         },
         "service": { "pipelines": { signal.as_str(): pipeline } },
@@ -147,10 +147,10 @@ fn messages<M: Message + Default>(mut bytes: &[u8]) -> Vec<M> {
     messages
 }
 
-/// A Collector that runs.
+/// A running Collector.
 struct Running {
     process: Child,
-    /// What it says, line by line, until it ends.
+    /// Its output, line by line, until it ends.
     said: mpsc::Receiver<String>,
 }
 
@@ -173,7 +173,7 @@ impl Running {
         Running { process, said }
     }
 
-    /// Waits until so many records were received, or it seems that no more will come.
+    /// Waits until this many records were received, or it seems that no more will come.
     fn wait_for(&mut self, signal: Signal, expected: usize) {
         let counted = match signal {
             Signal::Logs => "log records",
@@ -192,7 +192,7 @@ impl Running {
         }
     }
 
-    /// Ends the Collector in peace, so that it writes out what it has.
+    /// Ends the Collector in an orderly way, so that it writes all records that it has.
     fn terminate(mut self) {
         kill_process(
             Pid::from_child(&self.process),
@@ -213,7 +213,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Nothing outlives a test that failed.
+        // The process must not outlive a failed test.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! What several tests need: homes, records that are known by their number, chance, and processes.
+//! Helpers for several tests: homes, records that follow from a number, random numbers, and processes.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use gridctl_telemetry::{
@@ -18,16 +18,16 @@ use tempfile::TempDir;
 /// The stack of every test.
 pub(crate) const STACK: &str = "stack";
 
-/// How long a test waits for something that must happen before it calls that a hang. Nothing takes
-/// nearly as long: whether a test passes does not depend on it.
+/// How long a test waits for an event before it reports a hang. No event takes nearly as long, so
+/// whether a test passes does not depend on it.
 pub(crate) const HANG: Duration = Duration::from_secs(60 * 2);
 
 pub(crate) fn home() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// A home in memory, where the system has such a place: for tests that commit thousands of times, and
-/// are not about what a disk does.
+/// A home in memory, if the system has a file system there: for tests that commit thousands of times
+/// and are not about disks.
 pub(crate) fn home_in_memory() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {
@@ -57,8 +57,8 @@ pub(crate) fn server(name: &str) -> ServerName {
     ServerName::new(name).unwrap()
 }
 
-/// Options of a writer that commits when it is told to, and seals after so few records that a
-/// test sees all tiers.
+/// Options of a writer that commits only when flushed, and seals after so few records that a test
+/// sees all tiers.
 pub(crate) fn on_demand() -> WriterOptions {
     let never = Duration::from_secs(3600);
     WriterOptions::default()
@@ -68,7 +68,7 @@ pub(crate) fn on_demand() -> WriterOptions {
         .tiering(40, 25, 16)
 }
 
-/// Numbers that a seed decides: `SplitMix64`.
+/// Random numbers that follow from a seed: `SplitMix64`.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
@@ -77,7 +77,7 @@ impl Random {
         Random(seed)
     }
 
-    /// From `GRIDCTL_TELEMETRY_SEED`, or a seed of its own. Printed, which a failed test shows.
+    /// The seed is `GRIDCTL_TELEMETRY_SEED`, or random. It is printed, and shown when a test fails.
     pub(crate) fn from_env() -> Random {
         let seed = std::env::var("GRIDCTL_TELEMETRY_SEED").map_or_else(
             |_| Timestamp::now().unix_nanos().cast_unsigned(),
@@ -100,14 +100,14 @@ impl Random {
         usize::try_from(self.next() % bound as u64).unwrap()
     }
 
-    /// Once in `times`.
+    /// True once in `times`, on average.
     pub(crate) fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 }
 
-/// The record of a number: everything about it follows from the number, so that a reader knows
-/// whether it came back as it was. Some are late, and some have equal times.
+/// The record of a number: all of it follows from the number, so a reader can tell whether it came
+/// back unchanged. Some records are late, and some have equal times.
 pub(crate) fn record(number: u64) -> LogRecord {
     let mut random = Random::new(number);
     let late = if random.one_in(10) { 500_000 } else { 0 };
@@ -122,18 +122,18 @@ pub(crate) fn record(number: u64) -> LogRecord {
     .with("trace_id", format!("{:016x}", random.next()))
 }
 
-/// The number of a record. Panics unless all of the record is as its number wants it.
+/// The number of a record. Panics unless the record is the one of that number.
 pub(crate) fn number(found: &LogRecord) -> u64 {
     let Some(gridctl_telemetry::Value::Int(number)) = found.attribute("number") else {
-        panic!("a record that nobody wrote: {found:?}");
+        panic!("a record that was never written: {found:?}");
     };
     let number = number.cast_unsigned();
     assert_eq!(*found, record(number));
     number
 }
 
-/// The numbers of the log records of each server, sorted. Panics when a record is not as it was,
-/// is there twice, out of order, or when the inventory counts otherwise.
+/// The numbers of the log records of each server, sorted. Panics when a record was changed, is
+/// stored twice or out of order, or when the inventory has another count.
 pub(crate) fn numbers(snapshot: &Snapshot) -> BTreeMap<String, Vec<u64>> {
     let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut last = None;
@@ -151,7 +151,7 @@ pub(crate) fn numbers(snapshot: &Snapshot) -> BTreeMap<String, Vec<u64>> {
     for (server, numbers) in &mut found {
         numbers.sort_unstable();
         if let Some([twice, ..]) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
-            panic!("record {twice} of {server} is there twice");
+            panic!("record {twice} of {server} is stored twice");
         }
     }
     let counts: Vec<(String, u64)> = snapshot
@@ -168,7 +168,7 @@ pub(crate) fn numbers(snapshot: &Snapshot) -> BTreeMap<String, Vec<u64>> {
     found
 }
 
-/// The numbers of one server's log records in the present state of `store`, see [`numbers`].
+/// The numbers of one server's log records in the current state of `store`, see [`numbers`].
 pub(crate) fn numbers_of(store: &Store, server: &str) -> Vec<u64> {
     numbers(&store.snapshot().unwrap())
         .remove(server)
@@ -195,7 +195,7 @@ pub(crate) fn without_hang<T: Send + 'static>(
 
 const HELPER: &str = "GRIDCTL_TELEMETRY_TEST_HELPER";
 
-/// Another process: this test binary again, running one of its helpers. They talk in lines.
+/// Another process: this test binary again, running one of its helpers. They communicate in lines.
 pub(crate) struct Helper {
     process: Child,
     input: Option<ChildStdin>,
@@ -228,7 +228,7 @@ impl Helper {
         }
     }
 
-    /// What the helper says next; `None` when it has ended. Half a line is nothing said.
+    /// The helper's next line; `None` when it has ended. An incomplete line does not count.
     pub(crate) fn hear(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
@@ -242,12 +242,12 @@ impl Helper {
         }
     }
 
-    /// What the helper says next. Panics when it has ended.
+    /// The helper's next line. Panics when it has ended.
     pub(crate) fn heard(&mut self) -> String {
         self.hear().expect("the helper has ended")
     }
 
-    /// Says `line` to the helper.
+    /// Sends `line` to the helper.
     pub(crate) fn tell(&mut self, line: &str) {
         writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
@@ -258,7 +258,7 @@ impl Helper {
         self.process.wait().unwrap();
     }
 
-    /// Waits until the helper ends by itself. Panics unless it did so in peace.
+    /// Waits until the helper ends by itself. Panics when it fails.
     pub(crate) fn end(mut self) {
         drop(self.input.take());
         let mut rest = String::new();
@@ -269,27 +269,28 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // Nothing outlives a test that failed.
+        // The process must not outlive a failed test.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The arguments of this process, if it is a helper; in the run of the tests proper it is not.
+/// The arguments of this process if it is a helper; `None` in the test run itself.
 pub(crate) fn helper_arguments() -> Option<Vec<String>> {
     let arguments = std::env::var(HELPER).ok()?;
     Some(arguments.split('\n').map(str::to_owned).collect())
 }
 
-/// Says a line to whoever started this helper. Panics, which ends the helper, when that is gone.
+/// Sends a line to the test that started this helper. Panics, which ends the helper, when that test
+/// has ended.
 pub(crate) fn say(line: impl std::fmt::Display) {
-    // The test harness may have begun a line of its own.
+    // The test harness may have written an incomplete line before.
     let mut out = std::io::stdout().lock();
     write!(out, "\n@{line}\n").unwrap();
     out.flush().unwrap();
 }
 
-/// What whoever started this helper says next; `None` when it says nothing more.
+/// The next line from the test that started this helper; `None` when there are no more.
 pub(crate) fn told() -> Option<String> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
