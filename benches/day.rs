@@ -1,11 +1,12 @@
-//! What a day of one log record a second writes to the disk, and how long a record waits for it.
+//! The bytes that a day of one log record a second writes to the disk, and the longest wait of a
+//! record.
 //!
 //! ```text
 //! cargo bench -p gridctl-telemetry-benches --bench day [-- --quick | --hours N]
 //! ```
 //!
-//! The clock is simulated, the disk is not: every commit is synced, so the kernel cannot merge two
-//! of them, and what it counts for this process in `/proc/self/io` is what a real day costs.
+//! The clock is simulated, the disk is not: every commit is synced, so the kernel cannot merge two of
+//! them, and its count in `/proc/self/io` is that of a real day.
 
 use anyhow::{Context, Result};
 use gridctl_telemetry::{ServerName, Timestamp, WriterOptions, testing::SimulatedWriter};
@@ -49,7 +50,7 @@ fn main() -> Result<()> {
     engine.close()?;
 
     let a_day = written * 24 / hours;
-    println!("{records} records in {hours} simulated hours, {took:.0?} on the clock");
+    println!("{records} records in {hours} simulated hours, {took:.0?} elapsed");
     println!(
         "{commits} commits, {:.1} kB written by each; {:.1} MB on disk at the end",
         ratio(written, commits * 1000),
@@ -73,7 +74,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What this process caused to be written to disks so far.
+/// The bytes that this process has written to disks so far.
 fn written_bytes() -> Result<u64> {
     std::fs::read_to_string("/proc/self/io")?
         .lines()

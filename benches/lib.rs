@@ -1,15 +1,16 @@
-//! What the benchmarks share: the records of an imagined gateway, and the engines that store them.
+//! Shared parts of the benchmarks: the records of an imagined gateway, and the engines that store them.
 //!
-//! - `table.rs` runs our store and its peers in one process and prints the README's table.
-//! - `store.rs` follows our store alone, from one version to the next (criterion).
-//! - `day.rs` writes a day's trickle on a simulated clock and counts what reaches the disk.
-//! - `request_path.rs` times what an event costs the thread that logs it, beside a JSON file.
-//! - `redact.rs` writes the same records with and without redaction.
+//! - `table.rs` compares our store with its peers in one process, for the README's table.
+//! - `store.rs` compares our store with its earlier versions (criterion).
+//! - `day.rs` writes a record a second for a simulated day, and counts the bytes that reach the disk.
+//! - `request_path.rs` times an event on the thread that logs it, beside a JSON file.
+//! - `retention.rs` measures the cost of limits and of merging.
+//! - `redact.rs` measures the cost of redaction.
 //! - `json.rs` reads and writes log lines with our JSON and with `serde_json`.
 //!
-//! Records follow from a seed, so every engine and every run sees the same ones. What is timed for
-//! the peers begins with the finished NDJSON line; for our store it begins with the record, so it
-//! alone pays for its encoding.
+//! Records follow from a seed, so every engine and every run stores the same ones. The time of the
+//! peers begins with the finished NDJSON line, that of our store with the record: only our store pays
+//! for encoding.
 
 mod engine;
 mod measure;

@@ -13,7 +13,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// The options of a benchmark: `--name` and `--name value`, behind `--` on cargo's command line.
+/// The options of a benchmark: `--name` and `--name value`, after `--` on cargo's command line.
 #[derive(Debug)]
 pub struct Arguments {
     arguments: Vec<String>,
@@ -22,26 +22,29 @@ pub struct Arguments {
 impl Arguments {
     /// This process's arguments. Fails on a name that is not in `known`.
     pub fn read(known: &[&str]) -> Result<Arguments> {
-        // What cargo adds by itself says nothing.
+        // Cargo adds this argument itself.
         let arguments: Vec<String> = std::env::args()
             .skip(1)
             .filter(|argument| argument != "--bench")
             .collect();
         for name in arguments.iter().filter(|name| name.starts_with("--")) {
             if !known.contains(&name.as_str()) {
-                bail!("{name} is unknown; known are {}", known.join(", "));
+                bail!(
+                    "unknown option {name}: the options are {}",
+                    known.join(", ")
+                );
             }
         }
         Ok(Arguments { arguments })
     }
 
-    /// Whether the option is there.
+    /// Whether the option is given.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.arguments.iter().any(|argument| argument == name)
     }
 
-    /// The value behind the option, or `default`.
+    /// The value after the option, or `default`.
     pub fn value<T: FromStr>(&self, name: &str, default: T) -> Result<T> {
         let Some(at) = self.arguments.iter().position(|argument| argument == name) else {
             return Ok(default);
@@ -53,8 +56,8 @@ impl Arguments {
     }
 }
 
-/// A folder that is deleted when it is dropped. `parent` is on a real disk: a benchmark of synced
-/// commits says nothing on a file system in memory, as `/tmp` may be.
+/// A folder that is deleted when it is dropped. `parent` must be on a real disk: a benchmark of synced
+/// commits is meaningless on a file system in memory, as `/tmp` may be.
 pub fn bench_folder(parent: &str) -> Result<TempDir> {
     std::fs::create_dir_all(parent)?;
     tempfile::Builder::new()
@@ -63,7 +66,7 @@ pub fn bench_folder(parent: &str) -> Result<TempDir> {
         .with_context(|| format!("create a folder in {parent}"))
 }
 
-/// The disk blocks that the files in `folder` take, in bytes.
+/// The disk space of the files in `folder`, in bytes.
 pub fn disk_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder)? {
@@ -79,7 +82,7 @@ pub fn disk_bytes(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// What `gzip -6` makes of the records' NDJSON, a file for each server, in bytes.
+/// The size of the records' NDJSON after `gzip -6`, with a file for each server, in bytes.
 pub fn gzip_bytes<'a>(records: impl IntoIterator<Item = &'a GatewayRecord>) -> Result<u64> {
     #[derive(Default)]
     struct Counter(u64);
@@ -109,28 +112,28 @@ pub fn gzip_bytes<'a>(records: impl IntoIterator<Item = &'a GatewayRecord>) -> R
     Ok(bytes)
 }
 
-/// Runs `work` and says how long it took.
+/// Runs `work` and returns its result and how long it took.
 pub fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     let started = Instant::now();
     let outcome = work()?;
     Ok((outcome, started.elapsed()))
 }
 
-/// The processor time that all threads of this process took so far.
+/// The processor time of all threads of this process so far.
 #[must_use]
 pub fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// The value in the middle; of an even number, the upper of the two.
+/// The value in the middle; for an even number of values, the upper of the two.
 pub fn median<T: Ord + Copy>(values: &[T]) -> Result<T> {
     let mut values = values.to_vec();
     values.sort_unstable();
     values
         .get(values.len() / 2)
         .copied()
-        .context("there is no median of nothing")
+        .context("there is no median of no values")
 }
 
 /// `a` divided by `b`.
@@ -148,7 +151,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// `count` in `duration`, a second.
+/// The rate of `count` in `duration`, per second.
 #[must_use]
 pub fn per_second(count: u64, duration: Duration) -> f64 {
     ratio(count, nanos(duration)) * 1e9
@@ -160,20 +163,20 @@ pub fn seconds(duration: Duration) -> String {
     format!("{duration:.1?}")
 }
 
-/// Bytes as text, in units of 2^20.
+/// Bytes as text, in MiB.
 #[must_use]
 pub fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", ratio(bytes, 1 << 20))
 }
 
-/// A Markdown table: text to the left in the first column, numbers to the right in the others.
+/// A Markdown table: the first column is text, aligned left; the others are numbers, aligned right.
 #[derive(Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with these heads.
+    /// A table with these headings.
     #[must_use]
     pub fn new(heads: &[&str]) -> Table {
         Table {
@@ -181,7 +184,7 @@ impl Table {
         }
     }
 
-    /// Adds a row of as many cells as there are heads.
+    /// Adds a row with a cell for each heading.
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }

@@ -1,11 +1,11 @@
-//! What redaction costs the writer: the same records with and without it, in one run.
+//! The cost of redaction for the writer: the same records with and without it, in one run.
 //!
 //! ```text
 //! cargo bench -p gridctl-telemetry-benches --bench redact [-- --quick | --rounds N]
 //! ```
 //!
-//! Each round writes the same records twice, in turns, and takes the processor time of the whole
-//! process, which other programs on the machine cannot lengthen as they can the clock.
+//! Each round writes the same records twice, in turns, and measures the processor time of the whole
+//! process, which other programs on the machine affect less than the elapsed time.
 
 use anyhow::{Result, ensure};
 use gridctl_telemetry::{
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What becomes of a record of the gateway.
+/// A change to the gateway's records.
 type Edit = fn(LogRecord) -> LogRecord;
 
 const WORKLOADS: &[(&str, Edit)] = &[
@@ -107,7 +107,7 @@ fn write(workload: &[(ServerName, Record)], redactor: Option<Redactor>) -> Resul
     let before = cpu_time();
     for (index, (server, record)) in records.into_iter().enumerate() {
         writer.record(&server, &record)?;
-        // The queue is bounded, and a record that was dropped costs nothing.
+        // The queue is bounded, and a dropped record would cost nothing.
         if index % 10_000 == 9_999 {
             writer.flush()?;
         }

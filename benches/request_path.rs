@@ -1,15 +1,15 @@
-//! What an event costs the thread that logs it, beside `tracing_subscriber::fmt().json()` through
-//! `tracing_appender::non_blocking` to a file; and what a disk that hangs does to that thread.
+//! The time of an event on the thread that logs it, beside `tracing_subscriber::fmt().json()` through
+//! `tracing_appender::non_blocking` to a file; and the effect of a hanging disk on that thread.
 //!
 //! ```text
 //! cargo bench -p gridctl-telemetry-benches --bench request_path [-- --quick | --rounds N]
 //! ```
 //!
 //! Both log the same events in turns, a round each, and have time to write between rounds, so that
-//! neither drops anything. Times are the calling thread's own (`CLOCK_THREAD_CPUTIME_ID`), which
-//! other programs on the machine cannot lengthen by taking the processor away; the clock on the wall
-//! is shown beside them. Where it shows a long call, the kernel tells whether the thread waited for
-//! something in it (a voluntary switch) or had to give way.
+//! neither drops an event. Times are the processor time of the calling thread
+//! (`CLOCK_THREAD_CPUTIME_ID`), which does not grow while other programs have the processor; the
+//! elapsed time is shown beside it. For a call with a long elapsed time, the kernel tells whether the
+//! thread waited (a voluntary context switch) or was preempted.
 
 use anyhow::{Context, Result, bail, ensure};
 use gridctl_telemetry::{
@@ -38,7 +38,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 /// Where the benchmark writes.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
-/// So many events fit both queues.
+/// The number of events in a round, which fit both queues.
 const ROUND: u64 = 20_000;
 const HANG_EVENTS: u64 = 1_000_000;
 const QUEUE_BYTES_MAX: usize = 32 << 20;
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     let mut met = against_json(rounds)?;
     met &= disk_that_hangs(if quick { HANG_EVENTS / 10 } else { HANG_EVENTS })?;
     if !met {
-        bail!("not everything was met");
+        bail!("not all bounds were met");
     }
     Ok(())
 }
@@ -60,24 +60,23 @@ fn main() -> Result<()> {
 /// How the events of a round are logged.
 #[derive(Debug, Clone, Copy)]
 enum Workload {
-    /// One behind the other, in a span that stays open.
+    /// One after another, in a span that stays open.
     Burst,
     /// Each in a span of its own.
     SpanEach,
-    /// With so long a pause before each that whoever writes has gone to sleep.
+    /// With a pause before each that is so long that the writer sleeps.
     Pauses,
 }
 
 impl Workload {
-    /// The last one is no part of what must be met: most of it is the waking of a thread, on both
-    /// sides.
+    /// The last kind has no bound: most of its time is the waking of a thread, on both sides.
     const ALL: [(Workload, &str); 3] = [
-        (Workload::Burst, "events, one behind the other"),
+        (Workload::Burst, "events, one after another"),
         (Workload::SpanEach, "an event in a span of its own"),
-        (Workload::Pauses, "an event that wakes the writer"),
+        (Workload::Pauses, "an event after silence"),
     ];
 
-    /// Logs a round and returns what an event took: of the thread's time, and on the clock.
+    /// Logs a round and returns the processor time and the elapsed time of an event.
     fn run(self, first: u64) -> Result<(u64, u64)> {
         match self {
             Workload::Burst => {
@@ -117,7 +116,7 @@ fn span(number: u64) -> tracing::Span {
     )
 }
 
-/// An event of eight fields, of every type that is common.
+/// An event of eight fields, of all common types.
 fn event(number: u64) {
     let number = black_box(number);
     tracing::info!(
@@ -133,7 +132,7 @@ fn event(number: u64) {
     );
 }
 
-/// What one of `events` takes: of the thread's time, and on the clock, in nanoseconds.
+/// The processor time and the elapsed time of one of `events`, in nanoseconds.
 fn measure(events: u64, work: impl FnOnce()) -> Result<(u64, u64)> {
     let (cpu, wall) = (thread_nanos()?, Instant::now());
     work();
@@ -146,17 +145,17 @@ fn thread_nanos() -> Result<u64> {
     Ok(u64::try_from(now.tv_sec)? * 1_000_000_000 + u64::try_from(now.tv_nsec)?)
 }
 
-/// Prints the table and says whether the ratio is met.
+/// Prints the table and returns whether the bound of the ratio is met.
 fn against_json(rounds: u64) -> Result<bool> {
     let folder = bench_folder(FOLDER)?;
     let ours = Ours::start(folder.path(), StoreOptions::default())?;
     let theirs = Theirs::start(&folder.path().join("events.jsonl"))?;
     let mut table = Table::new(&[
-        "time an event takes of its thread",
+        "processor time of an event",
         "gridctl-telemetry",
         "fmt().json(), non_blocking",
         "ratio",
-        "on the clock",
+        "elapsed time",
     ]);
     let mut met = true;
     let mut number = 0;
@@ -200,11 +199,14 @@ fn against_json(rounds: u64) -> Result<bool> {
     println!("\n{table}");
     say(
         met,
-        format!("at most {RATIO_MAX}x the time, but for the waking"),
+        format!("at most {RATIO_MAX}x the time, except after silence"),
     );
     let stored = ours.close()?;
     let dropped = theirs.dropped.dropped_lines();
-    ensure!(dropped == 0, "the other dropped {dropped} events");
+    ensure!(
+        dropped == 0,
+        "the JSON file's writer dropped {dropped} events"
+    );
     println!("{stored} events stored, none dropped on either side");
     Ok(met)
 }
@@ -255,7 +257,7 @@ impl Ours {
         Ok(self.writer.flush()?)
     }
 
-    /// Ends the writer and returns how many events it stored: all.
+    /// Ends the writer and returns the number of stored events. Fails unless that is all of them.
     fn close(self) -> Result<u64> {
         let writer = self.writer;
         self.guard.close()?;
@@ -276,7 +278,7 @@ struct Theirs {
     _guard: WorkerGuard,
 }
 
-/// Counts what its thread has written.
+/// Counts the bytes that its thread has written.
 struct Counted {
     file: File,
     written: Arc<AtomicU64>,
@@ -331,7 +333,7 @@ impl Theirs {
     }
 }
 
-/// A disk that answers nothing while it is shut.
+/// A disk that hangs while it is shut.
 #[derive(Debug, Default)]
 struct Gate {
     shut: Mutex<bool>,
@@ -354,7 +356,7 @@ impl Gate {
     }
 }
 
-/// Logs while the disk hangs; prints what that did, and says whether the bounds are met.
+/// Logs while the disk hangs, prints the effect, and returns whether the bounds are met.
 fn disk_that_hangs(events: u64) -> Result<bool> {
     let folder = bench_folder(FOLDER)?;
     let gate = Arc::new(Gate::default());
@@ -368,7 +370,7 @@ fn disk_that_hangs(events: u64) -> Result<bool> {
         }
     };
     let ours = Ours::start(folder.path(), StoreOptions::default().disk_hook(hook))?;
-    // Written to before, so that its pages are not what is measured.
+    // Written to before, so that page faults are not measured.
     let mut times = vec![(Duration::MAX, Duration::MAX); usize::try_from(events)?];
     let resident_before = resident_bytes()?;
     gate.set(true);
@@ -400,18 +402,17 @@ fn disk_that_hangs(events: u64) -> Result<bool> {
         stats.dropped_total()
     );
     println!(
-        "the slowest calls took {slowest_cpu:.1?} of the thread's time, {slowest_wall:.1?} on the \
-         clock; {late} of them over 1 ms on the clock; the thread waited for something {waits} \
-         times"
+        "the slowest calls took {slowest_cpu:.1?} of processor time and {slowest_wall:.1?} of elapsed \
+         time; {late} calls took more than 1 ms of elapsed time; the thread waited {waits} times"
     );
-    // On a machine that does nothing else, the clock would do.
+    // On an otherwise idle machine, the elapsed time would do.
     let fast = match (slowest_wall, slowest_cpu) {
         ([wall, ..], _) if wall < SLOWEST_MAX => true,
         (_, [cpu, ..]) => cpu < SLOWEST_MAX && waits == 0,
     };
     say(
         fast,
-        "the slowest call takes less than 1 ms and waits for nothing",
+        "the slowest call takes less than 1 ms and does not wait",
     );
     let bounded = queued_max <= QUEUE_BYTES_MAX;
     say(
@@ -429,13 +430,13 @@ fn disk_that_hangs(events: u64) -> Result<bool> {
     Ok(fast && bounded && counted)
 }
 
-/// The three longest.
+/// The three longest times.
 fn slowest(mut times: Vec<Duration>) -> Result<[Duration; 3]> {
     times.sort_unstable_by(|a, b| b.cmp(a));
     times.first_chunk().copied().context("too few events")
 }
 
-/// How often this thread waited for something so far.
+/// How often this thread has waited so far.
 fn waits() -> Result<u64> {
     std::fs::read_to_string("/proc/thread-self/status")?
         .lines()
@@ -444,12 +445,12 @@ fn waits() -> Result<u64> {
         .context("this system does not count how often a thread waits")
 }
 
-/// What this process has in memory.
+/// The resident memory of this process, in bytes.
 fn resident_bytes() -> Result<u64> {
     let pages: u64 = std::fs::read_to_string("/proc/self/statm")?
         .split_whitespace()
         .nth(1)
-        .context("this system does not say what a process has in memory")?
+        .context("this system does not report the memory of a process")?
         .parse()?;
     Ok(pages * rustix::param::page_size() as u64)
 }

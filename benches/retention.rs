@@ -1,12 +1,12 @@
-//! What it costs to hold a store within its limits, and whether it is held.
+//! The cost of keeping a store within its limits, and whether it stays within them.
 //!
 //! ```text
 //! cargo bench -p gridctl-telemetry-benches --bench retention [-- --quick | --limit MIB | --times N | --rounds N | --days N | --only steady|scale|quiet]
 //! ```
 //!
-//! Three questions: what of the disk a store takes while ten times its limit goes through it, and
-//! what that costs the one who writes; whether maintenance costs more in a larger store; and what a
-//! thousand servers that say little cost beside one that says the same.
+//! Three questions: how much disk space a store takes while ten times its limit is written to it, and
+//! how much that slows the writer; whether maintenance costs more in a larger store; and how much space
+//! a thousand quiet servers take beside one server with all of their records.
 
 use anyhow::{Context, Result, ensure};
 use gridctl_telemetry::{
@@ -36,9 +36,9 @@ const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 /// 2026-05-08T00:00:00Z.
 const START_UNIX_NANOS: i64 = 1_778_198_400_000_000_000;
 const MIB: u64 = 1 << 20;
-/// How many rounds a ratio is the median of.
+/// The number of rounds of which a ratio is the median.
 const ROUNDS: usize = 3;
-/// Of a hundred records, so many are of the first server, of the second, and so on.
+/// The percentage of records of each server.
 const SHARES: [usize; 5] = [50, 25, 15, 8, 2];
 
 fn main() -> Result<()> {
@@ -63,8 +63,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Records to send again and again, with other times: making them would take longer than storing
-/// them. No block holds one twice.
+/// Records that are written repeatedly with other times, because making new ones would take longer than
+/// storing them. No block holds one twice.
 struct Pool {
     records: Vec<(usize, LogRecord)>,
 }
@@ -85,9 +85,9 @@ impl Pool {
                     })
                     .unwrap_or_default();
                 let mut record = logs.record_at(server, Timestamp::from_unix_nanos(0));
-                // An error asks for a commit of its own, which is another question.
+                // An error is committed at once, which is not measured here.
                 record.level = record.level.min(Level::WARN);
-                // One in ten carries what a tool answered, of any length up to 32 KB, and some of it
+                // One in ten holds the result of a tool, of any length up to 32 KB, a part of which
                 // does not compress.
                 if random.u8(0..10) == 0 {
                     let magnitude = random.u32(4..16);
@@ -103,7 +103,7 @@ impl Pool {
         Pool { records }
     }
 
-    /// Record `number` and whose it is. Times tell all records of a run apart.
+    /// Record `number` and the index of its server. Each record of a run has another time.
     fn record(&self, number: u64) -> Result<(usize, LogRecord)> {
         let at = usize::try_from(number)? % self.records.len();
         let (server, record) = self.records.get(at).context("a record")?;
@@ -119,8 +119,8 @@ fn time_of(number: u64) -> Result<Timestamp> {
     ))
 }
 
-/// The policy of a database that takes `mib` of the disk, whoever fills it.
-fn in_all(mib: u64) -> RetentionPolicy {
+/// A policy with a total limit of `mib` MiB and no other.
+fn in_total(mib: u64) -> RetentionPolicy {
     RetentionPolicy::new(
         Retention::default()
             .max_size_mb(1024)
@@ -130,7 +130,7 @@ fn in_all(mib: u64) -> RetentionPolicy {
     .max_total_mb(mib)
 }
 
-/// The policy of a database whose five series together have `mib`.
+/// A policy with limits of `mib` MiB in total for five series.
 fn by_series(mib: u64) -> RetentionPolicy {
     RetentionPolicy::new(
         Retention::default()
@@ -141,11 +141,11 @@ fn by_series(mib: u64) -> RetentionPolicy {
     .max_total_mb(mib * 100)
 }
 
-/// What a run did.
+/// The result of a run.
 struct Run {
     records: u64,
     took: Duration,
-    /// The most disk blocks that the file took when a commit was synced.
+    /// The maximum disk space of the file at the sync of a commit, in bytes.
     used_peak: u64,
     used: u64,
     stored: u64,
@@ -153,8 +153,7 @@ struct Run {
     maintenance: MaintenanceStats,
 }
 
-/// Writes records until so many bytes were stored, or so many records, and looks at the file each
-/// time it is synced.
+/// Writes records up to a number of records or stored bytes, and measures the file at each sync.
 fn run(pool: &Pool, policy: Option<RetentionPolicy>, until: Until) -> Result<Run> {
     let folder = bench_folder(FOLDER)?;
     let peak = Arc::new(AtomicU64::new(0));
@@ -227,7 +226,7 @@ fn sizes(store: &Store) -> Result<Vec<InventoryRecord>> {
     Ok(store.snapshot()?.inventory(None)?)
 }
 
-/// What is there must be the newest of each server, without a gap, and as it was written.
+/// Checks that the store has the newest records of each server, unchanged and without a gap.
 fn check(store: &Store, inventory: &[InventoryRecord], pool: &Pool, records: u64) -> Result<()> {
     for entry in inventory {
         let mut stored = store.scan(&Query::new(Signal::Logs).server(entry.server.clone()))?;
@@ -252,22 +251,24 @@ fn check(store: &Store, inventory: &[InventoryRecord], pool: &Pool, records: u64
 
 fn steady(pool: &Pool, limit_mib: u64, times: u64, rounds: usize) -> Result<()> {
     let limit = limit_mib * MIB;
-    println!("{times} times the limit of {limit_mib} MiB through a store, records of 5 servers:\n");
+    println!(
+        "{times} times the limit of {limit_mib} MiB written to a store, records of 5 servers:\n"
+    );
     let mut table = Table::new(&[
         "limit",
         "records",
         "records/s",
-        "of none",
+        "of no limits",
         "used, peak",
         "of limit",
         "used, end",
         "stored, end",
         "longest pause",
-        "upkeep",
+        "maintenance",
     ]);
     let mut results = Vec::new();
     for (name, policy) in [
-        ("in all", in_all(limit_mib)),
+        ("in total", in_total(limit_mib)),
         ("by series", by_series(limit_mib)),
     ] {
         let mut ratios = Vec::new();
@@ -333,16 +334,16 @@ fn steady(pool: &Pool, limit_mib: u64, times: u64, rounds: usize) -> Result<()> 
 fn scale(pool: &Pool, large_mib: u64) -> Result<()> {
     println!("Maintenance by the size of the store:\n");
     let mut table = Table::new(&[
-        "limit in all",
+        "total limit",
         "longest pause",
         "work a MiB stored",
         "used, peak",
     ]);
     for mib in [64, large_mib] {
-        // The same for both: the large one is filled, and then holds its limit for a while.
+        // The same bytes for both: they fill the large store, which then evicts for a while.
         let held = run(
             pool,
-            Some(in_all(mib)),
+            Some(in_total(mib)),
             Until::Stored((large_mib + 256) * MIB),
         )?;
         let stored = ((held.stored + held.maintenance.freed_bytes) / MIB).max(1);
@@ -357,7 +358,7 @@ fn scale(pool: &Pool, large_mib: u64) -> Result<()> {
     Ok(())
 }
 
-/// A thousand servers with a record a minute each, beside one server with all of them.
+/// A thousand servers with a record a minute each, beside one server with all of these records.
 fn quiet(days: u64) -> Result<()> {
     const QUIET: u64 = 1000;
     println!("{QUIET} servers with a record a minute for {days} days, and one with all of them:\n");
@@ -378,7 +379,7 @@ fn quiet(days: u64) -> Result<()> {
     for servers in [&one, &many] {
         let folder = bench_folder(FOLDER)?;
         let store = Store::open(folder.path(), "bench", StoreOptions::default())?;
-        // Sixty commits a minute, as a real writer makes them, would take a day to simulate.
+        // A real writer makes sixty commits a minute, which would take a day to simulate.
         let options = WriterOptions::default()
             .redactor(None)
             .commit_interval_min(Duration::from_secs(60))

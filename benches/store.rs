@@ -1,4 +1,4 @@
-//! Our store alone, to follow from one version to the next.
+//! Our store alone, to compare with its earlier versions.
 //!
 //! ```text
 //! cargo bench -p gridctl-telemetry-benches --bench store
@@ -34,7 +34,7 @@ fn records(count: usize) -> Result<Vec<GatewayRecord>> {
     GatewayLogs::new(1).take(count).collect()
 }
 
-/// From the first record offered to all of them committed.
+/// The time from the first offered record to the commit of the last.
 fn ingest(criterion: &mut Criterion) -> Result<()> {
     let records = records(100_000)?;
     let mut group = criterion.benchmark_group("ingest");
@@ -113,7 +113,7 @@ fn reads(criterion: &mut Criterion, size: usize) {
     group.finish();
 }
 
-/// A store of `size` records, made when it is first needed: not all benchmarks may run.
+/// A store of `size` records, made when it is first needed, because not all benchmarks may run.
 struct Filled {
     size: usize,
     opened: OnceCell<(OurStore, TempDir)>,
@@ -133,13 +133,13 @@ impl Filled {
     }
 }
 
-/// An empty store and the folder that it is in.
+/// An empty store and its folder.
 fn open() -> Result<(OurStore, TempDir)> {
     let folder = bench_folder(FOLDER)?;
     Ok((OurStore::open(folder.path())?, folder))
 }
 
-/// Measures `work`, which is told how often it was called before.
+/// Measures `work`, whose argument is the number of calls before.
 fn repeat<T>(
     bencher: &mut Bencher<'_>,
     filled: &Filled,
@@ -156,14 +156,14 @@ fn repeat<T>(
     });
 }
 
-/// Criterion's closures return nothing, so the first failure waits outside.
+/// Criterion's closures return no errors, so the first one is kept here.
 fn keep_failure<T>(failure: &mut Option<Error>, outcome: Result<T>) -> Option<T> {
     outcome
         .map_err(|error| _ = failure.get_or_insert(error))
         .ok()
 }
 
-/// Ends the process when a measurement failed: its numbers would be those of the failure.
+/// Ends the process when a measurement failed, because its time would be that of the failure.
 fn attempt(bencher: &mut Bencher<'_>, measure: impl FnOnce(&mut Bencher<'_>) -> Result<()>) {
     if let Err(error) = measure(bencher) {
         eprintln!("{error:?}");

@@ -4,9 +4,9 @@
 //! cargo bench -p gridctl-telemetry-benches --bench table [-- --quick | --records N --rounds N]
 //! ```
 //!
-//! Everything is committed durably. Peers commit as many records at a time as our writer does by
-//! itself under load, and in a second series all commit 1000. Each engine is closed before its
-//! files are measured, and opened again before it is read.
+//! All commits are durable. Peers commit as many records at a time as our writer does under load, and
+//! in a second series all engines commit 1000. Each engine is closed before its files are measured, and
+//! opened again before it is read.
 
 use anyhow::{Context, Result};
 use gridctl_telemetry::query::Direction;
@@ -18,9 +18,9 @@ use gridctl_telemetry_benches::{
 use std::{hint::black_box, ops::ControlFlow, time::Duration};
 
 const SEED: u64 = 2026;
-/// How many records are asked for at the end of a server's history.
+/// The number of records that are read from the end of a server's history.
 const LAST: usize = 1000;
-/// How often what takes less than milliseconds is repeated.
+/// The number of repetitions of a read that takes less than a few milliseconds.
 const REPEATS: usize = 25;
 const SMALL_BATCH: usize = 1000;
 
@@ -60,18 +60,18 @@ fn main() -> Result<()> {
     let sizes = [read_at_size(small)?, read_at_size(large)?];
     println!("{}", size_table(&sizes));
 
-    println!("What must be reached:");
+    println!("Bounds:");
     verdicts(&adaptive, &sizes, gzip)
 }
 
-/// What was measured of an engine, one entry a round.
+/// The measurements of an engine, one entry a round.
 #[derive(Debug, Default)]
 struct Measured {
     name: String,
     commit_records: u64,
     records: u64,
     ingest: Vec<Duration>,
-    /// The processor time of ingest, all threads together.
+    /// The processor time of ingest, of all threads together.
     ingest_cpu: Vec<Duration>,
     disk: Vec<u64>,
     forward: Vec<Duration>,
@@ -85,7 +85,7 @@ impl Measured {
     }
 }
 
-/// Runs every engine once a round, committing as our writer does, and then 1000 at a time.
+/// Runs every engine twice a round: with commits as large as our writer's, and with 1000 records each.
 fn run_rounds(records: &[GatewayRecord], rounds: usize) -> Result<(Vec<Measured>, Vec<Measured>)> {
     let (mut adaptive, mut fixed) = (Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -118,7 +118,7 @@ fn run_peers(records: &[GatewayRecord], batch: usize, peers: &mut [Measured]) ->
     Ok(())
 }
 
-/// Stores the records with an engine, reads them, and adds what that took to `measured`.
+/// Stores the records with an engine, reads them, and adds the times to `measured`.
 fn run<E: Engine>(records: &[GatewayRecord], batch: usize, measured: &mut Measured) -> Result<()> {
     let folder = bench_folder(FOLDER)?;
     let mut engine = E::open(folder.path())?;
@@ -153,7 +153,7 @@ fn run<E: Engine>(records: &[GatewayRecord], batch: usize, measured: &mut Measur
     engine.close()
 }
 
-/// Reads every record of every server, and returns how many there were.
+/// Reads every record of every server, and returns their number.
 fn scan_all<E: Engine>(engine: &E, direction: Direction) -> Result<usize> {
     let (mut records, mut bytes) = (0, 0);
     for server in 0..SERVERS.len() {
@@ -167,7 +167,7 @@ fn scan_all<E: Engine>(engine: &E, direction: Direction) -> Result<usize> {
     Ok(records)
 }
 
-/// The median time of something quick.
+/// The median time of a quick operation.
 fn typical<T>(mut work: impl FnMut(usize) -> Result<T>) -> Result<Duration> {
     let durations = (0..REPEATS)
         .map(|repeat| time(|| work(repeat)).map(|(_, duration)| duration))
@@ -212,13 +212,13 @@ fn thousands(rate: f64) -> String {
     format!("{:.0} k", rate / 1000.0)
 }
 
-/// How long short reads of our store take at one size.
+/// The times of short reads of our store at one size.
 #[derive(Debug)]
 struct AtSize {
     records: usize,
     /// With every record in a block.
     settled: ShortReads,
-    /// With a row tier that will soon be sealed.
+    /// With rows that will soon be sealed.
     fresh: ShortReads,
 }
 
@@ -228,11 +228,11 @@ struct ShortReads {
     inventory: Duration,
 }
 
-/// Fills a store with `count` records and measures the reads whose time must not follow its size.
+/// Fills a store with `count` records and measures the reads whose time must not depend on its size.
 fn read_at_size(count: usize) -> Result<AtSize> {
-    /// So many at a time go to blocks and leave no rows, whatever the size of the store.
+    /// This many at a time become blocks and leave no rows, at any size of the store.
     const CHUNK: usize = 25_000;
-    /// These are few enough to become rows, and together nearly as many as a row tier holds.
+    /// Few enough records to become rows, and together nearly as many as the row tier holds.
     const FRESH: usize = 500;
     const FRESH_BATCHES: usize = 36;
     let folder = bench_folder(FOLDER)?;

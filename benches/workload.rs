@@ -33,15 +33,15 @@ const TOOLS: [&str; 24] = [
     "get_thread",
     "add_reaction",
 ];
-/// How many clients are connected at a time.
+/// The number of clients that are connected at a time.
 const SESSIONS: usize = 300;
 /// 2026-05-08T23:39:03Z.
 const START_UNIX_NANOS: i64 = 1_778_283_543_000_000_000;
 
-/// A log record, whose it is, and its line of `logs.jsonl`.
+/// A log record, its server, and its line of `logs.jsonl`.
 #[derive(Debug, Clone)]
 pub struct GatewayRecord {
-    /// The server's place in [`SERVERS`].
+    /// The server's index in [`SERVERS`].
     pub server: usize,
     /// The record.
     pub record: LogRecord,

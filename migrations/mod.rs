@@ -1,9 +1,9 @@
 //! The schema, version by version.
 //!
-//! Each file leads from the version before it to its own, and `MIGRATIONS` lists them in order: the
-//! place in the list is the version. A file that has been released is never changed: databases out
-//! there were made by it. `fixtures/` keeps a database of every version, which a test opens and
-//! reads with the present code.
+//! Each file migrates a database from the previous version to its own. `MIGRATIONS` lists them in
+//! order: the position in the list is the version. A released file is never changed, because databases
+//! were made by it. `fixtures/` has a database of every version, which a test opens and reads with the
+//! current code.
 
 mod v1;
 mod v2;
@@ -11,13 +11,13 @@ mod v2;
 use crate::store::Fault;
 use redb::WriteTransaction;
 
-/// One step.
+/// The migration to one version.
 pub(crate) struct Migration {
-    /// What the step does, for whoever waits for it.
+    /// The change, as shown to a user who waits for it.
     pub(crate) description: &'static str,
-    /// Does it, inside the transaction that also writes the new version.
+    /// Makes the change, inside the transaction that also writes the new version.
     pub(crate) apply: fn(&WriteTransaction) -> Result<(), Fault>,
 }
 
-/// Every step, from an empty file to the present version.
+/// All migrations, from an empty file to the current version.
 pub(crate) const MIGRATIONS: &[Migration] = &[v1::MIGRATION, v2::MIGRATION];

@@ -4,8 +4,8 @@ use super::Migration;
 use crate::store::Fault;
 use redb::{TableDefinition, WriteTransaction};
 
-/// Creates the tables. Their names and types are written out here rather than taken from
-/// `store::tables`: those change with the code, and this version does not.
+/// Creates the tables. Their names and types are written out here instead of taken from
+/// `store::layout::tables`, because those change with the code and this version does not.
 pub(super) const MIGRATION: Migration = Migration {
     description: "create the tables",
     apply,

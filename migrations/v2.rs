@@ -1,13 +1,13 @@
-//! Version 2: limits, and what retention needs to hold them.
+//! Version 2: limits, and the tables for eviction and merging.
 
 use super::Migration;
 use crate::store::Fault;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
-/// Creates the tables of limits, of what they took, and of blocks to merge, and counts what the
-/// blocks take of the disk. What it knows of version 1 is written out here, see `v1`.
+/// Creates the tables of limits, of evicted records and of blocks to merge, and counts the disk space
+/// of the blocks. The tables of version 1 are written out here, see `v1`.
 pub(super) const MIGRATION: Migration = Migration {
-    description: "count what blocks take of the disk",
+    description: "count the disk space of blocks",
     apply,
 };
 
@@ -18,7 +18,7 @@ const SMALL: TableDefinition<'_, &[u8; 22], ()> = TableDefinition::new("small");
 
 /// id, records in blocks, their bytes, blocks by class.
 type SeriesV1 = (u32, u64, u64, Vec<(u8, u64)>);
-/// The same, what the blocks take of the disk, blocks by level.
+/// The same, disk space of the blocks, blocks by merge level.
 type SeriesV2 = (u32, u64, u64, Vec<(u8, u64)>, u64, Vec<(u8, u64)>);
 
 fn apply(transaction: &WriteTransaction) -> Result<(), Fault> {
@@ -112,7 +112,7 @@ fn small_key(key: &[u8; 21], level: u8) -> [u8; 22] {
     out
 }
 
-/// What a block with a body of so many bytes takes of the disk, with its entries.
+/// The disk space of a block with a body of this many bytes, with its entries, in bytes.
 fn disk_bytes(body_bytes: u64) -> u64 {
     let entry = |bytes: u64| (bytes + 8) * 3 / 2;
     let mut bytes = entry(21 + 54);
@@ -143,7 +143,7 @@ mod tests {
         series::SeriesId,
     };
 
-    /// As long as version 2 is the present one, it counts as the store does.
+    /// While version 2 is the current one, it counts as the store does.
     #[test]
     fn counts_as_the_store_does() {
         for (count, length) in [

@@ -1,9 +1,9 @@
-//! A real OpenTelemetry Collector reads what is exported, and what it has read is what the store
-//! holds: every record once, bit for bit.
+//! A real OpenTelemetry Collector reads exported files, and receives every stored record once, bit for
+//! bit.
 //!
-//! What is compared is the Collector's protobuf with what a record must be in OTLP, put together
-//! here once more; and then the records that the Collector's own lines become when they are
-//! imported, so that nothing is lost on a way through a Collector.
+//! The tests compare the Collector's protobuf with the OTLP form of each record, which this file
+//! builds independently. Then they import the Collector's own lines and compare those records with the
+//! store, so that no record is changed on its way through a Collector.
 
 #![allow(
     clippy::unwrap_used,
@@ -50,10 +50,10 @@ const SERVERS: [&str; 3] = ["github", "a-server", "日本"];
 /// The longest line that the Collector takes by default.
 const COLLECTOR_LINE_BYTES_MAX: usize = 1 << 20;
 
-/// How the keys of attributes begin that tell an importer what OTLP has no place for.
+/// The prefix of attributes that hold, for an importer, parts of a record that OTLP cannot represent.
 const RESERVED: &str = "gridctl.record.";
 
-/// Records by what identifies them.
+/// Records by their identity, see [`key`].
 type ByKey<T> = BTreeMap<Vec<u8>, Vec<T>>;
 
 #[test]
@@ -142,7 +142,7 @@ fn on_metrics() {
     );
 }
 
-/// A Collector knows a file by its first 1000 bytes, and a gateway's servers have one resource.
+/// A Collector identifies a file by its first 1000 bytes, and a gateway's servers share a resource.
 #[test]
 fn on_files_that_share_a_long_resource() {
     let Some(collector) = Collector::build("on_files_that_share_a_long_resource") else {
@@ -203,8 +203,8 @@ fn on_a_line_of_the_greatest_length() {
     assert_eq!(received_spans(received).len(), 2);
 }
 
-/// Compares what the Collector receives of a signal with `expected`, and what its own lines become when
-/// they are imported with the records of the store.
+/// Compares the records that the Collector receives with `expected`, and the import of its own lines
+/// with the store.
 fn agree_both_ways<M: Message + Default, T: Normal>(
     collector: &Collector,
     store: &Store,
@@ -224,7 +224,7 @@ fn agree_both_ways<M: Message + Default, T: Normal>(
     );
 }
 
-/// A span whose id follows from `number`, and whose shape is any.
+/// A span whose id follows from `number`, with random contents.
 fn span_record(number: u64, random: &mut Random) -> SpanRecord {
     let start = 1_700_000_000_000_000_000 + number * 1_000_003;
     let envelope = random.below(3);
@@ -356,7 +356,7 @@ fn any_value(depth: usize, random: &mut Random) -> Any {
         6 => Any::ArrayValue(ArrayValue {
             values: (0..random.below(4))
                 .map(|index| AnyValue {
-                    // The first is empty: null.
+                    // The first is empty, which means null.
                     value: (index > 0).then(|| any_value(depth - 1, random)),
                 })
                 .collect(),
@@ -375,7 +375,7 @@ fn key_value(key: &str, value: Any) -> KeyValue {
     }
 }
 
-/// A level, its severity number, and how slog spells it.
+/// Levels with their severity numbers and slog's names.
 const LEVELS: [(Level, i32, &str); 9] = [
     (Level::TRACE, 1, "DEBUG-4"),
     (Level::DEBUG, 5, "DEBUG"),
@@ -388,7 +388,7 @@ const LEVELS: [(Level, i32, &str); 9] = [
     (Level(300), 24, "ERROR+292"),
 ];
 
-/// A log record that its attribute `number` names, and what its level is in OTLP.
+/// A log record with the attribute `number`, and its level in OTLP.
 fn log_record(number: i64, random: &mut Random) -> (LogRecord, (i32, &'static str)) {
     let (level, severity, text) = LEVELS[random.below(LEVELS.len())];
     let time = Timestamp::from_unix_nanos(1_700_000_000_000_000_000 + number * 999_983);
@@ -449,7 +449,7 @@ fn any_entry(depth: usize, random: &mut Random) -> Value {
     }
 }
 
-/// What a log record is in OTLP, but for what stands under reserved keys.
+/// The OTLP form of a log record, without reserved keys.
 fn otlp_log(record: &LogRecord, (severity_number, text): (i32, &str)) -> OtlpLogRecord {
     let id = |key: &str, digits: usize| match record.attribute(key) {
         Some(Value::String(text)) if text.len() == digits => (0..digits / 2)
@@ -476,13 +476,13 @@ fn otlp_log(record: &LogRecord, (severity_number, text): (i32, &str)) -> OtlpLog
     }
 }
 
-/// What a consumer sees of a value: the last entry of each key, and large numbers as text.
+/// A value as a consumer sees it: with the last entry of each key, and large numbers as text.
 fn shown(value: &Value) -> Any {
     let any = |value: &Value| AnyValue {
         value: (*value != Value::Null).then(|| shown(value)),
     };
     match value {
-        Value::Null => unreachable!("it has no form"),
+        Value::Null => unreachable!("null has no value in OTLP"),
         Value::Bool(value) => Any::BoolValue(*value),
         Value::Int(value) => Any::IntValue(*value),
         Value::UInt(value) => Any::StringValue(value.to_string()),
@@ -509,7 +509,7 @@ fn shown(value: &Value) -> Any {
     }
 }
 
-/// A day of a server's snapshots, and the metrics that each must become.
+/// A day of a server's snapshots, and the metrics that each is exported as.
 fn snapshots(random: &mut Random) -> Vec<(MetricsSnapshot, Vec<Metric>)> {
     let mut snapshots = Vec::new();
     let (mut tokens, mut costs) = ([0; 2], [0; 4]);
@@ -614,7 +614,7 @@ fn time_of(metric: &Metric) -> [u8; 8] {
     }
 }
 
-/// Writes the files of one signal, one for each server, and says which.
+/// Writes the files of one signal, one for each server, and returns their paths.
 fn export(store: &Store, signal: Signal, folder: &Path) -> Vec<PathBuf> {
     let snapshot = store.snapshot().unwrap();
     let mut servers: Vec<ServerName> = snapshot
@@ -640,7 +640,7 @@ fn export(store: &Store, signal: Signal, folder: &Path) -> Vec<PathBuf> {
     servers.into_iter().enumerate().map(export).collect()
 }
 
-/// What identifies a record.
+/// The identity of a record.
 fn key(server: &str, record: &Record) -> Vec<u8> {
     match record {
         Record::Span(record) => record.span.span_id.clone(),
@@ -651,7 +651,7 @@ fn key(server: &str, record: &Record) -> Vec<u8> {
     }
 }
 
-/// What the store holds of a signal.
+/// The stored records of a signal.
 fn stored(store: &Store, signal: Signal) -> ByKey<Record> {
     let mut found = ByKey::new();
     for stored in store.scan(&Query::new(signal)).unwrap() {
@@ -698,7 +698,7 @@ fn imported(signal: Signal, lines: &[u8]) -> ByKey<Record> {
     found
 }
 
-/// Each span that was received.
+/// The received spans.
 fn received_spans(received: Vec<TracesData>) -> ByKey<Record> {
     let mut found = ByKey::new();
     for resource_spans in received.into_iter().flat_map(|data| data.resource_spans) {
@@ -721,7 +721,7 @@ fn received_spans(received: Vec<TracesData>) -> ByKey<Record> {
     found
 }
 
-/// Each log record that was received, without what stands under reserved keys.
+/// The received log records, without reserved keys.
 fn received_logs(received: Vec<LogsData>) -> ByKey<OtlpLogRecord> {
     let mut found = ByKey::new();
     for resource_logs in received.into_iter().flat_map(|data| data.resource_logs) {
@@ -741,7 +741,7 @@ fn received_logs(received: Vec<LogsData>) -> ByKey<OtlpLogRecord> {
     found
 }
 
-/// Each metric that was received, without its metadata and description.
+/// The received metrics, without metadata and descriptions.
 fn received_metrics(received: Vec<MetricsData>) -> ByKey<Metric> {
     let mut found = ByKey::new();
     for resource_metrics in received.into_iter().flat_map(|data| data.resource_metrics) {
@@ -758,7 +758,7 @@ fn received_metrics(received: Vec<MetricsData>) -> ByKey<Metric> {
     found
 }
 
-/// The server that a resource names; nothing else is said of it.
+/// The server of a resource that has no other attributes.
 fn service_name(resource: Option<Resource>) -> String {
     let attributes = resource.unwrap().attributes;
     let [
@@ -778,9 +778,9 @@ fn service_name(resource: Option<Resource>) -> String {
     name.clone()
 }
 
-/// Records in the form that the Collector gives them.
+/// Records that can be brought into the form in which the Collector writes them.
 trait Normal: Debug + Clone {
-    /// Makes present what the Collector does not know as absent, and all NaN one.
+    /// Fills in fields that the Collector cannot leave out, and makes all NaN the same.
     fn normalise(&mut self);
 }
 
@@ -828,7 +828,7 @@ fn normalise_attributes(attributes: &mut [KeyValue]) {
 
 fn normalise_value(value: &mut AnyValue) {
     match &mut value.value {
-        // Go has another NaN than Rust.
+        // Go's NaN has other bits than Rust's.
         Some(Any::DoubleValue(double)) if double.is_nan() => *double = f64::NAN,
         Some(Any::ArrayValue(array)) => array.values.iter_mut().for_each(normalise_value),
         Some(Any::KvlistValue(list)) => normalise_attributes(&mut list.values),
@@ -851,9 +851,9 @@ fn normalise_entry(value: &mut Value) {
     }
 }
 
-/// Panics unless every record that is stored was received once and is as it is stored.
+/// Panics unless every stored record was received once and unchanged.
 fn agree<T: Normal>(what: &str, stored: &ByKey<T>, received: &ByKey<T>) {
-    // As text: a NaN is equal to itself, and -0.0 is not equal to 0.0.
+    // As text, in which a NaN is equal to itself, and -0.0 is not equal to 0.0.
     let text = |records: Option<&Vec<T>>| {
         let mut records = records.cloned().unwrap_or_default();
         records.iter_mut().for_each(Normal::normalise);
@@ -883,7 +883,7 @@ fn agree<T: Normal>(what: &str, stored: &ByKey<T>, received: &ByKey<T>) {
     assert!(ours > 0 && ours == theirs && differences == 0);
 }
 
-/// Where two texts part ways.
+/// The place at which two texts differ.
 fn difference(ours: &str, theirs: &str) -> String {
     let same = ours.chars().zip(theirs.chars()).take_while(|(a, b)| a == b);
     let start = same.count().saturating_sub(80);

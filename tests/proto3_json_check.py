@@ -1,8 +1,8 @@
-"""Compare our OTLP/JSON with what Python's protobuf reads from it.
+"""Compare our OTLP/JSON with the messages that Python's protobuf reads from it.
 
 Usage: proto3_json_check.py FOLDER
 
-FOLDER holds what the unit test `samples_for_other_parsers_are_written_where_they_are_asked_for` wrote.
+FOLDER holds the files of the unit test `samples_for_other_parsers_are_written_where_they_are_asked_for`.
 Needs the packages `protobuf` and `opentelemetry-proto`. Exits with 1 when a line is refused or reads as
 another message than the one that was written.
 """
@@ -65,7 +65,7 @@ def check(folder, name, message_type):
             print(f"{name}.jsonl, line {number}: {error}", file=sys.stderr)
             differences += 1
             continue
-        # By bytes, for a NaN is not equal to itself.
+        # By bytes, because a NaN is not equal to itself.
         if parsed.SerializeToString(deterministic=True) != expected.SerializeToString(
             deterministic=True
         ):

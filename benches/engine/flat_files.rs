@@ -10,10 +10,10 @@ use std::{
     path::Path,
 };
 
-/// How much is read at a time on the way backward.
+/// The number of bytes that a backward scan reads at a time.
 const CHUNK_BYTES: u64 = 64 << 10;
 
-/// A file of NDJSON lines for each server, appended to: what the store replaces, and synced.
+/// An NDJSON file for each server, appended to and synced: the files that the store replaces.
 #[derive(Debug)]
 pub struct FlatFiles {
     files: Vec<File>,
@@ -57,7 +57,7 @@ impl Engine for FlatFiles {
         Ok(commits)
     }
 
-    /// In the order of arrival: flat files have no other.
+    /// In the order of arrival, because flat files have no other.
     fn scan(
         &self,
         server: usize,
@@ -91,7 +91,7 @@ fn scan_forward(file: &File, visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) ->
 
 fn scan_backward(file: &File, visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> Result<()> {
     let mut end = file.metadata()?.len();
-    // What was read and not yet shown: the end of a line whose begin stands in the chunk before.
+    // Bytes that were read and not yet shown: the end of a line that begins in the previous chunk.
     let mut rest = Vec::new();
     while end > 0 {
         let start = end.saturating_sub(CHUNK_BYTES);

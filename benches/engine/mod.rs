@@ -1,4 +1,4 @@
-//! The engines, all seen through one trait.
+//! The trait that all engines implement.
 
 mod fjall_rows;
 mod flat_files;
@@ -16,9 +16,9 @@ use anyhow::Result;
 use gridctl_telemetry::query::Direction;
 use std::{ops::ControlFlow, path::Path};
 
-/// Something that stores log records on the disk and reads them back.
+/// An engine that stores log records on the disk and reads them back.
 ///
-/// The peers store a record's NDJSON line, our store the record; each reads back what it stored.
+/// The peers store a record's NDJSON line, our store the record; each reads back the form it stored.
 pub trait Engine: Sized {
     /// The name in the table.
     const NAME: &'static str;
@@ -29,7 +29,7 @@ pub trait Engine: Sized {
     /// Stores records durably, at most `batch_max` in a commit, and returns the number of commits.
     fn ingest(&mut self, records: &[GatewayRecord], batch_max: usize) -> Result<u64>;
 
-    /// Shows the stored records of a server to `visit`, in the order of time or against it.
+    /// Passes the stored records of a server to `visit`, ordered by time, in either direction.
     fn scan(
         &self,
         server: usize,
@@ -37,7 +37,7 @@ pub trait Engine: Sized {
         visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<()>;
 
-    /// Reads the last `count` records of a server, and returns how many there were.
+    /// Reads the last `count` records of a server, and returns their number.
     fn last(&self, server: usize, count: usize) -> Result<usize> {
         let mut records = Vec::with_capacity(count);
         if count > 0 {
@@ -54,7 +54,7 @@ pub trait Engine: Sized {
         Ok(std::hint::black_box(records).len())
     }
 
-    /// Closes it, with whatever an orderly shutdown does.
+    /// Closes the engine as an orderly shutdown does.
     fn close(self) -> Result<()>;
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::workload::{GatewayLogs, SERVERS};
 
-    /// What an engine gives back, forward.
+    /// The records that an engine returns, forward.
     fn forward<E: Engine>(engine: &E, server: usize) -> Result<Vec<Vec<u8>>> {
         let mut found = Vec::new();
         engine.scan(server, Direction::Forward, &mut |record| {

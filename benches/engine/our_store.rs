@@ -7,8 +7,8 @@ use gridctl_telemetry::{
 };
 use std::{ops::ControlFlow, path::Path, time::Duration};
 
-/// The store that this repository is about, written to through its queue and writer thread, which
-/// searches every record for secrets.
+/// The store of this repository, written to through its queue and writer thread, which redacts every
+/// record.
 #[derive(Debug)]
 pub struct OurStore {
     store: Store,
@@ -16,14 +16,14 @@ pub struct OurStore {
 }
 
 impl OurStore {
-    /// The store, for what no peer can.
+    /// The store, for operations that no peer has.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Stores records in one commit, if they are no more than the writer's limits allow. Errors,
-    /// which ask for a commit of their own, are left out.
+    /// Stores records in one commit, if the writer's limits allow that. Skips errors, which are
+    /// committed at once.
     pub fn fill(&mut self, records: &mut Vec<GatewayRecord>) -> Result<()> {
         records.retain(|record| record.record.level < Level::ERROR);
         let patient = WriterOptions::default()
@@ -65,7 +65,7 @@ impl Engine for OurStore {
         })
     }
 
-    /// A `batch_max` of `usize::MAX` leaves the writer's own limits.
+    /// A `batch_max` of `usize::MAX` keeps the writer's default limits.
     fn ingest(&mut self, records: &[GatewayRecord], batch_max: usize) -> Result<u64> {
         let options = WriterOptions::default();
         if batch_max == usize::MAX {
@@ -91,7 +91,7 @@ impl Engine for OurStore {
         Ok(())
     }
 
-    /// Unlike the peers', these are decoded.
+    /// Unlike those of the peers, these records are decoded.
     fn last(&self, server: usize, count: usize) -> Result<usize> {
         let records = self.store.last(&self.query(server)?, count)?;
         Ok(std::hint::black_box(records).len())

@@ -7,7 +7,7 @@ use std::{ops::ControlFlow, path::Path};
 
 const ROWS: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("rows");
 
-/// redb with a row a record, in the mode of ours that lets other processes in.
+/// redb with a row a record, in the same multi-process mode as our store.
 #[derive(Debug)]
 pub struct RedbRows {
     database: Database,

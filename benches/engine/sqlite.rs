@@ -19,7 +19,7 @@ impl Engine for Sqlite {
         let connection = Connection::open(folder.join("rows.sqlite"))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // In KiB, when negative: room enough that no page is read twice.
+        // KiB, when negative: large enough that no page is read twice.
         connection.pragma_update(None, "cache_size", -65_536)?;
         connection.execute_batch(SCHEMA)?;
         Ok(Sqlite {
@@ -76,7 +76,7 @@ impl Engine for Sqlite {
     }
 }
 
-/// Clustered by the key that is asked for.
+/// Clustered by the key of the queries.
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS logs (
     server INTEGER NOT NULL,
     timestamp INTEGER NOT NULL,

@@ -1,4 +1,4 @@
-// A minimal OpenTelemetry Collector: it reads files of OTLP/JSON lines and writes what it understood.
+// A minimal OpenTelemetry Collector: it reads files of OTLP/JSON lines and writes their messages as protobuf or JSON.
 //
 // Usage: collector --config=FILE
 package main
@@ -48,7 +48,7 @@ func factories() (otelcol.Factories, error) {
 	return otelcol.Factories{
 		Receivers: receivers,
 		Exporters: exporters,
-		// The factory that distributions use needs more modules than all the rest.
+		// The factory that distributions use needs more modules than everything else together.
 		Telemetry: telemetry.NewFactory(
 			func() component.Config { return &struct{}{} },
 			telemetry.WithCreateLogger(logger),
@@ -56,7 +56,7 @@ func factories() (otelcol.Factories, error) {
 	}, err
 }
 
-// What goes wrong inside the Collector goes to stderr.
+// Errors of the Collector are logged to stderr.
 func logger(
 	context.Context, telemetry.LoggerSettings, component.Config,
 ) (*zap.Logger, component.ShutdownFunc, error) {

@@ -10,9 +10,9 @@ pub(crate) struct Clock(Arc<Mutex<State>>);
 
 struct State {
     reading: ClockReading,
-    /// The time that has passed since the last time that was trusted.
+    /// The time that a store expects: the last trusted time plus the elapsed time.
     expected: i64,
-    /// Since when, by that time, the system's clock shows another one.
+    /// The expected time since which the system clock differs from it.
     since: Option<i64>,
 }
 
@@ -29,24 +29,24 @@ impl Clock {
         })))
     }
 
-    /// The time by the system's clock.
+    /// The time of the system clock.
     pub(crate) fn wall(&self) -> i64 {
         self.0.lock().unwrap().reading.wall.unix_nanos()
     }
 
-    /// The time by which age is judged: the earlier of the system's clock and the time that has
-    /// passed, and the system's clock alone once it has stood for a day.
+    /// The time by which age is judged: the earlier of the system clock and the expected time, and
+    /// the system clock alone once a jump has persisted for a day.
     pub(crate) fn trusted(&self) -> i64 {
         let state = self.0.lock().unwrap();
         state.expected.min(state.reading.wall.unix_nanos())
     }
 
-    /// Whether the system's clock shows a time that is not trusted yet.
+    /// Whether the system clock shows a time that is not trusted yet.
     pub(crate) fn has_jumped(&self) -> bool {
         self.0.lock().unwrap().since.is_some()
     }
 
-    /// Sets the system's clock, ahead or back.
+    /// Sets the system clock ahead or back.
     pub(crate) fn set(&self, nanos: i64) {
         let mut state = self.0.lock().unwrap();
         let wall = state.advance(nanos);
@@ -76,7 +76,7 @@ impl Clock {
         state.reading.boot += 1;
     }
 
-    /// Runs `look` at a time at which nothing is too old.
+    /// Runs `look` at a time at which no record has expired.
     pub(crate) fn long_ago<T>(&self, look: impl FnOnce() -> T) -> T {
         let long_ago = Timestamp::from_unix_nanos(i64::MIN);
         let wall = std::mem::replace(&mut self.0.lock().unwrap().reading.wall, long_ago);
@@ -93,7 +93,7 @@ impl Clock {
 }
 
 impl State {
-    /// Moves the system's clock, and says what it shows then.
+    /// Moves the system clock, and returns its new time.
     fn advance(&mut self, nanos: i64) -> i64 {
         let wall = self.reading.wall.unix_nanos() + nanos;
         self.reading.wall = Timestamp::from_unix_nanos(wall);

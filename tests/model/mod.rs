@@ -1,7 +1,7 @@
-//! What a store should hold and a machine's clocks should show, kept in memory beside the real ones:
+//! A model of a store and of a machine's clocks, kept in memory beside the real ones:
 //!
 //! - [`clock`]: the clocks of a machine, and the time that a store should trust;
-//! - [`store`]: the records, which follow from their numbers, and the answers that readers should get;
+//! - [`store`]: the records, which follow from their numbers, and the results that readers should get;
 //! - [`world`]: a real store on such a machine, with a writer that a test drives.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
@@ -20,5 +20,5 @@ pub(crate) const START: i64 = 1_767_225_600 * SECOND;
 
 pub(crate) const SERVERS: [&str; 3] = ["github", "a/../b", "日本"];
 
-/// The place of a server in [`SERVERS`], and a signal.
+/// The index of a server in [`SERVERS`], and a signal.
 pub(crate) type SeriesKey = (usize, Signal);

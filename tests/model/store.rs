@@ -10,13 +10,13 @@ use gridctl_telemetry::{
 use opentelemetry_proto::tonic::trace::v1::Span;
 use std::collections::BTreeMap;
 
-/// How large a record is.
+/// The size of a record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Size {
     Tiny,
-    /// Text that compresses well.
+    /// Text that compresses well, of this many bytes.
     Text(usize),
-    /// Text that does not compress.
+    /// Text that does not compress, of this many bytes.
     Noise(usize),
 }
 
@@ -25,16 +25,16 @@ pub(crate) enum Size {
 pub(crate) struct Known {
     pub(crate) time: i64,
     pub(crate) size: Size,
-    /// Its place in the order of arrival.
+    /// Its position in the order of arrival.
     pub(crate) arrival: u64,
-    /// The sequence that the store said first.
+    /// The sequence that the store returned first.
     pub(crate) sequence: Option<u64>,
 }
 
 impl Known {
     pub(crate) fn new(signal: Signal, time: i64, size: Size) -> Known {
         Known {
-            // A span has no time before 1970, and 0 means that it has none.
+            // A span's time is unsigned, and 0 means that it has none.
             time: if signal == Signal::Traces {
                 time.max(1)
             } else {
@@ -46,7 +46,7 @@ impl Known {
         }
     }
 
-    /// What its payload takes at most, with what a row or a block needs for it.
+    /// Maximum size of its payload and of its share of a row or block, in bytes.
     pub(crate) fn bytes_max(&self) -> u64 {
         let text = match self.size {
             Size::Tiny => 0,
@@ -74,7 +74,7 @@ impl Model {
         self.numbers
     }
 
-    /// How many records there were.
+    /// The number of records so far.
     pub(crate) fn numbers(&self) -> u64 {
         self.numbers
     }
@@ -109,7 +109,7 @@ impl Model {
         all
     }
 
-    /// Compares an answer, oldest record first, with the records that should be in it.
+    /// Compares a result, oldest record first, with the records that should be in it.
     pub(crate) fn compare(
         &mut self,
         signal: Signal,
@@ -131,8 +131,8 @@ impl Model {
         assert!(by_series.is_empty(), "{keys:?} were never stored");
     }
 
-    /// Compares what is read of a series with the records that should be kept, and takes those that
-    /// are missing out of the model.
+    /// Compares the records read from a series with those that should be kept, and removes missing
+    /// ones from the model.
     pub(crate) fn reconcile(
         &mut self,
         key: SeriesKey,
@@ -145,14 +145,14 @@ impl Model {
             let number = number_of(&stored.record);
             let known = records
                 .get_mut(&number)
-                .unwrap_or_else(|| panic!("{key:?}: {number} is there and should not be"));
+                .unwrap_or_else(|| panic!("{key:?}: {number} is stored and should not be"));
             assert!(keep(known.time), "{key:?}: {number} is out of range");
             assert_eq!(stored.timestamp.unix_nanos(), known.time);
             assert_eq!(stored.record, record(key.1, number, known), "{key:?}");
             let sequence = *known.sequence.get_or_insert(stored.sequence);
             assert_eq!(sequence, stored.sequence, "{key:?}: {number}");
             let twice = seen.insert(number, known.arrival);
-            assert!(twice.is_none(), "{key:?}: {number} is there twice");
+            assert!(twice.is_none(), "{key:?}: {number} is stored twice");
         }
         for (first, second) in found.iter().zip(found.iter().skip(1)) {
             if first.timestamp == second.timestamp {
@@ -207,7 +207,7 @@ pub(crate) fn covers(server: Option<usize>, signal: Option<Signal>, key: SeriesK
     server.is_none_or(|only| only == key.0) && signal.is_none_or(|only| only == key.1)
 }
 
-/// The place of a name in [`SERVERS`].
+/// The index of a name in [`SERVERS`].
 pub(crate) fn position(name: &str) -> usize {
     SERVERS.iter().position(|server| *server == name).unwrap()
 }
@@ -220,8 +220,7 @@ pub(crate) fn direction(backward: bool) -> Direction {
     }
 }
 
-/// The records of a query, oldest first. Panics when they come in another order than that of the
-/// query.
+/// The records of a query, oldest first. Panics when they are not in the order of the query.
 pub(crate) fn all_of(snapshot: &Snapshot, query: Query, backward: bool) -> Vec<StoredRecord> {
     let scan = snapshot
         .scan(&query.direction(direction(backward)))
@@ -229,7 +228,7 @@ pub(crate) fn all_of(snapshot: &Snapshot, query: Query, backward: bool) -> Vec<S
     in_order(scan.records().map(Result::unwrap).collect(), backward)
 }
 
-/// The records of an answer, oldest first. Panics when they come in another order than asked for.
+/// The records of a result, oldest first. Panics when they are not in the requested order.
 pub(crate) fn in_order(mut records: Vec<StoredRecord>, backward: bool) -> Vec<StoredRecord> {
     if backward {
         records.reverse();
@@ -282,7 +281,7 @@ pub(crate) fn number_of(record: &Record) -> u64 {
     match record {
         Record::Log(record) => match record.attribute("number") {
             Some(Value::Int(number)) => number.cast_unsigned(),
-            _ => panic!("a record that nobody wrote: {record:?}"),
+            _ => panic!("a record that was never written: {record:?}"),
         },
         Record::Metrics(record) => record.total.input_tokens.cast_unsigned(),
         Record::Span(record) => record.span.dropped_events_count.into(),

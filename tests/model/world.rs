@@ -6,7 +6,7 @@ use gridctl_telemetry::{Record, Store, WriterOptions, testing::SimulatedWriter};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A store, and a writer without a thread: nothing happens but what the test asks for.
+/// A store, and a writer without a thread, which works only when a test calls it.
 pub(crate) struct World {
     pub(crate) home: TempDir,
     pub(crate) clock: Clock,
@@ -43,15 +43,15 @@ impl World {
         self.writer.flush(self.time).unwrap();
     }
 
-    /// Lets so much of the writer's time pass, in which it does what is due.
+    /// Lets this much of the writer's time pass, in which the writer does all work that is due.
     pub(crate) fn work(&mut self, time: Duration) {
         self.time += time;
         self.writer.advance(self.time).unwrap();
     }
 
-    /// Starts anew, as after a kill: records that were not committed are lost.
+    /// Restarts as after a kill: uncommitted records are lost.
     pub(crate) fn restart(&mut self) {
-        // The engine is shared by the handles of a process: another file takes its place first.
+        // All handles of a process share an engine, so another file is opened in between.
         for stack in ["other", STACK] {
             let options = self.clock.options();
             self.store = Store::open(self.home.path(), stack, options).unwrap();
@@ -60,7 +60,7 @@ impl World {
         self.time = Duration::ZERO;
     }
 
-    /// The same store, opened for reading on a machine of these clocks.
+    /// The same store, opened for reading on a machine with these clocks.
     pub(crate) fn reader(&self, clock: &Clock) -> Store {
         Store::open_read_only(self.home.path(), STACK, clock.options())
             .unwrap()

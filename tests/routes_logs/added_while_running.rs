@@ -1,5 +1,5 @@
-//! A server that is added while the daemon runs counts from then on, on every thread and in spans
-//! that are open.
+//! Events of a server that is added while the daemon runs are stored from then on, on every thread and
+//! in open spans.
 
 use crate::{
     common::HANG,
@@ -25,7 +25,7 @@ pub(crate) fn disabled_callsites(routed: &Routed) {
         info!(component = "github", value = value(), "one");
         debug!(component = "github", value = value(), "two");
     };
-    // The callsites are registered now, and nobody wants them.
+    // The callsites are registered now, and no layer wants them.
     log();
     log();
     assert_eq!(evaluated.get(), 0);
@@ -52,7 +52,7 @@ pub(crate) fn disabled_callsites(routed: &Routed) {
 fn a_server_added_while_running_takes_effect_in_spans_that_were_open() {
     let routed = Routed::new();
     routed.run(|| {
-        // Whatever the level of the span that names the server.
+        // At any level of the span that names the server.
         for span in [
             error_span_of("github"),
             info_span!("call", component = "github"),

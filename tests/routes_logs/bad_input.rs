@@ -1,4 +1,4 @@
-//! A value that is too large, fails, panics or logs costs its own event at most, and the cost is
+//! A value that is too large, fails, panics or logs loses at most its own event, and the loss is
 //! counted.
 
 use crate::{
@@ -14,7 +14,7 @@ use std::{
 };
 use tracing::{field::Empty, info, info_span};
 
-/// Formats itself without end, and counts how far it came.
+/// Formats itself endlessly, and counts the bytes.
 struct Endless(AtomicUsize);
 
 impl fmt::Debug for Endless {
@@ -35,7 +35,7 @@ fn a_value_of_100_mib_is_refused_and_counted_without_formatting_it_all() {
     let text = "x".repeat(100 << 20);
     routed.run(|| {
         info!(component = "github", endless = ?endless, "one");
-        // The key is found behind it as well.
+        // The key is also found after such a value.
         info!(endless = ?endless, component = "github", "two");
         info!(component = "github", text, "three");
         info!(component = "github", "{text}");
@@ -150,7 +150,7 @@ pub(crate) fn values_that_log(routed: &Routed) {
         info!(component = "github", before = 1, value = ?Logs, after = 2, "outside {:?}", Logs);
         let span = info_span!("call", component = "github", value = ?Logs, later = Empty);
         let _entered = span.enter();
-        // Formatted while the span is being written to, and logging inside of it.
+        // Logs while it is being formatted for the span.
         span.record("later", tracing::field::debug(Logs));
         info!("two");
     });
@@ -158,12 +158,12 @@ pub(crate) fn values_that_log(routed: &Routed) {
     assert_eq!(
         routed.lines(),
         [
-            // An event has the time at which it began.
+            // An event has the time of its start.
             r#"github: {"level":"INFO","msg":"outside formatted","component":"github","before":1,"value":"formatted","after":2}"#,
             inside,
             inside,
             inside,
-            // Inside of the span, it goes where the span says.
+            // Inside the span, the event belongs to the server of the span.
             r#"github: {"level":"INFO","msg":"inside","component":"slack","inner":"Some(1)","component":"github","call":{"component":"github","value":"formatted"}}"#,
             r#"github: {"level":"INFO","msg":"two","component":"github","call":{"component":"github","value":"formatted","later":"formatted"}}"#,
         ]

@@ -1,4 +1,4 @@
-//! Cases that take a process of their own, for their subscriber is the process's, as in a daemon.
+//! Cases that need a process of their own, because they use its global subscriber, as a daemon does.
 
 use crate::{
     added_while_running::disabled_callsites,

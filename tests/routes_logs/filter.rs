@@ -1,5 +1,5 @@
-//! The router's layer wants the events that are to be stored and no others, whatever other layers
-//! want; what telemetry logs about itself is never stored.
+//! The router's layer enables the events that are to be stored and no others, independent of other
+//! layers; events that telemetry logs about itself are never stored.
 
 use crate::routed::{Counts, Routed, Sibling, all};
 use gridctl_telemetry::logs::{LogOptions, RouterFilter};
@@ -56,7 +56,7 @@ fn events_of_the_writer_thread_are_never_stored() {
         logged.load(Ordering::Relaxed) > 0,
         "the writer said nothing"
     );
-    // Said by another thread, the same would be stored.
+    // The same events of another thread are stored.
     dispatcher::with_default(dispatch, log);
     assert_eq!(routed.messages().len(), 2);
 }

@@ -130,11 +130,11 @@ fn a_spans_key_wins_over_the_events_own() {
     let routed = Routed::to(&["github", "slack"]);
     routed.run(|| {
         info_span!("call", component = "github").in_scope(|| info!(component = "slack", "one"));
-        // On another surface, `server` of the span wins over `component` of the event.
+        // `server` of the span wins over `component` of the event, too.
         info_span!("call", server = "github").in_scope(|| info!(component = "slack", "two"));
     });
     assert_eq!(routed.messages(), ["github: one", "github: two"]);
-    // Readers of a line take the last of two keys: where the event went.
+    // Readers of a line use the last of two equal keys, which is that of the stored server.
     assert_eq!(routed.records()[0].1.component(), Some("github"));
 }
 
@@ -156,7 +156,7 @@ fn the_nearest_span_wins_over_its_parents() {
         info_span!("inner", component = "slack").in_scope(|| info!("one"));
         // A nearer `server` wins over a farther `component`.
         info_span!("inner", server = "slack").in_scope(|| info!("two"));
-        // A span without a key leaves it to its parents.
+        // A span without a key inherits that of its parents.
         info_span!("inner", tool = "x").in_scope(|| info!("three"));
     });
     assert_eq!(
@@ -185,7 +185,7 @@ fn the_key_may_be_formatted_and_is_text() {
         let name = format_args!("git{}", "hub");
         info!(component = %name, "one");
         info!(component = ?name, "two");
-        // A number names no server, and a quoted text another one.
+        // A number is not a name, and a quoted text is another name.
         info!(component = 5, "three");
         info!(component = ?"github", "four");
     });
@@ -205,7 +205,7 @@ fn without_a_key_or_with_that_of_another_server_nothing_is_stored() {
         info_span!("github").in_scope(|| info!("seven"));
     });
     assert_eq!(routed.messages(), [""; 0]);
-    // They are not for the store: nothing is lost.
+    // These events are not to be stored, so they are not counted as lost.
     assert_eq!(routed.writer.stats().offered, 0);
 }
 

@@ -1,5 +1,5 @@
-//! The log router stores each event under the server that it names, as the line that it should be:
-//! a test for each thing that it promises.
+//! The log router stores each event under the server that it names, and the event is exported as the
+//! expected line: one test for each promise.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

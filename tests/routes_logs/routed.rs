@@ -38,13 +38,13 @@ impl Routed {
         Routed::with_disk(|_| {})
     }
 
-    /// One whose disk calls `hook` before each operation.
+    /// A router whose store's disk calls `hook` before each operation.
     pub(crate) fn with_disk(hook: impl Fn(DiskOperation<'_>) + Send + Sync + 'static) -> Routed {
         keep_several_subscribers();
         Routed::start(hook)
     }
 
-    /// One in a process that has no other subscriber.
+    /// A router in a process that has no other subscriber.
     pub(crate) fn alone() -> Routed {
         Routed::start(|_| {})
     }
@@ -62,7 +62,7 @@ impl Routed {
         }
     }
 
-    /// One with these servers, which store everything.
+    /// A router with these servers, which store events of every level.
     pub(crate) fn to(servers: &[&str]) -> Routed {
         let routed = Routed::new();
         for server in servers {
@@ -80,7 +80,7 @@ impl Routed {
         dispatcher::with_default(&self.dispatch(), work)
     }
 
-    /// What is stored, by time: server and record.
+    /// The stored records by time, each with its server.
     pub(crate) fn records(&self) -> Vec<(ServerName, LogRecord)> {
         self.writer.flush().unwrap();
         let records = self.store.scan(&Query::new(Signal::Logs)).unwrap();
@@ -92,10 +92,9 @@ impl Routed {
             .collect()
     }
 
-    /// What is stored, as lines that begin with the server and have no time.
+    /// The stored records as lines that begin with the server and have no time.
     ///
-    /// Checks on the way that the exported lines, of either format, hold exactly what the decoded
-    /// record does.
+    /// Checks that the exported lines of both formats hold exactly the decoded record.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut decoded = self.records().into_iter();
         let snapshot = self.store.snapshot().unwrap();
@@ -116,7 +115,7 @@ impl Routed {
             let Ok(ParsedLine::Logs(back)) = parse_line(Signal::Logs, otlp.trim_ascii_end()) else {
                 panic!("{}", String::from_utf8(otlp).unwrap());
             };
-            // As text, for a NaN is not equal to itself.
+            // As text, because a NaN is not equal to itself.
             let whole = [(Some(server.to_string()), record)];
             assert_eq!(format!("{back:?}"), format!("{whole:?}"));
 
@@ -132,7 +131,7 @@ impl Routed {
         lines
     }
 
-    /// The one line that is stored.
+    /// The only stored line.
     pub(crate) fn line(&self) -> String {
         let lines = self.lines();
         let [line] = &lines[..] else {
@@ -141,7 +140,7 @@ impl Routed {
         line.clone()
     }
 
-    /// How many events each message was stored of, by server: `server: message`.
+    /// The stored messages, each as `server: message`.
     pub(crate) fn messages(&self) -> Vec<String> {
         self.records()
             .into_iter()
@@ -150,20 +149,20 @@ impl Routed {
     }
 }
 
-/// While a process has just one subscriber, `tracing` asks that of the current thread what is
-/// enabled on all of them. That is right where the one is the process's own, as in a daemon, and
-/// wrong here, where tests on other threads have theirs.
+/// While a process has only one subscriber, `tracing` asks that of the current thread which events
+/// are enabled on all threads. That is right for the global subscriber of a daemon, and wrong here,
+/// where tests on other threads have their own.
 fn keep_several_subscribers() {
     static KEPT: OnceLock<[Dispatch; 2]> = OnceLock::new();
     KEPT.get_or_init(|| [0; 2].map(|_| Dispatch::new(NoSubscriber::new())));
 }
 
-/// Everything is stored, whatever its level.
+/// Options that store events of every level.
 pub(crate) fn all() -> LogOptions {
     LogOptions::default().level(LevelFilter::TRACE)
 }
 
-/// Counts how often it is formatted.
+/// A value that counts how often it is formatted.
 #[derive(Default)]
 pub(crate) struct Counts(AtomicUsize);
 
@@ -180,7 +179,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// A layer of the application's own: remembers what it sees.
+/// Another layer of the application, which remembers the events that it sees.
 #[derive(Clone, Default)]
 pub(crate) struct Sibling(pub(crate) Arc<Mutex<Vec<&'static Metadata<'static>>>>);
 

@@ -1,4 +1,4 @@
-//! Only events of servers that were added are stored, each server from its own level on.
+//! Only events of added servers are stored, and each server has its own minimum level.
 
 use crate::{
     common::server,
@@ -56,7 +56,7 @@ fn a_server_stores_info_unless_it_is_told_otherwise() {
         .router
         .add_server("github", LogOptions::default())
         .unwrap();
-    // Another server's level is its own.
+    // Another server has its own level.
     routed.router.add_server("slack", all()).unwrap();
     routed.run(|| {
         info!(component = "github", "info");

@@ -1,4 +1,4 @@
-//! The spans of an event are stored with it: nested, each once, with what was recorded by then.
+//! The spans of an event are stored with it: nested, each once, with the fields recorded by then.
 
 use crate::{
     daemon::as_a_daemon,
@@ -12,7 +12,7 @@ fn nested_spans_keep_their_grouping() {
     let routed = Routed::to(&["github"]);
     routed.run(|| {
         let _session = info_span!("session", id = 7, client = "cli").entered();
-        // A span without fields is no group.
+        // A span without fields makes no group.
         let _nothing = info_span!("nothing").entered();
         let _call = info_span!("call", component = "github", tool = "search").entered();
         info!(rows = 3, "one");
@@ -89,7 +89,7 @@ fn fields_recorded_later_on_a_span_count_from_then_on() {
         info!("one");
         span.record("rows", 3);
         info!("two");
-        // What is recorded again counts instead, and the key with it.
+        // A field recorded again replaces the earlier value, and so does the key.
         span.record("component", "slack");
         span.record("rows", 4);
         info!("three");
@@ -148,7 +148,7 @@ pub(crate) fn verbose_spans(routed: &Routed) {
         .add_server("github", LogOptions::default())
         .unwrap();
     call.in_scope(|| info!("one"));
-    // Of spans that name no server, those are stored that are no more verbose than events.
+    // A span that names no server is stored if its level is enabled for events.
     let _detail = debug_span!("detail", depth = 1).entered();
     trace_span!("call", component = "github").in_scope(|| info!("two"));
     assert_eq!(

@@ -1,5 +1,5 @@
-//! Events of every thread are stored, in the thread's order and until it ends; after the writer closed
-//! they are counted.
+//! Events of every thread are stored in the thread's order, until the thread ends; events after the
+//! writer closed are counted.
 
 use crate::{
     common::{home, on_demand, open},
@@ -41,7 +41,7 @@ fn events_of_many_threads_are_all_stored() {
             panic!("{record:?}");
         };
         let thread = usize::try_from(*thread).unwrap();
-        // Each thread's events in their order.
+        // Each thread's events are in their order.
         assert_eq!(*event, seen[thread]);
         seen[thread] += 1;
         assert_eq!(&*server, ["github", "slack"][thread % 2]);
@@ -67,7 +67,7 @@ pub(crate) fn threads_that_end(routed: &Routed) {
     }
     routed.router.add_server("github", all()).unwrap();
     std::thread::spawn(|| {
-        // Dropped behind what the router keeps for the thread, for that comes later.
+        // Dropped after the router's thread-local state, which is created later.
         LAST.set(Some(Last));
         info!(component = "github", "the first words");
     })

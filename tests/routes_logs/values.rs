@@ -81,7 +81,7 @@ fn errors_are_stored_with_their_source_chain() {
             Some(self.1.as_deref()?)
         }
     }
-    /// One that never ends.
+    /// An endless chain of errors.
     #[derive(Debug)]
     struct Circular;
     impl fmt::Display for Circular {
@@ -127,7 +127,7 @@ fn errors_are_stored_with_their_source_chain() {
 #[test]
 fn the_message_is_text_of_any_length_and_may_be_missing() {
     let routed = Routed::to(&["github"]);
-    // Where the head of a string changes its length.
+    // The lengths at which the head of an encoded string changes its size.
     let lengths = [0, 1, 31, 32, 255, 256, 65_535, 65_536];
     routed.run(|| {
         for length in lengths {
@@ -237,7 +237,7 @@ fn names_that_mean_something_in_a_line_do_not_change_it() {
             r#""msg":{"message":"of the span","ts":1}}"#,
         )
     );
-    // Whoever reads the line takes the first of each.
+    // A reader of the line uses the first of each.
     let mut line = Vec::new();
     record.write_line(&mut line);
     let Ok(ParsedLine::Logs(read)) = parse_line(Signal::Logs, line.trim_ascii_end()) else {
@@ -286,7 +286,7 @@ proptest! {
 
 #[test]
 fn records_of_the_log_crate_route_as_well() {
-    // Once in this process: whichever test comes first.
+    // Only the first call in a process takes effect.
     let _ = tracing_log::LogTracer::init();
     let routed = Routed::to(&["github"]);
     routed.run(|| {

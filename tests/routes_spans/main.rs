@@ -1,5 +1,5 @@
-//! The trace client stores each span under the server that it names, as it was: a test for each
-//! thing that it promises.
+//! The trace client stores each span unchanged under the server that it names: one test for each
+//! promise.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,7 +28,7 @@ use opentelemetry_proto::tonic::{
 use std::sync::{Arc, Condvar, Mutex};
 use tempfile::TempDir;
 
-/// A store, its writer, and a client of these servers.
+/// A store, its writer, and a client with servers.
 struct Routed {
     store: Store,
     writer: Writer,
@@ -42,7 +42,7 @@ impl Routed {
         Routed::with_disk(servers, |_| {})
     }
 
-    /// One whose disk calls `hook` before each operation.
+    /// A client whose store's disk calls `hook` before each operation.
     fn with_disk(
         servers: &[&str],
         hook: impl Fn(DiskOperation<'_>) + Send + Sync + 'static,
@@ -63,7 +63,7 @@ impl Routed {
         }
     }
 
-    /// What is stored, by time. Checks on the way that it comes back from an exported line.
+    /// The stored spans by time. Checks that each comes back from its exported line.
     fn stored(&self) -> Vec<(ServerName, SpanRecord)> {
         self.client.flush().unwrap();
         let snapshot = self.store.snapshot().unwrap();
@@ -118,7 +118,7 @@ fn attribute(key: &str, value: Option<AnyValue>) -> KeyValue {
     }
 }
 
-/// A span without a server. Spans end in the order in which they are made, by `number`.
+/// A span without a server. Spans end in the order of their `number`.
 fn span(number: u8) -> Span {
     Span {
         trace_id: vec![7; 16],
@@ -141,7 +141,7 @@ fn span_of(number: u8, server: &str) -> Span {
     }
 }
 
-/// One batch of one resource and one scope, neither of which says anything.
+/// A batch with one empty resource and one empty scope.
 fn batch(spans: Vec<Span>) -> Vec<ResourceSpans> {
     vec![ResourceSpans {
         scope_spans: vec![ScopeSpans {
@@ -161,7 +161,7 @@ fn scope(name: &str) -> InstrumentationScope {
     }
 }
 
-// Where a span goes.
+// The server of a span.
 
 #[test]
 fn each_span_goes_to_the_server_that_its_server_name_names() {
@@ -189,7 +189,7 @@ fn spans_without_a_server_are_counted() {
         ..span(number)
     };
     let mut elsewhere = batch(vec![span(1)]);
-    // What the resource says does not count.
+    // An attribute of the resource does not count.
     elsewhere[0].resource = Some(Resource {
         attributes: vec![attribute("server.name", text("github"))],
         ..Resource::default()
@@ -220,7 +220,7 @@ fn spans_of_servers_that_are_not_configured_are_counted() {
     assert_eq!(routed.names(), [""; 0]);
     let skipped = routed.client.skipped();
     assert_eq!((skipped.without_server, skipped.not_configured), (0, 2));
-    // They were not for the store: nothing is lost.
+    // These spans are not to be stored, so they are not counted as lost.
     assert_eq!(routed.writer.stats().offered, 0);
 }
 
@@ -284,7 +284,7 @@ fn add_server_refuses_a_name_that_is_empty_or_endless() {
     assert_eq!(routed.client.configured_servers(), []);
 }
 
-// What is stored.
+// The stored record.
 
 #[test]
 fn resource_scope_and_schema_urls_are_kept_and_scopes_stay_apart() {
@@ -401,7 +401,7 @@ fn a_span_whose_ids_have_a_wrong_length_is_refused_and_counted() {
     ];
     routed.client.upload(batch(wrong.into()));
     routed.client.upload(batch(linked.into()));
-    // Absent is not wrong.
+    // An absent id is valid.
     let mut absent = span_of(2, "github");
     absent.trace_id.clear();
     absent.span_id.clear();
@@ -462,7 +462,7 @@ fn an_upload_does_not_wait_for_the_disk() {
     let client = routed.client.clone();
     without_hang("an upload", move || {
         for number in 0..200 {
-            // The failed ones ask for a commit at once, which hangs.
+            // Failed spans are committed at once, and that commit hangs.
             let status = Some(Status {
                 code: 2,
                 ..Status::default()

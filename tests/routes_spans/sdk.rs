@@ -1,4 +1,4 @@
-//! Spans of the OpenTelemetry SDK, and of `tracing` through it, are stored with everything they have.
+//! Spans of the OpenTelemetry SDK, and of `tracing` through it, are stored completely.
 
 #![cfg(feature = "otel-sdk")]
 
@@ -160,12 +160,12 @@ fn spans_of_tracing_arrive_through_tracing_opentelemetry() {
     );
     assert_eq!(record.span.events[0].name, "call failed");
     assert!(!record.span.parent_span_id.is_empty());
-    // The request itself named no server.
+    // The span of the request itself names no server.
     assert_eq!(routed.client.skipped().without_server, 1);
 }
 
 impl Routed {
-    /// Like [`Routed::stored`], where a NaN is not equal to itself.
+    /// Like [`Routed::stored`], but for spans with a NaN, which is not equal to itself.
     fn stored_unchecked(&self) -> Vec<(ServerName, SpanRecord)> {
         let query = Query::new(Signal::Traces);
         let stored = self.store.last(&query, 100).unwrap();
