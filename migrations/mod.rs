@@ -7,17 +7,9 @@
 
 mod v1;
 mod v2;
+mod v3;
 
-use crate::store::Fault;
-use redb::WriteTransaction;
-
-/// The migration to one version.
-pub(crate) struct Migration {
-    /// The change, as shown to a user who waits for it.
-    pub(crate) description: &'static str,
-    /// Makes the change, inside the transaction that also writes the new version.
-    pub(crate) apply: fn(&WriteTransaction) -> Result<(), Fault>,
-}
+use crate::store::engine::schema::Migration;
 
 /// All migrations, from an empty file to the current version.
-pub(crate) const MIGRATIONS: &[Migration] = &[v1::MIGRATION, v2::MIGRATION];
+pub(crate) const MIGRATIONS: &[Migration] = &[v1::MIGRATION, v2::MIGRATION, v3::MIGRATION];

@@ -1,7 +1,7 @@
 //! Version 1: records in two tiers, rows and blocks.
 
 use super::Migration;
-use crate::store::Fault;
+use crate::store::engine::fault::Fault;
 use redb::{TableDefinition, WriteTransaction};
 
 /// Creates the tables. Their names and types are written out here instead of taken from

@@ -1,7 +1,7 @@
 //! Version 2: limits, and the tables for eviction and merging.
 
 use super::Migration;
-use crate::store::Fault;
+use crate::store::engine::fault::Fault;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 /// Creates the tables of limits, of evicted records and of blocks to merge, and counts the disk space

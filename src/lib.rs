@@ -169,7 +169,7 @@ pub use crate::{
 /// inventory.
 pub mod query {
     pub use crate::{
-        read::{Cursor, RawRecord, Records, Scan, Seed, SeededTrace, StoredRecord},
+        read::{Cursor, RawRecord, Records, Scan, Seed, SeedRange, SeededTrace, StoredRecord},
         signal::is_valid_signal,
         store::{Direction, InventoryRecord, inventory},
         time::TimeRange,
@@ -195,7 +195,7 @@ pub mod logs {
 pub mod metrics {
     pub use crate::produce::{
         Accumulator, Attribution, CostUsd, MetricsFlusher, Point, Recorder, RefusedCosts,
-        TimeSeries, Usage,
+        SeedReport, SeededServer, TimeSeries, Usage,
     };
 }
 

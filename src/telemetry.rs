@@ -22,7 +22,9 @@ use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 /// down](Telemetry::shutdown) at the end.
 ///
 /// ```
-/// use gridctl_telemetry::{Telemetry, TelemetryConfig, TelemetryOptions, metrics::Accumulator};
+/// use gridctl_telemetry::{
+///     Telemetry, TelemetryConfig, TelemetryOptions, metrics::Accumulator, query::SeedRange,
+/// };
 /// use std::sync::Arc;
 /// use tracing_subscriber::prelude::*;
 ///
@@ -37,7 +39,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 /// let (telemetry, warnings) =
 ///     Telemetry::from_config(home, "my-stack", &config, Arc::clone(&accumulator), options)?;
 /// assert!(warnings.is_empty());
-/// telemetry.metrics_flusher().seed(telemetry.store(), 10_000)?;
+/// telemetry.metrics_flusher().seed(telemetry.store(), SeedRange::default())?;
 /// telemetry.metrics_flusher().start()?;
 ///
 /// let subscriber = tracing_subscriber::registry().with(telemetry.log_router().layer());

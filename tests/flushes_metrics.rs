@@ -12,6 +12,7 @@ use gridctl_telemetry::{
     WriterGuard, WriterOptions,
     lines::{LineFormat, LineWriter},
     metrics::{Accumulator, Attribution, MetricsFlusher},
+    query::SeedRange,
     record::{CostCounts, TokenCounts},
 };
 use std::{fs, sync::Arc, time::Duration};
@@ -140,9 +141,15 @@ fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
     for from_file in [false, true] {
         let daemon = Daemon::start(&home, WriterOptions::default());
         if from_file {
-            daemon.flusher.seed_from_file(&file, 100).unwrap();
+            daemon
+                .flusher
+                .seed_from_file(&file, SeedRange::Newest(100))
+                .unwrap();
         } else {
-            daemon.flusher.seed(&daemon.store, 100).unwrap();
+            daemon
+                .flusher
+                .seed(&daemon.store, SeedRange::Newest(100))
+                .unwrap();
         }
         // The cumulative counters, although the last snapshot has no cost.
         let usage = daemon.accumulator.snapshot();
@@ -182,10 +189,13 @@ fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
 fn missing_history_is_no_error() {
     let home = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(&home, WriterOptions::default());
-    daemon.flusher.seed(&daemon.store, 100).unwrap();
     daemon
         .flusher
-        .seed_from_file(&home.path().join("nothing.jsonl"), 100)
+        .seed(&daemon.store, SeedRange::Newest(100))
+        .unwrap();
+    daemon
+        .flusher
+        .seed_from_file(&home.path().join("nothing.jsonl"), SeedRange::Newest(100))
         .unwrap();
     assert!(daemon.accumulator.snapshot().servers.is_empty());
 }

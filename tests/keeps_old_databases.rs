@@ -25,6 +25,8 @@ use gridctl_telemetry::{
     Timestamp, Value, Writer, WriterOptions,
     ledger::LossCause,
     maintenance::{WipeScope, wipe},
+    metrics::MetricsFlusher,
+    query::SeedRange,
     record::{CostCounts, TokenCounts},
 };
 use opentelemetry_proto::tonic::{
@@ -428,6 +430,20 @@ fn databases_of_every_version_are_read_completely() {
         let expected: Vec<(u64, u64)> = (found + 1..=newest).map(|step| (step, newest)).collect();
         assert_eq!(*steps.lock().unwrap(), expected, "the migrations");
         drop(store);
+
+        // The totals are those of the snapshots that arrived last, blocks and rows together.
+        let store = open(home.path());
+        let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+        let flusher = MetricsFlusher::new(Arc::default(), writer, Duration::ZERO);
+        let report = flusher.seed(&store, SeedRange::Newest(10)).unwrap();
+        let seeded = &report.servers[&server("github")];
+        assert_eq!(report.servers.len(), 1);
+        assert_eq!(seeded.tokens, snapshot(1004).total);
+        assert_eq!(seeded.cost, snapshot(1002).cost_total);
+        assert_eq!(seeded.last_snapshot, time(1004));
+        assert_eq!(seeded.counting_since, time(1000), "the last reset");
+        guard.close().unwrap();
+        drop((flusher, store));
 
         // The store goes on: new records are sealed together with those of the fixture.
         let store = open(home.path());

@@ -30,6 +30,7 @@ const ROOMS: &[&[&str]] = &[
     &["store::ledger"],
     &["store::tiers"],
     &["store::scan"],
+    &["store::migrations"],
     &["store::maintain"],
     &["store::write"],
     &[

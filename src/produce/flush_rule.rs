@@ -58,12 +58,6 @@ impl ServerCounts {
             ..MetricsSnapshot::new(timestamp)
         })
     }
-
-    /// Takes in a stored snapshot, the next one in the order of time: what the counters then were.
-    pub(crate) fn seed(&mut self, snapshot: &MetricsSnapshot) {
-        self.tokens = snapshot.total;
-        self.cost = snapshot.cost_total.or(self.cost);
-    }
 }
 
 /// Whether one of `after` is below the same of `before`, and the diff: what they gained, or all of
@@ -92,6 +86,7 @@ fn advance<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Totals;
     use proptest::prelude::*;
 
     const AT: Timestamp = Timestamp::from_unix_nanos(1_778_283_600_000_000_000);
@@ -244,7 +239,7 @@ mod tests {
         ) {
             let mut current = ServerCounts::default();
             let mut previous = None;
-            let mut seeded = ServerCounts::default();
+            let mut stored = None;
             for (tokens, cost) in gains {
                 let gain = |total: i64, gained: i64| total + gained;
                 let mut totals = current.tokens.to_array();
@@ -262,8 +257,13 @@ mod tests {
                 if let Some(snapshot) = current.flush(previous.as_ref(), AT) {
                     prop_assert_eq!(snapshot.reset, previous.is_none());
                     prop_assert!(!snapshot.cost_reset);
-                    seeded.seed(&snapshot);
+                    Totals::advance(&mut stored, &snapshot);
                 }
+                let found: Totals = stored.clone().unwrap_or_default();
+                let seeded = ServerCounts {
+                    tokens: found.tokens,
+                    cost: found.cost,
+                };
                 // What was stored is all that the next process knows, and it is enough.
                 prop_assert_eq!(seeded.tokens, current.tokens);
                 prop_assert_eq!(seeded.cost.unwrap_or_default(), current.cost.unwrap_or_default());

@@ -6,7 +6,8 @@ use crate::{
     ingest::Writer,
     lines::{ParsedLine, parse_line},
     otlp::foreign::is_foreign,
-    record::{MetricsSnapshot, ServerName},
+    read::SeedRange,
+    record::{CostCounts, MetricsSnapshot, ServerName, TokenCounts, Totals},
     signal::Signal,
     store::Store,
     time::Timestamp,
@@ -32,7 +33,11 @@ const SEED_LINE_BYTES_MAX: u64 = 16 << 20;
 /// reset and what comes with it are one record, so nothing can come between them.
 ///
 /// ```
-/// use gridctl_telemetry::{ServerName, Timestamp, metrics::{Accumulator, Attribution, MetricsFlusher}};
+/// use gridctl_telemetry::{
+///     ServerName, Timestamp,
+///     metrics::{Accumulator, Attribution, MetricsFlusher},
+///     query::SeedRange,
+/// };
 /// use std::{sync::Arc, time::Duration};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -43,7 +48,7 @@ const SEED_LINE_BYTES_MAX: u64 = 16 << 20;
 /// let accumulator = Arc::new(Accumulator::new());
 /// let flusher = MetricsFlusher::new(Arc::clone(&accumulator), writer.clone(), Duration::ZERO);
 /// flusher.add_server("github")?;
-/// flusher.seed(&store, 10_000)?;
+/// flusher.seed(&store, SeedRange::default())?;
 /// flusher.start()?;
 ///
 /// let github = ServerName::new("github")?;
@@ -58,6 +63,36 @@ const SEED_LINE_BYTES_MAX: u64 = 16 << 20;
 pub struct MetricsFlusher {
     shared: Arc<Shared>,
     thread: Mutex<Thread>,
+}
+
+/// What [`MetricsFlusher::seed`] found and restored.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct SeedReport {
+    /// The servers that have counted before.
+    pub servers: BTreeMap<ServerName, SeededServer>,
+}
+
+/// What [`MetricsFlusher::seed`] restored of one server.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct SeededServer {
+    /// The cumulative token counters.
+    pub tokens: TokenCounts,
+    /// The cumulative cost counters; absent if the server never had a cost.
+    pub cost: Option<CostCounts>,
+    /// When counting began.
+    pub counting_since: Timestamp,
+    /// The timestamp of the snapshot that was stored last, whether or not a limit deleted it since.
+    pub last_snapshot: Timestamp,
+    /// The number of snapshots in the range, from which the series a minute were restored.
+    pub snapshots: usize,
+    /// The earliest timestamp of these.
+    pub oldest_time: Option<Timestamp>,
+    /// The latest timestamp of these.
+    pub newest_time: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -174,29 +209,40 @@ impl MetricsFlusher {
         self.shared.flush(now);
     }
 
-    /// Restores from the newest `count` snapshots of each server in `store`: the cumulative counters
-    /// of tokens and cost, their series a minute, and what this flusher said last. The next flush
-    /// is then a difference and no reset.
+    /// Restores what is stored in `store`, and returns what that was: of each server the cumulative
+    /// counters of tokens and cost, however old they are, and of `range` their series a minute. The
+    /// next flush is then a difference and no reset.
     ///
-    /// Fails with [`Error::Database`] and [`Error::Corrupt`]. No history is no error.
-    pub fn seed(&self, store: &Store, count: usize) -> Result<()> {
-        let history = store.snapshot()?.last_metrics(count)?;
-        self.shared.seed(history);
-        Ok(())
+    /// Call it once, before anything is flushed. Fails with [`Error::Database`] and
+    /// [`Error::Corrupt`], and nothing is restored then. No history is no error.
+    pub fn seed(&self, store: &Store, range: impl Into<SeedRange>) -> Result<SeedReport> {
+        let range = range.into();
+        let snapshot = store.snapshot()?;
+        let mut history = Vec::new();
+        for (server, totals) in snapshot.totals()? {
+            let snapshots = snapshot.metrics_of(&server, range)?;
+            history.push((server, totals, snapshots));
+        }
+        Ok(self.shared.seed(history))
     }
 
-    /// Does what [`MetricsFlusher::seed`] does, from the last `count` lines of an old
-    /// `metrics.jsonl`. Lines that cannot be read lose themselves only; a missing file is no history.
+    /// Does what [`MetricsFlusher::seed`] does, from an old `metrics.jsonl`. Lines that cannot be read
+    /// lose themselves only; a missing file is no history.
     ///
     /// Fails with [`Error::Io`] when the file cannot be read.
-    pub fn seed_from_file(&self, path: &Path, count: usize) -> Result<()> {
+    pub fn seed_from_file(&self, path: &Path, range: impl Into<SeedRange>) -> Result<SeedReport> {
+        let range = range.into();
+        let since = range.since(Timestamp::now());
         let failed = |error| Error::io("read", path, error);
         let mut file = match File::open(path) {
             Ok(file) => BufReader::new(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(SeedReport::default());
+            }
             Err(error) => return Err(failed(error)),
         };
-        let mut last: VecDeque<(String, MetricsSnapshot)> = VecDeque::new();
+        let mut found: BTreeMap<String, (Option<Totals>, VecDeque<MetricsSnapshot>)> =
+            BTreeMap::new();
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -207,28 +253,29 @@ impl MetricsFlusher {
             if bytes == 0 {
                 break;
             }
-            if let Ok(ParsedLine::Metrics(snapshots)) =
+            let Ok(ParsedLine::Metrics(snapshots)) =
                 parse_line(Signal::Metrics, line.trim_ascii_end())
-            {
-                for (server, snapshot) in snapshots {
-                    if is_foreign(&snapshot) {
-                        continue;
-                    }
-                    last.extend(server.map(|server| (server, snapshot)));
+            else {
+                continue;
+            };
+            for (server, snapshot) in snapshots {
+                let Some(server) = server.filter(|_| !is_foreign(&snapshot)) else {
+                    continue;
+                };
+                let (totals, last) = found.entry(server).or_default();
+                Totals::advance(totals, &snapshot);
+                if snapshot.timestamp >= since {
+                    last.push_back(snapshot);
                 }
-                while last.len() > count {
+                if last.len() > range.count_max() {
                     last.pop_front();
                 }
             }
         }
-        let mut history: BTreeMap<ServerName, Vec<MetricsSnapshot>> = BTreeMap::new();
-        for (server, snapshot) in last {
-            if let Ok(server) = ServerName::new(server) {
-                history.entry(server).or_default().push(snapshot);
-            }
-        }
-        self.shared.seed(history.into_iter().collect());
-        Ok(())
+        let history = found.into_iter().filter_map(|(server, (totals, last))| {
+            Some((ServerName::new(server).ok()?, totals?, last.into()))
+        });
+        Ok(self.shared.seed(history))
     }
 }
 
@@ -261,20 +308,36 @@ impl Shared {
         }
     }
 
-    fn seed(&self, history: Vec<(ServerName, Vec<MetricsSnapshot>)>) {
+    fn seed(
+        &self,
+        history: impl IntoIterator<Item = (ServerName, Totals, Vec<MetricsSnapshot>)>,
+    ) -> SeedReport {
         let mut state = self.lock();
-        for (server, snapshots) in history {
-            let mut counts = ServerCounts::default();
+        let mut report = SeedReport::default();
+        for (server, totals, snapshots) in history {
             for snapshot in &snapshots {
-                counts.seed(snapshot);
                 self.accumulator.replay_snapshot(&server, snapshot);
             }
-            if !snapshots.is_empty() {
-                self.accumulator.restore([(&server, counts.tokens)]);
-                self.accumulator
-                    .restore_cost(counts.cost.map(|cost| (&server, cost)));
-                state.previous.insert(server, counts);
-            }
+            let counts = ServerCounts {
+                tokens: totals.tokens,
+                cost: totals.cost,
+            };
+            self.accumulator.restore([(&server, counts.tokens)]);
+            self.accumulator
+                .restore_cost(counts.cost.map(|cost| (&server, cost)));
+            state.previous.insert(server.clone(), counts);
+            let timestamps = || snapshots.iter().map(|snapshot| snapshot.timestamp);
+            let seeded = SeededServer {
+                tokens: totals.tokens,
+                cost: totals.cost,
+                counting_since: Timestamp::from_unix_nanos(totals.counting_since),
+                last_snapshot: Timestamp::from_unix_nanos(totals.timestamp),
+                snapshots: snapshots.len(),
+                oldest_time: timestamps().min(),
+                newest_time: timestamps().max(),
+            };
+            report.servers.insert(server, seeded);
         }
+        report
     }
 }

@@ -15,6 +15,6 @@ pub use self::{
         Accumulator, Attribution, CostUsd, Point, Recorder, RefusedCosts, TimeSeries, Usage,
     },
     log_router::{LogOptions, LogRouter, RouterFilter, RouterLayer, UnroutedEvents, UnroutedKey},
-    metrics_flusher::MetricsFlusher,
+    metrics_flusher::{MetricsFlusher, SeedReport, SeededServer},
     trace_client::{SkippedSpans, TraceClient},
 };

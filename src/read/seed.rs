@@ -7,8 +7,9 @@ use crate::{
     record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord},
     signal::Signal,
     store::{Snapshot, Store},
+    time::Timestamp,
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 /// History, and the sequence at which live data continues: no record is in both, and none is in
 /// neither.
@@ -84,28 +85,81 @@ impl Store {
     }
 }
 
+/// How much history is read.
+///
+/// ```
+/// use gridctl_telemetry::query::SeedRange;
+/// use std::time::Duration;
+///
+/// assert_eq!(SeedRange::from(Duration::from_secs(60)), SeedRange::Within(Duration::from_secs(60)));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SeedRange {
+    /// The newest records of each server, at most this number.
+    Newest(usize),
+    /// The records of this span of time before the present, by the system's clock.
+    Within(Duration),
+}
+
+impl Default for SeedRange {
+    /// The 10,000 minutes that the series of an [`Accumulator`](crate::metrics::Accumulator) hold.
+    fn default() -> SeedRange {
+        SeedRange::Within(Duration::from_secs(10_000 * 60))
+    }
+}
+
+impl From<usize> for SeedRange {
+    fn from(count: usize) -> SeedRange {
+        SeedRange::Newest(count)
+    }
+}
+
+impl From<Duration> for SeedRange {
+    fn from(span: Duration) -> SeedRange {
+        SeedRange::Within(span)
+    }
+}
+
+impl SeedRange {
+    /// The earliest timestamp in the range.
+    pub(crate) fn since(self, now: Timestamp) -> Timestamp {
+        match self {
+            SeedRange::Newest(_) => Timestamp::MIN,
+            SeedRange::Within(span) => {
+                let span = i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+                Timestamp::from_unix_nanos(now.unix_nanos().saturating_sub(span))
+            }
+        }
+    }
+
+    /// The maximum number of records in the range.
+    pub(crate) fn count_max(self) -> usize {
+        match self {
+            SeedRange::Newest(count) => count,
+            SeedRange::Within(_) => usize::MAX,
+        }
+    }
+}
+
 impl Snapshot {
-    /// The newest `count` metrics snapshots of each server, oldest first.
+    /// The snapshots in `range` of one server's counters, in the order of their arrival.
     ///
     /// Fails like [`Snapshot::scan`].
-    pub(crate) fn last_metrics(
+    pub(crate) fn metrics_of(
         &self,
-        count: usize,
-    ) -> Result<Vec<(ServerName, Vec<MetricsSnapshot>)>> {
-        self.view()
-            .series()?
+        server: &ServerName,
+        range: SeedRange,
+    ) -> Result<Vec<MetricsSnapshot>> {
+        let query = Query::new(Signal::Metrics)
+            .server(server.clone())
+            .range(range.since(self.view().wall_time())..);
+        let mut stored = self.last(&query, range.count_max())?;
+        stored.sort_unstable_by_key(|stored| stored.sequence);
+        Ok(stored
             .into_iter()
-            .filter(|entry| entry.signal == Signal::Metrics)
-            .map(|entry| {
-                let query = Query::new(Signal::Metrics).server(entry.server.clone());
-                let snapshots = self
-                    .last(&query, count)?
-                    .into_iter()
-                    .filter_map(|stored: StoredRecord| stored.record.into_metrics())
-                    .filter(|snapshot| !is_foreign(snapshot))
-                    .collect();
-                Ok((entry.server, snapshots))
-            })
-            .collect()
+            .filter_map(|stored: StoredRecord| stored.record.into_metrics())
+            .filter(|snapshot| !is_foreign(snapshot))
+            .collect())
     }
 }

@@ -4,6 +4,7 @@
 mod any;
 #[cfg(test)]
 pub(crate) mod arbitrary;
+pub(crate) mod calls;
 mod level;
 mod log;
 pub(crate) mod messagepack;
@@ -11,10 +12,12 @@ mod metrics;
 pub(crate) mod payload;
 mod server;
 mod span;
+mod totals;
 mod value;
 
 pub use self::{
     any::Record,
+    calls::CallCounts,
     level::Level,
     log::LogRecord,
     metrics::{CostCounts, MetricsSnapshot, TokenCounts},
@@ -22,3 +25,5 @@ pub use self::{
     span::SpanRecord,
     value::Value,
 };
+
+pub(crate) use self::totals::Totals;

@@ -2,6 +2,7 @@
 
 use crate::{
     error::Result,
+    record::{ServerName, Totals},
     store::{
         handle::Store,
         tiers::{cache::WriterCache, sealer::Tiering},
@@ -12,7 +13,7 @@ use crate::{
         writer::StoreWriter,
     },
 };
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 /// Imports the records of files without duplicates, however often a file is imported: a record is
 /// added only as often as the files hold it more often than the store.
@@ -48,6 +49,8 @@ pub struct Importer {
     appender: Appender,
     /// The sequences of the records stored by this importer: they do not count as duplicates.
     own: Vec<Range<u64>>,
+    /// The totals that this importer entered, from which it goes on.
+    own_totals: HashMap<ServerName, Totals>,
 }
 
 impl Importer {
@@ -61,6 +64,7 @@ impl Importer {
             writer,
             appender: Appender::new(WriterCache::default(), Tiering::default(), wipe_generation),
             own: Vec::new(),
+            own_totals: HashMap::new(),
         })
     }
 
@@ -73,6 +77,7 @@ impl Importer {
             writer,
             appender,
             own,
+            own_totals,
         } = self;
         let offered = batch.len() as u64;
         let (sequences, too_old) = writer.transact("import to", |transaction| {
@@ -83,6 +88,7 @@ impl Importer {
                 appender,
                 view: snapshot.view(),
                 own,
+                own_totals,
                 now: writer.trusted_now(transaction)?,
                 used_bytes: writer.store().disk_usage()?.used_bytes,
             };

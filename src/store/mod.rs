@@ -10,6 +10,9 @@ pub(crate) mod importer;
 pub(crate) mod layout;
 pub(crate) mod ledger;
 pub(crate) mod maintain;
+/// One file a schema version.
+#[path = "../../migrations/mod.rs"]
+pub(crate) mod migrations;
 pub(crate) mod options;
 pub(crate) mod policy;
 pub(crate) mod scan;
@@ -23,19 +26,6 @@ pub use self::{
     engine::disk::DiskOperation,
     policy::system_clock::ClockReading,
     scan::check::{CheckedBlock, CheckedSeries},
-};
-pub(crate) use self::{
-    engine::fault::Fault,
-    layout::block::RECORD_BYTES_MAX,
-    ledger::writers::BatchId,
-    maintain::maintenance::{Maintained, Maintenance},
-    scan::{
-        order::{Order, predecessor, successor},
-        series_scan::{MemoryBudget, PositionRange, SeriesScan},
-    },
-    tiers::sealer::Tiering,
-    write::append::{Appender, PendingRecord, SeriesBatch},
-    writer::StoreWriter,
 };
 pub use self::{
     engine::schema::MigrationStep,
@@ -52,4 +42,16 @@ pub use self::{
     },
     snapshot::Snapshot,
     write::import::{ImportBatch, ImportCounts},
+};
+pub(crate) use self::{
+    layout::block::RECORD_BYTES_MAX,
+    ledger::writers::BatchId,
+    maintain::maintenance::{Maintained, Maintenance},
+    scan::{
+        order::{Order, predecessor, successor},
+        series_scan::{MemoryBudget, PositionRange, SeriesScan},
+    },
+    tiers::sealer::Tiering,
+    write::append::{Appender, PendingRecord, SeriesBatch},
+    writer::StoreWriter,
 };

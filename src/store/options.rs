@@ -2,6 +2,7 @@
 
 use crate::store::{
     engine::{open::OpenOptions, schema::MigrationStep},
+    migrations::MIGRATIONS,
     policy::system_clock::ClockReading,
 };
 #[cfg(feature = "simulation")]
@@ -92,6 +93,7 @@ impl Default for StoreOptions {
         StoreOptions {
             opening: OpenOptions {
                 page_cache_bytes: StoreOptions::PAGE_CACHE_BYTES_DEFAULT,
+                migrations: MIGRATIONS,
                 on_migration: Arc::new(|_| {}),
                 disk_hook: None,
             },

@@ -5,8 +5,9 @@ use crate::store::scan::check::{self, CheckedSeries};
 use crate::{
     error::Result,
     loss::LedgerEntry,
+    record::{ServerName, Totals},
     store::{
-        ledger::losses,
+        ledger::{losses, totals},
         policy::{clock::ClockJump, system_clock::ClockReading},
         scan::inventory::{self, InventoryRecord},
         tiers::view::View,
@@ -94,6 +95,11 @@ impl Snapshot {
     pub fn ledger(&self, range: impl Into<TimeRange>) -> Result<Vec<LedgerEntry>> {
         self.view
             .read(|| losses::read(self.view.transaction(), range.into()))
+    }
+
+    /// The newest totals of each server, by name.
+    pub(crate) fn totals(&self) -> Result<Vec<(ServerName, Totals)>> {
+        self.view.read(|| totals::read(self.view.transaction()))
     }
 
     /// The stored records of each server and signal, sorted by server and then by signal; of

@@ -13,7 +13,7 @@ use crate::{
         },
         handle::Store,
         ledger::{
-            losses,
+            losses, totals,
             wipes::WipeScope,
             writers::{self, BatchId},
         },
@@ -177,7 +177,13 @@ impl StoreWriter {
             losses::record(transaction, losses)?;
             self.trusted_now(transaction)?;
             let used_bytes = self.store.disk_usage()?.used_bytes;
-            appender.append(transaction, batch, used_bytes)
+            let evicted = appender.append(transaction, batch, used_bytes)?;
+            for part in batch.iter().filter(|part| part.signal == Signal::Metrics) {
+                let snapshots = part.records.iter();
+                let snapshots = snapshots.map(|record| (record.timestamp, &*record.payload));
+                totals::advance(transaction, &part.server, snapshots)?;
+            }
+            Ok(evicted)
         })?;
         appender.note_committed(batch);
         Ok(evicted)

@@ -15,6 +15,7 @@ use gridctl_telemetry::{
     external::opentelemetry_sdk::{Resource, trace::SdkTracerProvider},
     logs::LogOptions,
     metrics::{Accumulator, Attribution, CostUsd},
+    query::SeedRange,
     traces::TelemetrySpanExporter,
 };
 use opentelemetry::trace::TracerProvider as _;
@@ -101,7 +102,7 @@ fn main() -> anyhow::Result<()> {
 
     // Totals continue where the last run ended, and the buffers of a user interface are filled.
     let flusher = telemetry.metrics_flusher();
-    flusher.seed(telemetry.store(), 10_000)?;
+    flusher.seed(telemetry.store(), SeedRange::default())?;
     flusher.start()?;
     let history = telemetry.store().seed_logs(1000)?;
     println!("{} log records from earlier runs", history.records.len());

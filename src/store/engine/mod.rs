@@ -6,7 +6,3 @@ pub(crate) mod open;
 pub(crate) mod overlay;
 pub(crate) mod reserve;
 pub(crate) mod schema;
-
-/// One file per schema version.
-#[path = "../../../migrations/mod.rs"]
-pub(crate) mod migrations;

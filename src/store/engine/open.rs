@@ -10,10 +10,9 @@ use crate::{
     store::engine::{
         disk::{Disk, DiskHook},
         fault::{Fault, GuardedDrop, guarded},
-        migrations::MIGRATIONS,
         overlay::Overlay,
         reserve,
-        schema::{self, Found, MigrationStep},
+        schema::{self, Found, Migration, MigrationStep},
     },
 };
 use redb::{
@@ -27,6 +26,8 @@ use std::{fmt, fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
 pub(crate) struct OpenOptions {
     /// The page cache of each handle, in bytes.
     pub(crate) page_cache_bytes: usize,
+    /// Every step from an empty file to the version that this program writes.
+    pub(crate) migrations: &'static [Migration],
     /// Called before each step of a migration.
     pub(crate) on_migration: Arc<dyn Fn(MigrationStep) + Send + Sync>,
     /// Called before each operation on the file.
@@ -44,6 +45,29 @@ impl OpenOptions {
 
     fn disk(&self, file: File) -> Result<Disk, Fault> {
         Ok(Disk::new(file, self.disk_hook.clone())?)
+    }
+
+    /// The version that this program writes.
+    fn version(&self) -> u64 {
+        self.migrations.len() as u64
+    }
+
+    /// Classifies a database by its tables; `None` when they are those of the current version.
+    fn identify(&self, transaction: &ReadTransaction) -> Result<Option<Examined>, Fault> {
+        Ok(match schema::find(transaction)? {
+            Found::Version(found) if found == self.version() => None,
+            Found::Version(found) if found > self.version() => Some(Examined::TooNew(found)),
+            Found::Version(_) | Found::Empty => Some(Examined::NeedsMigration),
+            Found::Foreign => Some(Examined::Foreign("another program's tables".to_owned())),
+        })
+    }
+
+    fn too_new(&self, path: &Path, found: u64) -> Error {
+        Error::SchemaTooNew {
+            path: path.to_owned(),
+            found,
+            supported: self.version(),
+        }
     }
 }
 
@@ -87,7 +111,7 @@ impl Engine {
             Examined::NeedsRepair | Examined::NeedsMigration => {
                 Engine::open_read_write(place, options, IfMissing::Skip)
             }
-            Examined::TooNew(found) => Err(too_new(&path, found)),
+            Examined::TooNew(found) => Err(options.too_new(&path, found)),
             Examined::Foreign(reason) => Err(Error::NotADatabase { path, reason }),
         }
     }
@@ -103,7 +127,7 @@ impl Engine {
             let Some(database) = open_database(place, options, missing)? else {
                 return Ok(None);
             };
-            guarded(|| schema::migrate(&database, MIGRATIONS, &*options.on_migration))
+            guarded(|| schema::migrate(&database, options.migrations, &*options.on_migration))
                 .map_err(|fault| fault.at("migrate", &place.database()))?;
             Ok(Some(Engine::ReadWrite(Arc::new(database))))
         };
@@ -163,14 +187,14 @@ pub(crate) fn open_database(
         {
             let disk = Overlay::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
             let database = GuardedDrop::new(options.builder().create_with_backend(disk)?);
-            if let Some(found) = identify(&database.begin_read()?)? {
+            if let Some(found) = options.identify(&database.begin_read()?)? {
                 examined = found;
             }
         }
         match examined {
             // redb creates a database only in an empty file.
             Examined::New => file.set_len(0).map_err(redb::StorageError::Io)?,
-            Examined::TooNew(found) => return Err(too_new(&path, found).into()),
+            Examined::TooNew(found) => return Err(options.too_new(&path, found).into()),
             Examined::Foreign(reason) => return Err(Error::NotADatabase { path, reason }.into()),
             Examined::Current(_) | Examined::NeedsRepair | Examined::NeedsMigration => {}
         }
@@ -264,24 +288,6 @@ fn examine(
         }
         Err(error) => return Err(error.into()),
     };
-    let found = identify(&database.begin_read()?)?;
+    let found = options.identify(&database.begin_read()?)?;
     Ok(found.unwrap_or(Examined::Current(database)))
-}
-
-/// Classifies a database by its tables; `None` when they are those of the current version.
-fn identify(transaction: &ReadTransaction) -> Result<Option<Examined>, Fault> {
-    Ok(match schema::find(transaction)? {
-        Found::Version(schema::CURRENT) => None,
-        Found::Version(found) if found > schema::CURRENT => Some(Examined::TooNew(found)),
-        Found::Version(_) | Found::Empty => Some(Examined::NeedsMigration),
-        Found::Foreign => Some(Examined::Foreign("another program's tables".to_owned())),
-    })
-}
-
-fn too_new(path: &Path, found: u64) -> Error {
-    Error::SchemaTooNew {
-        path: path.to_owned(),
-        found,
-        supported: schema::CURRENT,
-    }
 }

@@ -1,13 +1,17 @@
 //! The schema version, and the migration from older versions.
 
-use crate::store::engine::{
-    fault::Fault,
-    migrations::{MIGRATIONS, Migration},
+use crate::store::engine::fault::Fault;
+use redb::{
+    Database, ReadTransaction, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
 };
-use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, TableHandle};
 
-/// The schema version that this program writes.
-pub(crate) const CURRENT: u64 = MIGRATIONS.len() as u64;
+/// The migration to one version.
+pub(crate) struct Migration {
+    /// The change, as shown to a user who waits for it.
+    pub(crate) description: &'static str,
+    /// Makes the change, inside the transaction that also writes the new version.
+    pub(crate) apply: fn(&WriteTransaction) -> Result<(), Fault>,
+}
 
 /// `meta` has had this name and these types in every version, and must keep them: programs of all
 /// versions read the schema version from it first.

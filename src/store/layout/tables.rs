@@ -11,6 +11,7 @@
 //! small             (series, merge level, last, its sequence,   nothing       the merge queue: blocks
 //!                   span class)                                               that are not full
 //! wipes             (server or "", signal or 255)               WipeMark      the newest wipe of a scope
+//! totals            server                                      Totals        newest cumulative counters
 //! limits            server or ""                                SeriesLimits  how much is kept
 //! losses            (minute, server or "", signal or 255,       LossSpan      lost records
 //!                   cause)
@@ -50,6 +51,8 @@ pub(crate) const BLOCK_CHUNKS: TableDefinition<'_, &ChunkKey, &[u8]> =
 pub(crate) const MERGE_QUEUE: TableDefinition<'_, &MergeKey, ()> = TableDefinition::new("small");
 /// The newest wipe of each scope.
 pub(crate) const WIPES: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("wipes");
+/// The newest cumulative counters of each server, which no limit covers.
+pub(crate) const TOTALS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("totals");
 /// The limits of each server; "" is the entry for servers without limits of their own.
 pub(crate) const LIMITS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("limits");
 /// Lost records, one entry per minute, series and cause. The minute is when the loss was entered,

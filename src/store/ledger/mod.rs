@@ -1,7 +1,8 @@
-//! The ledger of a database: records that were lost or evicted, the writers that may lose some, and
-//! the wipes that writers must honour.
+//! The ledger of a database: records that were lost or evicted, the writers that may lose some, the
+//! wipes that writers must honour, and the totals that outlive the records they are of.
 
 pub(crate) mod losses;
+pub(crate) mod totals;
 pub(crate) mod wipes;
 pub(crate) mod writers;
 

@@ -76,6 +76,16 @@ pub(crate) fn enter(transaction: &WriteTransaction) -> Result<u64, Fault> {
     Ok(number)
 }
 
+/// Whether a process that runs has a writer.
+pub(crate) fn is_any_running(transaction: &WriteTransaction) -> Result<bool, Fault> {
+    for entry in transaction.open_table(WRITERS)?.iter()? {
+        if decode::<Process>(entry?.1.value())?.is_alive() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Removes the entry of a writer that ends properly.
 pub(crate) fn leave(transaction: &WriteTransaction, number: u64) -> Result<(), Fault> {
     transaction.open_table(WRITERS)?.remove(number)?;

@@ -208,7 +208,7 @@ mod tests {
             .unwrap();
         crate::store::engine::schema::migrate(
             &database,
-            crate::store::engine::migrations::MIGRATIONS,
+            crate::store::migrations::MIGRATIONS,
             &|_| {},
         )
         .unwrap();

@@ -16,6 +16,7 @@ use crate::{
             system_clock::ClockReading,
         },
     },
+    time::Timestamp,
 };
 use redb::{ReadTransaction, ReadableTable};
 use std::{fmt, path::PathBuf, sync::OnceLock};
@@ -107,6 +108,11 @@ impl View {
             let meta = self.transaction.open_table(META)?;
             Ok(meta.get(name)?.map_or(0, |value| value.value()))
         })
+    }
+
+    /// The time of the system's clock when the view was opened, right or wrong.
+    pub(crate) fn wall_time(&self) -> Timestamp {
+        self.reading.wall
     }
 
     /// What the clocks say of the time of this view.

@@ -139,6 +139,12 @@ impl Appender {
         }
     }
 
+    /// Whether a wipe that this appender has seen deleted records which were emitted at `emitted`.
+    pub(crate) fn is_wiped(&self, server: &str, signal: Signal, emitted: u64) -> bool {
+        let wiped_until = self.wipes.wiped_until(server, signal);
+        wiped_until.is_some_and(|instant| emitted <= instant)
+    }
+
     /// Drops the records that a wipe deleted while they were queued.
     fn drop_wiped(&self, part: &mut SeriesBatch) {
         if let Some(instant) = self.wipes.wiped_until(&part.server, part.signal) {
@@ -164,8 +170,12 @@ impl Appender {
         if part.records.is_empty() {
             return Ok(0);
         }
-        // Stable: records with equal timestamps keep the order in which they arrived.
-        part.records.sort_by_key(|record| record.timestamp);
+        // Snapshots stay in the order in which they arrived, also when the clock was set back in
+        // between: totals go by it, and so must their sequences.
+        if part.signal != Signal::Metrics {
+            // Stable: records with equal timestamps keep the order in which they arrived.
+            part.records.sort_by_key(|record| record.timestamp);
+        }
         let state = series_state(transaction, &part.server, part.signal)?;
         if part.records.len() >= self.sealer.tiering.direct_records {
             return self.write_block(transaction, part, state, sequence);
@@ -199,8 +209,10 @@ impl Appender {
                 payload: &record.payload,
             }))
             .collect();
-        if !sealed.is_empty() {
+        if !sealed.is_empty() || part.signal == Signal::Metrics {
             records.sort_unstable_by_key(|record| (record.timestamp, record.sequence));
+        }
+        if !sealed.is_empty() {
             part.appended.rows_left = Some(left);
         }
         let limits = self.sealer.block_limits(&self.cache.limits, &part.server);

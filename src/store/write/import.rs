@@ -3,11 +3,13 @@
 use crate::{
     error::{Error, Result},
     platform::monotonic_nanos,
-    record::{Record, ServerName},
+    record::{MetricsSnapshot, Record, ServerName, Totals},
     redact::{Redactor, Rules},
+    signal::Signal,
     store::{
         engine::fault::Fault,
         layout::{block::RECORD_BYTES_MAX, series::SeriesState},
+        ledger::{totals, writers},
         scan::lookup::records_at,
         tiers::view::View,
         write::append::{Appender, PendingRecord, SeriesBatch},
@@ -136,6 +138,8 @@ pub(crate) struct ImportContext<'a> {
     pub(crate) view: &'a View,
     /// The sequences of records that the same importer stored, which are no duplicates.
     pub(crate) own: &'a [Range<u64>],
+    /// The totals that the same importer entered.
+    pub(crate) own_totals: &'a mut HashMap<ServerName, Totals>,
     /// The time by which age is judged, in nanoseconds since the epoch.
     pub(crate) now: i64,
     /// The size of the database on the disk.
@@ -153,6 +157,7 @@ pub(crate) fn import(
         appender,
         view,
         own,
+        own_totals,
         now,
         used_bytes,
     } = context;
@@ -164,6 +169,8 @@ pub(crate) fn import(
         .map(|entry| ((entry.server, entry.signal), entry.state))
         .collect();
     let mut too_old = 0;
+    // Before anything is left out: totals do not age.
+    let snapshots = emitted_snapshots(batch);
     for part in &mut batch.parts {
         let cutoff = limits.cutoff(&part.server, now).unwrap_or(i64::MIN);
         let before = part.records.len();
@@ -175,9 +182,34 @@ pub(crate) fn import(
     }
     let batch = &mut batch.parts;
     appender.append(transaction, batch, used_bytes)?;
+    let running = !snapshots.is_empty() && writers::is_any_running(transaction)?;
+    for (server, mut snapshots) in snapshots {
+        snapshots.retain(|(emitted, _)| !appender.is_wiped(&server, Signal::Metrics, *emitted));
+        let snapshots: Vec<_> = snapshots
+            .into_iter()
+            .map(|(_, snapshot)| snapshot)
+            .collect();
+        totals::import(transaction, &server, &snapshots, own_totals, running)?;
+    }
     let first = batch.first().map_or(0, |part| part.appended.sequences.0);
     let end = batch.last().map_or(first, |part| part.appended.sequences.1);
     Ok((first..end, too_old as u64))
+}
+
+/// The snapshots of each server in the order of its files, with the times at which they were emitted.
+fn emitted_snapshots(batch: &ImportBatch) -> Vec<(ServerName, Vec<(u64, MetricsSnapshot)>)> {
+    let parts = batch.parts.iter();
+    parts
+        .filter(|part| part.signal == Signal::Metrics)
+        .map(|part| {
+            let records = part.records.iter();
+            let snapshots = records.filter_map(|record| {
+                let snapshot = totals::read_counters(record.timestamp, &record.payload)?;
+                Some((record.emitted, snapshot))
+            });
+            (part.server.clone(), snapshots.collect())
+        })
+        .collect()
 }
 
 /// Drops the records of `part` that are stored already, as often as they are.

@@ -3,18 +3,24 @@
 //! A wipe leaves a mark in the database, so that records that a writer still has in its queue do not
 //! reappear: see [`wipes`].
 
-use crate::store::{
-    engine::fault::Fault,
-    layout::{
-        series::{self, SeriesState},
-        tables::SERIES,
+use crate::{
+    signal::Signal,
+    store::{
+        engine::fault::Fault,
+        layout::{
+            series::{self, SeriesState},
+            tables::SERIES,
+        },
+        ledger::{
+            totals,
+            wipes::{self, WipeScope},
+        },
+        tiers::{blocks, rows},
     },
-    ledger::wipes::{self, WipeScope},
-    tiers::{blocks, rows},
 };
 use redb::{ReadableTable, WriteTransaction};
 
-/// Deletes what `scope` covers and returns in how many series there was something.
+/// Deletes what `scope` covers and returns in how many series there was something, be it totals alone.
 pub(crate) fn wipe(transaction: &WriteTransaction, scope: &WipeScope) -> Result<usize, Fault> {
     let mut matching = Vec::new();
     for entry in transaction.open_table(SERIES)?.iter()? {
@@ -31,8 +37,16 @@ pub(crate) fn wipe(transaction: &WriteTransaction, scope: &WipeScope) -> Result<
             .open_table(SERIES)?
             .remove((server.as_str(), *code))?;
     }
+    // Totals outlive the records that they are of.
+    let is_matching = |server: &String| {
+        let of_metrics =
+            |(name, code, _): &(String, u8, _)| name == server && *code == Signal::Metrics as u8;
+        matching.iter().any(of_metrics)
+    };
+    let of_totals_alone = totals::wipe(transaction, scope)?;
+    let of_totals_alone = of_totals_alone.iter().filter(|it| !is_matching(it)).count();
     wipes::mark(transaction, scope)?;
-    Ok(matching.len())
+    Ok(matching.len() + of_totals_alone)
 }
 
 fn delete_records(transaction: &WriteTransaction, state: &SeriesState) -> Result<(), Fault> {

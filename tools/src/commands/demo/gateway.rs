@@ -4,6 +4,7 @@ use gridctl_telemetry::{
     ServerName, Telemetry, TelemetryConfig, TelemetryOptions, Timestamp,
     ingest::WriterStats,
     metrics::{Accumulator, Attribution},
+    query::SeedRange,
     record::CostCounts,
     traces::TelemetrySpanExporter,
 };
@@ -80,7 +81,7 @@ impl Gateway {
         telemetry.redactor().register_value(VAULT_SECRET)?;
         telemetry
             .metrics_flusher()
-            .seed(telemetry.store(), 10_000)?;
+            .seed(telemetry.store(), SeedRange::default())?;
         telemetry.metrics_flusher().start()?;
         let provider = SdkTracerProvider::builder()
             .with_resource(

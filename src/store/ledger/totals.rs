@@ -1,0 +1,130 @@
+//! The newest cumulative counters of each server: what a daemon goes on counting from.
+//!
+//! They follow from the stored snapshots, but must outlive them: limits delete snapshots, and a
+//! server that was idle for longer than a limit of age would count from zero. So they are an entry of
+//! their own, which changes in the transaction that stores a snapshot, in the order of arrival, and
+//! which a wipe alone deletes. Snapshots that hold a metric of another program change nothing.
+
+use crate::{
+    otlp::foreign::is_foreign,
+    record::{MetricsSnapshot, ServerName, Totals},
+    signal::Signal,
+    store::{
+        engine::fault::Fault,
+        layout::tables::TOTALS,
+        ledger::{decode, encode, wipes::WipeScope},
+    },
+    time::Timestamp,
+};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use std::collections::HashMap;
+
+/// Adds snapshots that a running writer stores, in the order of their arrival: each a timestamp and a
+/// payload.
+pub(crate) fn advance<'a>(
+    transaction: &WriteTransaction,
+    server: &ServerName,
+    snapshots: impl Iterator<Item = (i64, &'a [u8])>,
+) -> Result<(), Fault> {
+    let before = stored(transaction, server)?;
+    let mut totals = before.clone();
+    for snapshot in snapshots.filter_map(|(timestamp, payload)| read_counters(timestamp, payload)) {
+        Totals::advance(&mut totals, &snapshot);
+    }
+    if let Some(totals) = &mut totals {
+        totals.is_imported = false;
+    }
+    put(transaction, server, before.as_ref(), totals.as_ref())
+}
+
+/// Adds snapshots of files, in the order in which the files name them. `own` has what the same import
+/// entered before.
+///
+/// An import goes on from what it entered itself. What others entered it replaces only by a snapshot
+/// that is newer, and not while a writer is `running` that counts.
+pub(crate) fn import(
+    transaction: &WriteTransaction,
+    server: &ServerName,
+    snapshots: &[MetricsSnapshot],
+    own: &mut HashMap<ServerName, Totals>,
+    running: bool,
+) -> Result<(), Fault> {
+    let before = stored(transaction, server)?;
+    let mut totals = before.clone();
+    let mut is_own = before.is_none() || before.as_ref() == own.get(server);
+    for snapshot in snapshots {
+        is_own = is_own
+            || totals.as_ref().is_none_or(|totals| {
+                let may_replace = totals.is_imported || !running;
+                may_replace && snapshot.timestamp.unix_nanos() > totals.timestamp
+            });
+        if is_own {
+            Totals::advance(&mut totals, snapshot);
+        }
+    }
+    if is_own && let Some(totals) = &mut totals {
+        totals.is_imported = true;
+        own.insert(server.clone(), totals.clone());
+    }
+    put(transaction, server, before.as_ref(), totals.as_ref())
+}
+
+/// Deletes what `scope` covers, and returns of which servers.
+pub(crate) fn wipe(
+    transaction: &WriteTransaction,
+    scope: &WipeScope,
+) -> Result<Vec<String>, Fault> {
+    let mut table = transaction.open_table(TOTALS)?;
+    let mut covered = Vec::new();
+    for entry in table.iter()? {
+        let server = entry?.0.value().to_owned();
+        if scope.covers(&server, Signal::Metrics) {
+            covered.push(server);
+        }
+    }
+    for server in &covered {
+        table.remove(server.as_str())?;
+    }
+    Ok(covered)
+}
+
+/// The totals of all servers, by name.
+pub(crate) fn read(transaction: &ReadTransaction) -> Result<Vec<(ServerName, Totals)>, Fault> {
+    transaction
+        .open_table(TOTALS)?
+        .iter()?
+        .map(|entry| {
+            let (server, totals) = entry?;
+            Ok((ServerName::new(server.value())?, decode(totals.value())?))
+        })
+        .collect()
+}
+
+/// The snapshot of a payload, unless it holds a metric of another program.
+pub(crate) fn read_counters(timestamp: i64, payload: &[u8]) -> Option<MetricsSnapshot> {
+    let timestamp = Timestamp::from_unix_nanos(timestamp);
+    // Whoever reads the record learns that it does not decode.
+    let snapshot = MetricsSnapshot::decode_payload(timestamp, payload).ok()?;
+    (!is_foreign(&snapshot)).then_some(snapshot)
+}
+
+fn stored(transaction: &WriteTransaction, server: &str) -> Result<Option<Totals>, Fault> {
+    let table = transaction.open_table(TOTALS)?;
+    let found = table.get(server)?;
+    // A damaged entry must not keep records from being stored: the next snapshot replaces it.
+    Ok(found.and_then(|totals| decode(totals.value()).ok()))
+}
+
+fn put(
+    transaction: &WriteTransaction,
+    server: &str,
+    before: Option<&Totals>,
+    totals: Option<&Totals>,
+) -> Result<(), Fault> {
+    if let Some(totals) = totals.filter(|totals| Some(*totals) != before) {
+        transaction
+            .open_table(TOTALS)?
+            .insert(server, encode(totals)?.as_slice())?;
+    }
+    Ok(())
+}
