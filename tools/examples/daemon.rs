@@ -30,7 +30,7 @@ use std::{
 use tracing::field;
 use tracing_subscriber::prelude::*;
 
-/// What a user would write in a file.
+/// The configuration, which a user would write in a file.
 const CONFIG: &str = r#"{
     "persist": { "logs": true, "metrics": true, "traces": true },
     "retention": { "max_age_days": 7 },
@@ -45,7 +45,7 @@ const STACK: &str = "example";
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where databases live [default: a temporary folder, deleted at the end]
+    /// The folder that holds the databases [default: a temporary folder, deleted at the end]
     #[arg(long)]
     home: Option<PathBuf>,
     /// End after this number of calls [default: run until interrupted]
@@ -61,7 +61,7 @@ fn main() -> anyhow::Result<()> {
     // An interrupt ends the loop below, so that the daemon shuts down in order.
     let (stop, stopped) = mpsc::channel();
     ctrlc::set_handler(move || {
-        // A loop that has ended already hears nothing more.
+        // A loop that has ended already has dropped the receiver.
         let _ = stop.send(());
     })
     .context("cannot handle interrupts")?;
@@ -79,7 +79,7 @@ fn main() -> anyhow::Result<()> {
     }
     println!("stores to {}", telemetry.store().path().display());
 
-    // Secrets that only the vault knows, before anything is logged.
+    // Secrets that the redaction rules cannot recognise, registered before the first event.
     telemetry.redactor().register_values(["vault-7c1e55d2"])?;
 
     // Spans come from `tracing` through the OpenTelemetry SDK. The attribute `server.name` of a span
@@ -130,7 +130,7 @@ fn main() -> anyhow::Result<()> {
     let space = telemetry.store().space()?;
     println!("{}", serde_json::to_string_pretty(&space)?);
 
-    // First what produces spans, then everything else: the rest of the queue is stored.
+    // First the producer of spans, then everything else: the rest of the queue is stored.
     provider.shutdown()?;
     let stats = telemetry.shutdown()?;
     println!(
@@ -141,7 +141,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a gateway does for each call: a span, some events, counters.
+/// A tool call of a gateway: a span, some events, counters.
 fn call_a_tool(accumulator: &Accumulator, number: u64) -> anyhow::Result<()> {
     let server = if number.is_multiple_of(3) {
         "postgres"

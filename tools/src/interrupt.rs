@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP, as something to ask about.
+//! SIGINT, SIGTERM and SIGHUP, as a flag.
 
 use anyhow::Context;
 use std::sync::{
@@ -6,12 +6,12 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Whether somebody wants the program to end.
+/// Whether the program was asked to end.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Takes over the signals. A program does this once.
+    /// Handles the signals from now on. A program calls this once.
     pub(crate) fn install() -> anyhow::Result<Interrupt> {
         let flag = Arc::new(AtomicBool::new(false));
         let handler = Arc::clone(&flag);

@@ -1,5 +1,5 @@
 //! The operator's programs of `gridctl-telemetry`: each command is a function from its arguments and
-//! a place to print to, to an outcome.
+//! a writer to an outcome.
 //!
 //! They open the database themselves and work whether or not a daemon has it open.
 
@@ -19,7 +19,7 @@ use std::{
     process::ExitCode,
 };
 
-/// Keeps and shows the telemetry of gridctl's gateways.
+/// Shows, exports, imports and deletes the telemetry of gridctl's gateways.
 #[derive(Debug, Parser)]
 #[command(name = "gridctl-telemetry", version, max_term_width = 100)]
 struct Cli {
@@ -29,7 +29,7 @@ struct Cli {
     command: Command,
 }
 
-/// Writes stored telemetry as files.
+/// Writes stored records as NDJSON or OTLP/JSON files.
 #[derive(Debug, Parser)]
 #[command(name = "export-jsonl", version, max_term_width = 100)]
 struct ExportCli {
@@ -41,7 +41,7 @@ struct ExportCli {
 
 #[derive(Debug, clap::Args)]
 struct Home {
-    /// The folder that stacks live under [default: `$GRIDCTL_HOME`, else `~/.gridctl`]
+    /// The folder that holds the databases [default: `$GRIDCTL_HOME`, else `~/.gridctl`]
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
 }
@@ -56,30 +56,30 @@ impl Home {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Show what is stored for whom
+    /// Show the stored records of each server, the disk space, and the losses
     Status(commands::status::Args),
     /// Print the last records of a server
     Tail(commands::tail::Args),
-    /// Delete what is stored
+    /// Delete stored records
     Wipe(commands::wipe::Args),
-    /// Give disk blocks back that hold nothing any more
+    /// Return the disk space of deleted records to the file system
     Compact(commands::compact::Args),
-    /// Store the records of flat files
+    /// Store the records of NDJSON and OTLP/JSON files
     ImportJsonl(commands::import::Args),
-    /// Write what is stored as flat files
+    /// Write stored records as NDJSON or OTLP/JSON files
     ExportJsonl(commands::export::Args),
-    /// Run a small gateway daemon in a home of its own, and show what it leaves
+    /// Run a small gateway daemon in a new folder, and show the results
     Demo(commands::demo::Args),
 }
 
-/// How a command ended, when it did not fail.
+/// How a command ended if it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// All done.
+    /// The command did everything.
     Done,
-    /// Nothing was found, or problems were reported along the way.
+    /// No record was found, or problems were reported.
     Problems,
-    /// It was interrupted.
+    /// The command was interrupted.
     Interrupted,
 }
 
@@ -119,11 +119,11 @@ fn finish(outcome: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Problems) => ExitCode::from(1),
         Ok(Outcome::Interrupted) => ExitCode::from(130),
-        // Whoever reads from the pipe has read enough.
+        // A reader that closes the pipe, such as `head`, has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let message = output::escape(&format!("{error:#}"));
-            // There is nowhere left to say that this failed.
+            // If stderr fails, there is no other place to report that.
             let _ = writeln!(io::stderr(), "error: {message}");
             ExitCode::from(2)
         }

@@ -1,4 +1,4 @@
-//! Lines of files that nobody vouches for: any length, any compression ratio.
+//! Lines of untrusted files, of any length and any compression ratio.
 
 use crate::flat::Packing;
 use flate2::bufread::MultiGzDecoder;
@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-/// The longest line that is read, in bytes. No record is larger.
+/// The longest line that is read, in bytes. No record is longer.
 pub(crate) const INPUT_LINE_BYTES_MAX: usize = 64 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -20,21 +20,21 @@ pub(crate) struct Lines<R> {
     line_bytes_max: usize,
 }
 
-/// What was found.
+/// A line, or the reason for none.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found<'a> {
     /// A line, without its line end.
     Line(&'a [u8]),
-    /// A line that is too long, of this many bytes. It was passed over.
+    /// A line that is too long, of this many bytes. It was skipped.
     TooLong(u64),
     /// The end.
     End,
 }
 
-/// Counts what is read from a file, for whoever shows progress.
+/// Called with the number of bytes of each read from a file, to show progress.
 pub(crate) type OnRead = Box<dyn FnMut(u64)>;
 
-/// Opens `path`. No more than `bytes_max` come out of it, compressed or not.
+/// Opens `path`. A compressed file fails once it has unpacked to more than `bytes_max` bytes.
 pub(crate) fn open(
     path: &Path,
     packing: Packing,
@@ -69,12 +69,12 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The number of the line that was found last, from 1.
+    /// The number of the last line, from 1.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Goes to the next line.
+    /// Reads the next line.
     pub(crate) fn next(&mut self) -> io::Result<Found<'_>> {
         self.line.clear();
         let mut bytes = 0u64;
@@ -98,7 +98,7 @@ impl<R: BufRead> Lines<R> {
                 .get(..end.unwrap_or(buffer.len()))
                 .unwrap_or_default();
             bytes += part.len() as u64;
-            // What is too long is counted and not kept: a line may be larger than memory.
+            // A line that is too long is counted and not kept, because it may be larger than memory.
             if self.line.len() + part.len() <= self.line_bytes_max {
                 self.line.extend_from_slice(part);
             } else {
@@ -138,8 +138,8 @@ impl Read for Counted {
     }
 }
 
-/// Ends with an error where more comes out than is allowed: a few kilobytes of gzip can be
-/// terabytes of text.
+/// Fails once more bytes come out than are allowed, because a few kilobytes of gzip can be terabytes of
+/// text.
 struct Bounded<R> {
     input: R,
     left: u64,
@@ -151,7 +151,7 @@ impl<R: Read> Read for Bounded<R> {
         self.left = self.left.checked_sub(bytes as u64).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::FileTooLarge,
-                "it unpacks to more than --max-unpacked-size allows",
+                "the file unpacks to more than --max-unpacked-size allows",
             )
         })?;
         Ok(bytes)
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     fn all(input: &[u8], line_bytes_max: usize) -> Vec<Result<Vec<u8>, u64>> {
-        // A tiny buffer, so that lines span many.
+        // A tiny buffer, so that lines span many buffers.
         let mut lines = Lines::new(BufReader::with_capacity(3, input), line_bytes_max);
         let mut found = Vec::new();
         loop {

@@ -1,20 +1,22 @@
-//! The loss ledger, in a line.
+//! One-line summaries of the ledger.
 
 use gridctl_telemetry::{ledger::LedgerEntry, ledger::LossCause};
 use std::collections::BTreeMap;
 
-/// What the limits took, or nothing when they took nothing: that is no loss, but was wanted.
-pub(crate) fn retired<'a>(losses: impl IntoIterator<Item = &'a LedgerEntry>) -> Option<String> {
-    let taken = losses
+/// The number of evicted records; `None` when there are none. Evictions are not losses: limits cause
+/// them.
+pub(crate) fn evicted<'a>(entries: impl IntoIterator<Item = &'a LedgerEntry>) -> Option<String> {
+    let (count, to) = entries
         .into_iter()
         .filter(|loss| loss.cause == LossCause::Retention)
         .map(|loss| (loss.count, loss.to))
         .reduce(|(count, to), (more, later)| (count + more, to.max(later)))?;
-    let (count, to) = taken;
-    Some(format!("retention took {count} records, up to {to}"))
+    Some(format!(
+        "limits evicted {count} records with times up to {to}"
+    ))
 }
 
-/// What was lost, or nothing when nothing was.
+/// The lost records by cause; `None` when there are none.
 pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a LedgerEntry>) -> Option<String> {
     let mut by_cause: BTreeMap<LossCause, (u64, u64)> = BTreeMap::new();
     let mut range = None;
@@ -32,13 +34,16 @@ pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a LedgerEntry>) -> 
     let parts: Vec<String> = by_cause
         .into_iter()
         .map(|(cause, (entries, records))| match cause {
-            // Nobody could count what a process had in memory when it was killed.
-            LossCause::Crash => format!("the daemon was killed {entries} times"),
+            // A killed process cannot count the records that it had in memory.
+            LossCause::Crash if entries == 1 => {
+                "the uncommitted records of 1 killed writer".to_owned()
+            }
+            LossCause::Crash => format!("the uncommitted records of {entries} killed writers"),
             cause => format!("{records} records ({cause})"),
         })
         .collect();
     Some(format!(
-        "lost: {}; between {from} and {to}",
+        "lost between {from} and {to}: {}",
         parts.join(", ")
     ))
 }
@@ -71,14 +76,14 @@ mod tests {
             loss(LossCause::Retention, 5, 500_000_000),
         ];
         assert_eq!(
-            retired(&losses).unwrap(),
-            "retention took 15 records, up to 1970-01-01T00:00:01.5Z"
+            evicted(&losses).unwrap(),
+            "limits evicted 15 records with times up to 1970-01-01T00:00:01.5Z"
         );
-        assert_eq!(retired(&losses[..3]), None);
+        assert_eq!(evicted(&losses[..3]), None);
         assert_eq!(
             summary(&losses).unwrap(),
-            "lost: 7 records (queue full), the daemon was killed 1 times; between \
-             1970-01-01T00:00:01Z and 1970-01-01T00:00:06Z"
+            "lost between 1970-01-01T00:00:01Z and 1970-01-01T00:00:06Z: 7 records (queue full), the \
+             uncommitted records of 1 killed writer"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What goes to terminals and to files.
+//! Output to terminals and to files.
 
 use anyhow::{Context, bail};
 use std::{
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Text from outside, with everything escaped that a terminal could take for a command.
+/// Untrusted text, with all characters escaped that a terminal could take for a command.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
@@ -21,7 +21,7 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
-/// Characters that turn or hide the text around them.
+/// Characters that reorder or hide the text around them.
 fn is_invisible(char: char) -> bool {
     matches!(
         char,
@@ -29,12 +29,12 @@ fn is_invisible(char: char) -> bool {
     )
 }
 
-/// Prints a line to stderr. What cannot be said is not worth failing for.
+/// Prints a line to stderr. Ignores errors: a message that cannot be printed must not end a command.
 pub(crate) fn note(message: &str) {
     let _ = writeln!(io::stderr(), "{}", escape(message));
 }
 
-/// A progress bar on stderr; hidden where stderr is no terminal.
+/// A progress bar on stderr; hidden if stderr is not a terminal.
 pub(crate) fn progress_bar(length: u64, template: &str) -> indicatif::ProgressBar {
     if !io::stderr().is_terminal() {
         return indicatif::ProgressBar::hidden();
@@ -47,7 +47,7 @@ pub(crate) fn progress_bar(length: u64, template: &str) -> indicatif::ProgressBa
 }
 
 /// A file that appears complete or not at all: it is written under another name, synced, and
-/// renamed. Dropped before [`AtomicFile::finish`], it leaves nothing.
+/// renamed. If it is dropped before [`AtomicFile::finish`], no file remains.
 #[derive(Debug)]
 pub(crate) struct AtomicFile {
     file: tempfile::NamedTempFile,
@@ -55,12 +55,12 @@ pub(crate) struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Begins a file with mode 0600, whose folders are created with 0700.
+    /// Begins a file with mode 0600, and creates missing folders with mode 0700.
     pub(crate) fn create(path: &Path) -> anyhow::Result<AtomicFile> {
         let Some(folder) = path.parent() else {
-            bail!("{} is no file", path.display())
+            bail!("{} is not a file name: name a file", path.display())
         };
-        // A path without folders is in the present one.
+        // A path without folders is in the current one.
         let folder = if folder.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -85,19 +85,19 @@ impl AtomicFile {
             .with_context(|| self.cannot_write())
     }
 
-    /// Puts the file in its place.
+    /// Syncs the file and renames it to its own name.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         let path = self.path.clone();
         self.seal(path)?.place()
     }
 
-    /// Ends the file, which is to stand at `path` of the same folder and does not yet.
+    /// Syncs the file, which [`SealedFile::place`] will rename to `path` in the same folder.
     pub(crate) fn seal(mut self, path: PathBuf) -> anyhow::Result<SealedFile> {
         self.path = path;
         let message = self.cannot_write();
         self.file.as_file().sync_all().context(message)?;
         Ok(SealedFile {
-            // Closed: an export can have more files than a process may open.
+            // Closed, because an export can have more files than a process may have open.
             file: self.file.into_temp_path(),
             path: self.path,
         })
@@ -117,8 +117,8 @@ impl Write for AtomicFile {
     }
 }
 
-/// A file that is complete and synced, under another name than its own. Dropped before
-/// [`SealedFile::place`], it leaves nothing.
+/// A file that is complete and synced, under a temporary name. If it is dropped before
+/// [`SealedFile::place`], no file remains.
 #[derive(Debug)]
 pub(crate) struct SealedFile {
     file: tempfile::TempPath,
@@ -126,11 +126,14 @@ pub(crate) struct SealedFile {
 }
 
 impl SealedFile {
-    /// Puts the file in its place.
+    /// Renames the file to its own name.
     pub(crate) fn place(self) -> anyhow::Result<()> {
         let message = || format!("cannot write {}", self.path.display());
         if self.path.is_dir() {
-            bail!("{} is a folder: move it away", self.path.display());
+            bail!(
+                "cannot write the file {}: a folder has that name, move it away",
+                self.path.display()
+            );
         }
         self.file
             .persist(&self.path)
@@ -140,7 +143,7 @@ impl SealedFile {
     }
 }
 
-/// Makes the names of a file's folder last: without it a power loss could take a rename back.
+/// Syncs the folder of a file: without that, a power loss could undo a rename.
 pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path
         .parent()
@@ -149,7 +152,7 @@ pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
-/// Creates a folder and those above it that are missing, with 0700.
+/// Creates a folder and the missing folders above it, with mode 0700.
 pub(crate) fn private_folder(folder: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)

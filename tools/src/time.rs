@@ -1,9 +1,9 @@
-//! Points in time, as operators name them.
+//! Points in time, as operators write them.
 
 use gridctl_telemetry::Timestamp;
 use std::time::SystemTime;
 
-/// Reads RFC 3339 (`2026-05-08T12:00:00Z`) or how long ago (`2h`, `1day 6h`).
+/// Parses a time in RFC 3339 (`2026-05-08T12:00:00Z`), or a time before now (`2h`, `1day 6h`).
 pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
     if let Ok((timestamp, _)) = Timestamp::parse_rfc3339(text) {
         return Ok(timestamp);
@@ -12,7 +12,7 @@ pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
         "expected a time such as 2026-05-08T12:00:00Z, or how long ago such as 2h or 3days"
             .to_owned()
     })?;
-    // Longer ago than the clock reaches is the beginning of time.
+    // A time before the range of the clock is the earliest possible time.
     Ok(SystemTime::now()
         .checked_sub(ago)
         .map_or(Timestamp::MIN, Timestamp::from))

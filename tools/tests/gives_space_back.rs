@@ -1,5 +1,5 @@
-//! What was deleted comes back to the disk, whether or not a daemon runs, and whoever waits for that
-//! can end it.
+//! The disk space of deleted records is returned to the file system, whether or not a daemon runs, and
+//! an operator can interrupt that.
 
 #![allow(
     clippy::unwrap_used,
@@ -82,7 +82,10 @@ fn compact_gives_back_what_was_wiped_beside_a_daemon_and_without() {
         let compact = home.run(&["compact", "gw"]);
         assert_eq!(compact.code, 0, "{compact:?}");
         assert!(compact.stdout.starts_with("gw: "), "{compact:?}");
-        assert!(compact.stdout.contains(" came back, "), "{compact:?}");
+        assert!(
+            compact.stdout.contains(" returned to the file system, "),
+            "{compact:?}"
+        );
         assert_eq!(compact.stderr, "");
         let after = space(&home);
         let bytes = |of: &Value, name: &str| of[name].as_u64().unwrap();
@@ -97,7 +100,7 @@ fn compact_gives_back_what_was_wiped_beside_a_daemon_and_without() {
             assert_eq!(stored(&store, "quiet"), RECORDS + 10);
             guard.close().unwrap();
         }
-        // All stacks, and one that is compact already.
+        // All stacks, of which the only one is compact already.
         let again = home.run(&["compact"]);
         assert_eq!(
             (again.code, again.stdout.lines().count()),
@@ -120,11 +123,14 @@ fn wipe_gives_back_what_it_deletes() {
     let before = space(&home)["usedBytes"].as_u64().unwrap();
     let wiped = home.run(&["wipe", "gw", "-y"]);
     assert_eq!(wiped.code, 0, "{wiped:?}");
-    assert!(wiped.stdout.contains(" came back, "), "{wiped:?}");
+    assert!(
+        wiped.stdout.contains(" returned to the file system, "),
+        "{wiped:?}"
+    );
     let after = space(&home)["usedBytes"].as_u64().unwrap();
     assert!(after < before / 2, "{before} {after}");
 
-    // A reader keeps what it reads, not the wipe from being one.
+    // A reader keeps the disk space of its snapshot, and the records are wiped anyway.
     let snapshot = store.snapshot().unwrap();
     log(&writer, "quiet", 10);
     let wiped = home.run(&["wipe", "gw", "-y"]);

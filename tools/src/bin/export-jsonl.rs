@@ -1,4 +1,4 @@
-//! Writes stored telemetry as files.
+//! Writes stored records as files.
 
 use std::process::ExitCode;
 

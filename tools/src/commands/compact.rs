@@ -1,4 +1,4 @@
-//! `compact`: give disk blocks back that hold nothing any more.
+//! `compact`: return the disk space of deleted records to the file system.
 
 use super::{stacks, store_options};
 use crate::{
@@ -13,8 +13,8 @@ use gridctl_telemetry::{
 };
 use std::{io::Write, path::Path, time::Duration};
 
-/// How long programs that read are waited for. An export of a large stack takes longer, and then it
-/// is better to hear of it than to wait.
+/// How long to wait for readers. An export of a large stack takes longer, and then an error is better
+/// than a wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
@@ -37,10 +37,10 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         match compacted {
             Ok(compacted) => writeln!(out, "{}", describe(&stack, &compacted))?,
             Err(Error::Cancelled { .. }) => {
-                note("interrupted; nothing was lost");
+                note("interrupted; nothing was lost: run `compact` again to return the rest");
                 return Ok(Outcome::Interrupted);
             }
-            // One stack that cannot be compacted must not keep the others from it.
+            // One stack that cannot be compacted must not prevent compacting the others.
             Err(error) if args.stack.is_none() => {
                 note(&format!("error: {stack}: {error}"));
                 outcome = Outcome::Problems;
@@ -56,7 +56,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     Ok(outcome)
 }
 
-/// Compacts, with a bar that shows how far it is.
+/// Compacts with a progress bar.
 pub(super) fn compact(
     store: &Store,
     patience: Duration,
@@ -75,7 +75,7 @@ pub(super) fn compact(
     if let Err(Error::ReaderInTheWay { .. }) = compacted {
         let stack = store.stack();
         let seconds = patience.as_secs();
-        let waiting = format!("{stack}: waiting up to {seconds} s for its readers");
+        let waiting = format!("{stack}: waiting up to {seconds} s for readers to end");
         bar.suspend(|| note(&waiting));
         compacted = store.compact(options.patience(patience));
     }
@@ -83,13 +83,16 @@ pub(super) fn compact(
     compacted
 }
 
-/// What came of it, in a line.
+/// The result in one line.
 pub(super) fn describe(stack: &str, compacted: &Compacted) -> String {
     let size = |bytes| ByteSize::b(bytes).display().iec();
     let used = size(compacted.after.used_bytes);
     let stack = escape(stack);
     match compacted.returned_bytes() {
-        0 => format!("{stack}: nothing to give back, {used} on disk"),
-        returned => format!("{stack}: {} came back, {used} on disk", size(returned)),
+        0 => format!("{stack}: no free space to return, {used} on disk"),
+        returned => format!(
+            "{stack}: {} returned to the file system, {used} on disk",
+            size(returned)
+        ),
     }
 }

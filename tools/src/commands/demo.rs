@@ -1,7 +1,7 @@
-//! `demo`: a small gateway daemon, from its first event to the files it leaves.
+//! `demo`: a small gateway daemon, from its first event to its exported files.
 //!
-//! Everything in it is real but the servers: a `tracing` subscriber, the OpenTelemetry SDK, counters,
-//! a store that is read while it is written, a restart, an export.
+//! Only the servers are simulated. The `tracing` subscriber, the OpenTelemetry SDK, the counters, a
+//! store that is read while it is written, a restart and an export are real.
 
 mod gateway;
 
@@ -22,7 +22,7 @@ const STACK: &str = "demo";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How long tools are called, in seconds
+    /// How long the gateway serves calls, in seconds
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
 }
@@ -35,22 +35,19 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> 
         .keep();
     writeln!(
         out,
-        "A gateway with three servers, in a home of its own: {}\n",
+        "A gateway with three servers stores its telemetry below {}\n",
         home.display()
     )?;
     serve(&home, Duration::from_secs(args.seconds), out)?;
     restart(&home, out)?;
     let files = home.join("export");
     show_export(&home, &files, out)?;
-    writeln!(out, "\nWhat is stored:\n")?;
+    writeln!(out, "\nThe stored records:\n")?;
     status::run(&home, &status::Args::of_stack(STACK), out)?;
     let snapshot = open(&home)?.snapshot()?;
     match losses::summary(&snapshot.ledger(..)?) {
-        Some(losses) => writeln!(out, "The loss ledger: {losses}.")?,
-        None => writeln!(
-            out,
-            "The loss ledger is empty: every record that was offered is stored."
-        )?,
+        Some(losses) => writeln!(out, "The ledger: {losses}.")?,
+        None => writeln!(out, "The ledger is empty: every offered record is stored.")?,
     }
     show_secrets(&home, &files, out)?;
     next_steps(&home, out)?;
@@ -58,11 +55,11 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> 
     Ok(Outcome::Done)
 }
 
-/// The daemon's life: calls come in, and somebody looks at the store meanwhile.
+/// Runs the daemon: it serves calls, while a reader looks at the store.
 fn serve(home: &Path, duration: Duration, out: &mut impl Write) -> anyhow::Result<()> {
     let gateway = Gateway::start(home, STACK)?;
     let calls = gateway.serve(duration, |elapsed| {
-        // Another process would do the same: the database is all there is to open.
+        // Another process would do the same, because the database file is the only interface.
         let store = Store::open_read_only(home, STACK, StoreOptions::for_tools())?;
         let Some(store) = store else { return Ok(()) };
         let records: u64 = store
@@ -73,7 +70,7 @@ fn serve(home: &Path, duration: Duration, out: &mut impl Write) -> anyhow::Resul
             .sum();
         writeln!(
             out,
-            "  {:>4.1} s: a reader beside the daemon sees {records} records",
+            "  {:>4.1} s: a reader sees {records} records while the daemon runs",
             elapsed.as_secs_f64()
         )?;
         Ok(out.flush()?)
@@ -81,7 +78,7 @@ fn serve(home: &Path, duration: Duration, out: &mut impl Write) -> anyhow::Resul
     let stats = gateway.stop()?;
     writeln!(
         out,
-        "\nServed {} tool calls, {} of them failed; {} records were offered, {} stored, {} dropped.",
+        "\nServed {} tool calls, of which {} failed: {} records offered, {} stored, {} dropped.",
         calls.total,
         calls.failed,
         stats.offered,
@@ -91,14 +88,14 @@ fn serve(home: &Path, duration: Duration, out: &mut impl Write) -> anyhow::Resul
     Ok(())
 }
 
-/// What the daemon knows again after a restart.
+/// Restarts the daemon, and shows what it restores.
 fn restart(home: &Path, out: &mut impl Write) -> anyhow::Result<()> {
     let gateway = Gateway::start(home, STACK)?;
     let seeded = gateway.seed()?;
     writeln!(
         out,
-        "Started again: seeded with {} log records, {} traces ({} with errors), and counters of {} \
-         servers ({} tokens).",
+        "Restarted: restored {} log records, {} traces ({} with errors) and the counters of {} servers \
+         ({} tokens).",
         seeded.logs, seeded.traces, seeded.failed_traces, seeded.servers, seeded.tokens
     )?;
     gateway.stop()?;
@@ -127,14 +124,14 @@ fn show_export(home: &Path, files: &Path, out: &mut impl Write) -> anyhow::Resul
         .sum();
     writeln!(
         out,
-        "  {} as files, {} as records that are still rows (blocks come at 4,096 a series)",
+        "  {} as files, {} in the database, as rows (4,096 rows of a series are sealed into a block)",
         ByteSize::b(bytes).display().iec(),
         ByteSize::b(stored).display().iec()
     )?;
     Ok(())
 }
 
-/// Looks for the secrets that the gateway logged wherever they could have gone.
+/// Searches the database file, its records and the export for the secrets that the gateway logged.
 fn show_secrets(home: &Path, files: &Path, out: &mut impl Write) -> anyhow::Result<()> {
     let mut searched = vec![fs::read(open(home)?.path())?];
     for path in files_below(files)? {
@@ -154,7 +151,7 @@ fn show_secrets(home: &Path, files: &Path, out: &mut impl Write) -> anyhow::Resu
         .count();
     writeln!(
         out,
-        "Of {} secrets that were logged, {found} are in the database file, its records or the export.",
+        "{found} of {} logged secrets are in the database file, its records or the export.",
         SECRETS.len()
     )?;
     anyhow::ensure!(found == 0, "a secret reached the disk");
@@ -175,7 +172,7 @@ fn next_steps(home: &Path, out: &mut impl Write) -> anyhow::Result<()> {
     let home = home.display();
     writeln!(
         out,
-        "\nWhat to try next:\n\
+        "\nTry next:\n\
          \n  {program} --home {home} tail {STACK} github -n 5\
          \n  {program} --home {home} export-jsonl --stack {STACK} --signal traces --stdout\
          \n  {program} --home {home} wipe {STACK} --server slack\

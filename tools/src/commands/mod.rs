@@ -1,4 +1,4 @@
-//! The commands, one a file.
+//! The commands, one file each.
 
 pub(crate) mod compact;
 pub(crate) mod demo;
@@ -14,10 +14,10 @@ use gridctl_telemetry::{
 };
 use std::{path::Path, thread, time::Duration};
 
-/// How often a followed store is looked at. A look is a read transaction of some microseconds.
+/// How often a followed store is polled. A poll is a read transaction of some microseconds.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How programs open a database.
+/// Options of a store that the programs open.
 fn store_options() -> StoreOptions {
     StoreOptions::for_tools().on_migration(|step: MigrationStep| {
         crate::output::note(&format!(
@@ -27,7 +27,7 @@ fn store_options() -> StoreOptions {
     })
 }
 
-/// The stack that is named, or all of them.
+/// The named stack, or all stacks.
 fn stacks(home: &Path, named: Option<&String>) -> Result<Vec<String>> {
     match named {
         Some(stack) => Ok(vec![stack.clone()]),
@@ -35,8 +35,8 @@ fn stacks(home: &Path, named: Option<&String>) -> Result<Vec<String>> {
     }
 }
 
-/// Waits until something arrived behind `sequence`, and returns the state of the store that has it;
-/// `None` when it was interrupted, which is how following ends.
+/// Waits until records with sequences from `sequence` on have arrived, and returns a snapshot with
+/// them; `None` on an interrupt, which ends following.
 fn wait_for_arrival(
     store: &Store,
     sequence: u64,

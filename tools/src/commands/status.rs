@@ -1,4 +1,4 @@
-//! `status`: what is stored for whom.
+//! `status`: the stored records of each server, the disk space and the losses.
 
 use super::{stacks, store_options};
 use crate::{
@@ -20,13 +20,13 @@ use std::{fmt::Write as _, io::Write, ops::Range, path::Path};
 pub(crate) struct Args {
     /// The stack to show [default: all]
     stack: Option<String>,
-    /// Show what each stack takes of the disk, and what of that is live and free
+    /// Show the disk space of each stack, and how much of it is live and free
     #[arg(long)]
     space: bool,
     /// Print a JSON array
     #[arg(long, conflicts_with = "plain")]
     json: bool,
-    /// Print rows with a tab between columns, sizes in bytes
+    /// Print rows with a tab between columns, and sizes in bytes
     #[arg(long)]
     plain: bool,
 }
@@ -51,7 +51,7 @@ struct Row<'a> {
     record: &'a InventoryRecord,
 }
 
-/// A row of what stacks take of the disk.
+/// A row of the listing of disk space.
 #[derive(Debug, Serialize)]
 struct SpaceRow<'a> {
     stack: &'a str,
@@ -66,7 +66,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     for stack in stacks(home, args.stack.as_ref())? {
         match examine(home, &stack) {
             Ok(stack) => found.extend(stack),
-            // One damaged stack must not hide the others, unless it alone was asked for.
+            // One damaged stack must not hide the others, unless it is the only requested one.
             Err(error) if args.stack.is_none() => {
                 note(&format!("error: {stack}: {error}"));
                 outcome = Outcome::Problems;
@@ -180,7 +180,7 @@ fn print_plain<const COLUMNS: usize>(
     Ok(())
 }
 
-/// A number of bytes: for people, or exact.
+/// A size, rounded with a unit, or in bytes with `--plain`.
 fn size(bytes: u64, args: &Args) -> String {
     if args.plain {
         bytes.to_string()
@@ -193,7 +193,7 @@ fn human(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
-/// What is known of a stack.
+/// The state of a stack.
 struct Found {
     stack: String,
     path: String,
@@ -218,7 +218,7 @@ fn examine(home: &Path, stack: &str) -> gridctl_telemetry::Result<Option<Found>>
     }))
 }
 
-/// What is said of a stack as a whole.
+/// The lines about a whole stack.
 fn footer(found: &Found) -> String {
     let stack = escape(&found.stack);
     let mut footer = format!(
@@ -235,8 +235,8 @@ fn footer(found: &Found) -> String {
     if let Some(jump) = &found.clock_jump {
         let _ = writeln!(footer, "{stack}: {jump}");
     }
-    if let Some(retired) = losses::retired(&found.losses) {
-        let _ = writeln!(footer, "{stack}: {retired}");
+    if let Some(evicted) = losses::evicted(&found.losses) {
+        let _ = writeln!(footer, "{stack}: {evicted}");
     }
     if let Some(losses) = losses::summary(&found.losses) {
         let _ = writeln!(footer, "{stack}: {losses}");

@@ -1,4 +1,4 @@
-//! `tail`: the last records of a server, and those that come.
+//! `tail`: the last records of a server, and new ones as they arrive.
 
 use super::{store_options, wait_for_arrival};
 use crate::{Outcome, interrupt::Interrupt};
@@ -19,17 +19,21 @@ pub(crate) struct Args {
     /// The signal: logs, metrics or traces
     #[arg(long, default_value = "logs")]
     signal: Signal,
-    /// How many records to print
+    /// The number of records to print
     #[arg(long, short = 'n', default_value_t = 10, value_name = "N")]
     lines: usize,
-    /// Go on with what arrives, until interrupted
+    /// Print new records as they arrive, until interrupted
     #[arg(long, short)]
     follow: bool,
 }
 
 pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
     let Some(store) = Store::open_read_only(home, &args.stack, store_options())? else {
-        bail!("the stack {:?} has no telemetry", args.stack);
+        bail!(
+            "the stack {:?} has no telemetry below {}: check its name and --home",
+            args.stack,
+            home.display()
+        );
     };
     let query = Query::new(args.signal).server(args.server.clone());
     let snapshot = store.snapshot()?;
@@ -51,7 +55,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     Ok(Outcome::Done)
 }
 
-/// Prints the last `count` records, oldest first, without holding them decoded.
+/// Prints the last `count` records, oldest first. Keeps their lines and not the decoded records.
 fn print_last(
     snapshot: &Snapshot,
     query: &Query,

@@ -1,4 +1,4 @@
-//! `wipe`: delete what is stored, after showing what that is.
+//! `wipe`: show which records would be deleted, ask, and delete them.
 
 use super::{
     compact::{compact, describe as describe_compacted},
@@ -20,20 +20,20 @@ use std::{
     time::Duration,
 };
 
-/// How long a reader is waited for before its disk blocks are left to `compact`.
+/// How long to wait for readers before the disk space is left to a later `compact`.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The stack to wipe [default: all]
     stack: Option<String>,
-    /// This server alone
+    /// Only this server
     #[arg(long, value_name = "NAME")]
     server: Option<ServerName>,
-    /// This signal alone: logs, metrics or traces
+    /// Only this signal: logs, metrics or traces
     #[arg(long)]
     signal: Option<Signal>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
 }
@@ -72,11 +72,11 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         writeln!(out, "{}: wiped {series} series.", escape(store.stack()))?;
     }
     out.flush()?;
-    // Not before: until something is deleted, an interrupt ends the program at once.
+    // Not earlier: until records are deleted, an interrupt ends the program at once.
     let interrupt = Interrupt::install()?;
     let mut outcome = Outcome::Done;
     for (store, _) in &affected {
-        outcome = match give_back(store, &interrupt, out)? {
+        outcome = match return_space(store, &interrupt, out)? {
             Outcome::Interrupted => return Ok(Outcome::Interrupted),
             Outcome::Problems => Outcome::Problems,
             Outcome::Done => outcome,
@@ -85,8 +85,8 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     Ok(outcome)
 }
 
-/// Gives back what the wipe left in the file. It is deleted already, whatever becomes of this.
-fn give_back(
+/// Returns the disk space of wiped records to the file system. Failures do not affect the wipe.
+fn return_space(
     store: &Store,
     interrupt: &Interrupt,
     out: &mut impl Write,
@@ -100,13 +100,13 @@ fn give_back(
         }
         Err(Error::ReaderInTheWay { .. }) => {
             note(&format!(
-                "{stack}: somebody reads it; once that ends, `compact` gives the disk blocks back"
+                "{stack}: wiped, but a reader still uses the disk space: run `compact` once it ends"
             ));
             Outcome::Done
         }
         Err(Error::Cancelled { .. }) => {
             note(&format!(
-                "{stack}: interrupted; it is wiped, and `compact` gives the disk blocks back"
+                "{stack}: wiped, but interrupted before the disk space was returned: run `compact`"
             ));
             Outcome::Interrupted
         }
@@ -133,9 +133,12 @@ fn describe(stack: &str, record: &InventoryRecord) -> String {
 
 fn confirm(out: &mut impl Write) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
-        bail!("nobody can be asked here: pass --yes to wipe without asking");
+        bail!(
+            "cannot ask for confirmation because standard input is not a terminal: pass --yes to \
+             wipe without asking"
+        );
     }
-    write!(out, "Delete this for good? [y/N] ")?;
+    write!(out, "Delete these records permanently? [y/N] ")?;
     out.flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;

@@ -1,4 +1,4 @@
-//! A home of its own for each test, and the programs run in it.
+//! A home for each test, and the programs that run in it.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
@@ -14,7 +14,7 @@ pub(crate) struct Home {
     folder: tempfile::TempDir,
 }
 
-/// What a program printed, and how it ended.
+/// The output and the exit code of a program.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) code: i32,
@@ -58,7 +58,7 @@ impl Home {
         self.import_with(path, &[])
     }
 
-    /// The same with further arguments.
+    /// Like [`Home::import`], with further arguments.
     pub(crate) fn import_with(&self, path: &Path, more: &[&str]) -> Output {
         let path = path.to_str().unwrap();
         let args = ["import-jsonl", "gw", path, "--server", "github"];
@@ -89,7 +89,7 @@ impl Home {
         output(&mut command)
     }
 
-    /// Exports a stack with the program of that name.
+    /// Exports a stack with the program `export-jsonl`.
     pub(crate) fn export(&self, stack: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_export-jsonl"));

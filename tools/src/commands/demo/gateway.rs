@@ -1,4 +1,4 @@
-//! The gateway of the demo: three servers, whose tools are called now and then.
+//! The gateway of the demo, with three servers.
 
 use gridctl_telemetry::{
     ServerName, Telemetry, TelemetryConfig, TelemetryOptions, Timestamp,
@@ -19,8 +19,8 @@ use std::{
 use tracing::{Dispatch, dispatcher, field};
 use tracing_subscriber::prelude::*;
 
-/// What must never reach the disk: one in a message, one under a telling key, one that only the
-/// gateway's vault knows to be secret, one in a span's status.
+/// Secrets that must never reach the disk: one in a message, one under the key of a secret, one that
+/// is registered, one in a span's status.
 pub(super) const SECRETS: [&str; 4] = [
     "sk-demo-5fd1c09a",
     "hunter2-demo",
@@ -34,7 +34,7 @@ const CONFIG: &str = r#"{
     "servers": { "github": {}, "postgres": {}, "slack": {} }
 }"#;
 
-/// The tools, and how long each takes, in milliseconds.
+/// The server and name of each tool, and the duration of its calls, in milliseconds.
 const TOOLS: [(&str, &str, u64); 6] = [
     ("github", "search_issues", 12),
     ("postgres", "query", 4),
@@ -51,14 +51,14 @@ pub(super) struct Gateway {
     subscriber: Dispatch,
 }
 
-/// How many tools were called.
+/// The number of tool calls.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Calls {
     pub(super) total: u64,
     pub(super) failed: u64,
 }
 
-/// What a restarted gateway knows.
+/// What a restarted gateway has restored.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seeded {
     pub(super) logs: usize,
@@ -102,7 +102,7 @@ impl Gateway {
         })
     }
 
-    /// Calls tools for a while, and `look` once a second.
+    /// Calls tools for this long, and `look` once a second.
     pub(super) fn serve(
         &self,
         duration: Duration,
@@ -123,7 +123,7 @@ impl Gateway {
         Ok(calls)
     }
 
-    /// One call of a tool. Says whether it failed.
+    /// Calls a tool. Returns whether the call failed.
     fn call(&self, number: u64) -> bool {
         let index = usize::try_from(number).unwrap_or(0) % TOOLS.len();
         let Some((server, tool, millis)) = TOOLS.get(index).copied() else {
@@ -185,7 +185,7 @@ impl Gateway {
         failed
     }
 
-    /// Fills the buffers of a gateway that was just started.
+    /// Restores the buffers of a gateway that has just started.
     pub(super) fn seed(&self) -> anyhow::Result<Seeded> {
         let store = self.telemetry.store();
         let logs = store.seed_logs(1000)?.records;
@@ -200,7 +200,7 @@ impl Gateway {
         })
     }
 
-    /// Ends as a daemon ends: everything that was produced is stored.
+    /// Shuts down as a daemon does: every record is stored.
     pub(super) fn stop(self) -> anyhow::Result<WriterStats> {
         self.provider.shutdown()?;
         Ok(self.telemetry.shutdown()?)
