@@ -1,7 +1,7 @@
-//! The blocks in the database: where they are put in, read, and taken out.
+//! The blocks in the database: writing, reading and deleting them.
 //!
-//! A block is an entry of each of several tables, and is counted in two places. All of it changes
-//! here and nowhere else, so that it fits together after every transaction.
+//! A block has entries in several tables and is counted in two places. Only this module changes
+//! these, so they agree after every transaction.
 
 use crate::{
     signal::Signal,
@@ -18,7 +18,7 @@ use crate::{
 };
 use redb::{ReadableTable, Table, WriteTransaction};
 
-/// The tables of blocks, open to be changed.
+/// The tables of blocks, opened for writing.
 pub(crate) struct Blocks<'t> {
     headers: Table<'t, &'static BlockKey, &'static [u8; HEADER_BYTES]>,
     chunks: Table<'t, &'static ChunkKey, &'static [u8]>,
@@ -27,8 +27,8 @@ pub(crate) struct Blocks<'t> {
     disk_bytes_removed: u64,
 }
 
-/// Lets `operation` change the blocks of `transaction`, and accounts for what they take of the disk.
-/// `META` must not be open.
+/// Lets `operation` change the blocks of `transaction`, and updates the total of their size on the
+/// disk. `META` must not be open.
 pub(crate) fn change<T>(
     transaction: &WriteTransaction,
     operation: impl FnOnce(&mut Blocks<'_>) -> Result<T, Fault>,
@@ -53,8 +53,8 @@ pub(crate) fn change<T>(
 }
 
 impl Blocks<'_> {
-    /// Writes sorted records as blocks, returns how many, and accounts for them in `state`, which the
-    /// caller stores.
+    /// Writes sorted records as blocks and returns the number of blocks. Adds them to `state`,
+    /// which the caller must store.
     pub(crate) fn write(
         &mut self,
         state: &mut SeriesState,
@@ -89,7 +89,7 @@ impl Blocks<'_> {
         Ok(written)
     }
 
-    /// Takes a block out and accounts for that in `state`, which the caller stores.
+    /// Deletes a block and subtracts it from `state`, which the caller must store.
     pub(crate) fn remove(
         &mut self,
         state: &mut SeriesState,
@@ -108,7 +108,8 @@ impl Blocks<'_> {
         Ok(())
     }
 
-    /// Takes all blocks of a series out; its state is gone, or about to be.
+    /// Deletes all blocks of a series. They are not subtracted from `state`, which the caller
+    /// deletes as well.
     pub(crate) fn remove_all(&mut self, state: &SeriesState) -> Result<(), Fault> {
         let blocks = keys::block_range(state.id);
         self.headers
@@ -131,7 +132,7 @@ impl Blocks<'_> {
         oldest(&self.headers, state)
     }
 
-    /// Blocks whose last record is before `cutoff`, `count_max` at most.
+    /// The blocks whose last record is before `cutoff`, at most `count_max`.
     pub(crate) fn before(
         &self,
         state: &SeriesState,
@@ -152,12 +153,12 @@ impl Blocks<'_> {
         &self.headers
     }
 
-    /// The index of blocks that are to be merged.
+    /// The index of the blocks that are not full.
     pub(crate) fn merge_queue(&self) -> &impl ReadableTable<&'static MergeKey, ()> {
         &self.queue
     }
 
-    /// The header of the block at `key`, if it is still there.
+    /// The header of the block at `key`, if it still exists.
     pub(crate) fn header(&self, key: &BlockKey) -> Result<Option<BlockHeader>, Fault> {
         self.headers
             .get(key)?
@@ -171,19 +172,19 @@ impl Blocks<'_> {
     }
 }
 
-/// How much goes into a block.
+/// The maximum size of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockLimits {
-    /// The most records.
+    /// Maximum number of records.
     pub(crate) records: usize,
-    /// The payload bytes after which it is closed.
+    /// The payload bytes after which the block is closed.
     pub(crate) payload_bytes: usize,
 }
 
 /// The block of a series whose last record is the oldest.
 ///
-/// A block whose header does not decode is passed over, here and below: nobody can tell what is in
-/// it, and that must keep nobody from holding the others within their limits.
+/// A block whose header is damaged is skipped, here and below: its contents are unknown, and it
+/// must not prevent other blocks from being kept within their limits.
 pub(crate) fn oldest(
     headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
     state: &SeriesState,
@@ -208,7 +209,7 @@ pub(crate) fn oldest(
     Ok(oldest)
 }
 
-/// The blocks of `level`, in the order of their last records, `count_max` at most.
+/// The blocks of merge level `level`, ordered by their last records, at most `count_max`.
 pub(crate) fn of_level(
     headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
     queue: &impl ReadableTable<&'static MergeKey, ()>,
@@ -232,7 +233,8 @@ pub(crate) fn of_level(
     Ok(found)
 }
 
-/// Blocks whose last records lie from `first` to `last`, class by class, `count_max` at most.
+/// The blocks whose last records are from `first` to `last`, one span class after another, at most
+/// `count_max`.
 pub(crate) fn ending_between(
     headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
     state: &SeriesState,
@@ -267,7 +269,7 @@ pub(crate) fn load(
     DecodedBlock::decode(header, &body).map_err(|error| damaged(key, &error))
 }
 
-/// Reads the timestamps of a block's records alone.
+/// Reads only the timestamps of a block's records.
 pub(crate) fn timestamps(
     chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
     key: &BlockKey,
@@ -292,7 +294,7 @@ fn body(
     Ok(body)
 }
 
-/// How many chunks a block has, and their bytes.
+/// The number of chunks of a block, and their total size in bytes.
 pub(crate) fn chunks_of(
     chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
     key: &BlockKey,
@@ -317,7 +319,7 @@ fn damaged(key: &BlockKey, error: &dyn std::fmt::Display) -> Fault {
     Fault::Corrupt(format!("the block that ends at {last}: {error}"))
 }
 
-/// Cuts a body so that each chunk fits whole pages, see [`footprint::next_chunk_bytes`].
+/// Splits a body so that each chunk fits whole pages, see [`footprint::next_chunk_bytes`].
 fn cut_to_pages(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = body;
     std::iter::from_fn(move || {
@@ -330,7 +332,7 @@ fn cut_to_pages(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The most chunks that a body is cut into must have numbers.
+/// The numbers of chunks must not overflow for the largest body.
 const _: () =
     assert!((64 << 20) / chunk_bytes(4) < u16::MAX as usize && size_of::<BlockHeader>() < 128);
 

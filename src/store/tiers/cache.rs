@@ -1,4 +1,4 @@
-//! What a writer remembers of the database from one transaction to the next.
+//! The state of the database that a writer caches across transactions.
 
 use crate::{
     error::Result,
@@ -10,8 +10,8 @@ use crate::{
 };
 use redb::WriteTransaction;
 
-/// One writer's knowledge of limits and rows. Other processes change both, so every transaction
-/// that depends on them refreshes what it needs first.
+/// The limits and rows known to one writer. Other processes change both, so every transaction that
+/// depends on them refreshes them first.
 #[derive(Debug, Default)]
 pub(crate) struct WriterCache {
     pub(crate) limits: Limits,
@@ -21,7 +21,7 @@ pub(crate) struct WriterCache {
 }
 
 impl WriterCache {
-    /// The knowledge of a writer that starts now.
+    /// The cache of a writer that starts now.
     pub(crate) fn new(view: &View) -> Result<WriterCache> {
         Ok(WriterCache {
             limits: view.limits()?.clone(),
@@ -30,7 +30,7 @@ impl WriterCache {
         })
     }
 
-    /// Brings limits up to date, and counts rows again if another process appended any.
+    /// Refreshes the limits, and counts the rows again if another process has appended any.
     pub(crate) fn refresh(&mut self, view: &View) -> Result<()> {
         self.limits.clone_from(view.limits()?);
         let next_sequence = view.next_sequence()?;
@@ -41,8 +41,9 @@ impl WriterCache {
         Ok(())
     }
 
-    /// Does the same in a transaction that is about to append the record `next_sequence`. Rows that
-    /// were wiped must not count against a limit, which `is_wiped` says.
+    /// Does the same in a transaction that is about to append the record `next_sequence`.
+    /// `is_wiped` says whether there was a wipe since the last refresh: wiped rows must not count
+    /// against a limit.
     pub(crate) fn refresh_in(
         &mut self,
         transaction: &WriteTransaction,

@@ -1,5 +1,5 @@
-//! The two places where a record can be, rows and blocks, and the views of them that readers and
-//! writers hold.
+//! The two tiers of records, rows and blocks, and the view through which readers and writers see
+//! both.
 
 pub(crate) mod blocks;
 pub(crate) mod cache;

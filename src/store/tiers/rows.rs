@@ -20,8 +20,8 @@ use crate::{
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use std::collections::HashMap;
 
-/// The maximum that one seal moves, in bytes of rows. More waits for the next seal, so that no
-/// transaction takes long.
+/// Maximum size of the rows that one seal moves, in bytes. The rest is left to the next seal, so
+/// that no transaction takes long.
 const SEAL_BYTES_MAX: usize = 4 << 20;
 /// The maximum number of rows that one transaction expires.
 pub(crate) const EXPIRED_ROWS_MAX: usize = 4096;
@@ -30,7 +30,7 @@ pub(crate) const EXPIRED_ROWS_MAX: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RowTier {
     pub(crate) rows: usize,
-    /// Keys and payloads.
+    /// The size of keys and payloads, in bytes.
     pub(crate) bytes: usize,
 }
 
@@ -45,7 +45,7 @@ impl RowTier {
 /// A row: its position and payload.
 pub(crate) type Row = (Position, Vec<u8>);
 
-/// A row in the form in which a block is made of it.
+/// A row in the form that the block encoder takes.
 pub(crate) fn block_record(row: &Row) -> BlockRecord<'_> {
     let ((timestamp, sequence), payload) = row;
     BlockRecord {
@@ -95,8 +95,8 @@ pub(crate) fn count(transaction: &WriteTransaction, series: SeriesId) -> Result<
     Ok(tier)
 }
 
-/// Removes the rows before `cutoff`, [`EXPIRED_ROWS_MAX`] at most. Returns what was removed, and,
-/// if anything was, the size of the rest.
+/// Removes the rows before `cutoff`, at most [`EXPIRED_ROWS_MAX`]. Returns the span of the removed
+/// rows and the size of the remaining ones; `None` when no row was removed.
 pub(crate) fn expire(
     transaction: &WriteTransaction,
     series: SeriesId,
@@ -138,9 +138,9 @@ pub(crate) fn remove_all(transaction: &WriteTransaction, series: SeriesId) -> Re
     Ok(())
 }
 
-/// The size of the row tier by series, as far as one writer knows: it decides when to seal and what
-/// counts against a limit. Other processes change the rows too, so nothing that must be exact may
-/// depend on it.
+/// The size of the row tier by series, as far as one writer knows. The writer uses it to decide
+/// when to seal, and adds it to the size that counts against limits. Other processes change the
+/// rows as well, so it may be out of date, and nothing that must be exact may depend on it.
 #[derive(Debug, Default)]
 pub(crate) struct RowTiers {
     tiers: HashMap<(ServerName, Signal), RowTier>,
@@ -213,7 +213,7 @@ impl RowTiers {
         }
     }
 
-    /// Replaces what was known of a series.
+    /// Replaces the known size of the rows of a series.
     pub(crate) fn set(&mut self, server: &ServerName, signal: Signal, tier: RowTier) {
         let key = (server.clone(), signal);
         let before = if tier.rows == 0 {

@@ -22,9 +22,9 @@ impl Default for Tiering {
     fn default() -> Tiering {
         Tiering {
             seal_rows: RECORDS_MAX,
-            // This many records, written as rows, sealed and deleted again, cause three times the
-            // writes of a block of them. In the end a row takes 42 bytes of the disk for each
-            // record and the block 37 to 53; a smaller block would not fill its two pages.
+            // As rows that are sealed and deleted later, this number of records causes three times
+            // the writes of one block. In the end, a row takes 42 bytes on the disk for each
+            // record, and a block 37 to 53; a smaller block would not fill its two pages.
             direct_records: 160,
             block_records: RECORDS_MAX,
         }
@@ -46,7 +46,7 @@ impl Sealer {
         }
     }
 
-    /// The size of blocks of fresh records, which a small limit of their series makes smaller.
+    /// The size of blocks of fresh records: smaller if the limit of their series is small.
     pub(crate) fn block_limits(&self, limits: &Limits, server: &str) -> BlockLimits {
         BlockLimits {
             records: self.tiering.block_records,

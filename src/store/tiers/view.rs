@@ -1,4 +1,4 @@
-//! One state of the database, as the rooms above read it.
+//! A view of one state of the database, through which all reading is done.
 
 use crate::{
     error::{Error, Result},
@@ -21,11 +21,13 @@ use crate::{
 use redb::{ReadTransaction, ReadableTable};
 use std::{fmt, path::PathBuf, sync::OnceLock};
 
-/// One state of the database: a read transaction, and what is found out once for all who read it.
+/// One state of the database: a read transaction, with values that are computed once and shared by
+/// all readers.
 pub(crate) struct View {
     path: PathBuf,
     transaction: ReadTransaction,
-    /// What the clocks showed when the view was opened: all its answers have one present.
+    /// The reading of the clocks when the view was opened, so that all answers are for the same
+    /// time.
     reading: ClockReading,
     verdict: OnceLock<ClockVerdict>,
     limits: OnceLock<Limits>,
@@ -39,7 +41,7 @@ impl fmt::Debug for View {
     }
 }
 
-/// A (server, signal) pair and what is known of it.
+/// A (server, signal) pair and its state.
 #[derive(Debug, Clone)]
 pub(crate) struct SeriesEntry {
     pub(crate) server: ServerName,
@@ -66,7 +68,7 @@ impl View {
         &self.transaction
     }
 
-    /// Runs `operation` and says what failed, on which database.
+    /// Runs `operation`. An error names the failed operation and the database.
     pub(crate) fn read<T>(&self, operation: impl FnOnce() -> Result<T, Fault>) -> Result<T> {
         guarded(operation).map_err(|fault| self.failed(fault))
     }
@@ -75,7 +77,7 @@ impl View {
         fault.at("read", &self.path)
     }
 
-    /// Every series, by server and then in the order of signals.
+    /// All series, sorted by server and then by signal.
     pub(crate) fn series(&self) -> Result<Vec<SeriesEntry>> {
         self.read(|| {
             let table = self.transaction.open_table(SERIES)?;
@@ -115,7 +117,7 @@ impl View {
         self.reading.wall
     }
 
-    /// What the clocks say of the time of this view.
+    /// The verdict on the clocks at the time of this view.
     pub(crate) fn clock_verdict(&self) -> Result<&ClockVerdict> {
         once(&self.verdict, || {
             self.read(|| clock::judge(&self.transaction.open_table(META)?, self.reading))
@@ -127,7 +129,7 @@ impl View {
         Ok(self.clock_verdict()?.now.unix_nanos())
     }
 
-    /// How much is kept.
+    /// The limits of the database.
     pub(crate) fn limits(&self) -> Result<&Limits> {
         once(&self.limits, || {
             self.read(|| {
@@ -137,10 +139,10 @@ impl View {
         })
     }
 
-    /// The earliest timestamp that is kept of `server`; `None` when nothing of it is too old.
+    /// The earliest timestamp of `server` that is kept; `None` without an age limit.
     pub(crate) fn cutoff(&self, server: &str) -> Result<Option<i64>> {
         let limits = self.limits()?;
-        // Without a limit the time does not matter, and reading it costs.
+        // Without an age limit the time is not needed, and reading it has a cost.
         if limits.of(server).is_none() {
             return Ok(None);
         }
@@ -148,7 +150,7 @@ impl View {
     }
 }
 
-/// The value of `cell`, which the first call finds.
+/// The value of `cell`, which the first call computes.
 fn once<T>(cell: &OnceLock<T>, find: impl FnOnce() -> Result<T>) -> Result<&T> {
     if let Some(found) = cell.get() {
         return Ok(found);

@@ -1,4 +1,4 @@
-//! Storing a batch of records, in one transaction.
+//! Appending a batch of records in one transaction.
 
 use crate::{
     record::ServerName,
@@ -24,13 +24,13 @@ use crate::{
 };
 use redb::{ReadableTable, WriteTransaction};
 
-/// Records of one series that are to be appended.
+/// The records of one series to append.
 #[derive(Debug)]
 pub(crate) struct SeriesBatch {
     pub(crate) server: ServerName,
     pub(crate) signal: Signal,
     pub(crate) records: Vec<PendingRecord>,
-    /// What became of them in the last try.
+    /// The outcome of the last attempt.
     pub(crate) appended: Appended,
 }
 
@@ -45,7 +45,7 @@ impl SeriesBatch {
     }
 }
 
-/// A record that is to be appended.
+/// A record to append.
 #[derive(Debug)]
 pub(crate) struct PendingRecord {
     pub(crate) timestamp: i64,
@@ -54,20 +54,20 @@ pub(crate) struct PendingRecord {
     pub(crate) payload: Box<[u8]>,
 }
 
-/// What became of one [`SeriesBatch`].
+/// The outcome of appending one [`SeriesBatch`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Appended {
     /// The rows that were appended.
     pub(crate) rows: RowTier,
-    /// The older rows that are left, if some were sealed together with the batch.
+    /// The older rows that remain, if some were sealed together with the batch.
     pub(crate) rows_left: Option<RowTier>,
-    /// The timestamps of records that were dropped because they were wiped, in all tries.
+    /// The timestamps of records that were dropped because they were wiped, in all attempts.
     pub(crate) wiped: Vec<i64>,
     /// The sequences of the stored records: the first, and the first after the last.
     pub(crate) sequences: (u64, u64),
 }
 
-/// What a writer needs to append, kept from one append to the next.
+/// The state that a writer needs to append, kept between appends.
 #[derive(Debug)]
 pub(crate) struct Appender {
     pub(crate) cache: WriterCache,
@@ -76,7 +76,7 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    /// An appender of a writer that starts now, which must honour wipes after `wipe_generation`.
+    /// The appender of a writer that starts now and must honour wipes after `wipe_generation`.
     pub(crate) fn new(cache: WriterCache, tiering: Tiering, wipe_generation: u64) -> Appender {
         Appender {
             cache,
@@ -85,8 +85,8 @@ impl Appender {
         }
     }
 
-    /// Appends `batch`, notes what became of each part of it, and evicts what exceeds a limit. The
-    /// database takes `used_bytes` of the disk.
+    /// Appends `batch`, notes the outcome of each part, and evicts what exceeds a limit.
+    /// `used_bytes` is the size of the database on the disk.
     pub(crate) fn append(
         &mut self,
         transaction: &WriteTransaction,
@@ -128,7 +128,7 @@ impl Appender {
         )
     }
 
-    /// Takes note of the rows of a batch whose transaction is committed.
+    /// Notes the rows of a batch whose transaction has been committed.
     pub(crate) fn note_committed(&mut self, batch: &[SeriesBatch]) {
         let rows = &mut self.cache.rows;
         for part in batch {
@@ -145,7 +145,7 @@ impl Appender {
         wiped_until.is_some_and(|instant| emitted <= instant)
     }
 
-    /// Drops the records that a wipe deleted while they were queued.
+    /// Drops the records that were wiped while they were queued.
     fn drop_wiped(&self, part: &mut SeriesBatch) {
         if let Some(instant) = self.wipes.wiped_until(&part.server, part.signal) {
             let wiped = part
@@ -157,7 +157,7 @@ impl Appender {
         }
     }
 
-    /// Appends one part, and returns the number of blocks that were written.
+    /// Appends one part. Returns the number of blocks written.
     fn append_part(
         &mut self,
         transaction: &WriteTransaction,
@@ -189,8 +189,8 @@ impl Appender {
         Ok(0)
     }
 
-    /// Writes the records of one part as blocks, and the oldest rows with them: a block of the new
-    /// records alone would overlap in time with the one that those rows become.
+    /// Writes the records of one part as blocks, together with the oldest rows: a block of the new
+    /// records alone would overlap in time with the block that those rows become.
     fn write_block(
         &mut self,
         transaction: &WriteTransaction,

@@ -1,4 +1,4 @@
-//! Importing: storing records of which some may be stored already.
+//! Importing: storing records, some of which may be stored already.
 
 use crate::{
     error::{Error, Result},
@@ -19,7 +19,7 @@ use redb::WriteTransaction;
 use std::{borrow::Cow, collections::HashMap, fmt, ops::Range, sync::Arc};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// The number of imported records, by what became of them.
+/// The number of imported records by outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -72,8 +72,10 @@ impl ImportBatch {
         self
     }
 
-    /// Adds a record. Fails with [`Error::InvalidRecord`] when it cannot be stored: because it is
-    /// larger than 16 MiB or nested too deep.
+    /// Adds a record.
+    ///
+    /// Fails with [`Error::InvalidRecord`] when it cannot be stored: it is larger than 16 MiB or
+    /// nested too deep.
     pub fn push(&mut self, server: &ServerName, record: &Record) -> Result<()> {
         let signal = record.signal();
         let mut payload = Vec::new();
@@ -118,7 +120,7 @@ impl ImportBatch {
         self.records
     }
 
-    /// Whether there is no record.
+    /// Whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records == 0
@@ -131,23 +133,23 @@ impl ImportBatch {
     }
 }
 
-/// What an import needs beside its transaction.
+/// The inputs of an import beside its transaction.
 pub(crate) struct ImportContext<'a> {
     pub(crate) appender: &'a mut Appender,
     /// The state that the transaction builds on.
     pub(crate) view: &'a View,
-    /// The sequences of records that the same importer stored, which are no duplicates.
+    /// The sequences of records stored by the same importer: they do not count as duplicates.
     pub(crate) own: &'a [Range<u64>],
     /// The totals that the same importer entered.
     pub(crate) own_totals: &'a mut HashMap<ServerName, Totals>,
     /// The time by which age is judged, in nanoseconds since the epoch.
     pub(crate) now: i64,
-    /// The size of the database on the disk.
+    /// The size of the database on the disk, in bytes.
     pub(crate) used_bytes: u64,
 }
 
-/// Stores what is new of `batch`. Returns the sequences that it got, and how many records were too
-/// old.
+/// Stores the records of `batch` that are new. Returns their sequences, and the number of records
+/// that were too old.
 pub(crate) fn import(
     transaction: &WriteTransaction,
     batch: &mut ImportBatch,
@@ -212,7 +214,7 @@ fn emitted_snapshots(batch: &ImportBatch) -> Vec<(ServerName, Vec<(u64, MetricsS
         .collect()
 }
 
-/// Drops the records of `part` that are stored already, as often as they are.
+/// Drops each record of `part` as often as it is stored already.
 fn drop_duplicates(
     view: &View,
     state: &SeriesState,
@@ -222,7 +224,8 @@ fn drop_duplicates(
     part.records.sort_by_key(|record| record.timestamp);
     let timestamps: Vec<i64> = part.records.iter().map(|record| record.timestamp).collect();
     let identity = |record: &PendingRecord| (record.timestamp, xxh3_128(&record.payload));
-    // The number of stored copies of each record of the batch: of no other, however many there are.
+    // The number of stored copies of each record of the batch. Other records are not counted, so
+    // its size is bounded by the batch.
     let mut stored: HashMap<(i64, u128), usize> = part
         .records
         .iter()

@@ -1,4 +1,4 @@
-//! Changing what is stored: each file is one kind of transaction.
+//! Transactions that change the stored records, one kind per file.
 
 pub(crate) mod append;
 pub(crate) mod import;

@@ -20,9 +20,9 @@ use crate::{
 };
 use redb::WriteTransaction;
 
-/// Moves the oldest rows of a series to blocks. Returns the size of the rows that are left, which is
-/// nothing unless there were very many, and what was evicted because records that do not compress
-/// take more in a block than they did before.
+/// Moves the oldest rows of a series to blocks. Returns the size of the remaining rows, which is
+/// zero unless there were very many, and what was evicted: records that do not compress take more
+/// space in a block than as rows.
 pub(crate) fn seal(
     transaction: &WriteTransaction,
     server: &ServerName,

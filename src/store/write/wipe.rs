@@ -1,7 +1,7 @@
-//! Deleting what is stored, at once and for good.
+//! Wiping: deleting records at once and for good.
 //!
-//! A wipe leaves a mark in the database, so that records that a writer still has in its queue do not
-//! reappear: see [`wipes`].
+//! A wipe leaves a mark in the database, so that covered records in the queue of a writer are not
+//! stored later: see [`wipes`].
 
 use crate::{
     signal::Signal,
