@@ -1,4 +1,4 @@
-//! Checking that all tables agree on where the records are. For tests: the store itself never reads
+//! Checks that all tables agree on where the records are. For tests: the store itself never reads
 //! the headers of all blocks.
 
 use crate::{
@@ -23,22 +23,22 @@ use crate::{
 };
 use redb::ReadableTableMetadata;
 
-/// Where the records of a series are, expired ones included.
+/// The location of the records of a series, including expired ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedSeries {
-    /// The server.
+    /// The server of the records.
     pub server: ServerName,
-    /// The signal.
+    /// The signal of the records.
     pub signal: Signal,
     /// The timestamps and sequences of its rows, in order.
     pub rows: Vec<(Timestamp, u64)>,
     /// The size of its rows, in bytes.
     pub row_bytes: u64,
-    /// Its blocks, in the order of their last records.
+    /// Its blocks, ordered by their last records.
     pub blocks: Vec<CheckedBlock>,
 }
 
-/// A block, by its header.
+/// A block, as described by its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckedBlock {
     /// The timestamp and sequence of its last record.
@@ -47,14 +47,14 @@ pub struct CheckedBlock {
     pub first: Timestamp,
     /// The number of records.
     pub records: u64,
-    /// The bytes that count against the limit of its series.
+    /// The size that counts against the limit of its series, in bytes.
     pub bytes: u64,
     /// The size on the disk, in bytes.
     pub disk_bytes: u64,
 }
 
 impl CheckedSeries {
-    /// The bytes that count against the limit of the series.
+    /// The size that counts against the limit of the series, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.row_bytes + self.blocks.iter().map(|block| block.bytes).sum::<u64>()
@@ -67,7 +67,7 @@ impl CheckedSeries {
     }
 }
 
-/// Reads every table, see `Snapshot::check`.
+/// Reads all tables, see `Snapshot::check`.
 pub(crate) fn check(view: &View) -> Result<Vec<CheckedSeries>> {
     let series = view.series()?;
     view.read(|| {
@@ -172,7 +172,7 @@ fn check_series(
     }
     if counted != state {
         return Err(Fault::Corrupt(format!(
-            "{server}, {signal}: the state is {state:?}, and its blocks make it {counted:?}"
+            "{server}, {signal}: the stored state is {state:?}, but its blocks add up to {counted:?}"
         )));
     }
     blocks.sort_by_key(|block| block.last);
@@ -209,7 +209,7 @@ fn agree(whose: &str, what: &str, stored: u64, found: u64) -> Result<(), Fault> 
         Ok(())
     } else {
         Err(Fault::Corrupt(format!(
-            "{whose}: {what}: {stored} are stored, and {found} are found"
+            "{whose}: {what}: {stored} are stored, but {found} were found"
         )))
     }
 }

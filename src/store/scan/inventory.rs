@@ -1,4 +1,4 @@
-//! The inventory: how much is stored of each signal of each server.
+//! The inventory: the number and size of the stored records of each signal of each server.
 
 use crate::{
     error::Result,
@@ -23,37 +23,37 @@ use crate::{
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// What is stored of one signal of one server.
+/// The stored records of one signal of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct InventoryRecord {
-    /// The server.
+    /// The server of the records.
     pub server: ServerName,
-    /// The signal.
+    /// The signal of the records.
     pub signal: Signal,
     /// The path of the database.
     #[serde(serialize_with = "as_text")]
     pub path: PathBuf,
-    /// The size of its records in the database, in bytes: keys and payloads of rows, keys, headers
-    /// and bodies of blocks. A block of which a part has expired counts as a whole.
+    /// The size of the records in the database, in bytes: keys and payloads of rows; keys, headers
+    /// and bodies of blocks. A block counts as a whole until all its records have expired.
     pub size_bytes: u64,
     /// The timestamp of the oldest record.
     pub oldest_time: Timestamp,
     /// The timestamp of the newest record.
     pub newest_time: Timestamp,
-    /// The number of files that hold it: 1, the database.
+    /// The number of files that hold the records: always 1, the database.
     pub file_count: u64,
     /// The number of records.
     pub record_count: u64,
 }
 
-/// A path that is not UTF-8 must not make everything else unreadable.
+/// A path that is not UTF-8 must not make the whole inventory fail.
 fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&path.display())
 }
 
-/// What is stored, see [`Snapshot::inventory`](crate::Snapshot::inventory).
+/// The inventory, see [`Snapshot::inventory`](crate::Snapshot::inventory).
 pub(crate) fn list(view: &View, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
     let mut records = Vec::new();
     for entry in view.series()? {
@@ -102,8 +102,8 @@ fn inventory_record(view: &View, entry: SeriesEntry) -> Result<Option<InventoryR
     }))
 }
 
-/// Extends `held` by the bounds of a series' blocks of one class, and subtracts what has expired
-/// before `cutoff`.
+/// Adds the blocks of one span class to the bounds in `held`, and subtracts the records that
+/// expired before `cutoff`.
 fn add_blocks(
     view: &View,
     series: SeriesId,
@@ -124,8 +124,8 @@ fn add_blocks(
         let (newest, _) = keys::block_position(newest?.0.value());
         held.extend(newest, newest);
     }
-    // Blocks are in the order of their last records. A later one may begin earlier, but by no
-    // more than the span of its class.
+    // Blocks are ordered by their last records. A later block may begin earlier, but by no more
+    // than the span of its class.
     let mut oldest = i64::MAX;
     for block in headers.range::<&BlockKey>(&kept_from..=class_range.end())? {
         let (key, header) = block?;
@@ -146,8 +146,8 @@ fn add_blocks(
     Ok(())
 }
 
-/// The number of a block's records before `cutoff`, and the timestamp of the first one from then
-/// on.
+/// The number of a block's records before `cutoff`, and the timestamp of its first record at or
+/// after `cutoff`.
 fn split(
     view: &View,
     key: &BlockKey,
@@ -170,7 +170,7 @@ fn split(
 struct Held {
     records: u64,
     bytes: u64,
-    /// The oldest and the newest timestamp.
+    /// The oldest and the newest timestamp; `None` without records.
     bounds: Option<(i64, i64)>,
 }
 
@@ -227,7 +227,7 @@ mod tests {
             Ok(())
         };
         store.writer().unwrap().transact("damage", damage).unwrap();
-        // The records of a damaged block count as kept: their times are unknown.
+        // The times of the records of a damaged block are unknown, so they count as kept.
         assert_eq!(listed(), Some(8));
     }
 }

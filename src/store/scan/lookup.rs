@@ -1,4 +1,4 @@
-//! The stored records of a series that have given timestamps.
+//! Finds the stored records of a series that have given timestamps.
 
 use crate::store::{
     engine::fault::Fault,
@@ -14,11 +14,12 @@ use redb::ReadTransaction;
 use std::ops::Range;
 
 /// Calls `found` with the position and payload of each record whose timestamp is one of
-/// `timestamps`, which are sorted, in no particular order. Records whose sequence is in one of the
-/// ranges `ignored`, which are sorted as well, are left out. Returns how many blocks it read.
+/// `timestamps`, in no particular order. `timestamps` must be sorted. Records whose sequence is in
+/// one of the ranges `ignored`, which must be sorted, are left out. Returns the number of blocks
+/// read.
 ///
-/// A block is read once, however far apart the timestamps are, and only if one of them lies between
-/// its first record and its last; one block is in memory at a time.
+/// A block is read at most once, however far apart the timestamps are, and only if one of them is
+/// between its first record and its last. One block is in memory at a time.
 pub(crate) fn records_at(
     transaction: &ReadTransaction,
     state: &SeriesState,
@@ -45,7 +46,7 @@ pub(crate) fn records_at(
     let chunks = transaction.open_table(BLOCK_CHUNKS)?;
     let mut blocks_read = 0;
     for (class, _) in &state.span_classes {
-        // Every block that reaches back to the last timestamp ends within one span after it.
+        // Every block that begins at or before the last timestamp ends at most one span after it.
         let end = last.saturating_add_unsigned(span_max(*class));
         let from = keys::block_key(state.id, *class, (*first, 0));
         let to = keys::block_key(state.id, *class, (end, u64::MAX));
@@ -67,14 +68,14 @@ pub(crate) fn records_at(
     Ok(blocks_read)
 }
 
-/// The timestamps that lie between a block's first record and its last.
+/// The timestamps between a block's first record and its last.
 fn within<'a>(timestamps: &'a [i64], header: &BlockHeader) -> &'a [i64] {
     let start = timestamps.partition_point(|timestamp| *timestamp < header.first);
     let end = timestamps.partition_point(|timestamp| *timestamp <= header.last);
     timestamps.get(start..end).unwrap_or_default()
 }
 
-/// The records of a block that have one of `timestamps`.
+/// Calls `found` for the records of a block that have one of `timestamps`.
 fn records_of(block: &DecodedBlock, timestamps: &[i64], mut found: impl FnMut(Position, &[u8])) {
     for same in timestamps.chunk_by(|a, b| a == b) {
         let Some(timestamp) = same.first() else {
@@ -98,7 +99,7 @@ fn is_in(ranges: &[Range<u64>], sequence: u64) -> bool {
         .is_some_and(|range| range.start <= sequence)
 }
 
-/// Whether all records of a block are left out.
+/// Whether all records of a block are ignored.
 fn is_ignored(ignored: &[Range<u64>], header: &BlockHeader) -> bool {
     let next = ignored.partition_point(|range| range.end <= header.sequence_min);
     ignored
@@ -117,7 +118,7 @@ mod tests {
 
     const HOUR: i64 = 3_600_000_000_000;
 
-    /// A store with a record for each hour since 1970.
+    /// A store with one record per hour since 1970.
     fn hourly(folder: &tempfile::TempDir, hours: i64) -> (Store, Importer) {
         let store = Store::open(folder.path(), "gw", StoreOptions::default()).unwrap();
         let mut importer = Importer::new(&store).unwrap();
@@ -158,7 +159,7 @@ mod tests {
         let (positions, blocks_read) = lookup(&store, &all, &[]);
         assert_eq!(positions.len(), 10_000);
         assert!((1..100).contains(&blocks_read), "{blocks_read}");
-        // Between two records there is none.
+        // There are no records between two hours.
         let between: Vec<i64> = all.iter().map(|timestamp| timestamp + 1).collect();
         assert_eq!(lookup(&store, &between, &[]).0, []);
     }

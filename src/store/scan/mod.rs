@@ -1,4 +1,4 @@
-//! Reading what is stored: records in order, and accounts of what there is.
+//! Reading stored records in order, and reporting their number, size and location.
 
 #[cfg(feature = "simulation")]
 pub(crate) mod check;

@@ -15,19 +15,19 @@ pub enum Direction {
     Backward,
 }
 
-/// A position, mapped so that the records of a scan ascend whatever its direction is. All merges of a
-/// scan compare by this, of the sources within a series as well as of several series.
+/// A position, mapped so that the records of a scan ascend in either direction. All merges of a
+/// scan compare by it: of the sources within a series, and of several series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Order(u128);
 
 impl Order {
-    /// Before every record, or at the first one there can be.
+    /// Before or at the first possible record.
     pub(crate) const MIN: Order = Order(0);
-    /// After every record, or at the last one there can be.
+    /// After or at the last possible record.
     pub(crate) const MAX: Order = Order(u128::MAX);
 
     pub(crate) fn new(direction: Direction, (timestamp, sequence): Position) -> Order {
-        // With the sign bit flipped, bits sort as timestamps do.
+        // With the sign bit flipped, the bits sort like the timestamps.
         let time = timestamp.cast_unsigned() ^ (1 << 63);
         let forward = u128::from(time) << 64 | u128::from(sequence);
         Order(match direction {
@@ -37,7 +37,7 @@ impl Order {
     }
 }
 
-/// The position right after another one; `None` after the last.
+/// The next position; `None` after the last.
 pub(crate) fn successor((timestamp, sequence): Position) -> Option<Position> {
     match sequence.checked_add(1) {
         Some(sequence) => Some((timestamp, sequence)),
@@ -45,7 +45,7 @@ pub(crate) fn successor((timestamp, sequence): Position) -> Option<Position> {
     }
 }
 
-/// The position right before another one; `None` before the first.
+/// The previous position; `None` before the first.
 pub(crate) fn predecessor((timestamp, sequence): Position) -> Option<Position> {
     match sequence.checked_sub(1) {
         Some(sequence) => Some((timestamp, sequence)),

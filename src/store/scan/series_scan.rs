@@ -1,8 +1,9 @@
-//! The records of one series in the order of time, from both tiers.
+//! The scan of one series: its records from rows and blocks, in time order.
 //!
-//! Rows are read in the order of their keys. Blocks overlap wherever records came late, so several
-//! can be open at once; a block is opened when the scan has come to its first record, and the class
-//! in its key tells when no unread block can have one that is due (see [`crate::store::layout::tables`]).
+//! Rows are read in key order. Blocks overlap in time where records arrived late, so several blocks
+//! can be open at once. A block is opened when the scan reaches its first record; the span class in
+//! its key tells when no unread block can hold the next record (see
+//! [`crate::store::layout::tables`]).
 
 use crate::{
     error::Result,
@@ -27,15 +28,17 @@ use std::{
     },
 };
 
-/// The positions that a scan covers, both ends included; nothing when the first is behind the last.
+/// The range of positions that a scan covers, both ends included; empty when `first` is after
+/// `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PositionRange {
     pub(crate) first: Position,
     pub(crate) last: Position,
 }
 
-/// What decoded blocks may take in all scans of a query together. A block that no longer fits is
-/// held a few records at a time and decoded again for more, which takes longer but is bounded.
+/// The memory for decoded blocks, shared by all scans of a query. A block that exceeds it is held a
+/// few records at a time and decoded again for the next ones, which takes longer but bounds the
+/// memory.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryBudget {
     free: Arc<AtomicUsize>,
@@ -61,7 +64,7 @@ impl MemoryBudget {
     }
 }
 
-/// How many records of a block are held when the budget is used up.
+/// The number of records of a block that are held when the budget is used up.
 const PART_RECORDS: usize = 64;
 
 /// A scan of one series. [`SeriesScan::advance`] moves to the next record.
@@ -73,22 +76,22 @@ pub(crate) struct SeriesScan {
     rows: RowCursor,
     chunks: ReadOnlyTable<&'static ChunkKey, &'static [u8]>,
     classes: Vec<ClassCursor>,
-    /// Blocks whose header is read and whose first record is not yet due.
+    /// Blocks whose header has been read and whose first record is not due yet.
     waiting: Vec<Waiting>,
     open: Vec<OpenBlock>,
     budget: MemoryBudget,
     current: Current,
-    /// No other source has a record before this rank.
+    /// No other source has a record before this position in scan order.
     limit: Order,
 }
 
-/// Where the current record is.
+/// The source of the current record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Current {
     /// Before the first record.
     Start,
     Row,
-    /// In the open block of this index.
+    /// The open block with this index.
     Block(usize),
     End,
 }
@@ -100,7 +103,7 @@ struct Waiting {
 }
 
 impl SeriesScan {
-    /// A scan of the records in `range` whose sequence is `since_sequence` or higher.
+    /// A scan of the records in `range` with a sequence of `since_sequence` or higher.
     pub(crate) fn new(
         view: &View,
         state: &SeriesState,
@@ -120,7 +123,7 @@ impl SeriesScan {
                 .iter()
                 .filter(|_| !empty)
                 .map(|(class, _)| {
-                    // Every block that reaches into the range ends within one span behind it.
+                    // Every block that overlaps the range ends at most one span after it.
                     let end = range.last.0.saturating_add_unsigned(span_max(*class));
                     let first = keys::block_key(state.id, *class, (range.first.0, 0));
                     let last = keys::block_key(state.id, *class, (end, u64::MAX));
@@ -165,9 +168,9 @@ impl SeriesScan {
         })
     }
 
-    /// Moves to the next record; `false` when there is none.
+    /// Moves to the next record. Returns `false` when there is none.
     pub(crate) fn advance(&mut self) -> Result<bool> {
-        // The common case, a further record of the same block, passes no guard.
+        // The common case: another record of the same block, without catching panics.
         if let Current::Block(index) = self.current
             && let Some(block) = self.open.get_mut(index)
             && block.step(self.direction, self.since_sequence)
@@ -183,7 +186,7 @@ impl SeriesScan {
         })
     }
 
-    /// The record that the scan is at.
+    /// The current record of the scan.
     pub(crate) fn current(&self) -> Option<(Position, &[u8])> {
         match self.current {
             Current::Start | Current::End => None,
@@ -196,7 +199,7 @@ impl SeriesScan {
         match self.current {
             Current::End => return Ok(false),
             Current::Row => self.rows.advance()?,
-            // A block was stepped already; one that is at its end is filled again or dropped.
+            // Open blocks have advanced already; a block at its end has been refilled or dropped.
             Current::Start | Current::Block(_) => {}
         }
         if let Current::Block(index) = self.current
@@ -212,8 +215,8 @@ impl SeriesScan {
             }
         }
         let mut first = self.first_source();
-        // Opening a block can bring up an earlier record only if the block begins earlier than
-        // what is first now, so this ends when nothing unopened does.
+        // Opening a block can reveal an earlier record only if the block begins before the first
+        // known record, so this ends once no unopened block does.
         loop {
             let due = first.map_or(Order::MAX, |(rank, _)| rank);
             let unopened = self.unopened_rank(due)?;
@@ -240,7 +243,7 @@ impl SeriesScan {
         blocks.chain(rows).min_by_key(|(rank, _)| *rank)
     }
 
-    /// The rank before which no source but `source` has a record.
+    /// The position, in scan order, before which no source other than `source` has a record.
     fn limit_beside(&self, source: Option<Current>, unopened: Order) -> Order {
         let rows = self
             .rows
@@ -256,7 +259,8 @@ impl SeriesScan {
         blocks.chain(rows).min().unwrap_or(Order::MAX).min(unopened)
     }
 
-    /// The rank before which no unopened block has a record, exact as far as `due`.
+    /// The position, in scan order, before which no unopened block has a record. It is exact up to
+    /// `due`.
     fn unopened_rank(&mut self, due: Order) -> Result<Order, Fault> {
         let mut first = self
             .waiting
@@ -278,7 +282,8 @@ impl SeriesScan {
                     || header.sequence_max < self.since_sequence;
                 if !outside {
                     let start = match self.direction {
-                        // Where in its time the block's first record stands is not known.
+                        // The position of the block's first record within its timestamp is not
+                        // known.
                         Direction::Forward => (header.first.max(self.range.first.0), 0),
                         Direction::Backward => keys::block_position(&key),
                     };
@@ -291,7 +296,7 @@ impl SeriesScan {
         Ok(first)
     }
 
-    /// Opens every block that is waiting for `due` or less.
+    /// Opens every waiting block that begins at or before `due`.
     fn open_due(&mut self, due: Order) -> Result<(), Fault> {
         let mut index = 0;
         while let Some(block) = self.waiting.get(index) {
@@ -305,7 +310,7 @@ impl SeriesScan {
         Ok(())
     }
 
-    /// Opens a block at its first record in the scan's order, or at `start`.
+    /// Opens a block at its first record in scan order, or at `start`.
     fn open_block(
         &mut self,
         key: BlockKey,
@@ -320,7 +325,8 @@ impl SeriesScan {
                 return Ok(());
             }
             block.release(&self.budget);
-            // A part whose records all arrived too early says nothing of the next part.
+            // A part whose records all have sequences that are too low tells nothing about the next
+            // part.
             match block.rest() {
                 Some(at) => start = Some(at),
                 None => return Ok(()),
@@ -384,7 +390,7 @@ impl Drop for SeriesScan {
     }
 }
 
-/// Rows, and the one that is next.
+/// A cursor over the rows, and its next row.
 struct RowCursor {
     keys: Option<Range<'static, &'static RowKey, &'static [u8]>>,
     direction: Direction,
@@ -417,7 +423,7 @@ impl RowCursor {
     }
 }
 
-/// The headers of one class's blocks, and the one that is next.
+/// A cursor over the headers of the blocks of one span class, and its next header.
 struct ClassCursor {
     class: u8,
     keys: Range<'static, &'static BlockKey, &'static [u8; HEADER_BYTES]>,
@@ -441,7 +447,8 @@ impl ClassCursor {
         Ok(())
     }
 
-    /// The rank before which neither the block at `key` nor any behind it has a record.
+    /// The position, in scan order, before which neither the block at `key` nor any later one has a
+    /// record.
     fn bound(&self, key: &BlockKey) -> Order {
         let last = keys::block_position(key);
         let bound = match self.direction {
@@ -452,24 +459,25 @@ impl ClassCursor {
     }
 }
 
-/// A block whose records are due, decoded whole or in part.
+/// A block whose records are due, decoded completely or in part.
 struct OpenBlock {
     key: BlockKey,
     header: BlockHeader,
-    /// The block's records that are in the scan's range.
+    /// The range of the block's records that the scan covers.
     begin: usize,
     end: usize,
     /// The index in the block of the first record in `decoded`.
     base: usize,
-    /// The next record's index in the block.
+    /// The index in the block of the next record.
     at: Option<usize>,
-    /// What was taken of the budget.
+    /// The bytes taken from the memory budget.
     taken: usize,
     decoded: DecodedBlock,
 }
 
 impl OpenBlock {
-    /// Goes to `start`, or to the first record of the scan, and on to one that arrived late enough.
+    /// Moves to `start` or to the block's first record in the scan, and on to the first record with
+    /// a high enough sequence.
     fn place(&mut self, start: Option<usize>, direction: Direction, since_sequence: u64) {
         self.at = start.or_else(|| match direction {
             Direction::Forward => Some(self.begin),
@@ -478,7 +486,7 @@ impl OpenBlock {
         self.pass_early_arrivals(direction, since_sequence);
     }
 
-    /// Goes to the next record in the decoded part; `false` when there is none.
+    /// Moves to the next record in the decoded part. Returns `false` when there is none.
     #[inline]
     fn step(&mut self, direction: Direction, since_sequence: u64) -> bool {
         self.at = self.at.and_then(|at| next_index(at, direction));
@@ -506,7 +514,7 @@ impl OpenBlock {
             .map(|(position, _)| Order::new(direction, position))
     }
 
-    /// Where to go on when the decoded part is used up and the block is not.
+    /// The index to continue from when the decoded part is used up but the block is not.
     fn rest(&self) -> Option<usize> {
         self.at.filter(|at| (self.begin..self.end).contains(at))
     }

@@ -23,7 +23,7 @@ pub struct DiskUsage {
     /// The length of the file, in bytes. It doubles as the file grows, and most of the new part is a
     /// hole.
     pub file_bytes: u64,
-    /// The disk blocks of the file, and of the reserve beside it for a full disk, in bytes.
+    /// The disk blocks of the file and of the reserve beside it, in bytes.
     pub used_bytes: u64,
 }
 
@@ -50,7 +50,7 @@ pub struct Space {
     pub limit_bytes: Option<u64>,
 }
 
-/// What the database in `place` takes of the disk.
+/// The size on the disk of the database in `place`.
 pub(crate) fn disk_usage(place: &StackPath) -> Result<DiskUsage> {
     let database = examine_file(place)?;
     Ok(DiskUsage {
@@ -59,7 +59,7 @@ pub(crate) fn disk_usage(place: &StackPath) -> Result<DiskUsage> {
     })
 }
 
-/// What the database in `place` takes of the disk, of which tables take `counted_bytes`, see
+/// The size on the disk of the database in `place`, whose tables take `counted_bytes`, see
 /// [`live_bytes`].
 pub(crate) fn measure(
     place: &StackPath,
@@ -68,7 +68,7 @@ pub(crate) fn measure(
 ) -> Result<Space> {
     let database = examine_file(place)?;
     let blocks_bytes = allocated_bytes(&database);
-    // In a tiny database some pages more or less make a difference.
+    // In a tiny database, `counted_bytes` can exceed the disk blocks by some pages.
     let live_bytes = counted_bytes.min(blocks_bytes);
     let reserve_bytes = reserve::bytes(place);
     Ok(Space {
@@ -94,8 +94,8 @@ pub(crate) fn live_bytes(transaction: &ReadTransaction) -> Result<u64, Fault> {
         .map_or(0, |bytes| bytes.value());
     let mut bytes = blocks + ENGINE_PAGES * PAGE_BYTES as u64;
     for table in transaction.list_tables()? {
-        // The tables of blocks are counted as blocks are written and deleted: redb would read all
-        // of their pages.
+        // The tables of blocks are counted as blocks are written and deleted; redb would read all
+        // of their pages to count them.
         if table.name() != BLOCK_CHUNKS.name() && table.name() != BLOCKS.name() {
             let stats = transaction.open_untyped_table(table)?.stats()?;
             bytes += stats.stored_bytes() + stats.metadata_bytes();
@@ -105,7 +105,7 @@ pub(crate) fn live_bytes(transaction: &ReadTransaction) -> Result<u64, Fault> {
     Ok(bytes)
 }
 
-/// The pages that redb keeps for itself: the list of free pages, and the roots of tables.
+/// The pages used by redb itself: the list of free pages, and the roots of tables.
 const ENGINE_PAGES: u64 = 16;
 
 #[cfg(test)]
@@ -118,7 +118,7 @@ mod tests {
         time::Timestamp,
     };
 
-    /// Stores so many records for each of several servers in turn, with text that does not compress.
+    /// Stores `records` records for each server in turn, with text that does not compress.
     fn fill(store: &Store, options: &WriterOptions, servers: u64, rounds: u64, records: u64) {
         let options = options.clone().when_full(WhenFull::Block);
         let (writer, guard) = Writer::start(store, options).unwrap();
@@ -172,7 +172,7 @@ mod tests {
                     store.wipe(&scope).unwrap();
                 }
                 let writer = store.writer().unwrap();
-                // Pages that a commit freed are allocated until later ones have passed them on.
+                // Pages freed by a commit stay allocated until later commits release them.
                 for _ in 0..4 {
                     let touch = |transaction: &redb::WriteTransaction| {
                         transaction.open_table(META)?.insert("touched", 1)?;
@@ -190,7 +190,7 @@ mod tests {
                     let view = snapshot.view();
                     view.read(|| live_bytes(view.transaction())).unwrap()
                 };
-                // And a few pages, which make a difference to the smallest of these alone.
+                // And a few pages, which only matter for the smallest database.
                 let allowed = allocated * 3 / 100 + 8 * PAGE_BYTES as u64;
                 assert!(
                     live.abs_diff(allocated) <= allowed,
