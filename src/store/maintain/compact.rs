@@ -1,10 +1,10 @@
 //! Compaction: returning disk blocks to the file system.
 //!
-//! A database reuses the pages of deleted records and keeps their disk blocks. To return these,
-//! pages at the end of the file are moved into the gaps before them, and the file is truncated.
-//! redb does that in transactions of its own, through a handle that nothing else uses, so an
-//! interrupted compaction leaves the database intact. All other readers and writers wait until it
-//! is over; none fails.
+//! A database reuses the pages of deleted records but keeps their disk blocks. To return these,
+//! pages from the end of the file are moved into the gaps before them, and the file is truncated.
+//! redb does this in transactions of its own through an exclusive handle, so an interrupted
+//! compaction leaves the database intact. All other readers and writers wait until it is done; none
+//! fails.
 
 use crate::{
     error::{Error, Result},
@@ -29,18 +29,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The first wait for a reader; each further one doubles it.
+/// The first wait for a reader; each further wait doubles it.
 const WAIT_MIN: Duration = Duration::from_millis(5);
 /// The longest wait before readers and cancellation are checked again.
 const WAIT_MAX: Duration = Duration::from_millis(200);
 
-/// The free bytes from which compacting is worth that readers and writers wait for it.
+/// The free bytes from which compacting is worth making readers and writers wait.
 const WORTH_BYTES: u64 = 1 << 20;
-/// The part of the used bytes that must be free as well.
+/// The fraction of the used bytes that must be free as well: 1/`WORTH_PART`.
 const WORTH_PART: u64 = 4;
-/// The free bytes from which compacting is worth it on a full disk.
+/// The free bytes from which compacting is worthwhile on a full disk.
 const ROOM_BYTES: u64 = 64 << 10;
-/// Reading a page costs this part of moving it.
+/// Reading a page costs 1/`LOOK_PART` of moving it.
 const LOOK_PART: u64 = 8;
 
 type OnProgress = Arc<dyn Fn(CompactProgress) + Send + Sync>;
@@ -73,15 +73,15 @@ pub struct CompactOptions {
 }
 
 impl CompactOptions {
-    /// How long to wait for snapshots of an older state to be dropped. Other readers and writers go
-    /// on during that time. Default: no wait.
+    /// How long to wait for snapshots of an older state to be dropped. Other readers and writers
+    /// continue meanwhile. Default: no wait.
     pub fn patience(mut self, patience: Duration) -> CompactOptions {
         self.patience = patience;
         self
     }
 
-    /// A callback for progress. It is called often, and all readers and writers of the database wait
-    /// for it: it should return at once.
+    /// A callback for progress. It is called often, and all readers and writers of the database
+    /// wait for it, so it must return quickly.
     pub fn on_progress(
         mut self,
         callback: impl Fn(CompactProgress) + Send + Sync + 'static,
@@ -90,8 +90,8 @@ impl CompactOptions {
         self
     }
 
-    /// A callback that cancels the compaction by returning `true`: it ends with
-    /// [`Error::Cancelled`], and nothing is lost. It is called often.
+    /// A callback that cancels the compaction by returning `true`: it then ends with
+    /// [`Error::Cancelled`], and no record is lost. It is called often.
     pub fn cancel_when(
         mut self,
         wanted: impl Fn() -> bool + Send + Sync + 'static,
@@ -124,9 +124,9 @@ impl fmt::Debug for CompactOptions {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct CompactProgress {
-    /// The bytes that were moved so far.
+    /// The bytes moved so far.
     pub moved_bytes: u64,
-    /// The bytes that will have been moved at the end: an estimate, never below `moved_bytes`.
+    /// An estimate of the bytes moved at the end, never below `moved_bytes`.
     pub total_bytes: u64,
 }
 
@@ -135,32 +135,32 @@ pub struct CompactProgress {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Compacted {
-    /// The space that the database took before.
+    /// The space of the database before the compaction.
     pub before: Space,
-    /// The space that it takes now.
+    /// The space of the database after the compaction.
     pub after: Space,
 }
 
 impl Compacted {
-    /// The disk blocks that were returned to the file system, in bytes.
+    /// The disk blocks returned to the file system, in bytes.
     #[must_use]
     pub fn returned_bytes(&self) -> u64 {
         self.before.used_bytes.saturating_sub(self.after.used_bytes)
     }
 }
 
-/// The database that is to be compacted.
+/// The database to compact.
 pub(crate) struct Target<'a> {
     pub(crate) place: &'a StackPath,
-    /// How the store opened it.
+    /// The options that the store was opened with.
     pub(crate) opening: &'a OpenOptions,
-    /// What the database takes of the disk now.
+    /// The space of the database now.
     pub(crate) before: Space,
 }
 
 impl Target<'_> {
-    /// Compacts the database, with the room of the reserve if the disk is full. Fails as
-    /// [`Store::compact`](crate::Store::compact) does.
+    /// Compacts the database. On a full disk, the reserve is released first. Fails like
+    /// [`Store::compact`](crate::Store::compact).
     pub(crate) fn compact(&self, options: CompactOptions) -> Result<()> {
         let watch = Arc::new(Watch {
             options,
@@ -179,7 +179,7 @@ impl Target<'_> {
                 reserve::keep(self.place);
                 Ok(())
             }
-            // Whatever error redb made of the operation that was not allowed.
+            // redb turns the error of the refused operation into one of its own.
             Err(_) if watch.cancelled.load(Ordering::Relaxed) => Err(Error::Cancelled {
                 action: "compact",
                 path: self.place.database(),
@@ -190,7 +190,7 @@ impl Target<'_> {
 
     fn compact_watched(&self, watch: &Arc<Watch>) -> Result<()> {
         watch.over.store(false, Ordering::Relaxed);
-        // redb compacts through a handle that nothing else uses, so a second one is opened.
+        // redb compacts through an exclusive handle, so a second one is opened.
         let opening = OpenOptions {
             disk_hook: Some(watch.hook(self.opening.disk_hook.clone())),
             ..self.opening.clone()
@@ -205,7 +205,7 @@ impl Target<'_> {
         outcome
     }
 
-    /// Compacts as soon as no snapshot of an older state is left.
+    /// Compacts once no snapshot of an older state is left.
     fn compact_when_unread(&self, database: &mut Database, watch: &Watch) -> Result<(), Fault> {
         let started = Instant::now();
         let mut wait = WAIT_MIN;
@@ -228,7 +228,7 @@ impl Target<'_> {
     }
 }
 
-/// Whether a compaction frees enough to be worth it, and makes others wait no longer than moving
+/// Whether a compaction frees enough to be worthwhile, and makes others wait no longer than moving
 /// `bytes_max` takes.
 pub(crate) fn is_cheap(space: &Space, bytes_max: u64) -> bool {
     let is_worth_it = space.free_bytes >= WORTH_BYTES.max(space.used_bytes / WORTH_PART);
@@ -236,13 +236,13 @@ pub(crate) fn is_cheap(space: &Space, bytes_max: u64) -> bool {
     is_worth_it && cost <= bytes_max
 }
 
-/// Whether a compaction frees enough to be worth it on a full disk, where nothing can be stored
-/// anyway, however long it takes.
+/// Whether a compaction frees enough to be worthwhile on a full disk, where it may take any time
+/// because nothing can be stored anyway.
 pub(crate) fn makes_room(space: &Space) -> bool {
     space.free_bytes >= ROOM_BYTES
 }
 
-/// The maximum that a compaction moves: the live bytes, or as many of them as fit into the gaps.
+/// Maximum number of bytes that a compaction moves: the live bytes, or those that fit the gaps.
 fn bytes_to_move(space: &Space) -> u64 {
     space.live_bytes.min(space.free_bytes)
 }
@@ -252,14 +252,14 @@ struct Watch {
     options: CompactOptions,
     moved_bytes: AtomicU64,
     estimate_bytes: u64,
-    /// Whether further operations fail because the compaction was cancelled.
+    /// Whether the compaction was cancelled, so that further operations fail.
     cancelled: AtomicBool,
-    /// Whether nothing is left to cancel.
+    /// Whether the compaction is done and can no longer be cancelled.
     over: AtomicBool,
 }
 
 impl Watch {
-    /// A hook that counts and cancels, and then asks `inner`.
+    /// A hook that counts moved bytes and cancels, then calls `inner`.
     fn hook(self: &Arc<Watch>, inner: Option<DiskHook>) -> DiskHook {
         let watch = Arc::clone(self);
         Arc::new(move |operation| {

@@ -1,10 +1,10 @@
-//! Evicting the oldest records, so that the store stays within its limits.
+//! Eviction: deleting the oldest records to keep the store within its limits.
 //!
-//! Each series has a limit of bytes and of age, and the database as a whole has a limit of bytes on
-//! the disk. An append evicts the oldest blocks in its own transaction, so that limits of bytes
-//! hold at every commit. A limit can also be exceeded because limits were changed, time passed, or
-//! another process imported records; [`super::maintenance`] finds that and evicts in small
-//! transactions between batches. Evicted and expired records are entered in the ledger.
+//! Each series has a size limit and an age limit, and the database has a total limit of its size on
+//! the disk. An append evicts the oldest blocks in its own transaction, so that size limits hold at
+//! every commit. A limit can also be exceeded because limits were changed, time passed, or another
+//! process imported records; [`super::maintenance`] detects that and evicts in small transactions
+//! between batches. Evicted and expired records are entered in the ledger.
 
 use crate::{
     record::ServerName,
@@ -32,26 +32,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The maximum number of blocks that one transaction evicts. More waits for the next transaction,
+/// Maximum number of blocks evicted by one transaction. The rest is left to the next transaction,
 /// so that appending never waits long.
 pub(crate) const EVICTED_BLOCKS_MAX: usize = 32;
 
-/// The bytes on the disk for each byte of a row's key and payload: leaves are two thirds full, and
-/// the leaves that a commit replaces are free only after the next commit.
+/// The bytes on the disk per byte of a row's key and payload: leaves are two thirds full, and the
+/// leaves that a commit replaces are free only after the next commit.
 const ROW_DISK_FACTOR: u64 = 2;
 
-/// The size on the disk of the other tables, and of redb's own, in bytes.
+/// The size on the disk of the other tables and of redb's own data, in bytes.
 const FIXED_DISK_BYTES: u64 = 512 << 10;
 
-/// The part of a limit that blocks and rows may take. They take `held` bytes now, in a file that
-/// takes `used` bytes of the disk.
+/// The part of the total limit that blocks and rows may use. They now use `held` bytes of a file
+/// with `used` bytes on the disk.
 ///
-/// The rest is needed for the pages that a commit writes before those it replaces are free again,
-/// and for free pages that fit no value. The file shows how much that is, because it never shrinks
-/// by itself. The figure is bounded: a long-lived snapshot pins pages too, and evicting more would
-/// not free them.
+/// The rest is needed for pages that a commit writes before the replaced ones are free again, and
+/// for free pages that no value fits. The file shows how much that is, because it never shrinks on
+/// its own. The result is bounded, because a long-lived snapshot also pins pages, and evicting more
+/// would not free them.
 fn disk_bytes_for_records(total_bytes: u64, used: u64, held: u64) -> u64 {
-    /// In parts of 128: the part of the limit that is aimed at, and the pages that records need.
+    /// In 128ths: the part of the limit to aim for, and the range of pages needed per byte of
+    /// records.
     const AIM: u128 = 126;
     const NEED: RangeInclusive<u128> = 148..=160;
     let is_near = (total_bytes / 2..total_bytes + total_bytes / 16).contains(&used);
@@ -64,15 +65,15 @@ fn disk_bytes_for_records(total_bytes: u64, used: u64, held: u64) -> u64 {
     u64::try_from(left).unwrap_or(u64::MAX)
 }
 
-/// What was evicted, or expired.
+/// The records that were evicted or have expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Evicted {
     pub(crate) records: u64,
     /// The size of the blocks on the disk, see [`footprint::disk_bytes`].
     pub(crate) disk_bytes: u64,
-    /// How long it took.
+    /// How long the eviction took.
     pub(crate) elapsed: Duration,
-    /// Whether more is to be evicted than one transaction does.
+    /// Whether there is more to evict than fits one transaction.
     pub(crate) more: bool,
 }
 
@@ -84,12 +85,12 @@ impl Evicted {
     }
 }
 
-/// A series in a transaction that evicts blocks of it.
+/// A series whose blocks are being evicted in a transaction.
 struct EvictingSeries {
     server: ServerName,
     signal: Signal,
     state: SeriesState,
-    /// The size of its rows.
+    /// The size of its rows, in bytes.
     row_bytes: u64,
     evicted: Option<LossSpan>,
 }
@@ -118,7 +119,7 @@ impl EvictingSeries {
         self.state.disk_bytes + self.row_bytes * ROW_DISK_FACTOR
     }
 
-    /// Evicts the oldest block; `None` when there is none.
+    /// Evicts the oldest block. Returns `None` when there is none.
     fn evict_oldest(&mut self, blocks: &mut Blocks<'_>) -> Result<Option<Evicted>, Fault> {
         let Some((key, header)) = blocks.oldest(&self.state)? else {
             return Ok(None);
@@ -149,7 +150,7 @@ impl EvictingSeries {
         }
     }
 
-    /// Stores the state and enters what was evicted in the ledger, if anything was.
+    /// If anything was evicted, stores the state and enters the eviction in the ledger.
     fn finish(self, transaction: &WriteTransaction) -> Result<(), Fault> {
         let Some(evicted) = self.evicted else {
             return Ok(());
@@ -159,10 +160,10 @@ impl EvictingSeries {
     }
 }
 
-/// Evicts the oldest blocks of those series in `touched` that exceed their limit, and then of the
-/// largest series while the database exceeds its own; [`EVICTED_BLOCKS_MAX`] blocks at most, and
-/// as many more as were just written. Each touched series comes with the size of its rows, as far
-/// as it is known.
+/// Evicts the oldest blocks of the series in `touched` that exceed their limits, then blocks of the
+/// largest series while the database exceeds its total limit. Evicts at most [`EVICTED_BLOCKS_MAX`]
+/// blocks plus the number that was just written. Each touched series comes with the size of its
+/// rows, as far as known.
 pub(crate) fn enforce(
     transaction: &WriteTransaction,
     limits: &Limits,
@@ -189,9 +190,10 @@ pub(crate) fn enforce(
     Ok(evicted)
 }
 
-/// Evicts the oldest blocks of a series while it exceeds its limit of bytes: `left` blocks at most,
-/// which is reduced by those evicted. Its rows take `row_bytes` as far as it is known: another
-/// process may have changed that, so rows are counted before a block is evicted because of them.
+/// Evicts the oldest blocks of a series while it exceeds its size limit: at most `left` blocks,
+/// from which the evicted ones are subtracted. `row_bytes` is the size of its rows as far as known.
+/// Another process may have changed it, so rows are counted before a block is evicted because of
+/// them.
 pub(crate) fn enforce_series(
     transaction: &WriteTransaction,
     limits: &Limits,
@@ -230,8 +232,8 @@ pub(crate) fn enforce_series(
     Ok(evicted)
 }
 
-/// The bytes by which blocks and rows exceed their part of the database's limit. The file takes
-/// `used` bytes of the disk.
+/// The bytes by which blocks and rows exceed their part of the total limit. `used` is the size of
+/// the file on the disk.
 pub(crate) fn excess(
     meta: &impl ReadableTable<&'static str, u64>,
     limits: &Limits,
@@ -248,8 +250,8 @@ pub(crate) fn excess(
     Ok(held.saturating_sub(disk_bytes_for_records(total, used, held)))
 }
 
-/// Evicts blocks of the largest series while the database exceeds its limit. A server that takes no
-/// more than a fair share of the disk loses nothing.
+/// Evicts blocks of the largest series while the database exceeds its total limit. Servers at or
+/// below their fair share of the disk lose no records.
 fn enforce_total(
     transaction: &WriteTransaction,
     limits: &Limits,
@@ -276,7 +278,7 @@ fn enforce_total(
                 evicted.more = true;
                 break;
             }
-            // Without one, the rest are rows, which become blocks when they are sealed.
+            // If there is none, the excess is in rows, which can be evicted once they are sealed.
             let Some(series) = largest_beyond_fair_share(&mut all, &servers) else {
                 break;
             };
@@ -305,7 +307,7 @@ fn all_series(
         let (key, value) = entry?;
         let (server, signal) = key.value();
         let (server, signal) = (ServerName::new(server)?, series::signal_of(signal)?);
-        // One damaged state must not stop all servers from appending.
+        // A damaged state must not keep all other servers from appending.
         if let Ok(state) = SeriesState::from_bytes(value.value()) {
             let row_bytes = rows.bytes_of(&server, signal) as u64;
             all.push(EvictingSeries::new(server, signal, state, row_bytes));
@@ -314,8 +316,8 @@ fn all_series(
     Ok(all)
 }
 
-/// The largest series that has a block, among the servers that take at least a fair share of the
-/// disk. `servers` are the bytes that each takes.
+/// The largest series with a block, among the servers that use at least their fair share of the
+/// disk. `servers` holds the bytes used by each.
 fn largest_beyond_fair_share<'a>(
     all: &'a mut [EvictingSeries],
     servers: &HashMap<ServerName, u64>,
@@ -331,7 +333,8 @@ fn largest_beyond_fair_share<'a>(
         .max_by_key(|series| series.disk_bytes())
 }
 
-/// Deletes what a series has from before `cutoff`: rows, and blocks of which every record is.
+/// Deletes the records of a series from before `cutoff`: rows, and blocks whose records are all
+/// older.
 pub(crate) fn expire(
     transaction: &WriteTransaction,
     row_tiers: &mut RowTiers,
@@ -377,7 +380,7 @@ mod tests {
 
     const BLOCKS_STORED: i64 = 6;
 
-    /// A store of blocks that each hold a hundred records of a time of their own.
+    /// A store with blocks of a hundred records each, at separate times.
     fn store(home: &std::path::Path, name: &ServerName) -> Store {
         let store = Store::open(home, "stack", StoreOptions::default()).unwrap();
         let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
@@ -428,7 +431,7 @@ mod tests {
                 enforce(transaction, &bytes_only(1), &rows, 0, touched, 0)
             })
             .unwrap();
-        // All but the damaged one, and every record of them is in the ledger.
+        // All blocks are evicted except the damaged one, and all their records are in the ledger.
         assert_eq!(evicted.records, 1000);
         let losses = store.snapshot().unwrap().ledger(..).unwrap();
         assert_eq!(losses.len(), 1);

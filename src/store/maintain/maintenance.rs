@@ -1,8 +1,9 @@
-//! Maintenance: finding what is over a limit or worth merging, and one small transaction for each.
+//! Maintenance: finds series that exceed a limit and blocks worth merging, and handles each in a
+//! small transaction.
 //!
 //! A round of maintenance inspects all series, some at a time, and queues a [`Task`] for each thing
-//! that is to be done. The writer carries tasks out between batches, each in a transaction of its
-//! own, so that no record waits long for maintenance.
+//! to do. The writer performs tasks between batches, each in a transaction of its own, so that no
+//! record waits long for maintenance.
 
 use crate::{
     error::{Error, Result},
@@ -30,22 +31,23 @@ use crate::{
 use redb::WriteTransaction;
 use std::collections::{HashMap, HashSet, VecDeque};
 
-/// The number of series that are inspected at once.
+/// The number of series inspected at once.
 const SERIES_AT_ONCE: usize = 64;
-/// The maximum number of blocks of a series that are examined for whether half of them has expired.
+/// Maximum number of blocks of a series that are examined for expired records.
 const HEADERS_PER_SERIES: usize = 64;
-/// A file may exceed its limit by this part of it before all processes are made to wait for its
-/// compaction. It exceeds it by that much after a long-lived snapshot, or when the limit was
-/// lowered, and not because of some fragments.
+/// The fraction by which a file may exceed its limit before it is compacted, which makes all
+/// processes wait: 1/`TOLERATED_PART`. Fragmentation alone stays below it; a long-lived snapshot or
+/// a lowered limit exceeds it.
 const TOLERATED_PART: u64 = 32;
-/// The maximum number of blocks that are remembered as not worth rewriting yet.
+/// Maximum number of blocks remembered as not worth rewriting yet.
 const DECLINED_MAX: usize = 4096;
-/// A block smaller than this on the disk is not worth rewriting without its expired records.
+/// A block smaller than this on the disk is not worth rewriting for its expired records, in bytes.
 const WORTH_BYTES: u64 = 32 << 10;
-/// A block that expires as a whole within this part of the age limit is not worth rewriting either.
+/// A block that expires completely within this fraction of the age limit is not worth rewriting
+/// either: 1/`WORTH_PART_OF_AGE`.
 const WORTH_PART_OF_AGE: i64 = 8;
 
-/// The state of a round of maintenance, and what rounds before it found out.
+/// The state of a round of maintenance, and the results of earlier rounds.
 #[derive(Debug, Default)]
 pub(crate) struct Maintenance {
     /// Series that are not inspected yet.
@@ -53,25 +55,26 @@ pub(crate) struct Maintenance {
     tasks: VecDeque<Task>,
     /// Blocks that were not worth rewriting, and the cutoff from which they may be.
     declined: HashMap<BlockKey, i64>,
-    /// Whether this round frees space and does nothing else.
+    /// Whether this round only frees space.
     frees_only: bool,
-    /// Series with a block that does not decode. The block stays as it is, because its records may
-    /// be recovered by hand. The series is still kept within its limits, but no longer merged.
+    /// Series with a block that cannot be decoded. The block is not modified, because its records
+    /// may be recoverable by hand. The series is still kept within its limits, but no longer
+    /// merged.
     damaged: HashSet<(ServerName, Signal)>,
 }
 
-/// One thing to do, in one transaction or, when it is much, in several.
+/// A task, performed in one transaction or, if large, in several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Task {
     /// Evict blocks of these series, and of the database, until they are within their limits.
     Evict(Vec<(ServerName, Signal)>),
-    /// Delete what has expired.
+    /// Delete expired records.
     Expire(ServerName, Signal),
     /// Merge blocks of this level.
     Merge(ServerName, Signal, u8),
     /// Rewrite this block without its expired records.
     Rewrite(ServerName, Signal, BlockKey),
-    /// Compact the file: its records are within the limit, and it takes more of the disk than that.
+    /// Compact the file: its records are within the total limit, but the file exceeds it.
     Compact,
 }
 
@@ -81,7 +84,7 @@ impl Task {
     }
 }
 
-/// What one call of maintenance did.
+/// The result of one call of maintenance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Maintained {
     /// Whether there was a transaction.
@@ -90,7 +93,7 @@ pub(crate) struct Maintained {
     pub(crate) freed_bytes: u64,
     /// The size on the disk of the blocks that were rewritten, in bytes.
     pub(crate) rewritten_bytes: u64,
-    /// Whether the task is not finished.
+    /// Whether the task is unfinished.
     pub(crate) more: bool,
 }
 
@@ -116,18 +119,18 @@ impl From<Rewritten> for Maintained {
 }
 
 impl Maintenance {
-    /// Whether nothing is left to do in this round.
+    /// Whether this round has nothing left to do.
     pub(crate) fn is_idle(&self) -> bool {
         self.tasks.is_empty() && self.waiting.is_empty()
     }
 
-    /// Forgets what is left of this round.
+    /// Discards the rest of this round.
     pub(crate) fn abandon_round(&mut self) {
         self.waiting.clear();
         self.tasks.clear();
     }
 
-    /// Begins a round over all series. The database takes `used_bytes` of the disk.
+    /// Begins a round over all series. `used_bytes` is the size of the database on the disk.
     pub(crate) fn begin_round(
         &mut self,
         view: &View,
@@ -155,12 +158,12 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Restricts this round to tasks that need no room on the disk.
+    /// Restricts this round to tasks that need no disk space.
     pub(crate) fn only_free(&mut self) {
         self.frees_only = true;
     }
 
-    /// The series that exceed their limit of bytes and have a block to evict.
+    /// The series that exceed their size limit and have a block to evict.
     fn over_their_limit(&self, cache: &WriterCache) -> Vec<(ServerName, Signal)> {
         self.waiting
             .iter()
@@ -175,19 +178,19 @@ impl Maintenance {
             .collect()
     }
 
-    /// The next task, `None` when series are to be inspected first. It is no longer queued, so that
-    /// a task that fails is not tried again before the next round; [`Maintenance::finish`] queues it
-    /// again when there is more of it.
+    /// Removes and returns the next task; `None` when series must be inspected first. A failed task
+    /// is not retried before the next round; [`Maintenance::finish`] queues an unfinished one
+    /// again.
     pub(crate) fn next_task(&mut self) -> Option<Task> {
         self.tasks.pop_front()
     }
 
-    /// Whether this round does not carry `task` out.
+    /// Whether this round skips `task`.
     pub(crate) fn skips(&self, task: &Task) -> bool {
         self.frees_only && !task.only_frees()
     }
 
-    /// Notes what became of a task.
+    /// Notes the outcome of a task.
     pub(crate) fn finish(&mut self, task: Task, outcome: &Result<Maintained>) {
         match (outcome, &task) {
             (Ok(done), _) if done.more => self.tasks.push_front(task),
@@ -201,13 +204,13 @@ impl Maintenance {
         }
     }
 
-    /// Takes the series that are to be inspected next.
+    /// Removes and returns the series to inspect next.
     pub(crate) fn next_series(&mut self) -> Vec<SeriesEntry> {
         let from = self.waiting.len().saturating_sub(SERIES_AT_ONCE);
         self.waiting.split_off(from)
     }
 
-    /// Queues what is to be done about a series.
+    /// Queues the tasks for a series.
     pub(crate) fn inspect(
         &mut self,
         view: &View,
@@ -254,7 +257,7 @@ impl Maintenance {
         Ok(tasks)
     }
 
-    /// Carries out [`Task::Rewrite`].
+    /// Performs [`Task::Rewrite`].
     pub(crate) fn rewrite(
         &mut self,
         transaction: &WriteTransaction,
@@ -278,7 +281,7 @@ impl Maintenance {
         };
         if done.disk_bytes == 0 {
             let (last, _) = keys::block_position(key);
-            // When half of the time until its last record expires has passed.
+            // Not before half of the time until its last record expires has passed.
             self.decline(*key, cutoff.unwrap_or(now).midpoint(last.min(now)));
         }
         Ok(done.into())
@@ -292,7 +295,7 @@ impl Maintenance {
     }
 }
 
-/// Carries out [`Task::Evict`]. The database takes `used_bytes` of the disk.
+/// Performs [`Task::Evict`]. `used_bytes` is the size of the database on the disk.
 pub(crate) fn evict(
     transaction: &WriteTransaction,
     cache: &mut WriterCache,
@@ -308,7 +311,7 @@ pub(crate) fn evict(
     eviction::enforce(transaction, limits, rows, used_bytes, series, 0).map(Maintained::from)
 }
 
-/// Carries out [`Task::Expire`].
+/// Performs [`Task::Expire`].
 pub(crate) fn expire(
     transaction: &WriteTransaction,
     cache: &mut WriterCache,
@@ -323,7 +326,8 @@ pub(crate) fn expire(
     Ok(expired.into())
 }
 
-/// Carries out [`Task::Merge`] once. There is more of it until too few blocks of the level are left.
+/// Performs [`Task::Merge`] once. The task is unfinished until too few blocks of the level are
+/// left.
 pub(crate) fn merge(
     transaction: &WriteTransaction,
     cache: &mut WriterCache,
@@ -374,8 +378,8 @@ fn has_expired(view: &View, state: &SeriesState, cutoff: i64) -> Result<bool, Fa
     Ok(oldest.is_some_and(|(_, header)| header.last < cutoff))
 }
 
-/// The blocks of which half seems to have expired, judged by the time that they span, and of which
-/// the rest will not expire soon.
+/// The blocks of which half has probably expired, judged by the time span of each, and whose other
+/// records will not expire soon.
 fn half_expired(
     view: &View,
     state: &SeriesState,
@@ -397,7 +401,7 @@ fn half_expired(
             blocks::ending_between(&headers, &only, first, last, HEADERS_PER_SERIES)?
         {
             let expired = i128::from(cutoff) - i128::from(header.first);
-            // A record from the future says nothing about the others.
+            // A record with a future timestamp says nothing about the other records.
             let left = i128::from(header.last.min(now)) - i128::from(cutoff);
             let pays = left >= i128::from(age / WORTH_PART_OF_AGE);
             if expired >= left && pays && footprint::disk_bytes(&header) >= WORTH_BYTES {
@@ -438,7 +442,7 @@ mod tests {
         }
         let damage = |transaction: &redb::WriteTransaction| {
             let mut chunks = transaction.open_table(BLOCK_CHUNKS)?;
-            // The series that came first has the first keys.
+            // The first series has the lowest keys.
             let (key, mut chunk) = {
                 let (key, chunk) = chunks.first()?.unwrap();
                 (*key.value(), chunk.value().to_vec())
@@ -450,7 +454,7 @@ mod tests {
         store.writer().unwrap().transact("damage", damage).unwrap();
         let mut failed = 0;
         for minute in 1..10 {
-            // Each failure ends one task and none of those after it.
+            // Each failure ends one task, but not the tasks after it.
             while let Err(error) = writer.advance(Duration::from_secs(60 * minute)) {
                 assert!(matches!(error, Error::Corrupt { .. }), "{error}");
                 failed += 1;

@@ -1,10 +1,10 @@
-//! Merging small blocks into full ones, and rewriting blocks of which half has expired.
+//! Merging small blocks into full ones, and rewriting blocks without their expired records.
 //!
-//! A quiet server, a late record or a restart causes a block of a few records, which takes a page or
-//! two and compresses badly. Blocks that are not full are indexed by level (see
-//! [`BlockHeader::merge_level`]). Once a level has enough blocks, neighbours among them are merged into
-//! one block of the next level. So each record is rewritten at most once for each level, whatever
-//! the traffic is, and late records are moved next to those of their time.
+//! A quiet server, a late record or a restart produces a block of a few records, which takes a page
+//! or two and compresses badly. Blocks that are not full are indexed by level (see
+//! [`BlockHeader::merge_level`]). Once a level has enough blocks, neighbours among them are merged
+//! into one block of the next level. So a record is rewritten at most once per level, whether
+//! traffic is high or low, and late records move next to records of the same time.
 
 use crate::{
     record::ServerName,
@@ -29,26 +29,25 @@ use redb::{ReadableTable, WriteTransaction};
 
 /// The number of blocks of one level that are merged into one.
 const MERGED_AT_ONCE: usize = 4;
-/// The number of blocks of one level from which a merge is considered. It is more than a merge
-/// takes, so that late records need not be merged with new ones at once: a block that spans years
-/// is read for every hour in them.
+/// The number of blocks of one level from which merging is considered. It is higher than the number
+/// merged at once, so that late records need not be merged with new ones immediately: a block that
+/// spans years is read by every query of an hour within them.
 pub(crate) const MERGED_FROM: u64 = 8;
-/// The number of blocks of one level from which they are merged however far apart they are.
+/// The number of blocks of one level from which they are merged even if they are far apart in time.
 const APART_MAX: usize = 48;
-/// Blocks of other levels in between are merged as well: at most this many ...
+/// Blocks of other levels in between are merged as well: at most this number ...
 const BETWEEN_MAX: usize = 8;
-/// ... with at most this many times the bytes. So a block that is rewritten once more has grown by
+/// ... with at most this multiple of the bytes. So a block that is rewritten again has grown by
 /// half since.
 const BETWEEN_TIMES: usize = 2;
-/// The maximum of payload bytes that one transaction rewrites, because appending waits for it.
+/// Maximum number of payload bytes rewritten by one transaction, because appending waits for it.
 const PAYLOAD_BYTES_MAX: usize = 2 * PAYLOAD_BYTES_TARGET;
 
-/// The blocks of a series that are to be merged because there are many of `level`; none when
-/// merging does not pay.
+/// The blocks of a series to merge because it has many of `level`; empty when merging does not pay.
 ///
-/// They are neighbours in time, and blocks of other levels in between are included. Without those,
-/// the merged block would be older than they are at one end and newer at the other, and eviction
-/// could not remove the oldest records first.
+/// They are neighbours in time, including blocks of other levels in between. Without those, the
+/// merged block would be older than they are at one end and newer at the other, and eviction could
+/// not delete the oldest records first.
 pub(crate) fn choose(
     headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
     queue: &impl ReadableTable<&'static MergeKey, ()>,
@@ -57,7 +56,7 @@ pub(crate) fn choose(
     limits: BlockLimits,
 ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
     let mut found = blocks::of_level(headers, queue, state.id, level, APART_MAX)?;
-    // Under a small limit blocks are full earlier; full ones are not merged.
+    // Under a small limit, blocks are full earlier, and full ones are not merged.
     found.retain(|(_, header)| (header.payload_bytes as usize) < limits.payload_bytes / 2);
     if (found.len() as u64) < MERGED_FROM {
         return Ok(Vec::new());
@@ -90,23 +89,23 @@ fn payload_bytes(blocks: &[(BlockKey, BlockHeader)]) -> usize {
         .sum()
 }
 
-/// The time that blocks cover together, in nanoseconds.
+/// The time span of all blocks together, in nanoseconds.
 fn span(window: &[(BlockKey, BlockHeader)]) -> u64 {
     let first = window.iter().map(|(_, header)| header.first).min();
     let last = window.iter().map(|(_, header)| header.last).max();
     last.unwrap_or(0).abs_diff(first.unwrap_or(0))
 }
 
-/// What a merge or a rewrite did.
+/// The result of a merge or a rewrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Rewritten {
-    /// The size on the disk of the blocks that were replaced, in bytes; 0 when none was.
+    /// The size on the disk of the replaced blocks, in bytes; 0 when none was replaced.
     pub(crate) disk_bytes: u64,
-    /// The number of expired records that were left out.
+    /// The number of expired records left out.
     pub(crate) expired: u64,
 }
 
-/// The size of merged blocks, which a small limit of their series makes smaller.
+/// The size of merged blocks: smaller if the limit of their series is small.
 pub(crate) fn block_limits(limits: &Limits, server: &str) -> BlockLimits {
     BlockLimits {
         records: RECORDS_MAX,
@@ -114,18 +113,18 @@ pub(crate) fn block_limits(limits: &Limits, server: &str) -> BlockLimits {
     }
 }
 
-/// How blocks of one series are rewritten.
+/// The settings for rewriting blocks of one series.
 pub(crate) struct Rewrite<'a> {
     pub(crate) encoder: &'a mut BlockEncoder,
-    /// The size of the blocks that are written, see [`block_limits`].
+    /// The size of the written blocks, see [`block_limits`].
     pub(crate) limits: BlockLimits,
     pub(crate) server: &'a ServerName,
     pub(crate) signal: Signal,
-    /// Records before this are left out and entered in the ledger as evicted.
+    /// Records before this time are left out and entered in the ledger as evicted.
     pub(crate) cutoff: i64,
 }
 
-/// Picks blocks of a series.
+/// The blocks selected to be rewritten.
 type Chosen = Result<Vec<(BlockKey, BlockHeader)>, Fault>;
 
 impl Rewrite<'_> {
@@ -141,8 +140,8 @@ impl Rewrite<'_> {
         })
     }
 
-    /// Rewrites the block at `key` if half of its records or more have expired: for less, writing
-    /// the rest again costs more than it frees.
+    /// Rewrites the block at `key` if at least half of its records have expired: below that,
+    /// writing the others again costs more than it frees.
     pub(crate) fn block(
         self,
         transaction: &WriteTransaction,
@@ -182,7 +181,7 @@ impl Rewrite<'_> {
             {
                 return Ok(None);
             }
-            // First, because a new block may get the key of an old one.
+            // Old blocks are deleted first, because a new block may get the key of an old one.
             for (key, header) in &chosen {
                 blocks.remove(&mut state, key, header)?;
                 done.disk_bytes += footprint::disk_bytes(header);
@@ -201,7 +200,7 @@ impl Rewrite<'_> {
     }
 }
 
-/// The records of blocks from `cutoff` on, in order, and what is left out before it.
+/// The records of blocks at or after `cutoff`, in order, and the span of those left out.
 fn unexpired(blocks: &[DecodedBlock], cutoff: i64) -> (Vec<BlockRecord<'_>>, Option<LossSpan>) {
     let mut expired: Option<LossSpan> = None;
     let mut records = Vec::new();
@@ -232,7 +231,7 @@ mod tests {
 
     const SIGNAL: Signal = Signal::Logs;
 
-    /// A store in which blocks are written one by one, and what was written.
+    /// A store whose blocks are written one by one, and the records written.
     struct World {
         _home: tempfile::TempDir,
         store: Store,
@@ -259,7 +258,7 @@ mod tests {
             }
         }
 
-        /// Writes records of these times and lengths as a block.
+        /// Writes records with these times and lengths as a block.
         fn write(&mut self, batch: &[(i64, usize)]) {
             let mut batch = batch.to_vec();
             batch.sort_by_key(|(time, _)| *time);
@@ -300,7 +299,7 @@ mod tests {
             self.records.extend(records);
         }
 
-        /// All blocks, each checked to be in order. The tables are checked to agree.
+        /// All blocks. Checks that each is in order, and that the tables agree.
         fn blocks(&self) -> Vec<Block> {
             self.store.snapshot().unwrap().check().unwrap();
             self.writer
@@ -332,7 +331,7 @@ mod tests {
                 .unwrap()
         }
 
-        /// Merges blocks of one level once, and says whether there were any.
+        /// Merges blocks of one level once. Returns whether there were any.
         fn merge(&mut self, level: u8, cutoff: i64) -> bool {
             let World {
                 writer,
@@ -356,15 +355,15 @@ mod tests {
             done.disk_bytes > 0
         }
 
-        /// What is in the ledger.
+        /// The number of records in the ledger.
         fn lost(&self) -> u64 {
             let losses = self.store.snapshot().unwrap().ledger(..).unwrap();
             losses.iter().map(|loss| loss.count).sum()
         }
     }
 
-    /// How often a record is rewritten at most: with each time its block has half as much more than
-    /// before, and from one level to the next it has four times as much.
+    /// Maximum number of times a record is rewritten: each time, its block has grown by half, and
+    /// from one level to the next fourfold.
     const REWRITES_MAX: u32 = 6 * 7 / 2;
 
     fn batch() -> impl Strategy<Value = Vec<(i64, usize)>> {
@@ -389,7 +388,7 @@ mod tests {
         ) {
             let mut world = World::new();
             for (batch, number) in batches.iter().zip(0i64..) {
-                // Most of them in order, and some late.
+                // Most times are in order, and some are late.
                 let batch: Vec<_> = batch
                     .iter()
                     .map(|(time, bytes)| (time.saturating_add(number * 100), *bytes))
@@ -416,7 +415,8 @@ mod tests {
                 let ends = gone.iter().map(last).min()..=gone.iter().map(last).max();
                 let of_level = |block: &&Block| block.1.merge_level() == Some(level);
                 if before.iter().filter(of_level).count() < APART_MAX {
-                    // Or what was merged would be older than it at one end, and newer at the other.
+                    // Otherwise the merged block would be older than the block in between at one
+                    // end, and newer at the other.
                     let between = left.iter().filter(|block| ends.contains(&Some(last(block))));
                     prop_assert_eq!(between.count(), 0);
                 }

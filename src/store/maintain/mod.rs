@@ -1,4 +1,4 @@
-//! Keeping the store within its limits, its blocks full and its file small.
+//! Maintenance of a store: keeps it within its limits, its blocks full and its file small.
 
 pub(crate) mod compact;
 pub(crate) mod eviction;
