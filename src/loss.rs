@@ -127,7 +127,7 @@ impl fmt::Display for LossCause {
 }
 
 /// An entry of the ledger: records of one server and signal that were lost or evicted for one
-/// cause.
+/// cause. Each killed process has an entry of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -145,4 +145,16 @@ pub struct LedgerEntry {
     pub from: Timestamp,
     /// The latest timestamp among the records.
     pub to: Timestamp,
+    /// For [`LossCause::Crash`], the number of records that the killed process had not committed and
+    /// that are in the store nevertheless.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recovered: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde calls"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

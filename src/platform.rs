@@ -68,23 +68,46 @@ pub(crate) fn boot_id() -> Option<u64> {
     })
 }
 
-/// Whether a process with this id is running, under any user.
-pub(crate) fn process_exists(pid: u32) -> bool {
+/// Whether a process with this id is running, under any user. A zombie, which has ended and whose
+/// parent has not asked for its exit status yet, is not; where [`process_start`] is missing, it
+/// counts as running.
+pub(crate) fn process_runs(pid: u32) -> bool {
     i32::try_from(pid)
         .ok()
         .and_then(Pid::from_raw)
         .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
+        && !process_stat(pid).is_some_and(|stat| stat.has_ended)
 }
 
 /// The start time of a process, in clock ticks after the machine started. `None` when the process
 /// does not exist, and on systems other than Linux, which do not provide it.
 pub(crate) fn process_start(pid: u32) -> Option<u64> {
-    // Field 22 of proc(5).
+    process_stat(pid).map(|stat| stat.started)
+}
+
+/// What `/proc/<pid>/stat` says about a process.
+struct ProcessStat {
+    /// Whether all threads of the process have ended.
+    has_ended: bool,
+    /// In clock ticks after the machine started.
+    started: u64,
+}
+
+fn process_stat(pid: u32) -> Option<ProcessStat> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, and the name may itself contain spaces
     // and parentheses.
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    // Fields 3, 20 and 22 of proc(5): state, number of threads, start time.
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?;
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    Some(ProcessStat {
+        // The state is the main thread's. If only that has ended, the others may still write.
+        has_ended: matches!(state, "Z" | "X") && threads <= 1,
+        started,
+    })
 }
 
 /// The effective user id of this process, which owns the files that it creates.
@@ -269,10 +292,10 @@ mod tests {
     #[test]
     fn a_process_is_told_by_its_id_and_its_start() {
         let own = std::process::id();
-        assert!(process_exists(own));
-        assert!(process_exists(1), "it belongs to another user");
+        assert!(process_runs(own));
+        assert!(process_runs(1), "it belongs to another user");
         for impossible in [0, u32::MAX, i32::MAX.cast_unsigned()] {
-            assert!(!process_exists(impossible), "{impossible}");
+            assert!(!process_runs(impossible), "{impossible}");
             assert_eq!(process_start(impossible), None);
         }
         #[cfg(target_os = "linux")]

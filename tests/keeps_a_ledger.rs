@@ -18,7 +18,7 @@ use std::{
     collections::BTreeSet,
     io,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -258,14 +258,7 @@ fn an_unclean_end_is_noted_at_the_next_start_and_a_clean_one_is_not() {
     assert!(losses(&open(home.path())).is_empty());
 
     let before = Timestamp::now();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "helper_waits_to_be_killed", "--nocapture"])
-        .env(CHILD_HOME, home.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = io::BufRead::lines(io::BufReader::new(child.stdout.take().unwrap()));
-    assert!(lines.any(|line| line.unwrap().contains("ready")));
+    let mut child = start_writer_to_kill(home.path());
     // A running process has not crashed, even if another writer starts.
     let store = open(home.path());
     let (_writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
@@ -284,4 +277,52 @@ fn an_unclean_end_is_noted_at_the_next_start_and_a_clean_one_is_not() {
         assert!(losses[0].from >= before && losses[0].to >= losses[0].from);
         guard.close().unwrap();
     }
+}
+
+/// Starts a process with a writer, and returns once it has stored a record.
+fn start_writer_to_kill(home: &Path) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "helper_waits_to_be_killed", "--nocapture"])
+        .env(CHILD_HOME, home)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = io::BufRead::lines(io::BufReader::new(child.stdout.take().unwrap()));
+    assert!(lines.any(|line| line.unwrap().contains("ready")));
+    child
+}
+
+#[test]
+fn every_kill_is_an_entry() {
+    let home = tempfile::tempdir().unwrap();
+    for _ in 0..4 {
+        let mut child = start_writer_to_kill(home.path());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let store = open(home.path());
+    let (_writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    let found = losses(&store);
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(found.iter().all(|loss| loss.cause == LossCause::Crash));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_zombie_was_killed() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = start_writer_to_kill(home.path());
+    child.kill().unwrap();
+    // It stays a zombie until this process waits for it. Its signal is delivered when its state says
+    // so.
+    let stat = format!("/proc/{}/stat", child.id());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    let store = open(home.path());
+    let (_writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    let found = losses(&store);
+    child.wait().unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].cause, LossCause::Crash);
 }

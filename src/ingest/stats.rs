@@ -153,6 +153,7 @@ impl Counters {
                 count: range.count,
                 from: range.first,
                 to: range.last,
+                recovered: 0,
             })
             .collect()
     }

@@ -13,8 +13,9 @@
 //! wipes             (server or "", signal or 255)               WipeMark      the newest wipe of a scope
 //! totals            server                                      Totals        newest cumulative counters
 //! limits            server or ""                                SeriesLimits  how much is kept
-//! losses            (minute, server or "", signal or 255,       LossSpan      lost records
-//!                   cause)
+//! losses            (minute, server or "", signal or 255,       LossSpan      lost records; for
+//!                   cause)                                                    crashes, followed by
+//!                                                                             a list of kills
 //! retired           (server, signal)                            LossSpan      evicted records
 //! writers           number                                      Process       running writers
 //! ```

@@ -2,6 +2,11 @@
 //!
 //! Losses of the same minute, series and cause share one entry, so a long overflow costs one entry
 //! per minute instead of one per record. When the ledger is full, its oldest entries are deleted.
+//!
+//! Processes that were killed in the same minute share an entry of the table, too, but readers see
+//! one for each: the sum of the kills, which is all that older versions read, is followed by a list
+//! of them.
+//!
 //! Evicted records are counted in one entry per series, see [`RETIRED`].
 
 use crate::{
@@ -14,7 +19,7 @@ use crate::{
             series,
             tables::{LOSSES, RETIRED},
         },
-        ledger::{decode, encode},
+        ledger::{decode, decode_next, encode},
     },
     time::{TimeRange, Timestamp},
 };
@@ -65,8 +70,33 @@ impl LossSpan {
             count: self.count,
             from: Timestamp::from_unix_nanos(self.from),
             to: Timestamp::from_unix_nanos(self.to),
+            recovered: 0,
         })
     }
+}
+
+/// A process that was killed: its lost records, and the number of those that were recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Kill(LossSpan, u64);
+
+/// The kills in an entry of [`LOSSES`]. An entry of a version that had no list stands for one kill.
+fn decode_kills(bytes: &[u8]) -> Result<Vec<Kill>, Fault> {
+    let mut rest = bytes;
+    let all: LossSpan = decode_next(&mut rest)?;
+    if rest.is_empty() {
+        return Ok(vec![Kill(all, 0)]);
+    }
+    decode_next(&mut rest)
+}
+
+fn encode_kills(kills: &[Kill]) -> Result<Vec<u8>, Fault> {
+    let mut all = LossSpan::new(0, i64::MAX, i64::MIN);
+    for Kill(span, _) in kills {
+        all.add(*span);
+    }
+    let mut bytes = encode(&all)?;
+    bytes.extend(encode(&kills)?);
+    Ok(bytes)
 }
 
 /// The entries that overlap `range`: first the evictions, one entry per series, then the losses in
@@ -87,8 +117,17 @@ pub(crate) fn read(
         let (_, server, signal, cause) = key.value();
         let cause = LossCause::from_code(cause)
             .ok_or_else(|| Fault::Corrupt(format!("a loss has the unknown cause {cause}")))?;
-        let span: LossSpan = decode(value.value())?;
-        entries.push(span.to_entry(server, signal, cause)?);
+        if cause == LossCause::Crash {
+            for Kill(span, recovered) in decode_kills(value.value())? {
+                entries.push(LedgerEntry {
+                    recovered,
+                    ..span.to_entry(server, signal, cause)?
+                });
+            }
+        } else {
+            let span: LossSpan = decode(value.value())?;
+            entries.push(span.to_entry(server, signal, cause)?);
+        }
     }
     entries.retain(|entry| {
         range.until.is_none_or(|until| entry.from < until)
@@ -125,13 +164,44 @@ pub(crate) fn record(transaction: &WriteTransaction, losses: &[LedgerEntry]) -> 
         let signal = loss.signal.map_or(NO_SIGNAL, |signal| signal as u8);
         let key = (minute, server, signal, loss.cause.code());
         let mut span = LossSpan::new(loss.count, loss.from.unix_nanos(), loss.to.unix_nanos());
-        if let Some(known) = table.get(key)? {
-            span.add(decode(known.value())?);
-        }
-        table.insert(key, encode(&span)?.as_slice())?;
+        let known = table.get(key)?.map(|known| known.value().to_vec());
+        let value = match (loss.cause, known) {
+            (LossCause::Crash, known) => {
+                let known = known.map(|known| decode_kills(&known)).transpose()?;
+                let mut kills = known.unwrap_or_default();
+                kills.push(Kill(span, loss.recovered));
+                encode_kills(&kills)?
+            }
+            (_, Some(known)) => {
+                span.add(decode(&known)?);
+                encode(&span)?
+            }
+            (_, None) => encode(&span)?,
+        };
+        table.insert(key, value.as_slice())?;
     }
     while table.len()? > ENTRIES_MAX {
         table.pop_first()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kills_are_read_with_and_without_a_list() {
+        let first = LossSpan::new(0, 1, 5);
+        let second = LossSpan::new(0, 3, 9);
+        let old = encode(&first).unwrap();
+        assert_eq!(decode_kills(&old).unwrap(), [Kill(first, 0)]);
+        let kills = [Kill(first, 0), Kill(second, 7)];
+        let new = encode_kills(&kills).unwrap();
+        assert_eq!(decode_kills(&new).unwrap(), kills);
+        // Older versions read the start of the value.
+        let read: LossSpan = rmp_serde::from_slice(&new).unwrap();
+        assert_eq!(read, LossSpan::new(0, 1, 9));
+        assert!(decode_kills(&new[..new.len() - 1]).is_err());
+    }
 }

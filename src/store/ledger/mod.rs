@@ -7,7 +7,7 @@ pub(crate) mod wipes;
 pub(crate) mod writers;
 
 use crate::store::engine::fault::Fault;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 fn encode(value: &impl Serialize) -> Result<Vec<u8>, Fault> {
     rmp_serde::to_vec(value)
@@ -15,6 +15,18 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, Fault> {
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
-    rmp_serde::from_slice(bytes)
-        .map_err(|error| Fault::Corrupt(format!("cannot decode an entry of the ledger: {error}")))
+    rmp_serde::from_slice(bytes).map_err(undecodable)
+}
+
+/// Decodes the value at the start of `bytes`, and leaves the rest.
+fn decode_next<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, Fault> {
+    rmp_serde::from_read(bytes).map_err(undecodable)
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that `map_err` calls"
+)]
+fn undecodable(error: rmp_serde::decode::Error) -> Fault {
+    Fault::Corrupt(format!("cannot decode an entry of the ledger: {error}"))
 }

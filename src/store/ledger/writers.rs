@@ -70,6 +70,7 @@ pub(crate) fn enter(transaction: &WriteTransaction) -> Result<u64, Fault> {
             count: 0,
             from: from.min(now),
             to: now,
+            recovered: 0,
         })
         .collect();
     losses::record(transaction, &losses)?;
@@ -114,7 +115,7 @@ impl Process {
     }
 
     fn is_alive(&self) -> bool {
-        platform::process_exists(self.pid)
+        platform::process_runs(self.pid)
             && platform::process_start(self.pid).is_none_or(|started| started == self.started)
     }
 }
