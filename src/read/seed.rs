@@ -85,7 +85,7 @@ impl Store {
     }
 }
 
-/// How much history is read.
+/// The amount of history to read.
 ///
 /// ```
 /// use gridctl_telemetry::query::SeedRange;
@@ -98,12 +98,12 @@ impl Store {
 pub enum SeedRange {
     /// The newest records of each server, at most this number.
     Newest(usize),
-    /// The records of this span of time before the present, by the system's clock.
+    /// The records of this span of time before the present, by the system clock.
     Within(Duration),
 }
 
 impl Default for SeedRange {
-    /// The 10,000 minutes that the series of an [`Accumulator`](crate::metrics::Accumulator) hold.
+    /// The 10,000 minutes covered by the series of an [`Accumulator`](crate::metrics::Accumulator).
     fn default() -> SeedRange {
         SeedRange::Within(Duration::from_secs(10_000 * 60))
     }
@@ -133,7 +133,7 @@ impl SeedRange {
         }
     }
 
-    /// The maximum number of records in the range.
+    /// Maximum number of records in the range.
     pub(crate) fn count_max(self) -> usize {
         match self {
             SeedRange::Newest(count) => count,
@@ -143,7 +143,7 @@ impl SeedRange {
 }
 
 impl Snapshot {
-    /// The snapshots in `range` of one server's counters, in the order of their arrival.
+    /// The snapshots in `range` of one server's counters, in order of arrival.
     ///
     /// Fails like [`Snapshot::scan`].
     pub(crate) fn metrics_of(

@@ -1,38 +1,40 @@
+//! The counters of calls to tools and skills, which snapshots hold among their other keys.
+
 use super::Value;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The key of a line under which a server's tools are.
+/// The key of a server's tools in a line.
 pub(crate) const TOOL_USAGE: &str = "tool_usage";
-/// The key of a line under which the skills of the stack are.
+/// The key of the stack's skills in a line.
 pub(crate) const PROMPT_USAGE: &str = "prompt_usage";
 
 /// The cumulative counters of one tool of a server, or of one skill of the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallCounts {
-    /// Calls.
+    /// The number of calls.
     pub calls: i64,
-    /// The time of the last call; absent when it is not known.
+    /// The time of the last call; `None` when unknown.
     pub last_called_at: Option<Timestamp>,
-    /// Tokens that went into the calls. Always zero for a skill.
+    /// Tokens sent with the calls. Always zero for a skill.
     pub input_tokens: i64,
-    /// Tokens that came out of the calls. Always zero for a skill.
+    /// Tokens returned by the calls. Always zero for a skill.
     pub output_tokens: i64,
 }
 
 /// Counters by the name of a tool or a skill.
 pub(crate) type Calls = BTreeMap<String, CallCounts>;
 
-/// The maximum number of tools of a server, and of skills: the names come from outside, and each is
-/// kept.
+/// Maximum number of tools of a server, and of skills. Names come from outside and are never
+/// removed, so without a limit they could fill the memory.
 pub(crate) const CALL_NAMES_MAX: usize = 4096;
-/// The longest name of a tool or a skill, in bytes.
+/// Maximum length of the name of a tool or a skill, in bytes.
 pub(crate) const CALL_NAME_BYTES_MAX: usize = 255;
 
 impl CallCounts {
-    /// Raises each counter to that of `other` where that is larger.
+    /// Raises each counter to that of `other` if that is higher.
     fn raise(&mut self, other: CallCounts) {
         self.calls = self.calls.max(other.calls);
         self.last_called_at = self.last_called_at.max(other.last_called_at);
@@ -40,7 +42,8 @@ impl CallCounts {
         self.output_tokens = self.output_tokens.max(other.output_tokens);
     }
 
-    /// Reads what it can: a counter that is missing or no integer is zero.
+    /// Reads the counters that are present and valid. A counter that is missing or not an integer
+    /// is zero.
     fn from_value(value: &Value) -> Option<CallCounts> {
         let Value::Object(entries) = value else {
             return None;
@@ -61,8 +64,8 @@ impl CallCounts {
     }
 }
 
-/// Raises counters to those that a line has under `key`, counter by counter the larger value. A name
-/// that is too long, or one too many, is left out.
+/// Raises counters to those under `key` of a line, each to the higher value. A name that is too
+/// long, or exceeds the maximum number of names, is ignored.
 pub(crate) fn raise_calls(calls: &mut Calls, entries: &[(String, Value)], key: &str) {
     let found = entries.iter().find(|(name, _)| name == key);
     let Some((_, Value::Object(entries))) = found else {

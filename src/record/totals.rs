@@ -1,30 +1,32 @@
+//! The totals of a server: its newest cumulative counters.
+
 use super::{
     CostCounts, MetricsSnapshot, TokenCounts,
     calls::{Calls, PROMPT_USAGE, TOOL_USAGE, raise_calls},
 };
 use serde::{Deserialize, Serialize};
 
-/// The newest cumulative counters of a server, made of its snapshots in the order of their arrival.
+/// The newest cumulative counters of a server, computed from its snapshots in order of arrival.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Totals {
     /// The timestamp of the last snapshot, in nanoseconds since the epoch.
     pub(crate) timestamp: i64,
-    /// When counting began, in nanoseconds since the epoch.
+    /// When counting started, in nanoseconds since the epoch.
     pub(crate) counting_since: i64,
     pub(crate) tokens: TokenCounts,
-    /// Absent until the server has had a cost.
+    /// `None` until the server has had a cost.
     pub(crate) cost: Option<CostCounts>,
     pub(crate) tools: Calls,
     pub(crate) skills: Calls,
-    /// Whether the last snapshot came from a file and not from a running daemon.
+    /// Whether the last snapshot was imported from a file instead of stored by a running daemon.
     pub(crate) is_imported: bool,
 }
 
 impl Totals {
-    /// Adds the next snapshot to `totals`, which are absent before the first one.
+    /// Updates `totals` by the next snapshot; `None` before the first one.
     ///
-    /// Tools are forgotten when the tokens begin anew, and otherwise only rise. A snapshot in which
-    /// the cost did not move does not name it, so the cost stays.
+    /// When the token counters restart, the tools are cleared; otherwise their counters only rise.
+    /// A snapshot without cost leaves the cost unchanged.
     pub(crate) fn advance(totals: &mut Option<Totals>, snapshot: &MetricsSnapshot) {
         let begins = snapshot.reset || totals.is_none();
         let totals = totals.get_or_insert_default();

@@ -265,9 +265,9 @@ impl Store {
         }
     }
 
-    /// Deletes the records that `scope` covers, in one transaction. Returns how many (server,
-    /// signal) pairs had any. Covered records that are still queued in any process are not stored;
-    /// records emitted later are.
+    /// Deletes the records that `scope` covers, and the totals of their counters, in one transaction.
+    /// Returns how many (server, signal) pairs had any. Covered records that are still queued in any
+    /// process are not stored; records emitted later are.
     ///
     /// New records reuse the disk blocks of deleted ones; [`Store::compact`] returns them to the
     /// file system.

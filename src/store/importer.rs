@@ -49,7 +49,7 @@ pub struct Importer {
     appender: Appender,
     /// The sequences of the records stored by this importer: they do not count as duplicates.
     own: Vec<Range<u64>>,
-    /// The totals that this importer entered, from which it goes on.
+    /// The totals entered by this importer, from which it continues.
     own_totals: HashMap<ServerName, Totals>,
 }
 

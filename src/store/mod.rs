@@ -10,7 +10,7 @@ pub(crate) mod importer;
 pub(crate) mod layout;
 pub(crate) mod ledger;
 pub(crate) mod maintain;
-/// One file a schema version.
+/// One file per schema version.
 #[path = "../../migrations/mod.rs"]
 pub(crate) mod migrations;
 pub(crate) mod options;

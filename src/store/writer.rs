@@ -204,7 +204,7 @@ impl StoreWriter {
         Ok(evicted)
     }
 
-    /// Deletes the records that `scope` covers. Returns the number of series that had any.
+    /// Deletes the records and totals that `scope` covers. Returns the number of series that had any.
     pub(crate) fn wipe(&self, scope: &WipeScope) -> Result<usize> {
         self.transact_freeing("wipe", |transaction| wipe::wipe(transaction, scope))
     }

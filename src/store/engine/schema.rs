@@ -7,7 +7,7 @@ use redb::{
 
 /// The migration to one version.
 pub(crate) struct Migration {
-    /// The change, as shown to a user who waits for it.
+    /// A description of the change, shown to users while it runs.
     pub(crate) description: &'static str,
     /// Makes the change, inside the transaction that also writes the new version.
     pub(crate) apply: fn(&WriteTransaction) -> Result<(), Fault>,

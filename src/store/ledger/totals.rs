@@ -1,9 +1,10 @@
-//! The newest cumulative counters of each server: what a daemon goes on counting from.
+//! The newest cumulative counters of each server, from which a daemon continues to count.
 //!
-//! They follow from the stored snapshots, but must outlive them: limits delete snapshots, and a
-//! server that was idle for longer than a limit of age would count from zero. So they are an entry of
-//! their own, which changes in the transaction that stores a snapshot, in the order of arrival, and
-//! which a wipe alone deletes. Snapshots that hold a metric of another program change nothing.
+//! They are computed from stored snapshots but must outlive them: limits delete snapshots, and
+//! without this table a server that was idle for longer than the age limit would count from zero
+//! again. Each server's totals are one entry, updated in the transaction that stores a snapshot, in
+//! order of arrival, and deleted only by a wipe. Snapshots that hold a foreign metric do not change
+//! them.
 
 use crate::{
     otlp::foreign::is_foreign,
@@ -19,8 +20,8 @@ use crate::{
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use std::collections::HashMap;
 
-/// Adds snapshots that a running writer stores, in the order of their arrival: each a timestamp and a
-/// payload.
+/// Updates the totals of `server` by snapshots that a running writer stores, each a timestamp and a
+/// payload, in order of arrival.
 pub(crate) fn advance<'a>(
     transaction: &WriteTransaction,
     server: &ServerName,
@@ -37,11 +38,11 @@ pub(crate) fn advance<'a>(
     put(transaction, server, before.as_ref(), totals.as_ref())
 }
 
-/// Adds snapshots of files, in the order in which the files name them. `own` has what the same import
-/// entered before.
+/// Updates the totals of `server` by snapshots of files, in the order of the files. `own` holds the
+/// totals that the same import has entered before.
 ///
-/// An import goes on from what it entered itself. What others entered it replaces only by a snapshot
-/// that is newer, and not while a writer is `running` that counts.
+/// An import continues from totals that it entered itself. It replaces totals entered by others
+/// only by a newer snapshot, and while a writer is `running` only if they were imported.
 pub(crate) fn import(
     transaction: &WriteTransaction,
     server: &ServerName,
@@ -69,7 +70,7 @@ pub(crate) fn import(
     put(transaction, server, before.as_ref(), totals.as_ref())
 }
 
-/// Deletes what `scope` covers, and returns of which servers.
+/// Deletes the totals that `scope` covers, and returns their servers.
 pub(crate) fn wipe(
     transaction: &WriteTransaction,
     scope: &WipeScope,
@@ -88,7 +89,7 @@ pub(crate) fn wipe(
     Ok(covered)
 }
 
-/// The totals of all servers, by name.
+/// The totals of all servers, sorted by name.
 pub(crate) fn read(transaction: &ReadTransaction) -> Result<Vec<(ServerName, Totals)>, Fault> {
     transaction
         .open_table(TOTALS)?
@@ -100,10 +101,10 @@ pub(crate) fn read(transaction: &ReadTransaction) -> Result<Vec<(ServerName, Tot
         .collect()
 }
 
-/// The snapshot of a payload, unless it holds a metric of another program.
+/// Decodes the snapshot in a payload; `None` when it holds a foreign metric or cannot be decoded.
 pub(crate) fn read_counters(timestamp: i64, payload: &[u8]) -> Option<MetricsSnapshot> {
     let timestamp = Timestamp::from_unix_nanos(timestamp);
-    // Whoever reads the record learns that it does not decode.
+    // The damage is reported when the record itself is read.
     let snapshot = MetricsSnapshot::decode_payload(timestamp, payload).ok()?;
     (!is_foreign(&snapshot)).then_some(snapshot)
 }
@@ -111,7 +112,7 @@ pub(crate) fn read_counters(timestamp: i64, payload: &[u8]) -> Option<MetricsSna
 fn stored(transaction: &WriteTransaction, server: &str) -> Result<Option<Totals>, Fault> {
     let table = transaction.open_table(TOTALS)?;
     let found = table.get(server)?;
-    // A damaged entry must not keep records from being stored: the next snapshot replaces it.
+    // A damaged entry must not prevent records from being stored; the next snapshot replaces it.
     Ok(found.and_then(|totals| decode(totals.value()).ok()))
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn enter(transaction: &WriteTransaction) -> Result<u64, Fault> {
     Ok(number)
 }
 
-/// Whether a process that runs has a writer.
+/// Whether any running process has a writer.
 pub(crate) fn is_any_running(transaction: &WriteTransaction) -> Result<bool, Fault> {
     for entry in transaction.open_table(WRITERS)?.iter()? {
         if decode::<Process>(entry?.1.value())?.is_alive() {

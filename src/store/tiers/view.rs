@@ -112,7 +112,7 @@ impl View {
         })
     }
 
-    /// The time of the system's clock when the view was opened, right or wrong.
+    /// The reading of the system clock when the view was opened, which may be wrong.
     pub(crate) fn wall_time(&self) -> Timestamp {
         self.reading.wall
     }

@@ -139,7 +139,7 @@ impl Appender {
         }
     }
 
-    /// Whether a wipe that this appender has seen deleted records which were emitted at `emitted`.
+    /// Whether a wipe known to this appender covers records that were emitted at `emitted`.
     pub(crate) fn is_wiped(&self, server: &str, signal: Signal, emitted: u64) -> bool {
         let wiped_until = self.wipes.wiped_until(server, signal);
         wiped_until.is_some_and(|instant| emitted <= instant)
@@ -170,10 +170,10 @@ impl Appender {
         if part.records.is_empty() {
             return Ok(0);
         }
-        // Snapshots stay in the order in which they arrived, also when the clock was set back in
-        // between: totals go by it, and so must their sequences.
+        // Snapshots keep their order of arrival even if the clock was set back in between: totals are
+        // computed in this order, and sequences must agree with it.
         if part.signal != Signal::Metrics {
-            // Stable: records with equal timestamps keep the order in which they arrived.
+            // A stable sort: records with equal timestamps keep their order of arrival.
             part.records.sort_by_key(|record| record.timestamp);
         }
         let state = series_state(transaction, &part.server, part.signal)?;

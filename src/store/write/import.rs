@@ -32,7 +32,7 @@ pub struct ImportCounts {
     pub too_old: u64,
 }
 
-/// Encoded records that are to be imported together, without their secrets.
+/// Encoded records to import together, with their secrets redacted.
 pub struct ImportBatch {
     parts: Vec<SeriesBatch>,
     records: usize,
@@ -41,7 +41,7 @@ pub struct ImportBatch {
 }
 
 impl Default for ImportBatch {
-    /// A batch that redacts as a [`Redactor`] without registered values does.
+    /// A batch that redacts with a [`Redactor`] without registered values.
     fn default() -> ImportBatch {
         ImportBatch {
             parts: Vec::new(),
@@ -63,9 +63,9 @@ impl fmt::Debug for ImportBatch {
 }
 
 impl ImportBatch {
-    /// Redacts the records that are pushed from now on with `redactor`, as it is now; `None` keeps
-    /// every record as it is. Records are compared with stored ones after they were redacted, so a
-    /// file that is imported again with the same redactor adds nothing.
+    /// Redacts records pushed from now on with the present rules of `redactor`; `None` stores records
+    /// unredacted. Records are compared with stored ones after redaction, so importing a file again
+    /// with the same redactor adds no record.
     #[must_use]
     pub fn redactor(mut self, redactor: Option<Redactor>) -> ImportBatch {
         self.rules = redactor.map(|redactor| redactor.rules());
@@ -140,7 +140,7 @@ pub(crate) struct ImportContext<'a> {
     pub(crate) view: &'a View,
     /// The sequences of records stored by the same importer: they do not count as duplicates.
     pub(crate) own: &'a [Range<u64>],
-    /// The totals that the same importer entered.
+    /// The totals entered by the same importer.
     pub(crate) own_totals: &'a mut HashMap<ServerName, Totals>,
     /// The time by which age is judged, in nanoseconds since the epoch.
     pub(crate) now: i64,
@@ -171,7 +171,7 @@ pub(crate) fn import(
         .map(|entry| ((entry.server, entry.signal), entry.state))
         .collect();
     let mut too_old = 0;
-    // Before anything is left out: totals do not age.
+    // Collected before any record is left out, because totals do not expire.
     let snapshots = emitted_snapshots(batch);
     for part in &mut batch.parts {
         let cutoff = limits.cutoff(&part.server, now).unwrap_or(i64::MIN);
@@ -198,7 +198,7 @@ pub(crate) fn import(
     Ok((first..end, too_old as u64))
 }
 
-/// The snapshots of each server in the order of its files, with the times at which they were emitted.
+/// The snapshots of each server in the order of its files, each with the time when it was emitted.
 fn emitted_snapshots(batch: &ImportBatch) -> Vec<(ServerName, Vec<(u64, MetricsSnapshot)>)> {
     let parts = batch.parts.iter();
     parts

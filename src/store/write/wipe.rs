@@ -20,7 +20,7 @@ use crate::{
 };
 use redb::{ReadableTable, WriteTransaction};
 
-/// Deletes what `scope` covers and returns in how many series there was something, be it totals alone.
+/// Deletes the records and totals that `scope` covers. Returns the number of series that had any.
 pub(crate) fn wipe(transaction: &WriteTransaction, scope: &WipeScope) -> Result<usize, Fault> {
     let mut matching = Vec::new();
     for entry in transaction.open_table(SERIES)?.iter()? {
@@ -37,7 +37,7 @@ pub(crate) fn wipe(transaction: &WriteTransaction, scope: &WipeScope) -> Result<
             .open_table(SERIES)?
             .remove((server.as_str(), *code))?;
     }
-    // Totals outlive the records that they are of.
+    // Totals outlive their records, so a server may have totals without a series.
     let is_matching = |server: &String| {
         let of_metrics =
             |(name, code, _): &(String, u8, _)| name == server && *code == Signal::Metrics as u8;
