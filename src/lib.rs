@@ -84,7 +84,8 @@
 //!
 //! # Features
 //!
-//! - `otel-sdk`: `traces::TelemetrySpanExporter`, an exporter for the OpenTelemetry SDK.
+//! - `otel-sdk`: `traces::TelemetrySpanExporter`, an exporter for the OpenTelemetry SDK; and the
+//!   [`LogRouter`] stores the ids of the OpenTelemetry span that an event is in.
 //! - `simulation`: the module `testing`, for tests and benchmarks that need a disk that fails, a
 //!   clock that jumps or limits of a few kilobytes. Not for programs in production.
 //!
@@ -222,7 +223,7 @@ pub mod maintenance {
 /// The crates whose types are part of this API, in the versions that it was built with.
 pub mod external {
     #[cfg(feature = "otel-sdk")]
-    pub use opentelemetry_sdk;
+    pub use {opentelemetry, opentelemetry_sdk, tracing_opentelemetry};
     pub use {opentelemetry_proto, time, tracing, tracing_subscriber};
 }
 

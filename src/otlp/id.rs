@@ -26,9 +26,14 @@ pub(crate) fn decode_id(text: &str, length: usize) -> Option<Vec<u8>> {
 /// Appends `id` as lowercase hex.
 pub(crate) fn encode_hex(id: &[u8], out: &mut Vec<u8>) {
     for byte in id {
-        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
-        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+        out.extend_from_slice(&hex_digits(*byte));
     }
+}
+
+/// A byte as two lowercase hex digits.
+pub(crate) fn hex_digits(byte: u8) -> [u8; 2] {
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
+    [digit(byte >> 4), digit(byte & 0xf)]
 }
 
 fn decode_hex(digits: &[u8]) -> Option<Vec<u8>> {

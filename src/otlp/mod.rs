@@ -3,7 +3,7 @@
 //!
 //! | record | OTLP |
 //! |---|---|
-//! | any: server | resource attribute `service.name`; of a span, its attribute `server.name` |
+//! | any: server | resource attribute `service.name`; of a span, its attribute `server.name`, else `component` |
 //! | log: timestamp | `timeUnixNano`; the observed time is not known |
 //! | log: level | `severityNumber`, and `severityText` as slog spells it |
 //! | log: message | `body` |
@@ -42,7 +42,7 @@ pub(crate) use self::{
     attributes::key_value,
     log::{log_to_otlp, logs_from_otlp},
     metrics::{MetricStreams, metrics_from_otlp},
-    span::{server_name, spans_from_otlp},
+    span::{server_names, spans_from_otlp},
 };
 
 use self::attributes::string;

@@ -6,8 +6,8 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span, TracesData},
 };
 
-/// The span attribute that names the server.
-const SERVER_NAME: &str = "server.name";
+/// The span attributes that may name the server, in order of precedence.
+const KEYS: [&str; 2] = ["server.name", "component"];
 
 /// The spans of a message with their resources and scopes, each with the server that it names.
 pub(crate) fn spans_from_otlp(data: TracesData) -> Vec<(Option<String>, SpanRecord)> {
@@ -22,21 +22,23 @@ pub(crate) fn spans_from_otlp(data: TracesData) -> Vec<(Option<String>, SpanReco
                     scope_schema_url: scope_spans.schema_url.clone(),
                     span,
                 };
-                records.push((server_name(&record.span), record));
+                let server = server_names(&record.span).next().map(str::to_owned);
+                records.push((server, record));
             }
         }
     }
     records
 }
 
-/// The server in the span's `server.name` attribute, if that is a string.
-pub(crate) fn server_name(span: &Span) -> Option<String> {
-    let attribute = span
-        .attributes
-        .iter()
-        .find(|attribute| attribute.key == SERVER_NAME)?;
-    match attribute.value.as_ref()?.value.as_ref()? {
-        any_value::Value::StringValue(name) => Some(name.clone()),
-        _ => None,
-    }
+/// The names of servers in the span's attributes `server.name` and `component`, those that are
+/// strings.
+pub(crate) fn server_names(span: &Span) -> impl Iterator<Item = &str> {
+    KEYS.into_iter().filter_map(|key| {
+        let mut attributes = span.attributes.iter();
+        let attribute = attributes.find(|attribute| attribute.key == key)?;
+        match attribute.value.as_ref()?.value.as_ref()? {
+            any_value::Value::StringValue(name) => Some(&**name),
+            _ => None,
+        }
+    })
 }

@@ -3,7 +3,7 @@
 use crate::{
     error::Result,
     ingest::Writer,
-    otlp::server_name,
+    otlp::server_names,
     record::{ServerName, SpanRecord},
 };
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
@@ -15,8 +15,10 @@ use std::{
     },
 };
 
-/// Stores each span under the server named by its string attribute `server.name`, with its own
-/// resource, scope and schema URLs.
+/// Stores each span under the server that its string attribute `server.name` names, or its attribute
+/// `component` when that names a configured server and `server.name` does not, with its own resource,
+/// scope and schema URLs. So one field of a `tracing` span, `component` or `server.name`, serves the
+/// [`LogRouter`](super::LogRouter) and the client.
 ///
 /// A client is a handle: clones share their servers and counts. No method waits for the disk except
 /// [`TraceClient::flush`].
@@ -60,9 +62,9 @@ struct Shared {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct SkippedSpans {
-    /// Spans whose `server.name` is absent or not a valid server name.
+    /// Spans without a valid server name in `server.name` or `component`.
     pub without_server: u64,
-    /// Spans of servers that are not configured.
+    /// Spans that name servers, none of which is configured.
     pub not_configured: u64,
 }
 
@@ -119,17 +121,22 @@ impl TraceClient {
                 record.scope = scope_spans.scope;
                 record.scope_schema_url = scope_spans.schema_url;
                 for span in scope_spans.spans {
-                    let named = server_name(&span).and_then(|name| ServerName::new(name).ok());
-                    match named {
-                        None => _ = self.shared.without_server.fetch_add(1, Ordering::Relaxed),
-                        Some(server) if !servers.contains(&server) => {
-                            self.shared.not_configured.fetch_add(1, Ordering::Relaxed);
-                        }
-                        Some(server) => {
-                            record.span = span;
-                            // The writer counts a drop.
-                            let _ = self.shared.writer.span(&server, &record);
-                        }
+                    let mut is_named = false;
+                    let server = server_names(&span).find_map(|name| {
+                        is_named |= ServerName::is_valid(name);
+                        servers.get(name).cloned()
+                    });
+                    if let Some(server) = server {
+                        record.span = span;
+                        // The writer counts a drop.
+                        let _ = self.shared.writer.span(&server, &record);
+                    } else {
+                        let skipped = if is_named {
+                            &self.shared.not_configured
+                        } else {
+                            &self.shared.without_server
+                        };
+                        skipped.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             }

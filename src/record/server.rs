@@ -26,10 +26,15 @@ impl ServerName {
     /// Fails with [`Error::InvalidServerName`] when it is empty or too long.
     pub fn new(name: impl AsRef<str>) -> Result<ServerName> {
         let name = name.as_ref();
-        if name.is_empty() || name.len() > ServerName::BYTES_MAX {
+        if !ServerName::is_valid(name) {
             return Err(Error::InvalidServerName { bytes: name.len() });
         }
         Ok(ServerName(name.into()))
+    }
+
+    /// Whether [`ServerName::new`] accepts `name`.
+    pub(crate) fn is_valid(name: &str) -> bool {
+        (1..=ServerName::BYTES_MAX).contains(&name.len())
     }
 
     /// The name as a string.

@@ -20,4 +20,5 @@ mod routed;
 mod servers;
 mod spans;
 mod threads;
+mod traces;
 mod values;

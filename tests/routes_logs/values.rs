@@ -61,7 +61,7 @@ fn values_keep_as_much_type_as_json_has() {
             r#""long":-9223372036854775808,"unsigned":18446744073709551615,"fits":5,"#,
             r#""huge":-170141183460469231731687303715884105728,"#,
             r#""huger":340282366920938463463374607431768211455,"float":1.5,"whole":2.0,"#,
-            r#""single":0.5,"nan":"NaN","endless":"-Infinity","some":3,"text":"a\"b\nc","#,
+            r#""single":0.5,"nan":"\u004eaN","endless":"-\u0049nfinity","some":3,"text":"a\"b\nc","#,
             r#""display":"1.5","debug":"Some(\"x\")","bytes":"[01 ff]"}"#,
         )
     );

@@ -38,6 +38,11 @@ pub(super) struct Fields {
 }
 
 impl Fields {
+    /// The text of `trace_id`.
+    pub(super) fn trace_id(&self) -> Option<&str> {
+        text_at(&self.entries, self.trace_id.clone()?)
+    }
+
     /// The names of servers, in order of precedence, each with the field that holds it.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&'static str, &str)> {
         KEYS.into_iter()

@@ -1,5 +1,7 @@
 //! The layer that stores events, and the filter in front of it.
 
+#[cfg(feature = "otel-sdk")]
+use super::trace_ids::{SpanFinder, TraceIds};
 use super::{
     Shared,
     fields::{Encoder, Fields, has_key, has_meaning, has_subsystem, text_at},
@@ -20,6 +22,8 @@ use std::{
     ops::Range,
     sync::{Arc, PoisonError},
 };
+#[cfg(feature = "otel-sdk")]
+use tracing::Dispatch;
 use tracing::{
     Event, Metadata, Subscriber,
     level_filters::LevelFilter,
@@ -40,9 +44,18 @@ const GROUPS_MAX: usize = 32;
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
 
 /// The part of a [`LogRouter`](super::LogRouter) that is added to the subscriber.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RouterLayer {
     shared: Arc<Shared>,
+    #[cfg(feature = "otel-sdk")]
+    spans: SpanFinder,
+}
+
+impl Clone for RouterLayer {
+    /// A layer with the same router, to be added to another subscriber.
+    fn clone(&self) -> RouterLayer {
+        RouterLayer::new(Arc::clone(&self.shared))
+    }
 }
 
 /// Enables the events and spans that a [`LogRouter`](super::LogRouter) needs, and no others.
@@ -53,7 +66,11 @@ pub struct RouterFilter {
 
 impl RouterLayer {
     pub(super) fn new(shared: Arc<Shared>) -> RouterLayer {
-        RouterLayer { shared }
+        RouterLayer {
+            shared,
+            #[cfg(feature = "otel-sdk")]
+            spans: SpanFinder::default(),
+        }
     }
 }
 
@@ -102,6 +119,11 @@ impl<S> Layer<S> for RouterLayer
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
+    #[cfg(feature = "otel-sdk")]
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        self.spans.register(dispatch);
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut fields = Fields::default();
@@ -266,11 +288,20 @@ impl RouterLayer {
         // Fields taken from a span are also written at the top level, where readers of lines look
         // for them.
         let key = key.map(|key| (key, server.as_str()));
-        let trace_id = match fields.trace_id {
-            Some(_) => None,
-            None => spans.trace_id(),
+        let of_spans = spans.trace_id();
+        let [trace_id, span_id] = [of_spans.filter(|_| fields.trace_id().is_none()), None];
+        #[cfg(feature = "otel-sdk")]
+        let ids = self.ids_of(event, context);
+        #[cfg(feature = "otel-sdk")]
+        let [trace_id, span_id] = match &ids {
+            Some(ids) => ids.beside(event, fields, of_spans),
+            None => [trace_id, span_id],
         };
-        let lifted = [key, trace_id.map(|id| ("trace_id", id))];
+        let lifted = [
+            key,
+            trace_id.map(|id| ("trace_id", id)),
+            span_id.map(|id: &str| ("span_id", id)),
+        ];
         write_log_start(UtcOffset::UTC, level, payload);
         if message.is_empty() {
             write_str("", payload);
@@ -290,6 +321,17 @@ impl RouterLayer {
 }
 
 impl RouterLayer {
+    /// The ids of the OpenTelemetry span that `event` is in.
+    #[cfg(feature = "otel-sdk")]
+    fn ids_of<S>(&self, event: &Event<'_>, context: &Context<'_, S>) -> Option<TraceIds>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        // A thread that has lost its scratch is ending, and has lost its OpenTelemetry context.
+        SCRATCH.try_with(|_| ()).ok()?;
+        self.spans.ids_of(event, context)
+    }
+
     /// Counts an event that named only servers that are not configured. `fields` are its own.
     #[cold]
     fn count_unrouted<S>(&self, event: &Event<'_>, context: &Context<'_, S>, fields: &Fields)

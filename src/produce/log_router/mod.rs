@@ -2,6 +2,8 @@
 
 mod fields;
 mod layer;
+#[cfg(feature = "otel-sdk")]
+mod trace_ids;
 mod unrouted;
 
 pub use self::{
@@ -37,6 +39,10 @@ use tracing_subscriber::{Layer, filter::Filtered, registry::LookupSpan};
 /// for each event; fields recorded later apply to later events. Integers, floats and booleans keep
 /// their type, an error is stored with its chain of sources, and every other value is stored as a
 /// string.
+///
+/// With the feature `otel-sdk`, an event in a span of `tracing-opentelemetry` is stored with the
+/// `trace_id` and `span_id` of that span, in whichever order the layers are added. A `trace_id` or
+/// `span_id` that the application sets is kept, and a `trace_id` on a span also counts as set.
 ///
 /// An event larger than [`WriterOptions::record_bytes_max`](crate::WriterOptions) is dropped and
 /// counted without being formatted completely. The level of a span does not matter if it names the
