@@ -1,4 +1,4 @@
-//! A Collector knows a file by its first 1000 bytes, and receives every file that is exported.
+//! A Collector identifies a file by its first 1000 bytes, and receives every exported file.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,13 +28,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// By so much a Collector knows a file.
+/// The number of bytes at the start of a file by which a Collector identifies it.
 const KNOWN_BY_BYTES: usize = 1000;
 const SERVERS: [&str; 2] = ["github", "jira"];
-/// So many records of a server fill three files of a MiB in every format.
+/// The number of records of a server that fill three files of a MiB in every format.
 const COUNT: u64 = 3000;
 
-/// Records that tell servers apart as late as possible, and files of a server not at all until the
+/// Records that differ between servers as late as possible, and between files of a server only in the
 /// name of the record.
 fn flat_stack(folder: &Path) {
     let filler = "x".repeat(1200);
@@ -48,7 +48,7 @@ fn flat_stack(folder: &Path) {
                 r#"{{"ts":"2026-05-08T00:00:00Z","level":"INFO","msg":"{filler}","name":"{server} {number}"}}"#
             )
             .unwrap();
-            // The resource is longer than what a Collector knows a file by, and names the server last.
+            // The resource has more bytes than those that identify a file, and names the server last.
             writeln!(
                 metrics,
                 r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{{"key":"process.command","value":{{"stringValue":"{filler}"}}}},{{"key":"service.name","value":{{"stringValue":"{server}"}}}}]}},"scopeMetrics":[{{"metrics":[{{"name":"{server} {number}","description":"{filler}","gauge":{{"dataPoints":[{{"timeUnixNano":"1778198400000000000","asDouble":1}}]}}}}]}}]}}]}}"#,
@@ -75,7 +75,7 @@ fn home() -> Home {
     home
 }
 
-/// The files of one signal, of which each server has several.
+/// Exports the files of one signal, several for each server.
 fn export(
     home: &Home,
     signal: Signal,
@@ -181,7 +181,7 @@ fn of_logs_metrics_and_traces() {
     }
 }
 
-/// What a Collector's other receivers see: they know files in the same way.
+/// The other receivers of a Collector identify files in the same way.
 #[test]
 fn that_begins_as_no_other_does() {
     let home = home();
@@ -204,7 +204,7 @@ fn that_begins_as_no_other_does() {
                     })
                     .collect();
                 heads.sort();
-                // A file that begins with all of another is that one to a Collector, grown.
+                // A Collector takes a file that begins with the whole of another for that file, grown.
                 let alike = heads.windows(2).any(|pair| pair[1].starts_with(&pair[0]));
                 assert!(!alike, "{signal} {format} {options:?}");
             }

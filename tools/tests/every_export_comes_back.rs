@@ -1,5 +1,5 @@
-//! What `export-jsonl` writes, `import-jsonl` reads: in every combination of options, for servers of
-//! any name, each record once.
+//! `import-jsonl` reads everything that `export-jsonl` writes: in every combination of options, for
+//! servers of any name, each record once.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,14 +24,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Before it are half of the records.
+/// The time before which half of the records are.
 const HALFTIME: &str = "2026-05-08T00:00:00Z";
 const SERVERS: [&str; 3] = ["github", "org/repo", "50%25"];
 
 /// The server whose series of every signal fill more than a MiB.
 const LOUD: &str = "org/repo";
 
-/// A stack as an old daemon left it.
+/// The files of a stack as an old daemon wrote them.
 fn old_stack(folder: &Path) {
     for server in SERVERS {
         let server_folder = folder.join(server);
@@ -48,7 +48,7 @@ fn old_stack(folder: &Path) {
                 r#"{{"ts":"{time}","level":"INFO","msg":"{filler}","n":{number},"text":"NaN","double":2.0}}"#,
             )
             .unwrap();
-            // A double that is none, as a body's neighbour.
+            // A NaN, next to a body.
             writeln!(
                 logs,
                 r#"{{"resourceLogs":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"{server}"}}}}]}},"scopeLogs":[{{"logRecords":[{{"timeUnixNano":"{nanos}","body":{{"stringValue":"otlp"}},"attributes":[{{"key":"ratio","value":{{"doubleValue":"NaN"}}}},{{"key":"most","value":{{"doubleValue":"-Infinity"}}}},{{"key":"said","value":{{"stringValue":"Infinity"}}}}]}}]}}]}}]}}"#,
@@ -59,7 +59,7 @@ fn old_stack(folder: &Path) {
                 r#"{{"ts":"{time}","server":"{server}","diff":{{"input_tokens":{number},"output_tokens":0,"total_tokens":{number}}},"total":{{"input_tokens":{number},"output_tokens":0,"total_tokens":{number}}},"cost_total":{{"input_micro_usd":{number}}}}}"#,
             )
             .unwrap();
-            // Another program's, which begins with a long resource.
+            // A metric of another program, which begins with a long resource.
             writeln!(
                 metrics,
                 r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"{server}"}}}},{{"key":"process.command","value":{{"stringValue":"{filler}"}}}}]}},"scopeMetrics":[{{"metrics":[{{"name":"queue","gauge":{{"dataPoints":[{{"timeUnixNano":"{nanos}","asDouble":"NaN"}}]}}}}]}}]}}]}}"#,
@@ -78,7 +78,8 @@ fn old_stack(folder: &Path) {
     }
 }
 
-/// The records of each series, as text and sorted: by bits, for NaN is not equal to itself.
+/// The records of each series, as sorted text with the bits of doubles, because NaN is not equal to
+/// itself.
 fn records(
     home: &Path,
     servers: &[&str],
@@ -124,7 +125,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Imports a folder twice and says how many records the first time added.
+/// Imports a folder twice, and returns the number of records that the first import added.
 fn import_twice(home: &Home, folder: &Path) -> usize {
     let args = ["import-jsonl", "gw", folder.to_str().unwrap()];
     let first = home.run(&args);
@@ -203,7 +204,7 @@ fn comes_back_in_every_combination(format: &str) {
     assert_eq!(combinations, 3 * 2 * 3 * 4);
 }
 
-/// Servers whose names paths, percent-encoding, file systems and the layout treat as special.
+/// Servers whose names are special in paths, percent-encoding, file systems or the layout of files.
 fn any_servers() -> impl Strategy<Value = Vec<String>> {
     let piece = prop_oneof![
         prop::sample::select(vec![
@@ -244,7 +245,7 @@ proptest! {
             let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
             let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
             for name in &servers {
-                // The same record for all: whose it is, the folder alone says.
+                // The same record for all, so that only the folder tells its server.
                 let record = LogRecord::new(Timestamp::default(), Level::INFO, "the same");
                 writer.log(&ServerName::new(name).unwrap(), &record).unwrap();
             }
@@ -299,7 +300,7 @@ fn folders_of_old_daemons_keep_their_servers() {
     import_twice(&again, &home.export("gw").path().join("gw"));
     of_each(&again);
 
-    // A folder that an export would write for a server that has one already.
+    // A second folder of a server, with the name that an export would use.
     fs::create_dir(flat.path().join("%a%2Fb")).unwrap();
     fs::write(flat.path().join("%a%2Fb/logs.jsonl"), "").unwrap();
     let refused = home.run(&["import-jsonl", "gw", flat.path().to_str().unwrap()]);
@@ -346,12 +347,12 @@ fn an_active_file_and_its_compressed_older_state_are_one_history() {
     let server = folder.path().join("github");
     fs::create_dir(&server).unwrap();
     let line = |number: u64| format!("{{\"ts\":\"2026-05-08T00:00:00Z\",\"msg\":\"{number}\"}}\n");
-    // Compressed with three records, of which one is there twice; then begun anew.
+    // Compressed with three records, one of them twice; then begun again.
     let older = [line(1), line(2), line(2)].concat();
     common::gzip(&server.join("logs.jsonl.gz"), older.as_bytes());
     fs::write(server.join("logs.jsonl"), line(3)).unwrap();
     assert_eq!(import_twice(&Home::new(), folder.path()), 4);
-    // And a copy of the active file.
+    // And a copy of the active file, grown by a record.
     fs::write(server.join("logs.jsonl"), older + &line(3)).unwrap();
     assert_eq!(import_twice(&Home::new(), folder.path()), 4);
 }

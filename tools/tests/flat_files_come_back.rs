@@ -1,4 +1,5 @@
-//! Flat files in, one database, the same files out: through the programs, as an operator uses them.
+//! Flat files are imported into a database and exported as the same files, through the operator's
+//! programs.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +26,7 @@ const METRICS: &str = r#"{"reset":true,"ts":"2026-05-08T23:40:00Z","server":"git
 {"ts":"2026-05-08T23:40:00Z","server":"github","reset":true,"diff":{"input_tokens":100,"output_tokens":50,"total_tokens":150},"total":{"input_tokens":100,"output_tokens":50,"total_tokens":150}}
 {"ts":"2026-05-08T23:41:00Z","server":"github","diff":{"input_tokens":10,"output_tokens":5,"total_tokens":15},"total":{"input_tokens":110,"output_tokens":55,"total_tokens":165},"cost_diff":{"input_micro_usd":30},"cost_total":{"input_micro_usd":330,"output_micro_usd":750},"tool_usage":{"search":{"calls":3}}}
 "#;
-/// As the Go program wrote them: base64 ids, names of enums.
+/// Spans as the Go program wrote them, with base64 ids and enum names.
 const TRACES: &str = r#"{"resourceSpans": [{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"gridctl"}}]},"scopeSpans":[{"scope":{"name":"gateway","version":"1.2"},"spans":[{"traceId":"aYQql5kRA2zz6CIIbsqgBw==","spanId":"Wmn8F4uo+Dc=","parentSpanId":"ROYdmrMPywY=","name":"tools/call","kind":"SPAN_KIND_CLIENT","startTimeUnixNano":"1760738064624180000","endTimeUnixNano":"1760738064991180000","attributes":[{"key":"server.name","value":{"stringValue":"jira cloud"}},{"key":"n","value":{"intValue":"7"}}],"status":{"code":"STATUS_CODE_ERROR","message":"boom"}}],"schemaUrl":"https://example.org/scope"}],"schemaUrl":"https://example.org/resource"}]}
 "#;
 
@@ -59,7 +60,7 @@ fn every_record_comes_back_with_equal_values_in_time_order() {
 
     let out = home.export("gw");
     let logs = fs::read_to_string(out.path().join("gw/github/logs.jsonl")).unwrap();
-    // In time order, the rotated file's later record among the active file's.
+    // Ordered by time, with the later record of the rotated file among those of the active file.
     let mut expected: Vec<&str> = vec![ROTATED.lines().next().unwrap()];
     expected.push(LOGS.lines().next().unwrap());
     expected.push(ROTATED.lines().nth(1).unwrap());
@@ -90,7 +91,7 @@ fn importing_again_adds_nothing() {
     let home = Home::new();
     let flat = flat_stack();
     let path = flat.path().to_str().unwrap();
-    // A line that stands twice is two records, however often the file is imported.
+    // A line that occurs twice is two records, however often the file is imported.
     let twice = r#"{"ts":"2026-06-01T00:00:00Z","level":"INFO","msg":"twice"}"#;
     let logs = flat.path().join("github/logs.jsonl");
     fs::write(&logs, format!("{LOGS}{twice}\n{twice}\n")).unwrap();
@@ -104,7 +105,7 @@ fn importing_again_adds_nothing() {
         };
         assert!(import.stderr.contains(expected), "{import:?}");
     }
-    // The file has grown, and was rotated: only what is new is added.
+    // The file has grown and was rotated: only new records are added.
     fs::rename(
         &logs,
         flat.path()
@@ -119,7 +120,7 @@ fn importing_again_adds_nothing() {
     let import = home.run(&["import-jsonl", "gw", path]);
     assert!(import.stderr.contains("imported 1 records"), "{import:?}");
 
-    // And an export of the store is the store again.
+    // The export of the store imports as the same store.
     let out = home.export("gw");
     let import = home.run(&[
         "import-jsonl",
@@ -164,7 +165,7 @@ fn a_range_and_a_selection_are_exported() {
         LOGS.lines().skip(1).collect::<Vec<_>>()
     );
     let both = home.run(&["export-jsonl", "--stack", "gw", "--stdout"]);
-    assert_eq!(both.code, 2, "three signals make no one stream");
+    assert_eq!(both.code, 2, "three signals are not one stream");
     assert!(both.stderr.contains("--signal"));
     let none = home.run(&["export-jsonl", "--stack", "gw", "--server", "x", "--stdout"]);
     assert_eq!(none.code, 1);
@@ -231,7 +232,7 @@ fn wipe_asks_unless_told_not_to() {
     let flat = flat_stack();
     home.run(&["import-jsonl", "gw", flat.path().to_str().unwrap()]);
     let refused = home.run(&["wipe", "gw"]);
-    assert_eq!(refused.code, 2, "nobody to ask: {refused:?}");
+    assert_eq!(refused.code, 2, "no terminal to ask on: {refused:?}");
     let wiped = home.run(&["wipe", "gw", "--server", "github", "--signal", "logs", "-y"]);
     assert_eq!(wiped.code, 0);
     assert!(

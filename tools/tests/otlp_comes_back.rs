@@ -1,4 +1,4 @@
-//! All three signals as OTLP/JSON, and back without loss.
+//! All three signals are exported as OTLP/JSON and imported again without loss.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -67,9 +67,9 @@ fn import_export_import_export_gives_the_same_bytes() {
     let read = |folder: &tempfile::TempDir, name: &str| {
         fs::read_to_string(folder.path().join("gw/github").join(name)).unwrap()
     };
-    // To OTLP and back to what it was.
+    // To OTLP and back to the same NDJSON.
     let otlp = export(&first, "otlp");
-    // White space behind the first brace tells a Collector the files apart.
+    // White space after the first brace lets a Collector tell the files apart.
     let begins = |name: &str, text: &str| {
         let line = read(&otlp, name);
         let rest = line.strip_prefix('{').unwrap();

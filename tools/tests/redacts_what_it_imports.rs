@@ -1,4 +1,4 @@
-//! Secrets in old files reach no database, unless an exact copy is asked for.
+//! Secrets in old files do not reach the database, unless the operator asks for an exact copy.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Bad input is named, and nothing that was stored before is touched.
+//! Bad input is reported with its place, and stored records stay unchanged.
 
 #![allow(
     clippy::unwrap_used,
@@ -116,7 +116,7 @@ fn a_gzip_that_is_cut_off_gives_what_it_has() {
     assert!(import.stderr.contains("the rest is not read"), "{import:?}");
     let kept = stored(&home);
     assert!((1..5000).contains(&kept), "{kept}");
-    // The whole file adds what was missing and nothing twice.
+    // The whole file adds the missing records, and no record twice.
     fs::write(&path, &whole).unwrap();
     assert_eq!(home.import(&path).code, 0);
     assert_eq!(stored(&home), 5000);
@@ -143,7 +143,7 @@ fn a_line_larger_than_any_record_is_passed_over() {
     let path = folder.path().join("logs.jsonl");
     let mut file = fs::File::create(&path).unwrap();
     writeln!(file, "{LINE}").unwrap();
-    // 80 MiB, a hole on the disk.
+    // 80 MiB, which are a hole on the disk.
     let end = file.metadata().unwrap().len() + (80 << 20);
     file.set_len(end).unwrap();
     let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
@@ -237,7 +237,7 @@ fn an_export_that_cannot_be_written_leaves_what_was_there() {
     ]);
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("gw"), "{refused:?}");
-    // A link is replaced by the file, and what it pointed at stays as it was.
+    // A link is replaced by the file, and its target stays as it was.
     let elsewhere = out.path().join("elsewhere");
     fs::write(&elsewhere, "precious").unwrap();
     fs::remove_file(&file).unwrap();

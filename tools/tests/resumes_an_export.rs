@@ -1,4 +1,4 @@
-//! An export that goes on where the last one ended, however that one ended.
+//! A resumed export continues where the last one ended, however that one ended.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ fn append(home: &Home, server: &str, numbers: std::ops::Range<u64>) {
     guard.close().unwrap();
 }
 
-/// A record whose time says nothing of when it arrived.
+/// A record whose time does not follow the order of arrival.
 fn record(number: u64) -> LogRecord {
     let nanos = i64::try_from(number % 97).unwrap() * 1_000_000_000;
     LogRecord::new(
@@ -45,7 +45,7 @@ fn record(number: u64) -> LogRecord {
     )
 }
 
-/// How often each message is in the files of a server, and how many files there are.
+/// The number of occurrences of each message in the files of a server, and the number of files.
 fn exported(folder: &Path, server: &str) -> (BTreeMap<String, usize>, usize) {
     let mut messages = BTreeMap::new();
     let mut files = 0;
@@ -61,7 +61,7 @@ fn exported(folder: &Path, server: &str) -> (BTreeMap<String, usize>, usize) {
     (messages, files)
 }
 
-/// The arguments of an export that goes on where `resume` says.
+/// The arguments of an export that is resumed from the file `resume`.
 fn resuming<'a>(out: &'a Path, resume: &'a Path) -> [&'a str; 7] {
     let [out, resume] = [out, resume].map(|path| path.to_str().unwrap());
     [
@@ -89,7 +89,7 @@ fn a_later_run_exports_only_what_is_new() {
     append(&home, "github", 0..500);
     assert_eq!(home.run(&args).code, 0);
     each_once(&exported(out.path(), "github").0, 500);
-    // Nothing is new, and then something is, older than what was exported, and of a new server.
+    // Without new records, and then with new ones that are older, and of another server.
     let nothing = home.run(&args);
     assert_eq!(nothing.code, 0);
     assert!(nothing.stderr.contains("exported 0 records"), "{nothing:?}");
@@ -99,7 +99,7 @@ fn a_later_run_exports_only_what_is_new() {
     assert!(some.stderr.contains("exported 210 records"), "{some:?}");
     each_once(&exported(out.path(), "github").0, 700);
     each_once(&exported(out.path(), "jira").0, 10);
-    // Another question cannot go on from there.
+    // An export with other arguments cannot be resumed from there.
     let mut other = args.to_vec();
     other.extend(["--signal", "logs"]);
     let refused = home.run(&other);
@@ -156,7 +156,7 @@ impl Resumed {
         ])
     }
 
-    /// Appends records and exports them, and says what the program said.
+    /// Appends records, exports them, and returns the program's messages.
     fn export(&mut self, count: u64) -> String {
         append(&self.home, "github", self.next..self.next + count);
         self.next += count;
@@ -176,7 +176,7 @@ fn what_was_tidied_away_stays_exported() {
     resumed.export(40_000);
     let rotated = resumed.rotated();
     assert!(rotated.len() >= 3, "{rotated:?}");
-    // What is taken away is counted where it went.
+    // Files that are moved away are still counted.
     let away = tempfile::tempdir().unwrap();
     let kept = away.path().join("gw/github");
     fs::create_dir_all(&kept).unwrap();
@@ -219,7 +219,7 @@ fn what_was_tidied_away_stays_exported() {
         foreign.repeat(10_000)
     );
     fs::remove_file(&set_aside).unwrap();
-    // And the folder with all that is in it.
+    // And the folder with all of its files.
     let inside = resumed.active();
     keep(&inside, "last");
     for path in resumed.rotated() {
@@ -309,7 +309,7 @@ fn an_active_file_that_goes_while_it_is_followed_is_begun_anew() {
         fs::rename(resumed.active(), &kept).unwrap();
         append(&resumed.home, "github", count..count + 50);
         count += 50;
-        // Remembered once more, and so in the file.
+        // Once the progress is written again, the records are in the file.
         while fs::read(&progress).unwrap() == before || !resumed.active().exists() {
             assert!(child.try_wait().unwrap().is_none(), "the export goes on");
             thread::yield_now();
@@ -338,7 +338,7 @@ fn a_killed_export_loses_and_repeats_nothing() {
     args.extend(["--max-size-mb", "1"]);
     let stop = AtomicBool::new(false);
     let written = thread::scope(|scope| {
-        // A daemon that logs as fast as it can be followed.
+        // A daemon that logs as fast as the export can follow.
         let writer = scope.spawn(|| {
             let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
             let options = WriterOptions::default().commit_interval_max(Duration::from_millis(100));
@@ -364,8 +364,8 @@ fn a_killed_export_loses_and_repeats_nothing() {
                 .stdout(Stdio::null())
                 .spawn()
                 .unwrap();
-            // Killed when the remembered progress has changed so often, and so in the midst of
-            // appending what comes next.
+            // Killed after this many changes of the progress file, which is in the middle of the next
+            // append.
             let mut seen = fs::read(&resume).ok();
             for _ in 0..=round % 3 {
                 loop {
