@@ -1,4 +1,4 @@
-//! The database: one redb file per stack, see [`tables`] for its contents.
+//! The database: one redb file per stack, see [`layout::tables`] for its contents.
 //!
 //! Only this folder and `migrations/` use redb. Any number of processes open the file at the same
 //! time (redb's `MultiWriter` mode), so state that another process can change is never cached

@@ -1,3 +1,5 @@
+//! Tests of the encoding of payloads.
+
 use super::*;
 use crate::record::arbitrary::{any_entries, any_utc_offset};
 use opentelemetry_proto::tonic::{

@@ -10,7 +10,8 @@ use crate::store::layout::{
 pub(crate) const LEAF_ENTRY_BYTES: usize = 4 + 4;
 pub(crate) const PAGE_BYTES: usize = 4096;
 
-/// The longest value of [`BLOCK_CHUNKS`] that fits `pages` pages, in bytes.
+/// The longest value of [`BLOCK_CHUNKS`](crate::store::layout::tables::BLOCK_CHUNKS) that fits
+/// `pages` pages, in bytes.
 pub(crate) const fn chunk_bytes(pages: usize) -> usize {
     pages * PAGE_BYTES - LEAF_ENTRY_BYTES - CHUNK_KEY_BYTES
 }

@@ -1,3 +1,5 @@
+//! Tests of the block format.
+
 use super::*;
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
