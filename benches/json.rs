@@ -1,14 +1,14 @@
-//! What our own JSON reader and writer save, on log lines and beside `serde_json`.
+//! The time that our own JSON reader and writer save on log lines, compared with `serde_json`.
 //!
 //! ```text
 //! cargo bench -p gridctl-telemetry-benches --bench json [-- --quick | --records N --rounds N]
 //! ```
 //!
-//! All contenders take turns in one process, on the same lines. Reading goes from a line to a record;
-//! `serde_json` does so in its usual way, by a tree of its `Value`, and in the fastest way that it has,
-//! by a visitor that makes the record's fields while it parses. Writing goes from a stored record to a
-//! line: ours takes it from the record's encoding, and `serde_json` from a record that was decoded,
-//! with and without the time that decoding takes.
+//! All contenders take turns in one process, on the same lines. Reading makes a record from a line.
+//! `serde_json` does that in its usual way, through a tree of `Value`s, and in its fastest way, with a
+//! visitor that makes the record's fields while it parses. Writing makes a line from a stored record.
+//! Our writer uses the record's encoding, and `serde_json` a decoded record, with and without the time
+//! of decoding.
 
 use anyhow::{Context, Result, ensure};
 use gridctl_telemetry::{
@@ -29,7 +29,7 @@ use serde::{
 use std::{borrow::Cow, fmt, hint::black_box, time::Duration};
 
 const SEED: u64 = 2026;
-/// Where the stored records are.
+/// Where the benchmark writes.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
 fn main() -> Result<()> {

@@ -14,8 +14,8 @@ use crate::{
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 /// Creates the table of totals, and fills it from the stored snapshots in the order of their
-/// sequences. A block that is damaged is left out: it stays as it is, for whoever can save what is in
-/// it, and must not keep a database from being opened.
+/// sequences. Skips damaged blocks, because they must not prevent opening the database. They stay as
+/// they are, so that their records may be recovered by hand.
 pub(super) const MIGRATION: Migration = Migration {
     description: "keep the totals of each server",
     apply,
@@ -27,7 +27,8 @@ const BLOCKS: TableDefinition<'_, &[u8; 21], &[u8; 54]> = TableDefinition::new("
 const PIECES: TableDefinition<'_, &[u8; 23], &[u8]> = TableDefinition::new("pieces");
 const TOTALS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("totals");
 
-/// id, records in blocks, their bytes, blocks by class, what they take of the disk, blocks by level.
+/// id, records in blocks, their bytes, blocks by class, disk space of the blocks, blocks by merge
+/// level.
 type SeriesV2 = (u32, u64, u64, Vec<(u8, u64)>, u64, Vec<(u8, u64)>);
 
 fn apply(transaction: &WriteTransaction) -> Result<(), Fault> {
@@ -101,7 +102,7 @@ fn snapshots(
     Ok(found)
 }
 
-/// A key that begins with the number of a series and goes on with one byte.
+/// A key that begins with the number of a series, and repeats `byte` after it.
 fn starting_with<const N: usize>(series: u32, byte: u8) -> [u8; N] {
     let mut key = [byte; N];
     for (to, byte) in key.iter_mut().zip(series.to_be_bytes()) {

@@ -313,8 +313,8 @@ fn a_zombie_was_killed() {
     let home = tempfile::tempdir().unwrap();
     let mut child = start_writer_to_kill(home.path());
     child.kill().unwrap();
-    // It stays a zombie until this process waits for it. Its signal is delivered when its state says
-    // so.
+    // It stays a zombie until this process waits for it. Its state shows when the signal has been
+    // delivered.
     let stat = format!("/proc/{}/stat", child.id());
     while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
         std::thread::yield_now();

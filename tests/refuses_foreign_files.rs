@@ -133,7 +133,7 @@ fn files_of_other_programs_are_refused() {
         let home = planted(&garbage(length));
         assert_refused(&home, &format!("garbage of {length} bytes"), foreign);
         let home = planted(&[MAGIC, &garbage(length)].concat());
-        let what = format!("garbage of {length} bytes behind the magic number");
+        let what = format!("garbage of {length} bytes after the magic number");
         assert_refused(&home, &what, foreign_or_damaged);
     }
     let text = "Dear diary,\n".repeat(1000);
@@ -143,7 +143,7 @@ fn files_of_other_programs_are_refused() {
         "a database of SQLite",
         foreign,
     );
-    // Zeros alone are what an interrupted creation leaves; not with something behind them.
+    // An interrupted creation leaves zeros, but not zeros with other bytes after them.
     let mut zeros = vec![0; 100_000];
     zeros[99_999] = 1;
     assert_refused(&planted(&zeros), "zeros and a one", foreign);

@@ -63,7 +63,7 @@ fn helper_reads() {
         let store = if round % 2 == 0 { &long_lived } else { &fresh };
         let snapshot = store.snapshot().unwrap();
         let sequence = snapshot.next_sequence().unwrap();
-        assert!(sequence >= last, "a reader goes back in time");
+        assert!(sequence >= last, "a reader sees an older state than before");
         last = sequence;
         let query = Query::new(Signal::Logs);
         // Checks that records are unchanged, in order and stored once, as the inventory counts them.

@@ -1,5 +1,5 @@
-//! A daemon counts on from the newest totals of each server after a restart: however old they are,
-//! whatever limits deleted, and in the order in which they arrived. A wipe alone takes them away.
+//! After a restart, a daemon continues from the totals that arrived last for each server, however old
+//! they are and whichever records were evicted. Only a wipe deletes them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -92,7 +92,7 @@ fn ago(nanos: i64) -> Timestamp {
     Timestamp::from_unix_nanos(Timestamp::now().unix_nanos() - nanos)
 }
 
-/// What a daemon that starts now finds of a server.
+/// The totals of a server that a daemon restores when it starts now.
 fn found(home: &Path, name: &str) -> Option<SeededServer> {
     let daemon = Daemon::start(home);
     let mut report = daemon.seed(SeedRange::default());
@@ -109,7 +109,7 @@ fn snapshot(total: i64, at: Timestamp) -> MetricsSnapshot {
 fn import(store: &Store, snapshots: &[MetricsSnapshot]) -> u64 {
     let mut importer = Importer::new(store).unwrap();
     let mut added = 0;
-    // Batches as small as can be: the order holds across them.
+    // Batches of one record, so that the order must hold across batches.
     for snapshot in snapshots {
         let mut batch = ImportBatch::default();
         let record = Record::Metrics(snapshot.clone());
@@ -157,7 +157,7 @@ fn a_cost_is_kept_however_long_only_tokens_moved() {
 
 #[test]
 fn a_clock_that_is_set_back_changes_no_total() {
-    // In commits of their own, and all in one, as rows and as a block.
+    // In a commit each, and in one commit, as rows and as a block.
     for (apart, direct_records) in [(true, 100), (false, 100), (false, 2)] {
         let home = home();
         let store = open(home.path());
@@ -228,7 +228,7 @@ fn a_wipe_takes_the_totals_it_covers() {
     ] {
         let home = home();
         let daemon = Daemon::start(home.path());
-        // Of one there are snapshots, of the other totals alone.
+        // The snapshot has expired, so that only totals are stored.
         daemon.count(150, 0, ago(8 * DAY));
         daemon.guard.close().unwrap();
         assert_eq!(daemon.store.wipe(&scope).unwrap(), usize::from(goes));
@@ -249,7 +249,7 @@ fn snapshots_that_a_wipe_found_in_the_queue_leave_no_totals() {
     writer
         .metrics(&server("github"), &snapshot(150, ago(0)))
         .unwrap();
-    // As another process does it.
+    // Without the writer, as another process does it.
     store.wipe(&WipeScope::everything()).unwrap();
     guard.close().unwrap();
     drop(store);
@@ -271,7 +271,7 @@ fn a_store_of_imported_files_counts_on_from_them() {
     writer.set_retention(retention).unwrap();
     guard.close().unwrap();
     assert_eq!(import(&store, &lines), 0, "all are too old to be stored");
-    // An older file, later.
+    // An older file is imported later.
     import(&store, &[snapshot(70, ago(20 * DAY))]);
     drop((store, writer));
     assert_eq!(found(home.path(), "github").unwrap().tokens, tokens(160));
@@ -288,7 +288,7 @@ fn an_import_leaves_the_totals_of_a_running_daemon_alone() {
     daemon.guard.close().unwrap();
     drop(daemon.store);
     assert_eq!(found(home.path(), "github").unwrap().tokens, tokens(1001));
-    // Another daemon wrote files in the meantime: they are newer, and nobody counts here.
+    // Files that another daemon wrote meanwhile are newer, and no daemon counts here.
     let store = open(home.path());
     import(&store, &[snapshot(70, ago(DAY))]);
     assert_eq!(found(home.path(), "github").unwrap().tokens, tokens(1001));

@@ -221,7 +221,7 @@ fn events_whose_server_is_not_configured_are_counted_by_name() {
             info!("two");
             info!(component = "gitlab", "three");
             info_span!("inner", component = "sidebar").in_scope(|| info!("four"));
-            // Telemetry's own events count nowhere.
+            // Telemetry's own events are not counted.
             info!(subsystem = "telemetry", "own");
             info!(subsystem = "other", "five");
         });
@@ -275,10 +275,10 @@ fn a_server_may_take_what_no_other_takes() {
         info!(component = "gitlab", "four");
         info_span!("call", server = "slack").in_scope(|| info!("five"));
         info!(subsystem = "telemetry", "own");
-        // Each server keeps its level.
+        // Each server keeps its own level.
         debug!("verbose");
         debug!(component = "github", "six");
-        // Another one takes them from now on.
+        // From now on, another server gets them.
         routed.router.add_unrouted_server("daemon", all()).unwrap();
         info!("seven");
         info!(component = "gateway", "eight");
@@ -298,7 +298,7 @@ fn a_server_may_take_what_no_other_takes() {
             "gateway: eight"
         ]
     );
-    // Whatever became of them, a name was wrong.
+    // Names without a server are counted, whether or not their events were stored.
     let names: Vec<_> = (routed.router.unrouted().by_key.into_iter())
         .map(|key| (key.name, key.count))
         .collect();

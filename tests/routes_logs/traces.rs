@@ -18,7 +18,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 /// Runs `work` in a subscriber with a router and with spans of OpenTelemetry, once for each order of
-/// the layers, and passes what is stored to `check`: the logs and the spans.
+/// the layers, and passes the stored logs and spans to `check`.
 fn in_both_orders(
     sampler: impl ShouldSample + Clone + 'static,
     work: impl Fn(),
@@ -65,7 +65,7 @@ fn ids(record: &LogRecord) -> (Option<&str>, Option<&str>) {
     (text(record, "trace_id"), text(record, "span_id"))
 }
 
-/// The ids of a span that is called `name`.
+/// The ids of the span named `name`.
 fn ids_of(spans: &[SpanRecord], name: &str) -> (String, String) {
     let found = spans.iter().find(|record| record.span.name == name);
     let span = &found.unwrap().span;
@@ -91,7 +91,7 @@ fn an_event_has_the_ids_of_its_span() {
             let inner = info_span!("inner", component = "github");
             inner.in_scope(|| info!("two"));
             info!("three");
-            // Not entered, and only named by its events.
+            // Not entered, but the parent of an event.
             let other = info_span!(parent: None, "other", component = "slack");
             info!(parent: &other, "four");
             info!(parent: None, component = "slack", "five");
@@ -136,7 +136,7 @@ fn ids_that_the_application_sets_are_kept() {
             assert_eq!(
                 logs.iter().map(ids).collect::<Vec<_>>(),
                 [
-                    // A span of another trace would be wrong.
+                    // The id of a span in another trace would be wrong.
                     (Some("own"), None),
                     (Some(&*trace_id), Some("own")),
                     (Some("own"), Some("own")),
@@ -195,7 +195,7 @@ fn one_field_serves_logs_and_traces() {
         || {
             info_span!("one", component = "github").in_scope(|| info!("one"));
             info_span!("two", server.name = "github").in_scope(|| info!("two"));
-            // The name that is configured.
+            // The configured name counts.
             info_span!("three", server.name = "gitlab", component = "github")
                 .in_scope(|| info!("three"));
         },

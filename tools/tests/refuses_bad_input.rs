@@ -147,7 +147,7 @@ fn a_line_larger_than_any_record_is_passed_over() {
     let end = file.metadata().unwrap().len() + (80 << 20);
     file.set_len(end).unwrap();
     let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
-    write!(file, "\n{}\n", LINE.replace("ok", "behind it")).unwrap();
+    write!(file, "\n{}\n", LINE.replace("ok", "after it")).unwrap();
     let import = home.import(&path);
     assert_eq!(import.code, 1, "{import:?}");
     assert!(
