@@ -1,5 +1,6 @@
 //! The location of databases: `<home>/telemetry/<stack>/telemetry.redb`, with the disk blocks
-//! reserved for a full disk in `telemetry.reserve` beside it.
+//! reserved for a full disk in `telemetry.reserve` beside it, and one `telemetry.<writer>.spill` for
+//! each running writer.
 //!
 //! Telemetry is as private as the traffic it describes. Every folder below `home` has mode 0700 and
 //! every file 0600, independent of the umask, and no file or folder of another user is opened: a
@@ -20,6 +21,9 @@ use std::{
 const DATABASE_FILE: &str = "telemetry.redb";
 /// The name of the file that reserves disk blocks for deleting on a full disk.
 const RESERVE_FILE: &str = "telemetry.reserve";
+/// The name of a writer's spill is its number between these.
+const SPILL_FILE_START: &str = "telemetry.";
+const SPILL_FILE_END: &str = ".spill";
 /// The folder below `home` that holds one folder for each stack.
 const TELEMETRY_FOLDER: &str = "telemetry";
 /// The longest file name of common file systems, in bytes.
@@ -153,6 +157,78 @@ impl StackPath {
         self.folder().join(RESERVE_FILE)
     }
 
+    pub(crate) fn spill(&self, writer: u64) -> PathBuf {
+        self.folder().join(spill_name(writer))
+    }
+
+    /// Creates the spill of a writer. An entry of its name is left from another database or another
+    /// program, and is removed.
+    pub(crate) fn create_spill(&self, writer: u64) -> Result<File> {
+        let path = self.spill(writer);
+        let failed = |error| Error::io("create the file", &path, error);
+        self.remove_spill(writer)?;
+        let folder = (self.open_folder(IfMissing::Skip)?)
+            .ok_or_else(|| failed(ErrorKind::NotFound.into()))?;
+        let file = folder
+            .create_new_file(&spill_name(writer))
+            .map_err(failed)?;
+        tighten(&file, examine(&file, &path)?, &path)?;
+        Ok(file)
+    }
+
+    /// Opens the spill of a writer. `None` when it is missing, and when the entry of this name is not
+    /// a file of this user with one name: only another program can have put that there.
+    pub(crate) fn open_spill(&self, writer: u64) -> Result<Option<File>> {
+        let Some(folder) = self.open_folder(IfMissing::Skip)? else {
+            return Ok(None);
+        };
+        let Ok(file) = folder.open_file(&spill_name(writer), Links::Refuse) else {
+            return Ok(None);
+        };
+        let path = self.spill(writer);
+        let entry = examine(&file, &path)?;
+        let metadata = file
+            .metadata()
+            .map_err(|error| Error::io("examine", &path, error))?;
+        let is_own = entry.is_file()
+            && entry.owner == platform::user_id()
+            && platform::has_one_link(&metadata);
+        if is_own {
+            tighten(&file, entry, &path)?;
+        }
+        Ok(is_own.then_some(file))
+    }
+
+    /// Removes the spill of a writer if there is one.
+    pub(crate) fn remove_spill(&self, writer: u64) -> Result<()> {
+        let Some(folder) = self.open_folder(IfMissing::Skip)? else {
+            return Ok(());
+        };
+        match folder.remove_file(&spill_name(writer)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io("remove", &self.spill(writer), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The numbers of the writers that have a spill.
+    pub(crate) fn spills(&self) -> Result<Vec<u64>> {
+        let folder = self.folder();
+        let failed = |error| Error::io("read the folder", &folder, error);
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut writers = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            writers.extend(name.to_str().and_then(spill_writer));
+        }
+        Ok(writers)
+    }
+
     fn open_folder(&self, missing: IfMissing) -> Result<Option<Folder>> {
         let mut path = self.home.clone();
         let mut folder = match Folder::open(&path) {
@@ -181,6 +257,20 @@ impl StackPath {
         folder.lock().map_err(failed)?;
         Ok(folder)
     }
+}
+
+fn spill_name(writer: u64) -> String {
+    format!("{SPILL_FILE_START}{writer}{SPILL_FILE_END}")
+}
+
+/// The number of the writer whose spill has this name.
+fn spill_writer(name: &str) -> Option<u64> {
+    let number = name
+        .strip_prefix(SPILL_FILE_START)?
+        .strip_suffix(SPILL_FILE_END)?;
+    let writer = number.parse().ok()?;
+    // `+7` and `007` are numbers, too, but no writer names its file so.
+    (spill_name(writer) == name).then_some(writer)
 }
 
 /// Opens the folder `name` in `parent`, and creates it if `missing` says so.

@@ -216,7 +216,7 @@ pub mod import {
 pub mod maintenance {
     pub use crate::store::{
         CompactOptions, CompactProgress, Compacted, DiskUsage, MigrationStep, Space, WipeScope,
-        wipe,
+        WriterStatus, wipe,
     };
 }
 

@@ -126,6 +126,11 @@ pub(crate) fn same_disk(a: &Metadata, b: &Metadata) -> bool {
     a.dev() == b.dev()
 }
 
+/// Whether a file has one name only, so that changing it changes no file elsewhere.
+pub(crate) fn has_one_link(metadata: &Metadata) -> bool {
+    metadata.nlink() == 1
+}
+
 /// Extends a file shorter than `bytes` to that length, and allocates disk blocks for all of it.
 ///
 /// Fails when the disk is full, or when the file system does not support it.
@@ -199,6 +204,19 @@ impl Folder {
         let flags = file_flags() | OFlags::CREATE | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(&self.0, name, flags, FILE_MODE)?;
         Ok(File::from(file))
+    }
+
+    /// Creates a file for reading and writing, accessible to this user only. Fails when there is an
+    /// entry of this name, also a link that leads nowhere.
+    pub(crate) fn create_new_file(&self, name: &str) -> io::Result<File> {
+        let flags = file_flags() | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&self.0, name, flags, FILE_MODE)?;
+        Ok(File::from(file))
+    }
+
+    /// Removes the entry `name`, which is not a folder: of a link the link, not its target.
+    pub(crate) fn remove_file(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
     }
 
     /// The metadata of the entry `name`, without following a link.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::RetentionPolicy,
-    error::Result,
+    error::{Error, Result},
     loss::{LedgerEntry, LossCause},
     platform::monotonic_nanos,
     record::ServerName,
@@ -15,7 +15,7 @@ use crate::{
     signal::Signal,
     store::{
         Appender, BatchId, Maintained, Maintenance, PendingRecord, RECORD_BYTES_MAX, SeriesBatch,
-        Store, StoreWriter, WipeScope,
+        Spill, Store, StoreWriter, WipeScope,
     },
     time::Timestamp,
 };
@@ -71,6 +71,7 @@ pub(super) struct Committer {
     /// begun since.
     has_backlog: bool,
     appender: Appender,
+    spill: Option<Spill>,
     redactor: Option<Redactor>,
     pub(super) counters: Arc<Counters>,
 }
@@ -97,10 +98,11 @@ impl Committer {
             writer.set_limits(&policy.clone().validated()?)?;
         }
         let appender = writer.appender(options.tiering)?;
+        let (number, spill) = writer.enter_writer()?;
         let mut committer = Committer {
             policy: CommitPolicy::new(options),
             id: BatchId {
-                writer: writer.enter_writer()?,
+                writer: number,
                 number: 1,
             },
             writer,
@@ -111,6 +113,7 @@ impl Committer {
             committed: false,
             has_backlog: false,
             appender,
+            spill,
             redactor: options.redactor.clone(),
             counters,
         };
@@ -246,7 +249,7 @@ impl Committer {
             self.counters
                 .count_maintenance(evicted.elapsed, evicted.into());
         }
-        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.counters.note_commit();
         if let Some(stored) = self.in_flight.take() {
             self.account(stored);
         }
@@ -305,8 +308,30 @@ impl Committer {
 
     /// Ends the writer's entry in the database, after which its end is not taken for a crash. All
     /// records must be committed.
-    pub(super) fn leave(&self) -> Result<()> {
-        self.writer.leave_writer(self.id.writer)
+    pub(super) fn leave(&mut self) -> Result<()> {
+        self.writer.leave_writer(self.id.writer)?;
+        self.spill.take().map_or(Ok(()), Spill::remove)
+    }
+
+    /// Notes that the store fails, for this process and for others.
+    pub(super) fn note_failure(&mut self, error: &Error) -> Timestamp {
+        let error = error.to_string();
+        let since = self.counters.note_failure(error.clone());
+        self.tell_others(Some((since.unix_nanos(), &error)));
+        since
+    }
+
+    /// Notes that the store works again.
+    pub(super) fn note_recovery(&mut self) {
+        self.counters.note_recovery();
+        self.tell_others(None);
+    }
+
+    fn tell_others(&mut self, failure: Option<(i64, &str)>) {
+        if let Some(spill) = &mut self.spill {
+            // Others then see an older state: the statistics of this process are right.
+            let _ = spill.set_failure(failure);
+        }
     }
 
     /// Discards all collected records and counts each as dropped.

@@ -9,6 +9,7 @@
 
 mod committer;
 mod options;
+mod outage;
 mod policy;
 #[cfg(feature = "simulation")]
 pub(crate) mod simulated;
@@ -19,6 +20,7 @@ mod writer;
 pub(crate) use self::thread::is_writer_thread;
 pub use self::{
     options::{WhenFull, WriterOptions},
+    outage::OutageEvent,
     stats::{DropCount, MaintenanceStats, WriterStats},
     writer::{Writer, WriterGuard},
 };

@@ -1,5 +1,6 @@
 //! The options of a writer.
 
+use super::outage::{OutageEvent, OutageListener};
 use crate::{
     config::RetentionPolicy,
     error::{Error, Result},
@@ -45,6 +46,7 @@ pub struct WriterOptions {
     pub(super) redactor: Option<Redactor>,
     pub(super) retention: Option<RetentionPolicy>,
     pub(super) tiering: Tiering,
+    pub(super) on_outage: Option<OutageListener>,
 }
 
 impl Default for WriterOptions {
@@ -62,6 +64,7 @@ impl Default for WriterOptions {
             redactor: Some(Redactor::new()),
             retention: None,
             tiering: Tiering::default(),
+            on_outage: None,
         }
     }
 }
@@ -137,6 +140,16 @@ impl WriterOptions {
     /// `None`, the default, leaves the stored limits unchanged; a new database has no limits.
     pub fn retention(mut self, policy: Option<RetentionPolicy>) -> WriterOptions {
         self.retention = policy;
+        self
+    }
+
+    /// Sets a function that is told when an outage begins and when it ends. It is called on a thread
+    /// of its own: it may block, and a panic in it is caught. Default: none.
+    pub fn on_outage(
+        mut self,
+        listener: impl Fn(OutageEvent) + Send + Sync + 'static,
+    ) -> WriterOptions {
+        self.on_outage = Some(OutageListener::new(listener));
         self
     }
 

@@ -55,6 +55,15 @@ pub struct WriterStats {
     pub dropped: Vec<DropCount>,
     /// The maintenance done by the writer thread.
     pub maintenance: MaintenanceStats,
+    /// When records were last committed; absent before the first commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_commit: Option<Timestamp>,
+    /// Since when the writer cannot store; absent when it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
+    /// The last failure of the writer. It stays when the writer can store again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// What a writer did to keep its store within its limits and its blocks full.
@@ -97,6 +106,15 @@ pub(super) struct Counters {
     pub(super) queued_bytes: AtomicUsize,
     dropped: Mutex<Dropped>,
     maintenance: Mutex<MaintenanceStats>,
+    health: Mutex<Health>,
+}
+
+/// Whether and when the writer could store.
+#[derive(Debug, Clone, Default)]
+struct Health {
+    last_commit: Option<Timestamp>,
+    failing_since: Option<Timestamp>,
+    last_error: Option<String>,
 }
 
 type DropKey = (ServerName, Signal, LossCause);
@@ -171,6 +189,28 @@ impl Counters {
         all.rewritten_bytes += done.rewritten_bytes;
     }
 
+    /// Notes a commit of records.
+    pub(super) fn note_commit(&self) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.health().last_commit = Some(Timestamp::now());
+    }
+
+    /// Notes a failure, and returns since when the writer fails.
+    pub(super) fn note_failure(&self, error: String) -> Timestamp {
+        let mut health = self.health();
+        health.last_error = Some(error);
+        *health.failing_since.get_or_insert_with(Timestamp::now)
+    }
+
+    /// Notes that the writer can store again.
+    pub(super) fn note_recovery(&self) {
+        self.health().failing_since = None;
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn stats(&self) -> WriterStats {
         // Read while holding the lock on the drops, `offered` last: a record that is dropped or
         // stored in the meantime counts as queued, never as lost.
@@ -192,6 +232,7 @@ impl Counters {
         counts.sort_by(|a, b| (&a.server, a.signal, a.cause).cmp(&(&b.server, b.signal, b.cause)));
         let dropped_total: u64 = counts.iter().map(|drop| drop.count).sum();
         let offered = self.offered.load(Ordering::Acquire);
+        let health = self.health().clone();
         WriterStats {
             offered,
             stored,
@@ -203,6 +244,9 @@ impl Counters {
                 .maintenance
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
+            last_commit: health.last_commit,
+            failing_since: health.failing_since,
+            last_error: health.last_error,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{
     WriterOptions,
     committer::{Committer, now},
+    outage::OutageEvent,
     policy::Instant,
     writer::{Message, Shared},
 };
@@ -11,6 +12,7 @@ use crate::{
     error::{Error, Result},
     loss::LossCause,
     store::{Store, WipeScope},
+    time::Timestamp,
 };
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use std::{cell::Cell, convert::Infallible, sync::Arc, thread::JoinHandle, time::Duration};
@@ -30,12 +32,16 @@ pub(super) fn start(
     shared: &Arc<Shared>,
     running: Sender<Infallible>,
 ) -> Result<JoinHandle<()>> {
+    let listener = (options.on_outage.as_ref())
+        .map(|listener| listener.start(&store.path()))
+        .transpose()?;
     let committer = Committer::new(store, options, Arc::clone(&shared.counters))?;
     let mut writer = WriterThread {
         committer,
         queue,
         shared: Arc::clone(shared),
         outage: None,
+        listener,
         damage: None,
         clock: Clock::look(),
         _running: running,
@@ -61,6 +67,7 @@ struct WriterThread {
     queue: Receiver<Message>,
     shared: Arc<Shared>,
     outage: Option<Outage>,
+    listener: Option<Sender<OutageEvent>>,
     /// The damage reported last.
     damage: Option<String>,
     clock: Clock,
@@ -96,7 +103,7 @@ impl Clock {
 
 /// A period during which the disk fails.
 struct Outage {
-    since: Instant,
+    since: Timestamp,
     retry_at: Instant,
     wait: Duration,
     /// Whether the disk is full.
@@ -255,11 +262,14 @@ impl WriterThread {
             Ok(()) => {
                 self.shared.notify_room();
                 if let Some(outage) = self.outage.take() {
+                    self.committer.note_recovery();
+                    let (since, until) = (outage.since, Timestamp::now());
                     tracing::info!(
                         subsystem = "telemetry",
-                        seconds = now().saturating_sub(outage.since).as_secs_f64(),
+                        %since,
                         "telemetry is stored again"
                     );
+                    self.tell_listener(OutageEvent::Ended { since, until });
                 }
                 Ok(())
             }
@@ -277,8 +287,16 @@ impl WriterThread {
         }
     }
 
+    fn tell_listener(&self, event: OutageEvent) {
+        if let Some(listener) = &self.listener {
+            // The listener's thread does not end before this one.
+            let _ = listener.send(event);
+        }
+    }
+
     fn fail(&mut self, error: &Error) {
         let now = now();
+        let since = self.committer.note_failure(error);
         if let Some(outage) = &mut self.outage {
             outage.wait = (outage.wait * 2).min(RETRY_MAX);
             outage.retry_at = now + outage.wait;
@@ -292,8 +310,12 @@ impl WriterThread {
             "telemetry cannot be stored; records are kept in memory while there is room"
         );
         let wait = RETRY_MIN;
+        self.tell_listener(OutageEvent::Began {
+            since,
+            error: error.to_string(),
+        });
         self.outage = Some(Outage {
-            since: now,
+            since,
             retry_at: now + wait,
             wait,
             is_full: matches!(error, Error::StorageFull { .. }),

@@ -8,7 +8,10 @@ use crate::{
             fault::{Fault, guarded},
             open::{self, Engine, Reader},
         },
-        ledger::wipes::WipeScope,
+        ledger::{
+            wipes::WipeScope,
+            writers::{self, WriterStatus},
+        },
         maintain::compact::{self, CompactOptions, Compacted},
         options::StoreOptions,
         policy::system_clock::ClockReading,
@@ -280,6 +283,16 @@ impl Store {
     /// Fails with [`Error::ReadOnly`] and [`Error::Database`] without deleting any record.
     pub fn wipe(&self, scope: &WipeScope) -> Result<usize> {
         self.writer()?.wipe(scope)
+    }
+
+    /// The writers of this database in all processes, in the order in which they started, those that
+    /// were killed included until the next writer starts.
+    ///
+    /// Fails like [`Store::snapshot`].
+    pub fn writers(&self) -> Result<Vec<WriterStatus>> {
+        let snapshot = self.snapshot()?;
+        let view = snapshot.view();
+        view.read(|| writers::list(view.transaction(), self.place()))
     }
 
     /// The size of the database on the disk. Reads only the metadata of its files.

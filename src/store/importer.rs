@@ -91,6 +91,7 @@ impl Importer {
                 own_totals,
                 now: writer.trusted_now(transaction)?,
                 used_bytes: writer.store().disk_usage()?.used_bytes,
+                place: writer.store().place(),
             };
             import::import(transaction, &mut batch, context)
         })?;

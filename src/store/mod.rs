@@ -31,7 +31,7 @@ pub use self::{
     engine::schema::MigrationStep,
     handle::{Store, inventory, wipe},
     importer::Importer,
-    ledger::wipes::WipeScope,
+    ledger::{wipes::WipeScope, writers::WriterStatus},
     maintain::compact::{CompactOptions, CompactProgress, Compacted},
     options::StoreOptions,
     policy::clock::ClockJump,
@@ -45,7 +45,7 @@ pub use self::{
 };
 pub(crate) use self::{
     layout::block::RECORD_BYTES_MAX,
-    ledger::writers::BatchId,
+    ledger::{spill::Spill, writers::BatchId},
     maintain::maintenance::{Maintained, Maintenance},
     scan::{
         order::{Order, predecessor, successor},

@@ -12,7 +12,7 @@ use crate::{
         scan::inventory::{self, InventoryRecord},
         tiers::view::View,
     },
-    time::TimeRange,
+    time::{TimeRange, Timestamp},
 };
 use redb::ReadTransaction;
 use std::{fmt, path::PathBuf};
@@ -77,6 +77,13 @@ impl Snapshot {
     /// Fails with [`Error::Database`](crate::Error::Database).
     pub fn next_sequence(&self) -> Result<u64> {
         self.view.next_sequence()
+    }
+
+    /// The time of the last commit of any writer; `None` before the first one.
+    ///
+    /// Fails with [`Error::Database`](crate::Error::Database).
+    pub fn last_commit(&self) -> Result<Option<Timestamp>> {
+        self.view.last_commit()
     }
 
     /// The jump of the system clock that is not trusted yet, if there is one.

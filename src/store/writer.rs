@@ -13,7 +13,9 @@ use crate::{
         },
         handle::Store,
         ledger::{
-            losses, totals,
+            losses,
+            spill::Spill,
+            totals,
             wipes::WipeScope,
             writers::{self, BatchId},
         },
@@ -138,8 +140,10 @@ impl StoreWriter {
     }
 
     /// Enters a writer of this process, see [`writers::enter`].
-    pub(crate) fn enter_writer(&self) -> Result<u64> {
-        self.transact("write to", writers::enter)
+    pub(crate) fn enter_writer(&self) -> Result<(u64, Option<Spill>)> {
+        self.transact("write to", |transaction| {
+            writers::enter(transaction, self.store.place())
+        })
     }
 
     /// Removes the entry of a writer that ends properly.

@@ -2,6 +2,7 @@
 //! wipes that writers must honour, and the totals that outlive the records they are of.
 
 pub(crate) mod losses;
+pub(crate) mod spill;
 pub(crate) mod totals;
 pub(crate) mod wipes;
 pub(crate) mod writers;

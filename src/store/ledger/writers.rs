@@ -1,20 +1,25 @@
 //! The running writers of a database, and the processes that they run in.
 //!
-//! A writer enters itself when it starts and removes its entry when it ends. An entry whose process
-//! no longer runs belongs to a killed writer, which lost an unknown number of uncommitted records.
-//! The next writer that starts enters this loss in the ledger.
+//! A writer enters itself when it starts and removes its entry when it ends. The entry of a writer
+//! that no longer runs belongs to a killed one, which lost an unknown number of uncommitted records.
+//! The next writer that starts enters this loss in the ledger. Whether a writer runs is seen from the
+//! lock of its [spill](super::spill), or from the id and the start of its process where it has none.
 
 use crate::{
+    home::StackPath,
     loss::{LedgerEntry, LossCause},
     platform,
     store::{
         engine::fault::Fault,
         layout::tables::{META, WRITERS, meta},
-        ledger::{decode, encode, losses},
+        ledger::{
+            decode_next, encode, losses,
+            spill::{self, Lock, Spill},
+        },
     },
     time::Timestamp,
 };
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 /// Identifies a batch, so that a retried batch is not stored twice.
@@ -35,14 +40,17 @@ pub(crate) fn is_committed(transaction: &WriteTransaction, batch: BatchId) -> Re
     Ok(last.is_some_and(|last| last.value() == batch.number))
 }
 
-/// Enters a writer of this process and returns its number. Removes the entries of killed writers
-/// and enters their losses in the ledger.
-pub(crate) fn enter(transaction: &WriteTransaction) -> Result<u64, Fault> {
+/// Enters a writer of this process and returns its number, and its spill unless that cannot be
+/// created. Removes the entries of killed writers and enters their losses in the ledger.
+pub(crate) fn enter(
+    transaction: &WriteTransaction,
+    place: &StackPath,
+) -> Result<(u64, Option<Spill>), Fault> {
     let mut killed = Vec::new();
     let mut writers = transaction.open_table(WRITERS)?;
     for entry in writers.iter()? {
-        let (number, process) = entry?;
-        if !decode::<Process>(process.value())?.is_alive() {
+        let (number, value) = entry?;
+        if !Registered::decode(value.value())?.is_alive(place, number.value()) {
             killed.push(number.value());
         }
     }
@@ -51,13 +59,17 @@ pub(crate) fn enter(transaction: &WriteTransaction) -> Result<u64, Fault> {
         writers.remove(number)?;
         meta.remove(meta::last_batch(*number).as_str())?;
     }
-    let last_commit = meta.get(meta::LAST_COMMIT)?.map(|nanos| nanos.value());
-    let number = meta
-        .get(meta::NEXT_WRITER)?
-        .map_or(0, |number| number.value());
+    let number_of = |name| Ok::<_, Fault>(meta.get(name)?.map(|number| number.value()));
+    let last_commit = number_of(meta::LAST_COMMIT)?;
+    let number = number_of(meta::NEXT_WRITER)?.unwrap_or(0);
+    let wipe_generation = number_of(meta::WIPE_GENERATION)?.unwrap_or(0);
     meta.insert(meta::NEXT_WRITER, number + 1)?;
-    writers.insert(number, encode(&Process::current())?.as_slice())?;
     let now = Timestamp::now();
+    let registered = Registered {
+        process: Process::current(),
+        since: Some(now.unix_nanos()),
+    };
+    writers.insert(number, registered.encode()?.as_slice())?;
     let from = last_commit
         .and_then(|nanos| i64::try_from(nanos).ok())
         .map_or(now, Timestamp::from_unix_nanos);
@@ -74,17 +86,83 @@ pub(crate) fn enter(transaction: &WriteTransaction) -> Result<u64, Fault> {
         })
         .collect();
     losses::record(transaction, &losses)?;
-    Ok(number)
+    // What cannot be removed now is removed when the next writer starts.
+    for found in place.spills().unwrap_or_default() {
+        if writers.get(found)?.is_none() && spill::lock_of(place, found) != Lock::Held {
+            let _ = place.remove_spill(found);
+        }
+    }
+    // In this transaction, so that no other process sees the entry before the lock.
+    let spill = match Spill::create(place, number, wipe_generation) {
+        Ok(spill) => Some(spill),
+        // A writer can do without: its process id says whether it runs.
+        Err(error) => {
+            tracing::warn!(
+                subsystem = "telemetry",
+                %error,
+                "cannot say in a file of its own that this process stores telemetry"
+            );
+            None
+        }
+    };
+    Ok((number, spill))
 }
 
 /// Whether any running process has a writer.
-pub(crate) fn is_any_running(transaction: &WriteTransaction) -> Result<bool, Fault> {
+pub(crate) fn is_any_running(
+    transaction: &WriteTransaction,
+    place: &StackPath,
+) -> Result<bool, Fault> {
     for entry in transaction.open_table(WRITERS)?.iter()? {
-        if decode::<Process>(entry?.1.value())?.is_alive() {
+        let (number, value) = entry?;
+        if Registered::decode(value.value())?.is_alive(place, number.value()) {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// A writer of a database, as other processes see it: see
+/// [`Store::writers`](crate::Store::writers).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct WriterStatus {
+    /// The id of its process.
+    pub process_id: u32,
+    /// When it started; absent when an older version of this crate started it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Whether it still runs. One that does not was killed, and no writer has started since.
+    pub is_running: bool,
+    /// Since when it cannot store; absent when it can, and when that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
+    /// Why its last attempt to store failed, the first 400 bytes; absent like `failing_since`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// The writers that have not ended properly, in the order in which they started.
+pub(crate) fn list(
+    transaction: &ReadTransaction,
+    place: &StackPath,
+) -> Result<Vec<WriterStatus>, Fault> {
+    let mut writers = Vec::new();
+    for entry in transaction.open_table(WRITERS)?.iter()? {
+        let (number, value) = entry?;
+        let registered = Registered::decode(value.value())?;
+        let header = spill::header_of(place, number.value());
+        let failure = header.and_then(|header| header.failure).unzip();
+        writers.push(WriterStatus {
+            process_id: registered.process.pid,
+            since: registered.since.map(Timestamp::from_unix_nanos),
+            is_running: registered.is_alive(place, number.value()),
+            failing_since: failure.0.map(Timestamp::from_unix_nanos),
+            last_error: failure.1,
+        });
+    }
+    Ok(writers)
 }
 
 /// Removes the entry of a writer that ends properly.
@@ -94,6 +172,43 @@ pub(crate) fn leave(transaction: &WriteTransaction, number: u64) -> Result<(), F
         .open_table(META)?
         .remove(meta::last_batch(number).as_str())?;
     Ok(())
+}
+
+/// An entry of [`WRITERS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Registered {
+    process: Process,
+    /// When the writer started, in nanoseconds since the epoch. Older versions neither write nor read
+    /// this.
+    since: Option<i64>,
+}
+
+impl Registered {
+    fn encode(&self) -> Result<Vec<u8>, Fault> {
+        let mut bytes = encode(&self.process)?;
+        if let Some(since) = self.since {
+            bytes.extend(encode(&since)?);
+        }
+        Ok(bytes)
+    }
+
+    fn decode(mut bytes: &[u8]) -> Result<Registered, Fault> {
+        let process = decode_next(&mut bytes)?;
+        let since = (!bytes.is_empty())
+            .then(|| decode_next(&mut bytes))
+            .transpose()?;
+        Ok(Registered { process, since })
+    }
+
+    /// Whether the writer with this entry and `number` runs.
+    fn is_alive(&self, place: &StackPath, number: u64) -> bool {
+        match spill::lock_of(place, number) {
+            Lock::Held => true,
+            Lock::Free => false,
+            // An older version started it, or its file system has no locks.
+            Lock::Unknown => self.process.is_alive(),
+        }
+    }
 }
 
 /// A process that has a writer.
@@ -117,5 +232,66 @@ impl Process {
     fn is_alive(&self) -> bool {
         platform::process_runs(self.pid)
             && platform::process_start(self.pid).is_none_or(|started| started == self.started)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Store, StoreOptions};
+
+    #[test]
+    fn a_writer_runs_while_its_spill_is_locked() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let writer = store.writer().unwrap();
+        let is_running = || {
+            let found = store.writers().unwrap();
+            assert_eq!(found.len(), 1);
+            found[0].is_running
+        };
+        let (number, spill) = writer.enter_writer().unwrap();
+        let spill = spill.unwrap();
+        assert!(is_running());
+        // The process runs, but not the writer: another process may have its id.
+        drop(spill);
+        assert!(!is_running());
+        // Without a spill, the process decides.
+        store.place().remove_spill(number).unwrap();
+        assert!(is_running());
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_spill_is_not_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let other = home.path().join("other");
+        std::fs::write(&other, "precious").unwrap();
+        let place = store.place();
+        std::os::unix::fs::symlink(&other, place.spill(0)).unwrap();
+        std::fs::hard_link(&other, place.spill(1)).unwrap();
+        for number in [0, 1] {
+            assert!(place.open_spill(number).unwrap().is_none());
+            let (entered, spill) = store.writer().unwrap().enter_writer().unwrap();
+            assert_eq!(entered, number);
+            assert!(spill.is_some(), "another file is removed");
+            std::mem::forget(spill);
+        }
+        assert_eq!(std::fs::read(&other).unwrap(), b"precious");
+        let mut found = place.spills().unwrap();
+        found.sort_unstable();
+        assert_eq!(found, [0, 1]);
+    }
+
+    #[test]
+    fn entries_of_older_versions_are_read() {
+        let process = Process { pid: 7, started: 8 };
+        let old = encode(&process).unwrap();
+        let registered = Registered::decode(&old).unwrap();
+        assert_eq!((registered.process, registered.since), (process, None));
+        let since = Some(9);
+        let new = Registered { process, since }.encode().unwrap();
+        assert_eq!(Registered::decode(&new).unwrap().since, since);
+        assert_eq!(rmp_serde::from_slice::<Process>(&new).unwrap(), process);
     }
 }

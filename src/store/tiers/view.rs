@@ -105,6 +105,15 @@ impl View {
         self.number(meta::WIPE_GENERATION)
     }
 
+    /// The time of the last commit of any writer; `None` before the first one.
+    pub(crate) fn last_commit(&self) -> Result<Option<Timestamp>> {
+        let nanos = self.number(meta::LAST_COMMIT)?;
+        Ok(i64::try_from(nanos)
+            .ok()
+            .filter(|nanos| *nanos > 0)
+            .map(Timestamp::from_unix_nanos))
+    }
+
     fn number(&self, name: &str) -> Result<u64> {
         self.read(|| {
             let meta = self.transaction.open_table(META)?;

@@ -2,6 +2,7 @@
 
 use crate::{
     error::{Error, Result},
+    home::StackPath,
     platform::monotonic_nanos,
     record::{MetricsSnapshot, Record, ServerName, Totals},
     redact::{Redactor, Rules},
@@ -146,6 +147,7 @@ pub(crate) struct ImportContext<'a> {
     pub(crate) now: i64,
     /// The size of the database on the disk, in bytes.
     pub(crate) used_bytes: u64,
+    pub(crate) place: &'a StackPath,
 }
 
 /// Stores the records of `batch` that are new. Returns their sequences, and the number of records
@@ -162,6 +164,7 @@ pub(crate) fn import(
         own_totals,
         now,
         used_bytes,
+        place,
     } = context;
     let limits = &mut appender.cache.limits;
     limits.refresh(transaction)?;
@@ -184,7 +187,7 @@ pub(crate) fn import(
     }
     let batch = &mut batch.parts;
     appender.append(transaction, batch, used_bytes)?;
-    let running = !snapshots.is_empty() && writers::is_any_running(transaction)?;
+    let running = !snapshots.is_empty() && writers::is_any_running(transaction, place)?;
     for (server, mut snapshots) in snapshots {
         snapshots.retain(|(emitted, _)| !appender.is_wiped(&server, Signal::Metrics, *emitted));
         let snapshots: Vec<_> = snapshots

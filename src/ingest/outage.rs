@@ -1,0 +1,71 @@
+//! Outages: periods during which a writer cannot store, and the listener that is told of them.
+
+use crate::{
+    error::{Error, Result},
+    time::Timestamp,
+};
+use crossbeam::channel::Sender;
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
+
+/// The begin or the end of an outage, see
+/// [`WriterOptions::on_outage`](crate::WriterOptions::on_outage).
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase", tag = "event")]
+#[non_exhaustive]
+pub enum OutageEvent {
+    /// The writer failed to store. Records are kept in memory while there is room, and storing is
+    /// tried again.
+    #[non_exhaustive]
+    Began {
+        /// When it failed.
+        since: Timestamp,
+        /// Why it failed.
+        error: String,
+    },
+    /// The writer stores again, and nothing of what it kept is missing.
+    #[non_exhaustive]
+    Ended {
+        /// When the outage began.
+        since: Timestamp,
+        /// When it ended.
+        until: Timestamp,
+    },
+}
+
+/// The function of an application that is told of outages.
+#[derive(Clone)]
+pub(super) struct OutageListener(Arc<dyn Fn(OutageEvent) + Send + Sync>);
+
+impl OutageListener {
+    pub(super) fn new(listener: impl Fn(OutageEvent) + Send + Sync + 'static) -> OutageListener {
+        OutageListener(Arc::new(listener))
+    }
+
+    /// Starts a thread that calls the listener, so that one that blocks or panics does not stop the
+    /// writer. The thread ends after the last event once the sender is dropped.
+    pub(super) fn start(&self, path: &Path) -> Result<Sender<OutageEvent>> {
+        let (sender, events) = crossbeam::channel::unbounded();
+        let OutageListener(listener) = self.clone();
+        std::thread::Builder::new()
+            .name("gridctl-telemetry-outages".to_owned())
+            .spawn(move || {
+                for event in events {
+                    // The panic hook of the application has reported the panic.
+                    let _ = catch_unwind(AssertUnwindSafe(|| listener(event)));
+                }
+            })
+            .map_err(|error| Error::io("start the outage listener of", path, error))?;
+        Ok(sender)
+    }
+}
+
+impl fmt::Debug for OutageListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OutageListener")
+    }
+}
