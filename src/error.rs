@@ -91,6 +91,17 @@ pub enum Error {
     /// Neither `GRIDCTL_HOME` nor `HOME` is set.
     #[error("no home folder: set GRIDCTL_HOME or HOME, or pass a folder")]
     NoHome,
+    /// The folder that replaces the user's home is a relative path: what it means would depend on
+    /// the folder that a program is started in.
+    #[error(
+        "the home folder {:?} is not absolute: set GRIDCTL_HOME (or --home) to a path that begins \
+         with a slash",
+        path.display().to_string()
+    )]
+    RelativeHome {
+        /// The path as given.
+        path: PathBuf,
+    },
     /// The operating system refused an operation on a file or folder.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -2,6 +2,10 @@
 //! reserved for a full disk in `telemetry.reserve` beside it, and one `telemetry.<writer>.spill` for
 //! each running writer.
 //!
+//! `<home>` is what the functions of this crate take as `home`: the folder `.gridctl` in the home of
+//! the user, or in the folder that `GRIDCTL_HOME` or `--home` names in its place. [`default_home`] and
+//! [`home_in`] return it.
+//!
 //! Telemetry is as private as the traffic it describes. Every folder below `home` has mode 0700 and
 //! every file 0600, independent of the umask, and no file or folder of another user is opened: a
 //! folder or link planted by another user would let that user read or redirect the records.
@@ -11,6 +15,7 @@ use crate::{
     platform::{self, Entry, Folder, Links},
 };
 use std::{
+    ffi::OsString,
     fs::File,
     io::ErrorKind,
     os::fd::AsFd,
@@ -29,18 +34,41 @@ const TELEMETRY_FOLDER: &str = "telemetry";
 /// The longest file name of common file systems, in bytes.
 const FILE_NAME_BYTES_MAX: usize = 255;
 
-/// The default folder for databases: `$GRIDCTL_HOME`, else `~/.gridctl`.
+/// The folder of all of gridctl's files in the home of the user.
+const GRIDCTL_FOLDER: &str = ".gridctl";
+
+/// The default folder for databases: `$GRIDCTL_HOME/.gridctl`, else `~/.gridctl`.
 ///
-/// Fails with [`Error::NoHome`] when neither `GRIDCTL_HOME` nor `HOME` is set.
+/// `GRIDCTL_HOME` replaces the home of the user, as it does for the rest of gridctl. Empty variables
+/// count as unset.
+///
+/// Fails with [`Error::RelativeHome`] when `GRIDCTL_HOME` is a relative path, and with
+/// [`Error::NoHome`] when neither `GRIDCTL_HOME` nor `HOME` is set.
 pub fn default_home() -> Result<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    set("GRIDCTL_HOME")
-        .or_else(|| set("HOME").map(|home| home.join(".gridctl")))
-        .ok_or(Error::NoHome)
+    home_of(std::env::var_os("GRIDCTL_HOME"), std::env::var_os("HOME"))
+}
+
+/// The folder for databases when `user_home` replaces the home of the user: `<user_home>/.gridctl`.
+/// A program with an option `--home DIR` passes the option's value.
+///
+/// Fails with [`Error::RelativeHome`] when `user_home` is a relative path.
+pub fn home_in(user_home: &Path) -> Result<PathBuf> {
+    if user_home.is_absolute() {
+        Ok(user_home.join(GRIDCTL_FOLDER))
+    } else {
+        Err(Error::RelativeHome {
+            path: user_home.to_owned(),
+        })
+    }
+}
+
+fn home_of(gridctl_home: Option<OsString>, user_home: Option<OsString>) -> Result<PathBuf> {
+    let set = |value: Option<OsString>| value.filter(|value| !value.is_empty()).map(PathBuf::from);
+    match (set(gridctl_home), set(user_home)) {
+        (Some(home), _) => home_in(&home),
+        (None, Some(home)) => Ok(home.join(GRIDCTL_FOLDER)),
+        (None, None) => Err(Error::NoHome),
+    }
 }
 
 /// The names of the stacks that have a database below `home`, sorted.
@@ -384,5 +412,34 @@ fn check_owner(owner: u32, path: &Path) -> Result<()> {
             owner,
             user,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gridctl_home_replaces_the_home_of_the_user() {
+        let home = |gridctl: &str, user: &str| {
+            let set = |value: &str| Some(OsString::from(value));
+            home_of(set(gridctl), set(user))
+        };
+        for (gridctl, user, expected) in [
+            ("/srv/gw", "/home/me", "/srv/gw/.gridctl"),
+            ("/srv/gw/.gridctl", "/home/me", "/srv/gw/.gridctl/.gridctl"),
+            ("", "/home/me", "/home/me/.gridctl"),
+            ("/srv/gw", "", "/srv/gw/.gridctl"),
+        ] {
+            assert_eq!(home(gridctl, user).unwrap(), Path::new(expected));
+        }
+        for relative in ["srv/gw", ".", "~/gw"] {
+            match home(relative, "/home/me") {
+                Err(Error::RelativeHome { path }) => assert_eq!(path, Path::new(relative)),
+                other => panic!("{relative}: {other:?}"),
+            }
+        }
+        assert!(matches!(home("", ""), Err(Error::NoHome)));
+        assert!(matches!(home_of(None, None), Err(Error::NoHome)));
     }
 }

@@ -13,6 +13,7 @@ use clap::Parser;
 use gridctl_telemetry::{
     ServerName, Telemetry, TelemetryConfig, TelemetryOptions, Timestamp,
     external::opentelemetry_sdk::{Resource, trace::SdkTracerProvider},
+    home::home_in,
     logs::LogOptions,
     metrics::{Accumulator, Attribution, CostUsd},
     query::SeedRange,
@@ -45,7 +46,8 @@ const STACK: &str = "example";
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// The folder that holds the databases [default: a temporary folder, deleted at the end]
+    /// The folder that replaces the home of the user, an absolute path [default: a temporary folder,
+    /// deleted at the end]
     #[arg(long)]
     home: Option<PathBuf>,
     /// End after this number of calls [default: run until interrupted]
@@ -56,7 +58,7 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let temporary = tempfile::tempdir()?;
-    let home = args.home.as_deref().unwrap_or(temporary.path());
+    let home = home_in(args.home.as_deref().unwrap_or(temporary.path()))?;
 
     // An interrupt ends the loop below, so that the daemon shuts down in order.
     let (stop, stopped) = mpsc::channel();
@@ -73,7 +75,7 @@ fn main() -> anyhow::Result<()> {
         .logs(LogOptions::default().level(tracing::Level::DEBUG))
         .metrics_interval(Duration::from_secs(10));
     let (telemetry, warnings) =
-        Telemetry::from_config(home, STACK, &config, Arc::clone(&accumulator), options)?;
+        Telemetry::from_config(&home, STACK, &config, Arc::clone(&accumulator), options)?;
     for warning in warnings {
         eprintln!("warning: {warning}");
     }

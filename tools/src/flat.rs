@@ -98,6 +98,15 @@ impl FileName {
         })
     }
 
+    /// Whether gridctl's Go daemon writes files of this name: it compresses rotated files alone, and
+    /// only with gzip.
+    pub(crate) fn is_go_daemons(&self) -> bool {
+        match &self.rotated {
+            None => self.packing == Packing::Plain,
+            Some(rotated) => self.packing != Packing::Zstd && time_of(rotated).is_some(),
+        }
+    }
+
     /// The name of a file that is rotated now, or later than every file in `folder` is said to be:
     /// the names sort in the order in which the files were written.
     pub(crate) fn rotated_now(folder: &Path, signal: Signal) -> anyhow::Result<String> {

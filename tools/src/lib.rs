@@ -9,10 +9,12 @@ mod folders;
 mod interrupt;
 mod lines;
 mod losses;
+mod old_files;
 mod output;
 mod time;
 
 use clap::Parser;
+use gridctl_telemetry::home::{default_home, home_in};
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -41,16 +43,15 @@ struct ExportCli {
 
 #[derive(Debug, clap::Args)]
 struct Home {
-    /// The folder that holds the databases [default: `$GRIDCTL_HOME`, else `~/.gridctl`]
+    /// The folder that replaces the home of the user: databases are in `.gridctl/telemetry` below
+    /// it. An absolute path [default: `$GRIDCTL_HOME`, else `~`]
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
 }
 
 impl Home {
     fn path(&self) -> gridctl_telemetry::Result<PathBuf> {
-        self.home
-            .clone()
-            .map_or_else(gridctl_telemetry::home::default_home, Ok)
+        self.home.as_deref().map_or_else(default_home, home_in)
     }
 }
 

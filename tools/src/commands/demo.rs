@@ -10,7 +10,7 @@ use super::{export, status};
 use crate::{Outcome, losses, output::escape};
 use anyhow::Context;
 use bytesize::ByteSize;
-use gridctl_telemetry::{Query, Signal, Snapshot, Store, StoreOptions};
+use gridctl_telemetry::{Query, Signal, Snapshot, Store, StoreOptions, home::home_in};
 use std::{
     fs,
     io::{self, Write},
@@ -28,7 +28,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
-    let home = tempfile::Builder::new()
+    let folder = tempfile::Builder::new()
         .prefix("gridctl-telemetry-demo-")
         .tempdir()
         .context("cannot create a folder for the demo")?
@@ -36,11 +36,12 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> 
     writeln!(
         out,
         "A gateway with three servers stores its telemetry below {}\n",
-        home.display()
+        folder.display()
     )?;
+    let home = home_in(&folder)?;
     serve(&home, Duration::from_secs(args.seconds), out)?;
     restart(&home, out)?;
-    let files = home.join("export");
+    let files = folder.join("export");
     show_export(&home, &files, out)?;
     writeln!(out, "\nThe stored records:\n")?;
     status::run(&home, &status::Args::of_stack(STACK), out)?;
@@ -50,7 +51,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> 
         None => writeln!(out, "The ledger is empty: every offered record is stored.")?,
     }
     show_secrets(&home, &files, out)?;
-    next_steps(&home, out)?;
+    next_steps(&folder, out)?;
     out.flush()?;
     Ok(Outcome::Done)
 }

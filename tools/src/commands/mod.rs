@@ -8,7 +8,7 @@ pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod wipe;
 
-use crate::interrupt::Interrupt;
+use crate::{interrupt::Interrupt, old_files};
 use gridctl_telemetry::{
     Result, Snapshot, Store, StoreOptions, home::list_stacks, maintenance::MigrationStep,
 };
@@ -27,11 +27,19 @@ fn store_options() -> StoreOptions {
     })
 }
 
-/// The named stack, or all stacks.
+/// The named stack, or all stacks that have a database.
 fn stacks(home: &Path, named: Option<&String>) -> Result<Vec<String>> {
     match named {
         Some(stack) => Ok(vec![stack.clone()]),
         None => list_stacks(home),
+    }
+}
+
+/// The named stack, or all stacks that have a folder: with a database, or with files of the Go daemon.
+fn stacks_with_old(home: &Path, named: Option<&String>) -> anyhow::Result<Vec<String>> {
+    match named {
+        Some(stack) => Ok(vec![stack.clone()]),
+        None => Ok(old_files::stack_folders(home)?.into_iter().collect()),
     }
 }
 

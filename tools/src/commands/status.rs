@@ -1,14 +1,16 @@
 //! `status`: the stored records of each server, the disk space and the losses.
 
-use super::{stacks, store_options};
+use super::{stacks_with_old, store_options};
 use crate::{
     Outcome, losses,
+    old_files::{OldFiles, stack_folder},
     output::{escape, note},
 };
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use gridctl_telemetry::{
     Store,
+    home::default_home,
     ledger::{ClockJump, LedgerEntry},
     maintenance::Space,
     query::InventoryRecord,
@@ -62,10 +64,14 @@ struct SpaceRow<'a> {
 
 pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
     let mut found = Vec::new();
+    let mut old = Vec::new();
     let mut outcome = Outcome::Done;
-    for stack in stacks(home, args.stack.as_ref())? {
+    for stack in stacks_with_old(home, args.stack.as_ref())? {
         match examine(home, &stack) {
-            Ok(stack) => found.extend(stack),
+            Ok(database) => {
+                found.extend(database);
+                old.extend(describe_old(home, &stack)?);
+            }
             // One damaged stack must not hide the others, unless it is the only requested one.
             Err(error) if args.stack.is_none() => {
                 note(&format!("error: {stack}: {error}"));
@@ -78,6 +84,13 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         print_space(&found, args, out)?;
     } else {
         print_records(&found, args, out)?;
+    }
+    for line in &old {
+        if args.json || args.plain {
+            note(line);
+        } else {
+            writeln!(out, "{}", escape(line))?;
+        }
     }
     out.flush()?;
     Ok(outcome)
@@ -216,6 +229,38 @@ fn examine(home: &Path, stack: &str) -> gridctl_telemetry::Result<Option<Found>>
         losses: snapshot.ledger(..)?,
         clock_jump: snapshot.clock_jump()?,
     }))
+}
+
+/// Names the files of the Go daemon in a stack's folder, and the command that imports them.
+fn describe_old(home: &Path, stack: &str) -> anyhow::Result<Option<String>> {
+    let total = OldFiles::find(home, stack, None, None)?.total();
+    if total.files == 0 {
+        return Ok(None);
+    }
+    let mut command = String::from("gridctl-telemetry");
+    let is_default = default_home().is_ok_and(|default| default == home);
+    if let (false, Some(user_home)) = (is_default, home.parent()) {
+        let _ = write!(command, " --home {}", shell_word(&user_home.display()));
+    }
+    Ok(Some(format!(
+        "{stack}: {} files of gridctl's Go daemon, {}: `{command} import-jsonl {} {}` stores their \
+         records, each once, and `wipe` deletes these files too",
+        total.files,
+        human(total.bytes),
+        shell_word(&stack),
+        shell_word(&stack_folder(home, stack).display()),
+    )))
+}
+
+/// A word of a command line.
+fn shell_word(word: &impl ToString) -> String {
+    let word = word.to_string();
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-".contains(char);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// The lines about a whole stack.

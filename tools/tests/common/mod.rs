@@ -6,12 +6,15 @@ use flate2::{Compression, write::GzEncoder};
 use std::{
     fs::File,
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 pub(crate) struct Home {
+    /// What `GRIDCTL_HOME` names.
     folder: tempfile::TempDir,
+    /// The folder for databases in it.
+    path: PathBuf,
 }
 
 /// The output and the exit code of a program.
@@ -24,16 +27,16 @@ pub(crate) struct Output {
 
 impl Home {
     pub(crate) fn new() -> Home {
-        Home {
-            folder: tempfile::tempdir().unwrap(),
-        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".gridctl");
+        Home { folder, path }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
 
-    pub(crate) fn database(&self, stack: &str) -> std::path::PathBuf {
+    pub(crate) fn database(&self, stack: &str) -> PathBuf {
         self.path()
             .join("telemetry")
             .join(stack)
@@ -44,7 +47,7 @@ impl Home {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gridctl-telemetry"));
         command
             .args(args)
-            .env("GRIDCTL_HOME", self.path())
+            .env("GRIDCTL_HOME", self.folder.path())
             .stdin(Stdio::null());
         command
     }
@@ -85,7 +88,7 @@ impl Home {
         command
             .args(["-c", line])
             .arg(env!("CARGO_BIN_EXE_gridctl-telemetry"))
-            .env("GRIDCTL_HOME", self.path());
+            .env("GRIDCTL_HOME", self.folder.path());
         output(&mut command)
     }
 
@@ -95,7 +98,7 @@ impl Home {
         let mut command = Command::new(env!("CARGO_BIN_EXE_export-jsonl"));
         command
             .args(["--stack", stack, "--out", folder.path().to_str().unwrap()])
-            .env("GRIDCTL_HOME", self.path());
+            .env("GRIDCTL_HOME", self.folder.path());
         let export = output(&mut command);
         assert_eq!(export.code, 0, "{export:?}");
         folder
