@@ -55,7 +55,7 @@ impl CallCounts {
                 ("input_tokens", Value::Int(count)) => counts.input_tokens = (*count).max(0),
                 ("output_tokens", Value::Int(count)) => counts.output_tokens = (*count).max(0),
                 ("last_called_at", Value::String(text)) => {
-                    counts.last_called_at = text.parse().ok()
+                    counts.last_called_at = text.parse().ok();
                 }
                 _ => {}
             }

@@ -8,6 +8,7 @@
 
 use crate::{flat::FileName, folders};
 use anyhow::Context;
+use bytesize::ByteSize;
 use gridctl_telemetry::{ServerName, Signal};
 use rustix::{
     fd::{AsFd, OwnedFd},
@@ -16,7 +17,7 @@ use rustix::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct OldFiles {
     pub(crate) found: BTreeMap<(ServerName, Signal), Count>,
     /// Files in the folders of these servers that `wipe` does not delete, and why.
     pub(crate) left: Vec<(PathBuf, String)>,
+    /// Whether a file is left that should have been deleted.
+    pub(crate) failed: bool,
 }
 
 /// A number of files, and their size.
@@ -37,6 +40,14 @@ pub(crate) struct OldFiles {
 pub(crate) struct Count {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = if self.files == 1 { "file" } else { "files" };
+        let size = ByteSize::b(self.bytes).display().iec();
+        write!(f, "{} {noun} of gridctl's Go daemon, {size}", self.files)
+    }
 }
 
 impl OldFiles {
@@ -172,15 +183,12 @@ impl Walk<'_> {
             let Some(server) = &server else {
                 continue;
             };
-            let signal = match daemons_own(&name) {
-                Some(signal) => signal,
-                None => {
-                    left.push((
-                        entry_path,
-                        "its name is not one that the daemon writes".into(),
-                    ));
-                    continue;
-                }
+            let Some(signal) = daemons_own(&name) else {
+                left.push((
+                    entry_path,
+                    "its name is not one that the daemon writes".into(),
+                ));
+                continue;
             };
             is_servers = true;
             if self.signal.is_some_and(|wanted| wanted != signal) {
@@ -196,6 +204,7 @@ impl Walk<'_> {
                     Err(Errno::NOENT) => continue,
                     Err(error) => {
                         left.push((entry_path, format!("it cannot be deleted: {error}")));
+                        self.files.failed = true;
                         continue;
                     }
                 }

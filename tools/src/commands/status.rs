@@ -243,10 +243,8 @@ fn describe_old(home: &Path, stack: &str) -> anyhow::Result<Option<String>> {
         let _ = write!(command, " --home {}", shell_word(&user_home.display()));
     }
     Ok(Some(format!(
-        "{stack}: {} files of gridctl's Go daemon, {}: `{command} import-jsonl {} {}` stores their \
+        "{stack}: {total}: `{command} import-jsonl {} {}` stores their \
          records, each once, and `wipe` deletes these files too",
-        total.files,
-        human(total.bytes),
         shell_word(&stack),
         shell_word(&stack_folder(home, stack).display()),
     )))
