@@ -415,6 +415,7 @@ fn snapshot_of(
         ),
         cost_total,
         extra: from_attributes(std::mem::take(metadata)),
+        interval: None,
     }
 }
 

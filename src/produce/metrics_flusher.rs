@@ -1,13 +1,13 @@
 //! Counters, to the store, once in a while.
 
-use super::{Accumulator, flush_rule::ServerCounts};
+use super::{Accumulator, accumulator::ServerCounted, flush_rule::ServerCounts};
 use crate::{
     error::{Error, Result},
     ingest::Writer,
     lines::{ParsedLine, parse_line},
     otlp::foreign::is_foreign,
     read::SeedRange,
-    record::{CostCounts, MetricsSnapshot, ServerName, TokenCounts, Totals},
+    record::{CostCounts, Interval, MetricsSnapshot, ServerName, TokenCounts, Totals},
     signal::Signal,
     store::Store,
     time::Timestamp,
@@ -108,6 +108,9 @@ struct State {
     servers: BTreeSet<ServerName>,
     /// What the last stored snapshot of each server said.
     previous: HashMap<ServerName, ServerCounts>,
+    /// What each server had counted in this process by then. A server that is removed stays in it:
+    /// what it counted before must not be counted again when it is added again.
+    counted: HashMap<ServerName, ServerCounted>,
 }
 
 #[derive(Debug)]
@@ -292,20 +295,50 @@ impl Shared {
 
     fn flush(&self, now: Timestamp) {
         let mut state = self.lock();
-        let State { servers, previous } = &mut *state;
+        let State {
+            servers,
+            previous,
+            counted,
+        } = &mut *state;
         for server in servers.iter() {
             // A server that never counted anything has nothing to say.
-            let Some(counts) = self.accumulator.server_counts(server) else {
+            let Some((counts, counted_now)) = self.accumulator.server_counts(server) else {
                 continue;
             };
-            let Some(snapshot) = counts.flush(previous.get(server), now) else {
+            let Some(mut snapshot) = counts.flush(previous.get(server), now) else {
                 continue;
             };
+            let counted_before = counted.get(server).copied().unwrap_or_default();
+            snapshot.interval = self.interval(server, &snapshot, counted_now, counted_before);
             // What is dropped here, and counted by the writer, is part of the next difference.
             if self.writer.metrics(server, &snapshot).is_ok() {
                 previous.insert(server.clone(), counts);
+                counted.insert(server.clone(), counted_now);
             }
         }
+    }
+
+    /// What was counted between two flushes, unless the diffs of `snapshot` say the same.
+    fn interval(
+        &self,
+        server: &ServerName,
+        snapshot: &MetricsSnapshot,
+        now: ServerCounted,
+        before: ServerCounted,
+    ) -> Option<Interval> {
+        let (tokens, tokens_cleared) = now.tokens.since(before.tokens);
+        let (cost, cost_cleared) = now.cost.since(before.cost);
+        let is_said = snapshot.tokens_counted() == Some(tokens)
+            && (snapshot.cost_counted().unwrap_or_default() == cost && !snapshot.cost_reset)
+            && !tokens_cleared
+            && !cost_cleared;
+        (!is_said).then(|| Interval {
+            tokens,
+            cost,
+            tokens_cleared,
+            cost_cleared,
+            counting_since: self.accumulator.counting_since(server).unwrap_or_default(),
+        })
     }
 
     fn seed(
@@ -315,9 +348,7 @@ impl Shared {
         let mut state = self.lock();
         let mut report = SeedReport::default();
         for (server, totals, snapshots) in history {
-            for snapshot in &snapshots {
-                self.accumulator.replay_snapshot(&server, snapshot);
-            }
+            self.accumulator.replay_history(&server, &snapshots);
             let counts = ServerCounts {
                 tokens: totals.tokens,
                 cost: totals.cost,
@@ -325,12 +356,15 @@ impl Shared {
             self.accumulator.restore([(&server, counts.tokens)]);
             self.accumulator
                 .restore_cost(counts.cost.map(|cost| (&server, cost)));
+            let counting_since = Timestamp::from_unix_nanos(totals.counting_since);
+            self.accumulator
+                .restore_counting_since(&server, counting_since);
             state.previous.insert(server.clone(), counts);
             let timestamps = || snapshots.iter().map(|snapshot| snapshot.timestamp);
             let seeded = SeededServer {
                 tokens: totals.tokens,
                 cost: totals.cost,
-                counting_since: Timestamp::from_unix_nanos(totals.counting_since),
+                counting_since,
                 last_snapshot: Timestamp::from_unix_nanos(totals.timestamp),
                 snapshots: snapshots.len(),
                 oldest_time: timestamps().min(),

@@ -63,6 +63,28 @@ pub struct MetricsSnapshot {
     /// newer writers. An object named `diff`, `total`, `cost_diff` or `cost_total` holds the
     /// entries of the object of that name other than the counters above.
     pub extra: Vec<(String, Value)>,
+    /// What was counted in the interval, where the diffs do not say it. Lines do not have it.
+    pub interval: Option<Interval>,
+}
+
+/// What was counted in the interval before a snapshot, where its diffs do not say it: they hold
+/// everything that a server ever counted when its counters begin anew, and miss that they were
+/// cleared when they rose above their old values since.
+///
+/// It is kept in the database, so that a chart is the same after a restart, and not in lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Interval {
+    /// Tokens that were counted since the snapshot before, or since they were cleared.
+    pub tokens: TokenCounts,
+    /// Cost that was counted, likewise.
+    pub cost: CostCounts,
+    /// Whether the token counters were cleared, and with them their history.
+    pub tokens_cleared: bool,
+    /// Whether the cost counters were cleared, likewise.
+    pub cost_cleared: bool,
+    /// When counting began.
+    pub counting_since: Timestamp,
 }
 
 impl TokenCounts {
@@ -133,6 +155,26 @@ impl MetricsSnapshot {
             cost_diff: None,
             cost_total: None,
             extra: Vec::new(),
+            interval: None,
+        }
+    }
+
+    /// The tokens that were counted in the interval before this snapshot; `None` when it does not
+    /// say, because its diff is everything that was ever counted.
+    #[must_use]
+    pub fn tokens_counted(&self) -> Option<TokenCounts> {
+        match &self.interval {
+            Some(interval) => Some(interval.tokens),
+            None => (!self.reset).then_some(self.diff),
+        }
+    }
+
+    /// The cost that was counted in the interval before this snapshot, likewise.
+    #[must_use]
+    pub fn cost_counted(&self) -> Option<CostCounts> {
+        match &self.interval {
+            Some(interval) => Some(interval.cost),
+            None => self.cost_diff.filter(|_| !self.reset && !self.cost_reset),
         }
     }
 }

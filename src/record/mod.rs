@@ -20,7 +20,7 @@ pub use self::{
     calls::CallCounts,
     level::Level,
     log::LogRecord,
-    metrics::{CostCounts, MetricsSnapshot, TokenCounts},
+    metrics::{CostCounts, Interval, MetricsSnapshot, TokenCounts},
     server::ServerName,
     span::SpanRecord,
     value::Value,

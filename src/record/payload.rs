@@ -3,7 +3,7 @@
 //! | record | payload |
 //! |---|---|
 //! | log | `MessagePack` array: offset from UTC in minutes, level, message, attributes |
-//! | snapshot | `MessagePack` array: offset from UTC in minutes, flags (1 `reset`, 2 `cost_reset`), `diff` (3 counters), `total` (3), `cost_diff` (4, or nil), `cost_total` (4, or nil), other keys |
+//! | snapshot | `MessagePack` array: offset from UTC in minutes, flags (1 `reset`, 2 `cost_reset`), `diff` (3 counters), `total` (3), `cost_diff` (4, or nil), `cost_total` (4, or nil), other keys; then, where the diffs do not say what was counted in the interval, an array: flags (1 tokens, 2 cost cleared), when counting began (nanoseconds), tokens (3), cost (4) |
 //! | span | protobuf `ResourceSpans` with one `ScopeSpans` with one `Span` |
 //!
 //! In logs and snapshots, integers have their shortest form. Attributes and other keys are maps
@@ -12,7 +12,7 @@
 //! its own start and end, because the timestamp in its key is clamped.
 
 use super::{
-    CostCounts, Level, LogRecord, MetricsSnapshot, SpanRecord, TokenCounts, Value,
+    CostCounts, Interval, Level, LogRecord, MetricsSnapshot, SpanRecord, TokenCounts, Value,
     messagepack::{
         Reader, Token, unexpected_at, write_array_head, write_bool, write_float, write_int,
         write_map_head, write_nil, write_number, write_str, write_uint,
@@ -26,6 +26,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, Span},
 };
 use prost::{EncodeError, Message};
+use std::borrow::Cow;
 
 /// The maximum nesting depth of a log or a snapshot. The record itself is the first level, as in
 /// its line, so a record stored by one process can be exported and imported by another.
@@ -40,6 +41,9 @@ const CAPACITY_MAX: usize = 32;
 
 const FLAG_RESET: u8 = 1;
 const FLAG_COST_RESET: u8 = 2;
+
+const FLAG_TOKENS_CLEARED: u8 = 1;
+const FLAG_COST_CLEARED: u8 = 2;
 
 /// A record that cannot be encoded, or bytes that are not a valid payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,7 +131,7 @@ impl MetricsSnapshot {
     pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
         check_depth(&self.extra)?;
         let flags = u8::from(self.reset) * FLAG_RESET + u8::from(self.cost_reset) * FLAG_COST_RESET;
-        write_array_head(7, out);
+        write_array_head(7 + usize::from(self.interval.is_some()), out);
         write_int(self.utc_offset.whole_minutes().into(), out);
         write_uint(flags.into(), out);
         write_counts(&self.diff.to_array(), out);
@@ -139,7 +143,26 @@ impl MetricsSnapshot {
             }
         }
         write_entries(&self.extra, out);
+        if let Some(interval) = &self.interval {
+            write_interval(interval, out);
+        }
         Ok(())
+    }
+
+    /// A payload as it is for a reader of lines: without the interval, which no line has.
+    pub(crate) fn line_payload(payload: &[u8]) -> Cow<'_, [u8]> {
+        let has_interval = Reader::new(payload).array_of(8).is_ok();
+        let snapshot = has_interval.then(|| {
+            let decoded = MetricsSnapshot::decode_payload(Timestamp::default(), payload);
+            let mut snapshot = decoded.ok()?;
+            snapshot.interval = None;
+            let mut encoded = Vec::with_capacity(payload.len());
+            snapshot.encode_payload(&mut encoded).ok()?;
+            Some(encoded)
+        });
+        snapshot
+            .flatten()
+            .map_or(Cow::Borrowed(payload), Cow::Owned)
     }
 
     /// Decodes a payload written by [`MetricsSnapshot::encode_payload`].
@@ -148,21 +171,26 @@ impl MetricsSnapshot {
         payload: &[u8],
     ) -> Result<MetricsSnapshot, PayloadError> {
         let mut reader = Reader::new(payload);
-        let (mut snapshot, extra) = MetricsSnapshot::read_head(timestamp, &mut reader)?;
+        let has_interval = Reader::new(payload).array_of(8).is_ok();
+        reader.array_of(7 + usize::from(has_interval))?;
+        let mut snapshot = MetricsSnapshot::read_head(timestamp, &mut reader)?;
+        let extra = reader.map()?;
         snapshot.extra = read_entries(&mut reader, extra, 1)?;
+        if has_interval {
+            snapshot.interval = Some(read_interval(&mut reader)?);
+        }
         reader.finish()?;
         Ok(snapshot)
     }
 
-    /// Decodes the part before `extra`, and the number of entries of `extra`.
-    pub(crate) fn read_head(
+    /// Decodes the part between the head of the array and `extra`.
+    fn read_head(
         timestamp: Timestamp,
         reader: &mut Reader<'_>,
-    ) -> Result<(MetricsSnapshot, usize), PayloadError> {
-        reader.array_of(7)?;
+    ) -> Result<MetricsSnapshot, PayloadError> {
         let utc_offset = read_utc_offset(reader)?;
         let flags: u8 = reader.int()?;
-        let snapshot = MetricsSnapshot {
+        Ok(MetricsSnapshot {
             timestamp,
             utc_offset,
             reset: flags & FLAG_RESET != 0,
@@ -172,8 +200,8 @@ impl MetricsSnapshot {
             cost_diff: read_costs(reader)?,
             cost_total: read_costs(reader)?,
             extra: Vec::new(),
-        };
-        Ok((snapshot, reader.map()?))
+            interval: None,
+        })
     }
 }
 
@@ -296,6 +324,16 @@ fn write_counts(counts: &[i64], out: &mut Vec<u8>) {
     for count in counts {
         write_int(*count, out);
     }
+}
+
+fn write_interval(interval: &Interval, out: &mut Vec<u8>) {
+    let flags = u8::from(interval.tokens_cleared) * FLAG_TOKENS_CLEARED
+        + u8::from(interval.cost_cleared) * FLAG_COST_CLEARED;
+    write_array_head(4, out);
+    write_uint(flags.into(), out);
+    write_int(interval.counting_since.unix_nanos(), out);
+    write_counts(&interval.tokens.to_array(), out);
+    write_counts(&interval.cost.to_array(), out);
 }
 
 fn write_entries(entries: &[(String, Value)], out: &mut Vec<u8>) {
@@ -476,6 +514,18 @@ fn read_costs(reader: &mut Reader<'_>) -> Result<Option<CostCounts>, PayloadErro
         return Ok(None);
     }
     read_ints(reader).map(CostCounts::from_array).map(Some)
+}
+
+fn read_interval(reader: &mut Reader<'_>) -> Result<Interval, PayloadError> {
+    reader.array_of(4)?;
+    let flags: u8 = reader.int()?;
+    Ok(Interval {
+        tokens_cleared: flags & FLAG_TOKENS_CLEARED != 0,
+        cost_cleared: flags & FLAG_COST_CLEARED != 0,
+        counting_since: Timestamp::from_unix_nanos(reader.int()?),
+        tokens: read_tokens(reader)?,
+        cost: read_costs(reader)?.unwrap_or_default(),
+    })
 }
 
 fn read_ints<const N: usize>(reader: &mut Reader<'_>) -> Result<[i64; N], PayloadError> {

@@ -35,6 +35,13 @@ impl Totals {
             totals.counting_since = totals.timestamp;
             totals.tools.clear();
         }
+        if let Some(interval) = &snapshot.interval {
+            totals.counting_since = interval.counting_since.unix_nanos();
+            // A reset does not name a cost of zero.
+            if interval.cost_cleared {
+                totals.cost = totals.cost.map(|_| CostCounts::default());
+            }
+        }
         totals.tokens = snapshot.total;
         totals.cost = snapshot.cost_total.or(totals.cost);
         raise_calls(&mut totals.tools, &snapshot.extra, TOOL_USAGE);

@@ -75,6 +75,7 @@ pub(crate) fn read_metrics_line(line: &[u8]) -> JsonResult<MetricsLine> {
         cost_diff,
         cost_total,
         extra,
+        interval: None,
     };
     Ok(MetricsLine::Snapshot { server, snapshot })
 }

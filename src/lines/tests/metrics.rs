@@ -301,6 +301,7 @@ fn snapshot(
                     cost_diff: if full { cost_total } else { cost_diff },
                     cost_total,
                     extra,
+                    interval: None,
                 }
             },
         )

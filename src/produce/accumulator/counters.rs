@@ -1,10 +1,10 @@
 //! Cumulative counters.
 
 use crate::record::{CostCounts, TokenCounts};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// One of the two things that are counted, each as a few integers.
-pub(super) trait Dimension: Copy + Default {
+pub(in crate::produce) trait Dimension: Copy + Default {
     /// The integers.
     type Ints: AsRef<[i64]>;
 
@@ -17,6 +17,9 @@ pub(super) trait Dimension: Copy + Default {
 
     /// Whether it has ever been counted.
     fn seen(counters: &Counters) -> &AtomicBool;
+
+    /// How often it was cleared.
+    fn cleared(counters: &Counters) -> &AtomicU64;
 
     fn add(&mut self, other: Self) {
         let sums = self.ints();
@@ -32,7 +35,7 @@ pub(super) trait Dimension: Copy + Default {
 
 /// Something for each integer of the two dimensions.
 #[derive(Debug, Default)]
-pub(super) struct Pair<T> {
+pub(in crate::produce) struct Pair<T> {
     tokens: [T; 3],
     cost: [T; 4],
 }
@@ -55,6 +58,10 @@ impl Dimension for TokenCounts {
     fn seen(counters: &Counters) -> &AtomicBool {
         &counters.tokens_seen
     }
+
+    fn cleared(counters: &Counters) -> &AtomicU64 {
+        &counters.tokens_cleared
+    }
 }
 
 impl Dimension for CostCounts {
@@ -75,17 +82,50 @@ impl Dimension for CostCounts {
     fn seen(counters: &Counters) -> &AtomicBool {
         &counters.cost_seen
     }
+
+    fn cleared(counters: &Counters) -> &AtomicU64 {
+        &counters.cost_cleared
+    }
 }
 
 /// The cumulative counters of a server, a replica or a client.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(in crate::produce) struct Counters {
     /// What was counted in this process.
     counted: Pair<AtomicI64>,
     /// What was counted before it.
     restored: Pair<AtomicI64>,
     tokens_seen: AtomicBool,
     cost_seen: AtomicBool,
+    tokens_cleared: AtomicU64,
+    cost_cleared: AtomicU64,
+}
+
+/// What was counted of one dimension in this process since it was cleared last, and how often it was
+/// cleared. The difference of two of these is what happened in between, whatever was restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::produce) struct Counted<T> {
+    clears: u64,
+    counts: T,
+}
+
+impl<T: Dimension> Counted<T> {
+    pub(in crate::produce) fn counts(self) -> T {
+        self.counts
+    }
+
+    /// What was counted after `before`, or after the counters were cleared since, and whether they
+    /// were.
+    pub(in crate::produce) fn since(self, before: Counted<T>) -> (T, bool) {
+        let (now, then) = (self.counts.ints(), before.counts.ints());
+        let pairs = || now.as_ref().iter().zip(then.as_ref());
+        // A clear that goes on at this moment may show in the counters alone.
+        if self.clears != before.clears || pairs().any(|(now, then)| now < then) {
+            return (self.counts, true);
+        }
+        let gained = T::from_ints(pairs().map(|(now, then)| now - then));
+        (gained, false)
+    }
 }
 
 impl Counters {
@@ -101,15 +141,31 @@ impl Counters {
 
     /// Both together, once there was anything to count.
     pub(super) fn total<T: Dimension>(&self) -> Option<T> {
+        self.total_with(load(T::part(&self.counted)))
+    }
+
+    /// The same, where `counted` is what was counted in this process.
+    pub(super) fn total_with<T: Dimension>(&self, counted: T) -> Option<T> {
         // Acquire: whoever sees the flag sees what was counted before it was set.
         T::seen(self).load(Ordering::Acquire).then(|| {
-            let mut total: T = load(T::part(&self.counted));
+            let mut total = counted;
             total.add(load(T::part(&self.restored)));
             total
         })
     }
 
+    /// What was counted in this process, whatever was restored.
+    pub(super) fn counted<T: Dimension>(&self) -> Counted<T> {
+        // Before the counters: one that is cleared in between counts as cleared now or the next time.
+        let clears = T::cleared(self).load(Ordering::Acquire);
+        Counted {
+            clears,
+            counts: load(T::part(&self.counted)),
+        }
+    }
+
     pub(super) fn clear<T: Dimension>(&self) {
+        T::cleared(self).fetch_add(1, Ordering::AcqRel);
         set(T::part(&self.counted), T::default());
         set(T::part(&self.restored), T::default());
     }

@@ -13,12 +13,12 @@ mod counters;
 mod series;
 
 use self::{
-    counters::{Counters, Dimension},
+    counters::{Counted, Counters, Dimension},
     series::Series,
 };
 use super::flush_rule::ServerCounts;
 use crate::{
-    record::{CostCounts, MetricsSnapshot, ServerName, TokenCounts},
+    record::{CostCounts, Interval, MetricsSnapshot, ServerName, TokenCounts},
     time::Timestamp,
 };
 use std::{
@@ -26,7 +26,7 @@ use std::{
     fmt,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -266,6 +266,24 @@ impl Accumulator {
         }
     }
 
+    /// Sets when the counting of each server began, before this process.
+    pub(super) fn restore_counting_since(&self, server: &ServerName, since: Timestamp) {
+        let server = self.servers.get(server);
+        server
+            .counting_since
+            .store(since.unix_nanos(), Ordering::Relaxed);
+    }
+
+    /// When the counting of `server` began: when it was counted first, in an earlier process where
+    /// that was restored, or when its tokens were [cleared](Accumulator::clear). `None` when it never
+    /// counted.
+    #[must_use]
+    pub fn counting_since(&self, server: &ServerName) -> Option<Timestamp> {
+        let server = self.servers.find(server)?;
+        let since = server.counting_since.load(Ordering::Relaxed);
+        Some(Timestamp::from_unix_nanos(since))
+    }
+
     /// Sets what each server's cost was before this process began to count, likewise.
     pub fn restore_cost<'a>(&self, totals: impl IntoIterator<Item = (&'a ServerName, CostCounts)>) {
         for (server, total) in totals {
@@ -274,24 +292,45 @@ impl Accumulator {
     }
 
     /// Puts the diffs of a stored snapshot into the series of `server`, at the minute of its
-    /// timestamp, and leaves the cumulative counters alone. The diffs of a reset are left out, for
-    /// they are no single minute's: that of the tokens when `reset` is set, that of the cost when
-    /// `reset` or `cost_reset` is. What is older than the series is left out.
+    /// timestamp, and leaves the cumulative counters alone. Of a reset it takes what was counted in
+    /// the [interval](MetricsSnapshot::interval), and leaves the diffs out where the snapshot does not
+    /// say that: they are no single minute's. What is older than the series is left out.
     pub fn replay_snapshot(&self, server: &ServerName, snapshot: &MetricsSnapshot) {
-        if snapshot.reset {
-            return;
-        }
-        let server = self.servers.get(server);
         let at = snapshot.timestamp;
-        server.series.replay(at, snapshot.diff);
-        if let (Some(cost), false) = (snapshot.cost_diff, snapshot.cost_reset) {
-            server.series.replay(at, cost);
+        self.replay(server, at, snapshot.tokens_counted());
+        self.replay(server, at, snapshot.cost_counted());
+    }
+
+    /// Puts the history of `server` into its series: snapshots in the order of their arrival. What
+    /// was counted before the counters were cleared is left out.
+    pub(super) fn replay_history(&self, server: &ServerName, snapshots: &[MetricsSnapshot]) {
+        let last = |is_cleared: fn(&Interval) -> bool| {
+            let cleared =
+                |snapshot: &MetricsSnapshot| snapshot.interval.as_ref().is_some_and(is_cleared);
+            snapshots.iter().rposition(cleared).unwrap_or(0)
+        };
+        let tokens_from = last(|interval| interval.tokens_cleared);
+        let cost_from = last(|interval| interval.cost_cleared);
+        for snapshot in snapshots.iter().skip(tokens_from) {
+            self.replay(server, snapshot.timestamp, snapshot.tokens_counted());
+        }
+        for snapshot in snapshots.iter().skip(cost_from) {
+            self.replay(server, snapshot.timestamp, snapshot.cost_counted());
+        }
+    }
+
+    fn replay<T: Dimension>(&self, server: &ServerName, at: Timestamp, counts: Option<T>) {
+        if let Some(counts) = counts {
+            self.servers.get(server).series.replay(at, counts);
         }
     }
 
     /// Sets every token counter to zero and empties the series of tokens. Cost stays.
     pub fn clear(&self) {
         self.clear_dimension::<TokenCounts>();
+        let now = Timestamp::now().unix_nanos();
+        self.servers
+            .for_each(|_, server| server.counting_since.store(now, Ordering::Relaxed));
     }
 
     /// Sets every cost counter to zero and empties the series of cost. Tokens stay.
@@ -299,15 +338,21 @@ impl Accumulator {
         self.clear_dimension::<CostCounts>();
     }
 
-    /// The cumulative counters of one server; `None` when it never counted anything.
-    pub(super) fn server_counts(&self, server: &ServerName) -> Option<ServerCounts> {
+    /// The cumulative counters of one server, and what of them was counted in this process; `None`
+    /// when it never counted anything.
+    pub(super) fn server_counts(
+        &self,
+        server: &ServerName,
+    ) -> Option<(ServerCounts, ServerCounted)> {
         let server = self.servers.get(server);
-        let tokens = server.counters.total::<TokenCounts>();
-        let cost = server.counters.total::<CostCounts>();
-        (tokens.is_some() || cost.is_some()).then(|| ServerCounts {
-            tokens: tokens.unwrap_or_default(),
-            cost,
-        })
+        let (tokens, cost) = (server.counters.counted(), server.counters.counted());
+        let tokens_total = server.counters.total_with(tokens.counts());
+        let cost_total = server.counters.total_with(cost.counts());
+        let counts = (tokens_total.is_some() || cost_total.is_some()).then(|| ServerCounts {
+            tokens: tokens_total.unwrap_or_default(),
+            cost: cost_total,
+        })?;
+        Some((counts, ServerCounted { tokens, cost }))
     }
 
     fn usage<T: Dimension>(&self) -> Usage<T> {
@@ -435,11 +480,30 @@ impl fmt::Debug for Recorder {
     }
 }
 
-#[derive(Default)]
+/// What a server counted in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct ServerCounted {
+    pub(super) tokens: Counted<TokenCounts>,
+    pub(super) cost: Counted<CostCounts>,
+}
+
 struct Server {
     counters: Counters,
     series: Series,
     replicas: Names<Counters>,
+    /// In nanoseconds since the epoch.
+    counting_since: AtomicI64,
+}
+
+impl Default for Server {
+    fn default() -> Server {
+        Server {
+            counters: Counters::default(),
+            series: Series::default(),
+            replicas: Names::default(),
+            counting_since: AtomicI64::new(Timestamp::now().unix_nanos()),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -486,6 +550,11 @@ impl<T: Default> Names<T> {
             OTHER
         };
         Arc::clone(map.entry(name.into()).or_default())
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<T>> {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        map.get(name).map(Arc::clone)
     }
 
     fn for_each(&self, mut visit: impl FnMut(&str, &T)) {

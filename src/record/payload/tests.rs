@@ -329,6 +329,7 @@ proptest! {
         tokens in any::<[i64; 6]>(),
         costs in any::<[Option<[i64; 4]>; 2]>(),
         utc_offset in any_utc_offset(),
+        interval in any::<Option<([i64; 8], (bool, bool))>>(),
         extra in any_entries(),
     ) {
         let counts = |counts: &[i64]| TokenCounts {
@@ -352,11 +353,28 @@ proptest! {
             cost_diff,
             cost_total,
             extra,
+            interval: interval.map(|(counters, cleared)| Interval {
+                tokens: counts(&counters[..3]),
+                cost: CostCounts {
+                    input_micro_usd: counters[3],
+                    output_micro_usd: counters[4],
+                    cache_read_micro_usd: counters[5],
+                    cache_write_micro_usd: counters[6],
+                },
+                tokens_cleared: cleared.0,
+                cost_cleared: cleared.1,
+                counting_since: Timestamp::from_unix_nanos(counters[7]),
+            }),
         };
         let mut out = Vec::new();
         snapshot.encode_payload(&mut out).unwrap();
         let mut back = MetricsSnapshot::decode_payload(AT, &out).unwrap();
         prop_assert!(same_entries(&snapshot.extra, &back.extra));
+        // In a line there is no interval.
+        let mut line = Vec::new();
+        let without = MetricsSnapshot { interval: None, ..snapshot.clone() };
+        without.encode_payload(&mut line).unwrap();
+        prop_assert_eq!(&*MetricsSnapshot::line_payload(&out), &line[..]);
         snapshot.extra.clear();
         back.extra.clear();
         prop_assert_eq!(snapshot, back);

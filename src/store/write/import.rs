@@ -226,7 +226,16 @@ fn drop_duplicates(
 ) -> Result<(), Fault> {
     part.records.sort_by_key(|record| record.timestamp);
     let timestamps: Vec<i64> = part.records.iter().map(|record| record.timestamp).collect();
-    let identity = |record: &PendingRecord| (record.timestamp, xxh3_128(&record.payload));
+    // A snapshot that was exported has no interval, and is still the same record.
+    let is_of_metrics = part.signal == Signal::Metrics;
+    let content = |payload: &[u8]| {
+        if is_of_metrics {
+            xxh3_128(&MetricsSnapshot::line_payload(payload))
+        } else {
+            xxh3_128(payload)
+        }
+    };
+    let identity = |record: &PendingRecord| (record.timestamp, content(&record.payload));
     // The number of stored copies of each record of the batch. Other records are not counted, so
     // its size is bounded by the batch.
     let mut stored: HashMap<(i64, u128), usize> = part
@@ -241,7 +250,7 @@ fn drop_duplicates(
         &timestamps,
         own,
         |(time, _), payload| {
-            if let Some(copies) = stored.get_mut(&(time, xxh3_128(payload))) {
+            if let Some(copies) = stored.get_mut(&(time, content(payload))) {
                 *copies += 1;
             }
         },
