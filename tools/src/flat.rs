@@ -1,5 +1,4 @@
-//! The layout of the flat files: which files there are, whose they are, and in which order they
-//! were written.
+//! The layout of the flat files: their names, their servers, and the order in which they were written.
 
 use crate::{folders, output::note};
 use anyhow::{Context, bail};
@@ -16,14 +15,14 @@ use std::{
 pub(crate) enum Packing {
     #[value(skip)]
     Plain,
-    /// gzip, which a Collector reads
+    /// gzip, which a Collector can read
     Gzip,
     /// Zstandard, smaller and faster
     Zstd,
 }
 
 impl Packing {
-    /// What stands at the end of a file's name.
+    /// The end of a file's name.
     pub(crate) fn suffix(self) -> &'static str {
         match self {
             Packing::Plain => "",
@@ -32,7 +31,7 @@ impl Packing {
         }
     }
 
-    /// Takes the suffix off a file's name.
+    /// Removes the suffix from a file's name.
     fn strip(name: &str) -> (&str, Packing) {
         [Packing::Gzip, Packing::Zstd]
             .into_iter()
@@ -45,32 +44,31 @@ impl Packing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FlatFile {
     pub(crate) path: PathBuf,
-    /// Whose records they are, where the records do not say so themselves.
+    /// The server of records that do not name one themselves.
     pub(crate) server: Option<ServerName>,
     pub(crate) signal: Signal,
     pub(crate) packing: Packing,
     pub(crate) bytes: u64,
-    /// Whether another active file of the same series is read before it, of which it can be an
-    /// older state or a copy: a record that both have is one record.
+    /// Whether another active file of the same series is read before this one, which may be a copy
+    /// of it or an older state. A record in both files is one record.
     pub(crate) is_twin: bool,
 }
 
-/// What a file of the layout is called: `logs.jsonl`, `logs-2026-04-30T12-00-00.000.jsonl`, and either
-/// with `.gz` or `.zst` behind it.
+/// The name of a file of the layout: `logs.jsonl` or `logs-2026-04-30T12-00-00.000.jsonl`, optionally
+/// followed by `.gz` or `.zst`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileName {
     pub(crate) signal: Signal,
-    /// When it was rotated, as it stands in the name; `None` for the active file.
+    /// The time of rotation as in the name; `None` for the active file.
     pub(crate) rotated: Option<String>,
     pub(crate) packing: Packing,
 }
 
-/// The form of a rotated file's time; zeros stand for digits.
+/// The form of the time in a rotated file's name; a zero means a digit.
 const ROTATED_FORM: &[u8] = b"0000-00-00T00-00-00.000";
 
 impl FileName {
-    /// Takes a name apart; `None` when it is not one of the layout, in which case the file is the
-    /// user's own.
+    /// Parses a name; `None` when it is not one of the layout, so that the file is the user's own.
     pub(crate) fn parse(name: &str) -> Option<FileName> {
         let (name, packing) = Packing::strip(name);
         let stem = name.strip_suffix(".jsonl")?;
@@ -98,7 +96,7 @@ impl FileName {
         })
     }
 
-    /// Whether gridctl's Go daemon writes files of this name: it compresses rotated files alone, and
+    /// Whether gridctl's Go daemon writes files of this name. It compresses only rotated files, and
     /// only with gzip.
     pub(crate) fn is_go_daemons(&self) -> bool {
         match &self.rotated {
@@ -107,8 +105,8 @@ impl FileName {
         }
     }
 
-    /// The name of a file that is rotated now, or later than every file in `folder` is said to be:
-    /// the names sort in the order in which the files were written.
+    /// The name of a file that is rotated now. Its time is after those of all files in `folder`, so
+    /// that names sort in the order in which the files were written.
     pub(crate) fn rotated_now(folder: &Path, signal: Signal) -> anyhow::Result<String> {
         let newest = Self::in_folder(folder, signal)?
             .into_iter()
@@ -121,7 +119,7 @@ impl FileName {
         ))
     }
 
-    /// The files of one signal in a folder, if it is there.
+    /// The files of one signal in a folder. A missing folder has none.
     pub(crate) fn in_folder(
         folder: &Path,
         signal: Signal,
@@ -139,7 +137,7 @@ impl FileName {
 
 /// The name of a file that was rotated at `time`.
 pub(crate) fn rotated_name(signal: Signal, time: Timestamp) -> String {
-    // `2026-04-30T12:00:00.123456789Z`: colons become dashes, three digits of the fraction stay.
+    // `2026-04-30T12:00:00.123456789Z`: dashes replace colons, and three digits of the fraction stay.
     let text = time.to_string();
     let (seconds, fraction) = text
         .trim_end_matches('Z')
@@ -157,7 +155,7 @@ fn time_of(rotated: &str) -> Option<Timestamp> {
     Some(Timestamp::parse_rfc3339(&text).ok()?.0)
 }
 
-/// A folder below a stack's that has files of the layout.
+/// A folder with files of the layout, below a stack's folder.
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
@@ -165,8 +163,8 @@ struct Folder {
     names: Vec<String>,
 }
 
-/// The files below a stack's folder, each server's and signal's in the order of time: rotated ones
-/// oldest first, then the active one. With `server`, `folder` may also be that server's own.
+/// The files below a stack's folder. Those of one server and signal are ordered by time: rotated files
+/// oldest first, then the active file. With `server`, `folder` may also be the folder of that server.
 pub(crate) fn find_files(
     folder: &Path,
     stack: &str,
@@ -185,8 +183,8 @@ pub(crate) fn find_files(
             (true, Some(server)) => server.clone(),
             (true, None) => {
                 note(&format!(
-                    "{}: its own files are left out, for whose they are does not follow; pass \
-                     --server NAME to read them",
+                    "{}: skipped the files directly in this folder, because their server is unknown: \
+                     pass --server NAME to import them",
                     folder.display()
                 ));
                 continue;
@@ -244,12 +242,12 @@ pub(crate) fn find_files(
     }
     if let Some(first) = left_alone.first() {
         note(&format!(
-            "files left alone, for their names are not of the layout: {}, such as {}",
+            "skipped {} files whose names are not those of telemetry files, such as {}",
             left_alone.len(),
             first.display()
         ));
     }
-    // Twins come last: until then, a record that stands twice is two records.
+    // Twins come last: until then, a record that occurs twice is two records.
     files.sort_by_key(|file| file.is_twin);
     Ok(files)
 }
@@ -257,14 +255,14 @@ pub(crate) fn find_files(
 #[derive(Debug, Default)]
 struct Walk {
     found: Vec<Folder>,
-    /// Files beside those of the layout.
+    /// Other files in folders with files of the layout.
     left_alone: Vec<PathBuf>,
-    /// The folders that were seen, by device and inode: links can lead back.
+    /// The folders that were visited, by device and inode, because links can lead back.
     seen: HashSet<(u64, u64)>,
 }
 
 impl Walk {
-    /// Looks through a folder, whose names down to it are `names`, and those below it.
+    /// Searches a folder and the folders below it. `names` are the names of the folders down to it.
     fn descend(&mut self, folder: &Path, names: &mut Vec<String>) -> anyhow::Result<()> {
         let metadata = metadata(folder)?;
         self.seen.insert((metadata.dev(), metadata.ino()));
@@ -287,26 +285,26 @@ impl Walk {
                 names: names.clone(),
             });
         }
-        // A folder is known by its own name first, and by that of a link when it has no other here.
+        // Links come last: a folder is known by the name of a link only if it has no other name here.
         folders.sort_by_key(|(is_link, ..)| *is_link);
         for (is_link, path, name) in folders {
             let metadata = self::metadata(&path)?;
             if self.seen.contains(&(metadata.dev(), metadata.ino())) {
                 note(&format!(
-                    "{}: left out, it leads to a folder that is read already",
+                    "{}: skipped, because it leads to a folder that is read already",
                     path.display()
                 ));
             } else if is_link && !names.is_empty() {
                 note(&format!(
-                    "{}: left out, it is a link inside a server's folder",
+                    "{}: skipped, because it is a link inside a server's folder",
                     path.display()
                 ));
             } else {
                 let is_nested = !names.is_empty();
                 names.push(name);
                 match self.descend(&path, names) {
-                    // What lies in a server's folder need not be telemetry.
-                    Err(error) if is_nested => note(&format!("left out: {error:#}")),
+                    // Folders inside a server's folder need not be telemetry.
+                    Err(error) if is_nested => note(&format!("skipped: {error:#}")),
                     outcome => outcome?,
                 }
                 names.pop();
@@ -329,8 +327,7 @@ fn files_of_server(
         found.extend(FileName::in_folder(folder, signal)?);
     }
     found.retain(|(_, path)| path.is_file());
-    // The active file has no time and comes last; of a plain file and a compressed one the plain one
-    // comes first.
+    // The active file has no time and comes last. A plain file comes before a compressed one.
     found.sort_by_key(|(name, _)| {
         (
             name.signal,
@@ -340,13 +337,13 @@ fn files_of_server(
         )
     });
     found.dedup_by(|(later, path), (earlier, _)| {
-        // A rotation that was cut off leaves both, and then the compressed one is incomplete.
+        // An interrupted rotation leaves both, and the compressed file is incomplete.
         let twin = later.rotated.is_some()
             && later.signal == earlier.signal
             && later.rotated == earlier.rotated;
         if twin {
             note(&format!(
-                "{}: left out, its twin {} is read",
+                "{}: skipped, because the same file {} is read",
                 path.display(),
                 match earlier.packing {
                     Packing::Plain => "without compression",
@@ -373,7 +370,7 @@ fn files_of_server(
         .collect()
 }
 
-/// A single file, whose signal its name tells if no option does.
+/// A single file. Its name tells its signal if no option does.
 pub(crate) fn single_file(
     path: &Path,
     server: Option<&ServerName>,
@@ -391,7 +388,7 @@ pub(crate) fn single_file(
     };
     let Some(signal) = signal.or_else(from_name) else {
         bail!(
-            "what {} holds does not follow from its name: pass --signal",
+            "the name of {} does not tell its signal: pass --signal",
             path.display()
         );
     };
@@ -418,7 +415,7 @@ fn entries(folder: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
         match entry.file_name().into_string() {
             Ok(name) => entries.push((entry.path(), name)),
             Err(_) => note(&format!(
-                "{}: left out, its name is not UTF-8",
+                "{}: skipped, because its name is not UTF-8",
                 entry.path().display()
             )),
         }
@@ -551,7 +548,7 @@ mod tests {
             "github/logs-2026-04-30T12-00-00.001.jsonl.zst",
             "github/logs.jsonl",
             "github/metrics.jsonl.zst",
-            // A state from before it was compressed and begun anew.
+            // An older state, which was compressed before the file was begun again.
             "github/logs.jsonl.gz",
         ];
         write(stack.path(), &names);

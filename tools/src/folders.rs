@@ -1,14 +1,14 @@
-//! The folders of servers below a stack's folder: names to paths and back, one to one.
+//! The folders of servers below a stack's folder. Names and paths are mapped one to one in both
+//! directions.
 //!
-//! A server's folder has the server's name, as gridctl's daemons have always written it; a name with
-//! slashes is a path there, `org/repo/logs.jsonl`. An export writes the same folder wherever the name
-//! is a file name. Where it is none (`org/repo`, `..`, control characters), the folder is called `%`
-//! and the name, percent-encoded: `%org%2Frepo`. So is a name that reads like such a folder already.
-//! An encoded name that is too long for a file name goes on in the folder below, after a `%` at its
-//! end.
+//! gridctl's daemons have always written a server's files to a folder with the server's name, where a
+//! name with slashes is a path: `org/repo/logs.jsonl`. An export writes the same folder if the name is
+//! a valid file name. Otherwise (`org/repo`, `..`, control characters) the folder is `%` followed by the
+//! percent-encoded name: `%org%2Frepo`. A name that looks like such a folder is encoded as well. An
+//! encoded name that is too long for a file name ends with `%` and continues in the folder below.
 //!
-//! A folder that is not exactly what the encoding makes of some name has its own name, so that the
-//! folders of old daemons keep theirs: `50%` and `50%25` are two servers.
+//! Every other folder belongs to the server of its own name, so that the folders of old daemons keep
+//! their meaning: `50%` and `50%25` are two servers.
 
 use crate::output::private_folder;
 use anyhow::bail;
@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt, path::PathBuf};
 /// The longest name of a file, in bytes.
 const FILE_NAME_BYTES_MAX: usize = 255;
 
-/// The folder of a server below its stack's: the names of one folder, or of several in each other.
+/// The folder of a server below its stack's folder: one name, or the names of nested folders.
 pub(crate) fn folder_of(server: &ServerName) -> Vec<String> {
     let is_file_name = !matches!(server.as_str(), "." | "..")
         && !server.chars().any(|char| char == '/' || char.is_control());
@@ -29,15 +29,15 @@ pub(crate) fn folder_of(server: &ServerName) -> Vec<String> {
     encode(server)
 }
 
-/// The server whose folder this is, from the names of the folders down to it: the inverse of
-/// [`folder_of`], and the path itself for every folder that an export does not write.
+/// The server of a folder, from the names of the folders down to it: the inverse of [`folder_of`]. A
+/// folder that an export does not write belongs to the server with the path as its name.
 ///
 /// Fails when no server can have that name.
 pub(crate) fn server_of(folders: &[String]) -> gridctl_telemetry::Result<ServerName> {
     decode(folders).map_or_else(|| ServerName::new(folders.join("/")), Ok)
 }
 
-/// Whether the folder's name is an encoded one.
+/// Whether the folder has an encoded name.
 pub(crate) fn is_encoded(folders: &[String]) -> bool {
     decode(folders).is_some()
 }
@@ -56,7 +56,7 @@ fn encode(server: &ServerName) -> Vec<String> {
         } else {
             text.to_owned()
         };
-        // The last byte is kept for the sign that the name goes on.
+        // The last byte is reserved for the sign that the name continues.
         if folder.len() + encoded.len() >= FILE_NAME_BYTES_MAX {
             folder.push('%');
             folders.push(std::mem::replace(&mut folder, String::from("%")));
@@ -67,7 +67,7 @@ fn encode(server: &ServerName) -> Vec<String> {
     folders
 }
 
-/// The server of an encoded name; `None` when no server's name is encoded like this.
+/// The server of an encoded name; `None` when that is not the encoding of any server's name.
 fn decode(folders: &[String]) -> Option<ServerName> {
     let (last, others) = folders.split_last()?;
     let mut encoded = String::new();
@@ -87,7 +87,7 @@ fn decode(folders: &[String]) -> Option<ServerName> {
 #[derive(Debug)]
 pub(crate) struct Folders {
     stack: PathBuf,
-    /// Whose folder each is, by its device and inode.
+    /// The server of each folder, by device and inode.
     owners: BTreeMap<(u64, u64), ServerName>,
 }
 
@@ -100,15 +100,15 @@ impl Folders {
         }
     }
 
-    /// Where the folder of a server is.
+    /// The path of the folder of a server.
     pub(crate) fn path(&self, server: &ServerName) -> PathBuf {
         let mut path = self.stack.clone();
         path.extend(folder_of(server));
         path
     }
 
-    /// Creates the folder of a server. Fails when it is that of another server, because the file
-    /// system takes the two names for one or a link leads there.
+    /// Creates the folder of a server. Fails when it is also the folder of another server, because
+    /// the file system does not distinguish the two names, or a link leads there.
     pub(crate) fn create(&mut self, server: &ServerName) -> anyhow::Result<PathBuf> {
         let path = self.path(server);
         private_folder(&path)?;
@@ -143,7 +143,7 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    /// Names made of what is special somewhere.
+    /// Names made of parts that are special somewhere.
     fn any_server() -> impl Strategy<Value = ServerName> {
         let piece = prop_oneof![
             Just("/"),
@@ -171,7 +171,7 @@ mod tests {
                 1..100
             )
             .prop_map(|pieces| pieces.concat()),
-            // As long as names can be.
+            // Names of the maximum length.
             ("[a/%\0]", 200..255_usize).prop_map(|(piece, count)| piece.repeat(count)),
         ];
         name.prop_map(|mut name| {
@@ -195,13 +195,13 @@ mod tests {
 
         #[test]
         fn every_folder_of_an_old_daemon_is_the_server_of_its_name(server in any_server()) {
-            // Old daemons took the name for a path; one that leads elsewhere they could not create.
+            // Old daemons used the name as a path, and could not create one that leads elsewhere.
             let folders: Vec<String> = server.split('/').map(str::to_owned).collect();
             prop_assume!(!folders.iter().any(|folder| {
                 folder.is_empty() || folder == "." || folder == ".." || folder.contains('\0')
             }));
-            // One that reads like an encoded name is taken for it: such names begin with a percent
-            // sign and have an escape.
+            // A folder that looks like an encoded name is taken for one: such names begin with a
+            // percent sign and have an escape.
             if is_encoded(&folders) {
                 prop_assert!(server.starts_with('%') && server[1..].contains('%'));
             } else {

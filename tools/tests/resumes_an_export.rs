@@ -261,7 +261,7 @@ fn a_link_in_place_of_a_file_is_not_written_through() {
         resumed
             .run()
             .stderr
-            .contains("logs.jsonl is no regular file")
+            .contains("logs.jsonl is not a regular file")
     );
     fs::remove_dir(resumed.active()).unwrap();
     assert_eq!(fs::read(&precious).unwrap(), linked);

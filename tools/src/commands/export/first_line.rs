@@ -1,28 +1,28 @@
-//! What makes a file's beginning its own.
+//! Marks that make the beginning of each file unique.
 //!
-//! A Collector knows a file by its first 1000 bytes: of two files that begin alike it reads one, and
-//! says nothing. Logs and metrics in OTLP/JSON begin with a resource, which can be longer than that
+//! A Collector identifies a file by its first 1000 bytes: if two files begin alike, it silently reads
+//! only one of them. Logs and metrics in OTLP/JSON begin with a resource, which can be longer than that
 //! and is the same in every file of a server, and two servers can log the same line at the same time.
-//! So a file's first line has spaces and tabs after its first brace, which spell a number that no
-//! other file has. JSON allows white space there, and no reader of it sees any.
+//! Therefore the first line of a file has spaces and tabs after its first brace, which encode a number
+//! that no other file has. JSON allows white space there, and its readers ignore it.
 //!
-//! Files whose lines begin with a resource always have it. A line of NDJSON begins with its time, and
-//! one of spans with their ids: such a file begins as its first record wants it, unless an earlier
-//! file of the export begins with the same line.
+//! Files whose lines begin with a resource always have the mark. A line of NDJSON begins with its time,
+//! and a line of spans with their ids, so such a file has the mark only if an earlier file of the
+//! export begins with the same line.
 
 use gridctl_telemetry::Signal;
 use std::collections::BTreeSet;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// By so much a Collector knows a file.
+/// The number of bytes at the start of a file by which a Collector identifies it.
 const KNOWN_BY_BYTES: usize = 1000;
-/// What the white space takes: a bit of a number of 64 bits each. Lines of several records leave
-/// room for it below the length that a Collector takes.
+/// The length of the mark: one byte for each bit of a number of 64 bits. Lines of several records leave
+/// space for it below the maximum length of a Collector's lines.
 const MARK_BYTES: usize = 64;
-/// The longest line that a Collector takes.
+/// The longest line that a Collector reads by default, in bytes.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// What a file begins with. No two files of an export begin with the same record.
+/// The first record of a file. No two files of an export begin with the same record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Beginning<'a> {
     pub(super) stack: &'a str,
@@ -40,16 +40,16 @@ impl Beginning<'_> {
             signal,
             first: (nanos, sequence),
         } = self;
-        // No name of a stack has a slash, and none of a signal has one.
+        // The text is unique, because names of stacks and signals have no slash.
         let text = format!("{stack}/{signal}/{nanos}/{sequence}/{server}");
         xxh3_64(text.as_bytes())
     }
 }
 
-/// The beginnings of NDJSON files that were written, as hashes.
+/// The hashes of the beginnings of NDJSON files that were written.
 pub(super) type Beginnings = BTreeSet<u64>;
 
-/// The lines with which a file begins, marked where that is necessary.
+/// The first lines of a file, with a mark where that is necessary.
 pub(super) fn marked(
     lines: &[u8],
     beginning: Beginning<'_>,
@@ -62,7 +62,7 @@ pub(super) fn marked(
         let head = first.get(..KNOWN_BY_BYTES).unwrap_or(first);
         !known.insert(xxh3_64(head))
     };
-    // One record can be so long that the mark would cost it.
+    // A record can be so long that a Collector would drop its line because of the mark.
     let fits = first.len() > LINE_BYTES_MAX || first.len() + MARK_BYTES <= LINE_BYTES_MAX;
     let mut out = Vec::with_capacity(lines.len() + MARK_BYTES);
     match lines.split_first() {
@@ -125,7 +125,7 @@ mod tests {
             first(b"{\"ts\":2}\n{\"ts\":1}\n", 1),
             b"{\"ts\":2}\n{\"ts\":1}\n"
         );
-        // A Collector takes a file for another one that has only grown.
+        // A Collector would take this file for the first one, grown.
         let again = first(b"{\"ts\":1}\n{\"ts\":2}\n", 2);
         assert_eq!(again.len(), 18 + MARK_BYTES);
         assert_ne!(again, first(b"{\"ts\":1}\n{\"ts\":2}\n", 3));

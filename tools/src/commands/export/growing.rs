@@ -1,4 +1,4 @@
-//! An export that goes on: its files grow by whole lines, and what they hold is remembered.
+//! An export that can be continued: its files grow by whole lines, and their progress is stored.
 
 use super::{
     Args, Chunk, Export,
@@ -21,8 +21,8 @@ use std::{
     path::Path,
 };
 
-/// Exports what is new, and goes on when it is asked to. Says whether it came to the end by itself;
-/// what was exported is remembered also when it did not.
+/// Exports new records, and continues with later ones if asked to follow. Returns whether the export
+/// ended by itself; after an interrupt, the stored progress is that of the last complete round.
 pub(super) fn export(
     export: &mut Export,
     store: &Store,
@@ -32,7 +32,10 @@ pub(super) fn export(
 ) -> anyhow::Result<bool> {
     let mut files = Files::open(args, folder)?;
     if files.committed.next_sequence > snapshot.next_sequence()? {
-        bail!("the database is not the one that was exported before: it has fewer records");
+        bail!(
+            "the database is not the one that was exported before, because it has fewer records: name \
+             another --resume file, and export to another folder"
+        );
     }
     loop {
         let next = snapshot.next_sequence()?;
@@ -51,7 +54,7 @@ pub(super) fn export(
                 file.sync_all()?;
             }
             if !done {
-                // What was appended is not remembered, and the next run cuts it off.
+                // The progress does not include the last appends, and the next run removes them.
                 crate::output::note("interrupted");
                 return Ok(false);
             }
@@ -72,12 +75,12 @@ struct Files<'a> {
     args: &'a Args,
     folder: &'a Path,
     folders: Folders,
-    /// What is remembered.
+    /// The stored progress.
     committed: Progress,
-    /// What was written to each active file, by its path below the folder.
+    /// The state of each active file, by its path below the folder.
     written: BTreeMap<String, Written>,
     beginnings: Beginnings,
-    /// The files that something was appended to.
+    /// The files that records were appended to.
     touched: BTreeSet<String>,
 }
 
@@ -114,7 +117,7 @@ impl Files<'_> {
         Ok(files)
     }
 
-    /// Appends lines to the file of a series, which `file` keeps open from call to call.
+    /// Appends lines to the file of a series, which stays open in `file` between calls.
     fn append(
         &mut self,
         file: &mut Option<File>,
@@ -159,7 +162,7 @@ impl Files<'_> {
         Ok(())
     }
 
-    /// Opens a file that lines were written to; `None` when a new one is to be begun.
+    /// Opens a file that lines were written to; `None` when a new file must be begun.
     fn go_on(&mut self, path: &Path, name: &str) -> anyhow::Result<Option<File>> {
         let Some(written) = self.written.get(name) else {
             return Ok(None);
@@ -177,12 +180,15 @@ impl Files<'_> {
     }
 
     fn begin(&mut self, path: &Path, name: &str) -> anyhow::Result<File> {
-        // A file that is there and not remembered is the user's, or of an export that was not
-        // resumed: appending to it would give records twice.
+        // An unknown file is the user's, or of an export that was not resumed: appending to it would
+        // duplicate records.
         if path.symlink_metadata().is_ok() {
-            bail!("{} is there already: move it away", path.display());
+            bail!(
+                "{} is there already, and is not a file of this export: move it away",
+                path.display()
+            );
         }
-        // After a rename, what is remembered of this name is in the file that was renamed.
+        // After a rename, the progress of this name is that of the renamed file.
         if !self.committed.rotating.iter().any(|(from, _)| from == name) {
             let files = &mut self.committed.files;
             files.insert(name.to_owned(), Remembered::default());
@@ -198,14 +204,14 @@ impl Files<'_> {
         Ok(file)
     }
 
-    /// Gives a full file the name of a rotated one.
+    /// Renames a full file to the name of a rotated one.
     fn rotate(&mut self, full: &File, name: &str, path: &Path) -> anyhow::Result<()> {
         full.sync_all()?;
         self.written.insert(name.to_owned(), Written::default());
         let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let there = path.symlink_metadata().ok().map(id);
         if there != Some(id(full.metadata()?)) {
-            // It was moved while it was written to, and is rotated with that.
+            // The file was moved while it was written to, which replaces the rotation.
             if there.is_none() {
                 note_gone(path);
             }
@@ -222,7 +228,7 @@ impl Files<'_> {
         Ok(())
     }
 
-    /// Remembers everything that was appended, which must be on the disk.
+    /// Stores the progress with everything that was appended, which must be on the disk.
     fn commit(&mut self, next_sequence: u64) -> anyhow::Result<()> {
         self.committed.next_sequence = next_sequence;
         self.committed.files = self

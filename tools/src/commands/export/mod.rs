@@ -1,4 +1,4 @@
-//! `export-jsonl`: what is stored, as flat files.
+//! `export-jsonl`: write stored records as flat files.
 
 mod first_line;
 mod growing;
@@ -30,43 +30,44 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// So many bytes are gathered before they are written.
+/// The number of bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
-/// What the scan may hold of decoded blocks.
+/// Maximum size of the decoded blocks that a scan holds, in bytes.
 const SCAN_BYTES: usize = 8 << 20;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The stack
     #[arg(long)]
     stack: String,
-    /// This server alone; may be given again
+    /// Only this server; may be given several times
     #[arg(long, value_name = "NAME")]
     server: Vec<ServerName>,
-    /// This signal alone (logs, metrics or traces); may be given again
+    /// Only this signal (logs, metrics or traces); may be given several times
     #[arg(long)]
     signal: Vec<Signal>,
-    /// From this time on: RFC 3339, or how long ago such as 2h
+    /// Only records from this time on: RFC 3339, or a time before now such as 2h
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     since: Option<Timestamp>,
-    /// Up to this time, itself excluded
+    /// Only records before this time
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     until: Option<Timestamp>,
-    /// What lines look like
+    /// The format of lines
     #[arg(long, default_value = "ndjson")]
     format: Format,
     #[command(flatten)]
     target: Target,
-    /// Go on with what arrives, until interrupted
+    /// Export new records as they arrive, until interrupted
     #[arg(long, conflicts_with = "compress")]
     follow: bool,
-    /// Remember in FILE what was exported: a later run with the same FILE adds only what is new to
-    /// the files, each record once, also when this one is killed
+    /// Store the progress in FILE: a later run with the same FILE appends only new records, each
+    /// record once, even if this run is killed
     #[arg(long, value_name = "FILE", conflicts_with_all = ["stdout", "compress"])]
     resume: Option<PathBuf>,
-    /// Compress the files, whose names then end in .gz or .zst
+    /// Compress the files, and add .gz or .zst to their names
     #[arg(long, value_name = "FORMAT", conflicts_with = "stdout")]
     compress: Option<Packing>,
-    /// Begin a new file at this size, in MiB; the older ones get the names of rotated files
+    /// Begin a new file at this size, in MiB, and rename the full one to the name of a rotated file
     #[arg(long, value_name = "N", conflicts_with = "stdout",
           value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     max_size_mb: Option<u64>,
@@ -78,17 +79,17 @@ struct Target {
     /// Write DIR/STACK/SERVER/SIGNAL.jsonl
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Print one signal, servers merged by time
+    /// Print one signal, with servers merged by time
     #[arg(long)]
     stdout: bool,
 }
 
-/// What lines look like.
+/// The format of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// gridctl's own for logs and metrics, OTLP/JSON for traces
+    /// gridctl's own format for logs and metrics, OTLP/JSON for traces
     Ndjson,
-    /// OTLP/JSON for all signals, which a Collector reads
+    /// OTLP/JSON for all signals, which a Collector can read
     Otlp,
 }
 
@@ -102,7 +103,7 @@ impl From<Format> for LineFormat {
 }
 
 impl Args {
-    /// Everything of one stack, to files.
+    /// An export of a whole stack to files.
     pub(super) fn of_stack(stack: &str, out: &Path) -> Args {
         Args {
             stack: stack.to_owned(),
@@ -122,7 +123,7 @@ impl Args {
         }
     }
 
-    /// The largest a file may become, in bytes.
+    /// Maximum size of a file, in bytes.
     fn file_bytes_max(&self) -> u64 {
         self.max_size_mb
             .map_or(u64::MAX, |mebibytes| mebibytes << 20)
@@ -132,12 +133,12 @@ impl Args {
         self.compress.unwrap_or(Packing::Plain)
     }
 
-    /// Whether lines of a signal begin with a resource, which tells nothing apart.
+    /// Whether lines of a signal begin with a resource, which is the same in several files.
     fn begins_with_resource(&self, signal: Signal) -> bool {
         self.format == Format::Otlp && signal != Signal::Traces
     }
 
-    /// What a file is about that begins with `chunk`.
+    /// The beginning of a file whose first lines are `chunk`.
     fn beginning<'a>(
         &'a self,
         server: &'a ServerName,
@@ -178,13 +179,17 @@ impl Args {
 
 pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
     let Some(store) = Store::open_read_only(home, &args.stack, store_options())? else {
-        bail!("the stack {:?} has no telemetry", args.stack);
+        bail!(
+            "the stack {:?} has no telemetry below {}: check its name and --home",
+            args.stack,
+            home.display()
+        );
     };
-    // Everything that is there is exported in one state of the store; what arrives comes behind it.
+    // Stored records are exported from one snapshot; records that arrive later come after them.
     let snapshot = store.snapshot()?;
     let selected = select(&snapshot, args)?;
     if selected.is_empty() && !args.follow {
-        note("nothing to export");
+        note("no records to export");
         return Ok(Outcome::Problems);
     }
     let mut export = Export {
@@ -218,12 +223,14 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         ));
     }
     if let Some(lost) = lost {
-        note(&format!("warning: the export is not complete; {lost}"));
+        note(&format!(
+            "warning: some records were never stored and are not exported: {lost}"
+        ));
     }
     for (signal, lines) in long_lines {
         note(&format!(
-            "warning: {lines} lines of {signal} are longer than 1 MiB, because a single record is; \
-             a Collector drops them unless its max_log_size is raised"
+            "warning: {lines} lines of {signal} are longer than 1 MiB, because a single record is: \
+             raise max_log_size of a Collector, which drops them otherwise"
         ));
     }
     Ok(match (done, records) {
@@ -233,7 +240,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     })
 }
 
-/// The series that are to be exported.
+/// The series to export.
 fn select(snapshot: &Snapshot, args: &Args) -> anyhow::Result<Vec<InventoryRecord>> {
     let mut selected = snapshot.inventory(None)?;
     selected.retain(|record| args.selects(&record.server, record.signal));
@@ -258,7 +265,7 @@ struct Counts {
     records: u64,
     bytes: u64,
     files: u64,
-    /// How many lines of each signal are longer than a Collector takes.
+    /// The number of lines of each signal that are longer than a Collector reads by default.
     long_lines: BTreeMap<Signal, u64>,
 }
 
@@ -270,17 +277,17 @@ struct Chunk<'a> {
     first: (i64, u64),
 }
 
-/// An export on its way.
+/// A running export.
 struct Export {
     interrupt: Interrupt,
     bar: ProgressBar,
     counts: Counts,
-    /// One for all: it knows when each server's counters began.
+    /// One writer for all series, because it remembers the start of each server's counters.
     writer: LineWriter,
 }
 
 impl Export {
-    /// Prints one signal. Says whether it came to the end by itself.
+    /// Prints one signal. Returns whether the export ended by itself.
     fn print(
         &mut self,
         store: &Store,
@@ -294,7 +301,9 @@ impl Export {
         signals.sort_unstable();
         signals.dedup();
         let [signal] = signals[..] else {
-            bail!("one signal at a time can be printed: pass --signal logs, metrics or traces");
+            bail!(
+                "only one signal can be printed at a time: pass --signal logs, metrics or traces"
+            );
         };
         let query = args.query(signal, &args.server);
         let mut arrived = 0;
@@ -314,7 +323,8 @@ impl Export {
         }
     }
 
-    /// Hands the lines of a query to `write`, whole lines at a time. Says whether it came to the end.
+    /// Passes the lines of a query to `write`, in chunks of whole lines. Returns whether all lines were
+    /// passed.
     fn copy(
         &mut self,
         snapshot: &Snapshot,
@@ -342,7 +352,7 @@ impl Export {
             self.counts.records += 1;
             unshown += 1;
             if lines.len() >= BUFFER_BYTES {
-                // A file may end here, and must then end with a line.
+                // A file may end here, and must end with a whole line.
                 self.writer.finish(&mut lines);
                 flush(&mut lines, &mut first, &mut self.counts)?;
                 self.bar.inc(std::mem::take(&mut unshown));

@@ -1,14 +1,14 @@
-//! The file that remembers what was exported.
+//! The file that stores the progress of an export.
 //!
-//! Records are appended to files first, and what they then amount to is remembered afterwards, in
-//! one step. What happens in between can be taken back: a file is announced before it is created,
-//! and a rename before it is done. A run that is killed leaves files longer than is remembered; the
-//! next run undoes the renames, cuts the files back, and exports again what was cut. So each record
-//! is in the files once.
+//! Records are appended to files first, and then the new progress is stored in one step. Steps in
+//! between can be undone: the progress file names a new file before it is created, and a rename before
+//! it is done. A killed run leaves files that are longer than the stored progress. The next run undoes
+//! the renames, truncates the files, and exports the removed records again, so that each record is in
+//! the files once.
 //!
-//! Only the active files are remembered. What is rotated is done with, and whoever tidies up may
-//! delete, move or compress it. What was exported stays exported when an active file is gone or was
-//! changed, too: the export goes on in a new one.
+//! The progress covers only the active files. Rotated files are finished, and may be deleted, moved or
+//! compressed. Exported records also count as exported if an active file was deleted or changed: the
+//! export continues in a new file.
 
 use super::{
     first_line::Beginnings,
@@ -26,27 +26,27 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What was exported, and where it is.
+/// The progress of an export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Progress {
     version: u32,
-    /// What was asked for. Another question cannot go on from here.
+    /// The options that select records. An export with other options cannot be resumed from here.
     pub(super) selection: String,
     /// Records with a lower sequence are exported.
     pub(super) next_sequence: u64,
     /// The active files, by their paths below the folder.
     pub(super) files: BTreeMap<String, Remembered>,
-    /// Renames since, which may or may not have been done: from, to.
+    /// Renames that may or may not have been done since: from, to.
     pub(super) rotating: Vec<(String, String)>,
-    /// How the files of NDJSON begin that were written.
+    /// The beginnings of the NDJSON files that were written.
     pub(super) beginnings: Beginnings,
 }
 
 const VERSION: u32 = 2;
 
 impl Progress {
-    /// Nothing exported yet.
+    /// The progress of an export without records.
     pub(super) fn new(selection: String) -> Progress {
         Progress {
             version: VERSION,
@@ -58,7 +58,7 @@ impl Progress {
         }
     }
 
-    /// Reads what an earlier run remembered; `None` when there was none.
+    /// Reads the progress of an earlier run; `None` when there was none.
     pub(super) fn read(path: &Path, selection: &str) -> anyhow::Result<Option<Progress>> {
         let text = match fs::read(path) {
             Ok(text) => text,
@@ -69,21 +69,22 @@ impl Progress {
         };
         let progress: Progress = serde_json::from_slice(&text).with_context(|| {
             format!(
-                "{} does not say how far an export was: name another file, and export to another \
+                "{} is not the progress file of an export: name another file, and export to another \
                  folder",
                 path.display()
             )
         })?;
         if progress.version != VERSION {
             bail!(
-                "{} has version {}, not {VERSION}",
+                "{} has the version {}, and only {VERSION} is known: name another file, and export to \
+                 another folder",
                 path.display(),
                 progress.version
             );
         }
         if progress.selection != selection {
             bail!(
-                "{} is of another export ({}): go on with the same options, or name another file",
+                "{} belongs to another export ({}): use the same options, or name another file",
                 path.display(),
                 progress.selection
             );
@@ -97,8 +98,8 @@ impl Progress {
         file.finish()
     }
 
-    /// Brings the files below `folder` to what is remembered, and says what each has by then. A file
-    /// that is not there any more has nothing.
+    /// Restores the files below `folder` to the stored progress, and returns their state. A file that
+    /// was deleted is empty.
     pub(super) fn restore(&mut self, folder: &Path) -> anyhow::Result<BTreeMap<String, Written>> {
         let rotating = std::mem::take(&mut self.rotating);
         let mut written = BTreeMap::new();
@@ -116,17 +117,17 @@ impl Progress {
     }
 }
 
-/// Brings a file to what is remembered of it. Since then it may have been `rotated` to these names,
-/// the oldest of which has what is remembered.
+/// Restores a file to its stored progress. Since then it may have been `rotated` to these names, the
+/// oldest of which is the file that the progress is about.
 fn restore_file(
     path: &Path,
     remembered: Remembered,
     rotated: &[PathBuf],
 ) -> anyhow::Result<Written> {
-    let cannot = || format!("cannot go on with {}", path.display());
+    let cannot = || format!("cannot continue {}", path.display());
     if let Some((first, later)) = rotated.split_first() {
         let before = remembered.find(first)?;
-        // All that was begun after it is exported again.
+        // The records of all files begun after it are exported again.
         later.iter().try_for_each(|path| discard(path))?;
         match before {
             Found::AsWritten(..) => {
@@ -134,7 +135,7 @@ fn restore_file(
                 fs::rename(first, path).with_context(cannot)?;
             }
             Found::Gone | Found::Changed => {
-                // Either the rename was not done, or this file is newer.
+                // Either the rename was not done, or this file was begun after it.
                 if matches!(remembered.find(path)?, Found::Changed) {
                     discard(path)?;
                 }
@@ -148,7 +149,7 @@ fn restore_file(
             written
         }
         Found::Gone => {
-            // What was announced may never have been created.
+            // A file that the progress names may never have been created.
             if !remembered.is_empty() {
                 note_gone(path);
             }
@@ -161,23 +162,21 @@ fn restore_file(
     })
 }
 
-/// Says that a file is gone, and what that means.
+/// Reports that a file is gone, and what follows.
 pub(super) fn note_gone(path: &Path) {
     note(&format!(
-        "{} is gone; what was exported to it counts as exported, and the export goes on in a new \
-         file",
+        "{} is gone: its records count as exported, and the export continues in a new file",
         path.display()
     ));
 }
 
-/// Gives a file that was changed the name of a rotated one, and says so: it may hold what is nowhere
-/// else. One that was emptied holds nothing and is removed.
+/// Renames a changed file to the name of a rotated one, because it may hold records that no other file
+/// has, and reports that. An empty file is removed.
 pub(super) fn set_aside(path: &Path) -> anyhow::Result<()> {
     let bytes = path.symlink_metadata().map(|metadata| metadata.len());
     if bytes.is_ok_and(|bytes| bytes == 0) {
         note(&format!(
-            "{} was emptied; what was exported to it counts as exported, and the export goes on in \
-             it",
+            "{} was emptied: its records count as exported, and the export continues in it",
             path.display()
         ));
         return discard(path);
@@ -187,8 +186,8 @@ pub(super) fn set_aside(path: &Path) -> anyhow::Result<()> {
         .and_then(|()| sync_folder_of(&target))
         .with_context(|| format!("cannot rename {}", path.display()))?;
     note(&format!(
-        "{} was changed since the export wrote it: it is {} now, and the export goes on in a new \
-         file",
+        "{} was changed since the export wrote it: it was renamed to {}, and the export continues \
+         in a new file",
         path.display(),
         target.display()
     ));
@@ -200,21 +199,21 @@ pub(super) fn rotated_path(path: &Path) -> anyhow::Result<PathBuf> {
     let name = path.file_name().and_then(|name| name.to_str());
     let signal = name.and_then(FileName::parse).map(|name| name.signal);
     let (Some(folder), Some(signal)) = (path.parent(), signal) else {
-        bail!("{} is no file of an export", path.display());
+        bail!("{} is not a file of an export", path.display());
     };
     Ok(path.with_file_name(FileName::rotated_now(folder, signal)?))
 }
 
-/// Removes a file whose records will be exported again, if it is there.
+/// Removes a file, if it exists, whose records will be exported again.
 fn discard(path: &Path) -> anyhow::Result<()> {
-    // Whether it is a file of ours at all.
+    // Fails unless it is a regular file.
     if matches!(Remembered::default().find(path)?, Found::Gone) {
         return Ok(());
     }
     fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
-/// The path of a file as it is remembered.
+/// The path of a file as the progress stores it.
 pub(super) fn name_below(folder: &Path, path: &Path) -> anyhow::Result<String> {
     let below: PathBuf = path
         .strip_prefix(folder)

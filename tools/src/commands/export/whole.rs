@@ -1,4 +1,4 @@
-//! An export that is done at once: its files appear complete and all together, or not at all.
+//! A single export: its files appear complete and all together, or not at all.
 
 use super::{
     Args, Chunk, Export,
@@ -17,8 +17,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Writes the files of every series. Says whether it came to the end; when it was interrupted, there
-/// is no file.
+/// Writes the files of every series. Returns whether the export was completed; an interrupted export
+/// leaves no file.
 pub(super) fn export(
     export: &mut Export,
     snapshot: &Snapshot,
@@ -48,7 +48,7 @@ pub(super) fn export(
         };
         let query = args.query(record.signal, [&record.server]);
         if !export.copy(snapshot, &query, |chunk| files.write(chunk))? {
-            note("interrupted; the files that were written were discarded");
+            note("interrupted; the export was discarded");
             return Ok(false);
         }
         files.finish()?;
@@ -58,8 +58,8 @@ pub(super) fn export(
     Ok(true)
 }
 
-/// Fails where files would lie beside those of this export that an importer or a Collector takes for
-/// a part of it: their records would be there twice. The one file that is replaced may be there.
+/// Fails if the folder has other files that an importer or a Collector would take for a part of this
+/// export, because their records would be read twice. The file that the export replaces may exist.
 fn refuse_others(folder: &Path, signal: Signal, packing: Packing) -> anyhow::Result<()> {
     let own = FileName {
         signal,
@@ -69,7 +69,7 @@ fn refuse_others(folder: &Path, signal: Signal, packing: Packing) -> anyhow::Res
     let files = FileName::in_folder(folder, signal)?;
     if let Some((_, other)) = files.into_iter().find(|(name, _)| *name != own) {
         bail!(
-            "{} is there already, and would be taken for a part of this export: move it away, or \
+            "{} is there already, and would be read as a part of this export: move it away, or \
              export to another folder",
             other.display()
         );
@@ -84,7 +84,7 @@ struct Files<'a> {
     signal: Signal,
     /// The time in the name of the next rotated file.
     rotated: Timestamp,
-    /// No record, no file: an empty one would say that there is something.
+    /// `None` until the first record, because an empty file would look like an export of records.
     current: Option<Current>,
     folders: &'a mut Folders,
     beginnings: &'a mut Beginnings,
@@ -104,7 +104,7 @@ impl Files<'_> {
             |current: &Current| current.bytes.saturating_add(chunk.lines.len() as u64) > bytes_max;
         if self.current.as_ref().is_some_and(is_full) {
             let name = rotated_name(self.signal, self.rotated);
-            // A millisecond later, for names must differ and sort as the files do.
+            // A millisecond later, because names must differ and sort in the order of the files.
             self.rotated = Timestamp::from_unix_nanos(self.rotated.unix_nanos() + 1_000_000);
             self.end_file(&name)?;
         }

@@ -1,8 +1,8 @@
-//! A file that an export goes on with, and whether it still is what the export wrote.
+//! A file that an export continues, and the check that it still is the file that the export wrote.
 //!
-//! Between two runs, and while one waits, anything can happen to a file: it is deleted, moved,
-//! compressed, emptied, or another one takes its place. A file is gone on with when it has the
-//! bytes that were written last where they were written, and is never written through a link.
+//! Between two runs, and while an export waits, a file can be deleted, moved, compressed, emptied or
+//! replaced. An export continues a file only if the bytes that it wrote last are where it wrote them.
+//! It never writes through a link.
 
 use anyhow::{Context, bail};
 use rustix::fs::OFlags;
@@ -15,19 +15,19 @@ use std::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-/// A file is known by so many of the bytes that were written to it last.
+/// The number of last written bytes by which a file is recognised.
 const END_BYTES: u64 = 1024;
 
-/// What was written to a file.
+/// The bytes that were written to a file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Written {
-    /// How many bytes.
+    /// The number of bytes.
     pub(super) bytes: u64,
-    /// The last [`END_BYTES`] of them.
+    /// The last [`END_BYTES`] bytes.
     end: Vec<u8>,
 }
 
-/// What is remembered of a file from run to run.
+/// The state of a file that is stored from run to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Remembered {
@@ -37,19 +37,19 @@ pub(super) struct Remembered {
     end: u64,
 }
 
-/// What became of a file.
+/// The state in which a file was found.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// It is as it was written, and perhaps longer.
+    /// The file is as it was written, and perhaps longer.
     AsWritten(File, Written),
-    /// There is none.
+    /// The file does not exist.
     Gone,
-    /// Something else was done to it.
+    /// The file was changed.
     Changed,
 }
 
 impl Written {
-    /// Adds what was appended.
+    /// Notes appended bytes.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         let max = usize::try_from(END_BYTES).unwrap_or(usize::MAX);
@@ -70,16 +70,16 @@ impl Written {
 }
 
 impl Remembered {
-    /// Nothing was written yet.
+    /// Whether no byte was written yet.
     pub(super) fn is_empty(self) -> bool {
         self.bytes == 0
     }
 
     /// Opens the file to append to it.
     ///
-    /// Fails when it is a link, a folder or anything else but a file.
+    /// Fails when it is not a regular file, such as a link or a folder.
     pub(super) fn find(self, path: &Path) -> anyhow::Result<Found> {
-        let cannot = || format!("cannot go on with {}", path.display());
+        let cannot = || format!("cannot continue {}", path.display());
         let Some(file) = open(path)? else {
             return Ok(Found::Gone);
         };
@@ -102,27 +102,27 @@ impl Remembered {
     }
 }
 
-/// Opens a file that is there, for reading and appending.
+/// Opens an existing file for reading and appending.
 fn open(path: &Path) -> anyhow::Result<Option<File>> {
-    let cannot = || format!("cannot go on with {}", path.display());
+    let cannot = || format!("cannot continue {}", path.display());
     match path.symlink_metadata() {
         Ok(metadata) if metadata.is_file() => {}
         Ok(metadata) => {
             let kind = if metadata.is_symlink() {
                 "a symbolic link"
             } else {
-                "no regular file"
+                "not a regular file"
             };
             bail!(
-                "{} is {kind}, and an export writes to none: move it away, and the export goes on in \
-                 a new file",
+                "{} is {kind}, and an export writes only to regular files: move it away, and the export \
+                 continues in a new file",
                 path.display()
             );
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(cannot),
     }
-    // It may be replaced until it is opened: a link is not followed, and a pipe does not block.
+    // The file may be replaced before it is opened: do not follow a link, and do not block on a pipe.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = fs::OpenOptions::new()
         .read(true)
@@ -131,7 +131,7 @@ fn open(path: &Path) -> anyhow::Result<Option<File>> {
         .open(path)
         .with_context(cannot)?;
     if !file.metadata().with_context(cannot)?.is_file() {
-        bail!("{} is no regular file: move it away", path.display());
+        bail!("{} is not a regular file: move it away", path.display());
     }
     Ok(Some(file))
 }
