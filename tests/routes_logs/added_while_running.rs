@@ -32,7 +32,7 @@ pub(crate) fn disabled_callsites(routed: &Routed) {
     assert!(!tracing::event_enabled!(tracing::Level::ERROR));
     routed
         .router
-        .add_server("github", LogOptions::default())
+        .add_server("github", LogOptions::default().target(false))
         .unwrap();
     log();
     assert_eq!(evaluated.get(), 1);
@@ -66,7 +66,7 @@ fn a_server_added_while_running_takes_effect_in_spans_that_were_open() {
             info!("before");
             routed
                 .router
-                .add_server("github", LogOptions::default())
+                .add_server("github", LogOptions::default().target(false))
                 .unwrap();
             info!("after");
             routed.router.close();

@@ -18,6 +18,7 @@ mod filter;
 mod key;
 mod routed;
 mod servers;
+mod source;
 mod spans;
 mod threads;
 mod traces;

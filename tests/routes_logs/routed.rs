@@ -159,7 +159,9 @@ fn keep_several_subscribers() {
 
 /// Options that store events of every level.
 pub(crate) fn all() -> LogOptions {
-    LogOptions::default().level(LevelFilter::TRACE)
+    LogOptions::default()
+        .level(LevelFilter::TRACE)
+        .target(false)
 }
 
 /// A value that counts how often it is formatted.

@@ -145,7 +145,7 @@ pub(crate) fn verbose_spans(routed: &Routed) {
     let call = trace_span!("call", component = "github");
     routed
         .router
-        .add_server("github", LogOptions::default())
+        .add_server("github", LogOptions::default().target(false))
         .unwrap();
     call.in_scope(|| info!("one"));
     // A span that names no server is stored if its level is enabled for events.

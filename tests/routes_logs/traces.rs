@@ -20,7 +20,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 /// Runs `work` in a subscriber with a router and with spans of OpenTelemetry, once for each order of
 /// the layers, and passes the stored logs and spans to `check`.
 fn in_both_orders(
-    sampler: impl ShouldSample + Clone + 'static,
+    sampler: &(impl ShouldSample + Clone + 'static),
     work: impl Fn(),
     check: impl Fn(&Routed, &[LogRecord], &[SpanRecord]),
 ) {
@@ -83,7 +83,7 @@ fn hex(id: &[u8]) -> String {
 #[test]
 fn an_event_has_the_ids_of_its_span() {
     in_both_orders(
-        Sampler::AlwaysOn,
+        &Sampler::AlwaysOn,
         || {
             let call = info_span!("call", component = "github");
             let _call = call.enter();
@@ -120,7 +120,7 @@ fn an_event_has_the_ids_of_its_span() {
 #[test]
 fn ids_that_the_application_sets_are_kept() {
     in_both_orders(
-        Sampler::AlwaysOn,
+        &Sampler::AlwaysOn,
         || {
             let call = info_span!("call", component = "github");
             let _call = call.enter();
@@ -151,7 +151,7 @@ fn ids_that_the_application_sets_are_kept() {
 #[test]
 fn spans_that_are_not_sampled_have_ids() {
     in_both_orders(
-        Sampler::AlwaysOff,
+        &Sampler::AlwaysOff,
         || info_span!("call", component = "github").in_scope(|| info!("one")),
         |_, logs, spans| {
             assert_eq!(spans, []);
@@ -172,7 +172,7 @@ fn a_remote_parent_gives_its_trace_id() {
         TraceState::NONE,
     );
     in_both_orders(
-        Sampler::AlwaysOn,
+        &Sampler::AlwaysOn,
         || {
             let call = info_span!("call", component = "github");
             let parent = Context::new().with_remote_span_context(remote.clone());
@@ -191,7 +191,7 @@ fn a_remote_parent_gives_its_trace_id() {
 #[test]
 fn one_field_serves_logs_and_traces() {
     in_both_orders(
-        Sampler::AlwaysOn,
+        &Sampler::AlwaysOn,
         || {
             info_span!("one", component = "github").in_scope(|| info!("one"));
             info_span!("two", server.name = "github").in_scope(|| info!("two"));
@@ -234,7 +234,7 @@ fn an_event_that_a_sampler_logs_hangs_nothing() {
     }
     crate::common::without_hang("a sampler that logs", || {
         in_both_orders(
-            Logs,
+            &Logs,
             || info_span!("call", component = "github").in_scope(|| info!("one")),
             |routed, _, _| assert_eq!(routed.messages().last().unwrap(), "github: one"),
         );

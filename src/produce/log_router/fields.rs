@@ -35,9 +35,27 @@ pub(super) struct Fields {
     keys: [Option<Range<usize>>; KEYS.len()],
     /// The position in `entries` of the text of `trace_id`.
     pub(super) trace_id: Option<Range<usize>>,
+    /// The position in `entries` of the text of `error`.
+    error: Option<Range<usize>>,
+    /// Where an event of the `log` crate comes from.
+    pub(super) log_source: Option<Box<LogSource>>,
+}
+
+/// Where an event of the `log` crate comes from. `tracing-log` has one callsite for all of them, and
+/// passes this in fields.
+#[derive(Debug, Default)]
+pub(super) struct LogSource {
+    pub(super) target: Option<String>,
+    pub(super) file: Option<String>,
+    pub(super) line: Option<u64>,
 }
 
 impl Fields {
+    /// The text of `error`.
+    pub(super) fn error(&self) -> Option<&str> {
+        text_at(&self.entries, self.error.clone()?)
+    }
+
     /// The text of `trace_id`.
     pub(super) fn trace_id(&self) -> Option<&str> {
         text_at(&self.entries, self.trace_id.clone()?)
@@ -107,6 +125,7 @@ impl Fields {
         self.count += 1;
         match name {
             "trace_id" => self.trace_id = text,
+            "error" => self.error = text,
             "subsystem" => {
                 self.own = text.and_then(|at| text_at(&self.entries, at)) == Some("telemetry");
             }
@@ -243,6 +262,14 @@ impl<'a> Encoder<'a> {
 
 impl Visit for Encoder<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
+        if self.from_log {
+            let source = self.fields.log_source.get_or_insert_default();
+            match field.name() {
+                "log.target" => source.target = Some(value.to_owned()),
+                "log.file" => source.file = Some(value.to_owned()),
+                _ => {}
+            }
+        }
         self.text(field, value.len(), |out| out.write_str(value));
     }
 
@@ -254,6 +281,9 @@ impl Visit for Encoder<'_> {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
+        if self.from_log && field.name() == "log.line" {
+            self.fields.log_source.get_or_insert_default().line = Some(value);
+        }
         if self.is_message(field) {
             return self.record_debug(field, &value);
         }

@@ -3,14 +3,15 @@
 #[cfg(feature = "otel-sdk")]
 use super::trace_ids::{SpanFinder, TraceIds};
 use super::{
-    Shared,
+    LogOptions, Shared,
     fields::{Encoder, Fields, has_key, has_meaning, has_subsystem, text_at},
+    prefix,
 };
 use crate::{
     ingest::{DropCause, is_writer_thread},
     record::{
         Level,
-        messagepack::{write_map_head, write_str},
+        messagepack::{write_map_head, write_str, write_str_head, write_uint},
         payload::write_log_start,
     },
     signal::Signal,
@@ -39,6 +40,9 @@ use tracing_subscriber::{
 /// Maximum number of spans stored with an event, the nearest ones: a deeper nesting would make a
 /// line hard to read and could exceed the nesting that readers accept.
 const GROUPS_MAX: usize = 32;
+
+/// The part of an error that becomes the message of an event without one, in bytes.
+const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
 /// The capacity of each of a thread's buffers that is kept between events, in bytes.
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
@@ -225,7 +229,9 @@ impl RouterLayer {
         // The server that a span names, and the field that names it.
         let mut found = None;
         let mut spans_have_key = false;
+        let mut nearest = None;
         for span in context.event_scope(event).into_iter().flatten() {
+            nearest.get_or_insert(span.name());
             let extensions = span.extensions();
             let Some(SpanFields(of_span)) = extensions.get::<SpanFields>() else {
                 continue;
@@ -304,12 +310,16 @@ impl RouterLayer {
         ];
         write_log_start(UtcOffset::UTC, level, payload);
         if message.is_empty() {
-            write_str("", payload);
+            write_message_of(nearest, fields.error(), payload);
         }
         payload.extend_from_slice(message);
-        let others = lifted.iter().flatten().count() + usize::from(!spans.groups.is_empty());
+        let source = Source::of(metadata, fields, route.options);
+        let others = source.count()
+            + lifted.iter().flatten().count()
+            + usize::from(!spans.groups.is_empty());
         write_map_head(fields.count + others, payload);
         payload.extend_from_slice(&fields.entries);
+        source.write(payload);
         for (name, text) in lifted.into_iter().flatten() {
             write_str(name, payload);
             write_str(text, payload);
@@ -354,6 +364,69 @@ impl RouterLayer {
             // A key that is not a text names no server.
             None if has_key(event.metadata()) => count(None),
             None => {}
+        }
+    }
+}
+
+/// Writes the message of an event that has none. One with an error, such as an event of
+/// `#[instrument(err)]`, says which span failed and why.
+fn write_message_of(span: Option<&str>, error: Option<&str>, payload: &mut Vec<u8>) {
+    let Some(error) = error else {
+        return write_str("", payload);
+    };
+    // The field has all of the error: repeated, a long one could make the record too large.
+    let error = prefix(error, MESSAGE_BYTES_MAX);
+    let (span, colon) = span.map_or(("", ""), |span| (span, ": "));
+    write_str_head(span.len() + colon.len() + error.len(), payload);
+    for part in [span, colon, error] {
+        payload.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// Where an event comes from, as far as its server stores that and the event has no field of the
+/// same name.
+#[derive(Debug)]
+struct Source<'a> {
+    target: Option<&'a str>,
+    file: Option<&'a str>,
+    line: Option<u64>,
+}
+
+impl<'a> Source<'a> {
+    fn of(metadata: &'a Metadata<'_>, fields: &'a Fields, options: LogOptions) -> Source<'a> {
+        let is_free = |name: &str| metadata.fields().field(name).is_none();
+        let with_target = options.target && is_free("target");
+        let (target, file, line) = match &fields.log_source {
+            Some(log) => (log.target.as_deref(), log.file.as_deref(), log.line),
+            None => (
+                Some(metadata.target()),
+                metadata.file(),
+                metadata.line().map(u64::from),
+            ),
+        };
+        Source {
+            target: target.filter(|_| with_target),
+            file: file.filter(|_| options.location && is_free("file")),
+            line: line.filter(|_| options.location && is_free("line")),
+        }
+    }
+
+    fn count(&self) -> usize {
+        usize::from(self.target.is_some())
+            + usize::from(self.file.is_some())
+            + usize::from(self.line.is_some())
+    }
+
+    fn write(&self, payload: &mut Vec<u8>) {
+        for (name, text) in [("target", self.target), ("file", self.file)] {
+            if let Some(text) = text {
+                write_str(name, payload);
+                write_str(text, payload);
+            }
+        }
+        if let Some(line) = self.line {
+            write_str("line", payload);
+            write_uint(line, payload);
         }
     }
 }

@@ -33,8 +33,8 @@ use tracing_subscriber::{Layer, filter::Filtered, registry::LookupSpan};
 /// An event that names only servers that are not configured is [counted](LogRouter::unrouted) and not
 /// stored, unless a [server for unrouted events](LogRouter::add_unrouted_server) takes it.
 ///
-/// A stored record has the shape of a slog line: the event's fields, then the key and a `trace_id`
-/// taken from a span, then each span's fields as a group with the span's name, nested like the
+/// A stored record has the shape of a slog line: the event's fields, then its `target`, and its
+/// `file` and `line` if [`LogOptions`] say so, then the key and a `trace_id` taken from a span, then each span's fields as a group with the span's name, nested like the
 /// spans, for the nearest 32 spans. A span's fields are formatted once when they are recorded, not
 /// for each event; fields recorded later apply to later events. Integers, floats and booleans keep
 /// their type, an error is stored with its chain of sources, and every other value is stored as a
@@ -83,6 +83,8 @@ pub struct LogRouter {
 #[must_use]
 pub struct LogOptions {
     level: LevelFilter,
+    target: bool,
+    location: bool,
 }
 
 impl LogOptions {
@@ -91,12 +93,28 @@ impl LogOptions {
         self.level = level.into();
         self
     }
+
+    /// Sets whether the target of an event, usually its module, is stored as the field `target`.
+    /// Default: yes. A field `target` of the event itself is kept instead.
+    pub fn target(mut self, is_stored: bool) -> LogOptions {
+        self.target = is_stored;
+        self
+    }
+
+    /// Sets whether the source file and line of an event are stored as the fields `file` and `line`.
+    /// Default: no. Fields of these names of the event itself are kept instead.
+    pub fn location(mut self, is_stored: bool) -> LogOptions {
+        self.location = is_stored;
+        self
+    }
 }
 
 impl Default for LogOptions {
     fn default() -> LogOptions {
         LogOptions {
             level: LevelFilter::INFO,
+            target: true,
+            location: false,
         }
     }
 }
@@ -278,4 +296,10 @@ impl Shared {
     fn level(&self) -> LevelFilter {
         self.read(|servers| servers.level)
     }
+}
+
+/// The beginning of `text`, at most `bytes_max` bytes of it.
+fn prefix(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rfind(|end| text.is_char_boundary(*end));
+    end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
