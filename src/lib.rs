@@ -188,7 +188,8 @@ pub mod ledger {
 /// Log events: a layer for `tracing` that stores the events of each server.
 pub mod logs {
     pub use crate::produce::{
-        LogOptions, LogRouter, RouterFilter, RouterLayer, UnroutedEvents, UnroutedKey,
+        LogOptions, LogRouter, PanicHook, PanicOptions, RouterFilter, RouterLayer, UnroutedEvents,
+        UnroutedKey,
     };
 }
 

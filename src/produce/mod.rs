@@ -14,7 +14,10 @@ pub use self::{
     accumulator::{
         Accumulator, Attribution, CostUsd, Point, Recorder, RefusedCosts, TimeSeries, Usage,
     },
-    log_router::{LogOptions, LogRouter, RouterFilter, RouterLayer, UnroutedEvents, UnroutedKey},
+    log_router::{
+        LogOptions, LogRouter, PanicHook, PanicOptions, RouterFilter, RouterLayer, UnroutedEvents,
+        UnroutedKey,
+    },
     metrics_flusher::{MetricsFlusher, SeedReport, SeededServer},
     trace_client::{SkippedSpans, TraceClient},
 };

@@ -3,7 +3,7 @@
 #[cfg(feature = "otel-sdk")]
 use super::trace_ids::{SpanFinder, TraceIds};
 use super::{
-    LogOptions, Shared,
+    LogOptions, Route, Shared,
     fields::{Encoder, Fields, has_key, has_meaning, has_subsystem, text_at},
     prefix,
 };
@@ -21,12 +21,10 @@ use ::time::UtcOffset;
 use std::{
     cell::Cell,
     ops::Range,
-    sync::{Arc, PoisonError},
+    sync::{Arc, OnceLock, PoisonError},
 };
-#[cfg(feature = "otel-sdk")]
-use tracing::Dispatch;
 use tracing::{
-    Event, Metadata, Subscriber,
+    Dispatch, Event, Metadata, Subscriber,
     level_filters::LevelFilter,
     span::{Attributes, Id, Record},
     subscriber::Interest,
@@ -51,6 +49,8 @@ const SCRATCH_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub struct RouterLayer {
     shared: Arc<Shared>,
+    /// Finds the server of a span, once the layer is part of a subscriber, whose type this knows.
+    route_of: OnceLock<RouteOf>,
     #[cfg(feature = "otel-sdk")]
     spans: SpanFinder,
 }
@@ -60,6 +60,23 @@ impl Clone for RouterLayer {
     fn clone(&self) -> RouterLayer {
         RouterLayer::new(Arc::clone(&self.shared))
     }
+}
+
+/// Finds the configured server that a span or one of its parents names, and the field that names it.
+type RouteOf = fn(&Shared, &Dispatch, &Id) -> Option<(Route, &'static str)>;
+
+fn route_of<S>(shared: &Shared, dispatch: &Dispatch, id: &Id) -> Option<(Route, &'static str)>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let span = dispatch.downcast_ref::<S>()?.span(id)?;
+    span.scope().find_map(|span| {
+        let extensions = span.extensions();
+        let SpanFields(fields) = extensions.get()?;
+        fields
+            .keys()
+            .find_map(|(key, name)| Some((shared.find(name)?, key)))
+    })
 }
 
 /// Enables the events and spans that a [`LogRouter`](super::LogRouter) needs, and no others.
@@ -72,9 +89,22 @@ impl RouterLayer {
     pub(super) fn new(shared: Arc<Shared>) -> RouterLayer {
         RouterLayer {
             shared,
+            route_of: OnceLock::new(),
             #[cfg(feature = "otel-sdk")]
             spans: SpanFinder::default(),
         }
+    }
+}
+
+impl RouterLayer {
+    /// The server of `shared` that the span `id` of the layer's subscriber names.
+    pub(super) fn route_of(
+        &self,
+        shared: &Shared,
+        dispatch: &Dispatch,
+        id: &Id,
+    ) -> Option<(Route, &'static str)> {
+        self.route_of.get()?(shared, dispatch, id)
     }
 }
 
@@ -123,8 +153,17 @@ impl<S> Layer<S> for RouterLayer
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    #[cfg(feature = "otel-sdk")]
+    #[cfg_attr(
+        not(feature = "otel-sdk"),
+        expect(
+            unused_variables,
+            reason = "only spans of OpenTelemetry are found by it"
+        )
+    )]
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        // A layer belongs to one subscriber.
+        let _ = self.route_of.set(route_of::<S>);
+        #[cfg(feature = "otel-sdk")]
         self.spans.register(dispatch);
     }
 
@@ -273,13 +312,9 @@ impl RouterLayer {
         if fields.own {
             return None;
         }
-        let (route, key) = if let Some((route, key)) = found {
-            (route, Some(key))
-        } else if let Some(route) = fields.keys().find_map(|(_, name)| self.shared.find(name)) {
-            (route, None)
-        } else {
-            self.count_unrouted(event, context, fields);
-            (self.shared.unrouted_route()?, None)
+        let (route, key) = match found {
+            Some((route, key)) => (route, Some(key)),
+            None => (self.route_of_event(event, context, fields)?, None),
         };
         if *level > route.options.level {
             return None;
@@ -331,6 +366,23 @@ impl RouterLayer {
 }
 
 impl RouterLayer {
+    /// The server of an event whose spans name none that is configured. `fields` are its own.
+    fn route_of_event<S>(
+        &self,
+        event: &Event<'_>,
+        context: &Context<'_, S>,
+        fields: &Fields,
+    ) -> Option<Route>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        if let Some(route) = fields.keys().find_map(|(_, name)| self.shared.find(name)) {
+            return Some(route);
+        }
+        self.count_unrouted(event, context, fields);
+        self.shared.unrouted_route()
+    }
+
     /// The ids of the OpenTelemetry span that `event` is in.
     #[cfg(feature = "otel-sdk")]
     fn ids_of<S>(&self, event: &Event<'_>, context: &Context<'_, S>) -> Option<TraceIds>

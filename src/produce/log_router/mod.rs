@@ -2,12 +2,14 @@
 
 mod fields;
 mod layer;
+mod panic_hook;
 #[cfg(feature = "otel-sdk")]
 mod trace_ids;
 mod unrouted;
 
 pub use self::{
     layer::{RouterFilter, RouterLayer},
+    panic_hook::{PanicHook, PanicOptions},
     unrouted::{UnroutedEvents, UnroutedKey},
 };
 
