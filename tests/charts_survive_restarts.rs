@@ -1,5 +1,5 @@
-//! The chart of tokens and cost is the same before and after a restart: the sum over its minutes is
-//! what was counted since the counters were cleared, except for what was never flushed.
+//! The chart of tokens and cost is the same before and after a restart: the sum over its minutes is the
+//! number of tokens counted since the counters were cleared, except for those that were never flushed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -117,7 +117,7 @@ proptest! {
         let mut minute = 0;
         let start = Timestamp::now().unix_nanos() - 3_600_000_000_000;
         let at = |minute: i64| Timestamp::from_unix_nanos(start + minute * 60_000_000_000);
-        // What is counted, and what of it a flush has stored.
+        // The counted values, and those that a flush has stored.
         let mut counted = [Counts::default(); 2];
         let mut stored = [Counts::default(); 2];
         for operation in operations {
@@ -220,7 +220,7 @@ fn switching_off_and_on_repeats_no_total() {
         .record
         .into_metrics()
         .unwrap();
-    // A line says what it always said, and the record knows better.
+    // The exported line keeps its old values, and the record has the right ones.
     let total = TokenCounts {
         input_tokens: 1_102_262,
         output_tokens: 0,

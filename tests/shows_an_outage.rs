@@ -1,4 +1,5 @@
-//! While a writer cannot store, its statistics, other processes and a listener say why and since when.
+//! While a writer cannot store, its statistics, other processes and a listener report the error and the
+//! time since which it fails.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -84,7 +85,7 @@ fn an_outage_has_a_begin_a_reason_and_an_end() {
     assert!(error.contains("free some space"), "{error}");
     let failing = status();
     assert_eq!(failing.failing_since, Some(since));
-    // The error may be cut.
+    // The error may be truncated.
     assert!(error.starts_with(&failing.last_error.unwrap()));
     let began = events.recv_timeout(HANG).unwrap();
     assert!(

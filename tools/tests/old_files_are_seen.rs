@@ -1,4 +1,4 @@
-//! The files of gridctl's Go daemon: `status` names them and the command that imports them.
+//! `status` names the files of gridctl's Go daemon, and the command that imports them.
 
 #![allow(
     clippy::unwrap_used,

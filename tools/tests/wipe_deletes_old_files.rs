@@ -1,4 +1,4 @@
-//! A wipe reaches the files of gridctl's Go daemon, and nothing else beside them.
+//! A wipe deletes the files of gridctl's Go daemon, and no other files next to them.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ use std::{
 
 const LINE: &str = "{\"ts\":\"2026-05-09T03:39:03Z\",\"level\":\"INFO\",\"msg\":\"ok\"}\n";
 
-/// What a Go daemon writes for one server.
+/// The files that a Go daemon writes for one server.
 const DAEMONS: [&str; 5] = [
     "logs.jsonl",
     "logs-2026-05-01T00-00-00.000.jsonl",
@@ -28,7 +28,7 @@ const DAEMONS: [&str; 5] = [
     "traces-2026-05-01T00-00-00.000.jsonl",
 ];
 
-/// Names that are near, and the user's own.
+/// Similar names, which are the user's own files.
 const USERS: [&str; 8] = [
     "logs-backup.jsonl",
     "logs.jsonl.gz",
