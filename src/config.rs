@@ -10,6 +10,7 @@ use serde::{
     de::{self, Unexpected},
 };
 use std::{collections::BTreeMap, fmt, time::Duration};
+use tracing::level_filters::LevelFilter;
 
 /// The telemetry configuration of a stack.
 ///
@@ -70,6 +71,72 @@ pub struct ServerTelemetry {
     pub persist: PersistOverride,
     /// The limits of each signal of this server; `None` for those of the stack.
     pub retention: Option<Retention>,
+    /// The most verbose level of log events that is stored; `None` to keep the level of a running
+    /// server, which is that of [`TelemetryOptions::logs`](crate::TelemetryOptions::logs) until it is
+    /// changed.
+    pub log_level: Option<LogLevel>,
+}
+
+/// The most verbose level of log events that is stored. In a configuration it is written in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// No events.
+    Off,
+    /// Errors.
+    Error,
+    /// Warnings and errors.
+    Warn,
+    /// All but debug and trace events.
+    Info,
+    /// All but trace events.
+    Debug,
+    /// All events.
+    Trace,
+}
+
+impl<'de> Deserialize<'de> for LogLevel {
+    /// Deserializes the name of a level.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LogLevel, D::Error> {
+        deserializer.deserialize_str(LogLevelVisitor)
+    }
+}
+
+struct LogLevelVisitor;
+
+impl de::Visitor<'_> for LogLevelVisitor {
+    type Value = LogLevel;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "log_level to be \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
+        )
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<LogLevel, E> {
+        Ok(match name.to_ascii_lowercase().as_str() {
+            "off" => LogLevel::Off,
+            "error" => LogLevel::Error,
+            "warn" => LogLevel::Warn,
+            "info" => LogLevel::Info,
+            "debug" => LogLevel::Debug,
+            "trace" => LogLevel::Trace,
+            _ => return Err(E::invalid_value(Unexpected::Str(name), &self)),
+        })
+    }
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> LevelFilter {
+        match level {
+            LogLevel::Off => LevelFilter::OFF,
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        }
+    }
 }
 
 /// Which signals are stored, each with a fallback to the stack's setting.
@@ -204,6 +271,12 @@ impl TelemetryConfig {
     pub fn retention_of(&self, server: &str) -> Result<Retention> {
         let own = self.servers.get(server).and_then(|server| server.retention);
         own.unwrap_or(self.retention).validated()
+    }
+
+    /// The log level that the configuration gives `server`, if it gives one.
+    #[must_use]
+    pub fn log_level(&self, server: &str) -> Option<LogLevel> {
+        self.servers.get(server)?.log_level
     }
 
     /// The servers whose `signal` is stored.
@@ -605,6 +678,28 @@ mod tests {
             let config: TelemetryConfig = serde_json::from_str(bad).unwrap();
             assert!(config.retention_policy().is_err(), "{bad}");
             assert!(config.validate().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_log_level_is_a_name_in_any_case() {
+        let level = |value: &str| {
+            let text = format!(r#"{{"servers":{{"a":{{"log_level":{value}}}}}}}"#);
+            serde_json::from_str::<TelemetryConfig>(&text).map(|config| config.log_level("a"))
+        };
+        assert_eq!(level("\"debug\"").unwrap(), Some(LogLevel::Debug));
+        assert_eq!(level("\"WARN\"").unwrap(), Some(LogLevel::Warn));
+        assert_eq!(level("null").unwrap(), None);
+        assert_eq!(
+            serde_json::to_string(&LogLevel::Trace).unwrap(),
+            "\"trace\""
+        );
+        for bad in ["\"loud\"", "5", "\"\"", "{}"] {
+            let error = level(bad).unwrap_err().to_string();
+            assert!(
+                error.contains("log_level") && error.contains("trace"),
+                "{error}"
+            );
         }
     }
 

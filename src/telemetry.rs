@@ -10,7 +10,12 @@ use crate::{
     signal::Signal,
     store::{Store, StoreOptions},
 };
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// The telemetry of a running daemon: store, writer, log router, trace client and metrics flusher,
 /// set up from a [`TelemetryConfig`].
@@ -62,6 +67,8 @@ pub struct Telemetry {
     writer: Writer,
     redactor: Redactor,
     options: TelemetryOptions,
+    /// The servers that the last configuration had added, of each signal.
+    applied: Mutex<BTreeMap<Signal, BTreeSet<String>>>,
     guard: WriterGuard,
 }
 
@@ -153,6 +160,7 @@ impl Telemetry {
             writer,
             redactor,
             options,
+            applied: Mutex::default(),
             guard,
         };
         telemetry.route(config)?;
@@ -163,6 +171,9 @@ impl Telemetry {
     /// signals on and off. Signals that stay on lose no records, except to the new limits. Stored
     /// records of signals that are turned off are kept until they expire.
     ///
+    /// What the configuration does not mention is kept: the log level of a server that has no
+    /// `log_level`, and servers that the program itself added to the producers.
+    ///
     /// Fails like [`TelemetryConfig::validate`] and [`Writer::set_retention`], without changing
     /// anything.
     pub fn apply(&self, config: &TelemetryConfig) -> Result<Vec<ConfigWarning>> {
@@ -172,43 +183,62 @@ impl Telemetry {
         Ok(warnings)
     }
 
-    /// Adds and removes servers to match `config`.
+    /// Adds and removes servers to match `config`. A server that neither this configuration nor the
+    /// last one mentions was added by the program, and stays.
     fn route(&self, config: &TelemetryConfig) -> Result<()> {
-        let unrouted = self.options.unrouted_server.as_deref();
-        let unrouted = unrouted.filter(|server| {
-            if config.servers.contains_key(*server) {
-                config.persists(server, Signal::Logs)
-            } else {
-                config.persist.logs
+        let applied = self.applied.lock();
+        let mut applied = applied.unwrap_or_else(PoisonError::into_inner);
+        let mut change = |signal: Signal, wanted: &BTreeSet<&str>, remove: &dyn Fn(&str)| {
+            let wanted: BTreeSet<String> = wanted.iter().copied().map(str::to_owned).collect();
+            let before = applied.insert(signal, wanted.clone()).unwrap_or_default();
+            let mentioned = before.iter().chain(config.servers.keys());
+            for server in mentioned.filter(|server| !wanted.contains(*server)) {
+                remove(server);
             }
-        });
+        };
+        let unrouted = self.unrouted_server(config);
         let mut wanted: BTreeSet<&str> = config.servers_with(Signal::Logs).collect();
         wanted.extend(unrouted);
-        remove_others(&self.router.configured_servers(), &wanted, |server| {
+        change(Signal::Logs, &wanted, &|server| {
             self.router.remove_server(server);
         });
         for server in wanted {
+            let mut options = self.router.options(server).unwrap_or(self.options.logs);
+            if let Some(level) = config.log_level(server) {
+                options = options.level(level);
+            }
             if Some(server) == unrouted {
-                self.router.add_unrouted_server(server, self.options.logs)?;
+                self.router.add_unrouted_server(server, options)?;
             } else {
-                self.router.add_server(server, self.options.logs)?;
+                self.router.add_server(server, options)?;
             }
         }
         let wanted = config.servers_with(Signal::Traces).collect();
-        remove_others(&self.traces.configured_servers(), &wanted, |server| {
+        change(Signal::Traces, &wanted, &|server| {
             self.traces.remove_server(server);
         });
         for server in wanted {
             self.traces.add_server(server)?;
         }
         let wanted = config.servers_with(Signal::Metrics).collect();
-        remove_others(&self.flusher.configured_servers(), &wanted, |server| {
+        change(Signal::Metrics, &wanted, &|server| {
             self.flusher.remove_server(server);
         });
         for server in wanted {
             self.flusher.add_server(server)?;
         }
         Ok(())
+    }
+
+    /// The server for unrouted events, unless `config` has its logs off.
+    fn unrouted_server(&self, config: &TelemetryConfig) -> Option<&str> {
+        let server = self.options.unrouted_server.as_deref()?;
+        let is_on = if config.servers.contains_key(server) {
+            config.persists(server, Signal::Logs)
+        } else {
+            config.persist.logs
+        };
+        is_on.then_some(server)
     }
 
     /// The store.
@@ -257,14 +287,5 @@ impl Telemetry {
         self.flusher.stop();
         self.guard.close()?;
         Ok(self.writer.stats())
-    }
-}
-
-/// Calls `remove` for each server that is configured and not wanted.
-fn remove_others(configured: &[ServerName], wanted: &BTreeSet<&str>, remove: impl Fn(&str)) {
-    for server in configured {
-        if !wanted.contains(server.as_str()) {
-            remove(server);
-        }
     }
 }

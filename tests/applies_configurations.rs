@@ -13,7 +13,7 @@
 
 use gridctl_telemetry::{
     Error, Level, LogRecord, Query, ServerName, Signal, Telemetry, TelemetryConfig,
-    TelemetryOptions, Timestamp, metrics::Accumulator,
+    TelemetryOptions, Timestamp, logs::LogOptions, metrics::Accumulator,
 };
 use std::{
     sync::{Arc, Mutex},
@@ -180,4 +180,66 @@ fn a_server_takes_what_no_other_takes_while_the_configuration_has_logs_on() {
         .map(|it| (it.server.as_str(), it.record_count))
         .collect();
     assert_eq!(counts, [("a", 2), ("gateway", 3)]);
+}
+
+#[test]
+fn each_server_has_its_log_level_and_keeps_what_a_configuration_does_not_mention() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let home = tempfile::tempdir().unwrap();
+    let config = |text: &str| -> TelemetryConfig { serde_json::from_str(text).unwrap() };
+    let (telemetry, _) = Telemetry::from_config(
+        home.path(),
+        "gw",
+        &config(
+            r#"{"persist":{"logs":true},"servers":{"a":{"log_level":"debug"},"b":{},"c":{"log_level":"ERROR"}}}"#,
+        ),
+        Arc::new(Accumulator::new()),
+        TelemetryOptions::default(),
+    )
+    .unwrap();
+    let router = telemetry.log_router();
+    let subscriber = tracing_subscriber::registry().with(router.layer());
+    let level = |server: &str| {
+        let options = router.options(server)?;
+        [
+            tracing::Level::TRACE,
+            tracing::Level::DEBUG,
+            tracing::Level::INFO,
+            tracing::Level::ERROR,
+        ]
+        .into_iter()
+        .find(|level| options == LogOptions::default().level(*level))
+    };
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::debug!(component = "a", "stored");
+        tracing::trace!(component = "a", "too verbose");
+        tracing::debug!(component = "b", "too verbose");
+        tracing::info!(component = "b", "stored");
+        tracing::info!(component = "c", "too verbose");
+        tracing::error!(component = "c", "stored");
+        // The program changes a level, and adds a server.
+        let verbose = LogOptions::default().level(tracing::Level::TRACE);
+        router.add_server("b", verbose).unwrap();
+        router.add_server("own", verbose).unwrap();
+        let changed =
+            r#"{"persist":{"logs":true},"servers":{"a":{},"b":{},"c":{"log_level":"info"}}}"#;
+        telemetry.apply(&config(changed)).unwrap();
+        tracing::info!(component = "c", "stored");
+    });
+    assert_eq!(level("a"), Some(tracing::Level::DEBUG));
+    assert_eq!(level("b"), Some(tracing::Level::TRACE));
+    assert_eq!(level("c"), Some(tracing::Level::INFO));
+    assert_eq!(level("own"), Some(tracing::Level::TRACE));
+    // A server that is no longer listed, and one whose logs are turned off.
+    let off = r#"{"persist":{"logs":true},"servers":{"a":{},"own":{"persist":{"logs":false}}}}"#;
+    telemetry.apply(&config(off)).unwrap();
+    assert_eq!(router.configured_servers(), [ServerName::new("a").unwrap()]);
+    let store = telemetry.store().clone();
+    telemetry.shutdown().unwrap();
+    let inventory = store.snapshot().unwrap().inventory(None).unwrap();
+    let counts: Vec<_> = inventory
+        .iter()
+        .map(|it| (it.server.as_str(), it.record_count))
+        .collect();
+    assert_eq!(counts, [("a", 1), ("b", 1), ("c", 2)]);
 }

@@ -229,6 +229,13 @@ impl LogRouter {
             .read(|servers| servers.by_name.keys().cloned().collect())
     }
 
+    /// The options of `server`, if it is configured.
+    #[must_use]
+    pub fn options(&self, server: &str) -> Option<LogOptions> {
+        self.shared
+            .read(|servers| servers.by_name.get(server).copied())
+    }
+
     /// The server for unrouted events, if there is one.
     #[must_use]
     pub fn unrouted_server(&self) -> Option<ServerName> {
