@@ -88,9 +88,11 @@ fn reading(records: &[GatewayRecord], bytes: u64, rounds: usize) -> Result<Table
             our_record(&record.line)? == record.record,
             "ours reads another record"
         );
+        let theirs = serde_record(&record.line)?;
         ensure!(
-            serde_record(&record.line)? == record.record,
-            "serde_json reads another record"
+            theirs == record.record,
+            "serde_json reads {theirs:?} from {}",
+            String::from_utf8_lossy(&record.line)
         );
     }
     let each = |read: fn(&[u8]) -> Result<()>| -> Box<dyn FnMut() -> Result<()>> {

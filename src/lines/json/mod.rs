@@ -2,6 +2,27 @@
 //!
 //! Every line format shares this module: a [`Reader`] that is pulled through one line, functions
 //! that append to a line, and the conversion of [`Value`](crate::record::Value) in both directions.
+//!
+//! # Why not `serde_json`
+//!
+//! Lines must come back byte for byte, and an import must say where a line is wrong. `serde_json`
+//!
+//! - changes integers beyond 64 bits and refuses `1e400`; here a number keeps its digits;
+//! - keeps one of two equal keys in its `Value`; here both stay, in their order;
+//! - bounds nesting at 128 levels or not at all; here each caller sets the bound;
+//! - reports a line and column; here an error names the path of the value, as in
+//!   `$.resourceSpans[0].scopeSpans`;
+//! - writes `null` for a double that is no number, which a Collector refuses.
+//!
+//! The test `serde_json_does_otherwise` holds each of these, but for the path. Speed alone would be no
+//! reason: reading a log line to a record takes `serde_json` 1.24 times our time with a hand-written
+//! visitor and 1.58 times by way of its `Value` (without making the record), and writing the records of a
+//! scan takes it 1.66 times, because ours copies strings from the stored encoding (medians of 7 rounds in
+//! one process on 2 shared cores):
+//!
+//! ```sh
+//! cargo bench -p gridctl-telemetry-benches --bench json -- --records 100000 --rounds 7
+//! ```
 
 mod error;
 mod read;
