@@ -17,13 +17,13 @@ mod stats;
 mod thread;
 mod writer;
 
-pub(crate) use self::thread::is_writer_thread;
 pub use self::{
     options::{WhenFull, WriterOptions},
     outage::OutageEvent,
     stats::{DropCount, MaintenanceStats, WriterStats},
     writer::{Writer, WriterGuard},
 };
+pub(crate) use self::{thread::is_writer_thread, writer::OnWipe};
 
 pub use crate::loss::DropCause;
 

@@ -9,7 +9,7 @@ use crate::{
     platform::monotonic_nanos,
     record::{Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord},
     signal::Signal,
-    store::{Store, WipeScope},
+    store::{Store, WipeMarks, WipeScope},
     time::Timestamp,
 };
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError};
@@ -17,8 +17,9 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use std::{
     cell::Cell,
     convert::Infallible,
+    fmt,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering, fence},
     },
     thread::JoinHandle,
@@ -66,6 +67,16 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     closed: AtomicBool,
     room: Room,
+    /// The store, until the thread ends: a writer that is kept must not keep the file open.
+    store: Mutex<Option<Store>>,
+    /// The number of wipes before this writer started.
+    wipe_generation: u64,
+    on_wipe: Mutex<Vec<Weak<dyn OnWipe>>>,
+}
+
+/// Is told of the wipes that this process makes, after each, on the thread that asked for it.
+pub(crate) trait OnWipe: Send + Sync {
+    fn wiped(&self, scope: &WipeScope);
 }
 
 /// The capacity of a thread's encoding buffer that is kept between records, in bytes.
@@ -145,6 +156,9 @@ impl Writer {
             counters: Arc::clone(&counters),
             closed: AtomicBool::new(false),
             room: Room::default(),
+            store: Mutex::new(Some(store.clone())),
+            wipe_generation: store.snapshot()?.wipe_generation()?,
+            on_wipe: Mutex::default(),
         });
         let (running, done) = crossbeam::channel::bounded(0);
         let thread = thread::start(store, &thread_options, receiver, &shared, running)?;
@@ -239,6 +253,43 @@ impl Writer {
         urgent: bool,
         payload: &[u8],
     ) -> Result<(), DropCause> {
+        let emitted = monotonic_nanos();
+        self.offer_emitted(server, signal, (timestamp, emitted), urgent, payload)
+    }
+
+    /// Offers a snapshot of counters as they were after the wipes in `wipes`. A later wipe drops it,
+    /// also one that was made before this call and is not among them.
+    pub(crate) fn offer_counters(
+        &self,
+        server: &ServerName,
+        snapshot: &MetricsSnapshot,
+        wipes: Option<&WipeMarks>,
+    ) -> Result<(), DropCause> {
+        let wiped_until = wipes.and_then(|wipes| wipes.wiped_until(server, Signal::Metrics));
+        let times = (
+            snapshot.timestamp,
+            wiped_until.map_or(0, |instant| instant + 1),
+        );
+        let mut payload = Vec::new();
+        match snapshot.encode_payload(&mut payload) {
+            Ok(()) => self.offer_emitted(server, Signal::Metrics, times, false, &payload),
+            Err(_) => Err(self.refuse(
+                server,
+                Signal::Metrics,
+                snapshot.timestamp,
+                DropCause::Invalid,
+            )),
+        }
+    }
+
+    fn offer_emitted(
+        &self,
+        server: &ServerName,
+        signal: Signal,
+        (timestamp, emitted): (Timestamp, u64),
+        urgent: bool,
+        payload: &[u8],
+    ) -> Result<(), DropCause> {
         if payload.len() > self.record_bytes_max() {
             return Err(self.refuse(server, signal, timestamp, DropCause::TooLarge));
         }
@@ -247,7 +298,7 @@ impl Writer {
             server: server.clone(),
             signal,
             timestamp,
-            emitted: monotonic_nanos(),
+            emitted,
             urgent,
             // Encoded into a buffer with room to spare, then copied once to an allocation of
             // exactly its size.
@@ -292,15 +343,44 @@ impl Writer {
     }
 
     /// Deletes the records that `scope` covers, on the writer thread; see [`Store::wipe`]. Records
-    /// offered before are deleted, records offered afterwards are stored.
+    /// offered before are deleted, records offered afterwards are stored. Where it covers metrics, the
+    /// counters of each [`MetricsFlusher`](crate::metrics::MetricsFlusher) of this writer are
+    /// cleared.
     ///
     /// Fails like [`Store::wipe`], and like [`Writer::flush`] when the writer thread does not
     /// answer in time.
     pub fn wipe(&self, scope: &WipeScope) -> Result<usize> {
-        self.shared
-            .ask(self.shared.options.flush_timeout, |sender| {
-                Message::Wipe(scope.clone(), sender)
-            })?
+        let timeout = self.shared.options.flush_timeout;
+        let wiped = self
+            .shared
+            .ask(timeout, |sender| Message::Wipe(scope.clone(), sender))??;
+        let mut listeners = lock(&self.shared.on_wipe);
+        listeners.retain(|listener| listener.strong_count() > 0);
+        let told: Vec<_> = listeners.iter().filter_map(Weak::upgrade).collect();
+        // A listener may offer records, or be the last owner of something that does.
+        drop(listeners);
+        for listener in told {
+            listener.wiped(scope);
+        }
+        Ok(wiped)
+    }
+
+    /// Tells `listener` of every wipe that this process makes, for as long as it lives.
+    pub(crate) fn on_wipe(&self, listener: Weak<dyn OnWipe>) {
+        lock(&self.shared.on_wipe).push(listener);
+    }
+
+    /// The number of wipes before this writer started.
+    pub(crate) fn first_wipe_generation(&self) -> u64 {
+        self.shared.wipe_generation
+    }
+
+    /// The wipes that were made since this writer started, by any process; `None` when they cannot be
+    /// read, or the writer is closed.
+    pub(crate) fn wipes(&self) -> Option<WipeMarks> {
+        let store = lock(&self.shared.store).clone()?;
+        let snapshot = store.snapshot().ok()?;
+        snapshot.wipes_after(self.shared.wipe_generation).ok()
     }
 
     /// Changes the limits for all readers and writers of the database. Records beyond the new age
@@ -322,6 +402,16 @@ impl Writer {
     #[must_use]
     pub fn stats(&self) -> WriterStats {
         self.shared.counters.stats()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for dyn OnWipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnWipe")
     }
 }
 
@@ -384,6 +474,7 @@ impl Shared {
     /// two sees each message.
     pub(super) fn end(&self) {
         self.mark_closed();
+        *lock(&self.store) = None;
         self.ended.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.refuse_rest();

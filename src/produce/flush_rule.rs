@@ -24,6 +24,12 @@ pub(crate) struct ServerCounts {
 }
 
 impl ServerCounts {
+    /// Whether nothing is counted.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.tokens == TokenCounts::default()
+            && self.cost.unwrap_or_default() == CostCounts::default()
+    }
+
     /// The snapshot that a flush at `timestamp` writes, when the flush before it found `previous`,
     /// or there was none before it.
     pub(crate) fn flush(

@@ -3,22 +3,22 @@
 use super::{Accumulator, accumulator::ServerCounted, flush_rule::ServerCounts};
 use crate::{
     error::{Error, Result},
-    ingest::Writer,
+    ingest::{OnWipe, Writer},
     lines::{ParsedLine, parse_line},
     otlp::foreign::is_foreign,
     read::SeedRange,
     record::{CostCounts, Interval, MetricsSnapshot, ServerName, TokenCounts, Totals},
     signal::Signal,
-    store::Store,
+    store::{Store, WipeMarks, WipeScope},
     time::Timestamp,
 };
 use crossbeam::channel::{RecvTimeoutError, Sender};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread::JoinHandle,
     time::Duration,
 };
@@ -105,6 +105,12 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
+    /// The wipes since the writer started, as far as they were seen, and the newest of them that was
+    /// carried out here.
+    wipes: Option<WipeMarks>,
+    wipe_generation: u64,
+    /// Servers that were wiped, and have counted nothing since.
+    wiped: HashSet<ServerName>,
     servers: BTreeSet<ServerName>,
     /// What the last stored snapshot of each server said.
     previous: HashMap<ServerName, ServerCounts>,
@@ -140,13 +146,20 @@ impl MetricsFlusher {
         } else {
             interval
         };
+        let state = Mutex::new(State {
+            wipe_generation: writer.first_wipe_generation(),
+            ..State::default()
+        });
+        let shared = Arc::new(Shared {
+            accumulator,
+            writer,
+            interval,
+            state,
+        });
+        let on_wipe: Weak<dyn OnWipe> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn OnWipe>));
+        shared.writer.on_wipe(on_wipe);
         MetricsFlusher {
-            shared: Arc::new(Shared {
-                accumulator,
-                writer,
-                interval,
-                state: Mutex::new(State::default()),
-            }),
+            shared,
             thread: Mutex::new(Thread::NotStarted),
         }
     }
@@ -226,6 +239,7 @@ impl MetricsFlusher {
             let snapshots = snapshot.metrics_of(&server, range)?;
             history.push((server, totals, snapshots));
         }
+        self.shared.lock().wipe_generation = snapshot.wipe_generation()?;
         Ok(self.shared.seed(history))
     }
 
@@ -288,6 +302,30 @@ impl Drop for MetricsFlusher {
     }
 }
 
+impl OnWipe for Shared {
+    /// Forgets all that was counted by now.
+    fn wiped(&self, scope: &WipeScope) {
+        let mut state = self.lock();
+        self.accumulator
+            .forget(|server| scope.covers(server, Signal::Metrics));
+        for server in self.accumulator.servers() {
+            if scope.covers(&server, Signal::Metrics) {
+                state.forget(&server);
+            }
+        }
+        self.look_for_wipes(&mut state, Timestamp::now());
+    }
+}
+
+impl State {
+    /// Forgets what was stored of a server, which was wiped.
+    fn forget(&mut self, server: &ServerName) {
+        self.previous.remove(server);
+        self.counted.remove(server);
+        self.wiped.insert(server.clone());
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -295,27 +333,59 @@ impl Shared {
 
     fn flush(&self, now: Timestamp) {
         let mut state = self.lock();
+        self.look_for_wipes(&mut state, now);
         let State {
             servers,
             previous,
             counted,
+            wipes,
+            wiped,
+            ..
         } = &mut *state;
         for server in servers.iter() {
             // A server that never counted anything has nothing to say.
             let Some((counts, counted_now)) = self.accumulator.server_counts(server) else {
                 continue;
             };
+            if wiped.contains(server) && counts.is_zero() {
+                continue;
+            }
             let Some(mut snapshot) = counts.flush(previous.get(server), now) else {
                 continue;
             };
             let counted_before = counted.get(server).copied().unwrap_or_default();
             snapshot.interval = self.interval(server, &snapshot, counted_now, counted_before);
             // What is dropped here, and counted by the writer, is part of the next difference.
-            if self.writer.metrics(server, &snapshot).is_ok() {
+            let offered = self
+                .writer
+                .offer_counters(server, &snapshot, wipes.as_ref());
+            if offered.is_ok() {
+                wiped.remove(server);
                 previous.insert(server.clone(), counts);
                 counted.insert(server.clone(), counted_now);
             }
         }
+    }
+
+    /// Begins anew for the servers whose counters another process wiped since the last look: what is
+    /// stored of them is gone, and the next snapshot must not bring it back. What they counted since
+    /// the last flush was not stored, so it goes on to count.
+    fn look_for_wipes(&self, state: &mut State, now: Timestamp) {
+        let Some(wipes) = self.writer.wipes() else {
+            return;
+        };
+        if wipes.generation() > state.wipe_generation {
+            for server in self.accumulator.servers() {
+                let mut scopes = wipes.scopes_after(state.wipe_generation);
+                if scopes.any(|scope| scope.covers(&server, Signal::Metrics)) {
+                    let flushed = state.counted.get(&server).copied().unwrap_or_default();
+                    self.accumulator.forget_flushed(&server, flushed, now);
+                    state.forget(&server);
+                }
+            }
+            state.wipe_generation = wipes.generation();
+        }
+        state.wipes = Some(wipes);
     }
 
     /// What was counted between two flushes, unless the diffs of `snapshot` say the same.

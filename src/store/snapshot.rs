@@ -7,7 +7,7 @@ use crate::{
     loss::LedgerEntry,
     record::{ServerName, Totals},
     store::{
-        ledger::{losses, totals},
+        ledger::{losses, totals, wipes::WipeMarks},
         policy::{clock::ClockJump, system_clock::ClockReading},
         scan::inventory::{self, InventoryRecord},
         tiers::view::View,
@@ -102,6 +102,17 @@ impl Snapshot {
     pub fn ledger(&self, range: impl Into<TimeRange>) -> Result<Vec<LedgerEntry>> {
         self.view
             .read(|| losses::read(self.view.transaction(), range.into()))
+    }
+
+    /// The number of wipes before this snapshot.
+    pub(crate) fn wipe_generation(&self) -> Result<u64> {
+        self.view.wipe_generation()
+    }
+
+    /// The wipes after `generation`.
+    pub(crate) fn wipes_after(&self, generation: u64) -> Result<WipeMarks> {
+        self.view
+            .read(|| WipeMarks::read(self.view.transaction(), generation))
     }
 
     /// The newest totals of each server, by name.

@@ -164,6 +164,22 @@ impl Counters {
         }
     }
 
+    /// Takes away what `flushed` had counted and what was restored, and returns what is left: what was
+    /// counted since.
+    pub(super) fn forget<T: Dimension>(&self, flushed: Counted<T>) -> T {
+        let (gained, is_cleared) = self.counted().since(flushed);
+        T::cleared(self).fetch_add(1, Ordering::AcqRel);
+        set(T::part(&self.restored), T::default());
+        if !is_cleared {
+            let flushed = flushed.counts.ints();
+            for (counter, count) in T::part(&self.counted).iter().zip(flushed.as_ref()) {
+                // What is recorded at this moment stays.
+                counter.fetch_sub(*count, Ordering::Relaxed);
+            }
+        }
+        gained
+    }
+
     pub(super) fn clear<T: Dimension>(&self) {
         T::cleared(self).fetch_add(1, Ordering::AcqRel);
         set(T::part(&self.counted), T::default());

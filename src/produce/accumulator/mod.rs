@@ -355,6 +355,49 @@ impl Accumulator {
         Some((counts, ServerCounted { tokens, cost }))
     }
 
+    /// Forgets all that was counted of the servers that `is_covered` names. A server stays where it was
+    /// counted, at zero.
+    pub(super) fn forget(&self, is_covered: impl Fn(&str) -> bool) {
+        let now = Timestamp::now().unix_nanos();
+        self.servers.for_each(|name, server| {
+            if is_covered(name) {
+                server.clear::<TokenCounts>();
+                server.clear::<CostCounts>();
+                server.counting_since.store(now, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Forgets what was counted and restored of a server until `flushed`. What was counted since goes
+    /// on to count, at the minute of `now`.
+    pub(super) fn forget_flushed(
+        &self,
+        server: &ServerName,
+        flushed: ServerCounted,
+        now: Timestamp,
+    ) {
+        let Some(server) = self.servers.find(server) else {
+            return;
+        };
+        let tokens = server.counters.forget(flushed.tokens);
+        let cost = server.counters.forget(flushed.cost);
+        server.series.clear::<TokenCounts>();
+        server.series.clear::<CostCounts>();
+        server.series.replay(now, tokens);
+        server.series.replay(now, cost);
+        server
+            .counting_since
+            .store(now.unix_nanos(), Ordering::Relaxed);
+    }
+
+    /// The servers that were counted or restored.
+    pub(super) fn servers(&self) -> Vec<ServerName> {
+        let mut names = Vec::new();
+        self.servers
+            .for_each(|name, _| names.extend(ServerName::new(name).ok()));
+        names
+    }
+
     fn usage<T: Dimension>(&self) -> Usage<T> {
         let mut usage = Usage::default();
         self.servers.for_each(|name, server| {
@@ -398,9 +441,7 @@ impl Accumulator {
 
     fn clear_dimension<T: Dimension>(&self) {
         self.servers.for_each(|_, server| {
-            server.counters.clear::<T>();
-            server.series.clear::<T>();
-            server.replicas.for_each(|_, replica| replica.clear::<T>());
+            server.clear::<T>();
         });
         self.clients.for_each(|_, client| client.clear::<T>());
     }
@@ -493,6 +534,14 @@ struct Server {
     replicas: Names<Counters>,
     /// In nanoseconds since the epoch.
     counting_since: AtomicI64,
+}
+
+impl Server {
+    fn clear<T: Dimension>(&self) {
+        self.counters.clear::<T>();
+        self.series.clear::<T>();
+        self.replicas.for_each(|_, replica| replica.clear::<T>());
+    }
 }
 
 impl Default for Server {

@@ -21,7 +21,7 @@ use crate::{
         ledger::{decode, encode},
     },
 };
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 /// Which records a wipe deletes: all of them, or those of one server, one signal or both.
@@ -110,7 +110,7 @@ struct WipeMark {
 pub(crate) struct WipeMarks {
     since: u64,
     seen: u64,
-    marks: Vec<(WipeScope, u64)>,
+    marks: Vec<(WipeScope, WipeMark)>,
 }
 
 impl WipeMarks {
@@ -133,17 +133,33 @@ impl WipeMarks {
         if generation == self.seen {
             return Ok(false);
         }
-        self.marks.clear();
-        for entry in transaction.open_table(WIPES)?.iter()? {
-            let (key, value) = entry?;
-            let mark: WipeMark = decode(value.value())?;
-            if mark.generation > self.since {
-                self.marks
-                    .push((WipeScope::from_key(key.value())?, mark.monotonic_nanos));
-            }
-        }
+        self.marks = marks_after(&transaction.open_table(WIPES)?, self.since)?;
         self.seen = generation;
         Ok(true)
+    }
+
+    /// The wipes after `generation` that a reader sees.
+    pub(crate) fn read(transaction: &ReadTransaction, generation: u64) -> Result<WipeMarks, Fault> {
+        let marks = marks_after(&transaction.open_table(WIPES)?, generation)?;
+        let generations = marks.iter().map(|(_, mark)| mark.generation);
+        Ok(WipeMarks {
+            since: generation,
+            seen: generations.max().unwrap_or(generation),
+            marks,
+        })
+    }
+
+    /// The number of the newest wipe.
+    pub(crate) fn generation(&self) -> u64 {
+        self.seen
+    }
+
+    /// The scopes of the wipes after `generation`.
+    pub(crate) fn scopes_after(&self, generation: u64) -> impl Iterator<Item = &WipeScope> {
+        let marks = self.marks.iter();
+        marks
+            .filter(move |(_, mark)| mark.generation > generation)
+            .map(|(scope, _)| scope)
     }
 
     /// The time on the monotonic clock up to which records of this series are wiped.
@@ -151,9 +167,24 @@ impl WipeMarks {
         self.marks
             .iter()
             .filter(|(scope, _)| scope.covers(server, signal))
-            .map(|(_, instant)| *instant)
+            .map(|(_, mark)| mark.monotonic_nanos)
             .max()
     }
+}
+
+fn marks_after(
+    wipes: &impl ReadableTable<(&'static str, u8), &'static [u8]>,
+    generation: u64,
+) -> Result<Vec<(WipeScope, WipeMark)>, Fault> {
+    let mut marks = Vec::new();
+    for entry in wipes.iter()? {
+        let (key, value) = entry?;
+        let mark: WipeMark = decode(value.value())?;
+        if mark.generation > generation {
+            marks.push((WipeScope::from_key(key.value())?, mark));
+        }
+    }
+    Ok(marks)
 }
 
 /// Notes that `scope` is being wiped.
