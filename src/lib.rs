@@ -162,7 +162,7 @@ pub use crate::{
     read::Query,
     signal::Signal,
     store::{Snapshot, Store, StoreOptions},
-    telemetry::{Telemetry, TelemetryOptions},
+    telemetry::{ShutdownError, Telemetry, TelemetryOptions},
     time::Timestamp,
 };
 

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{ConfigWarning, TelemetryConfig},
-    error::Result,
+    error::{Error, Result},
     ingest::{Writer, WriterGuard, WriterOptions, WriterStats},
     produce::{Accumulator, LogOptions, LogRouter, MetricsFlusher, TraceClient},
     record::ServerName,
@@ -69,7 +69,27 @@ pub struct Telemetry {
     options: TelemetryOptions,
     /// The servers that the last configuration had added, of each signal.
     applied: Mutex<BTreeMap<Signal, BTreeSet<String>>>,
-    guard: WriterGuard,
+    closing: Mutex<Closing>,
+}
+
+/// How far the shutdown is.
+#[derive(Debug)]
+enum Closing {
+    Open(WriterGuard),
+    /// Why not all records were stored; `None` when they were.
+    Closed(Option<String>),
+}
+
+/// Some records were not stored before the [shutdown](Telemetry::shutdown).
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+#[non_exhaustive]
+pub struct ShutdownError {
+    /// The final statistics.
+    pub stats: Box<WriterStats>,
+    /// Why the records were not stored.
+    #[source]
+    pub error: Error,
 }
 
 /// The options of a [`Telemetry`] that are not part of the user's configuration.
@@ -161,7 +181,7 @@ impl Telemetry {
             redactor,
             options,
             applied: Mutex::default(),
-            guard,
+            closing: Mutex::new(Closing::Open(guard)),
         };
         telemetry.route(config)?;
         Ok((telemetry, warnings))
@@ -279,13 +299,37 @@ impl Telemetry {
     }
 
     /// Stores a last snapshot of the counters and all queued records, ends the threads, and returns
-    /// the final statistics.
+    /// the final statistics. Records that are offered later are refused and counted.
     ///
-    /// Fails with [`Error::NotFlushed`](crate::Error::NotFlushed) when not all records could be
-    /// stored.
-    pub fn shutdown(self) -> Result<WriterStats> {
+    /// It may be called any number of times, also at the same time: later calls wait for the first
+    /// one and answer like it. An OpenTelemetry provider that exports to this telemetry may be shut
+    /// down before or after; spans that it still holds are only stored if that happens before.
+    ///
+    /// Fails with [`Error::NotFlushed`] when not all records could be stored. They are then counted
+    /// in the statistics, and entered in the ledger if the reserve for a full disk suffices; if not,
+    /// the next writer enters that this one did not end properly.
+    pub fn shutdown(&self) -> Result<WriterStats, ShutdownError> {
         self.flusher.stop();
-        self.guard.close()?;
-        Ok(self.writer.stats())
+        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = match std::mem::replace(&mut *closing, Closing::Closed(None)) {
+            Closing::Open(guard) => guard.close(),
+            Closing::Closed(None) => Ok(()),
+            Closing::Closed(Some(reason)) => Err(Error::NotFlushed {
+                reason,
+                source: None,
+            }),
+        };
+        let stats = self.writer.stats();
+        outcome.map(|()| stats.clone()).map_err(|error| {
+            let reason = match &error {
+                Error::NotFlushed { reason, .. } => reason.clone(),
+                other => other.to_string(),
+            };
+            *closing = Closing::Closed(Some(reason));
+            ShutdownError {
+                stats: Box::new(stats),
+                error,
+            }
+        })
     }
 }

@@ -12,11 +12,15 @@
 )]
 
 use gridctl_telemetry::{
-    Error, Level, LogRecord, Query, ServerName, Signal, Telemetry, TelemetryConfig,
-    TelemetryOptions, Timestamp, logs::LogOptions, metrics::Accumulator,
+    Error, Level, LogRecord, Query, ServerName, Signal, StoreOptions, Telemetry, TelemetryConfig,
+    TelemetryOptions, Timestamp, logs::LogOptions, metrics::Accumulator, testing::DiskOperation,
 };
 use std::{
-    sync::{Arc, Mutex},
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tracing_subscriber::prelude::*;
@@ -242,4 +246,55 @@ fn each_server_has_its_log_level_and_keeps_what_a_configuration_does_not_mention
         .map(|it| (it.server.as_str(), it.record_count))
         .collect();
     assert_eq!(counts, [("a", 1), ("b", 1), ("c", 2)]);
+}
+
+#[test]
+fn a_shared_telemetry_is_shut_down_any_number_of_times() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let config = |text: &str| -> TelemetryConfig { serde_json::from_str(text).unwrap() };
+    let home = tempfile::tempdir().unwrap();
+    let full = Arc::new(AtomicBool::new(false));
+    let disk = Arc::clone(&full);
+    let store = StoreOptions::default().disk_hook(move |operation| {
+        let writes = matches!(operation, DiskOperation::Write { .. });
+        if writes && disk.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    });
+    for fills in [false, true] {
+        full.store(false, Ordering::Relaxed);
+        let options = TelemetryOptions::default().store(store.clone());
+        let (telemetry, _) = Telemetry::from_config(
+            home.path(),
+            "stack",
+            &config(r#"{"persist":{"logs":true},"servers":{"a":{}}}"#),
+            Arc::new(Accumulator::new()),
+            options,
+        )
+        .unwrap();
+        let telemetry = Arc::new(telemetry);
+        full.store(fills, Ordering::Relaxed);
+        let subscriber = tracing_subscriber::registry().with(telemetry.log_router().layer());
+        tracing::subscriber::with_default(subscriber, || tracing::info!(component = "a", "last"));
+        let first = telemetry.shutdown();
+        let threads = [(), ()].map(|()| {
+            let telemetry = Arc::clone(&telemetry);
+            std::thread::spawn(move || telemetry.shutdown())
+        });
+        for again in threads.map(|thread| thread.join().unwrap()) {
+            match (&first, again) {
+                (Ok(stats), Ok(again)) => {
+                    assert!(!fills && *stats == again && stats.stored == 1, "{stats:?}");
+                }
+                (Err(failed), Err(again)) => {
+                    assert!(fills && failed.stats == again.stats, "{again:?}");
+                    assert_eq!((again.stats.offered, again.stats.stored), (1, 0));
+                    assert_eq!(failed.to_string(), again.to_string());
+                    assert!(failed.to_string().contains("free some space"), "{failed}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

@@ -25,7 +25,7 @@ use gridctl_telemetry::{
     testing::DiskOperation,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::MetadataExt,
@@ -422,7 +422,40 @@ fn is_wiped_after_a_kill(disk: &RealDisk) {
     }
 }
 
+/// A daemon ends while its disk is full: what it could not store is in the ledger, and its end is not
+/// taken for a crash. The pages that the database has may suffice for all of it.
+fn is_full_until_the_end(disk: &dyn Disk) {
+    let daemon = Daemon::start(disk);
+    daemon.writer.flush().unwrap();
+    disk.fill();
+    daemon.under_load(|| daemon.wait_for_drops());
+    let Daemon { writer, guard, .. } = daemon;
+    let failed = guard.close().is_err();
+    let stats = writer.stats();
+    assert_eq!((stats.queued, stats.queued_bytes), (0, 0), "{stats:?}");
+    assert_eq!(stats.offered, stats.stored + stats.dropped_total());
+    assert_eq!(count(&stats, LossCause::DiskFault) > 0, failed, "{stats:?}");
+    disk.free();
+    let store = Store::open(disk.home(), STACK, disk.options()).unwrap();
+    let (_writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    guard.close().unwrap();
+    let mut ledger: BTreeMap<LossCause, u64> = BTreeMap::new();
+    for loss in store.snapshot().unwrap().ledger(..).unwrap() {
+        *ledger.entry(loss.cause).or_default() += loss.count;
+    }
+    let mut expected = [LossCause::QueueFull, LossCause::DiskFault]
+        .map(|it| (it, count(&stats, it)))
+        .to_vec();
+    expected.retain(|(_, count)| *count > 0);
+    assert_eq!(ledger, BTreeMap::from_iter(expected));
+}
+
 const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_disk_that_is_full_until_the_end_is_no_crash() {
+    without_hang("the daemon", || is_full_until_the_end(&Quota::new(8 * MIB)));
+}
 
 #[test]
 fn a_disk_that_is_full_for_a_while_loses_nothing_uncounted() {
@@ -477,6 +510,7 @@ fn helper_has_a_real_disk() {
     let disk = RealDisk::new(&arguments[0]);
     match arguments[1].as_str() {
         "freed" => is_filled_and_freed(&disk),
+        "ended" => is_full_until_the_end(&disk),
         "killed" => is_wiped_after_a_kill(&disk),
         _ => is_filled_and_wiped(&disk),
     }
@@ -508,7 +542,7 @@ fn a_real_disk_is_filled_and_freed() {
         println!("skipped: no tmpfs can be mounted here");
         return;
     }
-    for (megabytes, scenario) in [(24, "freed"), (1, "wiped"), (8, "killed")] {
+    for (megabytes, scenario) in [(24, "freed"), (8, "ended"), (1, "wiped"), (8, "killed")] {
         let mut command = on_a_disk_of(megabytes, root.path());
         command.arg(std::env::current_exe().unwrap());
         let arguments = [root.path().to_str().unwrap(), scenario];

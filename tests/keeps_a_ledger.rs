@@ -326,3 +326,40 @@ fn a_zombie_was_killed() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].cause, LossCause::Crash);
 }
+
+#[test]
+fn what_a_full_disk_kept_from_being_stored_is_entered_with_the_room_of_the_reserve() {
+    let home = tempfile::tempdir().unwrap();
+    let full = Arc::new(AtomicBool::new(false));
+    let reserve = home.path().join("telemetry/gw/telemetry.reserve");
+    let hook = {
+        let full = Arc::clone(&full);
+        move |operation: DiskOperation<'_>| match operation {
+            DiskOperation::Read { .. } => Ok(()),
+            _ if !full.load(Ordering::Relaxed) => Ok(()),
+            // Only the blocks of the reserve are left.
+            _ if std::fs::metadata(&reserve).is_ok_and(|it| it.len() == 0) => Ok(()),
+            _ => Err(io::ErrorKind::StorageFull.into()),
+        }
+    };
+    let store = Store::open(home.path(), "gw", StoreOptions::default().disk_hook(hook)).unwrap();
+    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    writer.log(&github(), &log(1)).unwrap();
+    writer.flush().unwrap();
+    full.store(true, Ordering::Relaxed);
+    for nanos in 2..20_000 {
+        writer.log(&github(), &log(nanos)).unwrap();
+    }
+    assert!(guard.close().is_err());
+    assert_eq!(writer.stats().queued, 0);
+    assert_eq!(store.writers().unwrap(), []);
+    full.store(false, Ordering::Relaxed);
+    let (_writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    let found = losses(&store);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        (found[0].cause, found[0].count),
+        (LossCause::DiskFault, 19_998)
+    );
+    assert_eq!(found[0].from, Timestamp::from_unix_nanos(2));
+}

@@ -71,7 +71,7 @@ pub(super) struct Committer {
     /// begun since.
     has_backlog: bool,
     appender: Appender,
-    spill: Option<Spill>,
+    pub(super) spill: Option<Spill>,
     redactor: Option<Redactor>,
     pub(super) counters: Arc<Counters>,
 }
@@ -313,6 +313,17 @@ impl Committer {
         self.spill.take().map_or(Ok(()), Spill::remove)
     }
 
+    /// Like [`Committer::leave`], for a writer that could not commit and has
+    /// [abandoned](Committer::abandon) its records: enters them in the ledger, with the room of the
+    /// reserve if the disk is full.
+    pub(super) fn leave_with_losses(&mut self, mut losses: Vec<LedgerEntry>) -> Result<()> {
+        self.reopen()?;
+        losses.extend(self.counters.take_unrecorded());
+        self.writer
+            .leave_writer_with_losses(self.id.writer, &losses)?;
+        self.spill.take().map_or(Ok(()), Spill::remove)
+    }
+
     /// Notes that the store fails, for this process and for others.
     pub(super) fn note_failure(&mut self, error: &Error) -> Timestamp {
         let error = error.to_string();
@@ -334,8 +345,10 @@ impl Committer {
         }
     }
 
-    /// Discards all collected records and counts each as dropped.
-    pub(super) fn abandon(&mut self, cause: LossCause) {
+    /// Discards all collected records and counts each as dropped. Returns the ledger entries that
+    /// were to be committed with them.
+    pub(super) fn abandon(&mut self, cause: LossCause) -> Vec<LedgerEntry> {
+        let mut losses = Vec::new();
         for batch in [self.in_flight.take(), Some(std::mem::take(&mut self.batch))]
             .into_iter()
             .flatten()
@@ -354,7 +367,9 @@ impl Committer {
                 }
             }
             self.release(batch.bytes);
+            losses.extend(batch.losses);
         }
+        losses
     }
 
     /// Deletes stored records. Records in the batch that the wipe covers are discarded when it is

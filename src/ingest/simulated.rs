@@ -34,7 +34,11 @@ impl SimulatedWriter {
     )]
     pub fn new(store: &Store, options: WriterOptions) -> Result<SimulatedWriter> {
         options.validate()?;
-        let committer = Committer::new(store, &options, Arc::default())?;
+        let mut committer = Committer::new(store, &options, Arc::default())?;
+        // A simulated writer is dropped without an end, which must not be taken for a crash.
+        if let Some(spill) = committer.spill.take() {
+            spill.remove()?;
+        }
         Ok(SimulatedWriter {
             committer,
             commits: 0,

@@ -79,7 +79,7 @@ impl Drop for WriterThread {
     fn drop(&mut self) {
         // The batch is empty here unless the thread panicked. Records lost in a panic must be
         // counted.
-        self.committer.abandon(LossCause::Closed);
+        let _ = self.committer.abandon(LossCause::Closed);
         self.shared.end();
     }
 }
@@ -240,7 +240,11 @@ impl WriterThread {
             }
         }
         if self.commit().is_err() {
-            self.committer.abandon(LossCause::DiskFault);
+            let losses = self.committer.abandon(LossCause::DiskFault);
+            if let Err(error) = self.committer.leave_with_losses(losses) {
+                // The next writer will report that this one did not end properly.
+                self.fail(&error);
+            }
         } else if let Err(error) = self.committer.leave() {
             // The next writer will wrongly report a crash, but no record is lost.
             self.fail(&error);

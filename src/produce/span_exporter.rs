@@ -1,6 +1,7 @@
 //! An OpenTelemetry SDK exporter that hands spans to a [`TraceClient`].
 
 use super::TraceClient;
+use crate::error::Error;
 use opentelemetry_proto::transform::{
     common::tonic::ResourceAttributesWithSchema, trace::tonic::group_spans_by_resource_and_scope,
 };
@@ -53,9 +54,11 @@ impl TelemetrySpanExporter {
     }
 
     fn flush(&self) -> OTelSdkResult {
-        self.client
-            .flush()
-            .map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
+        match self.client.flush() {
+            // A closed writer has flushed, so a provider may be shut down after the telemetry.
+            Ok(()) | Err(Error::WriterClosed) => Ok(()),
+            Err(error) => Err(OTelSdkError::InternalFailure(error.to_string())),
+        }
     }
 }
 

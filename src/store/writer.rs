@@ -153,6 +153,19 @@ impl StoreWriter {
         })
     }
 
+    /// Like [`StoreWriter::leave_writer`], and enters `losses` in the ledger. It also works on a full
+    /// disk, with the room of the reserve.
+    pub(crate) fn leave_writer_with_losses(
+        &self,
+        number: u64,
+        losses: &[LedgerEntry],
+    ) -> Result<()> {
+        self.transact_freeing("write to", |transaction| {
+            losses::record(transaction, losses)?;
+            writers::leave(transaction, number)
+        })
+    }
+
     /// The state that a new writer needs to append.
     pub(crate) fn appender(&self, tiering: Tiering) -> Result<Appender> {
         let snapshot = self.store.snapshot()?;
