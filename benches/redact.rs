@@ -113,7 +113,7 @@ fn write(workload: &[(ServerName, Record)], redactor: Option<Redactor>) -> Resul
         }
     }
     writer.flush()?;
-    let took = cpu_time() - before;
+    let took = cpu_time().saturating_sub(before);
     let stats = writer.stats();
     ensure!(
         stats.stored == stats.offered && stats.stored > 0,

@@ -140,11 +140,15 @@ proptest! {
                 }
                 Operation::Clear => {
                     daemon.accumulator.clear();
-                    counted.iter_mut().for_each(|counted| counted.0 = 0);
+                    for counted in &mut counted {
+                        counted.0 = 0;
+                    }
                 }
                 Operation::ClearCost => {
                     daemon.accumulator.clear_cost();
-                    counted.iter_mut().for_each(|counted| counted.1 = 0);
+                    for counted in &mut counted {
+                        counted.1 = 0;
+                    }
                 }
                 Operation::Switch(index) => {
                     on[index] = !on[index];

@@ -61,12 +61,12 @@ fn an_outage_has_a_begin_a_reason_and_an_end() {
 
     // Another process sees the same.
     let other = open(home.path());
-    let status = || {
+    let writer_status = || {
         let found = other.writers().unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         found.into_iter().next().unwrap()
     };
-    let running = status();
+    let running = writer_status();
     assert_eq!(running.process_id, std::process::id());
     assert!(running.is_running && running.since.unwrap() >= before);
     assert_eq!((running.failing_since, running.last_error), (None, None));
@@ -83,7 +83,7 @@ fn an_outage_has_a_begin_a_reason_and_an_end() {
     assert!(stats.queued_bytes > 0);
     let error = stats.last_error.unwrap();
     assert!(error.contains("free some space"), "{error}");
-    let failing = status();
+    let failing = writer_status();
     assert_eq!(failing.failing_since, Some(since));
     // The error may be truncated.
     assert!(error.starts_with(&failing.last_error.unwrap()));
@@ -105,7 +105,10 @@ fn an_outage_has_a_begin_a_reason_and_an_end() {
     assert_eq!(stats.failing_since, None);
     assert!(stats.last_error.is_some(), "it is kept");
     assert!(stats.last_commit > Some(committed));
-    assert_eq!((status().failing_since, status().last_error), (None, None));
+    assert_eq!(
+        (writer_status().failing_since, writer_status().last_error),
+        (None, None)
+    );
     guard.close().unwrap();
     assert_eq!(other.writers().unwrap(), []);
     assert!(
