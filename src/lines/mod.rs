@@ -4,11 +4,14 @@ pub(crate) mod json;
 pub(crate) mod ndjson;
 pub(crate) mod otlp_json;
 mod parse;
+mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use self::{
-    parse::{LineError, ParsedLine, parse_line},
+    ndjson::dialect::Dialect,
+    parse::{ParsedLine, parse_line},
+    reader::{Found, FoundRecord, LineError, Place, RecordReader},
     writer::{LineFormat, LineWriter},
 };

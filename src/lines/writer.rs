@@ -1,6 +1,7 @@
 //! Records, whichever signal they are of, to lines.
 
 use super::{
+    json::value_text,
     ndjson::{log::transcode_log_payload, metrics::transcode_metrics_payload},
     otlp_json::{Envelope, Message, foreign_metric, write_message},
 };
@@ -11,7 +12,11 @@ use crate::{
     record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord, payload::PayloadError},
     signal::Signal,
 };
-use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics};
+use opentelemetry_proto::tonic::{
+    common::v1::InstrumentationScope,
+    metrics::v1::{Metric, ResourceMetrics},
+    resource::v1::Resource,
+};
 
 /// The longest line that a Collector with the default `max_log_size` reads whole. It splits a longer
 /// line, and loses every part without an error.
@@ -81,8 +86,10 @@ struct OpenLine {
 /// What the records of a line share.
 #[derive(Debug, PartialEq)]
 enum Origin {
-    /// The server, of logs and metrics.
-    Server(Signal, ServerName),
+    /// The server, of metrics.
+    Server(ServerName),
+    /// A log's resource and scope.
+    Log(Box<(Resource, Option<InstrumentationScope>)>),
     /// A foreign metric's resource and scope: its message, the metric taken out.
     Metric(Box<ResourceMetrics>),
     /// A span's resource and scope: its record, the span taken out.
@@ -144,8 +151,9 @@ impl LineWriter {
             }
             (Signal::Logs, LineFormat::Otlp) => {
                 let log = LogRecord::decode_payload(record.timestamp, payload)?;
-                self.encode(&[log_to_otlp(log)]);
-                Origin::Server(record.signal, record.server.clone())
+                let log = log_to_otlp(record.server, log, value_text);
+                self.encode(&[log.record]);
+                Origin::Log(Box::new((log.resource, log.scope)))
             }
             (Signal::Metrics, LineFormat::Otlp) => {
                 let snapshot = MetricsSnapshot::decode_payload(record.timestamp, payload)?;
@@ -155,7 +163,7 @@ impl LineWriter {
                 }
                 let metrics = self.streams.metrics_to_otlp(record.server, snapshot);
                 self.encode(&metrics);
-                Origin::Server(record.signal, record.server.clone())
+                Origin::Server(record.server.clone())
             }
             (Signal::Traces, _) => {
                 let mut record = SpanRecord::decode_payload(payload)?;
@@ -211,15 +219,22 @@ impl LineWriter {
             end.push(b'\n');
         };
         match &origin {
-            Origin::Server(signal, server) => {
+            Origin::Server(server) => {
                 let resource = server_resource(server);
-                write(
-                    *signal,
-                    Envelope {
-                        resource: Some(&resource),
-                        ..Envelope::default()
-                    },
-                );
+                let envelope = Envelope {
+                    resource: Some(&resource),
+                    ..Envelope::default()
+                };
+                write(Signal::Metrics, envelope);
+            }
+            Origin::Log(origin) => {
+                let (resource, scope) = &**origin;
+                let envelope = Envelope {
+                    resource: Some(resource),
+                    scope: scope.as_ref(),
+                    ..Envelope::default()
+                };
+                write(Signal::Logs, envelope);
             }
             Origin::Metric(kept) => {
                 let scope_metrics = kept.scope_metrics.first();

@@ -137,7 +137,7 @@ fn view_entry((key, value): (String, Value)) -> KeyValue {
     }
 }
 
-fn view(value: Value) -> AnyValue {
+pub(super) fn view(value: Value) -> AnyValue {
     any(match value {
         Value::Null => return AnyValue { value: None },
         Value::Bool(value) => Any::BoolValue(value),

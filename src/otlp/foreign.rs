@@ -5,53 +5,14 @@
 //! because it has no counters of this crate. The value under the key is OTLP/JSON, which `lines`
 //! encodes.
 
-use super::server_of;
 use crate::{
     record::{MetricsSnapshot, TokenCounts, Value},
     time::Timestamp,
 };
-use opentelemetry_proto::tonic::metrics::v1::{
-    Metric, MetricsData, ResourceMetrics, ScopeMetrics, metric::Data,
-};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data};
 
 /// The key of a foreign metric in a snapshot.
 const OTLP: &str = "otlp";
-
-/// One metric of a message.
-pub(crate) struct ForeignMetric {
-    /// The server that the metric's resource names.
-    pub(crate) server: Option<String>,
-    /// The latest time among the metric's points; 1970 when it has none.
-    pub(crate) timestamp: Timestamp,
-    /// The metric with its resource and scope.
-    pub(crate) message: ResourceMetrics,
-}
-
-/// Splits a message into its metrics.
-pub(crate) fn foreign_metrics(data: MetricsData) -> Vec<ForeignMetric> {
-    let mut found = Vec::new();
-    for resource_metrics in data.resource_metrics {
-        let server = server_of(resource_metrics.resource.as_ref());
-        for scope_metrics in resource_metrics.scope_metrics {
-            for metric in scope_metrics.metrics {
-                found.push(ForeignMetric {
-                    server: server.clone(),
-                    timestamp: time_of(&metric),
-                    message: ResourceMetrics {
-                        resource: resource_metrics.resource.clone(),
-                        schema_url: resource_metrics.schema_url.clone(),
-                        scope_metrics: vec![ScopeMetrics {
-                            scope: scope_metrics.scope.clone(),
-                            schema_url: scope_metrics.schema_url.clone(),
-                            metrics: vec![metric],
-                        }],
-                    },
-                });
-            }
-        }
-    }
-    found
-}
 
 /// A snapshot that holds a foreign metric, whose OTLP/JSON is `value`.
 pub(crate) fn snapshot_of_foreign(timestamp: Timestamp, value: Value) -> MetricsSnapshot {
@@ -82,7 +43,7 @@ pub(crate) fn is_foreign(snapshot: &MetricsSnapshot) -> bool {
 }
 
 /// The latest time among the metric's points; 1970 when it has none.
-fn time_of(metric: &Metric) -> Timestamp {
+pub(crate) fn metric_time(metric: &Metric) -> Timestamp {
     let latest = match &metric.data {
         Some(Data::Gauge(gauge)) => gauge
             .data_points

@@ -2,17 +2,14 @@
 
 use super::{
     attributes::{from_attributes, key_value, string, to_attributes},
-    boolean, integer, otlp_time, read_time, server_of, take, write_time,
+    boolean, integer, otlp_time, read_time, take, write_time,
 };
-use crate::{
-    error::excerpt,
-    record::{CostCounts, MetricsSnapshot, ServerName, TokenCounts},
-};
+use crate::record::{CostCounts, MetricsSnapshot, ServerName, TokenCounts};
 use hashbrown::HashMap;
 use opentelemetry_proto::tonic::{
     common::v1::{KeyValue, KeyValueList, any_value::Value as Any},
     metrics::v1::{
-        AggregationTemporality, Metric, MetricsData, NumberDataPoint, Sum, metric,
+        AggregationTemporality, Metric, NumberDataPoint, Sum, metric,
         number_data_point::Value as Number,
     },
 };
@@ -58,32 +55,6 @@ const DIFF: &str = "gridctl.record.diff";
 const COST_DIFF: &str = "gridctl.record.cost_diff";
 const TOTAL_TOKENS: &str = "gridctl.record.total_tokens";
 const COST_TOTAL: &str = "gridctl.record.cost_total";
-
-/// Why a metrics message cannot be converted to snapshots.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}, in resourceMetrics[{resource}].scopeMetrics[{scope}].metrics[{metric}]")]
-pub(crate) struct MetricsRefusal {
-    resource: usize,
-    scope: usize,
-    metric: usize,
-    reason: MetricsReason,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum MetricsReason {
-    /// The name's first 64 characters.
-    #[error(
-        "the store has no place for the metric {name:?}: it holds {} and {}, as they were exported",
-        TOKENS.name,
-        COST.name
-    )]
-    Foreign { name: String },
-    #[error("the metric {name} is not as it was exported: expected {expected}")]
-    Changed {
-        name: &'static str,
-        expected: &'static str,
-    },
-}
 
 /// Converts snapshots to metrics, and tracks the start time of each server's counters.
 ///
@@ -195,38 +166,45 @@ impl Starts {
     }
 }
 
-/// The snapshots of a message, each with the server that its resource names.
+/// What metrics were found to be.
+#[derive(Debug, PartialEq)]
+pub(crate) enum FoundMetric {
+    /// `gridctl.tokens`, with the `gridctl.cost` that followed it if there was one.
+    Snapshot(MetricsSnapshot),
+    /// Any other metric, and one of these two that is not as it was exported.
+    Foreign(Metric),
+}
+
+/// Reads the metrics of a scope, one after the other, each for itself.
 ///
-/// Snapshots written by [`MetricStreams::metrics_to_otlp`] are restored exactly. A snapshot cannot
-/// hold foreign metrics: if the message has any, it is refused as a whole.
-pub(crate) fn metrics_from_otlp(
-    data: MetricsData,
-) -> Result<Vec<(Option<String>, MetricsSnapshot)>, MetricsRefusal> {
-    let mut snapshots = Vec::new();
-    for (resource, resource_metrics) in data.resource_metrics.into_iter().enumerate() {
-        let server = server_of(resource_metrics.resource.as_ref());
-        for (scope, scope_metrics) in resource_metrics.scope_metrics.into_iter().enumerate() {
-            let mut metrics = scope_metrics.metrics.into_iter().enumerate().peekable();
-            while let Some((index, metric)) = metrics.next() {
-                let at = |metric, reason| MetricsRefusal {
-                    resource,
-                    scope,
-                    metric,
-                    reason,
-                };
-                let tokens = read_tokens(&metric).map_err(|reason| at(index, reason))?;
-                let cost = metrics
-                    .next_if(|(_, metric)| metric.name == COST.name)
-                    .map(|(index, metric)| {
-                        read_cost(&metric, tokens.time).map_err(|reason| at(index, reason))
-                    })
-                    .transpose()?;
-                let snapshot = snapshot_of(tokens, cost, metric.metadata);
-                snapshots.push((server.clone(), snapshot));
-            }
+/// Snapshots written by [`MetricStreams::metrics_to_otlp`] are restored exactly.
+#[derive(Debug, Default)]
+pub(crate) struct SnapshotReader {
+    /// Tokens whose cost may come next, and their metadata.
+    tokens: Option<(Points<2>, Vec<KeyValue>)>,
+}
+
+impl SnapshotReader {
+    /// Takes the next metric, and calls `found` with what is complete. The cost of tokens may come
+    /// after foreign metrics: others can have been batched with them.
+    pub(crate) fn next(&mut self, metric: Metric, mut found: impl FnMut(FoundMetric)) {
+        let time = self.tokens.as_ref().map(|(tokens, _)| tokens.time);
+        let cost = time.and_then(|time| read_cost(&metric, time));
+        let next = read_tokens(&metric);
+        if cost.is_none() && next.is_none() {
+            return found(FoundMetric::Foreign(metric));
         }
+        if let Some((tokens, metadata)) = self.tokens.take() {
+            found(FoundMetric::Snapshot(snapshot_of(tokens, cost, metadata)));
+        }
+        self.tokens = next.map(|tokens| (tokens, metric.metadata));
     }
-    Ok(snapshots)
+
+    /// The snapshot that is left after the last metric.
+    pub(crate) fn finish(self) -> Option<MetricsSnapshot> {
+        let (tokens, metadata) = self.tokens?;
+        Some(snapshot_of(tokens, None, metadata))
+    }
 }
 
 /// The points of a counter, their values in the order of their kinds.
@@ -237,26 +215,19 @@ struct Points<const KINDS: usize> {
     values: [i64; KINDS],
 }
 
-fn read_tokens(metric: &Metric) -> Result<Points<2>, MetricsReason> {
-    if metric.name == COST.name {
-        return Err(COST.changed("it after the tokens of its snapshot"));
-    }
+fn read_tokens(metric: &Metric) -> Option<Points<2>> {
     TOKENS.read(metric, |value| match value {
         Number::AsInt(value) => Some(*value),
         Number::AsDouble(_) => None,
     })
 }
 
-fn read_cost(metric: &Metric, time: u64) -> Result<Points<4>, MetricsReason> {
+fn read_cost(metric: &Metric, time: u64) -> Option<Points<4>> {
     let points = COST.read(metric, |value| match value {
         Number::AsDouble(usd) => micros_of(*usd),
         Number::AsInt(_) => None,
     })?;
-    if points.time == time {
-        Ok(points)
-    } else {
-        Err(COST.changed("the time of the tokens before it"))
-    }
+    (points.time == time).then_some(points)
 }
 
 impl<const KINDS: usize> Counter<KINDS> {
@@ -281,30 +252,27 @@ impl<const KINDS: usize> Counter<KINDS> {
         }
     }
 
+    /// The points of the metric, if it is this counter as it was exported.
     fn read(
         &self,
         metric: &Metric,
         read: impl Fn(&Number) -> Option<i64>,
-    ) -> Result<Points<KINDS>, MetricsReason> {
-        if metric.name != self.name {
-            return Err(MetricsReason::Foreign {
-                name: excerpt(&metric.name),
-            });
-        }
+    ) -> Option<Points<KINDS>> {
         let Some(metric::Data::Sum(sum)) = &metric.data else {
-            return Err(self.changed("a sum"));
+            return None;
         };
-        if sum.aggregation_temporality() != AggregationTemporality::Cumulative {
-            return Err(self.changed("a cumulative sum"));
+        if metric.name != self.name
+            || sum.aggregation_temporality() != AggregationTemporality::Cumulative
+            || sum.data_points.len() != KINDS
+        {
+            return None;
         }
-        let (Some(first), true) = (sum.data_points.first(), sum.data_points.len() == KINDS) else {
-            return Err(self.changed("one point for each type of token"));
-        };
+        let first = sum.data_points.first()?;
         let (start, time) = (first.start_time_unix_nano, first.time_unix_nano);
         let mut values = [None; KINDS];
         for point in &sum.data_points {
             if (point.start_time_unix_nano, point.time_unix_nano) != (start, time) {
-                return Err(self.changed("points of one time"));
+                return None;
             }
             for (kind, value) in self.kinds.iter().zip(&mut values) {
                 if is_of_kind(point, kind) {
@@ -313,19 +281,11 @@ impl<const KINDS: usize> Counter<KINDS> {
             }
         }
         // There are as many points as kinds: if one kind has two points, another has none.
-        let values = all(values).ok_or_else(|| self.changed("a number for each type of token"))?;
-        Ok(Points {
+        Some(Points {
             start,
             time,
-            values,
+            values: all(values)?,
         })
-    }
-
-    fn changed(&self, expected: &'static str) -> MetricsReason {
-        MetricsReason::Changed {
-            name: self.name,
-            expected,
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! | record | OTLP |
 //! |---|---|
-//! | any: server | resource attribute `service.name`; of a span, its attribute `server.name`, else `component` |
+//! | any: server | resource attribute `service.name`, or `server.name` where a log keeps a service's name of its own; of a span, its attribute `server.name`, else `component` |
 //! | log: timestamp | `timeUnixNano`; the observed time is not known |
 //! | log: level | `severityNumber`, and `severityText` as slog spells it |
 //! | log: message | `body` |
@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | `gridctl.record.exact` | the entries that the attributes represent only in part, see [`attributes`] | both |
 //! | `gridctl.record.utc_offset` | the offset from UTC in which the time was written, in minutes, unless zero | both |
-//! | `gridctl.record.unix_nanos` | a time before 1970; the OTLP time is then zero | both |
+//! | `gridctl.record.unix_nanos` | a time not after the first moment of 1970; the OTLP time is then zero | both |
 //! | `gridctl.record.diff`, `.cost_diff` | the increase of the counters, where the totals do not imply it | metadata |
 //! | `gridctl.record.reset`, `.cost_reset` | the flag, where the start time implies the opposite | metadata |
 //! | `gridctl.record.total_tokens` | that counter, unless it is the sum of the other two | metadata |
@@ -40,9 +40,9 @@ mod span;
 
 pub(crate) use self::{
     attributes::key_value,
-    log::{log_to_otlp, logs_from_otlp},
-    metrics::{MetricStreams, metrics_from_otlp},
-    span::{server_names, spans_from_otlp},
+    log::{FOREIGN, FoundLog, SEVERITY_TEXT, log_from_otlp, log_to_otlp},
+    metrics::{FoundMetric, MetricStreams, SnapshotReader},
+    span::server_names,
 };
 
 use self::attributes::string;
@@ -63,6 +63,9 @@ const UNIX_NANOS: &str = "gridctl.record.unix_nanos";
 /// (<https://opentelemetry.io/docs/specs/semconv/resource/#service>).
 const SERVICE_NAME: &str = "service.name";
 
+/// The attribute of a record, or of its resource, that names the server.
+const SERVER_NAME: &str = "server.name";
+
 /// The resource of logs and snapshots of `server`.
 pub(crate) fn server_resource(server: &str) -> Resource {
     Resource {
@@ -71,12 +74,20 @@ pub(crate) fn server_resource(server: &str) -> Resource {
     }
 }
 
-/// The server that a resource names, if any.
-fn server_of(resource: Option<&Resource>) -> Option<String> {
-    let attributes = &resource?.attributes;
-    let attribute = attributes.iter().find(|entry| entry.key == SERVICE_NAME)?;
+/// The server that a record's or a resource's attribute `server.name` says.
+pub(crate) fn said_server(attributes: &[KeyValue]) -> Option<&str> {
+    text_attribute(attributes, SERVER_NAME)
+}
+
+/// The service that a resource's attribute `service.name` says: the server, where nothing else does.
+pub(crate) fn said_service(attributes: &[KeyValue]) -> Option<&str> {
+    text_attribute(attributes, SERVICE_NAME)
+}
+
+fn text_attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
+    let attribute = attributes.iter().find(|entry| entry.key == key)?;
     match attribute.value.as_ref()?.value.as_ref()? {
-        any_value::Value::StringValue(name) => Some(name.clone()),
+        any_value::Value::StringValue(name) => Some(name),
         _ => None,
     }
 }
@@ -93,7 +104,8 @@ fn write_time(timestamp: Timestamp, utc_offset: UtcOffset, attributes: &mut Vec<
         attributes.push(key_value(UTC_OFFSET, any_value::Value::IntValue(minutes)));
     }
     let nanos = timestamp.unix_nanos();
-    if nanos < 0 {
+    // Zero as well, for in OTLP it is no time.
+    if nanos <= 0 {
         attributes.push(key_value(UNIX_NANOS, any_value::Value::IntValue(nanos)));
     }
 }
@@ -105,10 +117,10 @@ fn read_time(time_unix_nano: u64, attributes: &mut Vec<KeyValue>) -> (Timestamp,
         let minutes = i32::try_from(integer(value)?).ok()?;
         UtcOffset::from_whole_seconds(minutes.checked_mul(60)?).ok()
     });
-    let before_1970 = take(attributes, UNIX_NANOS, |value| {
-        integer(value).filter(|nanos| *nanos < 0 && time_unix_nano == 0)
+    let until_1970 = take(attributes, UNIX_NANOS, |value| {
+        integer(value).filter(|nanos| *nanos <= 0 && time_unix_nano == 0)
     });
-    let nanos = before_1970.unwrap_or_else(|| i64::try_from(time_unix_nano).unwrap_or(i64::MAX));
+    let nanos = until_1970.unwrap_or_else(|| i64::try_from(time_unix_nano).unwrap_or(i64::MAX));
     (
         Timestamp::from_unix_nanos(nanos),
         utc_offset.unwrap_or(UtcOffset::UTC),

@@ -1,6 +1,9 @@
 //! A record of any of the three signals.
 
-use super::{LogRecord, MetricsSnapshot, SpanRecord, payload::PayloadError};
+use super::{
+    LogRecord, MetricsSnapshot, SpanRecord,
+    payload::{PayloadError, cut_deep_entries},
+};
 use crate::{signal::Signal, time::Timestamp};
 
 /// A record of any signal.
@@ -33,6 +36,16 @@ impl Record {
             Record::Log(record) => record.timestamp,
             Record::Metrics(record) => record.timestamp,
             Record::Span(record) => record.timestamp(),
+        }
+    }
+
+    /// Makes null of every value that is nested deeper than a payload can hold. Says whether there
+    /// was one.
+    pub(crate) fn cut_deep_values(&mut self) -> bool {
+        match self {
+            Record::Log(record) => cut_deep_entries(&mut record.attributes),
+            Record::Metrics(record) => cut_deep_entries(&mut record.extra),
+            Record::Span(record) => record.cut_deep_values(),
         }
     }
 

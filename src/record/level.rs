@@ -36,6 +36,75 @@ impl Level {
         ("INFO", Level::INFO),
         ("DEBUG", Level::DEBUG),
     ];
+
+    /// What other systems call severities, after the mappings in appendix B of OpenTelemetry's data
+    /// model of logs. `PANIC` and `CRITICAL` are what most libraries mean by them: above ERROR.
+    const OTHERS: &[(&'static str, Level)] = &[
+        ("TRACE", Level::TRACE),
+        ("TRC", Level::TRACE),
+        ("FINEST", Level::TRACE),
+        ("SILLY", Level::TRACE),
+        ("VERBOSE", Level::TRACE),
+        ("VRB", Level::TRACE),
+        ("FINER", Level::DEBUG),
+        ("DBG", Level::DEBUG),
+        ("DEBU", Level::DEBUG),
+        ("FINE", Level(-3)),
+        ("CONFIG", Level(-2)),
+        ("INF", Level::INFO),
+        ("INFORMATION", Level::INFO),
+        ("INFORMATIONAL", Level::INFO),
+        ("NOTICE", Level(1)),
+        ("SUCCESS", Level(1)),
+        ("AUDIT", Level(1)),
+        ("WARNING", Level::WARN),
+        ("WRN", Level::WARN),
+        ("ERR", Level::ERROR),
+        ("EROR", Level::ERROR),
+        ("SEVERE", Level::ERROR),
+        ("CRIT", Level(9)),
+        ("DPANIC", Level(9)),
+        ("ALERT", Level(10)),
+        ("FATAL", Level(12)),
+        ("FTL", Level(12)),
+        ("CRITICAL", Level(12)),
+        ("PANIC", Level(12)),
+        ("EMERG", Level(12)),
+        ("EMERGENCY", Level(12)),
+    ];
+
+    /// The level of a severity that syslog numbers: 0 is an emergency, 7 is debug.
+    pub(crate) fn of_syslog(priority: i64) -> Option<Level> {
+        Some(match priority {
+            0 => Level(12),
+            1 => Level(10),
+            2 => Level(9),
+            3 => Level::ERROR,
+            4 => Level::WARN,
+            5 => Level(1),
+            6 => Level::INFO,
+            7 => Level::DEBUG,
+            _ => return None,
+        })
+    }
+
+    /// The level that pino, bunyan and Python number: 10 is trace (Python: debug), 30 is info, 60 is
+    /// fatal.
+    pub(crate) fn of_tens(number: i64) -> Option<Level> {
+        let offset = number.checked_sub(30)?;
+        // Ten of theirs are four of ours; below zero as well, a number in between is the lower one.
+        let level = i32::try_from(offset.checked_mul(4)?.div_euclid(10)).ok()?;
+        (8..=100).contains(&number).then_some(Level(level))
+    }
+
+    /// The level that `text` names, and whether the level's own name says the same. Text that names
+    /// none is at INFO.
+    pub(crate) fn of_text(text: &str) -> (Level, bool) {
+        match text.parse::<Level>() {
+            Ok(level) => (level, level.to_string().eq_ignore_ascii_case(text)),
+            Err(_) => (Level::INFO, false),
+        }
+    }
 }
 
 impl fmt::Display for Level {
@@ -55,7 +124,9 @@ impl fmt::Display for Level {
 impl FromStr for Level {
     type Err = Error;
 
-    /// Parses a level's name in any case, with or without an offset.
+    /// Parses a level's name in any case, with or without an offset (`ERROR+4`). The names of other
+    /// systems are understood as well: `TRACE`, `NOTICE`, `WARNING`, `CRITICAL`, `FATAL`, `EMERG` and
+    /// others.
     ///
     /// Fails with [`Error::UnknownLevel`].
     fn from_str(text: &str) -> Result<Level> {
@@ -70,7 +141,8 @@ impl FromStr for Level {
             None => (text, 0),
         };
         Level::NAMED
-            .into_iter()
+            .iter()
+            .chain(Level::OTHERS)
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .and_then(|(_, base)| base.0.checked_add(offset))
             .map(Level)
@@ -176,17 +248,52 @@ mod tests {
         for extreme in [Level(i32::MIN), Level(i32::MAX)] {
             let _ = extreme.to_string();
         }
-        for text in [
-            "",
-            "NOTICE",
-            "INFO+",
-            "ERROR+99999999999",
-            "ERROR+2147483647",
-        ] {
+        for text in ["", "LOUD", "INFO+", "ERROR+99999999999", "ERROR+2147483647"] {
             assert!(
                 matches!(text.parse::<Level>(), Err(Error::UnknownLevel { .. })),
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn every_common_name_has_its_severity_in_any_case() {
+        for (names, level) in [
+            (&["TRACE", "finest", "Verbose"][..], Level::TRACE),
+            (&["debug", "FINER", "dbg"], Level::DEBUG),
+            (&["fine"], Level(-3)),
+            (&["info", "Information", "informational"], Level::INFO),
+            (&["NOTICE", "audit"], Level(1)),
+            (&["WARNING", "warn", "Wrn"], Level::WARN),
+            (&["err", "SEVERE", "Error"], Level::ERROR),
+            (&["alert"], Level(10)),
+            (
+                &["FATAL", "Critical", "panic", "EMERG", "emergency"],
+                Level(12),
+            ),
+        ] {
+            for name in names {
+                assert_eq!(name.parse::<Level>().unwrap(), level, "{name}");
+            }
+        }
+        assert_eq!(Level::of_text("info"), (Level::INFO, true));
+        assert_eq!(Level::of_text("Warning"), (Level::WARN, false));
+        assert_eq!(Level::of_text("loud"), (Level::INFO, false));
+        for (number, level) in [
+            (10, -8),
+            (20, -4),
+            (30, 0),
+            (35, 2),
+            (40, 4),
+            (50, 8),
+            (60, 12),
+        ] {
+            assert_eq!(Level::of_tens(number), Some(Level(level)));
+        }
+        assert_eq!(Level::of_tens(3), None);
+        for (priority, level) in [(0, 12), (3, 8), (4, 4), (6, 0), (7, -4)] {
+            assert_eq!(Level::of_syslog(priority), Some(Level(level)));
+        }
+        assert_eq!(Level::of_syslog(8), None);
     }
 }

@@ -285,6 +285,33 @@ impl SpanRecord {
         write_text(3, &self.resource_schema_url, out)
     }
 
+    /// Makes empty every value that is nested deeper than a payload can hold. Says whether there was
+    /// one.
+    pub(crate) fn cut_deep_values(&mut self) -> bool {
+        fn cut(attributes: &mut [KeyValue], level: usize) {
+            for entry in attributes {
+                cut_deep_attribute(entry, level);
+            }
+        }
+        if self.check_depth().is_ok() {
+            return false;
+        }
+        if let Some(resource) = &mut self.resource {
+            cut(&mut resource.attributes, 2);
+        }
+        if let Some(scope) = &mut self.scope {
+            cut(&mut scope.attributes, 3);
+        }
+        cut(&mut self.span.attributes, 3);
+        for event in &mut self.span.events {
+            cut(&mut event.attributes, 4);
+        }
+        for link in &mut self.span.links {
+            cut(&mut link.attributes, 4);
+        }
+        true
+    }
+
     fn check_depth(&self) -> Result<(), PayloadError> {
         let check = |attributes: &[KeyValue], level: usize| {
             attributes
@@ -368,6 +395,69 @@ fn check_depth(entries: &[(String, Value)]) -> Result<(), PayloadError> {
         .iter()
         .find(|(_, value)| !value_fits(value, 1))
         .map_or(Ok(()), |(key, _)| Err(too_deep(key)))
+}
+
+/// Makes null of every value that goes deeper than [`DEPTH_MAX`]. Says whether there was one.
+pub(crate) fn cut_deep_entries(entries: &mut [(String, Value)]) -> bool {
+    let mut cut = false;
+    for (_, value) in entries {
+        cut |= cut_deep_value(value, 1);
+    }
+    cut
+}
+
+fn cut_deep_value(value: &mut Value, depth: usize) -> bool {
+    let mut cut = false;
+    match value {
+        Value::Array(_) | Value::Object(_) if depth >= DEPTH_MAX => {
+            *value = Value::Null;
+            return true;
+        }
+        Value::Array(items) => {
+            for item in items {
+                cut |= cut_deep_value(item, depth + 1);
+            }
+        }
+        Value::Object(entries) => {
+            for (_, item) in entries {
+                cut |= cut_deep_value(item, depth + 1);
+            }
+        }
+        _ => {}
+    }
+    cut
+}
+
+/// Makes empty every value of an entry at `level` that goes deeper than [`SPAN_DEPTH_MAX`].
+fn cut_deep_attribute(entry: &mut KeyValue, level: usize) {
+    if let Some(value) = &mut entry.value {
+        cut_deep_any(value, level + 1);
+    }
+}
+
+fn cut_deep_any(value: &mut AnyValue, level: usize) {
+    // How much deeper the items of a list are: the list itself, the item, and of an entry its value.
+    let steps = match &value.value {
+        Some(any_value::Value::ArrayValue(_)) => 2,
+        Some(any_value::Value::KvlistValue(_)) => 3,
+        _ => 0,
+    };
+    if level + steps > SPAN_DEPTH_MAX {
+        value.value = None;
+    }
+    match &mut value.value {
+        Some(any_value::Value::ArrayValue(array)) => {
+            for item in &mut array.values {
+                cut_deep_any(item, level + 2);
+            }
+        }
+        Some(any_value::Value::KvlistValue(list)) => {
+            for entry in &mut list.values {
+                cut_deep_attribute(entry, level + 2);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Whether `value`, an item of a container at `depth`, stays within [`DEPTH_MAX`].

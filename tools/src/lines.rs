@@ -2,14 +2,15 @@
 
 use crate::flat::Packing;
 use flate2::bufread::MultiGzDecoder;
+use gridctl_telemetry::{Timestamp, lines::RecordReader};
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::Path,
 };
 
-/// The longest line that is read, in bytes. No record is longer.
-pub(crate) const INPUT_LINE_BYTES_MAX: usize = 64 << 20;
+/// The longest line that is read, in bytes. No record is larger.
+pub(crate) const INPUT_LINE_BYTES_MAX: usize = RecordReader::VALUE_BYTES_MAX;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Reads a file, compressed or not, line by line.
@@ -34,20 +35,28 @@ pub(crate) enum Found<'a> {
 /// Called with the number of bytes of each read from a file, to show progress.
 pub(crate) type OnRead = Box<dyn FnMut(u64)>;
 
-/// Opens `path`. A compressed file fails once it has unpacked to more than `bytes_max` bytes.
+/// A source of lines, opened, and when it was last written if that is known.
+pub(crate) type Opened = (Lines<Box<dyn BufRead>>, Option<Timestamp>);
+
+/// Opens `path`, or standard input for `-`. A compressed file fails once it has
+/// unpacked to more than `bytes_max` bytes.
 pub(crate) fn open(
     path: &Path,
     packing: Packing,
     bytes_max: u64,
     on_read: OnRead,
-) -> io::Result<Lines<Box<dyn BufRead>>> {
-    let file = Counted {
-        file: File::open(path)?,
-        on_read,
+) -> io::Result<Opened> {
+    let (source, modified): (Box<dyn Read>, _) = if path == Path::new("-") {
+        (Box::new(io::stdin()), Some(Timestamp::now()))
+    } else {
+        let file = File::open(path)?;
+        let modified = file.metadata()?.modified().ok().map(Timestamp::from);
+        (Box::new(file), modified)
     };
-    let file = BufReader::with_capacity(BUFFER_BYTES, file);
+    let source = Counted { source, on_read };
+    let file = BufReader::with_capacity(BUFFER_BYTES, source);
     let unpacked: Box<dyn Read> = match packing {
-        Packing::Plain => return Ok(Lines::new(Box::new(file), INPUT_LINE_BYTES_MAX)),
+        Packing::Plain => return Ok((Lines::new(Box::new(file), INPUT_LINE_BYTES_MAX), modified)),
         Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
         Packing::Zstd => Box::new(zstd::Decoder::with_buffer(file)?),
     };
@@ -56,7 +65,7 @@ pub(crate) fn open(
         left: bytes_max,
     };
     let input: Box<dyn BufRead> = Box::new(BufReader::with_capacity(BUFFER_BYTES, bounded));
-    Ok(Lines::new(input, INPUT_LINE_BYTES_MAX))
+    Ok((Lines::new(input, INPUT_LINE_BYTES_MAX), modified))
 }
 
 impl<R: BufRead> Lines<R> {
@@ -97,6 +106,23 @@ impl<R: BufRead> Lines<R> {
             let part = buffer
                 .get(..end.unwrap_or(buffer.len()))
                 .unwrap_or_default();
+            let used = part.len() + usize::from(end.is_some());
+            // A file that was truncated while it was written begins with NULs, as many as it had bytes:
+            // one stands for all of them.
+            let is_start = self.number == 0 && self.line.iter().all(|byte| *byte == 0);
+            let part = match part.iter().position(|byte| *byte != 0) {
+                Some(start) if is_start && start > 0 => {
+                    self.line.clear();
+                    bytes = 0;
+                    part.get(start - 1..).unwrap_or_default()
+                }
+                None if is_start && !part.is_empty() => {
+                    self.line.clear();
+                    bytes = 0;
+                    b"\0"
+                }
+                _ => part,
+            };
             bytes += part.len() as u64;
             // A line that is too long is counted and not kept, because it may be larger than memory.
             if self.line.len() + part.len() <= self.line_bytes_max {
@@ -105,7 +131,6 @@ impl<R: BufRead> Lines<R> {
                 self.line.clear();
                 self.line.shrink_to(BUFFER_BYTES);
             }
-            let used = part.len() + usize::from(end.is_some());
             self.input.consume(used);
             if end.is_some() {
                 break;
@@ -116,23 +141,18 @@ impl<R: BufRead> Lines<R> {
             return Ok(Found::TooLong(bytes));
         }
         let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
-        let line = if self.number == 1 {
-            line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
-        } else {
-            line
-        };
         Ok(Found::Line(line))
     }
 }
 
 struct Counted {
-    file: File,
+    source: Box<dyn Read>,
     on_read: OnRead,
 }
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.file.read(buffer)?;
+        let bytes = self.source.read(buffer)?;
         (self.on_read)(bytes as u64);
         Ok(bytes)
     }
@@ -178,7 +198,7 @@ mod tests {
     #[test]
     fn lines_are_found_whatever_ends_them() {
         assert_eq!(
-            all(b"\xef\xbb\xbfone\r\n\ntwo\nlast", 100),
+            all(b"one\r\n\ntwo\nlast", 100),
             [
                 Ok(b"one".to_vec()),
                 Ok(vec![]),
@@ -187,6 +207,15 @@ mod tests {
             ]
         );
         assert_eq!(all(b"", 10), []);
+    }
+
+    #[test]
+    fn nuls_before_the_first_line_are_one() {
+        assert_eq!(
+            all(b"\0\0\0\0\0\0\0\0ab\n\0\0cd", 6),
+            [Ok(b"\0ab".to_vec()), Ok(b"\0\0cd".to_vec())]
+        );
+        assert_eq!(all(b"\0\0\0\0\0\0\0\0", 6), [Ok(b"\0".to_vec())]);
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub(crate) enum JsonReason {
         /// The bound.
         max: u32,
     },
+    /// Values beyond the number that one record may have.
+    #[error("too many values: a record has fewer")]
+    TooManyValues,
     /// Something behind the line's value.
     #[error("more text behind the value: a line holds one value")]
     TrailingText,
@@ -125,7 +128,7 @@ impl JsonError {
 
     /// Tells the error that it lies under `key` of the object that is being read.
     #[cold]
-    pub(super) fn under_key(mut self, key: &str) -> JsonError {
+    pub(crate) fn under_key(mut self, key: &str) -> JsonError {
         const KEY_CHARS_MAX: usize = 64;
         let key = key.chars().take(KEY_CHARS_MAX).collect::<String>();
         self.0.path.push(Step::Key(key.into()));
@@ -134,7 +137,7 @@ impl JsonError {
 
     /// Tells the error that it lies under `index` of the array that is being read.
     #[cold]
-    pub(super) fn under_index(mut self, index: usize) -> JsonError {
+    pub(crate) fn under_index(mut self, index: usize) -> JsonError {
         self.0.path.push(Step::Index(index));
         self
     }

@@ -34,8 +34,8 @@ mod write;
 pub(crate) use self::error::JsonReason;
 pub(crate) use self::{
     error::{JsonError, JsonResult},
-    read::{Kind, NESTING_MAX, Number, Reader},
-    value::{read_value, write_float, write_number, write_value},
+    read::{Kind, Mark, NESTING_MAX, Number, Reader, Skim},
+    value::{read_value, value_text, write_float, write_number, write_value},
     write::{write_f64, write_i64, write_string, write_u64},
 };
 

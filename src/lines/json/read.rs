@@ -22,6 +22,41 @@ pub(crate) struct Reader<'a> {
     position: usize,
     depth: u32,
     depth_max: u32,
+    /// Whether damaged text is repaired.
+    tolerant: bool,
+    repairs: u64,
+    /// How many more items and entries may be read.
+    items_left: u32,
+}
+
+/// A position between two tokens, to come back to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mark {
+    position: usize,
+    depth: u32,
+}
+
+/// How far a value was checked that may go on in another text.
+#[derive(Debug, Default)]
+pub(crate) struct Skim {
+    /// The arrays and objects that are open; true for an object.
+    open: Vec<bool>,
+    next: Next,
+}
+
+/// What comes next in a value.
+#[derive(Debug, Clone, Copy, Default)]
+enum Next {
+    #[default]
+    Value,
+    /// An array's first item, or its end.
+    FirstItem,
+    /// An object's first key, or its end.
+    FirstKey,
+    Key,
+    Colon,
+    /// A comma, or the end of the array or object.
+    Comma,
 }
 
 /// The kind of a JSON value, as its first character tells it.
@@ -62,7 +97,160 @@ impl<'a> Reader<'a> {
             position: 0,
             depth: 0,
             depth_max,
+            tolerant: false,
+            repairs: 0,
+            items_left: u32::MAX,
         })
+    }
+
+    /// A reader at the start of `text`, which repairs what is damaged in it and counts the repairs:
+    /// half of a surrogate pair is read as U+FFFD, an unknown escape and a control character as the
+    /// text that stands there, and `NaN` and `Infinity` without quotes as doubles. Messages that
+    /// would be nested deeper than `depth_max` are read as empty ones, values as null.
+    pub(crate) fn tolerant(text: &'a str, depth_max: u32) -> Reader<'a> {
+        Reader {
+            text,
+            position: 0,
+            depth: 0,
+            depth_max,
+            tolerant: true,
+            repairs: 0,
+            items_left: u32::MAX,
+        }
+    }
+
+    /// How often damaged text was repaired.
+    pub(crate) fn repairs(&self) -> u64 {
+        self.repairs
+    }
+
+    /// Lets no more than `items` items of arrays and entries of objects be read from here on: in
+    /// memory each takes more than its two bytes of text.
+    pub(crate) fn allow_items(&mut self, items: u32) {
+        self.items_left = items;
+    }
+
+    /// Changes how deep arrays and objects may be nested from here on.
+    pub(crate) fn set_nesting_max(&mut self, depth_max: u32) {
+        self.depth_max = depth_max;
+    }
+
+    /// Where the reader stands, between two tokens.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            position: self.position,
+            depth: self.depth,
+        }
+    }
+
+    /// Goes back, or forth, to where the reader stood.
+    pub(crate) fn go_to(&mut self, mark: Mark) {
+        self.position = mark.position;
+        self.depth = mark.depth;
+    }
+
+    /// The text from `mark` to where the reader stands.
+    pub(crate) fn since(&self, mark: Mark) -> &'a str {
+        self.slice(mark.position, self.position)
+    }
+
+    /// Whether nothing but white space is left.
+    pub(crate) fn is_at_end(&mut self) -> bool {
+        self.next_byte().is_none()
+    }
+
+    /// Whether an array or object that begins here would be nested too deep, for a reader that
+    /// repairs; it is skipped then.
+    pub(crate) fn skip_if_too_deep(&mut self) -> JsonResult<bool> {
+        let too_deep = self.tolerant
+            && self.depth >= self.depth_max
+            && matches!(self.next_byte(), Some(b'[' | b'{'));
+        if too_deep {
+            self.repairs += 1;
+            self.skip_value()?;
+        }
+        Ok(too_deep)
+    }
+
+    /// The double that stands here without quotes, for a reader that repairs: `NaN`, `Infinity` or
+    /// `-Infinity`, as Python writes them.
+    pub(crate) fn take_bare_double(&mut self) -> Option<f64> {
+        if !self.tolerant || !matches!(self.next_byte(), Some(b'N' | b'I' | b'-')) {
+            return None;
+        }
+        let rest = self.text.get(self.position..)?;
+        let (name, value) = [
+            ("NaN", f64::NAN),
+            ("Infinity", f64::INFINITY),
+            ("-Infinity", f64::NEG_INFINITY),
+        ]
+        .into_iter()
+        .find(|(name, _)| rest.starts_with(name))?;
+        self.position += name.len();
+        self.repairs += 1;
+        Some(value)
+    }
+
+    /// Checks on what began in an earlier text, or begins here, as far as this text goes. Says
+    /// whether the value is complete; the reader then stands after it.
+    pub(crate) fn skim(&mut self, skim: &mut Skim) -> JsonResult<bool> {
+        while let Some(byte) = self.next_byte() {
+            let in_object = skim.open.last().copied();
+            let ended = match (skim.next, byte, in_object) {
+                (Next::FirstItem, b']', _)
+                | (Next::FirstKey, b'}', _)
+                | (Next::Comma, b']', Some(false))
+                | (Next::Comma, b'}', Some(true)) => {
+                    self.position += 1;
+                    skim.open.pop();
+                    true
+                }
+                (Next::FirstKey | Next::Key, b'"', _) => {
+                    self.skip_string()?;
+                    skim.next = Next::Colon;
+                    false
+                }
+                (Next::FirstKey | Next::Key, ..) => {
+                    return Err(self.unexpected("a key in quotes"));
+                }
+                (Next::Colon, b':', _) => {
+                    self.position += 1;
+                    skim.next = Next::Value;
+                    false
+                }
+                (Next::Colon, ..) => return Err(self.unexpected("':'")),
+                (Next::Comma, b',', Some(in_object)) => {
+                    self.position += 1;
+                    skim.next = if in_object { Next::Key } else { Next::Value };
+                    false
+                }
+                (Next::Comma, _, Some(true)) => return Err(self.unexpected("',' or '}'")),
+                (Next::Comma, ..) => return Err(self.unexpected("',' or ']'")),
+                (Next::Value | Next::FirstItem, b'[', _) => {
+                    self.position += 1;
+                    skim.open.push(false);
+                    skim.next = Next::FirstItem;
+                    false
+                }
+                (Next::Value | Next::FirstItem, b'{', _) => {
+                    self.position += 1;
+                    skim.open.push(true);
+                    skim.next = Next::FirstKey;
+                    false
+                }
+                (Next::Value | Next::FirstItem, ..) => {
+                    self.skip_scalar()?;
+                    true
+                }
+            };
+            if ended {
+                if skim.open.is_empty() {
+                    return Ok(true);
+                }
+                skim.next = Next::Comma;
+            }
+        }
+        Ok(false)
     }
 
     /// Ends the reading. Fails when anything but white space is left.
@@ -170,6 +358,7 @@ impl<'a> Reader<'a> {
         self.open()?;
         if self.next_byte() != Some(b']') {
             for index in 0_usize.. {
+                self.count_item()?;
                 item(self, index).map_err(|error| error.under_index(index))?;
                 match self.next_byte() {
                     Some(b',') => self.position += 1,
@@ -203,6 +392,7 @@ impl<'a> Reader<'a> {
                     return Err(self.unexpected("':'"));
                 }
                 self.position += 1;
+                self.count_item()?;
                 entry(self, key).map_err(|error| self.under_key_at(error, key_start))?;
                 match self.next_byte() {
                     Some(b',') => self.position += 1,
@@ -215,16 +405,58 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads any value and drops it. It must be valid all the same.
+    /// Reads any value and drops it, however deep it is nested. It must be valid all the same.
     pub(crate) fn skip_value(&mut self) -> JsonResult<()> {
+        let mut skim = Skim::default();
+        if self.skim(&mut skim)? {
+            return Ok(());
+        }
+        Err(self.unexpected(match skim.next {
+            Next::Value | Next::FirstItem => "a value",
+            Next::FirstKey | Next::Key => "a key in quotes",
+            Next::Colon => "':'",
+            Next::Comma if skim.open.last() == Some(&true) => "',' or '}'",
+            Next::Comma => "',' or ']'",
+        }))
+    }
+
+    /// Skips a value that is no array and no object.
+    fn skip_scalar(&mut self) -> JsonResult<()> {
+        let repairs = self.repairs;
+        if self.take_bare_double().is_some() {
+            // It was not read.
+            self.repairs = repairs;
+            return Ok(());
+        }
         match self.peek()? {
             Kind::Null => self.literal("null"),
             Kind::Bool => self.read_bool().map(drop),
             Kind::Number => self.read_number().map(drop),
-            Kind::String => self.read_string().map(drop),
-            Kind::Array => self.read_array(|reader, _| reader.skip_value()),
-            Kind::Object => self.read_object(|reader, _| reader.skip_value()),
+            _ => self.skip_string(),
         }
+    }
+
+    /// Skips the string that begins here.
+    fn skip_string(&mut self) -> JsonResult<()> {
+        if !self.tolerant {
+            return self.read_string().map(drop);
+        }
+        let bytes = self.text.as_bytes();
+        let mut end = self.position + 1;
+        loop {
+            end = plain_end(bytes, end);
+            match bytes.get(end) {
+                Some(b'"') => break,
+                Some(b'\\') => end += 2,
+                Some(_) => end += 1,
+                None => {
+                    self.position = bytes.len();
+                    return Err(self.unexpected("the string's closing quote"));
+                }
+            }
+        }
+        self.position = end + 1;
+        Ok(())
     }
 
     /// The first byte behind white space, at which the position then stands.
@@ -241,6 +473,14 @@ impl<'a> Reader<'a> {
 
     fn slice(&self, start: usize, end: usize) -> &'a str {
         self.text.get(start..end).unwrap_or_default()
+    }
+
+    fn count_item(&mut self) -> JsonResult<()> {
+        match self.items_left.checked_sub(1) {
+            Some(left) => self.items_left = left,
+            None => return Err(self.error(JsonReason::TooManyValues)),
+        }
+        Ok(())
     }
 
     /// Steps into the array or object that opens here.
@@ -284,6 +524,11 @@ impl<'a> Reader<'a> {
                     return Ok(text);
                 }
                 Some(b'\\') => text.push(self.read_escape()?),
+                Some(&control) if self.tolerant => {
+                    self.repairs += 1;
+                    self.position += 1;
+                    text.push(char::from(control));
+                }
                 Some(&control) => return Err(self.error(JsonReason::ControlCharacter(control))),
                 None => return Err(self.unexpected("the string's closing quote")),
             }
@@ -304,7 +549,7 @@ impl<'a> Reader<'a> {
             Some(b'r') => '\r',
             Some(b't') => '\t',
             Some(b'u') => return self.read_unicode_escape(),
-            Some(_) => return Err(self.error(JsonReason::UnknownEscape)),
+            Some(_) => return self.repaired(JsonReason::UnknownEscape, '\\', 1),
             None => {
                 self.position += 1;
                 return Err(self.unexpected("an escaped character"));
@@ -317,18 +562,24 @@ impl<'a> Reader<'a> {
     /// Reads the `\uXXXX` that begins here, with its second half when it is a surrogate's first.
     fn read_unicode_escape(&mut self) -> JsonResult<char> {
         let Some(unit) = self.code_unit(self.position) else {
-            return Err(self.error(JsonReason::UnknownEscape));
+            return self.repaired(JsonReason::UnknownEscape, '\\', 1);
         };
         let code_point = if let 0xd800..=0xdbff = unit {
             match self.code_unit(self.position + 6) {
                 Some(low @ 0xdc00..=0xdfff) => 0x1_0000 + ((unit - 0xd800) << 10) + (low - 0xdc00),
-                _ => return Err(self.error(JsonReason::LoneSurrogate)),
+                _ => {
+                    return self.repaired(
+                        JsonReason::LoneSurrogate,
+                        char::REPLACEMENT_CHARACTER,
+                        6,
+                    );
+                }
             }
         } else {
             unit
         };
         let Some(escaped) = char::from_u32(code_point) else {
-            return Err(self.error(JsonReason::LoneSurrogate));
+            return self.repaired(JsonReason::LoneSurrogate, char::REPLACEMENT_CHARACTER, 6);
         };
         self.position += if code_point > 0xffff { 12 } else { 6 };
         Ok(escaped)
@@ -343,6 +594,17 @@ impl<'a> Reader<'a> {
             // `from_str_radix` takes a sign as well.
             .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
         u32::from_str_radix(digits, 16).ok()
+    }
+
+    /// Reads `bytes` bytes that are damaged as `char`, if this reader repairs.
+    #[cold]
+    fn repaired(&mut self, reason: JsonReason, char: char, bytes: usize) -> JsonResult<char> {
+        if !self.tolerant {
+            return Err(self.error(reason));
+        }
+        self.repairs += 1;
+        self.position += bytes;
+        Ok(char)
     }
 
     #[cold]
@@ -430,11 +692,17 @@ impl<'a> Number<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::value::read_value, *};
 
     fn skip(line: &[u8]) -> JsonResult<()> {
         let mut reader = Reader::new(line)?;
         reader.skip_value()?;
+        reader.finish()
+    }
+
+    fn read(line: &[u8]) -> JsonResult<()> {
+        let mut reader = Reader::new(line)?;
+        read_value(&mut reader)?;
         reader.finish()
     }
 
@@ -507,7 +775,7 @@ mod tests {
 
     #[test]
     fn an_error_names_its_path() {
-        let error = skip(br#"{"a":[1,{"b\n":{"c":tru}}]}"#).expect_err("tru");
+        let error = read(br#"{"a":[1,{"b\n":{"c":tru}}]}"#).expect_err("tru");
         assert_eq!(error.path(), r#"a[1]["b\n"].c"#);
         assert_eq!(error.offset(), 20);
     }
@@ -516,13 +784,71 @@ mod tests {
     fn nesting_is_bounded_at_its_limit() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let max = NESTING_MAX as usize;
-        assert!(skip(nested(max).as_bytes()).is_ok());
-        let error = skip(nested(max + 1).as_bytes()).expect_err("too deep");
+        assert!(read(nested(max).as_bytes()).is_ok());
+        let error = read(nested(max + 1).as_bytes()).expect_err("too deep");
         assert!(matches!(error.reason(), JsonReason::TooDeep { .. }));
         assert_eq!(error.offset(), max);
-        assert!(skip("[".repeat(1_000_000).as_bytes()).is_err());
+        assert!(read("[".repeat(1_000_000).as_bytes()).is_err());
         // What was closed counts no more.
-        assert!(skip(format!("[{}[]]", "[[]],".repeat(200)).as_bytes()).is_ok());
+        assert!(read(format!("[{}[]]", "[[]],".repeat(200)).as_bytes()).is_ok());
+        // What is skipped takes no stack.
+        assert!(skip(nested(1_000_000).as_bytes()).is_ok());
+        assert!(skip("[".repeat(1_000_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn damaged_text_is_repaired_and_counted() {
+        for (line, text) in [
+            (r#""smile \ud83d""#, "smile \u{fffd}"),
+            (r#""\ud83d\u0041\udc00""#, "\u{fffd}A\u{fffd}"),
+            ("\"a\tb\u{1}\"", "a\tb\u{1}"),
+            (r#""C:\dir\u12""#, r"C:\dir\u12"),
+        ] {
+            let mut reader = Reader::tolerant(line, 1);
+            assert_eq!(reader.read_string().expect("a string"), text);
+            assert!(reader.repairs() > 0, "{line}");
+            reader.finish().expect("nothing else");
+        }
+        let mut reader = Reader::tolerant(r#"[[1,[]],{"a":{"b":1}},NaN,-Infinity,-1]"#, 2);
+        let value = read_value(&mut reader).expect("values");
+        let debug = format!("{value:?}");
+        assert_eq!(
+            debug,
+            "Array([Array([Int(1), Null]), Object([(\"a\", Null)]), Float(NaN), Float(-inf), Int(-1)])"
+        );
+        assert_eq!(reader.repairs(), 4);
+    }
+
+    #[test]
+    fn a_value_is_checked_over_several_texts() {
+        let mut skim = Skim::default();
+        for (text, complete) in [
+            ("{", false),
+            ("  \"a\"", false),
+            (":", false),
+            ("[1,", false),
+            ("{}]", false),
+            (",\"b\":\"}\\\"\"", false),
+            ("} {", true),
+        ] {
+            let mut reader = Reader::tolerant(text, 1);
+            assert_eq!(reader.skim(&mut skim).expect(text), complete, "{text}");
+        }
+        for text in [
+            "{\"a", "{1", "{\"a\" 1", "[1 2", "}", "[}", "{]", "[1,]", "tru",
+        ] {
+            let mut reader = Reader::tolerant(text, 1);
+            assert!(reader.skim(&mut Skim::default()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_expands_is_refused() {
+        let line = format!("[{}0]", "0,".repeat(1000));
+        let mut reader = Reader::tolerant(&line, 1);
+        reader.allow_items(1000);
+        let error = read_value(&mut reader).expect_err("1001 items");
+        assert!(matches!(error.reason(), JsonReason::TooManyValues));
     }
 
     #[test]

@@ -23,6 +23,12 @@ const NOT_FINITE: [(&str, f64); 3] = [
 /// the finite range; every other number is [`Value::Number`]. A double that is no number comes back as
 /// [`write_value`] wrote it.
 pub(crate) fn read_value(reader: &mut Reader<'_>) -> JsonResult<Value> {
+    if let Some(double) = reader.take_bare_double() {
+        return Ok(Value::Float(double));
+    }
+    if reader.skip_if_too_deep()? {
+        return Ok(Value::Null);
+    }
     Ok(match reader.peek()? {
         Kind::Null => {
             reader.take_null()?;
@@ -55,6 +61,13 @@ pub(crate) fn read_value(reader: &mut Reader<'_>) -> JsonResult<Value> {
             Value::Object(entries)
         }
     })
+}
+
+/// The text of `value`, for where a format has no place for anything else.
+pub(crate) fn value_text(value: &Value) -> String {
+    let mut text = Vec::new();
+    write_value(value, &mut text);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// Appends `value`. Whatever [`read_value`] has read reads back as the same value.

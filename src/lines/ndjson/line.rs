@@ -12,9 +12,20 @@ const _: () = assert!(DEPTH_MAX == NESTING_MAX as usize);
 
 /// Why a line that is JSON holds no record.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum LineReason {
+pub(crate) enum LineReason {
     #[error("the line has no {0:?}")]
     Missing(&'static str),
+    #[error("the line has no time, and no record is before it")]
+    NoTime,
+    #[error(
+        "invalid time {text:?} under {key:?}: expected RFC 3339 or a number since 1970, between the \
+         years 1678 and 2261"
+    )]
+    NotATime {
+        key: String,
+        /// The value, its first 64 characters.
+        text: String,
+    },
     #[error("expected an integer of 64 bits, found {number}")]
     NotAnInteger {
         /// The number, its first 64 characters.

@@ -1,62 +1,34 @@
 //! `logs.jsonl`: one object a line, in the shape of Go's `log/slog`.
 //!
-//! `ts`, `level` and `msg` come first, then the attributes in their order. The first occurrence of
-//! each of the three is the record's own; a later one, like every other key, is an attribute. So a
-//! line that was written reads back as the same record, whatever its attributes are called.
+//! `ts`, `level` and `msg` come first, then the attributes in their order; [`super::dialect`] reads
+//! them. A level that a line spelled in another way is written so again.
 
-use super::line::{missing, read_timestamp, write_entries, write_timestamp};
+use super::{
+    dialect::text_of_level,
+    line::{write_entries, write_timestamp},
+};
 use crate::{
-    lines::json::{
-        JsonResult, Reader as JsonReader, read_value, write_float, write_i64, write_number,
-        write_string, write_u64,
-    },
+    lines::json::{write_float, write_i64, write_number, write_string, write_u64},
+    otlp::FOREIGN,
     record::{
-        Level, LogRecord,
+        LogRecord,
         messagepack::{Reader as PayloadReader, Token},
         payload::{LogHead, PayloadError},
     },
     time::Timestamp,
 };
 use ::time::UtcOffset;
-use std::io::Write as _;
-
-/// Reads a line. `ts` must be there; without `level` a record is at [`Level::INFO`], without `msg`
-/// its message is empty.
-pub(crate) fn read_log_line(line: &[u8]) -> JsonResult<LogRecord> {
-    let (mut time, mut level, mut message) = (None, None, None);
-    let mut attributes = Vec::new();
-    let mut reader = JsonReader::new(line)?;
-    reader.read_object(|reader, key| {
-        match &*key {
-            "ts" if time.is_none() => time = Some(read_timestamp(reader)?),
-            "level" if level.is_none() => level = Some(read_level(reader)?),
-            "msg" if message.is_none() => message = Some(reader.read_string()?.into_owned()),
-            _ => attributes.push((key.into_owned(), read_value(reader)?)),
-        }
-        Ok(())
-    })?;
-    reader.finish()?;
-    let (timestamp, utc_offset) = time.ok_or_else(|| missing("ts"))?;
-    Ok(LogRecord {
-        timestamp,
-        utc_offset,
-        level: level.unwrap_or(Level::INFO),
-        message: message.unwrap_or_default(),
-        attributes,
-    })
-}
 
 impl LogRecord {
     /// Appends the record as a line of `logs.jsonl`, its line feed included.
     pub fn write_line(&self, out: &mut Vec<u8>) {
-        write_head(
-            self.timestamp,
-            self.utc_offset,
-            self.level,
-            &self.message,
-            out,
-        );
-        write_entries(&self.attributes, out);
+        let (time, offset) = (self.timestamp, self.utc_offset);
+        let kept = text_of_level(self);
+        let level = kept.map_or_else(|| self.level.to_string(), |(level, _)| level.to_owned());
+        write_head(time, offset, &level, &self.message, out);
+        let others = kept.map_or(self.attributes.len(), |(_, others)| others);
+        let attributes = self.attributes.get(..others).unwrap_or_default();
+        write_entries(attributes, out);
         out.extend_from_slice(b"}\n");
     }
 }
@@ -72,34 +44,39 @@ pub(crate) fn transcode_log_payload(
     transcode(timestamp, payload, out).inspect_err(|_| out.truncate(start))
 }
 
-fn read_level(reader: &mut JsonReader<'_>) -> JsonResult<Level> {
-    let offset = reader.offset();
-    let text = reader.read_string()?;
-    text.parse()
-        .map_err(|error: crate::Error| JsonReader::refuse(offset, error))
-}
-
 fn write_head(
     timestamp: Timestamp,
     utc_offset: UtcOffset,
-    level: Level,
+    level: &str,
     message: &str,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"{\"ts\":");
     write_timestamp(timestamp, utc_offset, out);
-    // A level is letters, digits and signs, and a vector takes every byte.
-    let _ = write!(out, ",\"level\":\"{level}\",\"msg\":");
+    out.extend_from_slice(b",\"level\":");
+    write_string(level, out);
+    out.extend_from_slice(b",\"msg\":");
     write_string(message, out);
 }
 
 fn transcode(timestamp: Timestamp, payload: &[u8], out: &mut Vec<u8>) -> Result<(), PayloadError> {
+    let start = out.len();
     let mut reader = PayloadReader::new(payload);
     let head = LogHead::read(&mut reader)?;
-    write_head(timestamp, head.utc_offset, head.level, head.message, out);
-    for _ in 0..head.attributes {
+    let level = head.level.to_string();
+    write_head(timestamp, head.utc_offset, &level, head.message, out);
+    for left in (0..head.attributes).rev() {
+        let key = reader.str()?;
+        if left == 0 && key == FOREIGN {
+            // It may tell how the level is written, which comes first.
+            out.truncate(start);
+            LogRecord::decode_payload(timestamp, payload)?.write_line(out);
+            return Ok(());
+        }
         out.push(b',');
-        transcode_entry(&mut reader, 1, out)?;
+        write_string(key, out);
+        out.push(b':');
+        transcode_value(&mut reader, 1, out)?;
     }
     reader.finish()?;
     out.extend_from_slice(b"}\n");
@@ -156,11 +133,20 @@ fn transcode_value(
     Ok(())
 }
 
+/// Reads a line that holds one log record with a time.
+#[cfg(test)]
+pub(crate) fn read_log_line(line: &[u8]) -> Result<LogRecord, crate::lines::LineError> {
+    match crate::lines::parse_line(crate::Signal::Logs, line)? {
+        crate::lines::ParsedLine::Logs(mut records) => Ok(records.remove(0).1),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::{
-        Value,
+        Level, Value,
         arbitrary::{any_entries, any_utc_offset, json_entries},
     };
     use proptest::prelude::*;
@@ -235,37 +221,27 @@ mod tests {
     #[test]
     fn a_line_that_is_no_record_says_where_and_why() {
         for (line, message) in [
-            (
-                "",
-                "expected an object, found the end of the line at byte 0",
-            ),
-            ("{}", "the line has no \"ts\" at byte 0"),
-            ("[]", "expected an object, found an array at byte 0"),
+            ("", "the line holds no record at byte 0"),
+            ("{}", "the line holds no record at byte 0"),
+            ("5", "expected an object, found a number at byte 0"),
             (
                 r#"{"ts":"yesterday"}"#,
-                "invalid timestamp \"yesterday\": expected RFC 3339 between the years 1678 and \
-                 2261 at byte 6 (ts)",
+                "invalid time \"yesterday\" under \"ts\": expected RFC 3339 or a number since \
+                 1970, between the years 1678 and 2261 at byte 0",
             ),
             (
-                r#"{"ts":1}"#,
-                "expected a string, found a number at byte 6 (ts)",
-            ),
-            (
-                r#"{"ts":"2026-05-08T00:00:00Z", "level": "LOUD"}"#,
-                "unknown level \"LOUD\": expected DEBUG, INFO, WARN or ERROR, optionally with an \
-                 offset such as ERROR+4 at byte 39 (level)",
+                r#"{"ts":true}"#,
+                "invalid time \"true\" under \"ts\": expected RFC 3339 or a number since 1970, \
+                 between the years 1678 and 2261 at byte 0",
             ),
             (
                 r#"{"level":3}"#,
-                "expected a string, found a number at byte 9 (level)",
+                "the line has no time, and no record is before it at byte 0",
             ),
+            (r#"{"foo":1}"#, "the line holds no record at byte 0"),
             (
-                r#"{"msg":null}"#,
-                "expected a string, found null at byte 7 (msg)",
-            ),
-            (
-                r#"{"ts":"2026-05-08T00:00:00Z"}{}"#,
-                "more text behind the value: a line holds one value at byte 29",
+                r#"{"ts":"2026-05-08T00:00:00Z"} x"#,
+                "expected a value, found 'x' at byte 30",
             ),
         ] {
             let error = read_log_line(line.as_bytes()).unwrap_err();

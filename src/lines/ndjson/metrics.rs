@@ -25,18 +25,17 @@ pub(crate) enum MetricsLine {
     Snapshot {
         /// The server that the line names, if it names one.
         server: Option<String>,
-        snapshot: MetricsSnapshot,
+        snapshot: Box<MetricsSnapshot>,
     },
 }
 
 /// Reads a line. `ts`, `diff` and `total` must be there, but for `diff` and `total` in a sentinel
 /// line; a counter that is missing is zero. The first occurrence of a key counts, a later one is
 /// kept in `extra`.
-pub(crate) fn read_metrics_line(line: &[u8]) -> JsonResult<MetricsLine> {
+pub(crate) fn read_metrics(reader: &mut Reader<'_>) -> JsonResult<MetricsLine> {
     let (mut time, mut server, mut reset, mut cost_reset) = (None, None, None, None);
     let (mut diff, mut total, mut cost_diff, mut cost_total) = (None, None, None, None);
     let mut extra = Vec::new();
-    let mut reader = Reader::new(line)?;
     reader.read_object(|reader, key| {
         match &*key {
             "ts" if time.is_none() => time = Some(read_timestamp(reader)?),
@@ -59,7 +58,6 @@ pub(crate) fn read_metrics_line(line: &[u8]) -> JsonResult<MetricsLine> {
         }
         Ok(())
     })?;
-    reader.finish()?;
     let (timestamp, utc_offset) = time.ok_or_else(|| missing("ts"))?;
     let bare = diff.is_none() && total.is_none() && cost_diff.is_none() && cost_total.is_none();
     if bare && reset == Some(true) && cost_reset.is_none() && extra.is_empty() {
@@ -77,7 +75,10 @@ pub(crate) fn read_metrics_line(line: &[u8]) -> JsonResult<MetricsLine> {
         extra,
         interval: None,
     };
-    Ok(MetricsLine::Snapshot { server, snapshot })
+    Ok(MetricsLine::Snapshot {
+        server,
+        snapshot: Box::new(snapshot),
+    })
 }
 
 /// Appends the line of `snapshot`, its end included, and before a reset its sentinel line.
@@ -234,6 +235,15 @@ fn write_counts(
     out.push(b'}');
 }
 
+/// Reads a line that holds one snapshot or its sentinel.
+#[cfg(test)]
+pub(crate) fn read_metrics_line(line: &[u8]) -> JsonResult<MetricsLine> {
+    let mut reader = Reader::new(line)?;
+    let read = read_metrics(&mut reader)?;
+    reader.finish()?;
+    Ok(read)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,7 +269,7 @@ mod tests {
         match read_metrics_line(line.as_bytes()).unwrap() {
             MetricsLine::Snapshot { server, snapshot } => {
                 assert_eq!(server.as_deref(), Some("github"));
-                snapshot
+                *snapshot
             }
             MetricsLine::Sentinel { .. } => panic!("{line} is no sentinel"),
         }

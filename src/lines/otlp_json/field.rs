@@ -212,6 +212,9 @@ impl Field for f64 {
             let text = excerpt(text);
             OtlpReason::InvalidDouble { text }.at(offset)
         };
+        if let Some(double) = reader.take_bare_double() {
+            return Ok(double);
+        }
         match reader.peek()? {
             Kind::Number => {
                 let number = reader.read_number()?;

@@ -3,24 +3,21 @@
 use super::{read_message, write_message};
 use crate::{
     lines::json::{JsonResult, Reader, read_value, write_value},
-    otlp::foreign::{ForeignMetric, foreign_metrics, kept_foreign, snapshot_of_foreign},
+    otlp::foreign::{kept_foreign, metric_time, snapshot_of_foreign},
     record::MetricsSnapshot,
 };
-use opentelemetry_proto::tonic::metrics::v1::{MetricsData, ResourceMetrics};
+use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 
-/// Each metric of a message as a snapshot that keeps it, with the server that its resource names.
+/// A snapshot that keeps a metric, which stands alone in its resource and scope.
 ///
-/// Fails when a metric is nested deeper than a record can be.
-pub(crate) fn keep_foreign(
-    data: MetricsData,
-) -> JsonResult<Vec<(Option<String>, MetricsSnapshot)>> {
-    let keep = |metric: ForeignMetric| {
-        let mut text = Vec::new();
-        write_message(&metric.message, &mut text);
-        let value = read_value(&mut Reader::new(&text)?)?;
-        Ok((metric.server, snapshot_of_foreign(metric.timestamp, value)))
-    };
-    foreign_metrics(data).into_iter().map(keep).collect()
+/// Fails when the metric is nested deeper than a record can be.
+pub(crate) fn keep_foreign(message: &ResourceMetrics) -> JsonResult<MetricsSnapshot> {
+    let mut text = Vec::new();
+    write_message(message, &mut text);
+    let value = read_value(&mut Reader::new(&text)?)?;
+    let mut metrics = message.scope_metrics.iter().flat_map(|it| &it.metrics);
+    let time = metrics.next().map(metric_time).unwrap_or_default();
+    Ok(snapshot_of_foreign(time, value))
 }
 
 /// The metric that a snapshot keeps, when [`keep_foreign`] made the snapshot.
@@ -43,7 +40,7 @@ mod tests {
         foreign::is_foreign,
     };
     use opentelemetry_proto::tonic::metrics::v1::ScopeMetrics;
-    use proptest::{collection::vec, option, prelude::*};
+    use proptest::{option, prelude::*};
     use prost::Message as _;
 
     proptest! {
@@ -51,37 +48,23 @@ mod tests {
         fn any_metric_comes_back(
             resource in option::of(resource()),
             scope in option::of(scope()),
-            metrics in vec(metric(), 1..3),
+            metric in metric(),
         ) {
-            let data = MetricsData {
-                resource_metrics: vec![ResourceMetrics {
-                    resource: resource.clone(),
-                    scope_metrics: vec![ScopeMetrics {
-                        scope: scope.clone(),
-                        metrics: metrics.clone(),
-                        ..ScopeMetrics::default()
-                    }],
-                    ..ResourceMetrics::default()
+            let message = ResourceMetrics {
+                resource,
+                scope_metrics: vec![ScopeMetrics {
+                    scope,
+                    metrics: vec![metric],
+                    ..ScopeMetrics::default()
                 }],
+                ..ResourceMetrics::default()
             };
-            // What is nested too deep is refused as a whole.
-            if let Ok(snapshots) = keep_foreign(data) {
-                prop_assert_eq!(snapshots.len(), metrics.len());
-                for ((_, snapshot), metric) in snapshots.iter().zip(metrics) {
-                    prop_assert!(is_foreign(snapshot));
-                    let back = foreign_metric(snapshot).unwrap();
-                    // As bytes, for a NaN does not equal itself.
-                    let expected = ResourceMetrics {
-                        resource: resource.clone(),
-                        scope_metrics: vec![ScopeMetrics {
-                            scope: scope.clone(),
-                            metrics: vec![metric],
-                            ..ScopeMetrics::default()
-                        }],
-                        ..ResourceMetrics::default()
-                    };
-                    prop_assert_eq!(back.encode_to_vec(), expected.encode_to_vec());
-                }
+            // What is nested too deep is refused.
+            if let Ok(snapshot) = keep_foreign(&message) {
+                prop_assert!(is_foreign(&snapshot));
+                let back = foreign_metric(&snapshot).unwrap();
+                // As bytes, for a NaN does not equal itself.
+                prop_assert_eq!(back.encode_to_vec(), message.encode_to_vec());
             }
         }
     }

@@ -12,7 +12,7 @@ const NESTING_PER_LEVEL: u32 = 4;
 
 /// How deep OTLP/JSON may be nested: whatever a line of ours can hold as an attribute, in the form
 /// that needs most levels.
-const OTLP_NESTING_MAX: u32 = NESTING_AROUND_VALUE + NESTING_PER_LEVEL * NESTING_MAX;
+pub(crate) const OTLP_NESTING_MAX: u32 = NESTING_AROUND_VALUE + NESTING_PER_LEVEL * NESTING_MAX;
 
 /// A message of OTLP: those of traces, logs and metrics and everything in them.
 pub(crate) trait Message: Default {
@@ -62,6 +62,9 @@ pub(crate) fn read_message<M: Message>(text: &[u8]) -> JsonResult<M> {
 pub(super) fn read_fields<M: Message>(reader: &mut Reader<'_>) -> JsonResult<M> {
     let mut message = M::default();
     let mut seen = Seen::default();
+    if reader.skip_if_too_deep()? {
+        return Ok(message);
+    }
     reader.read_object(|reader, key| {
         if message.read_field(reader, &key, &mut seen)? {
             return Ok(());
@@ -108,7 +111,7 @@ impl Seen {
 
 /// `start_time_unix_nano` as `startTimeUnixNano`: the name that a field has in the `.proto` file,
 /// which readers take as well, as the key that is written for it. None when `key` is no such name.
-fn lower_camel_case(key: &str) -> Option<String> {
+pub(super) fn lower_camel_case(key: &str) -> Option<String> {
     let mut parts = key.split('_');
     let mut camel = parts.next().filter(|first| *first != key)?.to_owned();
     if !key

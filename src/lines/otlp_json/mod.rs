@@ -25,6 +25,7 @@ mod foreign;
 mod integer;
 mod message;
 mod messages;
+pub(super) mod records;
 
 #[cfg(test)]
 mod shared_data;
@@ -34,5 +35,5 @@ mod tests;
 pub(crate) use self::{
     envelope::Envelope,
     foreign::{foreign_metric, keep_foreign},
-    message::{Message, read_message, write_message},
+    message::{Message, OTLP_NESTING_MAX, read_message, write_message},
 };

@@ -1,11 +1,14 @@
 //! Metrics snapshots.
 
 use crate::{
+    Signal,
     lines::{
+        ParsedLine,
         ndjson::metrics::{MetricsLine, read_metrics_line},
-        otlp_json::{read_message, write_message},
+        otlp_json::write_message,
+        parse_line,
     },
-    otlp::{MetricStreams, metrics_from_otlp, server_resource},
+    otlp::{MetricStreams, foreign::is_foreign, server_resource},
     record::{
         CostCounts, MetricsSnapshot, ServerName, TokenCounts, Value,
         arbitrary::{any_utc_offset, json_entries},
@@ -14,7 +17,7 @@ use crate::{
 };
 use hashbrown::HashMap;
 use opentelemetry_proto::tonic::metrics::v1::{
-    Metric, MetricsData, ResourceMetrics, ScopeMetrics, Sum, metric,
+    Gauge, Metric, MetricsData, ResourceMetrics, ScopeMetrics, Sum, metric,
     number_data_point::Value as Number,
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -25,7 +28,7 @@ fn server() -> ServerName {
 
 fn read(line: &str) -> MetricsSnapshot {
     match read_metrics_line(line.as_bytes()).unwrap() {
-        MetricsLine::Snapshot { snapshot, .. } => snapshot,
+        MetricsLine::Snapshot { snapshot, .. } => *snapshot,
         sentinel @ MetricsLine::Sentinel { .. } => panic!("{sentinel:?}"),
     }
 }
@@ -53,7 +56,12 @@ fn data(metrics: Vec<Metric>) -> MetricsData {
 fn through(metrics: Vec<Metric>) -> Vec<MetricsSnapshot> {
     let mut line = Vec::new();
     write_message(&data(metrics), &mut line);
-    let snapshots = metrics_from_otlp(read_message(&line).unwrap()).unwrap();
+    let snapshots = match parse_line(Signal::Metrics, &line) {
+        Ok(ParsedLine::Metrics(snapshots)) => snapshots,
+        Ok(other) => panic!("{other:?}"),
+        // No metrics are no record.
+        Err(_) => Vec::new(),
+    };
     snapshots
         .into_iter()
         .map(|(server, snapshot)| {
@@ -200,66 +208,76 @@ fn start_times_change_when_counters_begin_anew() {
 }
 
 #[test]
-fn metrics_that_are_not_ours_are_refused() {
-    let ours = || MetricStreams::default().metrics_to_otlp(&server(), read(RESET_LINE));
-    let refusal = |change: &dyn Fn(&mut Vec<Metric>)| {
-        let mut metrics = ours();
+fn each_metric_is_ours_or_foreign_by_itself() {
+    let read_back = |change: &dyn Fn(&mut Vec<Metric>)| {
+        let mut metrics = MetricStreams::default().metrics_to_otlp(&server(), read(RESET_LINE));
         change(&mut metrics);
-        metrics_from_otlp(data(metrics)).unwrap_err().to_string()
+        let mut found: Vec<_> = through(metrics)
+            .iter()
+            .map(|snapshot| {
+                let total = snapshot.total.input_tokens;
+                (is_foreign(snapshot), total, snapshot.cost_total.is_some())
+            })
+            .collect();
+        found.sort_unstable();
+        found
     };
     let sum = |metric: &mut Metric, change: &dyn Fn(&mut Sum)| match &mut metric.data {
         Some(metric::Data::Sum(sum)) => change(sum),
         other => panic!("{other:?}"),
     };
-    for (refusal, expected) in [
-        (
-            refusal(&|metrics| metrics[1].name = "http.server.duration".to_owned()),
-            "the store has no place for the metric \"http.server.duration\": it holds \
-             gridctl.tokens and gridctl.cost, as they were exported, in \
-             resourceMetrics[0].scopeMetrics[0].metrics[1]",
-        ),
-        (
-            refusal(&|metrics| drop(metrics.remove(0))),
-            "the metric gridctl.cost is not as it was exported: expected it after the tokens \
-             of its snapshot, in resourceMetrics[0].scopeMetrics[0].metrics[0]",
-        ),
-        (
-            refusal(&|metrics| metrics[0].data = None),
-            "the metric gridctl.tokens is not as it was exported: expected a sum, in \
-             resourceMetrics[0].scopeMetrics[0].metrics[0]",
-        ),
-        (
-            refusal(&|metrics| sum(&mut metrics[1], &|sum| sum.aggregation_temporality = 1)),
-            "the metric gridctl.cost is not as it was exported: expected a cumulative sum, in \
-             resourceMetrics[0].scopeMetrics[0].metrics[1]",
-        ),
-        (
-            refusal(&|metrics| {
-                sum(&mut metrics[0], &|sum| {
-                    sum.data_points[1] = sum.data_points[0].clone();
-                });
-            }),
-            "the metric gridctl.tokens is not as it was exported: expected a number for each \
-             type of token, in resourceMetrics[0].scopeMetrics[0].metrics[0]",
-        ),
-        (
-            refusal(&|metrics| sum(&mut metrics[0], &|sum| sum.data_points.clear())),
-            "the metric gridctl.tokens is not as it was exported: expected one point for each \
-             type of token, in resourceMetrics[0].scopeMetrics[0].metrics[0]",
-        ),
-        (
-            refusal(&|metrics| {
-                sum(&mut metrics[1], &|sum| {
-                    sum.data_points[0].value = Some(Number::AsDouble(f64::NAN));
-                });
-            }),
-            "the metric gridctl.cost is not as it was exported: expected a number for each \
-             type of token, in resourceMetrics[0].scopeMetrics[0].metrics[1]",
-        ),
-    ] {
-        assert_eq!(refusal, expected);
-    }
-    assert_eq!(metrics_from_otlp(MetricsData::default()), Ok(Vec::new()));
+    let ours = (false, 100, true);
+    let without_cost = (false, 100, false);
+    let foreign = (true, 0, false);
+    let gauge = || Metric {
+        name: "http.server.duration".to_owned(),
+        data: Some(metric::Data::Gauge(Gauge::default())),
+        ..Metric::default()
+    };
+    assert_eq!(read_back(&|_| {}), [ours]);
+    assert_eq!(read_back(&|metrics| metrics.push(gauge())), [ours, foreign]);
+    assert_eq!(
+        read_back(&|metrics| metrics.insert(0, gauge())),
+        [ours, foreign]
+    );
+    // Cost belongs to the tokens before it, whatever comes in between.
+    assert_eq!(
+        read_back(&|metrics| metrics.insert(1, gauge())),
+        [ours, foreign]
+    );
+    assert_eq!(
+        read_back(&|metrics| metrics[1].name = "http.server.duration".to_owned()),
+        [without_cost, foreign]
+    );
+    assert_eq!(read_back(&|metrics| drop(metrics.remove(0))), [foreign]);
+    assert_eq!(
+        read_back(&|metrics| metrics[0].data = None),
+        [foreign, foreign]
+    );
+    assert_eq!(
+        read_back(&|metrics| sum(&mut metrics[1], &|sum| sum.aggregation_temporality = 1)),
+        [without_cost, foreign]
+    );
+    assert_eq!(
+        read_back(&|metrics| {
+            sum(&mut metrics[0], &|sum| {
+                sum.data_points[1] = sum.data_points[0].clone()
+            });
+        }),
+        [foreign, foreign]
+    );
+    assert_eq!(
+        read_back(&|metrics| sum(&mut metrics[0], &|sum| sum.data_points.clear())),
+        [foreign, foreign]
+    );
+    assert_eq!(
+        read_back(&|metrics| {
+            sum(&mut metrics[1], &|sum| {
+                sum.data_points[0].value = Some(Number::AsDouble(f64::NAN));
+            });
+        }),
+        [without_cost, foreign]
+    );
 }
 
 fn count() -> impl Strategy<Value = i64> {

@@ -3,41 +3,63 @@
 use super::store_options;
 use crate::{
     Outcome,
-    flat::{self, FlatFile},
+    flat::{self, FlatFile, Packing},
     interrupt::Interrupt,
-    lines::{self, Found},
+    lines,
     output::{note, progress_bar},
 };
 use anyhow::Context;
 use bytesize::ByteSize;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gridctl_telemetry::{
     Record, ServerName, Signal, Store, Timestamp,
     import::{ImportBatch, Importer},
-    lines::{ParsedLine, parse_line},
+    lines::{Dialect, Found, FoundRecord, Place, RecordReader},
     redact::Redactor,
 };
 use indicatif::ProgressBar;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    fmt, fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+use tempfile::NamedTempFile;
 
 /// So many records, or so many bytes of them, are stored at a time.
 const BATCH_RECORDS: usize = 16_384;
 const BATCH_BYTES: usize = 8 << 20;
 /// So many problems are shown one by one; the others are counted.
 const PROBLEMS_SHOWN: u64 = 20;
+/// The path that stands for standard input.
+const STDIN: &str = "-";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The stack to store the records in
     stack: String,
     /// A stack's folder (SERVER/logs.jsonl, metrics.jsonl, traces.jsonl and their rotated siblings),
-    /// or a single file
+    /// a single file, or `-` for standard input
     path: PathBuf,
-    /// Whose records they are; of a folder, import this server alone
+    /// Whose the records are that do not say so themselves (by `server.name`, or `server` of a
+    /// snapshot); of a folder, import this server alone
     #[arg(long, value_name = "NAME")]
     server: Option<ServerName>,
-    /// What they are: logs, metrics or traces; of a folder, import this signal alone
+    /// What the lines are whose keys do not tell: logs, metrics or traces; of a folder, import the
+    /// files of this signal alone
     #[arg(long)]
     signal: Option<Signal>,
+    /// How the lines of logs are spelled; by default each line tells by its keys
+    #[arg(
+        long,
+        default_value = Dialect::Auto.as_str(),
+        value_parser = PossibleValuesParser::new(Dialect::ALL.map(Dialect::as_str))
+            .map(|name| Dialect::from_name(&name).unwrap_or_default()),
+    )]
+    dialect: Dialect,
+    /// Store nothing at all when anything cannot be read
+    #[arg(long)]
+    strict: bool,
     /// The most that a compressed file may unpack to
     #[arg(long, value_name = "SIZE", default_value = "16GiB")]
     max_unpacked_size: ByteSize,
@@ -51,62 +73,50 @@ pub(crate) fn run(
     args: &Args,
     _out: &mut impl std::io::Write,
 ) -> anyhow::Result<Outcome> {
-    let metadata = std::fs::metadata(&args.path)
-        .with_context(|| format!("cannot read {}", args.path.display()))?;
-    let files = if metadata.is_dir() {
-        flat::find_files(&args.path, &args.stack, args.server.as_ref(), args.signal)?
-    } else {
-        vec![flat::single_file(
-            &args.path,
-            args.server.as_ref(),
-            args.signal,
-        )?]
-    };
+    let input = Input::new(args)?;
+    let interrupt = Interrupt::install()?;
+    if args.strict {
+        let mut check = Import::new(args, &input, &interrupt);
+        check.files(None)?;
+        let counts = check.counts;
+        if interrupt.requested() {
+            return Ok(Outcome::Interrupted);
+        }
+        if counts.skipped > 0 {
+            check.problems_not_shown();
+            note(&format!(
+                "nothing was stored (--strict): {} of {} records cannot be read",
+                counts.skipped,
+                counts.skipped + counts.read
+            ));
+            return Ok(Outcome::Problems);
+        }
+    }
     let store = Store::open(home, &args.stack, store_options())?;
-    let total = files.iter().map(|file| file.bytes).sum();
-    let redactor = (!args.no_redact).then(Redactor::new);
-    let mut import = Import {
-        importer: Importer::new(&store)?,
-        batch: ImportBatch::default().redactor(redactor.clone()),
-        redactor,
-        interrupt: Interrupt::install()?,
-        bar: progress_bar(
-            total,
-            "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
-        ),
-        counts: Counts::default(),
-    };
-    for file in &files {
-        if file.is_twin {
-            // To a new importer, what the other files had is stored already.
-            import.store()?;
-            import.importer = Importer::new(&store)?;
-        }
-        import.file(file, args.max_unpacked_size)?;
-        if import.interrupt.requested() {
-            break;
-        }
-    }
-    // What was read is stored, also after an interrupt: importing again adds only the rest.
-    import.store()?;
-    import.bar.finish_and_clear();
+    let mut import = Import::new(args, &input, &interrupt);
+    import.files(Some(&store))?;
+    import.problems_not_shown();
     let counts = import.counts;
-    let not_shown = counts.problems.saturating_sub(PROBLEMS_SHOWN);
-    if not_shown > 0 {
-        note(&format!("warning: {not_shown} more problems are not shown"));
-    }
     note(&format!(
-        "imported {} records from {} files; {} were stored already, {} lines were skipped; {}",
+        "imported {} records from {} files; {} were stored already, {} lines were repaired, {} \
+         records were skipped; {}",
         counts.added,
         counts.files,
         counts.duplicates,
-        counts.problems,
+        counts.repaired,
+        counts.skipped,
         if args.no_redact {
             "secrets were kept as they are (--no-redact)"
         } else {
             "secrets were replaced with [REDACTED]"
         }
     ));
+    if counts.untimed > 0 {
+        note(&format!(
+            "{} records have no time and got that of the record before them, or else of the file",
+            counts.untimed
+        ));
+    }
     if counts.too_old > 0 {
         note(&format!(
             "warning: {} records were left out: they are older than this stack keeps them \
@@ -114,187 +124,329 @@ pub(crate) fn run(
             counts.too_old
         ));
     }
-    Ok(if import.interrupt.requested() {
+    Ok(if interrupt.requested() {
         note("interrupted; import the same files again to add the rest");
         Outcome::Interrupted
-    } else if counts.problems > 0 || counts.too_old > 0 {
+    } else if counts.skipped > 0 || counts.too_old > 0 {
         Outcome::Problems
     } else {
         Outcome::Done
     })
 }
 
+/// What is imported.
+struct Input {
+    files: Vec<FlatFile>,
+    /// Standard input, where it is read twice.
+    spooled: Option<NamedTempFile>,
+}
+
+impl Input {
+    fn new(args: &Args) -> anyhow::Result<Input> {
+        if args.path.as_os_str() == STDIN {
+            return Input::stdin(args);
+        }
+        let metadata = fs::metadata(&args.path)
+            .with_context(|| format!("cannot read {}", args.path.display()))?;
+        let (server, signal) = (args.server.as_ref(), args.signal);
+        let files = if metadata.is_dir() {
+            flat::find_files(&args.path, &args.stack, server, signal)?
+        } else {
+            vec![flat::single_file(&args.path, server, signal)?]
+        };
+        Ok(Input {
+            files,
+            spooled: None,
+        })
+    }
+
+    fn stdin(args: &Args) -> anyhow::Result<Input> {
+        let mut file = FlatFile {
+            path: args.path.clone(),
+            server: args.server.clone(),
+            signal: args.signal.unwrap_or(Signal::Logs),
+            packing: Packing::Plain,
+            bytes: 0,
+            is_twin: false,
+        };
+        let mut spooled = None;
+        if args.strict {
+            let mut copy = NamedTempFile::new().context("cannot keep standard input")?;
+            file.bytes = io::copy(&mut io::stdin().lock(), &mut copy)
+                .and_then(|bytes| copy.flush().map(|()| bytes))
+                .context("cannot keep standard input")?;
+            copy.path().clone_into(&mut file.path);
+            spooled = Some(copy);
+        }
+        Ok(Input {
+            files: vec![file],
+            spooled,
+        })
+    }
+
+    /// What a file is called in messages.
+    fn name(&self, file: &FlatFile) -> String {
+        match &self.spooled {
+            Some(_) => STDIN.to_owned(),
+            None => file.path.display().to_string(),
+        }
+    }
+}
+
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
+    files: u64,
+    read: u64,
     added: u64,
     duplicates: u64,
     too_old: u64,
-    files: u64,
+    untimed: u64,
+    repaired: u64,
+    skipped: u64,
     problems: u64,
 }
 
-struct Import {
-    importer: Importer,
+/// A reset that was announced, and whose snapshot has not come yet.
+struct Sentinel {
+    file: String,
+    line: u64,
+    timestamp: Timestamp,
+}
+
+/// One reading of all files.
+struct Import<'a> {
+    args: &'a Args,
+    input: &'a Input,
+    interrupt: &'a Interrupt,
+    /// `None` where what is read is checked, and not stored.
+    importer: Option<Importer>,
     batch: ImportBatch,
     /// `None` for an exact copy.
     redactor: Option<Redactor>,
-    interrupt: Interrupt,
     bar: ProgressBar,
     counts: Counts,
+    /// By server, and over the files of each: a rotation can come after a sentinel.
+    sentinels: HashMap<ServerName, Sentinel>,
+    /// Why storing failed, in the middle of a line.
+    failed: Option<gridctl_telemetry::Error>,
 }
 
-impl Import {
-    /// Imports one file. A line, or the rest of a file, that cannot be read is a problem that is
-    /// reported; failing to store is an error.
-    fn file(&mut self, file: &FlatFile, unpacked_max: ByteSize) -> anyhow::Result<()> {
-        self.bar
-            .set_message(crate::output::escape(&file.path.display().to_string()));
-        let bar = self.bar.clone();
-        let on_read = Box::new(move |bytes| bar.inc(bytes));
-        let mut lines = match lines::open(&file.path, file.packing, unpacked_max.as_u64(), on_read)
-        {
-            Ok(lines) => lines,
-            Err(error) => {
-                self.problem(&file.path, 0, &error);
-                return Ok(());
-            }
-        };
-        self.counts.files += 1;
-        // A reset is announced by a sentinel line, and the line behind it says the rest.
-        let mut sentinel: Option<(u64, Timestamp)> = None;
-        while !self.interrupt.requested() {
-            let found = lines.next();
-            let found = match found {
-                Ok(Found::Line(line)) => Ok(line),
-                Ok(Found::TooLong(bytes)) => Err(format!(
-                    "the line has {bytes} bytes, more than {}",
-                    lines::INPUT_LINE_BYTES_MAX
-                )),
-                Ok(Found::End) => break,
-                Err(error) => {
-                    let number = lines.number();
-                    self.problem(
-                        &file.path,
-                        number,
-                        &format!("{error}; the rest is not read"),
-                    );
-                    break;
-                }
-            };
-            let outcome = found.and_then(|line| {
-                if line.trim_ascii().is_empty() {
-                    return Ok(None);
-                }
-                let parsed = parse_line(file.signal, line).map_err(|error| error.to_string())?;
-                let timestamp = match &parsed {
-                    ParsedLine::Sentinel { timestamp, .. } => Some(*timestamp),
-                    _ => None,
-                };
-                let known = match &parsed {
-                    ParsedLine::Metrics(snapshots) => {
-                        snapshots.first().map(|(_, snapshot)| snapshot.timestamp)
-                    }
-                    _ => None,
-                };
-                add(&mut self.batch, file, parsed)?;
-                Ok(Some((timestamp, known)))
-            });
-            let number = lines.number();
-            match outcome {
-                Ok(None) => continue,
-                Ok(Some((announced, known))) => {
-                    let orphan = sentinel
-                        .take()
-                        .filter(|(_, timestamp)| known != Some(*timestamp));
-                    if let Some((number, _)) = orphan {
-                        self.orphan(&file.path, number);
-                    }
-                    sentinel = announced.map(|timestamp| (number, timestamp));
-                }
-                Err(reason) => self.problem(&file.path, number, &reason),
-            }
-            if self.batch.len() >= BATCH_RECORDS || self.batch.payload_bytes() >= BATCH_BYTES {
+impl<'a> Import<'a> {
+    fn new(args: &'a Args, input: &'a Input, interrupt: &'a Interrupt) -> Import<'a> {
+        let redactor = (!args.no_redact).then(Redactor::new);
+        let total = input.files.iter().map(|file| file.bytes).sum();
+        Import {
+            args,
+            input,
+            interrupt,
+            importer: None,
+            batch: ImportBatch::default().redactor(redactor.clone()),
+            redactor,
+            bar: progress_bar(
+                total,
+                "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
+            ),
+            counts: Counts::default(),
+            sentinels: HashMap::new(),
+            failed: None,
+        }
+    }
+
+    /// Reads every file, and stores what is read if there is a store.
+    fn files(&mut self, store: Option<&Store>) -> anyhow::Result<()> {
+        self.importer = store.map(Importer::new).transpose()?;
+        // Whose file the last one was, and the time of its last record.
+        let mut last: Option<(&FlatFile, Option<Timestamp>)> = None;
+        for file in &self.input.files {
+            if file.is_twin {
+                // To a new importer, what the other files had is stored already.
                 self.store()?;
+                self.importer = store.map(Importer::new).transpose()?;
+            }
+            let before = last.filter(|(last, _)| {
+                (&last.server, last.signal) == (&file.server, file.signal) && !file.is_twin
+            });
+            let time = before.and_then(|(_, time)| time);
+            last = Some((file, self.file(file, time)?));
+            if self.interrupt.requested() {
+                break;
             }
         }
-        if let Some((number, _)) = sentinel {
-            self.orphan(&file.path, number);
+        // What was read is stored, also after an interrupt: importing again adds only the rest.
+        self.store()?;
+        if !self.interrupt.requested() {
+            for (_, sentinel) in std::mem::take(&mut self.sentinels) {
+                self.orphan(&sentinel);
+            }
         }
+        self.bar.finish_and_clear();
         Ok(())
     }
 
-    fn orphan(&mut self, path: &Path, number: u64) {
+    /// Reads one file, and returns the time of its last record. What cannot be read of it is a problem
+    /// that is reported; failing to store is an error.
+    fn file(
+        &mut self,
+        file: &FlatFile,
+        time: Option<Timestamp>,
+    ) -> anyhow::Result<Option<Timestamp>> {
+        let name = self.input.name(file);
+        self.bar.set_message(crate::output::escape(&name));
+        let bar = self.bar.clone();
+        let on_read = Box::new(move |bytes| bar.inc(bytes));
+        let unpacked_max = self.args.max_unpacked_size.as_u64();
+        let opened = lines::open(&file.path, file.packing, unpacked_max, on_read);
+        let (mut lines, modified) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.problem(&name, None, 1, &error);
+                return Ok(time);
+            }
+        };
+        self.counts.files += 1;
+        let mut reader = RecordReader::new(file.signal)
+            .dialect(self.args.dialect)
+            .server(file.server.clone())
+            .time(time.or(modified));
+        while !self.interrupt.requested() {
+            match lines.next() {
+                Ok(lines::Found::Line(line)) => {
+                    reader.read_line(line, &mut |found| self.found(&name, found));
+                }
+                Ok(lines::Found::TooLong(bytes)) => {
+                    let reason = format!(
+                        "the line has {bytes} bytes, more than {}",
+                        lines::INPUT_LINE_BYTES_MAX
+                    );
+                    self.problem(&name, Some(lines.number()), 1, &reason);
+                    reader.skip_line(&mut |found| self.found(&name, found));
+                }
+                Ok(lines::Found::End) => {
+                    reader.finish(&mut |found| self.found(&name, found));
+                    break;
+                }
+                Err(error) => {
+                    let reason = format!("{error}; the rest is not read");
+                    self.problem(&name, Some(lines.number()), 1, &reason);
+                    reader.finish(&mut |found| self.found(&name, found));
+                    break;
+                }
+            }
+            if let Some(error) = self.failed.take() {
+                return Err(error.into());
+            }
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error.into());
+        }
+        Ok(reader.last_time())
+    }
+
+    fn found(&mut self, file: &str, found: Found) {
+        match found {
+            Found::Record(record) => self.record(file, &record),
+            Found::Sentinel {
+                server,
+                timestamp,
+                place,
+            } => match server {
+                Some(server) => {
+                    let sentinel = Sentinel {
+                        file: file.to_owned(),
+                        line: place.line(),
+                        timestamp,
+                    };
+                    if let Some(orphan) = self.sentinels.insert(server, sentinel) {
+                        self.orphan(&orphan);
+                    }
+                }
+                None => self.nobodys(file, place),
+            },
+            Found::Problem(error) => {
+                self.problem(file, Some(error.line()), error.records(), &error);
+            }
+            Found::Repaired(_) => self.counts.repaired += 1,
+            _ => {}
+        }
+    }
+
+    fn record(&mut self, file: &str, found: &FoundRecord) {
+        let Some(server) = &found.server else {
+            return self.nobodys(file, found.place);
+        };
+        if let Record::Metrics(snapshot) = &found.record
+            && let Some(sentinel) = self.sentinels.remove(server)
+            && sentinel.timestamp != snapshot.timestamp
+        {
+            self.orphan(&sentinel);
+        }
+        if let Err(error) = self.batch.push(server, &found.record) {
+            return self.bad_record(file, found.place, &error);
+        }
+        self.counts.read += 1;
+        self.counts.untimed += u64::from(!found.has_time);
+        let is_full =
+            self.batch.len() >= BATCH_RECORDS || self.batch.payload_bytes() >= BATCH_BYTES;
+        // A line can hold many batches. After a failure what is left of it is not stored.
+        if self.failed.is_some() {
+            self.batch = ImportBatch::default();
+        } else if is_full && let Err(error) = self.store() {
+            self.failed = Some(error);
+        }
+    }
+
+    fn nobodys(&mut self, file: &str, place: Place) {
+        let reason = "whose record this is does not follow: pass --server";
+        self.bad_record(file, place, &reason);
+    }
+
+    fn bad_record(&mut self, file: &str, place: Place, reason: &dyn fmt::Display) {
+        let path = place.to_string();
+        let reason = if path.is_empty() {
+            reason.to_string()
+        } else {
+            format!("{reason} ({path})")
+        };
+        self.problem(file, Some(place.line()), 1, &reason);
+    }
+
+    fn orphan(&mut self, sentinel: &Sentinel) {
         self.problem(
-            path,
-            number,
+            &sentinel.file,
+            Some(sentinel.line),
+            1,
             &"a reset is announced, and its snapshot does not follow",
         );
     }
 
-    fn problem(&mut self, path: &Path, number: u64, reason: &dyn std::fmt::Display) {
+    fn problem(&mut self, file: &str, line: Option<u64>, records: u64, reason: &dyn fmt::Display) {
+        self.counts.skipped += records;
         self.counts.problems += 1;
         if self.counts.problems <= PROBLEMS_SHOWN {
-            let place = if number == 0 {
-                String::new()
-            } else {
-                format!(":{number}")
-            };
+            let place = line.map(|line| format!(":{line}")).unwrap_or_default();
             self.bar
-                .suspend(|| note(&format!("warning: {}{place}: {reason}", path.display())));
+                .suspend(|| note(&format!("warning: {file}{place}: {reason}")));
         }
     }
 
-    fn store(&mut self) -> anyhow::Result<()> {
-        if !self.batch.is_empty() {
-            let next = ImportBatch::default().redactor(self.redactor.clone());
-            let batch = std::mem::replace(&mut self.batch, next);
-            let counts = self.importer.add(batch)?;
+    fn problems_not_shown(&self) {
+        let not_shown = self.counts.problems.saturating_sub(PROBLEMS_SHOWN);
+        if not_shown > 0 {
+            note(&format!("warning: {not_shown} more problems are not shown"));
+        }
+    }
+
+    fn store(&mut self) -> gridctl_telemetry::Result<()> {
+        let next = ImportBatch::default().redactor(self.redactor.clone());
+        let batch = std::mem::replace(&mut self.batch, next);
+        if let Some(importer) = &mut self.importer
+            && !batch.is_empty()
+        {
+            let counts = importer.add(batch)?;
             self.counts.added += counts.added;
             self.counts.duplicates += counts.duplicates;
             self.counts.too_old += counts.too_old;
         }
         Ok(())
     }
-}
-
-/// Adds the records of a line to the batch, all or none.
-fn add(batch: &mut ImportBatch, file: &FlatFile, line: ParsedLine) -> Result<(), String> {
-    let name = |server: Option<String>| -> Result<ServerName, String> {
-        match (server, &file.server) {
-            (Some(server), _) if !server.is_empty() => {
-                ServerName::new(server).map_err(|error| error.to_string())
-            }
-            (_, Some(server)) => Ok(server.clone()),
-            (_, None) => Err("whose record this is does not follow: pass --server".to_owned()),
-        }
-    };
-    // The folder that a record was found in says whose it is; a lone file does not.
-    let unless_in_folder = |server: Option<String>| server.filter(|_| file.server.is_none());
-    let records: Vec<(ServerName, Record)> = match line {
-        ParsedLine::Logs(records) => records
-            .into_iter()
-            .map(|(server, record)| Ok((name(unless_in_folder(server))?, Record::Log(record))))
-            .collect::<Result<_, String>>()?,
-        ParsedLine::Metrics(snapshots) => snapshots
-            .into_iter()
-            .map(|(server, snapshot)| Ok((name(server)?, Record::Metrics(snapshot))))
-            .collect::<Result<_, String>>()?,
-        ParsedLine::Spans(spans) => spans
-            .into_iter()
-            .map(|(server, span)| {
-                Ok((
-                    name(unless_in_folder(server))?,
-                    Record::Span(Box::new(span)),
-                ))
-            })
-            .collect::<Result<_, String>>()?,
-        // A sentinel says nothing that the line behind it does not.
-        _ => Vec::new(),
-    };
-    for (server, record) in &records {
-        batch
-            .push(server, record)
-            .map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }
