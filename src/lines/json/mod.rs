@@ -11,7 +11,7 @@
 //! - keeps one of two equal keys in its `Value`; here both stay, in their order;
 //! - bounds nesting at 128 levels or not at all; here each caller sets the bound;
 //! - reports a line and column; here an error names the path of the value, as in
-//!   `$.resourceSpans[0].scopeSpans`;
+//!   `resourceSpans[0].scopeSpans[2]`;
 //! - writes `null` for a double that is no number, which a Collector refuses.
 //!
 //! The test `serde_json_does_otherwise` holds each of these, but for the path. Speed alone would be no
