@@ -7,26 +7,35 @@
 //! everything as well, because a reader leaves out both diffs of such a line. A snapshot whose every
 //! diff is zero and that resets nothing is not written.
 //!
+//! The calls of tools are part of the token dimension, and are on every line of a server that has
+//! tools. A line is also written when only they moved.
+//!
 //! Cost is absent from a snapshot in which it does not move, so that a minute without cost leaves
 //! the same line as before cost existed.
 
 use crate::{
-    record::{CostCounts, MetricsSnapshot, TokenCounts},
+    record::{
+        CostCounts, MetricsSnapshot, TokenCounts,
+        calls::{Calls, TOOL_USAGE, calls_to_value},
+    },
     time::Timestamp,
 };
 
 /// The cumulative counters of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ServerCounts {
     pub(crate) tokens: TokenCounts,
     /// Absent until the server has had a cost.
     pub(crate) cost: Option<CostCounts>,
+    /// Those of its tools that were called.
+    pub(crate) tools: Calls,
 }
 
 impl ServerCounts {
     /// Whether nothing is counted.
     pub(crate) fn is_zero(&self) -> bool {
         self.tokens == TokenCounts::default()
+            && self.tools.is_empty()
             && self.cost.unwrap_or_default() == CostCounts::default()
     }
 
@@ -38,8 +47,10 @@ impl ServerCounts {
         timestamp: Timestamp,
     ) -> Option<MetricsSnapshot> {
         let tokens_before = previous.map(|previous| previous.tokens.to_array());
-        let (reset, diff) = advance(tokens_before, self.tokens.to_array(), true);
-        let reset = reset || previous.is_none();
+        let tools_fell = previous.is_some_and(|previous| self.tools_fell(&previous.tools));
+        let (reset, diff) = advance(tokens_before, self.tokens.to_array(), !tools_fell);
+        let reset = reset || tools_fell || previous.is_none();
+        let tools_moved = previous.is_some_and(|previous| previous.tools != self.tools);
 
         let cost_before = previous.and_then(|previous| previous.cost);
         let (cost_reset, cost_diff) = match self.cost {
@@ -51,10 +62,15 @@ impl ServerCounts {
             None => (false, [0; 4]),
         };
         let has_cost = cost_reset || cost_diff != [0; 4];
-        if !reset && diff == [0; 3] && !has_cost {
+        if !reset && diff == [0; 3] && !has_cost && !tools_moved {
             return None;
         }
+        let mut extra = Vec::new();
+        if !self.tools.is_empty() {
+            extra.push((TOOL_USAGE.to_owned(), calls_to_value(&self.tools)));
+        }
         Some(MetricsSnapshot {
+            extra,
             reset,
             cost_reset,
             diff: TokenCounts::from_array(diff),
@@ -62,6 +78,16 @@ impl ServerCounts {
             cost_diff: has_cost.then(|| CostCounts::from_array(cost_diff)),
             cost_total: self.cost.filter(|_| has_cost),
             ..MetricsSnapshot::new(timestamp)
+        })
+    }
+
+    /// Whether a counter of a tool is below that in `before`.
+    fn tools_fell(&self, before: &Calls) -> bool {
+        before.iter().any(|(tool, before)| {
+            let now = self.tools.get(tool).copied().unwrap_or_default();
+            now.calls < before.calls
+                || now.input_tokens < before.input_tokens
+                || now.output_tokens < before.output_tokens
         })
     }
 }
@@ -101,6 +127,7 @@ mod tests {
         ServerCounts {
             tokens: TokenCounts::from_array(tokens),
             cost: cost.map(CostCounts::from_array),
+            tools: Calls::new(),
         }
     }
 
@@ -139,7 +166,7 @@ mod tests {
         let previous = Some(counts([100, 50, 150], None));
         for current in [[99, 60, 159], [200, 49, 249], [100, 50, 149], [0, 0, 0]] {
             assert_eq!(
-                flush(previous, counts(current, None)),
+                flush(previous.clone(), counts(current, None)),
                 Some((true, false, current, None))
             );
         }
@@ -159,16 +186,16 @@ mod tests {
     #[test]
     fn a_line_that_says_nothing_is_not_written() {
         let same = counts([100, 50, 150], Some([1, 2, 3, 4]));
-        assert_eq!(flush(Some(same), same), None);
+        assert_eq!(flush(Some(same.clone()), same), None);
         let without_cost = counts([100, 50, 150], None);
-        assert_eq!(flush(Some(without_cost), without_cost), None);
+        assert_eq!(flush(Some(without_cost.clone()), without_cost), None);
     }
 
     #[test]
     fn cost_that_does_not_move_is_absent() {
         let previous = Some(counts([1, 1, 2], Some([5, 0, 0, 0])));
         assert_eq!(
-            flush(previous, counts([2, 1, 3], Some([5, 0, 0, 0]))),
+            flush(previous.clone(), counts([2, 1, 3], Some([5, 0, 0, 0]))),
             Some((false, false, [1, 0, 1], None))
         );
         assert_eq!(
@@ -201,7 +228,7 @@ mod tests {
         let previous = Some(counts([10, 0, 10], Some([5, 5, 5, 5])));
         for cost in [[4, 9, 9, 9], [9, 9, 9, 4], [0; 4]] {
             assert_eq!(
-                flush(previous, counts([11, 0, 11], Some(cost))),
+                flush(previous.clone(), counts([11, 0, 11], Some(cost))),
                 Some((false, true, [1, 0, 1], Some(cost)))
             );
         }
@@ -211,12 +238,12 @@ mod tests {
     fn a_token_reset_carries_the_full_cost() {
         let previous = Some(counts([10, 0, 10], Some([5, 5, 5, 5])));
         assert_eq!(
-            flush(previous, counts([0, 0, 0], Some([5, 5, 6, 5]))),
+            flush(previous.clone(), counts([0, 0, 0], Some([5, 5, 6, 5]))),
             Some((true, false, [0, 0, 0], Some([5, 5, 6, 5])))
         );
         // Also when it did not move: the diff of such a line is everything.
         assert_eq!(
-            flush(previous, counts([0, 0, 0], Some([5, 5, 5, 5]))),
+            flush(previous.clone(), counts([0, 0, 0], Some([5, 5, 5, 5]))),
             Some((true, false, [0, 0, 0], Some([5, 5, 5, 5])))
         );
         assert_eq!(
@@ -224,7 +251,7 @@ mod tests {
             Some((true, false, [0, 0, 0], Some([5, 5, 5, 5])))
         );
         assert_eq!(
-            flush(previous, counts([0, 0, 0], Some([1, 0, 0, 0]))),
+            flush(previous.clone(), counts([0, 0, 0], Some([1, 0, 0, 0]))),
             Some((true, true, [0, 0, 0], Some([1, 0, 0, 0])))
         );
     }
@@ -269,12 +296,13 @@ mod tests {
                 let seeded = ServerCounts {
                     tokens: found.tokens,
                     cost: found.cost,
+                    tools: found.tools,
                 };
                 // What was stored is all that the next process knows, and it is enough.
                 prop_assert_eq!(seeded.tokens, current.tokens);
                 prop_assert_eq!(seeded.cost.unwrap_or_default(), current.cost.unwrap_or_default());
                 prop_assert_eq!(current.flush(Some(&seeded), AT), None);
-                previous = Some(current);
+                previous = Some(current.clone());
             }
         }
     }

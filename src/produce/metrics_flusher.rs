@@ -7,7 +7,10 @@ use crate::{
     lines::{ParsedLine, parse_line},
     otlp::foreign::is_foreign,
     read::SeedRange,
-    record::{CostCounts, Interval, MetricsSnapshot, ServerName, TokenCounts, Totals},
+    record::{
+        CallCounts, CostCounts, Interval, MetricsSnapshot, ServerName, TokenCounts, Totals,
+        calls::{Calls, PROMPT_USAGE, SKILLS_SERVER, calls_to_value},
+    },
     signal::Signal,
     store::{Store, WipeMarks, WipeScope},
     time::Timestamp,
@@ -72,6 +75,8 @@ pub struct MetricsFlusher {
 pub struct SeedReport {
     /// The servers that have counted before.
     pub servers: BTreeMap<ServerName, SeededServer>,
+    /// The cumulative counters of the skills of the stack.
+    pub skills: BTreeMap<String, CallCounts>,
 }
 
 /// What [`MetricsFlusher::seed`] restored of one server.
@@ -83,6 +88,8 @@ pub struct SeededServer {
     pub tokens: TokenCounts,
     /// The cumulative cost counters; absent if the server never had a cost.
     pub cost: Option<CostCounts>,
+    /// The cumulative counters of its tools.
+    pub tools: BTreeMap<String, CallCounts>,
     /// When counting began.
     pub counting_since: Timestamp,
     /// The timestamp of the snapshot that was stored last, whether or not a limit deleted it since.
@@ -109,6 +116,8 @@ struct State {
     /// carried out here.
     wipes: Option<WipeMarks>,
     wipe_generation: u64,
+    /// The calls of skills that were stored last.
+    skills: Calls,
     /// Servers that were wiped, and have counted nothing since.
     wiped: HashSet<ServerName>,
     servers: BTreeSet<ServerName>,
@@ -169,7 +178,10 @@ impl MetricsFlusher {
     ///
     /// Fails with [`Error::InvalidServerName`].
     pub fn add_server(&self, server: impl AsRef<str>) -> Result<()> {
-        self.shared.lock().servers.insert(ServerName::new(server)?);
+        let server = ServerName::new(server)?;
+        if server.as_str() != SKILLS_SERVER {
+            self.shared.lock().servers.insert(server);
+        }
         Ok(())
     }
 
@@ -308,6 +320,9 @@ impl OnWipe for Shared {
         let mut state = self.lock();
         self.accumulator
             .forget(|server| scope.covers(server, Signal::Metrics));
+        if scope.covers(SKILLS_SERVER, Signal::Metrics) {
+            state.skills.clear();
+        }
         for server in self.accumulator.servers() {
             if scope.covers(&server, Signal::Metrics) {
                 state.forget(&server);
@@ -340,6 +355,7 @@ impl Shared {
             counted,
             wipes,
             wiped,
+            skills,
             ..
         } = &mut *state;
         for server in servers.iter() {
@@ -365,6 +381,22 @@ impl Shared {
                 counted.insert(server.clone(), counted_now);
             }
         }
+        let skills_now = self.accumulator.skill_usage();
+        if !servers.is_empty()
+            && skills_now != *skills
+            && let Ok(server) = ServerName::new(SKILLS_SERVER)
+        {
+            let mut snapshot = MetricsSnapshot::new(now);
+            snapshot
+                .extra
+                .push((PROMPT_USAGE.to_owned(), calls_to_value(&skills_now)));
+            let offered = self
+                .writer
+                .offer_counters(&server, &snapshot, wipes.as_ref());
+            if offered.is_ok() {
+                *skills = skills_now;
+            }
+        }
     }
 
     /// Begins anew for the servers whose counters another process wiped since the last look: what is
@@ -379,9 +411,18 @@ impl Shared {
                 let mut scopes = wipes.scopes_after(state.wipe_generation);
                 if scopes.any(|scope| scope.covers(&server, Signal::Metrics)) {
                     let flushed = state.counted.get(&server).copied().unwrap_or_default();
-                    self.accumulator.forget_flushed(&server, flushed, now);
+                    let previous = state.previous.get(&server);
+                    let tools = previous.map(|counts| counts.tools.clone());
+                    let tools = tools.unwrap_or_default();
+                    self.accumulator
+                        .forget_flushed(&server, flushed, &tools, now);
                     state.forget(&server);
                 }
+            }
+            let mut scopes = wipes.scopes_after(state.wipe_generation);
+            if scopes.any(|scope| scope.covers(SKILLS_SERVER, Signal::Metrics)) {
+                self.accumulator.forget_flushed_skills(&state.skills);
+                state.skills.clear();
             }
             state.wipe_generation = wipes.generation();
         }
@@ -418,11 +459,19 @@ impl Shared {
         let mut state = self.lock();
         let mut report = SeedReport::default();
         for (server, totals, snapshots) in history {
+            if server.as_str() == SKILLS_SERVER {
+                self.accumulator.restore_skills(&totals.skills);
+                state.skills.clone_from(&totals.skills);
+                report.skills = totals.skills;
+                continue;
+            }
             self.accumulator.replay_history(&server, &snapshots);
             let counts = ServerCounts {
                 tokens: totals.tokens,
                 cost: totals.cost,
+                tools: totals.tools.clone(),
             };
+            self.accumulator.restore_tools(&server, &totals.tools);
             self.accumulator.restore([(&server, counts.tokens)]);
             self.accumulator
                 .restore_cost(counts.cost.map(|cost| (&server, cost)));
@@ -434,6 +483,7 @@ impl Shared {
             let seeded = SeededServer {
                 tokens: totals.tokens,
                 cost: totals.cost,
+                tools: totals.tools,
                 counting_since,
                 last_snapshot: Timestamp::from_unix_nanos(totals.timestamp),
                 snapshots: snapshots.len(),

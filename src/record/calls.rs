@@ -10,6 +10,13 @@ pub(crate) const TOOL_USAGE: &str = "tool_usage";
 /// The key of the stack's skills in a line.
 pub(crate) const PROMPT_USAGE: &str = "prompt_usage";
 
+/// How the zero time of Go is written, which stands for a time that is not known.
+const UNKNOWN_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// The reserved server whose snapshots hold the skills of the stack. It is no server: it is in no list
+/// of servers and in no total.
+pub(crate) const SKILLS_SERVER: &str = "__skills__";
+
 /// The cumulative counters of one tool of a server, or of one skill of the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,12 +35,30 @@ pub struct CallCounts {
 pub(crate) type Calls = BTreeMap<String, CallCounts>;
 
 /// Maximum number of tools of a server, and of skills. Names come from outside and are never
-/// removed, so without a limit they could fill the memory.
+/// removed, so without a limit they could fill the memory. One more name stands for all others.
 pub(crate) const CALL_NAMES_MAX: usize = 4096;
 /// Maximum length of the name of a tool or a skill, in bytes.
 pub(crate) const CALL_NAME_BYTES_MAX: usize = 255;
 
 impl CallCounts {
+    fn to_value(self) -> Value {
+        let time = self
+            .last_called_at
+            .map_or_else(|| UNKNOWN_TIME.to_owned(), |time| time.to_string());
+        let mut entries = vec![
+            ("calls".to_owned(), Value::Int(self.calls)),
+            ("last_called_at".to_owned(), Value::String(time)),
+        ];
+        let tokens = [
+            ("input_tokens", self.input_tokens),
+            ("output_tokens", self.output_tokens),
+        ];
+        for (key, count) in tokens.into_iter().filter(|(_, count)| *count != 0) {
+            entries.push((key.to_owned(), Value::Int(count)));
+        }
+        Value::Object(entries)
+    }
+
     /// Raises each counter to that of `other` if that is higher.
     fn raise(&mut self, other: CallCounts) {
         self.calls = self.calls.max(other.calls);
@@ -72,7 +97,7 @@ pub(crate) fn raise_calls(calls: &mut Calls, entries: &[(String, Value)], key: &
         return;
     };
     for (name, value) in entries {
-        let has_room = calls.len() < CALL_NAMES_MAX || calls.contains_key(name);
+        let has_room = calls.len() <= CALL_NAMES_MAX || calls.contains_key(name);
         if name.len() <= CALL_NAME_BYTES_MAX
             && has_room
             && let Some(counts) = CallCounts::from_value(value)
@@ -80,4 +105,14 @@ pub(crate) fn raise_calls(calls: &mut Calls, entries: &[(String, Value)], key: &
             calls.entry(name.clone()).or_default().raise(counts);
         }
     }
+}
+
+/// The object that a line has under [`TOOL_USAGE`] or [`PROMPT_USAGE`], names ascending.
+pub(crate) fn calls_to_value(calls: &Calls) -> Value {
+    let entries = calls.iter();
+    Value::Object(
+        entries
+            .map(|(name, counts)| (name.clone(), counts.to_value()))
+            .collect(),
+    )
 }

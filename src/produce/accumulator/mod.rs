@@ -9,16 +9,21 @@
 //! that is new takes exclusively, for as long as its insertion; a [`Recorder`] has found them, and
 //! takes no lock at all but the one with which the first record of a minute cleans its bucket.
 
+mod calls;
 mod counters;
 mod series;
 
 use self::{
+    calls::CallCounters,
     counters::{Counted, Counters, Dimension},
     series::Series,
 };
 use super::flush_rule::ServerCounts;
 use crate::{
-    record::{CostCounts, Interval, MetricsSnapshot, ServerName, TokenCounts},
+    record::{
+        CallCounts, CostCounts, Interval, MetricsSnapshot, ServerName, TokenCounts,
+        calls::{Calls, SKILLS_SERVER},
+    },
     time::Timestamp,
 };
 use std::{
@@ -56,6 +61,7 @@ const OTHER: &str = "__other__";
 pub struct Accumulator {
     servers: Names<Server>,
     clients: Names<Counters>,
+    skills: Names<CallCounters>,
     refused: Arc<Refused>,
 }
 
@@ -69,6 +75,8 @@ pub struct Attribution<'a> {
     pub replica: Option<&'a str>,
     /// The client that called, if it is known.
     pub client: Option<&'a str>,
+    /// The tool of the server that was called, if it is known.
+    pub tool: Option<&'a str>,
 }
 
 impl<'a> Attribution<'a> {
@@ -79,6 +87,7 @@ impl<'a> Attribution<'a> {
             server,
             replica: None,
             client: None,
+            tool: None,
         }
     }
 
@@ -95,6 +104,13 @@ impl<'a> Attribution<'a> {
         self.client = client.into();
         self
     }
+
+    /// And to this tool of the server.
+    #[must_use]
+    pub fn tool(mut self, tool: impl Into<Option<&'a str>>) -> Attribution<'a> {
+        self.tool = tool.into();
+        self
+    }
 }
 
 /// Records for one [`Attribution`], whose counters it has found once. Cheap to clone.
@@ -104,6 +120,7 @@ pub struct Recorder {
     server: Arc<Server>,
     replica: Option<Arc<Counters>>,
     client: Option<Arc<Counters>>,
+    tool: Option<Arc<CallCounters>>,
 }
 
 /// A cost in USD, as price lists have it.
@@ -180,11 +197,15 @@ impl Accumulator {
 
     /// What records for `attribution`. To keep one saves looking up the names at every record.
     ///
-    /// A replica or a client whose name is longer than 255 bytes, or the 4,097th of its kind, counts
+    /// A replica, a client or a tool whose name is longer than 255 bytes, or the 4,097th of its kind, counts
     /// as `__other__`, and so does the 4,097th server; an empty name is none.
     pub fn recorder(&self, attribution: Attribution<'_>) -> Recorder {
         let named = |name: &&str| !name.is_empty();
-        let server = self.servers.get(attribution.server);
+        // What is counted for the reserved server would be in every total.
+        let server = match attribution.server.as_str() {
+            SKILLS_SERVER => self.servers.get(OTHER),
+            name => self.servers.get(name),
+        };
         Recorder {
             refused: Arc::clone(&self.refused),
             replica: attribution
@@ -195,6 +216,10 @@ impl Accumulator {
                 .client
                 .filter(named)
                 .map(|name| self.clients.get(name)),
+            tool: attribution
+                .tool
+                .filter(named)
+                .map(|name| server.tools.get(name)),
             server,
         }
     }
@@ -209,6 +234,50 @@ impl Accumulator {
     ) {
         self.recorder(attribution)
             .record_tokens(input_tokens, output_tokens, at);
+    }
+
+    /// [`Recorder::record_call`] for `attribution`.
+    pub fn record_call(&self, attribution: Attribution<'_>, at: Timestamp) {
+        self.recorder(attribution).record_call(at);
+    }
+
+    /// Counts a call of a skill of the stack. Names are bounded as those of tools are.
+    pub fn record_skill_call(&self, skill: &str, at: Timestamp) {
+        self.skills.get(skill).add_call(at);
+    }
+
+    /// The cumulative counters of the tools of each server.
+    #[must_use]
+    pub fn tool_usage(&self) -> BTreeMap<String, BTreeMap<String, CallCounts>> {
+        let mut usage = BTreeMap::new();
+        self.servers.for_each(|name, server| {
+            let calls = server.tools.calls();
+            if !calls.is_empty() {
+                usage.insert(name.to_owned(), calls);
+            }
+        });
+        usage
+    }
+
+    /// The cumulative counters of the skills of the stack.
+    #[must_use]
+    pub fn skill_usage(&self) -> BTreeMap<String, CallCounts> {
+        self.skills.calls()
+    }
+
+    /// Sets what the tools of a server had counted before this process.
+    pub(super) fn restore_tools(&self, server: &ServerName, tools: &Calls) {
+        self.servers.get(server).tools.restore(tools);
+    }
+
+    /// Sets what the skills had counted before this process.
+    pub(super) fn restore_skills(&self, skills: &Calls) {
+        self.skills.restore(skills);
+    }
+
+    /// Forgets what the skills had counted when they were `flushed`.
+    pub(super) fn forget_flushed_skills(&self, flushed: &Calls) {
+        self.skills.forget(flushed);
     }
 
     /// [`Recorder::record_cost`] for `attribution`.
@@ -325,9 +394,11 @@ impl Accumulator {
         }
     }
 
-    /// Sets every token counter to zero and empties the series of tokens. Cost stays.
+    /// Sets every token counter to zero, forgets the calls of tools, and empties the series of tokens.
+    /// Cost stays, and so do the calls of skills.
     pub fn clear(&self) {
         self.clear_dimension::<TokenCounts>();
+        self.servers.for_each(|_, server| server.tools.clear());
         let now = Timestamp::now().unix_nanos();
         self.servers
             .for_each(|_, server| server.counting_since.store(now, Ordering::Relaxed));
@@ -348,9 +419,12 @@ impl Accumulator {
         let (tokens, cost) = (server.counters.counted(), server.counters.counted());
         let tokens_total = server.counters.total_with(tokens.counts());
         let cost_total = server.counters.total_with(cost.counts());
-        let counts = (tokens_total.is_some() || cost_total.is_some()).then(|| ServerCounts {
+        let tools = server.tools.calls();
+        let has_counted = tokens_total.is_some() || cost_total.is_some() || !tools.is_empty();
+        let counts = has_counted.then(|| ServerCounts {
             tokens: tokens_total.unwrap_or_default(),
             cost: cost_total,
+            tools,
         })?;
         Some((counts, ServerCounted { tokens, cost }))
     }
@@ -358,11 +432,15 @@ impl Accumulator {
     /// Forgets all that was counted of the servers that `is_covered` names. A server stays where it was
     /// counted, at zero.
     pub(super) fn forget(&self, is_covered: impl Fn(&str) -> bool) {
+        if is_covered(SKILLS_SERVER) {
+            self.skills.clear();
+        }
         let now = Timestamp::now().unix_nanos();
         self.servers.for_each(|name, server| {
             if is_covered(name) {
                 server.clear::<TokenCounts>();
                 server.clear::<CostCounts>();
+                server.tools.clear();
                 server.counting_since.store(now, Ordering::Relaxed);
             }
         });
@@ -374,11 +452,13 @@ impl Accumulator {
         &self,
         server: &ServerName,
         flushed: ServerCounted,
+        flushed_tools: &Calls,
         now: Timestamp,
     ) {
         let Some(server) = self.servers.find(server) else {
             return;
         };
+        server.tools.forget(flushed_tools);
         let tokens = server.counters.forget(flushed.tokens);
         let cost = server.counters.forget(flushed.cost);
         server.series.clear::<TokenCounts>();
@@ -457,10 +537,20 @@ impl fmt::Debug for Accumulator {
 }
 
 impl Recorder {
-    /// Counts tokens. Counters stop at `i64::MAX`.
+    /// Counts a call of the attribution's tool. Without a tool it counts nothing.
+    pub fn record_call(&self, at: Timestamp) {
+        if let Some(tool) = &self.tool {
+            tool.add_call(at);
+        }
+    }
+
+    /// Counts tokens, also those of the attribution's tool. Counters stop at `i64::MAX`.
     pub fn record_tokens(&self, input_tokens: u64, output_tokens: u64, at: Timestamp) {
         let input = i64::try_from(input_tokens).unwrap_or(i64::MAX);
         let output = i64::try_from(output_tokens).unwrap_or(i64::MAX);
+        if let Some(tool) = &self.tool {
+            tool.add_tokens(input, output);
+        }
         self.record(
             TokenCounts {
                 input_tokens: input,
@@ -532,6 +622,7 @@ struct Server {
     counters: Counters,
     series: Series,
     replicas: Names<Counters>,
+    tools: Names<CallCounters>,
     /// In nanoseconds since the epoch.
     counting_since: AtomicI64,
 }
@@ -550,6 +641,7 @@ impl Default for Server {
             counters: Counters::default(),
             series: Series::default(),
             replicas: Names::default(),
+            tools: Names::default(),
             counting_since: AtomicI64::new(Timestamp::now().unix_nanos()),
         }
     }

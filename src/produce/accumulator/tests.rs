@@ -19,6 +19,7 @@ fn to(server: &ServerName) -> Attribution<'_> {
         server,
         replica: None,
         client: None,
+        tool: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn counts_reach_session_server_replica_and_client() {
         server,
         replica,
         client,
+        tool: None,
     };
     accumulator.record_tokens(from(&a, Some("0"), Some("x")), 1, 2, at(START));
     accumulator.record_tokens(from(&a, Some("1"), None), 10, 20, at(START));
@@ -253,6 +255,7 @@ fn names_are_bounded() {
             server: &server,
             replica: Some(&client),
             client: Some(&client),
+            tool: None,
         };
         accumulator.record_tokens(attribution, 1, 0, at(START));
     }
