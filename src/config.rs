@@ -6,10 +6,14 @@ use crate::{
     signal::Signal,
 };
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{self, Unexpected},
 };
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 use tracing::level_filters::LevelFilter;
 
 /// The telemetry configuration of a stack.
@@ -39,13 +43,20 @@ pub struct TelemetryConfig {
     pub persist: Persist,
     /// The limits of each signal of servers without limits of their own.
     pub retention: Retention,
-    /// Maximum size of the stack's database on disk, in MiB. It covers the records of all servers
+    /// Maximum size of the stack's database on disk, in bytes. It covers the records of all servers
     /// and signals, free pages and headroom. When it is reached, records are evicted from the
     /// largest (server, signal) pairs first, oldest records first. Zero or absent means the
-    /// default, 2,048; the minimum is 8, the maximum 16 TiB.
-    #[serde(deserialize_with = "max_total_mb")]
-    pub max_total_mb: u64,
-    /// The servers of the stack. A server without overrides has an empty entry.
+    /// default, 2 GiB; the minimum is 8 MiB, the maximum 16 TiB.
+    ///
+    /// In a file it is `max_total_mb`: a number of MiB, or a size such as `"2GiB"` or `"500MB"`.
+    #[serde(
+        rename = "max_total_mb",
+        serialize_with = "write_size",
+        deserialize_with = "max_total_bytes"
+    )]
+    pub max_total_bytes: u64,
+    /// The servers of the stack. A server without overrides has an empty entry, or `null`.
+    #[serde(deserialize_with = "servers")]
     pub servers: BTreeMap<String, ServerTelemetry>,
 }
 
@@ -173,6 +184,41 @@ pub enum ConfigWarning {
         /// The total limit of the stack, in bytes.
         total_bytes: u64,
     },
+    /// A limit of a server is lower than the one in force, and will delete stored records.
+    DeletesStored {
+        /// The server.
+        server: ServerName,
+        /// The signal of the records.
+        signal: Signal,
+        /// The name of the option: `max_age_days`, or `max_size_mb` with `max_backups`.
+        option: &'static str,
+        /// The number of records that will be deleted. Exact for an age limit; for a size limit an
+        /// estimate, because whole blocks are deleted.
+        records: u64,
+        /// The size of these records in the database, in bytes.
+        bytes: u64,
+    },
+    /// The total limit is lower than the size of the stored records, and will delete the oldest
+    /// records of the largest (server, signal) pairs.
+    DeletesFromTotal {
+        /// The size of the records that will be deleted, in bytes.
+        bytes: u64,
+        /// The total limit of the stack, in bytes.
+        total_bytes: u64,
+    },
+}
+
+/// How the servers of a configuration and those with records differ; see
+/// [`TelemetryConfig::coverage`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Coverage {
+    /// The signals that are stored for a configured server, and of which there is no record: perhaps
+    /// the server is named differently in its events and spans.
+    pub silent: Vec<(ServerName, Signal)>,
+    /// The servers with records that the configuration does not list. Their records stay until they
+    /// expire, and new ones are not stored.
+    pub unconfigured: Vec<ServerName>,
 }
 
 impl fmt::Display for ConfigWarning {
@@ -180,7 +226,7 @@ impl fmt::Display for ConfigWarning {
         match self {
             ConfigWarning::LargeFootprint { server, bytes } => write!(
                 f,
-                "the server {server:?} may take {} GB of the disk: lower max_size_mb or max_backups",
+                "the server {server} may take {} GB of the disk: lower max_size_mb or max_backups",
                 bytes / 1_000_000_000
             ),
             ConfigWarning::BeyondTotal {
@@ -189,11 +235,30 @@ impl fmt::Display for ConfigWarning {
                 total_bytes,
             } => write!(
                 f,
-                "the limits of the server {server:?} add up to {} MiB, and max_total_mb allows {} \
+                "the limits of the server {server} add up to {} MiB, and max_total_mb allows {} \
                  MiB for all servers together: raise max_total_mb, or lower max_size_mb or \
                  max_backups",
                 bytes >> 20,
                 total_bytes >> 20
+            ),
+            ConfigWarning::DeletesStored {
+                server,
+                signal,
+                option,
+                records,
+                bytes,
+            } => write!(
+                f,
+                "{option} of the server {server} will delete {records} stored records of its \
+                 {signal}, {}: raise it to keep them",
+                bytesize::ByteSize::b(*bytes).display().iec()
+            ),
+            ConfigWarning::DeletesFromTotal { bytes, total_bytes } => write!(
+                f,
+                "max_total_mb allows {}, and will delete {} of stored records: raise it to keep \
+                 them",
+                bytesize::ByteSize::b(*total_bytes).display().iec(),
+                bytesize::ByteSize::b(*bytes).display().iec()
             ),
         }
     }
@@ -247,7 +312,7 @@ impl TelemetryConfig {
         RetentionPolicy {
             default: self.retention,
             servers: own.collect(),
-            max_total_mb: self.max_total_mb,
+            max_total_bytes: self.max_total_bytes,
         }
         .validated()
     }
@@ -279,6 +344,38 @@ impl TelemetryConfig {
         self.servers.get(server)?.log_level
     }
 
+    /// Compares the configured servers with those that have records, which
+    /// [`Snapshot::inventory`](crate::Snapshot::inventory) lists.
+    #[must_use]
+    pub fn coverage<'a>(
+        &self,
+        stored: impl IntoIterator<Item = (&'a ServerName, Signal)>,
+    ) -> Coverage {
+        let mut coverage = Coverage::default();
+        let mut found = BTreeSet::new();
+        for (server, signal) in stored {
+            found.insert((server.as_str(), signal));
+            if !self.servers.contains_key(server.as_str())
+                && !coverage.unconfigured.contains(server)
+            {
+                coverage.unconfigured.push(server.clone());
+            }
+        }
+        coverage.unconfigured.sort_unstable();
+        for name in self.servers.keys() {
+            // A name that no server can have is an error of `validate`.
+            let Ok(server) = ServerName::new(name) else {
+                continue;
+            };
+            for signal in Signal::ALL {
+                if self.persists(name, signal) && !found.contains(&(name.as_str(), signal)) {
+                    coverage.silent.push((server.clone(), signal));
+                }
+            }
+        }
+        coverage
+    }
+
     /// The servers whose `signal` is stored.
     pub(crate) fn servers_with(&self, signal: Signal) -> impl Iterator<Item = &str> {
         self.servers
@@ -297,7 +394,7 @@ impl TelemetryConfig {
 ///     .server("chatty", Retention::default().max_size_mb(10).max_backups(1))
 ///     .max_total_mb(512)
 ///     .validated()?;
-/// assert_eq!(policy.of("github").max_age_days, 30);
+/// assert_eq!(policy.of("github").age_max().as_secs(), 30 * 86_400);
 /// assert_eq!(policy.total_bytes_max(), 512 << 20);
 /// # Ok::<(), gridctl_telemetry::Error>(())
 /// ```
@@ -308,18 +405,18 @@ pub struct RetentionPolicy {
     pub default: Retention,
     /// The limits of each signal of these servers.
     pub servers: BTreeMap<String, Retention>,
-    /// Maximum size of the database on disk, in MiB; see [`TelemetryConfig::max_total_mb`]. Zero
-    /// means the default.
-    pub max_total_mb: u64,
+    /// Maximum size of the database on disk, in bytes; see [`TelemetryConfig::max_total_bytes`].
+    /// Zero means the default.
+    pub max_total_bytes: u64,
 }
 
 impl RetentionPolicy {
     /// The default `max_total_mb`: 2 GiB.
-    pub const MAX_TOTAL_MB_DEFAULT: u64 = MAX_TOTAL_MB.default;
+    pub const MAX_TOTAL_MB_DEFAULT: u64 = MAX_TOTAL.default / MIB;
     /// The smallest `max_total_mb`: a smaller database has no room to work in.
-    pub const MAX_TOTAL_MB_MIN: u64 = MAX_TOTAL_MB.min;
+    pub const MAX_TOTAL_MB_MIN: u64 = MAX_TOTAL.min / MIB;
     /// The largest `max_total_mb`: 16 TiB.
-    pub const MAX_TOTAL_MB_MAX: u64 = MAX_TOTAL_MB.max;
+    pub const MAX_TOTAL_MB_MAX: u64 = MAX_TOTAL.max / MIB;
 
     /// The same limits for every server, with the default total limit.
     #[must_use]
@@ -337,10 +434,16 @@ impl RetentionPolicy {
         self
     }
 
-    /// Sets the total limit, in MiB; see [`TelemetryConfig::max_total_mb`].
+    /// Sets the total limit, in MiB; see [`TelemetryConfig::max_total_bytes`].
     #[must_use]
-    pub fn max_total_mb(mut self, max_total_mb: u64) -> RetentionPolicy {
-        self.max_total_mb = max_total_mb;
+    pub fn max_total_mb(self, max_total_mb: u64) -> RetentionPolicy {
+        self.max_total_bytes(max_total_mb.saturating_mul(MIB))
+    }
+
+    /// Sets the total limit, in bytes; see [`TelemetryConfig::max_total_bytes`].
+    #[must_use]
+    pub fn max_total_bytes(mut self, max_total_bytes: u64) -> RetentionPolicy {
+        self.max_total_bytes = max_total_bytes;
         self
     }
 
@@ -359,7 +462,7 @@ impl RetentionPolicy {
                     Ok((name, own.validated()?))
                 })
                 .collect::<Result<_>>()?,
-            max_total_mb: MAX_TOTAL_MB.validated(self.max_total_mb)?,
+            max_total_bytes: MAX_TOTAL.validated(self.max_total_bytes)?,
         })
     }
 
@@ -372,7 +475,7 @@ impl RetentionPolicy {
     /// Maximum size of the database on disk, in bytes.
     #[must_use]
     pub fn total_bytes_max(&self) -> u64 {
-        self.max_total_mb.saturating_mul(MIB)
+        self.max_total_bytes
     }
 }
 
@@ -383,40 +486,59 @@ impl RetentionPolicy {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Retention {
-    /// The size of one log file before rotation, in MiB; the size limit is this times
-    /// `max_backups + 1`. Default: 100; maximum: 1 TiB.
-    #[serde(deserialize_with = "max_size_mb")]
-    pub max_size_mb: u64,
+    /// The size of one log file before rotation, in bytes; the size limit is this times
+    /// `max_backups + 1`. Default: 100 MiB; minimum: 1 MiB; maximum: 1 TiB.
+    ///
+    /// In a file it is `max_size_mb`: a number of MiB, or a size such as `"2GiB"` or `"500MB"`.
+    #[serde(
+        rename = "max_size_mb",
+        serialize_with = "write_size",
+        deserialize_with = "max_size_bytes"
+    )]
+    pub max_size_bytes: u64,
     /// The number of rotated files kept beside the current one. Default: 5; maximum: 1,024.
     #[serde(deserialize_with = "max_backups")]
     pub max_backups: u64,
-    /// The maximum age of a record, in days. Default: 7; maximum: 10 years.
-    #[serde(deserialize_with = "max_age_days")]
-    pub max_age_days: u64,
+    /// The maximum age of a record, to the second. Default: 7 days; minimum: 1 day; maximum: 10
+    /// years.
+    ///
+    /// In a file it is `max_age_days`: a number of days, or an age such as `"7d"` or `"36h"`.
+    #[serde(
+        rename = "max_age_days",
+        serialize_with = "write_age",
+        deserialize_with = "max_age"
+    )]
+    pub max_age: Duration,
 }
 
 impl Default for Retention {
     fn default() -> Retention {
         Retention {
-            max_size_mb: MAX_SIZE_MB.default,
+            max_size_bytes: MAX_SIZE.default,
             max_backups: MAX_BACKUPS.default,
-            max_age_days: MAX_AGE_DAYS.default,
+            max_age: Duration::from_secs(MAX_AGE.default),
         }
     }
 }
 
 impl Retention {
     /// The largest `max_size_mb`: 1 TiB.
-    pub const MAX_SIZE_MB_MAX: u64 = MAX_SIZE_MB.max;
+    pub const MAX_SIZE_MB_MAX: u64 = MAX_SIZE.max / MIB;
     /// The largest `max_backups`.
     pub const MAX_BACKUPS_MAX: u64 = MAX_BACKUPS.max;
     /// The largest `max_age_days`: 10 years.
-    pub const MAX_AGE_DAYS_MAX: u64 = MAX_AGE_DAYS.max;
+    pub const MAX_AGE_DAYS_MAX: u64 = MAX_AGE.max / DAY;
 
-    /// Sets [`Retention::max_size_mb`], in MiB.
+    /// Sets [`Retention::max_size_bytes`], in MiB.
     #[must_use]
-    pub fn max_size_mb(mut self, max_size_mb: u64) -> Retention {
-        self.max_size_mb = max_size_mb;
+    pub fn max_size_mb(self, max_size_mb: u64) -> Retention {
+        self.max_size_bytes(max_size_mb.saturating_mul(MIB))
+    }
+
+    /// Sets [`Retention::max_size_bytes`].
+    #[must_use]
+    pub fn max_size_bytes(mut self, max_size_bytes: u64) -> Retention {
+        self.max_size_bytes = max_size_bytes;
         self
     }
 
@@ -429,68 +551,119 @@ impl Retention {
 
     /// Sets the maximum age of a record, in days.
     #[must_use]
-    pub fn max_age_days(mut self, max_age_days: u64) -> Retention {
-        self.max_age_days = max_age_days;
+    pub fn max_age_days(self, max_age_days: u64) -> Retention {
+        self.max_age(Duration::from_secs(max_age_days.saturating_mul(DAY)))
+    }
+
+    /// Sets the maximum age of a record.
+    #[must_use]
+    pub fn max_age(mut self, max_age: Duration) -> Retention {
+        self.max_age = max_age;
         self
     }
 
     /// These limits with zeros replaced by defaults.
     ///
-    /// Fails with [`Error::InvalidOption`] when a limit exceeds its maximum.
+    /// Fails with [`Error::InvalidOption`] when a limit is out of bounds.
     pub fn validated(self) -> Result<Retention> {
         Ok(Retention {
-            max_size_mb: MAX_SIZE_MB.validated(self.max_size_mb)?,
+            max_size_bytes: MAX_SIZE.validated(self.max_size_bytes)?,
             max_backups: MAX_BACKUPS.validated(self.max_backups)?,
-            max_age_days: MAX_AGE_DAYS.validated(self.max_age_days)?,
+            max_age: Duration::from_secs(MAX_AGE.validated(whole_seconds(self.max_age))?),
         })
     }
 
-    /// Maximum size of one signal of one server, in bytes: `(max_backups + 1) * max_size_mb`.
+    /// Maximum size of one signal of one server, in bytes: `(max_backups + 1) * max_size_bytes`.
     #[must_use]
     pub fn bytes_max(self) -> u64 {
         self.max_backups
             .saturating_add(1)
-            .saturating_mul(self.max_size_mb)
-            .saturating_mul(MIB)
+            .saturating_mul(self.max_size_bytes)
     }
 
-    /// Maximum age of a record of one signal of one server: `max_age_days`.
+    /// Maximum age of a record of one signal of one server: `max_age`.
     #[must_use]
     pub fn age_max(self) -> Duration {
-        Duration::from_secs(self.max_age_days.saturating_mul(86_400))
+        self.max_age
     }
 }
 
 const MIB: u64 = 1 << 20;
+/// A day, in seconds.
+const DAY: u64 = 86_400;
 
-const MAX_TOTAL_MB: Limit = Limit {
+const MAX_TOTAL: Limit = Limit {
     option: "max_total_mb",
-    default: 2048,
-    min: 8,
-    max: 16 << 20,
+    kind: Kind::Size,
+    default: 2 << 30,
+    min: 8 << 20,
+    max: 16 << 40,
 };
-const MAX_SIZE_MB: Limit = Limit {
+const MAX_SIZE: Limit = Limit {
     option: "max_size_mb",
-    default: 100,
-    min: 1,
-    max: 1 << 20,
+    kind: Kind::Size,
+    default: 100 << 20,
+    min: 1 << 20,
+    max: 1 << 40,
 };
 const MAX_BACKUPS: Limit = Limit {
     option: "max_backups",
+    kind: Kind::Count,
     default: 5,
     min: 1,
     max: 1024,
 };
-const MAX_AGE_DAYS: Limit = Limit {
+const MAX_AGE: Limit = Limit {
     option: "max_age_days",
-    default: 7,
-    min: 1,
-    max: 3650,
+    kind: Kind::Age,
+    default: 7 * DAY,
+    min: DAY,
+    max: 3650 * DAY,
 };
 
-/// The bounds of a number in the configuration.
+/// What the number of a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Bytes; a number in a file counts MiB.
+    Size,
+    /// Seconds; a number in a file counts days.
+    Age,
+    Count,
+}
+
+impl Kind {
+    /// The value of 1 in a file.
+    fn unit(self) -> u64 {
+        match self {
+            Kind::Size => MIB,
+            Kind::Age => DAY,
+            Kind::Count => 1,
+        }
+    }
+
+    /// The value of text such as `2GiB` or `36h`; `None` when it is no such text.
+    fn parse(self, text: &str) -> Option<u64> {
+        match self {
+            // Without a unit it could mean bytes as well as MiB.
+            Kind::Size if text.ends_with(|char: char| char.is_ascii_alphabetic()) => {
+                Some(text.parse::<bytesize::ByteSize>().ok()?.as_u64())
+            }
+            Kind::Age => Some(whole_seconds(humantime::parse_duration(text).ok()?)),
+            Kind::Size | Kind::Count => None,
+        }
+    }
+}
+
+/// A part of a second counts as one: cut off, it would turn into the default.
+fn whole_seconds(age: Duration) -> u64 {
+    let part = u64::from(age.subsec_nanos() > 0);
+    age.as_secs().saturating_add(part)
+}
+
+/// The bounds of a number in the configuration, in bytes or seconds.
 struct Limit {
     option: &'static str,
+    kind: Kind,
     /// The value that zero stands for.
     default: u64,
     min: u64,
@@ -499,61 +672,114 @@ struct Limit {
 
 impl Limit {
     fn validated(&self, value: u64) -> Result<u64> {
-        let Limit {
-            option,
-            default,
-            min,
-            max,
-        } = *self;
+        let unit = self.kind.unit();
         match value {
-            0 => Ok(default),
-            value if (min..=max).contains(&value) => Ok(value),
+            0 => Ok(self.default),
+            value if (self.min..=self.max).contains(&value) => Ok(value),
             value => Err(Error::InvalidOption {
-                option,
-                value,
-                min,
-                max,
+                option: self.option,
+                // Rounded away from the bounds, so that the message does not contradict itself.
+                value: if value < self.min {
+                    value / unit
+                } else {
+                    value.div_ceil(unit)
+                },
+                min: self.min / unit,
+                max: self.max / unit,
             }),
         }
     }
 }
 
-/// Reads any number, and names the option when the value is not one, which serde's message does
-/// not.
+/// Reads any number and any text with a unit, and names the option when the value is neither, which
+/// serde's message does not.
 impl de::Visitor<'_> for &Limit {
     type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (of, or) = match self.kind {
+            Kind::Size => (" of MiB", r#", a size such as "2GiB" or "500MB","#),
+            Kind::Age => (" of days", r#", an age such as "7d" or "36h","#),
+            Kind::Count => ("", ","),
+        };
         write!(
             f,
-            "{} to be a whole number between {} and {}, or 0 for the default",
-            self.option, self.min, self.max
+            "{} to be a whole number{of} between {} and {}{or} or 0 for the default",
+            self.option,
+            self.min / self.kind.unit(),
+            self.max / self.kind.unit()
         )
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
-        Ok(value)
+        Ok(value.saturating_mul(self.kind.unit()))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
-        u64::try_from(value).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+        match u64::try_from(value) {
+            Ok(value) => self.visit_u64(value),
+            Err(_) => Err(E::invalid_value(Unexpected::Signed(value), &self)),
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
+        self.kind
+            .parse(text)
+            .filter(|value| *value == 0 || (self.min..=self.max).contains(value))
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
-fn max_total_mb<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    deserializer.deserialize_u64(&MAX_TOTAL_MB)
+fn max_total_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_any(&MAX_TOTAL)
 }
 
-fn max_size_mb<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    deserializer.deserialize_u64(&MAX_SIZE_MB)
+fn max_size_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_any(&MAX_SIZE)
 }
 
 fn max_backups<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    deserializer.deserialize_u64(&MAX_BACKUPS)
+    deserializer.deserialize_any(&MAX_BACKUPS)
 }
 
-fn max_age_days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    deserializer.deserialize_u64(&MAX_AGE_DAYS)
+fn max_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    deserializer
+        .deserialize_any(&MAX_AGE)
+        .map(Duration::from_secs)
+}
+
+/// `null` is a server without overrides, as in a YAML file with nothing after the server's name.
+fn servers<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, ServerTelemetry>, D::Error> {
+    let servers = BTreeMap::<String, Option<ServerTelemetry>>::deserialize(deserializer)?;
+    Ok(servers
+        .into_iter()
+        .map(|(name, server)| (name, server.unwrap_or_default()))
+        .collect())
+}
+
+/// Writes a number of MiB, or the bytes with their unit when they are no whole number of MiB.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn write_size<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    if bytes.is_multiple_of(MIB) {
+        serializer.serialize_u64(bytes / MIB)
+    } else {
+        serializer.collect_str(&format_args!("{bytes}B"))
+    }
+}
+
+/// Writes a number of days, or the seconds with their unit when they are no whole number of days.
+fn write_age<S: Serializer>(age: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    let seconds = age.as_secs();
+    if seconds.is_multiple_of(DAY) {
+        serializer.serialize_u64(seconds / DAY)
+    } else {
+        serializer.collect_str(&format_args!("{seconds}s"))
+    }
 }
 
 #[cfg(test)]
@@ -564,9 +790,9 @@ mod tests {
     fn zero_and_absent_mean_the_default() {
         let default = Retention::default();
         let zero = Retention {
-            max_size_mb: 0,
+            max_size_bytes: 0,
             max_backups: 0,
-            max_age_days: 0,
+            max_age: Duration::ZERO,
         };
         assert_eq!(zero.validated().unwrap(), default);
         let partial: Retention = serde_json::from_str(r#"{"max_backups":2}"#).unwrap();
@@ -588,34 +814,23 @@ mod tests {
     #[test]
     fn limits_beyond_their_caps_are_refused() {
         let fits = Retention {
-            max_size_mb: Retention::MAX_SIZE_MB_MAX,
+            max_size_bytes: 1 << 40,
             max_backups: Retention::MAX_BACKUPS_MAX,
-            max_age_days: Retention::MAX_AGE_DAYS_MAX,
+            max_age: Duration::from_secs(3650 * 86_400),
         };
+        let same = Retention::default()
+            .max_size_mb(Retention::MAX_SIZE_MB_MAX)
+            .max_backups(Retention::MAX_BACKUPS_MAX)
+            .max_age_days(Retention::MAX_AGE_DAYS_MAX);
+        assert_eq!(same, fits);
         assert_eq!(fits.validated().unwrap(), fits);
         assert_eq!(fits.bytes_max(), 1025 << 40);
         for (option, beyond) in [
-            (
-                "max_size_mb",
-                Retention {
-                    max_size_mb: (1 << 20) + 1,
-                    ..fits
-                },
-            ),
-            (
-                "max_backups",
-                Retention {
-                    max_backups: 1025,
-                    ..fits
-                },
-            ),
-            (
-                "max_age_days",
-                Retention {
-                    max_age_days: u64::MAX,
-                    ..fits
-                },
-            ),
+            ("max_size_mb", fits.max_size_bytes((1 << 40) + 1)),
+            ("max_backups", fits.max_backups(1025)),
+            ("max_age_days", fits.max_age_days(u64::MAX)),
+            ("max_age_days", fits.max_age(Duration::from_nanos(1))),
+            ("max_size_mb", fits.max_size_bytes((1 << 20) - 1)),
         ] {
             match beyond.validated() {
                 Err(Error::InvalidOption { option: named, .. }) => assert_eq!(named, option),
@@ -629,7 +844,7 @@ mod tests {
             ((16 << 20) + 1, false),
         ] {
             let policy = RetentionPolicy {
-                max_total_mb: total,
+                max_total_bytes: total << 20,
                 ..RetentionPolicy::default()
             };
             assert_eq!(policy.validated().is_ok(), fits, "{total}");
@@ -649,9 +864,61 @@ mod tests {
         let error = serde_json::from_str::<TelemetryConfig>(r#"{"max_total_mb":-5}"#).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "invalid value: integer `-5`, expected max_total_mb to be a whole number between 8 and \
-             16777216, or 0 for the default at line 1 column 18"
+            "invalid value: integer `-5`, expected max_total_mb to be a whole number of MiB between 8 \
+             and 16777216, a size such as \"2GiB\" or \"500MB\", or 0 for the default at line 1 column 18"
         );
+    }
+
+    #[test]
+    fn sizes_and_ages_are_read_as_people_write_them() {
+        let config: TelemetryConfig = serde_json::from_str(
+            r#"{"max_total_mb":"2GiB","retention":{"max_size_mb":"500MB","max_age_days":"36h"},
+                "servers":{"a":{"retention":{"max_size_mb":"1.5 GiB","max_age_days":"7d"}},
+                           "b":{"retention":{"max_size_mb":"0MB","max_age_days":"0s"}}}}"#,
+        )
+        .unwrap();
+        let policy = config.retention_policy().unwrap();
+        assert_eq!(policy.total_bytes_max(), 2 << 30);
+        let hour = Duration::from_secs(3600);
+        assert_eq!(policy.of("c").bytes_max(), 6 * 500_000_000);
+        assert_eq!(policy.of("c").age_max(), hour * 36);
+        assert_eq!(policy.of("a").bytes_max(), 6 * (1536 << 20));
+        assert_eq!(policy.of("a").age_max(), hour * 24 * 7);
+        assert_eq!(policy.of("b"), Retention::default());
+        // What is written reads the same, and whole numbers stay numbers.
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains(r#""max_total_mb":2048"#), "{text}");
+        assert!(text.contains(r#""max_size_mb":"500000000B""#), "{text}");
+        assert!(text.contains(r#""max_age_days":"129600s""#), "{text}");
+        assert_eq!(
+            serde_json::from_str::<TelemetryConfig>(&text).unwrap(),
+            config
+        );
+        for (option, value) in [
+            ("max_size_mb", "500KB"),
+            ("max_size_mb", "2TiB"),
+            ("max_size_mb", "7d"),
+            ("max_size_mb", "-5MB"),
+            ("max_age_days", "12h"),
+            ("max_age_days", "500ms"),
+            ("max_age_days", "11y"),
+            ("max_age_days", "2GiB"),
+            ("max_backups", "5MB"),
+        ] {
+            let text = format!(r#"{{"retention":{{"{option}":"{value}"}}}}"#);
+            let error = serde_json::from_str::<TelemetryConfig>(&text).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains(option) && error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_of_null_has_no_overrides() {
+        let config: TelemetryConfig =
+            serde_json::from_str(r#"{"persist":{"logs":true},"servers":{"a":null,"b":{}}}"#)
+                .unwrap();
+        assert_eq!(config.servers.get("a"), config.servers.get("b"));
+        assert!(config.persists("a", Signal::Logs));
     }
 
     #[test]
@@ -668,7 +935,10 @@ mod tests {
             assert_eq!(policy.of(server), config.retention_of(server).unwrap());
         }
         assert_eq!(policy.of("b").bytes_max(), 2 << 20);
-        assert_eq!(policy.of("b").max_age_days, 7);
+        assert_eq!(
+            policy.of("b"),
+            Retention::default().max_size_mb(1).max_backups(1)
+        );
         for bad in [
             r#"{"max_total_mb":7}"#,
             r#"{"retention":{"max_backups":1025}}"#,
@@ -733,7 +1003,7 @@ mod tests {
         );
         assert!(warnings[0].to_string().contains("6 GB"));
         // The limits that were set exceed the total limit.
-        config.max_total_mb = 0;
+        config.max_total_bytes = 0;
         let warnings = config.validate().unwrap();
         assert_eq!(
             warnings,
@@ -744,8 +1014,8 @@ mod tests {
             }]
         );
         assert!(warnings[0].to_string().contains("6000 MiB"));
-        config.max_total_mb = 10_000;
-        config.retention.max_age_days = 5000;
+        config.max_total_bytes = 10_000 << 20;
+        config.retention = config.retention.max_age_days(5000);
         assert!(matches!(
             config.validate(),
             Err(Error::InvalidOption { .. })

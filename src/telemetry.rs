@@ -151,7 +151,8 @@ impl TelemetryOptions {
 
 impl Telemetry {
     /// Opens the store of `stack` below `home` and sets up all producers. Also returns the warnings
-    /// of [`TelemetryConfig::validate`].
+    /// of [`TelemetryConfig::validate`], and those of [`Store::would_delete`] as of before the
+    /// configuration took effect. To decide before that, call [`Store::would_delete`] first.
     ///
     /// Fails like [`TelemetryConfig::validate`], before anything is created, and like
     /// [`Store::open`] and [`Writer::start`].
@@ -162,9 +163,11 @@ impl Telemetry {
         accumulator: Arc<Accumulator>,
         options: TelemetryOptions,
     ) -> Result<(Telemetry, Vec<ConfigWarning>)> {
-        let warnings = config.validate()?;
+        let mut warnings = config.validate()?;
         let policy = config.retention_policy()?;
         let store = Store::open(home, stack, options.store.clone())?;
+        // A database that cannot be read to the end must not keep a daemon from starting.
+        warnings.extend(store.would_delete(&policy).unwrap_or_default());
         let redactor = options.writer.redactor_or_default();
         let writer_options = options
             .writer
@@ -194,12 +197,26 @@ impl Telemetry {
     /// What the configuration does not mention is kept: the log level of a server that has no
     /// `log_level`, and servers that the program itself added to the producers.
     ///
+    /// Returns the warnings of [`Telemetry::check`] as of before the configuration took effect.
     /// Fails like [`TelemetryConfig::validate`] and [`Writer::set_retention`], without changing
     /// anything.
     pub fn apply(&self, config: &TelemetryConfig) -> Result<Vec<ConfigWarning>> {
-        let warnings = config.validate()?;
-        self.writer.set_retention(config.retention_policy()?)?;
+        let mut warnings = config.validate()?;
+        let policy = config.retention_policy()?;
+        // As in `from_config`.
+        warnings.extend(self.store.would_delete(&policy).unwrap_or_default());
+        self.writer.set_retention(policy)?;
         self.route(config)?;
+        Ok(warnings)
+    }
+
+    /// The warnings about a configuration that is not applied: those of
+    /// [`TelemetryConfig::validate`], and what its limits would delete.
+    ///
+    /// Fails like [`TelemetryConfig::validate`] and [`Store::would_delete`].
+    pub fn check(&self, config: &TelemetryConfig) -> Result<Vec<ConfigWarning>> {
+        let mut warnings = config.validate()?;
+        warnings.extend(self.store.would_delete(&config.retention_policy()?)?);
         Ok(warnings)
     }
 

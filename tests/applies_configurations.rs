@@ -12,8 +12,12 @@
 )]
 
 use gridctl_telemetry::{
-    Error, Level, LogRecord, Query, ServerName, Signal, StoreOptions, Telemetry, TelemetryConfig,
-    TelemetryOptions, Timestamp, logs::LogOptions, metrics::Accumulator, testing::DiskOperation,
+    Error, Level, LogRecord, Query, ServerName, Signal, Store, StoreOptions, Telemetry,
+    TelemetryConfig, TelemetryOptions, Timestamp, Writer, WriterOptions,
+    config::{ConfigWarning, Retention, RetentionPolicy},
+    logs::LogOptions,
+    metrics::Accumulator,
+    testing::DiskOperation,
 };
 use std::{
     io,
@@ -79,6 +83,137 @@ fn a_configuration_is_applied_without_losing_a_record() {
         .map(|it| (it.server.as_str(), it.record_count))
         .collect();
     assert_eq!(counts, [("a", 30), ("b", 30)]);
+}
+
+#[test]
+fn a_limit_that_deletes_is_a_warning_before_it_takes_effect() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let home = tempfile::tempdir().unwrap();
+    let config = |text: &str| -> TelemetryConfig { serde_json::from_str(text).unwrap() };
+    let start = |config: &TelemetryConfig| {
+        let accumulator = Arc::new(Accumulator::new());
+        let options = TelemetryOptions::default();
+        Telemetry::from_config(home.path(), "gw", config, accumulator, options).unwrap()
+    };
+    let present = config(r#"{"persist":{"logs":true},"servers":{"a":null,"b":null}}"#);
+    let (telemetry, warnings) = start(&present);
+    assert_eq!(warnings, []);
+    let now = Timestamp::now().unix_nanos();
+    for (name, days) in [("a", 1..=6), ("b", 1..=2)] {
+        let name = ServerName::new(name).unwrap();
+        for day in days {
+            let time = Timestamp::from_unix_nanos(now - day * 86_400_000_000_000);
+            let record = LogRecord::new(time, Level::INFO, "of some age");
+            telemetry.writer().log(&name, &record).unwrap();
+        }
+    }
+    telemetry.writer().flush().unwrap();
+    let count = |server: &str| -> Option<u64> {
+        let inventory = telemetry
+            .store()
+            .snapshot()
+            .unwrap()
+            .inventory(Some(server));
+        inventory.unwrap().first().map(|found| found.record_count)
+    };
+    assert_eq!(telemetry.check(&present).unwrap(), []);
+    let shorter = config(
+        r#"{"persist":{"logs":true},"retention":{"max_age_days":"60h"},"servers":{"a":{},"b":{}}}"#,
+    );
+    let warnings = telemetry.check(&shorter).unwrap();
+    match &warnings[..] {
+        [
+            ConfigWarning::DeletesStored {
+                server,
+                signal: Signal::Logs,
+                option: "max_age_days",
+                records: 4,
+                bytes: 1..,
+                ..
+            },
+        ] => assert_eq!(server.as_str(), "a"),
+        other => panic!("{other:?}"),
+    }
+    let text = warnings[0].to_string();
+    assert!(
+        text.contains("server a will delete 4 stored records"),
+        "{text}"
+    );
+    assert_eq!(count("a"), Some(6), "a check deletes nothing");
+    assert_eq!(telemetry.apply(&shorter).unwrap(), warnings);
+    assert_eq!((count("a"), count("b")), (Some(2), Some(2)));
+    assert_eq!(telemetry.check(&shorter).unwrap(), []);
+    telemetry.shutdown().unwrap();
+    // The limits of the last run are in the database, and a start compares with them.
+    let shortest = config(r#"{"retention":{"max_age_days":"1d12h"},"servers":{}}"#);
+    let (telemetry, warnings) = start(&shortest);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    telemetry.shutdown().unwrap();
+}
+
+#[test]
+fn a_size_limit_that_deletes_is_a_warning_with_the_bytes() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    let server = ServerName::new("a").unwrap();
+    let mut state = 1_u64;
+    let mut hex = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        format!("{state:016x}")
+    };
+    for _ in 0..400 {
+        let message: String = (0..1500).map(|_| hex()).collect();
+        let record = LogRecord::new(Timestamp::now(), Level::INFO, message);
+        writer.log(&server, &record).unwrap();
+        writer.flush().unwrap();
+    }
+    guard.close().unwrap();
+    let held = store.snapshot().unwrap().inventory(None).unwrap().remove(0);
+    let policy = |mib| RetentionPolicy::new(Retention::default().max_size_mb(mib).max_backups(1));
+    assert_eq!(store.would_delete(&policy(100)).unwrap(), []);
+    match &store.would_delete(&policy(1)).unwrap()[..] {
+        [
+            ConfigWarning::DeletesStored {
+                option: "max_size_mb",
+                records,
+                bytes,
+                ..
+            },
+        ] => {
+            assert_eq!(*bytes, held.size_bytes - (2 << 20));
+            assert!((1..400).contains(records), "{records}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn servers_that_never_log_and_servers_that_are_not_configured_are_listed() {
+    let config: TelemetryConfig = serde_json::from_str(
+        r#"{"persist":{"logs":true},"servers":{"a":{},"b":{"persist":{"traces":true}},"off":{"persist":{"logs":false}}}}"#,
+    )
+    .unwrap();
+    let name = |name: &str| ServerName::new(name).unwrap();
+    let stored = [
+        (name("a"), Signal::Logs),
+        (name("b"), Signal::Logs),
+        (name("gone"), Signal::Logs),
+        (name("gone"), Signal::Traces),
+    ];
+    let coverage = config.coverage(stored.iter().map(|(server, signal)| (server, *signal)));
+    assert_eq!(coverage.silent, [(name("b"), Signal::Traces)]);
+    assert_eq!(coverage.unconfigured, [name("gone")]);
+    let nothing = config.coverage([]);
+    let silent = ["a", "b"].map(|server| (name(server), Signal::Logs));
+    assert_eq!(
+        nothing.silent,
+        [&silent[..], &[(name("b"), Signal::Traces)]].concat()
+    );
+    assert_eq!(nothing.unconfigured, []);
 }
 
 /// The number of records that are read of each server.

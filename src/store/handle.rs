@@ -1,6 +1,7 @@
 //! The handle of a stack's database.
 
 use crate::{
+    config::{ConfigWarning, RetentionPolicy},
     error::{Error, Result},
     home::{IfMissing, StackPath},
     store::{
@@ -16,6 +17,7 @@ use crate::{
         options::StoreOptions,
         policy::system_clock::ClockReading,
         scan::{
+            excess,
             inventory::InventoryRecord,
             space::{self, DiskUsage, Space},
         },
@@ -293,6 +295,25 @@ impl Store {
         let snapshot = self.snapshot()?;
         let view = snapshot.view();
         view.read(|| writers::list(view.transaction(), self.place()))
+    }
+
+    /// The stored records that `policy` would delete if it came into force now: one warning for each
+    /// limit that is lower than the present one and that stored records exceed. Deletes nothing.
+    ///
+    /// The cost does not grow with the number of records. Fails like
+    /// [`RetentionPolicy::validated`] and [`Store::snapshot`].
+    pub fn would_delete(&self, policy: &RetentionPolicy) -> Result<Vec<ConfigWarning>> {
+        let policy = policy.clone().validated()?;
+        let snapshot = self.snapshot()?;
+        let (mut warnings, deleted_bytes) = excess::of_series(snapshot.view(), &policy)?;
+        drop(snapshot);
+        let total_bytes = policy.total_bytes_max();
+        let kept_bytes = self.space()?.live_bytes.saturating_sub(deleted_bytes);
+        let bytes = kept_bytes.saturating_sub(total_bytes);
+        if bytes > 0 {
+            warnings.push(ConfigWarning::DeletesFromTotal { bytes, total_bytes });
+        }
+        Ok(warnings)
     }
 
     /// The size of the database on the disk. Reads only the metadata of its files.

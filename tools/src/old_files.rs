@@ -21,9 +21,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The files of a database, which are beside the folders of servers.
-const DATABASE_FILES: [&str; 2] = ["telemetry.redb", "telemetry.reserve"];
-
 /// The Go daemon's files of some servers and signals of a stack.
 #[derive(Debug, Default)]
 pub(crate) struct OldFiles {
@@ -287,13 +284,12 @@ fn daemons_own(name: &str) -> Option<Signal> {
         .map(|name| name.signal)
 }
 
-/// The names in a folder that are UTF-8, sorted, without those of the database.
+/// The names in a folder that are UTF-8, sorted.
 fn names_in(folder: impl AsFd) -> rustix::io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
         if let Ok(name) = entry?.file_name().to_str()
             && !matches!(name, "." | "..")
-            && !DATABASE_FILES.contains(&name)
         {
             names.push(name.to_owned());
         }

@@ -229,8 +229,8 @@ mod tests {
     }
 
     fn policy(days: u64, servers: &[(&str, u64)], total: u64) -> RetentionPolicy {
-        let retention = |days| Retention {
-            max_age_days: days,
+        let retention = |days: u64| Retention {
+            max_age: Duration::from_secs(days.saturating_mul(86_400)),
             ..Retention::default()
         };
         RetentionPolicy {
@@ -239,7 +239,7 @@ mod tests {
                 .iter()
                 .map(|(server, days)| ((*server).to_owned(), retention(*days)))
                 .collect(),
-            max_total_mb: total,
+            max_total_bytes: total << 20,
         }
     }
 

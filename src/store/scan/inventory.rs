@@ -58,14 +58,20 @@ pub(crate) fn list(view: &View, server: Option<&str>) -> Result<Vec<InventoryRec
     let mut records = Vec::new();
     for entry in view.series()? {
         if server.is_none_or(|name| name == entry.server.as_str()) {
-            records.extend(view.read(|| inventory_record(view, entry))?);
+            let cutoff = view.cutoff(&entry.server)?;
+            records.extend(view.read(|| inventory_record(view, entry, cutoff))?);
         }
     }
     Ok(records)
 }
 
-fn inventory_record(view: &View, entry: SeriesEntry) -> Result<Option<InventoryRecord>, Fault> {
-    let cutoff = view.cutoff(&entry.server)?.unwrap_or(i64::MIN);
+/// The records of a series that are not older than `cutoff`.
+pub(super) fn inventory_record(
+    view: &View,
+    entry: SeriesEntry,
+    cutoff: Option<i64>,
+) -> Result<Option<InventoryRecord>, Fault> {
+    let cutoff = cutoff.unwrap_or(i64::MIN);
     let state = &entry.state;
     let mut held = Held {
         records: state.block_records,

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "simulation")]
 pub(crate) mod check;
+pub(crate) mod excess;
 pub(crate) mod inventory;
 pub(crate) mod lookup;
 pub(crate) mod order;

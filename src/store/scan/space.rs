@@ -44,7 +44,7 @@ pub struct Space {
     /// The length of the database file, holes included, in bytes.
     pub file_bytes: u64,
     /// The limit of all disk blocks together, in bytes, see
-    /// [`RetentionPolicy::max_total_mb`](crate::config::RetentionPolicy::max_total_mb); absent without a
+    /// [`RetentionPolicy::max_total_bytes`](crate::config::RetentionPolicy::max_total_bytes); absent without a
     /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_bytes: Option<u64>,

@@ -6,17 +6,24 @@ use crate::{
     old_files::{OldFiles, stack_folder},
     output::{escape, note},
 };
+use anyhow::Context;
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use gridctl_telemetry::{
-    Store,
+    Store, TelemetryConfig,
     home::default_home,
     ledger::{ClockJump, LedgerEntry},
     maintenance::Space,
     query::InventoryRecord,
 };
 use serde::Serialize;
-use std::{fmt::Write as _, io::Write, ops::Range, path::Path};
+use std::{
+    fmt::Write as _,
+    fs,
+    io::Write,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -25,6 +32,10 @@ pub(crate) struct Args {
     /// Show the disk space of each stack, and how much of it is live and free
     #[arg(long)]
     space: bool,
+    /// Compare with a configuration (JSON): which servers never log, which are not configured, and
+    /// what its limits would delete
+    #[arg(long, value_name = "FILE", requires = "stack")]
+    config: Option<PathBuf>,
     /// Print a JSON array
     #[arg(long, conflicts_with = "plain")]
     json: bool,
@@ -39,6 +50,7 @@ impl Args {
         Args {
             stack: Some(stack.to_owned()),
             space: false,
+            config: None,
             json: false,
             plain: false,
         }
@@ -63,11 +75,12 @@ struct SpaceRow<'a> {
 }
 
 pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
+    let config = args.config.as_deref().map(read_config).transpose()?;
     let mut found = Vec::new();
     let mut old = Vec::new();
     let mut outcome = Outcome::Done;
     for stack in stacks_with_old(home, args.stack.as_ref())? {
-        match examine(home, &stack) {
+        match examine(home, &stack, config.as_ref()) {
             Ok(database) => {
                 found.extend(database);
                 old.extend(describe_old(home, &stack)?);
@@ -214,17 +227,59 @@ struct Found {
     space: Space,
     losses: Vec<LedgerEntry>,
     clock_jump: Option<ClockJump>,
+    comparison: Vec<String>,
 }
 
-fn examine(home: &Path, stack: &str) -> gridctl_telemetry::Result<Option<Found>> {
+fn read_config(path: &Path) -> anyhow::Result<TelemetryConfig> {
+    let cannot = || format!("cannot read the configuration {}", path.display());
+    let text = fs::read_to_string(path).with_context(cannot)?;
+    serde_json::from_str(&text).with_context(cannot)
+}
+
+/// Compares a stack with a configuration, a line for each difference.
+fn compare(
+    store: &Store,
+    inventory: &[InventoryRecord],
+    config: &TelemetryConfig,
+) -> gridctl_telemetry::Result<Vec<String>> {
+    let mut warnings = config.validate()?;
+    warnings.extend(store.would_delete(&config.retention_policy()?)?);
+    let coverage = config.coverage(inventory.iter().map(|found| (&found.server, found.signal)));
+    let silent = coverage.silent.iter().map(|(server, signal)| {
+        format!(
+            "the configured server {:?} has no {signal}",
+            server.as_str()
+        )
+    });
+    let unconfigured = coverage.unconfigured.iter().map(|server| {
+        format!(
+            "the server {:?} has records and is not configured",
+            server.as_str()
+        )
+    });
+    let warnings = warnings.iter().map(ToString::to_string);
+    Ok(silent.chain(unconfigured).chain(warnings).collect())
+}
+
+fn examine(
+    home: &Path,
+    stack: &str,
+    config: Option<&TelemetryConfig>,
+) -> gridctl_telemetry::Result<Option<Found>> {
     let Some(store) = Store::open_read_only(home, stack, store_options())? else {
         return Ok(None);
     };
     let snapshot = store.snapshot()?;
+    let inventory = snapshot.inventory(None)?;
+    let comparison = match config {
+        Some(config) => compare(&store, &inventory, config)?,
+        None => Vec::new(),
+    };
     Ok(Some(Found {
         stack: stack.to_owned(),
         path: store.path().display().to_string(),
-        inventory: snapshot.inventory(None)?,
+        inventory,
+        comparison,
         space: store.space()?,
         losses: snapshot.ledger(..)?,
         clock_jump: snapshot.clock_jump()?,
@@ -283,6 +338,9 @@ fn footer(found: &Found) -> String {
     }
     if let Some(losses) = losses::summary(&found.losses) {
         let _ = writeln!(footer, "{stack}: {losses}");
+    }
+    for line in &found.comparison {
+        let _ = writeln!(footer, "{stack}: {}", escape(line));
     }
     footer
 }
