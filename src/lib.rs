@@ -68,7 +68,7 @@
 //! - **read**: a [`Snapshot`] is scanned by [`Query`], or asked for its last records or its
 //!   [inventory](Snapshot::inventory);
 //! - **export**: a [`LineWriter`](lines::LineWriter) turns records into NDJSON or OTLP/JSON lines, and
-//!   [`parse_line`](lines::parse_line) and an [`Importer`](import::Importer) turn them back into
+//!   a [`RecordReader`](lines::RecordReader) and an [`Importer`](import::Importer) turn them back into
 //!   stored records.
 //!
 //! Options are builders that start from `default()` and are passed by value. Records, queries and

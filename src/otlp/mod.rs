@@ -4,9 +4,10 @@
 //! | record | OTLP |
 //! |---|---|
 //! | any: server | resource attribute `service.name`, or `server.name` where a log keeps a service's name of its own; of a span, its attribute `server.name`, else `component` |
-//! | log: timestamp | `timeUnixNano`; the observed time is not known |
-//! | log: level | `severityNumber`, and `severityText` as slog spells it |
-//! | log: message | `body` |
+//! | log: timestamp | `timeUnixNano`; the observed time is known of foreign records alone |
+//! | log: level | `severityNumber`, and `severityText` as slog spells it, or as the record came with it |
+//! | log: message | `body`, which of a foreign record can be a map, a list or a number |
+//! | log: the attribute `otlp` that reading OTLP added | the fields and the resource and scope that it holds |
 //! | log: attributes | `attributes`; `trace_id` and `span_id` are also the ids of the OTLP record |
 //! | snapshot: token counters | `Sum` named `gridctl.tokens`, unit `{token}` |
 //! | snapshot: cost counters | `Sum` named `gridctl.cost`, unit `{USD}` |
