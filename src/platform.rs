@@ -121,6 +121,14 @@ pub(crate) fn allocated_bytes(metadata: &Metadata) -> u64 {
     metadata.blocks() * 512
 }
 
+/// The size of the file system of a file or folder, and how much of it this user may still fill, in
+/// bytes.
+pub(crate) fn file_system_bytes(path: &Path) -> io::Result<(u64, u64)> {
+    let stat = retry_on_intr(|| rustix::fs::statvfs(path))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok((bytes(stat.f_blocks), bytes(stat.f_bavail)))
+}
+
 /// Whether two files are on the same file system.
 pub(crate) fn same_disk(a: &Metadata, b: &Metadata) -> bool {
     a.dev() == b.dev()

@@ -19,7 +19,7 @@ use crate::{
         scan::{
             excess,
             inventory::InventoryRecord,
-            space::{self, DiskUsage, Space},
+            space::{self, DiskUsage, FileSystem, Space},
         },
         snapshot::Snapshot,
         writer::StoreWriter,
@@ -321,6 +321,13 @@ impl Store {
     /// Fails with [`Error::Io`] when the metadata cannot be read.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         space::disk_usage(self.place())
+    }
+
+    /// The size and the free space of the file system that holds the database.
+    ///
+    /// Fails with [`Error::Io`] when the system does not say.
+    pub fn file_system(&self) -> Result<FileSystem> {
+        space::file_system(self.place())
     }
 
     /// The size of the database on the disk, and how much of that is in use. The cost does not grow

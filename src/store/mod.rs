@@ -38,7 +38,7 @@ pub use self::{
     scan::{
         inventory::InventoryRecord,
         order::Direction,
-        space::{DiskUsage, Space},
+        space::{DiskUsage, FileSystem, Space},
     },
     snapshot::Snapshot,
     write::import::{ImportBatch, ImportCounts},

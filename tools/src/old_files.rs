@@ -15,6 +15,7 @@ use rustix::{
     fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat},
     io::Errno,
 };
+use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
@@ -33,7 +34,7 @@ pub(crate) struct OldFiles {
 }
 
 /// A number of files, and their size.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Count {
     pub(crate) files: u64,
     pub(crate) bytes: u64,

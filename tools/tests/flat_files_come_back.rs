@@ -177,7 +177,8 @@ fn status_shows_it_for_people_and_for_programs() {
     let flat = flat_stack();
     home.run(&["import-jsonl", "gw", flat.path().to_str().unwrap()]);
     let json: Value = serde_json::from_str(&home.run(&["status", "--json"]).stdout).unwrap();
-    let rows: Vec<String> = json
+    let inventory = &json["inventory"];
+    let rows: Vec<String> = inventory
         .as_array()
         .unwrap()
         .iter()
@@ -191,12 +192,12 @@ fn status_shows_it_for_people_and_for_programs() {
             r#""jira cloud" "traces" 1"#
         ]
     );
-    assert_eq!(json[0]["oldestTime"], "2026-04-30T11:59:03.5Z");
-    assert_eq!(json[0]["newestTime"], "2026-05-09T03:39:04Z");
-    assert_eq!(json[0]["fileCount"], 1);
-    assert!(json[0]["sizeBytes"].as_u64().unwrap() > 0);
+    assert_eq!(inventory[0]["oldestTime"], "2026-04-30T11:59:03.5Z");
+    assert_eq!(inventory[0]["newestTime"], "2026-05-09T03:39:04Z");
+    assert_eq!(inventory[0]["fileCount"], 1);
+    assert!(inventory[0]["sizeBytes"].as_u64().unwrap() > 0);
     assert!(
-        json[0]["path"]
+        inventory[0]["path"]
             .as_str()
             .unwrap()
             .ends_with("telemetry/gw/telemetry.redb")
@@ -206,10 +207,9 @@ fn status_shows_it_for_people_and_for_programs() {
     assert!(plain.lines().all(|line| line.split('\t').count() == 8));
     let table = home.run(&["status"]).stdout;
     assert!(table.contains("STACK") && table.contains("jira cloud"));
-    assert_eq!(
-        home.run(&["status", "nothing", "--json"]).stdout.trim(),
-        "[]"
-    );
+    let nothing: Value =
+        serde_json::from_str(&home.run(&["status", "nothing", "--json"]).stdout).unwrap();
+    assert_eq!(nothing["inventory"], serde_json::json!([]));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn wipe_asks_unless_told_not_to() {
         "{wiped:?}"
     );
     let json: Value = serde_json::from_str(&home.run(&["status", "--json"]).stdout).unwrap();
-    assert_eq!(json.as_array().unwrap().len(), 2);
+    assert_eq!(json["inventory"].as_array().unwrap().len(), 2);
     assert_eq!(home.run(&["wipe", "gw", "-y"]).code, 0);
     for stack in ["gw", "never-there"] {
         let nothing = home.run(&["wipe", stack, "-y"]);

@@ -13,8 +13,16 @@ mod common;
 use common::Home;
 use gridctl_telemetry::{
     Level, LogRecord, ServerName, Store, StoreOptions, Timestamp, Writer, WriterOptions,
+    testing::DiskOperation,
 };
-use std::fs;
+use serde_json::{Value, json};
+use std::{
+    fs, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 fn record() -> LogRecord {
     LogRecord::new(Timestamp::now(), Level::INFO, "ok")
@@ -43,7 +51,7 @@ fn a_configuration_is_compared_with_what_is_stored() {
     for said in [
         r#"gw: the configured server "slack" has no logs"#,
         r#"gw: the server "gone" has records and is not configured"#,
-        r#"gw: max_age_days of the server gone will delete 1 stored records of its logs"#,
+        "gw: max_age_days of the server gone will delete 1 stored records of its logs",
     ] {
         assert!(shown.stdout.contains(said), "{said}: {shown:?}");
     }
@@ -51,4 +59,100 @@ fn a_configuration_is_compared_with_what_is_stored() {
     let refused = home.run(&["status", "gw", "--config", config.to_str().unwrap()]);
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.stderr.contains("max_age_days"), "{refused:?}");
+}
+
+fn state(home: &Home) -> Value {
+    let shown = home.run(&["status", "gw", "--json"]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    let report: Value = serde_json::from_str(&shown.stdout).unwrap();
+    report["stacks"][0].clone()
+}
+
+#[test]
+fn status_says_who_writes_and_how_full_the_file_system_is() {
+    let home = Home::new();
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let before = state(&home);
+    assert_eq!(before["isWriting"], false);
+    assert_eq!(before["writers"], json!([]));
+    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    writer
+        .log(&ServerName::new("github").unwrap(), &record())
+        .unwrap();
+    writer.flush().unwrap();
+    let running = state(&home);
+    assert_eq!(running["isWriting"], true);
+    assert_eq!(running["writers"][0]["processId"], std::process::id());
+    let since: Timestamp = running["writers"][0]["since"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let last_commit: Timestamp = running["lastCommit"].as_str().unwrap().parse().unwrap();
+    assert!(since <= last_commit);
+    let total = running["fileSystem"]["totalBytes"].as_u64().unwrap();
+    let available = running["fileSystem"]["availableBytes"].as_u64().unwrap();
+    assert!(available <= total && total > 0, "{available} of {total}");
+    assert!(running["space"]["usedBytes"].as_u64().unwrap() > 0);
+    assert_eq!(running["ledger"], json!([]));
+    let shown = home.run(&["status"]).stdout;
+    let writing = format!(
+        "gw: process {} is writing since {since}",
+        std::process::id()
+    );
+    for said in [
+        writing.as_str(),
+        "gw: its file system has ",
+        " the last commit was at ",
+    ] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+    guard.close().unwrap();
+    assert!(
+        home.run(&["status"])
+            .stdout
+            .contains("gw: no process is writing")
+    );
+}
+
+#[test]
+fn status_says_why_a_writer_cannot_store() {
+    let home = Home::new();
+    let full = Arc::new(AtomicBool::new(false));
+    let hook = {
+        let full = Arc::clone(&full);
+        move |operation: DiskOperation<'_>| match operation {
+            DiskOperation::Write { .. } if full.load(Ordering::Relaxed) => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    };
+    let options = StoreOptions::default().disk_hook(hook);
+    let store = Store::open(home.path(), "gw", options).unwrap();
+    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    full.store(true, Ordering::Relaxed);
+    writer
+        .log(&ServerName::new("github").unwrap(), &record())
+        .unwrap();
+    writer.flush().unwrap_err();
+    let failing = state(&home);
+    assert!(
+        failing["writers"][0]["failingSince"].is_string(),
+        "{failing}"
+    );
+    let error = failing["writers"][0]["lastError"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(!error.is_empty());
+    let shown = home.run(&["status"]).stdout;
+    assert!(
+        shown.contains("cannot store since 2") && shown.contains(&error),
+        "{shown}"
+    );
+    full.store(false, Ordering::Relaxed);
+    writer.flush().unwrap();
+    assert!(state(&home)["writers"][0]["failingSince"].is_null());
+    guard.close().unwrap();
 }

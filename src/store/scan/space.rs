@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, Result},
     home::StackPath,
-    platform::allocated_bytes,
+    platform::{self, allocated_bytes},
     store::{
         engine::{fault::Fault, reserve},
         layout::{
@@ -48,6 +48,28 @@ pub struct Space {
     /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_bytes: Option<u64>,
+}
+
+/// The file system that holds a stack's telemetry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct FileSystem {
+    /// Its size, in bytes.
+    pub total_bytes: u64,
+    /// The space that this user may still fill, in bytes. A quota of the user may allow less.
+    pub available_bytes: u64,
+}
+
+/// The file system of the database in `place`.
+pub(crate) fn file_system(place: &StackPath) -> Result<FileSystem> {
+    let path = place.database();
+    let (total_bytes, available_bytes) = platform::file_system_bytes(&path)
+        .map_err(|error| Error::io("examine the file system of", &path, error))?;
+    Ok(FileSystem {
+        total_bytes,
+        available_bytes,
+    })
 }
 
 /// The size on the disk of the database in `place`.

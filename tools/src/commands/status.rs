@@ -3,22 +3,22 @@
 use super::{stacks_with_old, store_options};
 use crate::{
     Outcome, losses,
-    old_files::{OldFiles, stack_folder},
+    old_files::{Count, OldFiles, stack_folder},
     output::{escape, note},
 };
 use anyhow::Context;
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use gridctl_telemetry::{
-    Store, TelemetryConfig,
+    Store, TelemetryConfig, Timestamp,
     home::default_home,
     ledger::{ClockJump, LedgerEntry},
-    maintenance::Space,
+    maintenance::{FileSystem, Space, WriterStatus},
     query::InventoryRecord,
 };
 use serde::Serialize;
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     fs,
     io::Write,
     ops::Range,
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// what its limits would delete
     #[arg(long, value_name = "FILE", requires = "stack")]
     config: Option<PathBuf>,
-    /// Print a JSON array
+    /// Print JSON: the inventory, and the state of each stack with its writers and its ledger
     #[arg(long, conflicts_with = "plain")]
     json: bool,
     /// Print rows with a tab between columns, and sizes in bytes
@@ -65,6 +65,15 @@ struct Row<'a> {
     record: &'a InventoryRecord,
 }
 
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    inventory: Vec<Row<'a>>,
+    stacks: &'a [Found],
+    daemon_files: &'a [Old],
+}
+
 /// A row of the listing of disk space.
 #[derive(Debug, Serialize)]
 struct SpaceRow<'a> {
@@ -77,13 +86,13 @@ struct SpaceRow<'a> {
 pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
     let config = args.config.as_deref().map(read_config).transpose()?;
     let mut found = Vec::new();
-    let mut old = Vec::new();
+    let mut old: Vec<Old> = Vec::new();
     let mut outcome = Outcome::Done;
     for stack in stacks_with_old(home, args.stack.as_ref())? {
         match examine(home, &stack, config.as_ref()) {
             Ok(database) => {
                 found.extend(database);
-                old.extend(describe_old(home, &stack)?);
+                old.extend(Old::find(home, &stack)?);
             }
             // One damaged stack must not hide the others, unless it is the only requested one.
             Err(error) if args.stack.is_none() => {
@@ -96,20 +105,25 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     if args.space {
         print_space(&found, args, out)?;
     } else {
-        print_records(&found, args, out)?;
+        print_records(&found, &old, args, out)?;
     }
-    for line in &old {
+    for old in &old {
         if args.json || args.plain {
-            note(line);
+            note(&old.to_string());
         } else {
-            writeln!(out, "{}", escape(line))?;
+            writeln!(out, "{}", escape(&old.to_string()))?;
         }
     }
     out.flush()?;
     Ok(outcome)
 }
 
-fn print_records(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
+fn print_records(
+    found: &[Found],
+    old: &[Old],
+    args: &Args,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let rows: Vec<Row<'_>> = found
         .iter()
         .flat_map(|found| {
@@ -120,7 +134,12 @@ fn print_records(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::
         })
         .collect();
     if args.json {
-        return print_json(&rows, out);
+        let report = Report {
+            inventory: rows,
+            stacks: found,
+            daemon_files: old,
+        };
+        return print_json(&report, out);
     }
     let cells = rows.iter().map(|Row { stack, record }| {
         [
@@ -220,13 +239,25 @@ fn human(bytes: u64) -> String {
 }
 
 /// The state of a stack.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Found {
     stack: String,
     path: String,
+    #[serde(skip)]
     inventory: Vec<InventoryRecord>,
     space: Space,
+    file_system: FileSystem,
+    /// Whether a running process writes.
+    is_writing: bool,
+    writers: Vec<WriterStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_commit: Option<Timestamp>,
+    #[serde(rename = "ledger")]
     losses: Vec<LedgerEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     clock_jump: Option<ClockJump>,
+    /// How the stack differs from the configuration of `--config`.
     comparison: Vec<String>,
 }
 
@@ -275,7 +306,12 @@ fn examine(
         Some(config) => compare(&store, &inventory, config)?,
         None => Vec::new(),
     };
+    let writers = store.writers()?;
     Ok(Some(Found {
+        is_writing: writers.iter().any(|writer| writer.is_running),
+        writers,
+        last_commit: snapshot.last_commit()?,
+        file_system: store.file_system()?,
         stack: stack.to_owned(),
         path: store.path().display().to_string(),
         inventory,
@@ -286,23 +322,54 @@ fn examine(
     }))
 }
 
-/// Names the files of the Go daemon in a stack's folder, and the command that imports them.
-fn describe_old(home: &Path, stack: &str) -> anyhow::Result<Option<String>> {
-    let total = OldFiles::find(home, stack, None, None)?.total();
-    if total.files == 0 {
-        return Ok(None);
+/// The files of the Go daemon in a stack's folder, and the command that imports them.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Old {
+    stack: String,
+    #[serde(flatten)]
+    count: Count,
+    import_command: String,
+}
+
+impl Old {
+    fn find(home: &Path, stack: &str) -> anyhow::Result<Option<Old>> {
+        let count = OldFiles::find(home, stack, None, None)?.total();
+        if count.files == 0 {
+            return Ok(None);
+        }
+        let mut import_command = String::from("gridctl-telemetry");
+        let is_default = default_home().is_ok_and(|default| default == home);
+        if let (false, Some(user_home)) = (is_default, home.parent()) {
+            let _ = write!(
+                import_command,
+                " --home {}",
+                shell_word(&user_home.display())
+            );
+        }
+        let folder = stack_folder(home, stack);
+        let _ = write!(
+            import_command,
+            " import-jsonl {} {}",
+            shell_word(&stack),
+            shell_word(&folder.display())
+        );
+        Ok(Some(Old {
+            stack: stack.to_owned(),
+            count,
+            import_command,
+        }))
     }
-    let mut command = String::from("gridctl-telemetry");
-    let is_default = default_home().is_ok_and(|default| default == home);
-    if let (false, Some(user_home)) = (is_default, home.parent()) {
-        let _ = write!(command, " --home {}", shell_word(&user_home.display()));
+}
+
+impl fmt::Display for Old {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {}: `{}` stores their records, each once, and `wipe` deletes these files too",
+            self.stack, self.count, self.import_command
+        )
     }
-    Ok(Some(format!(
-        "{stack}: {total}: `{command} import-jsonl {} {}` stores their \
-         records, each once, and `wipe` deletes these files too",
-        shell_word(&stack),
-        shell_word(&stack_folder(home, stack).display()),
-    )))
 }
 
 /// A word of a command line.
@@ -313,6 +380,33 @@ fn shell_word(word: &impl ToString) -> String {
         word
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Which processes write, and whether they can.
+fn writers(found: &Found) -> Vec<String> {
+    let mut lines: Vec<String> = found.writers.iter().map(describe_writer).collect();
+    if !found.is_writing {
+        lines.push("no process is writing".to_owned());
+    }
+    if let (Some(line), Some(at)) = (lines.last_mut(), found.last_commit) {
+        let _ = write!(line, "; the last commit was at {at}");
+    }
+    lines
+}
+
+fn describe_writer(writer: &WriterStatus) -> String {
+    let process = writer.process_id;
+    let since =
+        |time: Option<Timestamp>| time.map_or_else(String::new, |time| format!(" since {time}"));
+    match (&writer.last_error, writer.failing_since) {
+        _ if !writer.is_running => format!("process {process} was killed while it was writing"),
+        (None, None) => format!("process {process} is writing{}", since(writer.since)),
+        (error, failing_since) => format!(
+            "process {process} cannot store{}: {}",
+            since(failing_since),
+            error.as_deref().unwrap_or("the reason is not known")
+        ),
     }
 }
 
@@ -330,6 +424,16 @@ fn footer(found: &Found) -> String {
         human(found.space.free_bytes),
         human(found.space.reserve_bytes),
     );
+    let file_system = &found.file_system;
+    let _ = writeln!(
+        footer,
+        "{stack}: its file system has {} of {} available",
+        human(file_system.available_bytes),
+        human(file_system.total_bytes)
+    );
+    for line in writers(found) {
+        let _ = writeln!(footer, "{stack}: {}", escape(&line));
+    }
     if let Some(jump) = &found.clock_jump {
         let _ = writeln!(footer, "{stack}: {jump}");
     }
