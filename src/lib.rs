@@ -170,7 +170,10 @@ pub use crate::{
 /// inventory.
 pub mod query {
     pub use crate::{
-        read::{Cursor, RawRecord, Records, Scan, Seed, SeedRange, SeededTrace, StoredRecord},
+        read::{
+            Cursor, RawRecord, Records, Scan, ScopeFilter, Seed, SeedRange, SeededTrace,
+            StoredRecord,
+        },
         signal::is_valid_signal,
         store::{Direction, InventoryRecord, inventory},
         time::TimeRange,

@@ -10,9 +10,12 @@
 
 use gridctl_telemetry::{
     Level, LogRecord, Query, ServerName, Signal, SpanRecord, Store, StoreOptions, Timestamp,
-    Writer, WriterOptions, testing::DiskOperation,
+    Writer, WriterOptions, query::ScopeFilter, testing::DiskOperation,
 };
-use opentelemetry_proto::tonic::trace::v1::{Span, Status};
+use opentelemetry_proto::tonic::{
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+    trace::v1::{Span, Status},
+};
 use std::{
     collections::BTreeSet,
     sync::{
@@ -144,6 +147,85 @@ fn of_a_trace_that_reaches_far_back_the_newest_spans_come() {
     assert_eq!(ids(5), [vec![25, 28], vec![26, 29], vec![27]]);
     assert_eq!(ids(1), [[29]]);
     assert_eq!(ids(0), [[0; 0]; 0]);
+}
+
+#[test]
+fn a_trace_says_whether_the_limit_cut_it() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let (writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    let minute = 60_000_000_000;
+    // Trace 1 has the oldest span and the newest one, trace 2 all of its spans in between.
+    for (trace, id, end) in [(1, 1, 10), (3, 2, 11), (2, 3, 12), (2, 4, 13), (1, 5, 14)] {
+        let mut span = span(trace, id, end * minute, false);
+        span.span.start_time_unix_nano = 9 * minute;
+        writer.span(&name("github"), &span).unwrap();
+    }
+    writer.flush().unwrap();
+    let cut = |count| -> Vec<(u8, bool)> {
+        let traces = store.seed_traces(count).unwrap().records.into_iter();
+        traces
+            .map(|trace| (trace.trace_id[0], trace.is_cut))
+            .collect()
+    };
+    assert_eq!(cut(5), [(1, false), (3, false), (2, false)]);
+    assert_eq!(cut(4), [(3, false), (2, false), (1, true)]);
+    assert_eq!(cut(3), [(2, false), (1, true)]);
+    assert_eq!(cut(2), [(2, true), (1, true)]);
+    assert_eq!(cut(0), []);
+}
+
+#[test]
+fn traces_are_chosen_by_scope_and_know_their_tool_and_client() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let (writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    let attribute = |key: &str, text: &str| KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue {
+            value: Some(any_value::Value::StringValue(text.to_owned())),
+        }),
+        ..KeyValue::default()
+    };
+    let scopes = [
+        Some("gridctl.gateway"),
+        Some("hyper"),
+        None,
+        Some("gridctl.gateway"),
+    ];
+    for (id, scope) in (1..).zip(scopes) {
+        let mut span = span(id % 4, id, u64::from(id), false);
+        if id == 1 {
+            span.span.attributes = vec![
+                attribute("tool", "other"),
+                attribute("tool.name", "search"),
+                attribute("client", "session-1"),
+            ];
+        }
+        let scope = scope.map(|name| InstrumentationScope {
+            name: name.to_owned(),
+            ..InstrumentationScope::default()
+        });
+        let span = span.scope(scope, String::new());
+        writer.span(&name("github"), &span).unwrap();
+    }
+    writer.flush().unwrap();
+    let ids = |scopes, count| -> Vec<u8> {
+        let seed = store.seed_traces_of(&scopes, count).unwrap();
+        let traces = seed.records.into_iter();
+        traces
+            .map(|trace| trace.spans[0].1.span.span_id[0])
+            .collect()
+    };
+    assert_eq!(ids(ScopeFilter::All, 10), [1, 2, 3, 4]);
+    assert_eq!(ids(ScopeFilter::gridctl(), 10), [1, 4]);
+    // The limit counts the spans that are wanted.
+    assert_eq!(ids(ScopeFilter::gridctl(), 2), [1, 4]);
+    assert_eq!(ids(ScopeFilter::gridctl(), 1), [4]);
+    let traces = store.seed_traces(10).unwrap().records;
+    assert_eq!(traces[0].tool.as_deref(), Some("search"));
+    assert_eq!(traces[0].client.as_deref(), Some("session-1"));
+    assert_eq!((&traces[1].tool, &traces[1].client), (&None, &None));
 }
 
 #[test]

@@ -85,7 +85,8 @@ pub(crate) fn said_service(attributes: &[KeyValue]) -> Option<&str> {
     text_attribute(attributes, SERVICE_NAME)
 }
 
-fn text_attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
+/// The value of an attribute that is a string.
+pub(crate) fn text_attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
     let attribute = attributes.iter().find(|entry| entry.key == key)?;
     match attribute.value.as_ref()?.value.as_ref()? {
         any_value::Value::StringValue(name) => Some(name),

@@ -9,5 +9,5 @@ pub use self::{
     cursor::Cursor,
     query::Query,
     scan::{RawRecord, Records, Scan, StoredRecord},
-    seed::{Seed, SeedRange, SeededTrace},
+    seed::{ScopeFilter, Seed, SeedRange, SeededTrace},
 };

@@ -3,10 +3,10 @@
 use super::{Query, StoredRecord};
 use crate::{
     error::Result,
-    otlp::foreign::is_foreign,
+    otlp::{foreign::is_foreign, text_attribute},
     record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord},
     signal::Signal,
-    store::{Snapshot, Store},
+    store::{Direction, Snapshot, Store},
     time::Timestamp,
 };
 use std::{collections::HashMap, time::Duration};
@@ -31,6 +31,13 @@ pub struct SeededTrace {
     pub trace_id: Vec<u8>,
     /// Whether any of the spans failed.
     pub is_error: bool,
+    /// Whether older spans of the trace are stored and were left out because of the limit. Spans that
+    /// ended more than ten minutes before the earliest start of all seeded spans are not looked for.
+    pub is_cut: bool,
+    /// The tool that was called: the first attribute `tool.name` or `tool` of a span.
+    pub tool: Option<String>,
+    /// The client that called: the first attribute `client.name` or `client` of a span.
+    pub client: Option<String>,
     /// The spans with their servers, ordered by end time.
     pub spans: Vec<(ServerName, SpanRecord)>,
 }
@@ -57,25 +64,50 @@ impl Store {
     ///
     /// Fails like [`Snapshot::scan`].
     pub fn seed_traces(&self, count: usize) -> Result<Seed<SeededTrace>> {
+        self.seed_traces_of(&ScopeFilter::All, count)
+    }
+
+    /// Does what [`Store::seed_traces`] does, for the spans of some scopes alone.
+    ///
+    /// Fails like [`Snapshot::scan`].
+    pub fn seed_traces_of(&self, scopes: &ScopeFilter, count: usize) -> Result<Seed<SeededTrace>> {
         let snapshot = self.snapshot()?;
+        let query = Query::new(Signal::Traces).direction(Direction::Backward);
+        let mut scan = snapshot.scan(&query)?;
+        let mut newest = Vec::new();
+        while newest.len() < count
+            && let Some(record) = scan.next()?
+        {
+            let span = record.decode()?.into_span();
+            let span = span.filter(|span| scopes.matches(span));
+            newest.extend(span.map(|span| (record.server.clone(), span)));
+        }
+        newest.reverse();
         let mut traces: Vec<SeededTrace> = Vec::new();
         let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
-        for stored in snapshot.last(&Query::new(Signal::Traces), count)? {
-            let Some(span) = stored.record.into_span() else {
-                continue;
-            };
+        let mut looked_for_since = Timestamp::MAX;
+        for (server, span) in newest {
+            looked_for_since = looked_for_since.min(earliest_relative(&span));
             let next = traces.len();
             let place = *places.entry(span.span.trace_id.clone()).or_insert(next);
             if place == next {
-                traces.push(SeededTrace {
-                    trace_id: span.span.trace_id.clone(),
-                    is_error: false,
-                    spans: Vec::new(),
-                });
+                traces.push(SeededTrace::new(span.span.trace_id.clone()));
             }
             if let Some(trace) = traces.get_mut(place) {
-                trace.is_error |= span.is_error();
-                trace.spans.push((stored.server, span));
+                trace.add(server, span);
+            }
+        }
+        // The older spans, which the limit left out.
+        while !traces.is_empty()
+            && let Some(record) = scan.next()?
+            && record.timestamp >= looked_for_since
+        {
+            let span = record.decode()?.into_span();
+            if let Some(span) = span.filter(|span| scopes.matches(span))
+                && let Some(place) = places.get(&span.span.trace_id)
+                && let Some(trace) = traces.get_mut(*place)
+            {
+                trace.is_cut = true;
             }
         }
         Ok(Seed {
@@ -83,6 +115,80 @@ impl Store {
             next_sequence: snapshot.next_sequence()?,
         })
     }
+}
+
+/// The scopes whose spans are read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ScopeFilter {
+    /// Every scope, and spans without one.
+    #[default]
+    All,
+    /// The scopes whose name begins so.
+    Prefix(String),
+}
+
+impl ScopeFilter {
+    /// The scopes of gridctl itself, which begin with `gridctl.`, and none of its infrastructure.
+    #[must_use]
+    pub fn gridctl() -> ScopeFilter {
+        ScopeFilter::Prefix("gridctl.".to_owned())
+    }
+
+    fn matches(&self, span: &SpanRecord) -> bool {
+        match self {
+            ScopeFilter::All => true,
+            ScopeFilter::Prefix(prefix) => span
+                .scope
+                .as_ref()
+                .is_some_and(|scope| scope.name.starts_with(prefix)),
+        }
+    }
+}
+
+impl SeededTrace {
+    fn new(trace_id: Vec<u8>) -> SeededTrace {
+        SeededTrace {
+            trace_id,
+            is_error: false,
+            is_cut: false,
+            tool: None,
+            client: None,
+            spans: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, server: ServerName, span: SpanRecord) {
+        let named = |keys: [&str; 2]| {
+            let attributes = &span.span.attributes;
+            let mut names = keys
+                .into_iter()
+                .filter_map(|key| text_attribute(attributes, key));
+            names.next().map(str::to_owned)
+        };
+        self.is_error |= span.is_error();
+        self.tool = self.tool.take().or_else(|| named(TOOL_KEYS));
+        self.client = self.client.take().or_else(|| named(CLIENT_KEYS));
+        self.spans.push((server, span));
+    }
+}
+
+/// The span attributes that name the tool, in order of precedence.
+const TOOL_KEYS: [&str; 2] = ["tool.name", "tool"];
+/// The span attributes that name the client, in order of precedence.
+const CLIENT_KEYS: [&str; 2] = ["client.name", "client"];
+
+/// How long before its earliest span that is known a trace may have begun, for it to be found cut.
+const LOOK_BACK_NANOS: i64 = 10 * 60_000_000_000;
+
+/// The earliest end of a span that is looked for because it belongs to the trace of `span`.
+fn earliest_relative(span: &SpanRecord) -> Timestamp {
+    let start = match span.span.start_time_unix_nano {
+        // Unknown.
+        0 => span.timestamp().unix_nanos(),
+        start => i64::try_from(start).unwrap_or(i64::MAX),
+    };
+    Timestamp::from_unix_nanos(start.saturating_sub(LOOK_BACK_NANOS))
 }
 
 /// The amount of history to read.
