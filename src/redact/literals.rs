@@ -8,7 +8,7 @@ use std::{ops::Range, sync::LazyLock};
 pub(super) const PLACEHOLDER: &str = "[REDACTED]";
 
 /// Text is searched in copies in lowercase, this many bytes at a time.
-const WINDOW_BYTES: usize = 1024;
+const WINDOW_BYTES: usize = 512;
 /// At least the length of the longest literal: windows overlap by it.
 const LITERAL_BYTES_MAX: usize = 32;
 
@@ -129,15 +129,22 @@ const LITERALS: &[(&str, Literal)] = {
 /// Finds the literals.
 struct Literals {
     automaton: AhoCorasick,
-    /// Finds whether the automaton would find anything, in text that is lowercase already: several
-    /// times as fast. `None` where the processor lacks the instructions.
-    packed: Option<Prefilter>,
+    /// Finds whether the automaton would find anything, several times as fast. `None` where the
+    /// processor lacks the instructions.
+    prefilter: Option<Prefilter>,
 }
 
+/// Three searches in text that is lowercase already: for keywords, for long literals and for short
+/// ones. One search for all of them would take longer than three, because it would look closer at
+/// most bytes.
 struct Prefilter {
+    groups: Vec<Group>,
+}
+
+struct Group {
     searcher: packed::Searcher,
     /// What each of its patterns stands for.
-    literals: Vec<(&'static str, Literal)>,
+    literals: Vec<Literal>,
 }
 
 static FINDER: LazyLock<Literals> = LazyLock::new(|| {
@@ -152,7 +159,7 @@ static FINDER: LazyLock<Literals> = LazyLock::new(|| {
         .expect("an automaton within its bounds");
     Literals {
         automaton,
-        packed: Prefilter::new(),
+        prefilter: Prefilter::new(),
     }
 });
 
@@ -167,46 +174,63 @@ impl Prefilter {
                         .contains(&other.to_ascii_lowercase())
             })
         };
-        let literals: Vec<_> = LITERALS
-            .iter()
-            .copied()
-            .filter(|(text, literal)| {
-                !matches!(literal, Literal::Placeholder) && !holds_other(text)
-            })
-            .collect();
-        let searcher = packed::Config::new()
-            .builder()
-            .extend(literals.iter().map(|(text, _)| text.to_ascii_lowercase()))
-            .build()?;
-        Some(Prefilter { searcher, literals })
+        let group_of = |text: &str, literal: &Literal| match literal {
+            Literal::Keyword(_) => 0,
+            _ if text.len() > 3 => 1,
+            _ => 2,
+        };
+        let group = |index| {
+            let literals = LITERALS.iter().filter(|(text, literal)| {
+                !matches!(literal, Literal::Placeholder)
+                    && group_of(text, literal) == index
+                    && !holds_other(text)
+            });
+            let (texts, literals): (Vec<_>, Vec<_>) = literals
+                .map(|(text, literal)| (text.to_ascii_lowercase(), *literal))
+                .unzip();
+            let searcher = packed::Config::new().builder().extend(texts).build()?;
+            Some(Group { searcher, literals })
+        };
+        let groups = (0..3).map(group).collect::<Option<_>>()?;
+        Some(Prefilter { groups })
     }
 
-    fn may_find(&self, text: &[u8]) -> bool {
+    fn next(&self, text: &[u8], mut start: usize) -> Option<usize> {
         let mut window = [0; WINDOW_BYTES];
-        let mut start = 0;
         loop {
             let rest = text.get(start..).unwrap_or_default();
             let part = rest.get(..WINDOW_BYTES).unwrap_or(rest);
             let Some(lowercase) = window.get_mut(..part.len()) else {
-                return true;
+                return Some(start);
             };
             lowercase.copy_from_slice(part);
             lowercase.make_ascii_lowercase();
-            let mut from = 0;
-            while let Some(found) = self
-                .searcher
-                .find_in(&*lowercase, Span::from(from..lowercase.len()))
-            {
-                let literal = self.literals.get(found.pattern().as_usize());
-                if literal.is_none_or(|(_, literal)| literal.may_count(text, start + found.end())) {
-                    return true;
-                }
-                from = found.start() + 1;
+            let firsts = self.groups.iter();
+            let firsts = firsts.filter_map(|group| group.first(lowercase, text, start));
+            if let Some(first) = firsts.min() {
+                return Some(first);
             }
             if part.len() == rest.len() {
-                return false;
+                return None;
             }
             start += WINDOW_BYTES - LITERAL_BYTES_MAX;
+        }
+    }
+}
+
+impl Group {
+    /// Where the first literal that counts begins in the part of `text` at `start`, whose copy in
+    /// lowercase is `lowercase`.
+    fn first(&self, lowercase: &[u8], text: &[u8], start: usize) -> Option<usize> {
+        let mut from = 0;
+        loop {
+            let span = Span::from(from..lowercase.len());
+            let found = self.searcher.find_in(lowercase, span)?;
+            let literal = self.literals.get(found.pattern().as_usize());
+            if literal.is_none_or(|literal| literal.may_count(text, start + found.end())) {
+                return Some(start + found.start());
+            }
+            from = found.start() + 1;
         }
     }
 }
@@ -222,12 +246,16 @@ impl Literal {
     }
 }
 
-/// Whether `text` could have a secret that a literal tells. Never wrong when it says no.
-pub(super) fn may_find(text: &[u8]) -> bool {
-    match &FINDER.packed {
-        Some(packed) => packed.may_find(text),
-        None => find(text).any(|(literal, range)| literal.may_count(text, range.end)),
+/// Where, from `start` on, the first literal begins that could tell a secret in `text`, in which
+/// other data than text may surround what is text. Every secret that a literal tells has one.
+pub(super) fn next(text: &[u8], start: usize) -> Option<usize> {
+    if let Some(prefilter) = &FINDER.prefilter {
+        return prefilter.next(text, start);
     }
+    let rest = text.get(start..).unwrap_or_default();
+    find(rest)
+        .find(|(literal, range)| literal.may_count(text, start + range.end))
+        .map(|(_, range)| start + range.start)
 }
 
 /// Every literal in `text`, in the order of their ends; one inside of another as well.

@@ -21,6 +21,10 @@
 //! | a value in quotes | `password="correct horse" x` | `password="[REDACTED]" x` |
 //! | JSON in a string | `{\"password\":\"a b\",\"n\":1}` | `{\"password\":\"[REDACTED]\",\"n\":1}` |
 //! | a key in JSON or an environment that names a secret | `OPENAI_KEY=abc "ssh_key":"abc"` | `OPENAI_KEY=[REDACTED] "ssh_key":"[REDACTED]"` |
+//! | an option of a command line, alone or in a list | `x --password abc, "--token","abc"` | `x --password [REDACTED] "--token","[REDACTED]"` |
+//! | an entry with a name and a value | `{"name":"X-Api-Key","value":"abc"}` | `{"name":"X-Api-Key","value":"[REDACTED]"}` |
+//! | an element of XML | `<password>a b</password>` | `<password>[REDACTED]</password>` |
+//! | a truth value, null, a count | `token: 12, password: null` | `token: 12, password: null` |
 //! | a parameter in a URL | `GET /x?access_token=abc&page=2` | `GET /x?access_token=[REDACTED]&page=2` |
 //! | `sig signature key auth pwd pass jwt` in a URL | `https://h/x?page=2&sig=abc#top` | `https://h/x?page=2&sig=[REDACTED]#top` |
 //! | user and password in a URL | `postgres://user:pass@host/db` | `postgres://[REDACTED]@host/db` |
@@ -56,6 +60,7 @@
 //! | `key` and `auth` as words | `{"OPENAI_KEY":"a","BASIC_AUTH":"b","key":"c","author":"d"}` | `{"OPENAI_KEY":"[REDACTED]","BASIC_AUTH":"[REDACTED]","key":"c","author":"d"}` |
 //! | an entry of a map | `{"env":{"SSH_PRIVATE_KEY":"a","AWS_ACCESS_KEY_ID":"b","HOME":"c"}}` | `{"env":{"SSH_PRIVATE_KEY":"[REDACTED]","AWS_ACCESS_KEY_ID":"[REDACTED]","HOME":"c"}}` |
 //! | a list of strings in a map | `{"headers":{"Cookie":["a=b"],"X-Auth":["c"],"Accept":["d"]}}` | `{"headers":{"Cookie":["[REDACTED]"],"X-Auth":["[REDACTED]"],"Accept":["d"]}}` |
+//! | an entry of a list, with a name and a value | `{"env":[{"name":"GITHUB_TOKEN","value":"a"},{"name":"HOME","value":"b"}]}` | `{"env":[{"name":"GITHUB_TOKEN","value":"[REDACTED]"},{"name":"HOME","value":"b"}]}` |
 //! | a handle in a key | `{"gca2a_t1_abc":{"gca2a_c1_abc":1}}` | `{"[REDACTED]":{"[REDACTED]":1}}` |
 //!
 //! ## Registered values
@@ -79,10 +84,13 @@
 //!
 //! Almost no record has a secret. So a record's payload is searched first, as it is, for the
 //! literals that secrets begin with or are announced by: a payload holds its strings unescaped, and
-//! one without a literal needs no decoding. What follows takes a time that is linear in the text.
+//! one without a literal needs no decoding. The strings of a log that hold one are looked at
+//! where they are, and the log is decoded when one of them has a secret. All of it takes a time that
+//! is linear in the text.
 
 mod literals;
 mod names;
+mod scan;
 mod shapes;
 mod text;
 mod values;
@@ -217,9 +225,19 @@ impl Rules {
         }
     }
 
+    /// Where, from `start` on, the first secret of a record that `payload` encodes could begin, or
+    /// what announces it. No string before has one.
+    fn next(&self, payload: &[u8], start: usize) -> Option<usize> {
+        let firsts = [
+            literals::next(payload, start),
+            self.values.next(payload, start),
+        ];
+        firsts.into_iter().flatten().min()
+    }
+
     /// Whether the record that `payload` encodes could have a secret. Never wrong when it says no.
-    pub(crate) fn may_contain_secret(&self, payload: &[u8]) -> bool {
-        literals::may_find(payload) || self.values.may_find(payload)
+    fn may_contain_secret(&self, payload: &[u8]) -> bool {
+        self.next(payload, 0).is_some()
     }
 
     /// The payload without its secrets: as it is when it has none. Fails when `payload` holds no
@@ -229,7 +247,14 @@ impl Rules {
         signal: Signal,
         payload: &'a [u8],
     ) -> Result<Cow<'a, [u8]>, PayloadError> {
-        if !self.may_contain_secret(payload) {
+        let Some(next) = self.next(payload, 0) else {
+            return Ok(Cow::Borrowed(payload));
+        };
+        let has_secret = match signal {
+            Signal::Logs => scan::log_has_secret(self, payload, next)?,
+            Signal::Metrics | Signal::Traces => true,
+        };
+        if !has_secret {
             return Ok(Cow::Borrowed(payload));
         }
         // A timestamp is a number, and none stands in the payload of a log or a snapshot.

@@ -90,8 +90,9 @@ impl Shape {
                 let version = byte(at).is_some_and(|byte| byte.is_ascii_alphabetic())
                     && byte(at + 1).is_some_and(|byte| byte.is_ascii_digit());
                 let digits = at + 1 + run(text, at + 1, |byte| byte.is_ascii_digit(), 8);
-                let end = Class::UrlSafe.end(text, digits);
-                (version && byte(digits) == Some(b'_') && end > digits + 1).then_some(end)
+                (version && byte(digits) == Some(b'_'))
+                    .then(|| Class::UrlSafe.end(text, digits))
+                    .filter(|end| *end > digits + 1)
             }
             Shape::PrivateKey => private_key(text, at),
             Shape::Jwt => stands_alone(text, start, Class::UrlSafe)

@@ -113,7 +113,7 @@ fn what_follows_a_keyword_is_replaced_and_the_keyword_stays() {
             r#"{"a":"{\"password\": \"b\\\"c d\", \"e\":1}"}"#,
             r#"{"a":"{\"password\": \"[REDACTED]\", \"e\":1}"}"#,
         ),
-        (r#"{"secret":12,"n":1}"#, r#"{"secret":[REDACTED],"n":1}"#),
+        (r#"{"secret":1234,"n":1}"#, r#"{"secret":[REDACTED],"n":1}"#),
         (
             r#"{"credentials": {"user": "a", "p": ["b}", "c"]}, "n": 1}"#,
             r#"{"credentials": [REDACTED], "n": 1}"#,
@@ -477,6 +477,21 @@ fn hostile_text_takes_linear_time() {
         "A_KEY=",
         "\"a_key\":\"",
         "?key=",
+        "gca2a_c1",
+        "\"authorization:\"",
+        "cookie:",
+        "k=\"x authorization: basic \", ",
+        "--password ",
+        "\"--password\",\"",
+        "<token>",
+        "password: |\n ",
+        "password: |\n  a\n ",
+        "password=''",
+        "token%3D",
+        "password: Some(\"",
+        "\"authorization\",\"",
+        "name=\"token\" value=\"",
+        ";pwd=",
         "eyJ",
         "-eyJ",
         ".eyJabcdefgh",
@@ -500,6 +515,16 @@ fn hostile_text_takes_linear_time() {
         "\\\"",
     ] {
         let text = piece.repeat((1 << 17) / piece.len());
+        let redacted = message(&rules, &text);
+        assert!(redacted.len() < 3 * text.len(), "{piece}");
+    }
+    // Many keywords in one word, and a second word or a long end that each of them looks at.
+    for (piece, end) in [
+        ("authorization:", " x y".to_owned()),
+        ("token=", format!("{}\"", "\\".repeat(1 << 16))),
+        ("authorization:", format!(" {}\" y", "\\".repeat(1 << 16))),
+    ] {
+        let text = format!("{}{end}", piece.repeat((1 << 16) / piece.len()));
         let redacted = message(&rules, &text);
         assert!(redacted.len() < 3 * text.len(), "{piece}");
     }

@@ -15,8 +15,51 @@ const PASSES_MAX: usize = 8;
 const ESCAPES_MAX: usize = 31;
 /// How far a key in text goes on before and after a keyword.
 const KEY_BYTES_MAX: usize = 64;
+/// The most bytes of a short text.
+const SHORT_BYTES_MAX: usize = 64;
+/// More than the longest of [`SCHEMES`] has.
+const SCHEME_BYTES_MAX: usize = 24;
 /// A `key` in the query of a URL is a secret from this length on.
 const QUERY_KEY_BYTES_MIN: usize = 16;
+
+/// A number of so few digits is a count.
+const COUNT_BYTES_MAX: usize = 3;
+/// How long the name before `("…")` is at most.
+const NAME_BYTES_MAX: usize = 16;
+/// How many doubled quotes a value in YAML has at most.
+const DOUBLED_QUOTES_MAX: usize = 8;
+
+/// Words that are no value of the option of a command line before them.
+const PROSE_AFTER_OPTIONS: &[&str] = &[
+    "flag",
+    "flags",
+    "option",
+    "options",
+    "argument",
+    "arguments",
+    "parameter",
+    "value",
+    "is",
+    "was",
+    "to",
+    "or",
+    "and",
+    "for",
+    "in",
+    "with",
+    "from",
+    "on",
+    "not",
+    "if",
+    "when",
+    "must",
+    "can",
+    "cannot",
+    "requires",
+    "has",
+    "as",
+    "instead",
+];
 
 /// Names after which `Authorization:` has a value: they stay.
 const SCHEMES: &[&str] = &[
@@ -85,9 +128,15 @@ impl Rules {
         }
     }
 
+    /// Whether `text` has secrets.
+    pub(super) fn finds(&self, text: &[u8], apply: Apply) -> bool {
+        self.pass(text, apply).is_some()
+    }
+
     /// `text` without its secrets, unless it has none.
     fn redacted(&self, text: &[u8], apply: Apply) -> Option<Vec<u8>> {
-        if !self.may_contain_secret(text) {
+        // A short text takes no longer to search than to ask whether that is needed.
+        if text.len() > SHORT_BYTES_MAX && !self.may_contain_secret(text) {
             return None;
         }
         let mut redacted = self.pass(text, apply)?;
@@ -133,32 +182,46 @@ struct Finder<'a> {
     shapes_from: usize,
     /// From where on a bracket is looked for.
     brackets_from: usize,
+    /// From where on a block of YAML is looked for.
+    blocks_from: usize,
     /// The rest of the text is replaced from here on.
     cut: usize,
+    /// The parameters after the last `Authorization:`, which are replaced.
+    parameters: Range<usize>,
+    /// A quote that ends a word, and where the backslashes before it begin.
+    escapes: (usize, usize),
     word_end: NextEnd,
     json_end: NextEnd,
     query_end: NextEnd,
     line_end: NextEnd,
+    name_end: NextEnd,
+    element_end: NextEnd,
+    encoded_end: NextEnd,
 }
 
-/// The last search for the end of a word, which is the answer for everything inside that word.
+/// The last two searches for the end of a word, each of which is the answer for everything inside
+/// that word. Two, because `Authorization:` takes two words.
 #[derive(Default)]
 struct NextEnd {
-    searched: Range<usize>,
+    searched: [Range<usize>; 2],
 }
 
 impl NextEnd {
     /// Where `ends` first holds from `start` on.
     fn find(&mut self, text: &[u8], start: usize, ends: impl Fn(usize, u8) -> bool) -> usize {
-        let known = (self.searched.start..=self.searched.end).contains(&start);
-        if !known || self.searched.is_empty() {
-            let rest = text.iter().enumerate().skip(start);
-            let end = rest
-                .map(|(at, byte)| (at, *byte))
-                .find(|(at, byte)| ends(*at, *byte));
-            self.searched = start..end.map_or(text.len(), |(at, _)| at).max(start);
+        let known =
+            |range: &&Range<usize>| !range.is_empty() && (range.start..=range.end).contains(&start);
+        if let Some(range) = self.searched.iter().find(known) {
+            return range.end;
         }
-        self.searched.end
+        let rest = text.iter().enumerate().skip(start);
+        let end = rest
+            .map(|(at, byte)| (at, *byte))
+            .find(|(at, byte)| ends(*at, *byte));
+        let end = end.map_or(text.len(), |(at, _)| at).max(start);
+        let [last, _] = std::mem::take(&mut self.searched);
+        self.searched = [start..end, last];
+        end
     }
 }
 
@@ -169,11 +232,17 @@ impl<'a> Finder<'a> {
             ranges: Vec::new(),
             shapes_from: 0,
             brackets_from: 0,
+            blocks_from: 0,
             cut: usize::MAX,
+            parameters: 0..0,
+            escapes: (0, 0),
             word_end: NextEnd::default(),
             json_end: NextEnd::default(),
             query_end: NextEnd::default(),
             line_end: NextEnd::default(),
+            name_end: NextEnd::default(),
+            element_end: NextEnd::default(),
+            encoded_end: NextEnd::default(),
         }
     }
 
@@ -203,7 +272,12 @@ impl<'a> Finder<'a> {
                 return;
             }
             Keyword::Parameter => {
-                if self.in_query(range.start) {
+                // `Pwd` is one of a connection string as well.
+                let word = self.word_start(range.start);
+                let in_connection = word == range.start
+                    && self.slice(0, word).ends_with(b";")
+                    && self.slice(word, at).eq_ignore_ascii_case(b"pwd=");
+                if in_connection || self.in_query(range.start) {
                     self.parameter(at, 1);
                 }
                 return;
@@ -232,7 +306,17 @@ impl<'a> Finder<'a> {
         let separator = self.skip(closed, is_space);
         let mut after = self.skip(separator, |byte| matches!(byte, b'=' | b':'));
         if after == separator {
-            self.key(range);
+            let pair = key_is_quoted && self.pair(keyword, separator);
+            if !pair
+                && !self.option(range.start, closed, key_is_quoted)
+                && !self.element(range.start, at)
+            {
+                self.encoded(at);
+                self.key(range);
+            }
+            return;
+        }
+        if self.is_no_key(&range) {
             return;
         }
         if self.byte(after) == Some(b'>') {
@@ -248,16 +332,157 @@ impl<'a> Finder<'a> {
                 }
             }
             _ if !key_is_quoted && self.in_query(range.start) => self.parameter(value, 1),
+            _ if self.is_no_secret(&range, value) => {}
             _ => self.value(value, key_is_quoted),
         }
+    }
+
+    /// Whether the keyword at `range` stands in one of the phrases in which it announces nothing.
+    fn is_no_key(&self, range: &Range<usize>) -> bool {
+        let before = self.slice(range.start.saturating_sub("unexpected ".len()), range.start);
+        match self.byte(range.start) {
+            Some(b't' | b'T') => before.eq_ignore_ascii_case(b"unexpected "),
+            Some(b'p' | b'P') => before.ends_with(b"/etc/"),
+            _ => false,
+        }
+    }
+
+    /// Whether the value at `start` of the keyword at `range` is none: a truth value, null, or a
+    /// small number beside what is counted, such as tokens and secrets.
+    fn is_no_secret(&self, range: &Range<usize>, start: usize) -> bool {
+        let end = start
+            + run_length(self.slice(start, start + 10), |byte| {
+                byte.is_ascii_alphanumeric()
+            });
+        let ends = self
+            .byte(end)
+            .is_none_or(|byte| is_space(byte) || b",;)}]".contains(&byte));
+        let word = self.slice(start, end);
+        let is_password = matches!(self.byte(range.start), Some(b'p' | b'P'));
+        let is_count = word.len() <= COUNT_BYTES_MAX && word.iter().all(u8::is_ascii_digit);
+        ends && !word.is_empty()
+            && ((is_count && !is_password)
+                || [
+                    &b"true"[..],
+                    b"false",
+                    b"null",
+                    b"nil",
+                    b"none",
+                    b"undefined",
+                ]
+                .iter()
+                .any(|none| word.eq_ignore_ascii_case(none)))
+    }
+
+    /// Takes in the value of an entry whose name ends before `start`, and says whether that is one:
+    /// `"name":"Authorization","value":"…"`, `name="password" value="…"`, `["Authorization","…"]`.
+    fn pair(&mut self, keyword: Keyword, start: usize) -> bool {
+        let comma = start + usize::from(self.byte(start) == Some(b','));
+        let next = self.skip(comma, |byte| {
+            is_space(byte) || is_quote(byte) || byte == b'\\'
+        });
+        let name = self.slice(next, next + b"value".len());
+        if name.eq_ignore_ascii_case(b"value") {
+            let closed = next + name.len();
+            let closed = self.skip(closed, |byte| {
+                byte == b'\\' || is_quote(byte) || is_space(byte)
+            });
+            let value = self.skip(closed, |byte| matches!(byte, b'=' | b':') || is_space(byte));
+            let Some((content, _)) = self.quoted(value).filter(|_| value > closed) else {
+                return false;
+            };
+            self.push(content);
+            return true;
+        }
+        let is_header = matches!(keyword, Keyword::Authorization | Keyword::Cookie);
+        let value = self.skip(comma, is_space);
+        match self.quoted(value) {
+            Some((content, _)) if is_header && comma > start => {
+                self.push(content);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes in the value of an option on a command line that the keyword at `keyword` ends, and says
+    /// whether that is one: `--password x`, `"--password","x"`.
+    fn option(&mut self, keyword: usize, closed: usize, is_quoted: bool) -> bool {
+        let follows = self
+            .byte(closed)
+            .is_some_and(|byte| b" \t,".contains(&byte));
+        if !follows
+            || !self
+                .slice(self.word_start(keyword), keyword)
+                .starts_with(b"--")
+        {
+            return false;
+        }
+        let spaces = self.skip(closed, |byte| matches!(byte, b' ' | b'\t'));
+        let comma = is_quoted && self.byte(spaces) == Some(b',');
+        let start = self.skip(spaces + usize::from(comma), is_space);
+        let quoted = self.quoted(start);
+        if is_quoted && (!comma || quoted.is_none()) || start == closed {
+            return false;
+        }
+        if let Some((content, _)) = quoted {
+            self.push(content);
+            return true;
+        }
+        let end = self.word_end(start, false);
+        let word = self.slice(start, end);
+        let is_prose = word.first().is_none_or(|byte| b"-<[|&>$".contains(byte))
+            || word
+                .iter()
+                .all(|byte| byte.is_ascii_uppercase() || b"_]".contains(byte))
+            || PROSE_AFTER_OPTIONS
+                .iter()
+                .any(|prose| word.eq_ignore_ascii_case(prose.as_bytes()));
+        if !is_prose {
+            self.push(start..end);
+        }
+        !is_prose
+    }
+
+    /// Takes in the text of an XML element whose name the keyword at `keyword` ends at `end`, and says
+    /// whether that is one.
+    fn element(&mut self, keyword: usize, end: usize) -> bool {
+        if self.byte(end) != Some(b'>') {
+            return false;
+        }
+        let before = self.slice(keyword.saturating_sub(KEY_BYTES_MAX), keyword);
+        let mut name = before.iter().rev();
+        let is_in_name = |byte: &u8| is_in_key(*byte) || *byte == b':';
+        if name.find(|byte| !is_in_name(byte)) != Some(&b'<') {
+            return false;
+        }
+        let text = self.text;
+        let close = self.element_end.find(text, end + 1, |_, byte| byte == b'<');
+        let is_element = self.byte(close + 1) == Some(b'/');
+        if is_element {
+            self.push(end + 1..close);
+        }
+        is_element
+    }
+
+    /// Takes in the value of a parameter in a URL that is encoded in a URL: `token%3D…`.
+    fn encoded(&mut self, at: usize) {
+        let value = at + b"%3D".len();
+        if !self.slice(at, value).eq_ignore_ascii_case(b"%3D") {
+            return;
+        }
+        let text = self.text;
+        let end = self.encoded_end.find(text, value, |at, byte| {
+            ends_parameter(byte) || byte == b'%' && text.get(at + 1..at + 3) == Some(b"26")
+        });
+        self.push(value..end);
     }
 
     /// Takes in the value of a key that a keyword is only a part of: `"OPENAI_KEY":"…"` in JSON and
     /// `OPENAI_KEY=…` of an environment.
     fn key(&mut self, part: Range<usize>) {
-        let start = self.word_start(part.start);
         let rest = self.slice(part.end, part.end + KEY_BYTES_MAX);
-        let end = part.end + rest.iter().take_while(|byte| is_in_key(**byte)).count();
+        let end = part.end + run_length(rest, is_in_key);
         let closed = self.skip(end, |byte| byte == b'\\' || is_quote(byte));
         let is_quoted = self.slice(end, closed).iter().copied().any(is_quote);
         let separator = self.skip(closed, is_space);
@@ -265,7 +490,7 @@ impl<'a> Finder<'a> {
         if after == separator {
             return;
         }
-        let name = self.slice(start, end);
+        let name = self.slice(self.word_start(part.start), end);
         // `OPENAI_KEY=…` or `OPENAI_KEY: …`, while `AUTH: …` is prose.
         let is_environment = separator == end
             && name.iter().any(u8::is_ascii_uppercase)
@@ -289,7 +514,28 @@ impl<'a> Finder<'a> {
 
     /// Takes in the value that begins at `start`: what is quoted, what is in brackets, or a word.
     fn value(&mut self, start: usize, key_is_quoted: bool) {
-        let end = if let Some((content, end)) = self.quoted(start) {
+        if self.block(start) {
+            return;
+        }
+        // `Some("…")`
+        let name = self.slice(start, start + NAME_BYTES_MAX);
+        let name = start + run_length(name, |byte| byte.is_ascii_alphanumeric());
+        let in_parentheses = (self.byte(name) == Some(b'(')).then(|| self.quoted(name + 1));
+        if let Some((content, _)) = in_parentheses.flatten() {
+            self.push(content);
+            return;
+        }
+        let end = if let Some((mut content, mut end)) = self.quoted(start) {
+            // In YAML a doubled quote is one in the text.
+            for _ in 0..DOUBLED_QUOTES_MAX {
+                if self.byte(start) != Some(b'\'') || self.byte(end) != Some(b'\'') {
+                    break;
+                }
+                let Some((more, next)) = self.quoted(end) else {
+                    break;
+                };
+                (content.end, end) = (more.end, next);
+            }
             self.push(content);
             end
         } else if let Some(end) = self.bracketed(start) {
@@ -310,6 +556,33 @@ impl<'a> Finder<'a> {
         }
     }
 
+    /// Takes in the lines of a block of YAML, `|` and further lines that are indented, if `start` is
+    /// where one begins.
+    fn block(&mut self, start: usize) -> bool {
+        if start < self.blocks_from || !matches!(self.byte(start), Some(b'|' | b'>')) {
+            return false;
+        }
+        let head = self.skip(start + 1, |byte| matches!(byte, b'+' | b'-' | b'0'..=b'9'));
+        let lines = self.skip(head, |byte| matches!(byte, b' ' | b'\r'));
+        if self.byte(lines) != Some(b'\n') {
+            return false;
+        }
+        let is_blank = |byte| matches!(byte, b' ' | b'\t');
+        let first = self.skip(lines + 1, is_blank);
+        let indent = first - (lines + 1);
+        let mut end = first;
+        let mut line = lines + 1;
+        while indent > 0 && self.skip(line, is_blank) >= line + indent {
+            let rest = self.text.get(line..).unwrap_or_default();
+            let length = rest.iter().position(|byte| *byte == b'\n');
+            end = length.map_or(self.text.len(), |length| line + length);
+            line = end + 1;
+        }
+        self.blocks_from = end;
+        self.push(first..end);
+        end > first
+    }
+
     /// Takes in the value that follows `Bearer`. It ends with no bracket: one that does is around it.
     fn bearer(&mut self, start: usize) {
         let opens = |byte| is_quote(byte) || matches!(byte, b'\\' | b'[' | b'{');
@@ -325,9 +598,9 @@ impl<'a> Finder<'a> {
 
     /// Takes in the value of a parameter in the query of a URL, if it has at least `bytes_min`.
     fn parameter(&mut self, start: usize, bytes_min: usize) {
-        let end = self.query_end.find(self.text, start, |_, byte| {
-            is_space(byte) || is_quote(byte) || b"&#\\<>".contains(&byte)
-        });
+        let end = self
+            .query_end
+            .find(self.text, start, |_, byte| ends_parameter(byte));
         if end >= start + bytes_min {
             self.push(start..end);
         }
@@ -347,7 +620,10 @@ impl<'a> Finder<'a> {
                 .map(|end| start..self.line_end(start).min(end).max(start))
         };
         if let Some(content) = content {
-            let scheme = self.skip(content.start, is_word).min(content.end);
+            let words = self.slice(content.start, content.end);
+            let words = words.get(..SCHEME_BYTES_MAX).unwrap_or(words);
+            let scheme = words.iter().take_while(|byte| !is_space(**byte)).count();
+            let scheme = content.start + scheme;
             let value = self.skip(scheme, is_space);
             if value < content.end && value > scheme && self.is_scheme(content.start..scheme) {
                 self.push(value..content.end);
@@ -369,6 +645,9 @@ impl<'a> Finder<'a> {
             self.push(start..end);
             return;
         }
+        if self.parameters.contains(&value) {
+            return;
+        }
         let mut end = self.parameter_end(value, key_is_quoted);
         // `Digest username="x", response="y"`: parameters, with commas between them.
         while end > value && self.byte(end - 1) == Some(b',') {
@@ -379,6 +658,7 @@ impl<'a> Finder<'a> {
             }
             end = next_end;
         }
+        self.parameters = value..end;
         self.push(value..end);
     }
 
@@ -405,7 +685,9 @@ impl<'a> Finder<'a> {
             Some(end) => line_end.min(end).max(start),
             None => line_end,
         };
-        let name = self.skip(start, |byte| !is_space(byte) && !b"=;,\"".contains(&byte));
+        let name = self.name_end.find(self.text, start, |_, byte| {
+            is_space(byte) || b"=;,\"".contains(&byte)
+        });
         let is_cookie = name > start && self.byte(name) == Some(b'=') && name < end;
         if is_cookie || self.slice(start, end).starts_with(PLACEHOLDER.as_bytes()) {
             self.push(start..end);
@@ -533,11 +815,15 @@ impl<'a> Finder<'a> {
                         .get(at + 1)
                         .is_none_or(|next| is_space(*next) || b"\\,;:&)}]>|".contains(next))
         });
-        let word = self.slice(start, end);
-        if self.byte(end).is_some_and(is_quote) {
-            return end - word.iter().rev().take_while(|byte| **byte == b'\\').count();
+        if !self.byte(end).is_some_and(is_quote) {
+            return end;
         }
-        end
+        if self.escapes.0 != end {
+            let word = self.slice(0, end).iter().rev();
+            let escapes = word.take_while(|byte| **byte == b'\\').count();
+            self.escapes = (end, end - escapes);
+        }
+        self.escapes.1.max(start)
     }
 
     /// The end of the line, also of one that ends with `\n` in escapes.
@@ -578,6 +864,9 @@ impl<'a> Finder<'a> {
     /// The text with its ranges replaced, each run of ranges that touch by one placeholder. `None`
     /// when that changes nothing.
     fn replaced(mut self) -> Option<Vec<u8>> {
+        if self.ranges.is_empty() {
+            return None;
+        }
         self.ranges.sort_unstable_by_key(|range| range.start);
         let mut out = Vec::with_capacity(self.text.len());
         let mut copied = 0;
@@ -600,8 +889,13 @@ fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }
 
-fn is_word(byte: u8) -> bool {
-    !is_space(byte)
+fn ends_parameter(byte: u8) -> bool {
+    is_space(byte) || is_quote(byte) || b"&#\\<>".contains(&byte)
+}
+
+/// How many bytes of `text` pass before the first that does not.
+fn run_length(text: &[u8], pass: impl Fn(u8) -> bool) -> usize {
+    text.iter().take_while(|byte| pass(**byte)).count()
 }
 
 fn is_quote(byte: u8) -> bool {

@@ -1,11 +1,11 @@
 //! Values that were registered as secrets, in the forms in which text holds them.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, Span, packed};
 use base64::{
     Engine, alphabet,
     engine::general_purpose::{GeneralPurpose, NO_PAD},
 };
-use std::{collections::HashMap, ops::Range};
+use std::{cmp::Ordering, collections::HashMap, ops::Range};
 
 /// A form is searched by its first bytes, and then compared: so a long value costs no more memory
 /// than a short one.
@@ -13,13 +13,19 @@ const ANCHOR_BYTES_MAX: usize = 16;
 /// Up to this many bytes of anchors the faster kind of automaton is built, which takes a kilobyte
 /// of memory a byte.
 const FAST_BYTES_MAX: usize = 16 << 10;
+/// How many bytes of a text are looked up at once.
+const SAMPLE_BYTES: usize = 4;
+/// The least and the greatest size of the set of samples, in bits.
+const SAMPLE_BITS: (usize, usize) = (1 << 12, 1 << 22);
+/// The least length of anchors for which looking up samples pays.
+const SAMPLED_BYTES_MIN: usize = 6;
 /// Base64 of fewer characters stands in too many texts by chance.
 const BASE64_BYTES_MIN: usize = 6;
 /// JSON inside of JSON inside of JSON.
 const JSON_DEPTH_MAX: usize = 3;
 /// How many bytes are compared for a byte of text, beside [`COMPARED_BYTES_FREE`], before the text
 /// is given up and replaced as a whole. Only text that repeats most of a long value gets there.
-const COMPARED_PER_BYTE_MAX: usize = 16;
+const COMPARED_PER_BYTE_MAX: usize = 32;
 const COMPARED_BYTES_FREE: usize = 1 << 20;
 
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, NO_PAD);
@@ -34,11 +40,22 @@ pub(super) struct Values {
 
 struct Search {
     automaton: AhoCorasick,
-    /// Finds whether the automaton would find anything, several times as fast. `None` where the
-    /// anchors are too many for it, or the processor lacks the instructions.
+    /// Finds whether the automaton could find anything, several times as fast. `None` where an
+    /// anchor is too short for it.
+    samples: Option<Samples>,
+    /// The same for short anchors. `None` where they are too many for it, or the processor lacks
+    /// the instructions.
     packed: Option<packed::Searcher>,
-    /// For each anchor the forms that begin with it.
-    forms: Vec<Vec<Form>>,
+    /// For each anchor the length of the shortest form that begins with it, and these forms, sorted.
+    forms: Vec<(usize, Vec<Form>)>,
+}
+
+/// The parts of [`SAMPLE_BYTES`] that anchors have, as a set that may hold others too. Whatever
+/// holds an anchor has one of them at one of each `stride` positions.
+struct Samples {
+    bits: Vec<u64>,
+    shift: u32,
+    stride: usize,
 }
 
 /// A text that holds a value.
@@ -47,6 +64,8 @@ struct Form {
     text: Box<[u8]>,
     /// Whether the character before it holds some bits of the value, and the one after it.
     shares: (bool, bool),
+    /// Among the forms of the same anchor, the longest that this one begins with.
+    shorter: Option<usize>,
 }
 
 /// The text repeats parts of a value so often that comparing them would take too long.
@@ -60,7 +79,12 @@ impl Values {
             let anchor = form.text.get(..ANCHOR_BYTES_MAX).unwrap_or(&form.text);
             by_anchor.entry(anchor.into()).or_default().push(form);
         }
-        let (anchors, forms): (Vec<_>, Vec<_>) = by_anchor.into_iter().unzip();
+        let sorted = by_anchor.into_iter().map(|(anchor, mut forms)| {
+            sort(&mut forms);
+            let shortest = forms.iter().map(|form| form.text.len()).min();
+            (anchor, (shortest.unwrap_or(0), forms))
+        });
+        let (anchors, forms): (Vec<_>, Vec<_>) = sorted.unzip();
         let fast = anchors.iter().map(|anchor| anchor.len()).sum::<usize>() <= FAST_BYTES_MAX;
         let kind = if fast {
             AhoCorasickKind::DFA
@@ -76,6 +100,7 @@ impl Values {
                 .kind(Some(kind))
                 .build(&anchors)
                 .expect("an automaton within its bounds"),
+            samples: Samples::new(&anchors),
             packed: packed::Config::new().builder().extend(&anchors).build(),
             forms,
         });
@@ -87,14 +112,17 @@ impl Values {
         &self.values
     }
 
-    /// Whether `text` could hold a value. Never wrong when it says no.
-    pub(super) fn may_find(&self, text: &[u8]) -> bool {
-        self.search.as_ref().is_some_and(|search| {
-            search.packed.as_ref().map_or_else(
-                || search.automaton.is_match(text),
-                |packed| packed.find(text).is_some(),
-            )
-        })
+    /// Where, from `start` on, a value could begin in `text`. There is none before.
+    pub(super) fn next(&self, text: &[u8], start: usize) -> Option<usize> {
+        let search = self.search.as_ref()?;
+        if let Some(samples) = &search.samples {
+            return samples.next(text, start, &search.automaton);
+        }
+        let found = match &search.packed {
+            Some(packed) => packed.find_in(text, Span::from(start..text.len())),
+            None => search.automaton.find(Input::new(text).range(start..)),
+        };
+        found.map(|found| found.start())
     }
 
     /// Adds to `ranges` where `text` holds a value in one of its forms.
@@ -103,34 +131,97 @@ impl Values {
         text: &[u8],
         ranges: &mut Vec<Range<usize>>,
     ) -> Result<(), TooRepetitive> {
-        let Some(search) = &self.search else {
+        let (Some(search), Some(start)) = (&self.search, self.next(text, 0)) else {
             return Ok(());
         };
         let mut left = COMPARED_BYTES_FREE + COMPARED_PER_BYTE_MAX * text.len();
-        for found in search.automaton.find_overlapping_iter(text) {
+        let input = Input::new(text).range(start..);
+        for found in search.automaton.find_overlapping_iter(input) {
             let rest = text.get(found.start()..).unwrap_or_default();
-            for form in search
-                .forms
-                .get(found.pattern().as_usize())
-                .into_iter()
-                .flatten()
-            {
-                if rest.len() < form.text.len() {
-                    continue;
-                }
-                let same = form
-                    .text
-                    .iter()
-                    .zip(rest)
-                    .take_while(|(a, b)| a == b)
-                    .count();
+            let forms = match search.forms.get(found.pattern().as_usize()) {
+                Some((shortest, forms)) if *shortest <= rest.len() => forms,
+                _ => continue,
+            };
+            // `rest` begins with forms only that are not greater, and each of them begins with the
+            // shorter ones.
+            let mut compare = |form: &Form| {
+                let same = form.text.iter().zip(rest);
+                let same = same.take_while(|(a, b)| a == b).count();
                 left = left.checked_sub(same).ok_or(TooRepetitive)?;
-                if same == form.text.len() {
-                    ranges.push(form.range(text, found.start()));
+                Ok((same, form.text.get(same).cmp(&rest.get(same))))
+            };
+            let (mut low, mut high) = (0, forms.len());
+            while low < high {
+                let middle = low.midpoint(high);
+                let Some(form) = forms.get(middle) else { break };
+                if compare(form)?.1 == Ordering::Greater {
+                    high = middle;
+                } else {
+                    low = middle + 1;
                 }
+            }
+            let mut at = low.checked_sub(1);
+            let last = at.and_then(|at| forms.get(at));
+            let same = last.map_or(Ok(0), |form| compare(form).map(|(same, _)| same))?;
+            while let Some(form) = at.and_then(|at| forms.get(at)) {
+                if form.text.len() <= same {
+                    ranges.push(form.range(text, found.start()));
+                    break;
+                }
+                at = form.shorter;
             }
         }
         Ok(())
+    }
+}
+
+impl Samples {
+    fn new(anchors: &[Box<[u8]>]) -> Option<Samples> {
+        let shortest = anchors.iter().map(|anchor| anchor.len()).min()?;
+        if shortest < SAMPLED_BYTES_MIN {
+            return None;
+        }
+        let stride = shortest + 1 - SAMPLE_BYTES;
+        // One bit in sixteen is set, which two samples share once in a while.
+        let bits = (anchors.len() * stride * 16).next_power_of_two();
+        let bits = bits.clamp(SAMPLE_BITS.0, SAMPLE_BITS.1);
+        let mut samples = Samples {
+            bits: vec![0; bits / 64],
+            shift: u32::BITS - bits.trailing_zeros(),
+            stride,
+        };
+        for anchor in anchors {
+            for sample in anchor.windows(SAMPLE_BYTES).take(stride) {
+                let (word, bit) = samples.place(sample)?;
+                *samples.bits.get_mut(word)? |= bit;
+            }
+        }
+        Some(samples)
+    }
+
+    /// The word and the bit that stand for `sample`.
+    fn place(&self, sample: &[u8]) -> Option<(usize, u64)> {
+        let sample = u32::from_le_bytes(sample.try_into().ok()?);
+        let hash = sample.wrapping_mul(0x9E37_79B1) >> self.shift;
+        Some((usize::try_from(hash / 64).ok()?, 1 << (hash % 64)))
+    }
+
+    /// Where `automaton`, which finds the anchors, finds the first from `start` on.
+    fn next(&self, text: &[u8], start: usize, automaton: &AhoCorasick) -> Option<usize> {
+        let mut at = start;
+        loop {
+            let sample = text.get(at..at + SAMPLE_BYTES)?;
+            let (word, bit) = self.place(sample)?;
+            if self.bits.get(word)? & bit != 0 {
+                let from = (at + 1).saturating_sub(self.stride).max(start);
+                let to = (at + ANCHOR_BYTES_MAX).min(text.len());
+                let found = automaton.find(Input::new(text).range(from..to));
+                if let Some(found) = found {
+                    return Some(found.start());
+                }
+            }
+            at += self.stride;
+        }
     }
 }
 
@@ -149,6 +240,20 @@ impl Form {
             range.end += 1;
         }
         range
+    }
+}
+
+/// Sorts `forms` and notes which of them begin with others.
+fn sort(forms: &mut [Form]) {
+    forms.sort_unstable();
+    let mut begun: Vec<(usize, Box<[u8]>)> = Vec::new();
+    for (index, form) in forms.iter_mut().enumerate() {
+        while begun
+            .pop_if(|(_, text)| !form.text.starts_with(text))
+            .is_some()
+        {}
+        form.shorter = begun.last().map(|(index, _)| *index);
+        begun.push((index, form.text.clone()));
     }
 }
 
@@ -174,6 +279,7 @@ fn forms(value: &str) -> Vec<Form> {
         .map(|text| Form {
             text: text.into_bytes().into(),
             shares: (false, false),
+            shorter: None,
         })
         .collect();
     for engine in [STANDARD, URL_SAFE] {
@@ -195,6 +301,7 @@ fn base64(engine: &GeneralPurpose, value: &str, offset: usize) -> Option<Form> {
     (text.len() >= BASE64_BYTES_MIN).then(|| Form {
         text: text.into(),
         shares: (offset > 0, !bytes.len().is_multiple_of(3)),
+        shorter: None,
     })
 }
 

@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 
 /// Whose keys they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keys {
+pub(super) enum Keys {
     /// Attributes.
     Attributes,
     /// A map: environment variables, headers, arguments, a group.
@@ -25,17 +25,22 @@ enum Keys {
 
 impl Keys {
     /// Whose keys those of a map among the values are.
-    fn inner(self) -> Keys {
+    pub(super) fn inner(self) -> Keys {
         match self {
             Keys::Attributes | Keys::Map => Keys::Map,
             Keys::Snapshot | Keys::SnapshotMap => Keys::SnapshotMap,
         }
     }
 
-    /// What becomes of the value beside `key`.
-    fn replace(self, key: &str) -> Replace {
+    /// Whether anything becomes of the value beside a key with `names`.
+    pub(super) fn replaces(self, names: KeyNames) -> bool {
+        self.replace(names) != Replace::Nothing
+    }
+
+    /// What becomes of the value beside a key with `names`.
+    fn replace(self, names: KeyNames) -> Replace {
         let is_map = matches!(self, Keys::Map | Keys::SnapshotMap);
-        match (key_names(key), self) {
+        match (names, self) {
             (KeyNames::Secret, Keys::Attributes | Keys::Map) => Replace::Strings,
             (KeyNames::Secret, _) => Replace::String,
             (KeyNames::SecretInMap, _) if is_map => Replace::String,
@@ -45,7 +50,7 @@ impl Keys {
 }
 
 /// What of a value is replaced because of its key. Numbers and booleans never are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Replace {
     Nothing,
     /// A string, or the strings of a list.
@@ -116,8 +121,17 @@ impl Rules {
 
     fn redact_entries(&self, entries: &mut [(String, Value)], keys: Keys) -> bool {
         let mut changed = false;
+        let mut named = Replace::Nothing;
+        for (key, value) in entries.iter() {
+            if let (true, Value::String(name)) = (names_entry(key), value) {
+                named = named.max(keys.replace(entry_names(name)));
+            }
+        }
         for (key, value) in entries {
-            changed |= replace_value(value, keys.replace(key));
+            if is_value_of_entry(key) {
+                changed |= replace_value(value, named);
+            }
+            changed |= replace_value(value, keys.replace(key_names(key)));
             changed |= self.redact_value(value, keys);
             changed |= self.redact_text(key, Apply::Shapes);
         }
@@ -148,9 +162,19 @@ impl Rules {
 
     fn redact_key_values(&self, entries: &mut [KeyValue], keys: Keys) -> bool {
         let mut changed = false;
+        let mut named = Replace::Nothing;
+        for entry in entries.iter().filter(|entry| names_entry(&entry.key)) {
+            let value = entry.value.as_ref().and_then(|value| value.value.as_ref());
+            if let Some(any_value::Value::StringValue(name)) = value {
+                named = named.max(keys.replace(entry_names(name)));
+            }
+        }
         for entry in entries {
             if let Some(value) = &mut entry.value {
-                changed |= replace_any_value(value, keys.replace(&entry.key));
+                if is_value_of_entry(&entry.key) {
+                    changed |= replace_any_value(value, named);
+                }
+                changed |= replace_any_value(value, keys.replace(key_names(&entry.key)));
                 changed |= self.redact_any_value(value);
             }
             changed |= self.redact_text(&mut entry.key, Apply::Shapes);
@@ -178,6 +202,30 @@ impl Rules {
             ) => false,
         }
     }
+}
+
+/// Whether the value beside `key` names an entry whose value stands beside it, as in
+/// `{"name":"Authorization","value":"…"}`.
+pub(super) fn names_entry(key: &str) -> bool {
+    ["name", "key", "header"]
+        .iter()
+        .any(|name| key.eq_ignore_ascii_case(name))
+}
+
+/// What `name` says about the value of its entry. What has spaces is prose.
+fn entry_names(name: &str) -> KeyNames {
+    if name.contains(char::is_whitespace) {
+        KeyNames::Nothing
+    } else {
+        key_names(name)
+    }
+}
+
+/// Whether the value beside `key` is that of such an entry.
+fn is_value_of_entry(key: &str) -> bool {
+    ["value", "values"]
+        .iter()
+        .any(|name| key.eq_ignore_ascii_case(name))
 }
 
 /// Replaces what `replace` says of `value`, and says whether that changed it.
@@ -246,7 +294,7 @@ fn replace_any_value(value: &mut AnyValue, replace: Replace) -> bool {
 }
 
 /// Whether the text of a number is one, and not a word that a lenient writer put in its place.
-fn is_number(text: &str) -> bool {
+pub(super) fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     digits.starts_with(|first: char| first.is_ascii_digit())
         && digits

@@ -51,6 +51,26 @@ const LINES: &[&str] = &[
     "public_key=abc PUBLIC_KEY=abc PRIMARY_KEY=id",
     "KEY: value, AUTH: LOGIN PLAIN",
     "gca2a is a prefix, gca2a_ and gca2a_c1_ too",
+    "token: 12, secret: 12, token=12; credentials: 3",
+    "password: null, token=true, secret: none, api_key: undefined",
+    "   at com.example.auth.TokenFilter.doFilter(TokenFilter.java:42)",
+    "  File \"/app/secret_store.py\", line 12, in get_token",
+    "SELECT password FROM users WHERE token_id = 12 AND key = 'x'",
+    "Unexpected token: } in JSON at position 0; unexpected token < too",
+    "syntax error near unexpected token `('",
+    "cat /etc/passwd: permission denied, file:///etc/passwd:12",
+    "password must have at least 8 characters; forgot password? https://h/reset",
+    "kubectl get secret my-secret -n ns; secret/my-secret created",
+    "the --token flag is required; use --password to set the password",
+    "usage: cli [--token TOKEN] [--password PASSWORD] --password-file /run/secrets/pw",
+    "--token-limit 12 --max-tokens 12 --key value --secret --verbose",
+    "<token> is a part; <password/> <secrets></secrets>",
+    "[{\"name\":\"Accept\",\"value\":\"x\"},{\"name\":\"tokens\",\"value\":12}]",
+    "[\"password\",\"username\"] are required fields",
+    "POST /oauth/token 200 12ms; GET /v1/secrets/abc 404; oauth2 token endpoint https://h/token",
+    "docker run -u 1000:1000 -p 80:80 x -p secret",
+    "SKU12345 jwt authentication is on; basic auth failed; api key missing",
+    "http://h:80/a@b mailto:a@b.c",
     "Bearer",
 ];
 
@@ -89,6 +109,26 @@ fn ordinary_attributes_stay_as_they_are() {
         let redacted = through(&rules, &Record::Span(Box::new(span.clone())));
         assert_eq!(redacted.into_span().unwrap(), span);
     }
+}
+
+#[test]
+fn entries_with_ordinary_names_stay_as_they_are() {
+    let entry = |name: &str, value: Value| {
+        Value::Object(vec![("name".into(), name.into()), ("value".into(), value)])
+    };
+    let record = LogRecord::new(Timestamp::default(), Level::INFO, "m")
+        .with("name", "tool")
+        .with("value", "x")
+        .with(
+            "list",
+            Value::Array(vec![
+                entry("Accept", "x".into()),
+                entry("tokens", Value::Int(12)),
+                entry("Authorization", Value::Bool(true)),
+                entry("the token of Jane", "x".into()),
+            ]),
+        );
+    assert_eq!(log(&Rules::default(), record.clone()), record);
 }
 
 #[test]

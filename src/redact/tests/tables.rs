@@ -216,6 +216,107 @@ fn keys_name_secrets_and_numbers_stay() {
 }
 
 #[test]
+fn command_lines_entries_elements_and_blocks() {
+    let rules = Rules::default();
+    for (text, redacted) in [
+        (
+            "--password hunter2 --user x",
+            "--password [REDACTED] --user x",
+        ),
+        ("x --token=abc run", "x --token=[REDACTED] run"),
+        (
+            "x --api-key \"abc def\" --client-secret 'abc' run",
+            "x --api-key \"[REDACTED]\" --client-secret '[REDACTED]' run",
+        ),
+        (
+            r#"["--password","hunter2","--verbose"]"#,
+            r#"["--password","[REDACTED]","--verbose"]"#,
+        ),
+        (
+            r#"{\"args\":[\"--token\", \"a b\"]}"#,
+            r#"{\"args\":[\"--token\", \"[REDACTED]\"]}"#,
+        ),
+        (
+            r#"[{"name":"Authorization","value":"Basic abc"},{"name":"Accept","value":"x"}]"#,
+            r#"[{"name":"Authorization","value":"[REDACTED]"},{"name":"Accept","value":"x"}]"#,
+        ),
+        (
+            r#"[{\"name\":\"X-Api-Key\", \"value\": \"abc def\"}]"#,
+            r#"[{\"name\":\"X-Api-Key\", \"value\": \"[REDACTED]\"}]"#,
+        ),
+        (
+            r#"["Authorization","Basic abc"]"#,
+            r#"["Authorization","[REDACTED]"]"#,
+        ),
+        (
+            r#"<add key="Password" value="a b"/>"#,
+            r#"<add key="Password" value="[REDACTED]"/>"#,
+        ),
+        (
+            "<db:apiKey>a b</db:apiKey><x>c</x>",
+            "<db:apiKey>[REDACTED]</db:apiKey><x>c</x>",
+        ),
+        (
+            "password: |\n  a b\n  c\nuser: x",
+            "password: |\n  [REDACTED]\nuser: x",
+        ),
+        ("password: 'it''s' x", "password: '[REDACTED]' x"),
+        (
+            r#"Config { password: Some("a b"), n: 1 }"#,
+            r#"Config { password: Some("[REDACTED]"), n: 1 }"#,
+        ),
+        (
+            "https://h/?to=https%3A%2F%2Fg%3Ftoken%3Dabc%26x%3D1&y=2",
+            "https://h/?to=https%3A%2F%2Fg%3Ftoken%3D[REDACTED]%26x%3D1&y=2",
+        ),
+        (
+            "Server=x;Uid=sa;Pwd=a; done",
+            "Server=x;Uid=sa;Pwd=[REDACTED] done",
+        ),
+        (
+            "https://user:pa%40ss@host/eyJhbGciOiJub25lIn0.eyJzdWIiOiIxMjM0In0.abc/y",
+            "https://[REDACTED]@host/[REDACTED]/y",
+        ),
+        (
+            "password=12 token=1234",
+            "password=[REDACTED] token=[REDACTED]",
+        ),
+    ] {
+        assert_eq!(message(&rules, text), redacted, "{text}");
+        assert_eq!(message(&rules, redacted), redacted, "{text}, again");
+    }
+}
+
+#[test]
+fn entries_with_a_name_and_a_value_are_those_of_a_map() {
+    let text = r#"{"headers":[{"name":"Authorization","value":"Basic abc"},{"header":"X-Auth","values":["a"]}],"env":[{"name":"GITHUB_TOKEN","value":"abc"},{"name":"HOME","value":"x"}]}"#;
+    let expected = text
+        .replace("Basic abc", "[REDACTED]")
+        .replace(r#"["a"]"#, r#"["[REDACTED]"]"#)
+        .replace(r#""abc""#, r#""[REDACTED]""#);
+    let expected: serde_json::Value = serde_json::from_str(&expected).unwrap();
+    assert_eq!(attributes_json(&Rules::default(), text), expected);
+
+    let entry = |value: &str| AnyValue {
+        value: Some(any_value::Value::KvlistValue(KeyValueList {
+            values: vec![
+                key_value("name", string("Authorization")),
+                key_value("value", string(value)),
+            ],
+        })),
+    };
+    let span = |value: &str| SpanRecord {
+        span: Span {
+            attributes: vec![key_value("header", entry(value))],
+            ..Span::default()
+        },
+        ..SpanRecord::default()
+    };
+    let redacted = through(&Rules::default(), &Record::Span(Box::new(span("abc"))));
+    assert_eq!(redacted.into_span().unwrap(), span("[REDACTED]"));
+}
+
+#[test]
 fn a_number_that_is_text_is_replaced_and_one_that_is_none_stays() {
     let rules = Rules::default();
     for (number, kept) in [
