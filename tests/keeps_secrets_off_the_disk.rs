@@ -9,15 +9,22 @@
 )]
 
 use gridctl_telemetry::{
-    Query, Signal, Snapshot, Telemetry, TelemetryConfig, TelemetryOptions, Timestamp,
+    Level, LogRecord, MetricsSnapshot, Query, Record, ServerName, Signal, Snapshot, SpanRecord,
+    Store, StoreOptions, Telemetry, TelemetryConfig, TelemetryOptions, Timestamp, Writer,
+    WriterOptions,
+    import::{ImportBatch, Importer},
     lines::{LineFormat, LineWriter},
-    metrics::Accumulator,
+    metrics::{Accumulator, Attribution},
+    redact::Redactor,
+    traces::{TelemetrySpanExporter, TraceClient},
 };
+use opentelemetry::trace::{Span as _, Tracer as _, TracerProvider as _};
 use opentelemetry_proto::tonic::{
-    common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},
+    common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value},
     resource::v1::Resource,
     trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event},
 };
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use std::{fmt::Write as _, fs, sync::Arc};
 use tracing_subscriber::prelude::*;
 
@@ -26,7 +33,7 @@ const REGISTERED: &str = "canary-registered-77";
 
 fn text(text: &str) -> AnyValue {
     AnyValue {
-        value: Some(Value::StringValue(text.to_owned())),
+        value: Some(any_value::Value::StringValue(text.to_owned())),
     }
 }
 
@@ -57,13 +64,13 @@ fn log() {
 
 fn spans() -> Vec<ResourceSpans> {
     let nested = AnyValue {
-        value: Some(Value::KvlistValue(KeyValueList {
+        value: Some(any_value::Value::KvlistValue(KeyValueList {
             values: vec![
                 attribute("auth_token", text("canary-kvlist-7")),
                 attribute(
                     "list",
                     AnyValue {
-                        value: Some(Value::ArrayValue(ArrayValue {
+                        value: Some(any_value::Value::ArrayValue(ArrayValue {
                             values: vec![text("apikey=canary-array-8")],
                         })),
                     },
@@ -104,6 +111,20 @@ fn spans() -> Vec<ResourceSpans> {
     }]
 }
 
+/// Exports a span of the SDK.
+fn export_span(client: TraceClient) {
+    let provider = SdkTracerProvider::builder()
+        .with_simple_exporter(TelemetrySpanExporter::new(client))
+        .build();
+    let mut span = provider
+        .tracer("gridctl.gateway")
+        .start("secret=canary-sdk-17");
+    span.set_attribute(opentelemetry::KeyValue::new("server.name", "github"));
+    span.set_attribute(opentelemetry::KeyValue::new("api_key", "canary-sdk-18"));
+    span.end();
+    provider.shutdown().unwrap();
+}
+
 fn decoded_and_exported(snapshot: &Snapshot) -> String {
     let mut all = String::new();
     for signal in Signal::ALL {
@@ -121,39 +142,15 @@ fn decoded_and_exported(snapshot: &Snapshot) -> String {
     all
 }
 
-#[test]
-fn no_canary_is_found_anywhere() {
-    let home = tempfile::tempdir().unwrap();
-    let config: TelemetryConfig = serde_json::from_str(
-        r#"{"persist":{"logs":true,"metrics":true,"traces":true},"servers":{"github":{}}}"#,
-    )
-    .unwrap();
-    let (telemetry, _) = Telemetry::from_config(
-        home.path(),
-        "gw",
-        &config,
-        Arc::new(Accumulator::new()),
-        TelemetryOptions::default(),
-    )
-    .unwrap();
-    let subscriber = tracing_subscriber::registry().with(telemetry.log_router().layer());
-    tracing::subscriber::with_default(subscriber, || {
-        log();
-        // Takes effect from here on, also for a layer that exists already.
-        telemetry.redactor().register_value(REGISTERED).unwrap();
-        log();
-    });
-    telemetry.trace_client().upload(spans());
-    let store = telemetry.store().clone();
-    let stats = telemetry.shutdown().unwrap();
-    assert_eq!((stats.offered, stats.stored), (7, 7));
-
-    let all = decoded_and_exported(&store.snapshot().unwrap());
-    assert_eq!(
-        all.matches("tools/call").count(),
-        2,
-        "the records are there"
-    );
+/// Fails when a canary is in a record, in an export, or in the bytes of the database, and when a
+/// signal has another number of records than `counts` says: logs, metrics, traces.
+fn check(store: &Store, counts: [usize; 3]) {
+    let snapshot = store.snapshot().unwrap();
+    for (signal, count) in Signal::ALL.into_iter().zip(counts) {
+        let records = snapshot.scan(&Query::new(signal)).unwrap().records();
+        assert_eq!(records.count(), count, "the {signal} are there");
+    }
+    let all = decoded_and_exported(&snapshot);
     assert!(all.contains("[REDACTED]"));
     let file = fs::read(store.path()).unwrap();
     let raw = String::from_utf8_lossy(&file);
@@ -165,4 +162,119 @@ fn no_canary_is_found_anywhere() {
             );
         }
     }
+}
+
+fn span_record() -> SpanRecord {
+    let [resource_spans] = spans().try_into().unwrap();
+    let [scope_spans] = resource_spans.scope_spans.try_into().unwrap();
+    let [span] = scope_spans.spans.try_into().unwrap();
+    let mut record = SpanRecord::default();
+    record.resource = resource_spans.resource;
+    record.span = span;
+    record
+}
+
+/// A record of each signal with canaries.
+fn records() -> [Record; 3] {
+    let now = Timestamp::now();
+    let mut snapshot = MetricsSnapshot::new(now);
+    snapshot.extra = vec![
+        ("note".into(), "--token canary-snapshot-12".into()),
+        (REGISTERED.into(), 1_i64.into()),
+    ];
+    let log = LogRecord::new(now, Level::ERROR, format!("x{REGISTERED}y"))
+        .with(
+            "env",
+            gridctl_telemetry::Value::Array(vec!["OPENAI_KEY=canary-list-13".into()]),
+        )
+        .with(
+            "url",
+            "https://user:canary-url-14@host/?sig=canary-query-15",
+        );
+    [
+        Record::Log(log),
+        Record::Metrics(snapshot),
+        Record::Span(Box::new(span_record())),
+    ]
+}
+
+fn registered() -> Redactor {
+    let redactor = Redactor::new();
+    redactor.register_value(REGISTERED).unwrap();
+    redactor
+}
+
+#[test]
+fn every_method_of_a_writer_redacts() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let options = WriterOptions::default().redactor(Some(registered()));
+    let (writer, guard) = Writer::start(&store, options).unwrap();
+    let server = ServerName::new("github").unwrap();
+    for record in records() {
+        writer.record(&server, &record).unwrap();
+        match &record {
+            Record::Log(record) => writer.log(&server, record).unwrap(),
+            Record::Metrics(record) => writer.metrics(&server, record).unwrap(),
+            Record::Span(record) => writer.span(&server, record).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+    guard.close().unwrap();
+    check(&store, [2, 2, 2]);
+}
+
+#[test]
+fn an_import_redacts() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let server = ServerName::new("github").unwrap();
+    let mut batch = ImportBatch::default().redactor(Some(registered()));
+    for record in records() {
+        batch.push(&server, &record).unwrap();
+    }
+    Importer::new(&store).unwrap().add(batch).unwrap();
+    check(&store, [1, 1, 1]);
+}
+
+#[test]
+fn no_canary_is_found_anywhere() {
+    let home = tempfile::tempdir().unwrap();
+    let config: TelemetryConfig = serde_json::from_str(
+        r#"{"persist":{"logs":true,"metrics":true,"traces":true},"servers":{"github":{}}}"#,
+    )
+    .unwrap();
+    let accumulator = Arc::new(Accumulator::new());
+    let (telemetry, _) = Telemetry::from_config(
+        home.path(),
+        "gw",
+        &config,
+        Arc::clone(&accumulator),
+        TelemetryOptions::default(),
+    )
+    .unwrap();
+    let subscriber = tracing_subscriber::registry().with(telemetry.log_router().layer());
+    tracing::subscriber::with_default(subscriber, || {
+        log();
+        // Takes effect from here on, also for a layer that exists already.
+        telemetry.redactor().register_value(REGISTERED).unwrap();
+        log();
+    });
+    telemetry.trace_client().upload(spans());
+    export_span(telemetry.trace_client().clone());
+    // The flusher writes the names of clients and replicas as keys and values.
+    let server = ServerName::new("github").unwrap();
+    let (client, replica) = ("gca2a_c1_canary-16", format!("a {REGISTERED} b"));
+    accumulator.record_tokens(
+        Attribution::new(&server).client(client).replica(&*replica),
+        1,
+        2,
+        Timestamp::now(),
+    );
+    telemetry.metrics_flusher().flush(Timestamp::now());
+    let store = telemetry.store().clone();
+    let stats = telemetry.shutdown().unwrap();
+    assert_eq!((stats.offered, stats.stored), (9, 9));
+
+    check(&store, [6, 1, 2]);
 }
