@@ -47,6 +47,7 @@
 //! | [`config`] | the user's configuration: signals, limits |
 //! | [`record`] | the three kinds of records and their parts |
 //! | [`logs`], [`metrics`], [`traces`] | the producers of records: the layer for `tracing`, the counters, the client for spans |
+//! | [`receive`] | storing OTLP messages of any signal, for exporters and receivers |
 //! | [`redact`] | the redactor, which replaces secrets before a record is stored |
 //! | [`ingest`] | the writer's options, its statistics and the reasons for dropping records |
 //! | [`query`] | reading: by time, by arrival, the last records, the inventory |
@@ -84,7 +85,8 @@
 //!
 //! # Features
 //!
-//! - `otel-sdk`: `traces::TelemetrySpanExporter`, an exporter for the OpenTelemetry SDK; and the
+//! - `otel-sdk`: `traces::TelemetrySpanExporter`, `logs::TelemetryLogExporter` and
+//!   `metrics::TelemetryMetricExporter`, exporters for the OpenTelemetry SDK; and the
 //!   [`LogRouter`] stores the ids of the OpenTelemetry span that an event is in.
 //! - `simulation`: the module `testing`, for tests and benchmarks that need a disk that fails, a
 //!   clock that jumps or limits of a few kilobytes. Not for programs in production.
@@ -190,6 +192,8 @@ pub mod ledger {
 
 /// Log events: a layer for `tracing` that stores the events of each server.
 pub mod logs {
+    #[cfg(feature = "otel-sdk")]
+    pub use crate::produce::TelemetryLogExporter;
     pub use crate::produce::{
         LogOptions, LogRouter, PanicHook, PanicOptions, RouterFilter, RouterLayer, UnroutedEvents,
         UnroutedKey,
@@ -198,6 +202,8 @@ pub mod logs {
 
 /// Token and cost counters, and the thread that stores snapshots of them.
 pub mod metrics {
+    #[cfg(feature = "otel-sdk")]
+    pub use crate::produce::TelemetryMetricExporter;
     pub use crate::produce::{
         Accumulator, Attribution, CostUsd, MetricsFlusher, Point, Recorder, RefusedCosts,
         SeedReport, SeededServer, TimeSeries, Usage,
@@ -209,6 +215,11 @@ pub mod traces {
     #[cfg(feature = "otel-sdk")]
     pub use crate::produce::TelemetrySpanExporter;
     pub use crate::produce::{SkippedSpans, TraceClient};
+}
+
+/// OTLP messages of any signal, which the SDK's exporters and a daemon's receivers store in one way.
+pub mod receive {
+    pub use crate::produce::{OtlpMessage, OtlpOutcome, OtlpReason, OtlpWriter};
 }
 
 /// Storing the records of files, each record once, however often a file is imported.

@@ -4,7 +4,7 @@ use crate::{
     config::{ConfigWarning, TelemetryConfig},
     error::{Error, Result},
     ingest::{Writer, WriterGuard, WriterOptions, WriterStats},
-    produce::{Accumulator, LogOptions, LogRouter, MetricsFlusher, TraceClient},
+    produce::{Accumulator, LogOptions, LogRouter, MetricsFlusher, OtlpWriter, TraceClient},
     record::ServerName,
     redact::Redactor,
     signal::Signal,
@@ -61,6 +61,7 @@ pub struct Telemetry {
     store: Store,
     router: LogRouter,
     traces: TraceClient,
+    otlp: OtlpWriter,
     // Declared before the guard: the flusher stores a last snapshot when it is dropped, which needs
     // an open writer.
     flusher: MetricsFlusher,
@@ -134,8 +135,9 @@ impl TelemetryOptions {
     }
 
     /// Sets the server that stores its own log events and all those that name no configured server,
-    /// such as the events of the daemon itself. It stores them while the configuration has logs on:
-    /// for this server if it is listed, else for the stack. Default: none.
+    /// such as the events of the daemon itself, and likewise the log records and metrics of OTLP
+    /// messages. It stores them while the configuration has the signal on: for this server if it is
+    /// listed, else for the stack. Default: none.
     pub fn unrouted_server(mut self, server: ServerName) -> TelemetryOptions {
         self.unrouted_server = Some(server);
         self
@@ -175,10 +177,13 @@ impl Telemetry {
             .redactor(Some(redactor.clone()))
             .retention(Some(policy));
         let (writer, guard) = Writer::start(&store, writer_options)?;
+        let otlp = OtlpWriter::new(writer.clone());
+        otlp.set_unrouted_server(options.unrouted_server.clone());
         let telemetry = Telemetry {
             store,
             router: LogRouter::new(writer.clone()),
-            traces: TraceClient::new(writer.clone()),
+            traces: TraceClient::over(otlp.clone()),
+            otlp,
             flusher: MetricsFlusher::new(accumulator, writer.clone(), options.metrics_interval),
             writer,
             redactor,
@@ -233,17 +238,19 @@ impl Telemetry {
                 remove(server);
             }
         };
-        let unrouted = self.unrouted_server(config);
+        let unrouted = self.unrouted_server(config, Signal::Logs);
         let mut wanted: BTreeSet<&str> = config.servers_with(Signal::Logs).collect();
         wanted.extend(unrouted);
         change(Signal::Logs, &wanted, &|server| {
             self.router.remove_server(server);
+            self.otlp.remove_server(server, Signal::Logs);
         });
         for server in wanted {
             let mut options = self.router.options(server).unwrap_or(self.options.logs);
             if let Some(level) = config.log_level(server) {
                 options = options.level(level);
             }
+            self.otlp.add_server(server, Signal::Logs)?;
             if Some(server) == unrouted {
                 self.router.add_unrouted_server(server, options)?;
             } else {
@@ -260,20 +267,31 @@ impl Telemetry {
         let wanted = config.servers_with(Signal::Metrics).collect();
         change(Signal::Metrics, &wanted, &|server| {
             self.flusher.remove_server(server);
+            self.otlp.remove_server(server, Signal::Metrics);
         });
         for server in wanted {
             self.flusher.add_server(server)?;
+            self.otlp.add_server(server, Signal::Metrics)?;
+        }
+        if let Some(server) = self.unrouted_server(config, Signal::Metrics) {
+            self.otlp.add_server(server, Signal::Metrics)?;
+        } else if let Some(server) = &self.options.unrouted_server {
+            self.otlp.remove_server(server, Signal::Metrics);
         }
         Ok(())
     }
 
-    /// The server for unrouted events, unless `config` has its logs off.
-    fn unrouted_server(&self, config: &TelemetryConfig) -> Option<&str> {
+    /// The server for unrouted records, unless `config` has its `signal` off.
+    fn unrouted_server(&self, config: &TelemetryConfig, signal: Signal) -> Option<&str> {
         let server = self.options.unrouted_server.as_deref()?;
         let is_on = if config.servers.contains_key(server) {
-            config.persists(server, Signal::Logs)
+            config.persists(server, signal)
         } else {
-            config.persist.logs
+            match signal {
+                Signal::Logs => config.persist.logs,
+                Signal::Metrics => config.persist.metrics,
+                Signal::Traces => config.persist.traces,
+            }
         };
         is_on.then_some(server)
     }
@@ -307,6 +325,14 @@ impl Telemetry {
     #[must_use]
     pub fn trace_client(&self) -> &TraceClient {
         &self.traces
+    }
+
+    /// The writer of OTLP messages, for exporters of the OpenTelemetry SDK and for receivers. It stores
+    /// the signals that the configuration has on, and shares its servers of spans with
+    /// [`Telemetry::trace_client`].
+    #[must_use]
+    pub fn otlp_writer(&self) -> &OtlpWriter {
+        &self.otlp
     }
 
     /// The flusher that stores snapshots of the counters.

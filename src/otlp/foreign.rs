@@ -42,6 +42,19 @@ pub(crate) fn is_foreign(snapshot: &MetricsSnapshot) -> bool {
     kept_foreign(snapshot).is_some()
 }
 
+/// The number of points of a metric.
+pub(crate) fn data_points(metric: &Metric) -> u64 {
+    let points = match &metric.data {
+        Some(Data::Gauge(gauge)) => gauge.data_points.len(),
+        Some(Data::Sum(sum)) => sum.data_points.len(),
+        Some(Data::Histogram(histogram)) => histogram.data_points.len(),
+        Some(Data::ExponentialHistogram(histogram)) => histogram.data_points.len(),
+        Some(Data::Summary(summary)) => summary.data_points.len(),
+        None => 0,
+    };
+    points as u64
+}
+
 /// The latest time among the metric's points; 1970 when it has none.
 pub(crate) fn metric_time(metric: &Metric) -> Timestamp {
     let latest = match &metric.data {

@@ -2,14 +2,17 @@
 
 mod accumulator;
 mod flush_rule;
+#[cfg(feature = "otel-sdk")]
+mod log_exporter;
 mod log_router;
+#[cfg(feature = "otel-sdk")]
+mod metric_exporter;
 mod metrics_flusher;
+mod otlp_writer;
 #[cfg(feature = "otel-sdk")]
 mod span_exporter;
 mod trace_client;
 
-#[cfg(feature = "otel-sdk")]
-pub use self::span_exporter::TelemetrySpanExporter;
 pub use self::{
     accumulator::{
         Accumulator, Attribution, CostUsd, Point, Recorder, RefusedCosts, TimeSeries, Usage,
@@ -19,5 +22,11 @@ pub use self::{
         UnroutedKey,
     },
     metrics_flusher::{MetricsFlusher, SeedReport, SeededServer},
+    otlp_writer::{OtlpMessage, OtlpOutcome, OtlpReason, OtlpWriter},
     trace_client::{SkippedSpans, TraceClient},
+};
+#[cfg(feature = "otel-sdk")]
+pub use self::{
+    log_exporter::TelemetryLogExporter, metric_exporter::TelemetryMetricExporter,
+    span_exporter::TelemetrySpanExporter,
 };

@@ -1,7 +1,7 @@
 //! An OpenTelemetry SDK exporter that hands spans to a [`TraceClient`].
 
 use super::TraceClient;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use opentelemetry_proto::transform::{
     common::tonic::ResourceAttributesWithSchema, trace::tonic::group_spans_by_resource_and_scope,
 };
@@ -52,13 +52,14 @@ impl TelemetrySpanExporter {
             resource: ResourceAttributesWithSchema::default(),
         }
     }
+}
 
-    fn flush(&self) -> OTelSdkResult {
-        match self.client.flush() {
-            // A closed writer has flushed, so a provider may be shut down after the telemetry.
-            Ok(()) | Err(Error::WriterClosed) => Ok(()),
-            Err(error) => Err(OTelSdkError::InternalFailure(error.to_string())),
-        }
+/// The outcome of a flush, for the SDK.
+pub(super) fn flush(outcome: Result<()>) -> OTelSdkResult {
+    match outcome {
+        // A closed writer has flushed, so a provider may be shut down after the telemetry.
+        Ok(()) | Err(Error::WriterClosed) => Ok(()),
+        Err(error) => Err(OTelSdkError::InternalFailure(error.to_string())),
     }
 }
 
@@ -74,10 +75,10 @@ impl SpanExporter for TelemetrySpanExporter {
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.flush()
+        flush(self.client.flush())
     }
 
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        self.flush()
+        flush(self.client.flush())
     }
 }

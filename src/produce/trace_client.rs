@@ -1,18 +1,11 @@
 //! The trace client: stores spans under the server that each names.
 
-use crate::{
-    error::Result,
-    ingest::Writer,
-    otlp::server_names,
-    record::{ServerName, SpanRecord},
-};
+use super::{OtlpReason, OtlpWriter};
+use crate::{error::Result, ingest::Writer, record::ServerName, signal::Signal};
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 /// Stores each span under the server that its string attribute `server.name` names, or its attribute
@@ -44,14 +37,12 @@ use std::{
 /// ```
 #[derive(Debug, Clone)]
 pub struct TraceClient {
-    shared: Arc<Shared>,
+    otlp: OtlpWriter,
+    skipped: Arc<Counts>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    writer: Writer,
-    /// Replaced as a whole, so that a batch uses the same servers from start to end.
-    servers: RwLock<Arc<BTreeSet<ServerName>>>,
+#[derive(Debug, Default)]
+struct Counts {
     without_server: AtomicU64,
     not_configured: AtomicU64,
 }
@@ -72,13 +63,15 @@ impl TraceClient {
     /// A client without servers that writes through `writer`.
     #[must_use]
     pub fn new(writer: Writer) -> TraceClient {
+        TraceClient::over(OtlpWriter::new(writer))
+    }
+
+    /// A client that stores through `otlp` and shares its servers.
+    #[must_use]
+    pub fn over(otlp: OtlpWriter) -> TraceClient {
         TraceClient {
-            shared: Arc::new(Shared {
-                writer,
-                servers: RwLock::default(),
-                without_server: AtomicU64::new(0),
-                not_configured: AtomicU64::new(0),
-            }),
+            otlp,
+            skipped: Arc::default(),
         }
     }
 
@@ -86,60 +79,33 @@ impl TraceClient {
     ///
     /// Fails with [`Error::InvalidServerName`](crate::Error::InvalidServerName).
     pub fn add_server(&self, server: impl AsRef<str>) -> Result<()> {
-        let server = ServerName::new(server)?;
-        self.change(|servers| _ = servers.insert(server));
-        Ok(())
+        self.otlp.add_server(server, Signal::Traces)
     }
 
     /// Stops storing spans of `server`. Stored records are kept.
     pub fn remove_server(&self, server: &str) {
-        self.change(|servers| _ = servers.remove(server));
+        self.otlp.remove_server(server, Signal::Traces);
     }
 
     /// The servers whose spans are stored, sorted.
     #[must_use]
     pub fn configured_servers(&self) -> Vec<ServerName> {
-        self.servers().iter().cloned().collect()
+        self.otlp.configured_servers(Signal::Traces)
     }
 
     /// Removes all servers. The client can still be used.
     pub fn close(&self) {
-        self.change(BTreeSet::clear);
+        self.otlp.close(Signal::Traces);
     }
 
     /// Offers a batch of spans to the writer. The writer counts those that it drops.
     pub fn upload(&self, batch: Vec<ResourceSpans>) {
-        // Read once for the batch, because the servers may change while it is encoded.
-        let servers = self.servers();
-        for resource_spans in batch {
-            let mut record = SpanRecord {
-                resource: resource_spans.resource,
-                resource_schema_url: resource_spans.schema_url,
-                ..SpanRecord::default()
-            };
-            for scope_spans in resource_spans.scope_spans {
-                record.scope = scope_spans.scope;
-                record.scope_schema_url = scope_spans.schema_url;
-                for span in scope_spans.spans {
-                    let mut is_named = false;
-                    let server = server_names(&span).find_map(|name| {
-                        is_named |= ServerName::is_valid(name);
-                        servers.get(name).cloned()
-                    });
-                    if let Some(server) = server {
-                        record.span = span;
-                        // The writer counts a drop.
-                        let _ = self.shared.writer.span(&server, &record);
-                    } else {
-                        let skipped = if is_named {
-                            &self.shared.not_configured
-                        } else {
-                            &self.shared.without_server
-                        };
-                        skipped.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
+        let outcome = self.otlp.store(batch);
+        for (reason, count) in [
+            (OtlpReason::WithoutServer, &self.skipped.without_server),
+            (OtlpReason::NotConfigured, &self.skipped.not_configured),
+        ] {
+            count.fetch_add(outcome.rejected_for(reason), Ordering::Relaxed);
         }
     }
 
@@ -147,25 +113,13 @@ impl TraceClient {
     #[must_use]
     pub fn skipped(&self) -> SkippedSpans {
         SkippedSpans {
-            without_server: self.shared.without_server.load(Ordering::Relaxed),
-            not_configured: self.shared.not_configured.load(Ordering::Relaxed),
+            without_server: self.skipped.without_server.load(Ordering::Relaxed),
+            not_configured: self.skipped.not_configured.load(Ordering::Relaxed),
         }
     }
 
     /// Waits until all spans offered before are on the disk. Fails like [`Writer::flush`].
     pub fn flush(&self) -> Result<()> {
-        self.shared.writer.flush()
-    }
-
-    fn servers(&self) -> Arc<BTreeSet<ServerName>> {
-        let servers = self.shared.servers.read();
-        Arc::clone(&servers.unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn change(&self, change: impl FnOnce(&mut BTreeSet<ServerName>)) {
-        let servers = self.shared.servers.write();
-        change(Arc::make_mut(
-            &mut servers.unwrap_or_else(PoisonError::into_inner),
-        ));
+        self.otlp.flush()
     }
 }
