@@ -134,6 +134,10 @@ mod tests {
     /// The flags, the diffs and whether there is a cost of what is written.
     type Written = (bool, bool, [i64; 3], Option<[i64; 4]>);
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the cases are written out in the calls"
+    )]
     fn flush(previous: Option<ServerCounts>, current: ServerCounts) -> Option<Written> {
         current.flush(previous.as_ref(), AT).map(|snapshot| {
             assert_eq!(snapshot.timestamp, AT);

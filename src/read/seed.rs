@@ -73,10 +73,10 @@ impl Store {
     pub fn seed_traces_of(&self, scopes: &ScopeFilter, count: usize) -> Result<Seed<SeededTrace>> {
         let snapshot = self.snapshot()?;
         let query = Query::new(Signal::Traces).direction(Direction::Backward);
-        let mut scan = snapshot.scan(&query)?;
+        let mut stored = snapshot.scan(&query)?;
         let mut newest = Vec::new();
         while newest.len() < count
-            && let Some(record) = scan.next()?
+            && let Some(record) = stored.next()?
         {
             let span = record.decode()?.into_span();
             let span = span.filter(|span| scopes.matches(span));
@@ -99,7 +99,7 @@ impl Store {
         }
         // The older spans, which the limit left out.
         while !traces.is_empty()
-            && let Some(record) = scan.next()?
+            && let Some(record) = stored.next()?
             && record.timestamp >= looked_for_since
         {
             let span = record.decode()?.into_span();
