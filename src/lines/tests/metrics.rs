@@ -261,7 +261,7 @@ fn each_metric_is_ours_or_foreign_by_itself() {
     assert_eq!(
         read_back(&|metrics| {
             sum(&mut metrics[0], &|sum| {
-                sum.data_points[1] = sum.data_points[0].clone()
+                sum.data_points[1] = sum.data_points[0].clone();
             });
         }),
         [foreign, foreign]
