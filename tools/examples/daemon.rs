@@ -11,7 +11,8 @@
 use anyhow::Context;
 use clap::Parser;
 use gridctl_telemetry::{
-    ServerName, Telemetry, TelemetryConfig, TelemetryOptions, Timestamp,
+    LogRecord, Query, ServerName, Signal, Store, Telemetry, TelemetryConfig, TelemetryOptions,
+    Timestamp,
     external::opentelemetry_sdk::{Resource, trace::SdkTracerProvider},
     home::home_in,
     logs::LogOptions,
@@ -84,8 +85,8 @@ fn main() -> anyhow::Result<()> {
     // Secrets that the redaction rules cannot recognise, registered before the first event.
     telemetry.redactor().register_values(["vault-7c1e55d2"])?;
 
-    // Spans come from `tracing` through the OpenTelemetry SDK. The attribute `server.name` of a span
-    // names its server.
+    // Spans come from `tracing` through the OpenTelemetry SDK. The field `component` of a span names the
+    // server of its trace, and of its log events.
     let provider = SdkTracerProvider::builder()
         .with_resource(
             Resource::builder_empty()
@@ -129,6 +130,7 @@ fn main() -> anyhow::Result<()> {
         serde_json::to_string_pretty(&snapshot.inventory(None)?)?
     );
     drop(snapshot);
+    show_a_trace(telemetry.store())?;
     let space = telemetry.store().space()?;
     println!("{}", serde_json::to_string_pretty(&space)?);
 
@@ -143,6 +145,29 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints the last log record and its span: the router stores the ids of the span that an event is in.
+fn show_a_trace(store: &Store) -> anyhow::Result<()> {
+    let mut last = store.last(&Query::new(Signal::Logs), 1)?;
+    let log = last.pop().and_then(|stored| stored.record.into_log());
+    let Some(trace_id) = log.as_ref().and_then(LogRecord::trace_id) else {
+        return Ok(());
+    };
+    let spans = store.last(&Query::new(Signal::Traces), 1000)?;
+    let span = (spans.into_iter())
+        .filter_map(|stored| stored.record.into_span())
+        .find(|record| {
+            let id = <[u8; 16]>::try_from(record.span.trace_id.as_slice());
+            id.is_ok_and(|id| format!("{:032x}", u128::from_be_bytes(id)) == trace_id)
+        });
+    if let (Some(log), Some(record)) = (&log, span) {
+        println!(
+            "trace {trace_id}: the log record {:?} in the span {:?}",
+            log.message, record.span.name
+        );
+    }
+    Ok(())
+}
+
 /// A tool call of a gateway: a span, some events, counters.
 fn call_a_tool(accumulator: &Accumulator, number: u64) -> anyhow::Result<()> {
     let server = if number.is_multiple_of(3) {
@@ -153,7 +178,6 @@ fn call_a_tool(accumulator: &Accumulator, number: u64) -> anyhow::Result<()> {
     let span = tracing::info_span!(
         "tools/call",
         component = server,
-        server.name = server,
         otel.status_code = field::Empty,
     );
     let _entered = span.enter();
