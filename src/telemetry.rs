@@ -348,9 +348,10 @@ impl Telemetry {
     /// one and answer like it. An OpenTelemetry provider that exports to this telemetry may be shut
     /// down before or after; spans that it still holds are only stored if that happens before.
     ///
-    /// Fails with [`Error::NotFlushed`] when not all records could be stored. They are then counted
-    /// in the statistics, and entered in the ledger if the reserve for a full disk suffices; if not,
-    /// the next writer enters that this one did not end properly.
+    /// Fails with [`Error::NotFlushed`] when not all records could be stored. If they could be
+    /// written to the file beside the database, they wait there for the next process that opens the
+    /// database to write, and the statistics count them as queued. If not, they are counted as
+    /// dropped, and entered in the ledger with the room of the reserve for a full disk.
     pub fn shutdown(&self) -> Result<WriterStats, ShutdownError> {
         self.flusher.stop();
         let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);

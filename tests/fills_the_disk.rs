@@ -154,6 +154,11 @@ impl Touched {
                     self.pages.insert(page);
                 }
             }
+            DiskOperation::Spill { .. }
+                if self.pages.len() as u64 + pages_of(reserve) >= self.limit =>
+            {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             DiskOperation::SetLength(length) => {
                 drop(self.pages.split_off(&length.div_ceil(PAGE)));
             }

@@ -194,8 +194,10 @@ fn a_disk_that_fails_until_the_end_is_noted_at_the_next_start() {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     // The process could not enter the loss itself.
+    let options = StoreOptions::default();
+    let reader = Store::open_read_only(home.path(), "gw", options).unwrap();
+    assert_eq!(losses(&reader.unwrap()), []);
     let store = open(home.path());
-    assert_eq!(losses(&store), []);
     let (_writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     let found = losses(&store);
     assert_eq!((found[0].cause, found[0].count), (LossCause::Crash, 0));
@@ -212,7 +214,9 @@ fn helper_ends_on_a_disk_that_fails() {
     let hook = {
         let failing = Arc::clone(&failing);
         move |operation: DiskOperation<'_>| match operation {
-            DiskOperation::Write { .. } if failing.load(Ordering::Relaxed) => {
+            DiskOperation::Write { .. } | DiskOperation::Spill { .. }
+                if failing.load(Ordering::Relaxed) =>
+            {
                 Err(io::ErrorKind::StorageFull.into())
             }
             _ => Ok(()),

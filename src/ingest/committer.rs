@@ -15,13 +15,14 @@ use crate::{
     signal::Signal,
     store::{
         Appender, BatchId, Maintained, Maintenance, PendingRecord, RECORD_BYTES_MAX, SeriesBatch,
-        Spill, Store, StoreWriter, WipeScope,
+        Spill, SpilledRecord, Store, StoreWriter, WipeScope,
     },
     time::Timestamp,
 };
 use hashbrown::HashMap;
 use std::{
     borrow::Cow,
+    io::ErrorKind,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -48,6 +49,16 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
 /// process may set limits.
 const MAINTENANCE_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
+/// The time that a record waits for others to be spilled with it.
+const SPILL_DELAY: Duration = Duration::from_millis(5);
+/// Records are not spilled when the traffic fills their batch within this time: the commit comes at
+/// once, and writing all records twice would halve the throughput.
+const SPILL_HORIZON: Duration = Duration::from_millis(250);
+/// The time before the next attempt after a failed write.
+const SPILL_RETRY: Duration = Duration::from_secs(1);
+/// The capacity of the buffer for encoded records that is kept, in bytes.
+const SPILL_BUFFER_BYTES_MAX: usize = 256 << 10;
+
 type SeriesKey = (ServerName, Signal);
 
 /// Collects records in a batch and commits it when it is due.
@@ -72,6 +83,7 @@ pub(super) struct Committer {
     has_backlog: bool,
     appender: Appender,
     pub(super) spill: Option<Spill>,
+    spilling: Spilling,
     redactor: Option<Redactor>,
     pub(super) counters: Arc<Counters>,
 }
@@ -85,6 +97,33 @@ struct Batch {
     bytes: usize,
     /// The ledger entries to commit with the records.
     losses: Vec<LedgerEntry>,
+}
+
+/// When records that wait for their commit are written to the spill.
+#[derive(Debug, Default)]
+struct Spilling {
+    /// When records must be written; `None` while there are none.
+    due: Option<Instant>,
+    /// Since when the records and bytes below arrived.
+    window_start: Instant,
+    window_records: usize,
+    window_bytes: usize,
+    /// Encoded records, kept for its capacity.
+    buffer: Vec<u8>,
+    /// Maximum length of the file, in bytes: all records of the queue, and those of a batch that is
+    /// committed but not cut off yet.
+    bytes_max: u64,
+    /// Whether the last write failed.
+    failed: bool,
+}
+
+impl Spilling {
+    fn start_window(&mut self, now: Instant) {
+        self.due = Some(now + SPILL_DELAY);
+        self.window_start = now;
+        self.window_records = 0;
+        self.window_bytes = 0;
+    }
 }
 
 impl Committer {
@@ -114,6 +153,10 @@ impl Committer {
             has_backlog: false,
             appender,
             spill,
+            spilling: Spilling {
+                bytes_max: 2 * options.queue_bytes_max as u64,
+                ..Spilling::default()
+            },
             redactor: options.redactor.clone(),
             counters,
         };
@@ -133,10 +176,20 @@ impl Committer {
         let bytes = record.memory_bytes();
         self.batch.bytes += bytes;
         self.policy.record(now, bytes, record.urgent);
+        if self.spill.is_some() {
+            if self.spilling.due.is_none() {
+                // Not since now: the record may have waited in the queue during a commit.
+                self.spilling
+                    .start_window(Duration::from_nanos(record.emitted).min(now));
+            }
+            self.spilling.window_records += 1;
+            self.spilling.window_bytes += bytes;
+        }
         let pending = PendingRecord {
             timestamp: record.timestamp.unix_nanos(),
             emitted: record.emitted,
             payload: record.payload,
+            is_spilled: false,
         };
         let Batch { parts, places, .. } = &mut self.batch;
         let next = parts.len();
@@ -184,6 +237,7 @@ impl Committer {
             self.in_flight = Some(std::mem::take(&mut self.batch));
             committed |= self.commit_in_flight()?;
         }
+        self.clear_spill();
         if committed {
             self.policy.committed(now);
             self.committed = true;
@@ -194,6 +248,126 @@ impl Committer {
             self.maintenance_due = self.maintenance_due.min(now);
         }
         sealed
+    }
+
+    /// When [`Committer::spill_rest`] is due; `None` when nothing is to be spilled.
+    pub(super) fn spill_due(&self) -> Option<Instant> {
+        self.spilling.due
+    }
+
+    /// Writes the collected records to the spill, unless they are committed soon: at `commit_at`, or
+    /// because the traffic fills the batch. To be called when the queue is empty.
+    pub(super) fn spill_rest(&mut self, now: Instant, commit_at: Instant) {
+        let Spilling {
+            window_start,
+            window_records,
+            window_bytes,
+            ..
+        } = self.spilling;
+        let window = now.saturating_sub(window_start);
+        let traffic = (window_records, window_bytes);
+        if commit_at <= now + SPILL_DELAY
+            || self.policy.fills_within(SPILL_HORIZON, window, traffic)
+        {
+            self.spilling.start_window(now);
+        } else {
+            self.spill_all(now);
+        }
+    }
+
+    /// Writes all records to the spill that are not there yet, by one write. Returns whether all are
+    /// there now.
+    fn spill_all(&mut self, now: Instant) -> bool {
+        let Some(spill) = &mut self.spill else {
+            return false;
+        };
+        let rules = self.redactor.as_ref().map(Redactor::rules);
+        let mut buffer = std::mem::take(&mut self.spilling.buffer);
+        buffer.clear();
+        let next = self.id.number + u64::from(self.in_flight.is_some());
+        let numbered = [(self.id.number, self.in_flight.as_mut())]
+            .into_iter()
+            .filter_map(|(number, batch)| Some((number, batch?)))
+            .chain([(next, &mut self.batch)]);
+        let mut batches: Vec<(u64, &mut Batch)> = numbered.collect();
+        for (number, batch) in &mut batches {
+            for part in &mut batch.parts {
+                let SeriesBatch {
+                    server,
+                    signal,
+                    records,
+                    ..
+                } = part;
+                for record in records.iter_mut().filter(|record| !record.is_spilled) {
+                    let payload = match &rules {
+                        None => Cow::Borrowed(&*record.payload),
+                        Some(rules) => match rules.redact_payload(*signal, &record.payload) {
+                            Ok(payload) if payload.len() <= RECORD_BYTES_MAX => payload,
+                            // The commit will drop and count it.
+                            _ => continue,
+                        },
+                    };
+                    let spilled = SpilledRecord {
+                        batch: *number,
+                        server: Cow::Borrowed(server),
+                        signal: *signal,
+                        timestamp: record.timestamp,
+                        emitted: record.emitted,
+                        payload,
+                    };
+                    spilled.encode(&mut buffer);
+                }
+            }
+        }
+        let fits = spill.bytes() + buffer.len() as u64 <= self.spilling.bytes_max;
+        let written = match buffer.is_empty() {
+            true => Ok(()),
+            false if !fits => Err(ErrorKind::FileTooLarge.into()),
+            false => spill.append(&buffer),
+        };
+        buffer.shrink_to(SPILL_BUFFER_BYTES_MAX);
+        self.spilling.buffer = buffer;
+        match written {
+            Ok(()) => {
+                for (_, batch) in batches {
+                    for part in &mut batch.parts {
+                        part.records.iter_mut().for_each(|it| it.is_spilled = true);
+                    }
+                }
+                self.spilling.due = None;
+                self.spilling.failed = false;
+                true
+            }
+            Err(error) => {
+                // Once: the commit, which writes to the same disk, reports what matters.
+                if !std::mem::replace(&mut self.spilling.failed, true) {
+                    tracing::warn!(
+                        subsystem = "telemetry",
+                        error = error.to_string(),
+                        "records that are not committed yet are lost if this process is killed"
+                    );
+                }
+                self.spilling.due = Some(now + SPILL_RETRY);
+                false
+            }
+        }
+    }
+
+    /// Cuts off the records of the spill, all of which are committed.
+    fn clear_spill(&mut self) {
+        self.spilling.due = None;
+        if let Some(spill) = &mut self.spill
+            && spill.has_records()
+        {
+            // If this fails, the number of the batch says that they are committed.
+            let _ = spill.clear();
+        }
+    }
+
+    /// Leaves all records to the next writer, in the spill, which this ends. Returns whether that
+    /// worked; otherwise nothing has changed.
+    pub(super) fn leave_in_spill(&mut self) -> bool {
+        self.spill_all(now()) && self.spill.take().is_some_and(|spill| spill.keep().is_ok())
     }
 
     /// Performs one small part of maintenance: inspects some series, or commits one small
@@ -375,7 +549,12 @@ impl Committer {
     /// Deletes stored records. Records in the batch that the wipe covers are discarded when it is
     /// committed.
     pub(super) fn wipe(&mut self, scope: &WipeScope) -> Result<usize> {
-        self.writer.wipe(scope)
+        let wiped = self.writer.wipe(scope)?;
+        if self.spill.as_ref().is_some_and(Spill::has_records) {
+            // A commit soon, which cuts the records off the spill.
+            self.policy.record(now(), 0, true);
+        }
+        Ok(wiped)
     }
 
     /// Changes the limits, effective at once.
@@ -456,4 +635,95 @@ fn part_of(limit: u64, part: u64) -> usize {
 /// The present time for the commit policy.
 pub(super) fn now() -> Instant {
     Duration::from_nanos(monotonic_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{DiskOperation, StoreOptions};
+    use std::sync::atomic::AtomicU64;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// A record that is emitted now.
+    fn record(now: Instant) -> QueuedRecord {
+        QueuedRecord {
+            server: ServerName::new("github").unwrap(),
+            signal: Signal::Logs,
+            timestamp: Timestamp::from_unix_nanos(1),
+            emitted: u64::try_from(now.as_nanos()).unwrap(),
+            urgent: false,
+            payload: Box::from([0x94, 0, 0, 0xa0, 0x80]),
+        }
+    }
+
+    /// A writer whose batches have 1000 records, and the number of its writes to the spill.
+    fn committer(home: &std::path::Path) -> (Committer, Arc<AtomicU64>) {
+        let writes = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&writes);
+        let options = StoreOptions::default().disk_hook(move |operation| {
+            if let DiskOperation::Spill { .. } = operation {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        let store = Store::open(home, "stack", options).unwrap();
+        let options = WriterOptions::default().batch_records_max(1000);
+        let committer = Committer::new(&store, &options, Arc::default()).unwrap();
+        (committer, writes)
+    }
+
+    #[test]
+    fn a_trickle_is_spilled_by_one_write_a_batch_until_the_commit() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut committer, writes) = committer(home.path());
+        let commit_at = ms(10_000);
+        for number in 0..10 {
+            let now = ms(number * 100);
+            for _ in 0..3 {
+                committer.push(record(now), now);
+            }
+            let due = committer.spill_due().unwrap();
+            assert_eq!(due, now + SPILL_DELAY);
+            committer.spill_rest(due, commit_at);
+            assert_eq!(writes.load(Ordering::Relaxed), number + 1);
+            assert_eq!(committer.spill_due(), None);
+        }
+        assert!(committer.spill.as_ref().unwrap().has_records());
+        committer.commit(ms(1000)).unwrap();
+        assert!(!committer.spill.as_ref().unwrap().has_records());
+        // A commit that is due costs none.
+        committer.push(record(ms(2000)), ms(2000));
+        committer.spill_rest(ms(2005), ms(2008));
+        assert_eq!(writes.load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
+    fn a_load_that_fills_batches_is_not_spilled_unless_it_stops() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut committer, writes) = committer(home.path());
+        let mut now = ms(0);
+        for _ in 0..20 {
+            for _ in 0..100 {
+                committer.push(record(now), now);
+            }
+            now += ms(5);
+            committer.spill_rest(now, ms(10_000));
+            if committer.commit_due().is_some_and(|due| due <= now) {
+                committer.commit(now).unwrap();
+            }
+        }
+        assert_eq!(committer.counters.commits.load(Ordering::Relaxed), 2);
+        assert_eq!(writes.load(Ordering::Relaxed), 0);
+        for _ in 0..500 {
+            committer.push(record(now), now);
+        }
+        for _ in 0..2 {
+            now += ms(5);
+            committer.spill_rest(now, ms(10_000));
+        }
+        assert_eq!(writes.load(Ordering::Relaxed), 1, "it has stopped");
+    }
 }

@@ -102,6 +102,25 @@ impl CommitPolicy {
         self.pending.as_ref().map(|pending| pending.due)
     }
 
+    /// Whether the pending records reach the size of a batch within `horizon` if the traffic of the
+    /// last `window`, so many records and bytes, goes on.
+    pub(super) fn fills_within(
+        &self,
+        horizon: Duration,
+        window: Duration,
+        (records, bytes): (usize, usize),
+    ) -> bool {
+        let Some(pending) = &self.pending else {
+            return false;
+        };
+        let fills = |left: usize, grown: usize| {
+            window.as_nanos() * left as u128 <= horizon.as_nanos() * grown as u128
+        };
+        let bytes_max = self.bytes_max.min(self.bytes_limit);
+        fills(self.records_max.saturating_sub(pending.records), records)
+            || fills(bytes_max.saturating_sub(pending.bytes), bytes)
+    }
+
     /// Notes a commit of all pending records.
     pub(super) fn committed(&mut self, now: Instant) {
         if self.pending.take().is_some_and(|pending| pending.urgent) {

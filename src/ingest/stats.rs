@@ -47,7 +47,8 @@ pub struct WriterStats {
     pub stored: u64,
     /// The number of commits that stored records.
     pub commits: u64,
-    /// The number of records that are not committed yet.
+    /// The number of records that are not committed yet. After a shutdown that failed, those that
+    /// wait in a file beside the database for the next process that opens it to write.
     pub queued: u64,
     /// The memory of the queued records, in bytes.
     pub queued_bytes: usize,

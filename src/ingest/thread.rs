@@ -2,7 +2,7 @@
 
 use super::{
     WriterOptions,
-    committer::{Committer, now},
+    committer::{self, Committer, now},
     outage::OutageEvent,
     policy::Instant,
     writer::{Message, Shared},
@@ -147,9 +147,20 @@ impl WriterThread {
             self.clock.messages += 1;
             return Ok(message);
         }
-        let message = match wake.checked_sub(now()) {
-            Some(wait) => self.queue.recv_timeout(wait),
-            None => Err(RecvTimeoutError::Timeout),
+        let message = loop {
+            let now = committer::now();
+            let Some(wait) = wake.checked_sub(now) else {
+                break Err(RecvTimeoutError::Timeout);
+            };
+            match self.committer.spill_due().filter(|due| *due < wake) {
+                Some(due) => match self.queue.recv_timeout(due.saturating_sub(now)) {
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.committer.spill_rest(committer::now(), wake);
+                    }
+                    message => break message,
+                },
+                None => break self.queue.recv_timeout(wait),
+            }
         };
         self.clock = Clock::look();
         message
@@ -240,6 +251,9 @@ impl WriterThread {
             }
         }
         if self.commit().is_err() {
+            if self.committer.leave_in_spill() {
+                return;
+            }
             let losses = self.committer.abandon(LossCause::DiskFault);
             if let Err(error) = self.committer.leave_with_losses(losses) {
                 // The next writer will report that this one did not end properly.

@@ -32,6 +32,12 @@ use std::{
 /// counted, and the call returns the cause. With [`WhenFull::Block`], a call waits for room
 /// instead.
 ///
+/// A record that waits for its commit is also in a file beside the database within milliseconds,
+/// unless the traffic is so high that it is committed at once. If the process is killed, the next
+/// process that opens the database to write stores these records. What is lost is what the writer
+/// thread had not taken from the queue, which it does not do during a commit. A power failure can
+/// lose everything that is not committed.
+///
 /// ```
 /// use gridctl_telemetry::{Level, LogRecord, ServerName, Timestamp, Writer, WriterOptions};
 ///

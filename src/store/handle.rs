@@ -6,10 +6,13 @@ use crate::{
     home::{IfMissing, StackPath},
     store::{
         engine::{
+            disk::DiskHook,
             fault::{Fault, guarded},
             open::{self, Engine, Reader},
         },
+        layout::tables::WRITERS,
         ledger::{
+            spill::{self, Lock},
             wipes::WipeScope,
             writers::{self, WriterStatus},
         },
@@ -86,6 +89,9 @@ impl Store {
     /// when another program or a newer version wrote it; [`Error::Corrupt`] when it is damaged;
     /// [`Error::StorageFull`], [`Error::Io`] and [`Error::Database`] when the system refuses an
     /// operation.
+    ///
+    /// Records that a killed process had collected and not committed are stored first, see
+    /// [`Writer`](crate::Writer).
     pub fn open(home: &Path, stack: &str, options: StoreOptions) -> Result<Store> {
         let place = StackPath::new(home, stack)?;
         let store = Store::open_read_write(place, options, IfMissing::Create)?;
@@ -125,7 +131,16 @@ impl Store {
         missing: IfMissing,
     ) -> Result<Option<Store>> {
         let engine = Engine::open_read_write(&place, options.opening(), missing)?;
-        Ok(engine.map(|engine| Store::new(place, options, engine)))
+        let store = engine.map(|engine| Store::new(place, options, engine));
+        if let Some(store) = &store {
+            // Only the files are looked at: most stores are opened without any.
+            let place = store.place();
+            let spills = place.spills().unwrap_or_default();
+            if (spills.iter()).any(|writer| spill::lock_of(place, *writer) == Lock::Free) {
+                store.writer()?.recover_or_warn();
+            }
+        }
+        Ok(store)
     }
 
     fn new(place: StackPath, options: StoreOptions, engine: Engine) -> Store {
@@ -314,6 +329,20 @@ impl Store {
             warnings.push(ConfigWarning::DeletesFromTotal { bytes, total_bytes });
         }
         Ok(warnings)
+    }
+
+    /// Whether a writer has ended without removing its entry.
+    pub(super) fn has_ended_writers(&self) -> Result<bool> {
+        let snapshot = self.snapshot()?;
+        let view = snapshot.view();
+        view.read(|| {
+            let writers = view.transaction().open_table(WRITERS)?;
+            Ok(!writers::ended(&writers, self.place())?.is_empty())
+        })
+    }
+
+    pub(super) fn disk_hook(&self) -> Option<DiskHook> {
+        self.inner.options.opening().disk_hook.clone()
     }
 
     /// The size of the database on the disk. Reads only the metadata of its files.

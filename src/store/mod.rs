@@ -45,7 +45,11 @@ pub use self::{
 };
 pub(crate) use self::{
     layout::block::RECORD_BYTES_MAX,
-    ledger::{spill::Spill, wipes::WipeMarks, writers::BatchId},
+    ledger::{
+        spill::{Spill, SpilledRecord},
+        wipes::WipeMarks,
+        writers::BatchId,
+    },
     maintain::maintenance::{Maintained, Maintenance},
     scan::{
         order::{Order, predecessor, successor},

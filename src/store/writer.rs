@@ -12,9 +12,10 @@ use crate::{
             reserve,
         },
         handle::Store,
+        layout::tables::WRITERS,
         ledger::{
             losses,
-            spill::Spill,
+            spill::{self, Lock, Spill},
             totals,
             wipes::WipeScope,
             writers::{self, BatchId},
@@ -31,11 +32,11 @@ use crate::{
         tiers::{cache::WriterCache, sealer::Tiering, view::View},
         write::{
             append::{Appender, SeriesBatch},
-            seal, wipe,
+            recover, seal, wipe,
         },
     },
 };
-use redb::WriteTransaction;
+use redb::{ReadableTable, WriteTransaction};
 
 /// The maximum number of tasks and inspections that make room on a full disk at once.
 const CALLS_ON_A_FULL_DISK: usize = 256;
@@ -141,9 +142,85 @@ impl StoreWriter {
 
     /// Enters a writer of this process, see [`writers::enter`].
     pub(crate) fn enter_writer(&self) -> Result<(u64, Option<Spill>)> {
+        self.recover_or_warn();
         self.transact("write to", |transaction| {
-            writers::enter(transaction, self.store.place())
+            writers::enter(transaction, self.store.place(), self.store.disk_hook())
         })
+    }
+
+    /// Like [`StoreWriter::recover`], for an operation that must not fail when this fails: the
+    /// records are kept, and the next process that opens the database tries again.
+    pub(crate) fn recover_or_warn(&self) {
+        if let Err(error) = self.recover() {
+            tracing::warn!(
+                subsystem = "telemetry",
+                %error,
+                "cannot store the last records of a process that was killed; they are kept"
+            );
+        }
+    }
+
+    /// Stores the records that killed writers left in their spills, enters the kills in the ledger,
+    /// and removes the spills. Does not begin a transaction when there is nothing to do.
+    pub(crate) fn recover(&self) -> Result<()> {
+        let place = self.store.place();
+        let mut strays = place.spills()?;
+        strays.retain(|number| spill::lock_of(place, *number) != Lock::Held);
+        if strays.is_empty() && !self.store.has_ended_writers()? {
+            return Ok(());
+        }
+        let done = self.transact("write to", |transaction| {
+            let last_commit = writers::last_commit(transaction)?;
+            let ended = writers::ended(&transaction.open_table(WRITERS)?, place)?;
+            let mut killed = Vec::new();
+            for number in &ended {
+                let spilled = spill::read(place, *number);
+                let is_closed = (spilled.as_ref()).is_some_and(|(header, _)| header.is_closed);
+                let mut recovered = 0;
+                if let Some((header, records)) = spilled {
+                    let last_batch = writers::last_batch(transaction, *number)?;
+                    let (mut appender, mut batch) =
+                        recover::uncommitted(&header, records, last_batch);
+                    self.store_batch(transaction, &mut appender, &mut batch)?;
+                    recovered = recover::stored(&batch);
+                }
+                writers::leave(transaction, *number)?;
+                if !is_closed {
+                    killed.push(recovered);
+                }
+            }
+            writers::record_kills(transaction, last_commit, &killed)?;
+            // A file without an entry: its records are committed, or it belongs to another database.
+            let writers = transaction.open_table(WRITERS)?;
+            let mut done = ended;
+            for number in &strays {
+                if writers.get(number)?.is_none() {
+                    done.push(*number);
+                }
+            }
+            Ok(done)
+        })?;
+        // What cannot be removed now has no entry any more, and is removed the next time.
+        done.into_iter()
+            .try_for_each(|number| place.remove_spill(number))
+    }
+
+    /// Appends a batch, and updates the totals by its snapshots.
+    fn store_batch(
+        &self,
+        transaction: &WriteTransaction,
+        appender: &mut Appender,
+        batch: &mut [SeriesBatch],
+    ) -> Result<Evicted, Fault> {
+        self.trusted_now(transaction)?;
+        let used_bytes = self.store.disk_usage()?.used_bytes;
+        let evicted = appender.append(transaction, batch, used_bytes)?;
+        for part in batch.iter().filter(|part| part.signal == Signal::Metrics) {
+            let snapshots = part.records.iter();
+            let snapshots = snapshots.map(|record| (record.timestamp, &*record.payload));
+            totals::advance(transaction, &part.server, snapshots)?;
+        }
+        Ok(evicted)
     }
 
     /// Removes the entry of a writer that ends properly.
@@ -192,15 +269,7 @@ impl StoreWriter {
                 return Ok(Evicted::default());
             }
             losses::record(transaction, losses)?;
-            self.trusted_now(transaction)?;
-            let used_bytes = self.store.disk_usage()?.used_bytes;
-            let evicted = appender.append(transaction, batch, used_bytes)?;
-            for part in batch.iter().filter(|part| part.signal == Signal::Metrics) {
-                let snapshots = part.records.iter();
-                let snapshots = snapshots.map(|record| (record.timestamp, &*record.payload));
-                totals::advance(transaction, &part.server, snapshots)?;
-            }
-            Ok(evicted)
+            self.store_batch(transaction, appender, batch)
         })?;
         appender.note_committed(batch);
         Ok(evicted)
@@ -223,7 +292,14 @@ impl StoreWriter {
 
     /// Deletes the records and totals that `scope` covers. Returns the number of series that had any.
     pub(crate) fn wipe(&self, scope: &WipeScope) -> Result<usize> {
-        self.transact_freeing("wipe", |transaction| wipe::wipe(transaction, scope))
+        // So that what a killed writer has left is deleted, too.
+        let recovered = self.recover();
+        let wiped = self.transact_freeing("wipe", |transaction| wipe::wipe(transaction, scope))?;
+        if recovered.is_err() {
+            // On a full disk there is room now. Wiped records are not stored.
+            self.recover_or_warn();
+        }
+        Ok(wiped)
     }
 
     /// Begins a round of maintenance over all series.

@@ -25,6 +25,11 @@ pub enum DiskOperation<'a> {
     SetLength(u64),
     /// Wait until all written bytes are on the disk.
     Sync,
+    /// Append uncommitted records to the spill of a writer, a file beside the database.
+    Spill {
+        /// The number of bytes.
+        bytes: usize,
+    },
 }
 
 /// Called before each operation. An error is returned to the database in place of the operation.

@@ -1,8 +1,8 @@
 //! The running writers of a database, and the processes that they run in.
 //!
 //! A writer enters itself when it starts and removes its entry when it ends. The entry of a writer
-//! that no longer runs belongs to a killed one, which lost an unknown number of uncommitted records.
-//! The next writer that starts enters this loss in the ledger. Whether a writer runs is seen from the
+//! that no longer runs belongs to a killed one. The next process that opens the database to write
+//! stores the records that it has left in its spill, and enters the kill in the ledger. Whether a writer runs is seen from the
 //! lock of its [spill](super::spill), or from the id and the start of its process where it has none.
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     loss::{LedgerEntry, LossCause},
     platform,
     store::{
-        engine::fault::Fault,
+        engine::{disk::DiskHook, fault::Fault},
         layout::tables::{META, WRITERS, meta},
         ledger::{
             decode_next, encode, losses,
@@ -41,71 +41,90 @@ pub(crate) fn is_committed(transaction: &WriteTransaction, batch: BatchId) -> Re
 }
 
 /// Enters a writer of this process and returns its number, and its spill unless that cannot be
-/// created. Removes the entries of killed writers and enters their losses in the ledger.
+/// created.
 pub(crate) fn enter(
     transaction: &WriteTransaction,
     place: &StackPath,
+    hook: Option<DiskHook>,
 ) -> Result<(u64, Option<Spill>), Fault> {
-    let mut killed = Vec::new();
-    let mut writers = transaction.open_table(WRITERS)?;
-    for entry in writers.iter()? {
-        let (number, value) = entry?;
-        if !Registered::decode(value.value())?.is_alive(place, number.value()) {
-            killed.push(number.value());
-        }
-    }
     let mut meta = transaction.open_table(META)?;
-    for number in &killed {
-        writers.remove(number)?;
-        meta.remove(meta::last_batch(*number).as_str())?;
-    }
-    let number_of = |name| Ok::<_, Fault>(meta.get(name)?.map(|number| number.value()));
-    let last_commit = number_of(meta::LAST_COMMIT)?;
-    let number = number_of(meta::NEXT_WRITER)?.unwrap_or(0);
-    let wipe_generation = number_of(meta::WIPE_GENERATION)?.unwrap_or(0);
+    let number_of = |name| Ok::<_, Fault>(meta.get(name)?.map_or(0, |number| number.value()));
+    let number = number_of(meta::NEXT_WRITER)?;
+    let wipe_generation = number_of(meta::WIPE_GENERATION)?;
     meta.insert(meta::NEXT_WRITER, number + 1)?;
-    let now = Timestamp::now();
     let registered = Registered {
         process: Process::current(),
-        since: Some(now.unix_nanos()),
+        since: Some(Timestamp::now().unix_nanos()),
     };
+    let mut writers = transaction.open_table(WRITERS)?;
     writers.insert(number, registered.encode()?.as_slice())?;
-    let from = last_commit
-        .and_then(|nanos| i64::try_from(nanos).ok())
-        .map_or(now, Timestamp::from_unix_nanos);
-    let losses: Vec<LedgerEntry> = killed
-        .iter()
-        .map(|_| LedgerEntry {
-            server: None,
-            signal: None,
-            cause: LossCause::Crash,
-            count: 0,
-            from: from.min(now),
-            to: now,
-            recovered: 0,
-        })
-        .collect();
-    losses::record(transaction, &losses)?;
-    // What cannot be removed now is removed when the next writer starts.
-    for found in place.spills().unwrap_or_default() {
-        if writers.get(found)?.is_none() && spill::lock_of(place, found) != Lock::Held {
-            let _ = place.remove_spill(found);
-        }
-    }
     // In this transaction, so that no other process sees the entry before the lock.
-    let spill = match Spill::create(place, number, wipe_generation) {
+    let spill = match Spill::create(place, number, wipe_generation, hook) {
         Ok(spill) => Some(spill),
         // A writer can do without: its process id says whether it runs.
         Err(error) => {
             tracing::warn!(
                 subsystem = "telemetry",
                 %error,
-                "cannot say in a file of its own that this process stores telemetry"
+                "records that are not committed yet are lost if this process is killed"
             );
             None
         }
     };
     Ok((number, spill))
+}
+
+/// The writers that have ended without removing their entry.
+pub(crate) fn ended(
+    writers: &impl ReadableTable<u64, &'static [u8]>,
+    place: &StackPath,
+) -> Result<Vec<u64>, Fault> {
+    let mut ended = Vec::new();
+    for entry in writers.iter()? {
+        let (number, value) = entry?;
+        if !Registered::decode(value.value())?.is_alive(place, number.value()) {
+            ended.push(number.value());
+        }
+    }
+    Ok(ended)
+}
+
+/// The number of the last batch that `writer` committed; 0 before the first one.
+pub(crate) fn last_batch(transaction: &WriteTransaction, writer: u64) -> Result<u64, Fault> {
+    let meta = transaction.open_table(META)?;
+    let last = meta.get(meta::last_batch(writer).as_str())?;
+    Ok(last.map_or(0, |number| number.value()))
+}
+
+/// Enters killed writers in the ledger, each with the number of its records that were recovered.
+pub(crate) fn record_kills(
+    transaction: &WriteTransaction,
+    last_commit: Option<Timestamp>,
+    recovered: &[u64],
+) -> Result<(), Fault> {
+    let now = Timestamp::now();
+    let losses: Vec<LedgerEntry> = recovered
+        .iter()
+        .map(|recovered| LedgerEntry {
+            server: None,
+            signal: None,
+            cause: LossCause::Crash,
+            count: 0,
+            from: last_commit.unwrap_or(now).min(now),
+            to: now,
+            recovered: *recovered,
+        })
+        .collect();
+    losses::record(transaction, &losses)
+}
+
+/// The time of the last commit of any writer.
+pub(crate) fn last_commit(transaction: &WriteTransaction) -> Result<Option<Timestamp>, Fault> {
+    let meta = transaction.open_table(META)?;
+    let nanos = meta.get(meta::LAST_COMMIT)?.map(|nanos| nanos.value());
+    Ok(nanos
+        .and_then(|nanos| i64::try_from(nanos).ok())
+        .map(Timestamp::from_unix_nanos))
 }
 
 /// Whether any running process has a writer.

@@ -52,6 +52,8 @@ pub(crate) struct PendingRecord {
     /// When it was emitted, see [`monotonic_nanos`](crate::platform::monotonic_nanos).
     pub(crate) emitted: u64,
     pub(crate) payload: Box<[u8]>,
+    /// Whether the record is in the writer's [spill](crate::store::ledger::spill), too.
+    pub(crate) is_spilled: bool,
 }
 
 /// The outcome of appending one [`SeriesBatch`].

@@ -103,6 +103,7 @@ impl ImportBatch {
             timestamp: record.timestamp().unix_nanos(),
             emitted: monotonic_nanos(),
             payload: payload.into_boxed_slice(),
+            is_spilled: false,
         };
         let known = |part: &&mut SeriesBatch| part.server == *server && part.signal == signal;
         if let Some(part) = self.parts.iter_mut().rev().find(known) {

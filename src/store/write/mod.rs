@@ -2,5 +2,6 @@
 
 pub(crate) mod append;
 pub(crate) mod import;
+pub(crate) mod recover;
 pub(crate) mod seal;
 pub(crate) mod wipe;
