@@ -171,10 +171,12 @@ pub use crate::{
 /// Reading records by time, by arrival, or the last ones, with several servers merged; and the
 /// inventory.
 pub mod query {
+    #[cfg(feature = "async")]
+    pub use crate::read::FollowStream;
     pub use crate::{
         read::{
-            Cursor, RawRecord, Records, Scan, ScopeFilter, Seed, SeedRange, SeededTrace,
-            StoredRecord,
+            Arrival, Arrivals, Cursor, Follow, FollowHandle, RawRecord, Records, Scan, ScopeFilter,
+            Seed, SeedRange, SeededTrace, StoredRecord,
         },
         signal::is_valid_signal,
         store::{Direction, InventoryRecord, inventory},

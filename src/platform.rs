@@ -129,6 +129,14 @@ pub(crate) fn file_system_bytes(path: &Path) -> io::Result<(u64, u64)> {
     Ok((bytes(stat.f_blocks), bytes(stat.f_bavail)))
 }
 
+/// The identity of a file: its device and inode. It is unique while the file is open.
+pub(crate) type FileId = (u64, u64);
+
+/// The identity of the file that `metadata` is of.
+pub(crate) fn file_id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
 /// Whether two files are on the same file system.
 pub(crate) fn same_disk(a: &Metadata, b: &Metadata) -> bool {
     a.dev() == b.dev()

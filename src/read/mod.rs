@@ -1,12 +1,18 @@
 //! Reading records by time, by arrival, or the last ones, with several servers merged.
 
 mod cursor;
+mod follow;
 mod query;
 mod scan;
 mod seed;
+#[cfg(feature = "async")]
+mod stream;
 
+#[cfg(feature = "async")]
+pub use self::stream::FollowStream;
 pub use self::{
     cursor::Cursor,
+    follow::{Arrival, Arrivals, Follow, FollowHandle},
     query::Query,
     scan::{RawRecord, Records, Scan, StoredRecord},
     seed::{ScopeFilter, Seed, SeedRange, SeededTrace},

@@ -85,7 +85,7 @@ impl RawRecord<'_> {
         })
     }
 
-    fn to_stored(self) -> Result<StoredRecord> {
+    pub(super) fn to_stored(self) -> Result<StoredRecord> {
         Ok(StoredRecord {
             server: self.server.clone(),
             timestamp: self.timestamp,

@@ -4,6 +4,7 @@ use crate::{
     config::{ConfigWarning, RetentionPolicy},
     error::{Error, Result},
     home::{IfMissing, StackPath},
+    platform::{self, FileId},
     store::{
         engine::{
             disk::DiskHook,
@@ -186,6 +187,32 @@ impl Store {
             transaction,
             self.clock_reading(),
         ))
+    }
+
+    /// A read-only handle of the file that is at the path now, which need not be the one that this
+    /// handle has open, and its identity. `None` when there is no database, or not yet.
+    pub(crate) fn open_again(&self) -> Result<Option<(Store, FileId)>> {
+        let Inner { place, options, .. } = &*self.inner;
+        let Some(before) = self.file_id()? else {
+            return Ok(None);
+        };
+        let Some(engine) = Engine::open_read_only(place, options.opening())? else {
+            return Ok(None);
+        };
+        // A file that was replaced while it was opened is opened next time.
+        let is_same = self.file_id()? == Some(before);
+        let opened = Store::new(place.clone(), options.clone(), engine);
+        Ok(is_same.then_some((opened, before)))
+    }
+
+    /// The identity of the file that is at the path now; `None` when there is none.
+    pub(crate) fn file_id(&self) -> Result<Option<FileId>> {
+        let path = self.path();
+        match std::fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(platform::file_id(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("examine", &path, error)),
+        }
     }
 
     /// A reading of the clocks by which age is judged.

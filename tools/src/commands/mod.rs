@@ -10,12 +10,15 @@ pub(crate) mod wipe;
 
 use crate::{interrupt::Interrupt, old_files};
 use gridctl_telemetry::{
-    Result, Snapshot, Store, StoreOptions, home::list_stacks, maintenance::MigrationStep,
+    Result, StoreOptions,
+    home::list_stacks,
+    maintenance::MigrationStep,
+    query::{Arrival, Arrivals},
 };
-use std::{path::Path, thread, time::Duration};
+use std::{path::Path, time::Duration};
 
-/// How often a followed store is polled. A poll is a read transaction of some microseconds.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a command that waits asks for an interrupt.
+const INTERRUPT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Options of a store that the programs open.
 fn store_options() -> StoreOptions {
@@ -43,20 +46,12 @@ fn stacks_with_old(home: &Path, named: Option<&String>) -> anyhow::Result<Vec<St
     }
 }
 
-/// Waits until records with sequences from `sequence` on have arrived, and returns a snapshot with
-/// them; `None` on an interrupt, which ends following.
-fn wait_for_arrival(
-    store: &Store,
-    sequence: u64,
-    interrupt: &Interrupt,
-) -> Result<Option<Snapshot>> {
+/// Waits until records have arrived; `None` on an interrupt, which ends following.
+fn wait_for_arrival(arrivals: &mut Arrivals, interrupt: &Interrupt) -> Result<Option<Arrival>> {
     while !interrupt.requested() {
-        let snapshot = store.snapshot()?;
-        if snapshot.next_sequence()? > sequence {
-            return Ok(Some(snapshot));
+        if let Some(arrival) = arrivals.next_timeout(INTERRUPT_INTERVAL)? {
+            return Ok(Some(arrival));
         }
-        drop(snapshot);
-        thread::sleep(POLL_INTERVAL);
     }
     Ok(None)
 }

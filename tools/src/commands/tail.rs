@@ -46,11 +46,11 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         });
     }
     let interrupt = Interrupt::install()?;
-    let mut arrived = snapshot.next_sequence()?;
+    let mut arrivals = store.arrivals(snapshot.next_sequence()?)?;
     drop(snapshot);
-    while let Some(snapshot) = wait_for_arrival(&store, arrived, &interrupt)? {
-        print(&snapshot, &query.clone().since_sequence(arrived), out)?;
-        arrived = snapshot.next_sequence()?;
+    while let Some(arrival) = wait_for_arrival(&mut arrivals, &interrupt)? {
+        let query = query.clone().since_sequence(arrival.since_sequence);
+        print(&arrival.snapshot, &query, out)?;
     }
     Ok(Outcome::Done)
 }

@@ -37,6 +37,7 @@ pub(super) fn export(
              another --resume file, and export to another folder"
         );
     }
+    let mut arrivals = store.arrivals(snapshot.next_sequence()?)?;
     loop {
         let next = snapshot.next_sequence()?;
         for series in select(&snapshot, args)? {
@@ -64,8 +65,11 @@ pub(super) fn export(
         if !args.follow {
             return Ok(true);
         }
-        match wait_for_arrival(store, next, &export.interrupt)? {
-            Some(newer) => snapshot = newer,
+        match wait_for_arrival(&mut arrivals, &export.interrupt)? {
+            Some(arrival) if arrival.is_replaced => {
+                bail!("the database was replaced by another one: export it to another folder")
+            }
+            Some(arrival) => snapshot = arrival.snapshot,
             None => return Ok(true),
         }
     }

@@ -307,17 +307,19 @@ impl Export {
         };
         let query = args.query(signal, &args.server);
         let mut arrived = 0;
+        let mut arrivals = store.arrivals(snapshot.next_sequence()?)?;
         loop {
-            let next = snapshot.next_sequence()?;
             let new = query.clone().since_sequence(arrived);
             let done = self.copy(&snapshot, &new, |chunk| Ok(out.write_all(chunk.lines)?))?;
             out.flush()?;
             if !done || !args.follow {
                 return Ok(done);
             }
-            arrived = next;
-            match wait_for_arrival(store, arrived, &self.interrupt)? {
-                Some(newer) => snapshot = newer,
+            match wait_for_arrival(&mut arrivals, &self.interrupt)? {
+                Some(arrival) => {
+                    arrived = arrival.since_sequence;
+                    snapshot = arrival.snapshot;
+                }
                 None => return Ok(true),
             }
         }
