@@ -192,8 +192,8 @@ fn status_shows_it_for_people_and_for_programs() {
             r#""jira cloud" "traces" 1"#
         ]
     );
-    assert_eq!(inventory[0]["oldestTime"], "2026-04-30T11:59:03.5Z");
-    assert_eq!(inventory[0]["newestTime"], "2026-05-09T03:39:04Z");
+    assert_eq!(inventory[0]["oldest"], "2026-04-30T11:59:03.5Z");
+    assert_eq!(inventory[0]["newest"], "2026-05-09T03:39:04Z");
     assert_eq!(inventory[0]["fileCount"], 1);
     assert!(inventory[0]["sizeBytes"].as_u64().unwrap() > 0);
     assert!(

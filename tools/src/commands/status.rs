@@ -10,7 +10,7 @@ use anyhow::Context;
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 use gridctl_telemetry::{
-    Store, TelemetryConfig, Timestamp,
+    Signal, Store, TelemetryConfig, Timestamp,
     home::default_home,
     ledger::{ClockJump, LedgerEntry},
     maintenance::{FileSystem, Space, WriterStatus},
@@ -57,12 +57,35 @@ impl Args {
     }
 }
 
-/// A row of the listing.
+/// A row of the listing, by the names that the Go program gives its fields.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Row<'a> {
     stack: &'a str,
-    #[serde(flatten)]
-    record: &'a InventoryRecord,
+    server: &'a str,
+    signal: Signal,
+    path: String,
+    size_bytes: u64,
+    file_count: u64,
+    record_count: u64,
+    oldest: Timestamp,
+    newest: Timestamp,
+}
+
+impl<'a> Row<'a> {
+    fn new(stack: &'a str, record: &'a InventoryRecord) -> Row<'a> {
+        Row {
+            stack,
+            server: &record.server,
+            signal: record.signal,
+            path: record.path.display().to_string(),
+            size_bytes: record.size_bytes,
+            file_count: record.file_count,
+            record_count: record.record_count,
+            oldest: record.oldest_time,
+            newest: record.newest_time,
+        }
+    }
 }
 
 /// What `--json` prints.
@@ -127,10 +150,10 @@ fn print_records(
     let rows: Vec<Row<'_>> = found
         .iter()
         .flat_map(|found| {
-            found.inventory.iter().map(|record| Row {
-                stack: &found.stack,
-                record,
-            })
+            found
+                .inventory
+                .iter()
+                .map(|record| Row::new(&found.stack, record))
         })
         .collect();
     if args.json {
@@ -141,16 +164,16 @@ fn print_records(
         };
         return print_json(&report, out);
     }
-    let cells = rows.iter().map(|Row { stack, record }| {
+    let cells = rows.iter().map(|row| {
         [
-            escape(stack),
-            escape(&record.server),
-            record.signal.to_string(),
-            size(record.size_bytes, args),
-            record.file_count.to_string(),
-            record.record_count.to_string(),
-            record.oldest_time.to_string(),
-            record.newest_time.to_string(),
+            escape(row.stack),
+            escape(row.server),
+            row.signal.to_string(),
+            size(row.size_bytes, args),
+            row.file_count.to_string(),
+            row.record_count.to_string(),
+            row.oldest.to_string(),
+            row.newest.to_string(),
         ]
     });
     let header = [
