@@ -92,7 +92,7 @@ fn assert_refused(home: &Path, expected: impl Fn(&Error) -> bool) {
 #[test]
 fn helper_creates() {
     if let Some(arguments) = helper_arguments() {
-        let umask = u32::from_str_radix(&arguments[1], 8).unwrap();
+        let umask = rustix::fs::RawMode::from_str_radix(&arguments[1], 8).unwrap();
         rustix::process::umask(Mode::from_raw_mode(umask));
         store_something(Path::new(&arguments[0]));
         say("done");
