@@ -87,7 +87,8 @@ impl World {
     fn stored(&self) -> Vec<String> {
         let status = self.home.run(&["status", "gw", "--json"]).stdout;
         let rows: Value = serde_json::from_str(&status).unwrap();
-        rows.as_array()
+        rows["inventory"]
+            .as_array()
             .unwrap()
             .iter()
             .map(|row| {
