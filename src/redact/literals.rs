@@ -9,6 +9,9 @@ pub(super) const PLACEHOLDER: &str = "[REDACTED]";
 
 /// Text is searched in copies in lowercase, this many bytes at a time.
 const WINDOW_BYTES: usize = 512;
+/// The size of the first window of a search that goes on, in bytes.
+const NEXT_WINDOW_BYTES: usize = 4 * LITERAL_BYTES_MAX;
+const _: () = assert!(NEXT_WINDOW_BYTES <= WINDOW_BYTES);
 /// At least the length of the longest literal: windows overlap by it.
 const LITERAL_BYTES_MAX: usize = 32;
 
@@ -197,9 +200,16 @@ impl Prefilter {
 
     fn next(&self, text: &[u8], mut start: usize) -> Option<usize> {
         let mut window = [0; WINDOW_BYTES];
+        // A search that goes on after a literal begins with a short window. Otherwise a text full of
+        // literals would cost a whole window for each of them.
+        let mut window_bytes = if start == 0 {
+            WINDOW_BYTES
+        } else {
+            NEXT_WINDOW_BYTES
+        };
         loop {
             let rest = text.get(start..).unwrap_or_default();
-            let part = rest.get(..WINDOW_BYTES).unwrap_or(rest);
+            let part = rest.get(..window_bytes).unwrap_or(rest);
             let Some(lowercase) = window.get_mut(..part.len()) else {
                 return Some(start);
             };
@@ -213,7 +223,8 @@ impl Prefilter {
             if part.len() == rest.len() {
                 return None;
             }
-            start += WINDOW_BYTES - LITERAL_BYTES_MAX;
+            start += window_bytes - LITERAL_BYTES_MAX;
+            window_bytes = (window_bytes * 2).min(WINDOW_BYTES);
         }
     }
 }
