@@ -62,7 +62,7 @@ pub(crate) const LOSSES: TableDefinition<'_, (i64, &str, u8, u8), &[u8]> =
     TableDefinition::new("losses");
 /// Evicted records, one entry per series. They have a table of their own so that regular evictions
 /// do not push real losses out of the ledger.
-pub(crate) const RETIRED: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("retired");
+pub(crate) const EVICTED: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("retired");
 /// The running writers and their processes.
 pub(crate) const WRITERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("writers");
 

@@ -7,7 +7,7 @@
 //! one for each: the sum of the kills, which is all that older versions read, is followed by a list
 //! of them.
 //!
-//! Evicted records are counted in one entry per series, see [`RETIRED`].
+//! Evicted records are counted in one entry per series, see [`EVICTED`].
 
 use crate::{
     loss::{LedgerEntry, LossCause},
@@ -17,7 +17,7 @@ use crate::{
         engine::fault::Fault,
         layout::{
             series,
-            tables::{LOSSES, RETIRED},
+            tables::{EVICTED, LOSSES},
         },
         ledger::{decode, decode_next, encode},
     },
@@ -106,7 +106,7 @@ pub(crate) fn read(
     range: TimeRange,
 ) -> Result<Vec<LedgerEntry>, Fault> {
     let mut entries = Vec::new();
-    for entry in transaction.open_table(RETIRED)?.iter()? {
+    for entry in transaction.open_table(EVICTED)?.iter()? {
         let (key, value) = entry?;
         let (server, signal) = key.value();
         let span: LossSpan = decode(value.value())?;
@@ -143,7 +143,7 @@ pub(crate) fn record_evicted(
     signal: Signal,
     evicted: LossSpan,
 ) -> Result<(), Fault> {
-    let mut table = transaction.open_table(RETIRED)?;
+    let mut table = transaction.open_table(EVICTED)?;
     let mut all = evicted;
     if let Some(known) = table.get((server, signal as u8))? {
         all.add(decode(known.value())?);

@@ -138,15 +138,15 @@ pub(crate) fn advance(state: Option<ClockState>, reading: ClockReading) -> Clock
     };
     let pending = state.jump.filter(|jump| jump.goes_on(by, same_boot));
     let corrected = pending.is_some_and(|jump| expected.saturating_sub(jump.since) >= GRACE_NANOS);
-    let believed = corrected || pending.is_none() && (-STEP_NANOS_MAX..=ahead_max).contains(&by);
-    let (base, newest) = match (corrected, believed) {
+    let is_trusted = corrected || pending.is_none() && (-STEP_NANOS_MAX..=ahead_max).contains(&by);
+    let (base, newest) = match (corrected, is_trusted) {
         (true, _) => (wall, wall),
         (false, true) => (wall, state.newest.max(wall)),
         (false, false) => (expected, state.newest.max(expected)),
     };
     let mut next = ClockState {
         newest,
-        jump: (!believed).then(|| PendingJump {
+        jump: (!is_trusted).then(|| PendingJump {
             since: pending.map_or(expected, |jump| jump.since),
             by: pending.filter(|_| same_boot).map_or(by, |jump| jump.by),
         }),
@@ -160,12 +160,12 @@ pub(crate) fn advance(state: Option<ClockState>, reading: ClockReading) -> Clock
         next.anchor_boot_nanos = reading.boot_nanos;
         next.boot = reading.boot;
     }
-    let jump = (!believed).then_some(ClockJump {
+    let jump = (!is_trusted).then_some(ClockJump {
         shown: reading.wall,
         expected: Timestamp::from_unix_nanos(expected),
     });
     ClockVerdict {
-        now: Timestamp::from_unix_nanos(if believed { newest } else { newest.min(wall) }),
+        now: Timestamp::from_unix_nanos(if is_trusted { newest } else { newest.min(wall) }),
         is_news: jump.is_some() && pending.is_none(),
         jump,
         stored_before: stored.map_or(i64::MAX, |stored| stored.nanos_before(next)),

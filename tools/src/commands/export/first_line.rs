@@ -20,7 +20,7 @@ const KNOWN_BY_BYTES: usize = 1000;
 /// space for it below the maximum length of a Collector's lines.
 const MARK_BYTES: usize = 64;
 /// The longest line that a Collector reads by default, in bytes.
-const LINE_BYTES_MAX: usize = 1 << 20;
+const COLLECTOR_LINE_BYTES_MAX: usize = 1 << 20;
 
 /// The first record of a file. No two files of an export begin with the same record.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +63,8 @@ pub(super) fn marked(
         !known.insert(xxh3_64(head))
     };
     // A record can be so long that a Collector would drop its line because of the mark.
-    let fits = first.len() > LINE_BYTES_MAX || first.len() + MARK_BYTES <= LINE_BYTES_MAX;
+    let fits = first.len() > COLLECTOR_LINE_BYTES_MAX
+        || first.len() + MARK_BYTES <= COLLECTOR_LINE_BYTES_MAX;
     let mut out = Vec::with_capacity(lines.len() + MARK_BYTES);
     match lines.split_first() {
         Some((brace, rest)) if needed && fits => {
@@ -134,10 +135,10 @@ mod tests {
     #[test]
     fn no_line_grows_beyond_what_a_collector_takes() {
         for (bytes, is_marked) in [
-            (LINE_BYTES_MAX - MARK_BYTES, true),
-            (LINE_BYTES_MAX - MARK_BYTES + 1, false),
-            (LINE_BYTES_MAX, false),
-            (LINE_BYTES_MAX + 1, true),
+            (COLLECTOR_LINE_BYTES_MAX - MARK_BYTES, true),
+            (COLLECTOR_LINE_BYTES_MAX - MARK_BYTES + 1, false),
+            (COLLECTOR_LINE_BYTES_MAX, false),
+            (COLLECTOR_LINE_BYTES_MAX + 1, true),
         ] {
             let mut line = vec![b' '; bytes];
             line[0] = b'{';
