@@ -102,8 +102,8 @@ impl CommitPolicy {
         self.pending.as_ref().map(|pending| pending.due)
     }
 
-    /// Whether the pending records reach the size of a batch within `horizon` if the traffic of the
-    /// last `window`, so many records and bytes, goes on.
+    /// Whether the pending records reach the size of a batch within `horizon` if records and bytes
+    /// keep arriving at the rate of the last `window`.
     pub(super) fn fills_within(
         &self,
         horizon: Duration,

@@ -1,4 +1,4 @@
-//! Text that nobody vouches for, to records.
+//! Reads records from untrusted text.
 
 use super::{
     json::{JsonError, Kind, NESTING_MAX, Reader, Skim, value_text},

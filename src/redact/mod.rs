@@ -241,7 +241,7 @@ impl Rules {
     }
 
     /// The payload without its secrets: as it is when it has none. Fails when `payload` holds no
-    /// record of `signal`; it must then not be stored, for nobody can say what is in it.
+    /// record of `signal`; it must then not be stored, because its content is unknown.
     pub(crate) fn redact_payload<'a>(
         &self,
         signal: Signal,

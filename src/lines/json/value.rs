@@ -243,7 +243,7 @@ mod tests {
         // To every other reader all are strings.
         let others: Vec<String> = serde_json::from_str(&line).unwrap();
         assert_eq!(others[..3], ["NaN", "NaN", "Infinity"]);
-        // Another escape is nobody's double.
+        // Text with any other escape is text.
         assert_eq!(read(r#""\u004e\u0061N""#), text("NaN"));
         assert_eq!(read(r#""\u004EaN""#), text("NaN"));
     }

@@ -194,7 +194,7 @@ fn start_times_change_when_counters_begin_anew() {
             ),
             vec![(6, 6), (6, 6)],
         ),
-        // A counter that falls, though nobody says so.
+        // A counter that falls without a reset that announces it.
         (
             r#"{T:7Z","diff":{},"total":{"input_tokens":8},"cost_total":{"input_micro_usd":11}}"#,
             vec![(7, 7), (6, 7)],
