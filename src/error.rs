@@ -36,6 +36,17 @@ pub enum Error {
         /// The text, its first 64 characters.
         text: String,
     },
+    /// A text that is no time as people write it, see
+    /// [`Timestamp::parse_written`](crate::Timestamp::parse_written).
+    #[error(
+        "cannot read the time {text:?}: write how long ago (2h, \"1day 6h\"), now, today, yesterday, a day \
+         (2026-05-08), a time of day (14:03), both (\"2026-05-08 14:03\"), RFC 3339 \
+         (2026-05-08T14:03:00Z) or seconds since 1970 (@1778248980)"
+    )]
+    InvalidTime {
+        /// The text, its first 64 characters.
+        text: String,
+    },
     /// A text that is not a cursor.
     #[error("invalid cursor {text:?}: expected the text of a cursor that an earlier read returned")]
     InvalidCursor {

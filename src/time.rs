@@ -1,4 +1,7 @@
-//! Points in time and time ranges: nanoseconds since the Unix epoch, and RFC 3339 text.
+//! Points in time and time ranges: nanoseconds since the Unix epoch, RFC 3339 text, and times as people
+//! write them.
+
+mod written;
 
 use crate::error::{Error, Result, excerpt};
 use ::time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};

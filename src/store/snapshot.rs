@@ -130,6 +130,20 @@ impl Snapshot {
         inventory::list(&self.view, server)
     }
 
+    /// The servers that have stored records of any signal, or counters that outlived their records,
+    /// sorted. The cost does not grow with the number of records.
+    ///
+    /// Fails with [`Error::Database`](crate::Error::Database) and
+    /// [`Error::Corrupt`](crate::Error::Corrupt).
+    pub fn servers(&self) -> Result<Vec<ServerName>> {
+        let with_records = self.view.series()?.into_iter().map(|entry| entry.server);
+        let with_totals = self.totals()?.into_iter().map(|(server, _)| server);
+        let mut servers: Vec<ServerName> = with_records.chain(with_totals).collect();
+        servers.sort_unstable();
+        servers.dedup();
+        Ok(servers)
+    }
+
     /// The location of all records, read from every table.
     ///
     /// Fails with [`Error::Corrupt`](crate::Error::Corrupt) when the tables contradict each other

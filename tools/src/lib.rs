@@ -11,8 +11,12 @@ mod lines;
 mod losses;
 mod old_files;
 mod output;
+mod scope;
+mod screen;
 mod time;
+mod window;
 
+use crate::screen::{Screen, ScreenArgs};
 use clap::Parser;
 use gridctl_telemetry::home::{default_home, home_in};
 use std::{
@@ -27,6 +31,8 @@ use std::{
 struct Cli {
     #[command(flatten)]
     home: Home,
+    #[command(flatten)]
+    screen: ScreenArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -38,6 +44,8 @@ struct ExportCli {
     #[command(flatten)]
     home: Home,
     #[command(flatten)]
+    screen: ScreenArgs,
+    #[command(flatten)]
     export: commands::export::Args,
 }
 
@@ -45,7 +53,7 @@ struct ExportCli {
 struct Home {
     /// The folder that replaces the home of the user: databases are in `.gridctl/telemetry` below
     /// it. An absolute path [default: `$GRIDCTL_HOME`, else `~`]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = screen::HEADING)]
     home: Option<PathBuf>,
 }
 
@@ -88,16 +96,23 @@ enum Outcome {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let screen = Screen::new(&cli.screen);
     finish(cli.home.path().map_err(Into::into).and_then(|home| {
-        let out = &mut io::stdout().lock();
+        // Commands whose output can be long and that neither ask nor follow use `screen.paged`.
         match cli.command {
-            Command::Status(args) => commands::status::run(&home, &args, out),
-            Command::Tail(args) => commands::tail::run(&home, &args, out),
-            Command::Wipe(args) => commands::wipe::run(&home, &args, out),
-            Command::Compact(args) => commands::compact::run(&home, &args, out),
-            Command::ImportJsonl(args) => commands::import::run(&home, &args, out),
-            Command::ExportJsonl(args) => commands::export::run(&home, &args, out),
-            Command::Demo(args) => commands::demo::run(&args, out),
+            Command::Status(args) => screen.paged(|out| commands::status::run(&home, &args, out)),
+            Command::Tail(args) => screen.direct(|out| commands::tail::run(&home, &args, out)),
+            Command::Wipe(args) => screen.direct(|out| commands::wipe::run(&home, &args, out)),
+            Command::Compact(args) => {
+                screen.direct(|out| commands::compact::run(&home, &args, out))
+            }
+            Command::ImportJsonl(args) => {
+                screen.direct(|out| commands::import::run(&home, &args, out))
+            }
+            Command::ExportJsonl(args) => {
+                screen.direct(|out| commands::export::run(&home, &args, out))
+            }
+            Command::Demo(args) => screen.direct(|out| commands::demo::run(&args, out)),
         }
     }))
 }
@@ -106,11 +121,12 @@ pub fn main() -> ExitCode {
 #[must_use]
 pub fn export_main() -> ExitCode {
     let cli = ExportCli::parse();
+    let screen = Screen::new(&cli.screen);
     finish(
         cli.home
             .path()
             .map_err(Into::into)
-            .and_then(|home| commands::export::run(&home, &cli.export, &mut io::stdout().lock())),
+            .and_then(|home| screen.direct(|out| commands::export::run(&home, &cli.export, out))),
     )
 }
 

@@ -21,7 +21,7 @@ use std::{path::Path, time::Duration};
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Options of a store that the programs open.
-fn store_options() -> StoreOptions {
+pub(crate) fn store_options() -> StoreOptions {
     StoreOptions::for_tools().on_migration(|step: MigrationStep| {
         crate::output::note(&format!(
             "migrating the database to version {} of {}: {}",

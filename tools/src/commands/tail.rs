@@ -1,10 +1,13 @@
 //! `tail`: the last records of a server, and new ones as they arrive.
 
-use super::{store_options, wait_for_arrival};
-use crate::{Outcome, interrupt::Interrupt};
-use anyhow::bail;
+use super::wait_for_arrival;
+use crate::{
+    Outcome,
+    interrupt::Interrupt,
+    scope::{ScopeArgs, SignalParser},
+};
 use gridctl_telemetry::{
-    Query, ServerName, Signal, Snapshot, Store,
+    Query, Signal, Snapshot,
     lines::{LineFormat, LineWriter},
     query::Direction,
 };
@@ -12,12 +15,10 @@ use std::{io::Write, path::Path};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The stack
-    stack: String,
-    /// The server
-    server: ServerName,
-    /// The signal: logs, metrics or traces
-    #[arg(long, default_value = "logs")]
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// The signal
+    #[arg(long, default_value = "logs", value_parser = SignalParser)]
     signal: Signal,
     /// The number of records to print
     #[arg(long, short = 'n', default_value_t = 10, value_name = "N")]
@@ -28,15 +29,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
-    let Some(store) = Store::open_read_only(home, &args.stack, store_options())? else {
-        bail!(
-            "the stack {:?} has no telemetry below {}: check its name and --home",
-            args.stack,
-            home.display()
-        );
-    };
-    let query = Query::new(args.signal).server(args.server.clone());
-    let snapshot = store.snapshot()?;
+    let scope = args.scope.open(home)?;
+    let query = scope.query(args.signal);
+    let snapshot = scope.store.snapshot()?;
     let found = print_last(&snapshot, &query, args.lines, out)?;
     if !args.follow {
         return Ok(if found {
@@ -46,7 +41,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         });
     }
     let interrupt = Interrupt::install()?;
-    let mut arrivals = store.arrivals(snapshot.next_sequence()?)?;
+    let mut arrivals = scope.store.arrivals(snapshot.next_sequence()?)?;
     drop(snapshot);
     while let Some(arrival) = wait_for_arrival(&mut arrivals, &interrupt)? {
         let query = query.clone().since_sequence(arrival.since_sequence);

@@ -1,0 +1,603 @@
+//! The terminal that a program writes to: its colours, its size, the reader's time zone, and a pager.
+//!
+//! Every command gets a [`Screen`]. Its options are global, so they stand before or after the name of any
+//! command.
+
+#![allow(dead_code, reason = "the commands that use the rest land next")]
+
+use crate::interrupt::Interrupt;
+use anstyle::{AnsiColor, Style};
+use gridctl_telemetry::{
+    Timestamp,
+    external::time::{OffsetDateTime, PrimitiveDateTime, UtcOffset},
+};
+use jiff::tz::TimeZone;
+use std::{
+    borrow::Cow,
+    env,
+    ffi::OsString,
+    io::{self, BufWriter, IsTerminal, StdoutLock, Write},
+    process::{Child, ChildStdin, Command, Stdio},
+};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// The size of a terminal that does not know its own.
+const COLUMNS_DEFAULT: u16 = 80;
+const ROWS_DEFAULT: u16 = 24;
+/// The pager where `PAGER` names none, and the options that it gets if `LESS` is not set: it ends by itself
+/// if everything fits (F), passes colours (R) and leaves its last screen (X).
+const PAGER_DEFAULT: &str = "less";
+const LESS_DEFAULT: &str = "FRX";
+
+/// Options of the output, for all commands.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct ScreenArgs {
+    /// When to print colours; `auto` means on a terminal, unless NO_COLOR is set
+    #[arg(
+        long,
+        visible_alias = "colour",
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = HEADING
+    )]
+    color: ColorWhen,
+    /// Print times in UTC, and read times without a zone as UTC; otherwise both are in the zone of this
+    /// machine, or of TZ, on a terminal. JSON and output to a file or a pipe is in UTC
+    #[arg(long, global = true, help_heading = HEADING)]
+    utc: bool,
+    /// Do not show long output in a pager (PAGER, by default less)
+    #[arg(long, global = true, help_heading = HEADING)]
+    no_pager: bool,
+}
+
+/// The heading of options that all commands have.
+pub(crate) const HEADING: &str = "Options of all commands";
+
+/// When to print colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum ColorWhen {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// What a part of the output is, which decides its colour: the same in all commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A failure: an error's record, a failed span, lost records.
+    Error,
+    /// A warning.
+    Warning,
+    /// Something that works: a daemon that stores.
+    Good,
+    /// Text of little weight: times, ids, lines of a tree.
+    Dim,
+    /// A name: of a server, a stack, a span.
+    Name,
+    /// The part of a text that a search found.
+    Match,
+    /// A heading of a table, a total.
+    Heading,
+}
+
+/// The terminal, or the file or pipe, that standard output is.
+#[derive(Debug, Clone)]
+pub(crate) struct Screen {
+    is_terminal: bool,
+    has_colors: bool,
+    /// Of a terminal.
+    columns: u16,
+    rows: u16,
+    /// The reader's zone, or UTC with `--utc`.
+    zone: TimeZone,
+    /// When the program started, so that all times in its arguments are relative to the same one.
+    now: Timestamp,
+    pager: Option<PagerCommand>,
+}
+
+impl Screen {
+    pub(crate) fn new(args: &ScreenArgs) -> Screen {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let size = rustix::termios::tcgetwinsize(&stdout).ok();
+        let known = |length: u16, default| if length == 0 { default } else { length };
+        Screen {
+            is_terminal,
+            has_colors: match args.color {
+                ColorWhen::Always => true,
+                ColorWhen::Never => false,
+                ColorWhen::Auto => is_terminal && !is_dumb && !is_set("NO_COLOR"),
+            },
+            columns: known(size.map_or(0, |size| size.ws_col), COLUMNS_DEFAULT),
+            rows: known(size.map_or(0, |size| size.ws_row), ROWS_DEFAULT),
+            zone: if args.utc {
+                TimeZone::UTC
+            } else {
+                TimeZone::system()
+            },
+            now: Timestamp::now(),
+            pager: (is_terminal && !is_dumb && !args.no_pager)
+                .then(PagerCommand::find)
+                .flatten(),
+        }
+    }
+
+    /// Whether standard output is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// The number of columns of the terminal; `None` for a file or a pipe, whose lines are never cut.
+    pub(crate) fn width(&self) -> Option<usize> {
+        self.is_terminal.then_some(usize::from(self.columns))
+    }
+
+    /// The style of a part: `let red = screen.style(Role::Error)`, then `{red}text{red:#}`. Writes nothing
+    /// where there are no colours.
+    pub(crate) fn style(&self, role: Role) -> Style {
+        if !self.has_colors {
+            return Style::new();
+        }
+        match role {
+            Role::Error => AnsiColor::Red.on_default().bold(),
+            Role::Warning => AnsiColor::Yellow.on_default(),
+            Role::Good => AnsiColor::Green.on_default(),
+            Role::Dim => Style::new().dimmed(),
+            Role::Name => AnsiColor::Cyan.on_default(),
+            Role::Match => AnsiColor::Red.on_default().bold().underline(),
+            Role::Heading => Style::new().bold(),
+        }
+    }
+
+    /// When the program started.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// A time as people write it, see [`Timestamp::parse_written`], in the reader's zone.
+    pub(crate) fn parse_time(&self, text: &str) -> gridctl_telemetry::Result<Timestamp> {
+        let now = in_zone(self.now, &self.zone);
+        Timestamp::parse_written(text, now, |civil| civil_offset(civil, &self.zone))
+    }
+
+    /// The reader's zone, in which days begin; UTC with `--utc`.
+    pub(crate) fn offset_at(&self, time: Timestamp) -> UtcOffset {
+        offset_at(time, &self.zone)
+    }
+
+    /// The first moment of a date and time in the reader's zone, for days and hours that begin there.
+    pub(crate) fn offset_of(&self, civil: PrimitiveDateTime) -> UtcOffset {
+        civil_offset(civil, &self.zone)
+    }
+
+    /// A time as a reader's calendar and clock show it: in the reader's zone on a terminal, else in UTC.
+    pub(crate) fn local(&self, time: Timestamp) -> OffsetDateTime {
+        if self.is_terminal {
+            in_zone(time, &self.zone)
+        } else {
+            time.into()
+        }
+    }
+
+    /// A time in RFC 3339: in the reader's zone on a terminal, else in UTC.
+    pub(crate) fn time(&self, time: Timestamp) -> String {
+        time.to_rfc3339_in(self.local(time).offset())
+    }
+
+    /// A time to the millisecond without its zone, `2026-05-08 14:03:20.500`: in the reader's zone on a
+    /// terminal, else in UTC. Always 23 columns for the years of timestamps.
+    pub(crate) fn clock_time(&self, time: Timestamp) -> String {
+        let local = self.local(time);
+        format!(
+            "{} {:02}:{:02}:{:02}.{:03}",
+            local.date(),
+            local.hour(),
+            local.minute(),
+            local.second(),
+            local.millisecond()
+        )
+    }
+
+    /// Runs a command whose output may be long: on a terminal, output that is longer than it is shown in a
+    /// pager. The command must not ask questions.
+    pub(crate) fn paged<T>(
+        &self,
+        run: impl FnOnce(&mut Output) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let mut out = match &self.pager {
+            Some(command) => Output::held(command.clone(), self.columns, self.rows),
+            None => Output::direct(),
+        };
+        let outcome = run(&mut out);
+        // A pager that the reader has quit before the end has shown enough: that is a closed pipe.
+        let ended = out.finish();
+        let value = outcome?;
+        ended?;
+        Ok(value)
+    }
+
+    /// Runs a command that prints directly, such as one that follows or asks.
+    pub(crate) fn direct<T>(
+        &self,
+        run: impl FnOnce(&mut Output) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let mut out = Output::direct();
+        let outcome = run(&mut out);
+        let ended = out.finish();
+        let value = outcome?;
+        ended?;
+        Ok(value)
+    }
+}
+
+/// Whether an environment variable is set and not empty.
+fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+fn in_zone(time: Timestamp, zone: &TimeZone) -> OffsetDateTime {
+    OffsetDateTime::from(time).to_offset(offset_at(time, zone))
+}
+
+fn offset_at(time: Timestamp, zone: &TimeZone) -> UtcOffset {
+    let nanos = i128::from(time.unix_nanos());
+    let offset = jiff::Timestamp::from_nanosecond(nanos)
+        .map_or(0, |instant| zone.to_offset(instant).seconds());
+    UtcOffset::from_whole_seconds(offset).unwrap_or(UtcOffset::UTC)
+}
+
+/// The offset of a date and time. A time that a clock change skips is as long after the change as it is
+/// after the skipped hour began; one that comes twice is the first.
+fn civil_offset(civil: PrimitiveDateTime, zone: &TimeZone) -> UtcOffset {
+    let as_utc = Timestamp::from(civil.assume_utc());
+    let instant = jiff::Timestamp::from_nanosecond(i128::from(as_utc.unix_nanos()))
+        .ok()
+        .and_then(|utc| zone.to_timestamp(TimeZone::UTC.to_datetime(utc)).ok());
+    let Some(instant) = instant else {
+        return UtcOffset::UTC;
+    };
+    let seconds = as_utc.unix_nanos().div_euclid(1_000_000_000) - instant.as_second();
+    i32::try_from(seconds)
+        .ok()
+        .and_then(|seconds| UtcOffset::from_whole_seconds(seconds).ok())
+        .unwrap_or(UtcOffset::UTC)
+}
+
+/// A text within `columns` columns: a longer one is cut and ends in `…`. The text must be escaped.
+pub(crate) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
+    if text.width() <= columns {
+        return Cow::Borrowed(text);
+    }
+    let mut kept = String::new();
+    let mut used = 1;
+    for char in text.chars() {
+        used += char.width().unwrap_or(0);
+        if used > columns {
+            break;
+        }
+        kept.push(char);
+    }
+    if columns > 0 {
+        kept.push('…');
+    }
+    Cow::Owned(kept)
+}
+
+/// A pager and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PagerCommand(Vec<OsString>);
+
+impl PagerCommand {
+    /// `PAGER`, else less; `None` if `PAGER` is empty or `cat`, as for git.
+    fn find() -> Option<PagerCommand> {
+        PagerCommand::parse(env::var("PAGER").ok().as_deref())
+    }
+
+    fn parse(pager: Option<&str>) -> Option<PagerCommand> {
+        let pager = pager.unwrap_or(PAGER_DEFAULT).trim();
+        if pager.is_empty() || pager == "cat" {
+            return None;
+        }
+        let needs_shell = |char: char| "|&;<>()$`\\\"'*?[#~=%{}!\n".contains(char);
+        Some(PagerCommand(if pager.contains(needs_shell) {
+            vec!["sh".into(), "-c".into(), pager.into()]
+        } else {
+            // Without a shell, a pager that is not installed is known before it gets the output.
+            pager.split_whitespace().map(Into::into).collect()
+        }))
+    }
+
+    fn spawn(&self) -> Option<Child> {
+        let (program, args) = self.0.split_first()?;
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::piped());
+        if !is_set("LESS") {
+            command.env("LESS", LESS_DEFAULT);
+        }
+        command.spawn().ok()
+    }
+}
+
+/// Standard output, or a pager in front of it.
+#[derive(Debug)]
+pub(crate) struct Output(Target);
+
+#[derive(Debug)]
+enum Target {
+    Direct(BufWriter<StdoutLock<'static>>),
+    /// Output that fits the screen so far.
+    Held {
+        command: PagerCommand,
+        bytes: Vec<u8>,
+        measure: Measure,
+    },
+    Paged {
+        child: Child,
+        /// `None` when the output has ended.
+        pipe: Option<BufWriter<ChildStdin>>,
+    },
+}
+
+impl Output {
+    fn direct() -> Output {
+        Output(Target::Direct(BufWriter::with_capacity(
+            64 << 10,
+            io::stdout().lock(),
+        )))
+    }
+
+    fn held(command: PagerCommand, columns: u16, rows: u16) -> Output {
+        Output(Target::Held {
+            command,
+            bytes: Vec::new(),
+            measure: Measure::new(columns, rows),
+        })
+    }
+
+    /// Passes on the held output: to the pager if it is longer than the screen.
+    fn release(&mut self) -> io::Result<()> {
+        let Target::Held {
+            command,
+            bytes,
+            measure,
+        } = &mut self.0
+        else {
+            return Ok(());
+        };
+        let bytes = std::mem::take(bytes);
+        let child = if measure.is_full() {
+            command.spawn()
+        } else {
+            None
+        };
+        *self = match child {
+            Some(mut child) => {
+                // The reader may press Ctrl-C in the pager, which must not end before this program: it
+                // would leave its pager on the terminal. Without a handler the signal does that, so the
+                // pager is used anyway.
+                let _ = Interrupt::install();
+                let pipe = child.stdin.take().map(BufWriter::new);
+                Output(Target::Paged { child, pipe })
+            }
+            None => Output::direct(),
+        };
+        self.write_all(&bytes)
+    }
+
+    /// Ends the output, and waits until the reader has quit the pager.
+    fn finish(mut self) -> io::Result<()> {
+        self.release()?;
+        match self.0 {
+            Target::Direct(mut out) => out.flush(),
+            Target::Held { .. } => Ok(()),
+            Target::Paged {
+                mut child,
+                mut pipe,
+            } => {
+                let flushed = pipe.as_mut().map_or(Ok(()), Write::flush);
+                drop(pipe);
+                child.wait()?;
+                flushed
+            }
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Target::Direct(out) => out.write(bytes),
+            Target::Held {
+                bytes: held,
+                measure,
+                ..
+            } => {
+                held.extend_from_slice(bytes);
+                measure.add(bytes);
+                if measure.is_full() {
+                    self.release()?;
+                }
+                Ok(bytes.len())
+            }
+            Target::Paged { pipe, .. } => match pipe {
+                Some(pipe) => pipe.write(bytes),
+                None => Err(io::ErrorKind::BrokenPipe.into()),
+            },
+        }
+    }
+
+    /// Held output stays held until there is more than a screen of it, or the command ends.
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            Target::Direct(out) => out.flush(),
+            Target::Held { .. } => Ok(()),
+            Target::Paged { pipe, .. } => pipe.as_mut().map_or(Ok(()), Write::flush),
+        }
+    }
+}
+
+/// The number of rows that output takes on a terminal.
+#[derive(Debug)]
+struct Measure {
+    columns: usize,
+    rows_left: usize,
+    /// The columns used in the present line, and whether an escape sequence is open.
+    column: usize,
+    is_in_sequence: bool,
+}
+
+impl Measure {
+    fn new(columns: u16, rows: u16) -> Measure {
+        Measure {
+            columns: usize::from(columns).max(1),
+            // The prompt of the shell takes the last row.
+            rows_left: usize::from(rows).saturating_sub(1),
+            column: 0,
+            is_in_sequence: false,
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if self.is_in_sequence {
+                // A style ends with `m`.
+                self.is_in_sequence = !byte.is_ascii_alphabetic();
+            } else if byte == b'\n' {
+                self.next_row();
+            } else if byte == 0x1b {
+                self.is_in_sequence = true;
+            } else if byte & 0xc0 != 0x80 {
+                // The first byte of a character. A wide one counts as one column: then a pager is used a
+                // little later, and the terminal scrolls.
+                if self.column == self.columns {
+                    self.next_row();
+                }
+                self.column += 1;
+            }
+        }
+    }
+
+    fn next_row(&mut self) {
+        self.rows_left = self.rows_left.saturating_sub(1);
+        self.column = 0;
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows_left == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gridctl_telemetry::external::time::{Date, Month};
+
+    fn screen(zone: &str) -> Screen {
+        Screen {
+            is_terminal: true,
+            has_colors: false,
+            columns: 80,
+            rows: 24,
+            zone: TimeZone::posix(zone).unwrap(),
+            now: "2026-05-08T12:00:00Z".parse().unwrap(),
+            pager: None,
+        }
+    }
+
+    #[test]
+    fn times_are_read_and_shown_in_the_readers_zone() {
+        // Central European time and its summer time.
+        let screen = screen("CET-1CEST,M3.5.0,M10.5.0/3");
+        let read = |text| screen.parse_time(text).unwrap();
+        for (text, utc, shown) in [
+            ("12:00", "2026-05-08T10:00:00Z", "2026-05-08 12:00:00.000"),
+            (
+                "2026-01-08",
+                "2026-01-07T23:00:00Z",
+                "2026-01-08 00:00:00.000",
+            ),
+            // Skipped, and there twice.
+            (
+                "2026-03-29 02:30",
+                "2026-03-29T01:30:00Z",
+                "2026-03-29 03:30:00.000",
+            ),
+            (
+                "2026-10-25 02:30",
+                "2026-10-25T00:30:00Z",
+                "2026-10-25 02:30:00.000",
+            ),
+        ] {
+            assert_eq!(read(text).to_string(), utc, "{text}");
+            assert_eq!(screen.clock_time(read(text)), shown, "{text}");
+        }
+        assert_eq!(screen.time(read("12:00")), "2026-05-08T12:00:00+02:00");
+        let midnight = Date::from_calendar_date(2026, Month::January, 8)
+            .unwrap()
+            .midnight();
+        assert_eq!(screen.offset_of(midnight).whole_hours(), 1);
+        assert_eq!(screen.offset_at(screen.now()).whole_hours(), 2);
+        for extreme in [Timestamp::MIN, Timestamp::MAX] {
+            assert_eq!(screen.clock_time(extreme).len(), 23);
+        }
+        let pipe = Screen {
+            is_terminal: false,
+            ..screen
+        };
+        assert_eq!(
+            pipe.time("2026-05-08T12:00:00Z".parse().unwrap()),
+            "2026-05-08T12:00:00Z"
+        );
+        assert_eq!(
+            pipe.parse_time("12:00").unwrap().to_string(),
+            "2026-05-08T10:00:00Z"
+        );
+        assert_eq!(pipe.width(), None);
+    }
+
+    #[test]
+    fn long_texts_are_cut_by_columns() {
+        for (text, columns, expected) in [
+            ("github", 6, "github"),
+            ("github", 5, "gith…"),
+            ("日本語", 5, "日本…"),
+            ("日本語", 4, "日…"),
+            ("ab", 1, "…"),
+            ("ab", 0, ""),
+        ] {
+            assert_eq!(cut(text, columns), expected, "{text} {columns}");
+        }
+    }
+
+    #[test]
+    fn a_pager_is_named_as_for_git() {
+        let words = |pager| PagerCommand::parse(pager).map(|command| command.0);
+        assert_eq!(words(None), Some(vec!["less".into()]));
+        assert_eq!(
+            words(Some("less -S")),
+            Some(vec!["less".into(), "-S".into()])
+        );
+        let shell = Some(vec!["sh".into(), "-c".into(), "less | cat".into()]);
+        assert_eq!(words(Some("less | cat")), shell);
+        for none in ["", " ", "cat"] {
+            assert_eq!(words(Some(none)), None);
+        }
+    }
+
+    #[test]
+    fn a_screen_is_full_by_rows_and_by_wrapped_lines() {
+        let is_full = |text: &str| {
+            let mut measure = Measure::new(4, 3);
+            measure.add(text.as_bytes());
+            measure.is_full()
+        };
+        assert!(!is_full("a\nb"));
+        assert!(is_full("a\nb\n"));
+        assert!(!is_full("abcdabcd"));
+        assert!(is_full("abcdabcda"));
+        assert!(!is_full("\u{1b}[31mabcd\u{1b}[0m\n\u{1b}[1mä\u{1b}[0m"));
+    }
+}
