@@ -46,6 +46,13 @@ pub enum Error {
     InvalidTime {
         /// The text, its first 64 characters.
         text: String,
+    /// A condition or a pattern of a query that cannot be used.
+    #[error("invalid filter {text:?}: {reason}")]
+    InvalidFilter {
+        /// The condition or the pattern, its first 64 characters.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A text that is not a cursor.
     #[error("invalid cursor {text:?}: expected the text of a cursor that an earlier read returned")]

@@ -79,8 +79,8 @@
 //!
 //! - Not a server: there is no socket, no protocol and no daemon of its own. The database file is
 //!   the interface between processes.
-//! - Not a search engine: records are found by stack, server, signal, time and arrival, not by
-//!   their content.
+//! - Not a search engine: records are filtered by what they say, without ranking and without an
+//!   index of every word.
 //! - Not for several machines: the file must be on a local disk with a local file system's locks.
 //!
 //! # Features
@@ -138,6 +138,7 @@
 
 pub mod config;
 mod error;
+mod filter;
 pub mod home;
 pub mod ingest;
 pub mod lines;
@@ -174,6 +175,7 @@ pub mod query {
     #[cfg(feature = "async")]
     pub use crate::read::FollowStream;
     pub use crate::{
+        filter::{Filter, TextPattern, plain_text},
         read::{
             Arrival, Arrivals, Cursor, Follow, FollowHandle, RawRecord, Records, Scan, ScopeFilter,
             Seed, SeedRange, SeededTrace, StoredRecord,

@@ -24,6 +24,7 @@ const ROOMS: &[&[&str]] = &[
     &["config"],
     &["redact"],
     &["otlp"],
+    &["filter"],
     &["store::engine"],
     &["store::layout"],
     &["store::policy"],

@@ -66,7 +66,7 @@ pub(super) fn from_attributes(mut attributes: Vec<KeyValue>) -> Vec<(String, Val
 }
 
 /// The value of an attribute. Bytes, which only foreign attributes have, become base64.
-pub(super) fn value_of(value: AnyValue) -> Value {
+pub(crate) fn value_of(value: AnyValue) -> Value {
     match value.value {
         // An index into a dictionary, which only profiles have.
         None | Some(Any::StringValueStrindex(_)) => Value::Null,

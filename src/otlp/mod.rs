@@ -31,7 +31,7 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
-mod attributes;
+pub(crate) mod attributes;
 pub(crate) mod base64;
 pub(crate) mod foreign;
 pub(crate) mod id;

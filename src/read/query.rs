@@ -1,15 +1,26 @@
 //! Queries: the records to read, and their order.
 
 use super::Cursor;
-use crate::{record::ServerName, signal::Signal, store::Direction, time::TimeRange};
+use crate::{
+    error::Result,
+    filter::{Filter, TextPattern},
+    record::{Level, ServerName},
+    signal::Signal,
+    store::Direction,
+    time::TimeRange,
+};
+use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
+use std::{ops::RangeBounds, time::Duration};
 
 /// Which records to read, and in which order.
 ///
 /// ```
-/// use gridctl_telemetry::{Query, ServerName, Signal, query::Direction};
+/// use gridctl_telemetry::{Level, Query, ServerName, Signal, query::Direction};
 ///
 /// let newest_errors = Query::new(Signal::Logs)
 ///     .server(ServerName::new("github")?)
+///     .level_at_least(Level::ERROR)
+///     .field("tool=search")?
 ///     .direction(Direction::Backward);
 /// # Ok::<(), gridctl_telemetry::Error>(())
 /// ```
@@ -23,6 +34,7 @@ pub struct Query {
     pub(super) after: Option<Cursor>,
     pub(super) since_sequence: u64,
     pub(super) memory_bytes: usize,
+    pub(super) filter: Option<Filter>,
 }
 
 impl Query {
@@ -39,6 +51,7 @@ impl Query {
             after: None,
             since_sequence: 0,
             memory_bytes: Query::MEMORY_BYTES_DEFAULT,
+            filter: None,
         }
     }
 
@@ -79,5 +92,64 @@ impl Query {
     pub fn memory_bytes(mut self, bytes: usize) -> Query {
         self.memory_bytes = bytes;
         self
+    }
+
+    /// Only records that `filter` matches, in addition to the filters that the query has.
+    pub fn filter(mut self, filter: Filter) -> Query {
+        self.filter = Some(match self.filter {
+            Some(before) => Filter::all([before, filter]),
+            None => filter,
+        });
+        self
+    }
+
+    /// Only records that `filter` does not match.
+    pub fn without(self, filter: Filter) -> Query {
+        self.filter(!filter)
+    }
+
+    /// Only records of this severity or a higher one: see [`Filter::level_at_least`].
+    pub fn level_at_least(self, level: Level) -> Query {
+        self.filter(Filter::level_at_least(level))
+    }
+
+    /// Only records of this trace: see [`Filter::trace_id`], also for its errors.
+    pub fn trace_id(self, id: &str) -> Result<Query> {
+        Ok(self.filter(Filter::trace_id(id)?))
+    }
+
+    /// Only records of this span: see [`Filter::span_id`], also for its errors.
+    pub fn span_id(self, id: &str) -> Result<Query> {
+        Ok(self.filter(Filter::span_id(id)?))
+    }
+
+    /// Only records in which `pattern` is found: see [`Filter::text`].
+    pub fn text(self, pattern: TextPattern) -> Query {
+        self.filter(Filter::text(pattern))
+    }
+
+    /// Only records with an entry such as `key=value`: see [`Filter::field`], also for its errors.
+    pub fn field(self, expression: &str) -> Result<Query> {
+        Ok(self.filter(Filter::field(expression)?))
+    }
+
+    /// Only spans in whose name `pattern` is found: see [`Filter::name`].
+    pub fn name(self, pattern: TextPattern) -> Query {
+        self.filter(Filter::name(pattern))
+    }
+
+    /// Only spans of this kind.
+    pub fn kind(self, kind: SpanKind) -> Query {
+        self.filter(Filter::kind(kind))
+    }
+
+    /// Only spans with this status: see [`Filter::status`].
+    pub fn status(self, status: StatusCode) -> Query {
+        self.filter(Filter::status(status))
+    }
+
+    /// Only spans that took between these times: see [`Filter::duration`].
+    pub fn duration(self, range: impl RangeBounds<Duration>) -> Query {
+        self.filter(Filter::duration(range))
     }
 }

@@ -3,12 +3,14 @@
 use super::{Cursor, Query};
 use crate::{
     error::{Error, Result},
-    record::{Record, ServerName},
+    filter::{Encoded, Filter, IdKind},
+    record::{Level, Record, ServerName, Value},
     signal::Signal,
     store::{Direction, MemoryBudget, Order, PositionRange, SeriesScan, Snapshot, Store},
     time::Timestamp,
 };
-use std::{cmp::Reverse, collections::BinaryHeap};
+use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
+use std::{borrow::Cow, cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 /// A stored record, with its server and its position.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +87,87 @@ impl RawRecord<'_> {
         })
     }
 
+    /// The severity of a log. A failed span has [`Level::ERROR`], any other span [`Level::INFO`], and a
+    /// metrics snapshot none. Like all methods below, it reads only this part of the record, and returns
+    /// `None` for a part that the record does not have.
+    #[must_use]
+    pub fn level(&self) -> Option<Level> {
+        self.encoded().level()
+    }
+
+    /// The message of a log, or of the status of a span.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        self.encoded().message()
+    }
+
+    /// The trace id of a span in lower-case hex, or the attribute `trace_id` of a log.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<Cow<'_, str>> {
+        Some(self.encoded().id(IdKind::Trace)?.text())
+    }
+
+    /// The id of a span in lower-case hex, or the attribute `span_id` of a log.
+    #[must_use]
+    pub fn span_id(&self) -> Option<Cow<'_, str>> {
+        Some(self.encoded().id(IdKind::Span)?.text())
+    }
+
+    /// The id of a span's parent in lower-case hex; `None` for a root.
+    #[must_use]
+    pub fn parent_span_id(&self) -> Option<Cow<'_, str>> {
+        Some(self.encoded().id(IdKind::Parent)?.text())
+    }
+
+    /// The name of a span.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.encoded().name()
+    }
+
+    /// The kind of a span. A number that OTLP does not know is [`SpanKind::Unspecified`].
+    #[must_use]
+    pub fn kind(&self) -> Option<SpanKind> {
+        let kind = self.encoded().kind()?;
+        Some(SpanKind::try_from(kind).unwrap_or_default())
+    }
+
+    /// The status of a span. A number that OTLP does not know is [`StatusCode::Unset`].
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        let status = self.encoded().status()?;
+        Some(StatusCode::try_from(status).unwrap_or_default())
+    }
+
+    /// When a span began; `None` when it does not say.
+    #[must_use]
+    pub fn start(&self) -> Option<Timestamp> {
+        let start = self.encoded().start().filter(|start| *start != 0)?;
+        Some(Timestamp::from_unix_nanos(
+            i64::try_from(start).unwrap_or(i64::MAX),
+        ))
+    }
+
+    /// How long a span took; `None` when its start or its end is unknown.
+    #[must_use]
+    pub fn duration(&self) -> Option<Duration> {
+        self.encoded().duration().map(Duration::from_nanos)
+    }
+
+    /// The value under the path `key`, as in [`Filter::field`]; of several the last one, of an array the
+    /// whole.
+    #[must_use]
+    pub fn attribute(&self, key: &str) -> Option<Value> {
+        self.encoded().value(key).ok()?
+    }
+
+    fn encoded(&self) -> Encoded<'_> {
+        Encoded {
+            signal: self.signal,
+            payload: self.payload,
+        }
+    }
+
     pub(super) fn to_stored(self) -> Result<StoredRecord> {
         Ok(StoredRecord {
             server: self.server.clone(),
@@ -125,6 +208,7 @@ impl Snapshot {
             }
         }
         Ok(Scan {
+            filter: query.filter.clone(),
             signal: query.signal,
             direction: query.direction,
             sources,
@@ -200,6 +284,7 @@ fn positions(query: &Query) -> PositionRange {
 /// A scan over the records of a query. It lends out each record; [`Scan::records`] returns owned,
 /// decoded ones.
 pub struct Scan {
+    filter: Option<Filter>,
     signal: Signal,
     direction: Direction,
     sources: Vec<(ServerName, SeriesScan)>,
@@ -227,6 +312,16 @@ impl Scan {
         reason = "an iterator cannot lend its items"
     )]
     pub fn next(&mut self) -> Result<Option<RawRecord<'_>>> {
+        while self.advance()? {
+            if self.current_matches() {
+                return Ok(self.current());
+            }
+        }
+        Ok(None)
+    }
+
+    /// Moves to the next record. Returns `false` after the last one.
+    fn advance(&mut self) -> Result<bool> {
         if self.started {
             if let Some(Reverse((_, index))) = self.heads.pop() {
                 self.enqueue(index)?;
@@ -237,21 +332,27 @@ impl Scan {
                 self.enqueue(index)?;
             }
         }
-        let Some(Reverse((_, index))) = self.heads.peek() else {
-            return Ok(None);
-        };
-        let Some((server, source)) = self.sources.get(*index) else {
-            return Ok(None);
-        };
-        Ok(source
-            .current()
-            .map(|((timestamp, sequence), payload)| RawRecord {
-                server,
-                signal: self.signal,
-                timestamp: Timestamp::from_unix_nanos(timestamp),
-                sequence,
-                payload,
-            }))
+        Ok(!self.heads.is_empty())
+    }
+
+    fn current_matches(&self) -> bool {
+        match (&self.filter, self.current()) {
+            (Some(filter), Some(record)) => filter.matches(self.signal, record.payload),
+            _ => true,
+        }
+    }
+
+    fn current(&self) -> Option<RawRecord<'_>> {
+        let Reverse((_, index)) = self.heads.peek()?;
+        let (server, source) = self.sources.get(*index)?;
+        let ((timestamp, sequence), payload) = source.current()?;
+        Some(RawRecord {
+            server,
+            signal: self.signal,
+            timestamp: Timestamp::from_unix_nanos(timestamp),
+            sequence,
+            payload,
+        })
     }
 
     /// Adds the next record of a source to the heap.

@@ -170,6 +170,22 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Skips one value of any depth, and returns its bytes.
+    pub(crate) fn value_bytes(&mut self) -> Result<&'a [u8], PayloadError> {
+        let start = self.position;
+        let mut pending = 1usize;
+        while pending > 0 {
+            pending -= 1;
+            // The sum is bounded by the bytes that are left, because each item takes at least one.
+            pending = pending.saturating_add(match self.token()? {
+                Token::Array(items) => items,
+                Token::Map(entries) => entries.saturating_mul(2),
+                _ => 0,
+            });
+        }
+        Ok(self.bytes.get(start..self.position).unwrap_or_default())
+    }
+
     /// The depth of the items of an array or map at `depth`, counted like [`DEPTH_MAX`]. Fails
     /// beyond that.
     pub(crate) fn deeper(&self, depth: usize) -> Result<usize, PayloadError> {

@@ -10,6 +10,7 @@ mod log;
 pub(crate) mod messagepack;
 mod metrics;
 pub(crate) mod payload;
+pub(crate) mod protobuf;
 mod server;
 mod span;
 mod totals;

@@ -639,7 +639,8 @@ fn read_entries(
     Ok(entries)
 }
 
-fn read_value(reader: &mut Reader<'_>, depth: usize) -> Result<Value, PayloadError> {
+/// Reads a value that is nested in `depth` arrays and maps.
+pub(crate) fn read_value(reader: &mut Reader<'_>, depth: usize) -> Result<Value, PayloadError> {
     Ok(match reader.token()? {
         Token::Nil => Value::Null,
         Token::Bool(value) => Value::Bool(value),

@@ -1,0 +1,16 @@
+//! Filters: what a record must say to be found by a query.
+//!
+//! A [`Filter`] is decided by one encoded record alone. What the store keeps about blocks only excludes
+//! blocks without a match, so the answer is the same without it.
+
+mod condition;
+mod field;
+mod fields;
+mod plain;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use self::{condition::Filter, plain::plain_text, text::TextPattern};
+
+pub(crate) use self::fields::{Encoded, IdKind};
