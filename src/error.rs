@@ -46,6 +46,7 @@ pub enum Error {
     InvalidTime {
         /// The text, its first 64 characters.
         text: String,
+    },
     /// A condition or a pattern of a query that cannot be used.
     #[error("invalid filter {text:?}: {reason}")]
     InvalidFilter {
