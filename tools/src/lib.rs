@@ -13,10 +13,14 @@ mod old_files;
 mod output;
 mod scope;
 mod screen;
+mod table;
 mod time;
 mod window;
 
-use crate::screen::{Screen, ScreenArgs};
+use crate::screen::{
+    Screen, ScreenArgs,
+    WhenLong::{Page, Scroll},
+};
 use clap::Parser;
 use gridctl_telemetry::home::{default_home, home_in};
 use std::{
@@ -97,24 +101,34 @@ enum Outcome {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let screen = Screen::new(&cli.screen);
-    finish(cli.home.path().map_err(Into::into).and_then(|home| {
-        // Commands whose output can be long and that neither ask nor follow use `screen.paged`.
-        match cli.command {
-            Command::Status(args) => screen.paged(|out| commands::status::run(&home, &args, out)),
-            Command::Tail(args) => screen.direct(|out| commands::tail::run(&home, &args, out)),
-            Command::Wipe(args) => screen.direct(|out| commands::wipe::run(&home, &args, out)),
-            Command::Compact(args) => {
-                screen.direct(|out| commands::compact::run(&home, &args, out))
-            }
-            Command::ImportJsonl(args) => {
-                screen.direct(|out| commands::import::run(&home, &args, out))
-            }
-            Command::ExportJsonl(args) => {
-                screen.direct(|out| commands::export::run(&home, &args, out))
-            }
-            Command::Demo(args) => screen.direct(|out| commands::demo::run(&args, out)),
-        }
-    }))
+    finish(
+        cli.home
+            .path()
+            .map_err(Into::into)
+            .and_then(|home| match cli.command {
+                Command::Status(args) => screen.show(Page, |out| {
+                    commands::status::run(&home, &screen, &args, out)
+                }),
+                Command::Tail(args) => {
+                    screen.show(Scroll, |out| commands::tail::run(&home, &args, out))
+                }
+                Command::Wipe(args) => {
+                    screen.show(Scroll, |out| commands::wipe::run(&home, &args, out))
+                }
+                Command::Compact(args) => {
+                    screen.show(Scroll, |out| commands::compact::run(&home, &args, out))
+                }
+                Command::ImportJsonl(args) => {
+                    screen.show(Scroll, |out| commands::import::run(&home, &args, out))
+                }
+                Command::ExportJsonl(args) => {
+                    screen.show(Scroll, |out| commands::export::run(&home, &args, out))
+                }
+                Command::Demo(args) => {
+                    screen.show(Scroll, |out| commands::demo::run(&screen, &args, out))
+                }
+            }),
+    )
 }
 
 /// Runs `export-jsonl`.
@@ -123,10 +137,9 @@ pub fn export_main() -> ExitCode {
     let cli = ExportCli::parse();
     let screen = Screen::new(&cli.screen);
     finish(
-        cli.home
-            .path()
-            .map_err(Into::into)
-            .and_then(|home| screen.direct(|out| commands::export::run(&home, &cli.export, out))),
+        cli.home.path().map_err(Into::into).and_then(|home| {
+            screen.show(Scroll, |out| commands::export::run(&home, &cli.export, out))
+        }),
     )
 }
 

@@ -32,7 +32,7 @@ const LESS_DEFAULT: &str = "FRX";
 /// Options of the output, for all commands.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct ScreenArgs {
-    /// When to print colours; `auto` means on a terminal, unless NO_COLOR is set
+    /// When to print colours; `auto` means on a terminal, unless `NO_COLOR` is set
     #[arg(
         long,
         visible_alias = "colour",
@@ -43,10 +43,10 @@ pub(crate) struct ScreenArgs {
     )]
     color: ColorWhen,
     /// Print times in UTC, and read times without a zone as UTC; otherwise both are in the zone of this
-    /// machine, or of TZ, on a terminal. JSON and output to a file or a pipe is in UTC
+    /// machine, or of `TZ`, on a terminal. JSON and output to a file or a pipe is in UTC
     #[arg(long, global = true, help_heading = HEADING)]
     utc: bool,
-    /// Do not show long output in a pager (PAGER, by default less)
+    /// Do not show long output in a pager (`PAGER`, by default less)
     #[arg(long, global = true, help_heading = HEADING)]
     no_pager: bool,
 }
@@ -201,15 +201,17 @@ impl Screen {
         )
     }
 
-    /// Runs a command whose output may be long: on a terminal, output that is longer than it is shown in a
-    /// pager. The command must not ask questions.
-    pub(crate) fn paged<T>(
+    /// Runs a command that prints to standard output.
+    pub(crate) fn show<T>(
         &self,
+        when_long: WhenLong,
         run: impl FnOnce(&mut Output) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let mut out = match &self.pager {
-            Some(command) => Output::held(command.clone(), self.columns, self.rows),
-            None => Output::direct(),
+        let mut out = match (&self.pager, when_long) {
+            (Some(command), WhenLong::Page) => {
+                Output::held(command.clone(), self.columns, self.rows)
+            }
+            _ => Output::direct(),
         };
         let outcome = run(&mut out);
         // A pager that the reader has quit before the end has shown enough: that is a closed pipe.
@@ -218,19 +220,16 @@ impl Screen {
         ended?;
         Ok(value)
     }
+}
 
-    /// Runs a command that prints directly, such as one that follows or asks.
-    pub(crate) fn direct<T>(
-        &self,
-        run: impl FnOnce(&mut Output) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        let mut out = Output::direct();
-        let outcome = run(&mut out);
-        let ended = out.finish();
-        let value = outcome?;
-        ended?;
-        Ok(value)
-    }
+/// What happens to output that is longer than the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenLong {
+    /// A pager shows it. Not for commands that ask or follow: output appears when it fills the terminal,
+    /// or when the command ends.
+    Page,
+    /// The terminal scrolls.
+    Scroll,
 }
 
 /// Whether an environment variable is set and not empty.

@@ -7,7 +7,7 @@ mod gateway;
 
 use self::gateway::{Gateway, SECRETS};
 use super::{export, status};
-use crate::{Outcome, losses, output::escape};
+use crate::{Outcome, losses, output::escape, screen::Screen};
 use anyhow::Context;
 use bytesize::ByteSize;
 use gridctl_telemetry::{Query, Signal, Snapshot, Store, StoreOptions, home::home_in};
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     seconds: u64,
 }
 
-pub(crate) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
+pub(crate) fn run(screen: &Screen, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
     let folder = tempfile::Builder::new()
         .prefix("gridctl-telemetry-demo-")
         .tempdir()
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> 
     let files = folder.join("export");
     show_export(&home, &files, out)?;
     writeln!(out, "\nThe stored records:\n")?;
-    status::run(&home, &status::Args::of_stack(STACK), out)?;
+    status::run(&home, screen, &status::Args::of_stack(STACK), out)?;
     let snapshot = open(&home)?.snapshot()?;
     match losses::summary(&snapshot.ledger(..)?) {
         Some(losses) => writeln!(out, "The ledger: {losses}.")?,

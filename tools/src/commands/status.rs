@@ -5,10 +5,11 @@ use crate::{
     Outcome, losses,
     old_files::{Count, OldFiles, stack_folder},
     output::{escape, note},
+    screen::Screen,
+    table::Table,
 };
 use anyhow::Context;
 use bytesize::ByteSize;
-use comfy_table::{CellAlignment, Table, presets};
 use gridctl_telemetry::{
     Signal, Store, TelemetryConfig, Timestamp,
     home::default_home,
@@ -21,7 +22,6 @@ use std::{
     fmt::{self, Write as _},
     fs,
     io::Write,
-    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -106,7 +106,12 @@ struct SpaceRow<'a> {
     space: Space,
 }
 
-pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
+pub(crate) fn run(
+    home: &Path,
+    screen: &Screen,
+    args: &Args,
+    out: &mut impl Write,
+) -> anyhow::Result<Outcome> {
     let config = args.config.as_deref().map(read_config).transpose()?;
     let mut found = Vec::new();
     let mut old: Vec<Old> = Vec::new();
@@ -126,9 +131,9 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         }
     }
     if args.space {
-        print_space(&found, args, out)?;
+        print_space(&found, args, screen, out)?;
     } else {
-        print_records(&found, &old, args, out)?;
+        print_records(&found, &old, args, screen, out)?;
     }
     for old in &old {
         if args.json || args.plain {
@@ -145,6 +150,7 @@ fn print_records(
     found: &[Found],
     old: &[Old],
     args: &Args,
+    screen: &Screen,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let rows: Vec<Row<'_>> = found
@@ -164,28 +170,31 @@ fn print_records(
         };
         return print_json(&report, out);
     }
-    let cells = rows.iter().map(|row| {
+    let mut table = Table::new(
         [
+            "STACK", "SERVER", "SIGNAL", "SIZE", "FILES", "RECORDS", "OLDEST", "NEWEST",
+        ],
+        3..6,
+    );
+    for row in &rows {
+        table.add([
             escape(row.stack),
             escape(row.server),
             row.signal.to_string(),
             size(row.size_bytes, args),
             row.file_count.to_string(),
             row.record_count.to_string(),
-            row.oldest.to_string(),
-            row.newest.to_string(),
-        ]
-    });
-    let header = [
-        "STACK", "SERVER", "SIGNAL", "SIZE", "FILES", "RECORDS", "OLDEST", "NEWEST",
-    ];
-    if args.plain {
-        return print_plain(header, cells, out);
+            screen.time(row.oldest),
+            screen.time(row.newest),
+        ]);
     }
-    if rows.is_empty() {
+    if args.plain {
+        return Ok(table.print_plain(out)?);
+    }
+    if table.is_empty() {
         writeln!(out, "No telemetry.")?;
     } else {
-        writeln!(out, "{}", table(header, cells, 3..6))?;
+        table.print(screen, out)?;
     }
     for found in found {
         write!(out, "{}", footer(found))?;
@@ -193,7 +202,12 @@ fn print_records(
     Ok(())
 }
 
-fn print_space(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
+fn print_space(
+    found: &[Found],
+    args: &Args,
+    screen: &Screen,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let rows: Vec<SpaceRow<'_>> = found
         .iter()
         .map(|found| SpaceRow {
@@ -205,8 +219,12 @@ fn print_space(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Re
     if args.json {
         return print_json(&rows, out);
     }
-    let cells = rows.iter().map(|SpaceRow { stack, space, .. }| {
-        [
+    let mut table = Table::new(
+        ["STACK", "LIVE", "FREE", "RESERVE", "USED", "FILE", "LIMIT"],
+        1..7,
+    );
+    for SpaceRow { stack, space, .. } in &rows {
+        table.add([
             escape(stack),
             size(space.live_bytes, args),
             size(space.free_bytes, args),
@@ -216,16 +234,14 @@ fn print_space(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Re
             space
                 .limit_bytes
                 .map_or_else(String::new, |bytes| size(bytes, args)),
-        ]
-    });
-    let header = ["STACK", "LIVE", "FREE", "RESERVE", "USED", "FILE", "LIMIT"];
-    if args.plain {
-        return print_plain(header, cells, out);
+        ]);
     }
-    if rows.is_empty() {
+    if args.plain {
+        table.print_plain(out)?;
+    } else if table.is_empty() {
         writeln!(out, "No telemetry.")?;
     } else {
-        writeln!(out, "{}", table(header, cells, 1..7))?;
+        table.print(screen, out)?;
     }
     Ok(())
 }
@@ -233,18 +249,6 @@ fn print_space(found: &[Found], args: &Args, out: &mut impl Write) -> anyhow::Re
 fn print_json(rows: &impl Serialize, out: &mut impl Write) -> anyhow::Result<()> {
     serde_json::to_writer_pretty(&mut *out, rows)?;
     writeln!(out)?;
-    Ok(())
-}
-
-fn print_plain<const COLUMNS: usize>(
-    header: [&str; COLUMNS],
-    rows: impl Iterator<Item = [String; COLUMNS]>,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    writeln!(out, "{}", header.join("\t"))?;
-    for row in rows {
-        writeln!(out, "{}", row.join("\t"))?;
-    }
     Ok(())
 }
 
@@ -470,21 +474,4 @@ fn footer(found: &Found) -> String {
         let _ = writeln!(footer, "{stack}: {}", escape(line));
     }
     footer
-}
-
-fn table<const COLUMNS: usize>(
-    header: [&str; COLUMNS],
-    rows: impl Iterator<Item = [String; COLUMNS]>,
-    numbers: Range<usize>,
-) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(header);
-    table.add_rows(rows);
-    for index in numbers {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
 }

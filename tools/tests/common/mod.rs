@@ -1,6 +1,10 @@
 //! A home for each test, and the programs that run in it.
 
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test uses its part")]
+
+mod terminal;
+
+pub(crate) use terminal::Terminal;
 
 use flate2::{Compression, write::GzEncoder};
 use std::{
