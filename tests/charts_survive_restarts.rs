@@ -10,51 +10,31 @@
 
 mod common;
 
-use common::{home_in_memory, open, server};
+use common::{Metered, home_in_memory, server};
 use gridctl_telemetry::{
-    Query, Record, Signal, Store, Timestamp, Writer, WriterGuard, WriterOptions,
+    Query, Record, Signal, Timestamp, WriterOptions,
     import::{ImportBatch, Importer},
     lines::{LineFormat, LineWriter, ParsedLine, parse_line},
-    metrics::{Accumulator, Attribution, MetricsFlusher},
+    metrics::Attribution,
     query::SeedRange,
     record::{CostCounts, TokenCounts},
 };
 use proptest::prelude::*;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 const SERVERS: [&str; 2] = ["github", "jira"];
 const WEEK: Duration = Duration::from_secs(10_000 * 60);
 
-struct Daemon {
-    store: Store,
-    accumulator: Arc<Accumulator>,
-    flusher: MetricsFlusher,
-    writer: Writer,
-    guard: WriterGuard,
-}
-
-impl Daemon {
-    fn start(home: &Path, on: [bool; 2]) -> Daemon {
-        let store = open(home);
-        let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
-        let accumulator = Arc::new(Accumulator::new());
-        let flusher = MetricsFlusher::new(Arc::clone(&accumulator), writer.clone(), Duration::ZERO);
-        for (name, _) in SERVERS.iter().zip(on).filter(|(_, on)| *on) {
-            flusher.add_server(name).unwrap();
-        }
-        flusher.seed(&store, SeedRange::default()).unwrap();
-        Daemon {
-            store,
-            accumulator,
-            flusher,
-            writer,
-            guard,
-        }
-    }
-
-    fn flush(&self, at: Timestamp) {
-        self.flusher.flush(at);
-        self.writer.flush().unwrap();
+impl Metered {
+    fn start(home: &Path, on: [bool; 2]) -> Metered {
+        let servers = SERVERS.into_iter().zip(on).filter(|(_, on)| *on);
+        let servers = servers.map(|(name, _)| name);
+        let daemon = Metered::start_with(home, WriterOptions::default(), servers);
+        daemon
+            .flusher
+            .seed(&daemon.store, SeedRange::default())
+            .unwrap();
+        daemon
     }
 
     /// Tokens and cost of a server: in the chart, and in total.
@@ -113,7 +93,7 @@ proptest! {
     fn the_sum_of_a_chart_is_what_was_counted(operations in proptest::collection::vec(operation(), 1..40)) {
         let home = home_in_memory();
         let mut on = [true, false];
-        let mut daemon = Daemon::start(home.path(), on);
+        let mut daemon = Metered::start(home.path(), on);
         let mut minute = 0;
         let start = Timestamp::now().unix_nanos() - 3_600_000_000_000;
         let at = |minute: i64| Timestamp::from_unix_nanos(start + minute * 60_000_000_000);
@@ -133,7 +113,7 @@ proptest! {
                 }
                 Operation::Wait(minutes) => minute += minutes,
                 Operation::Flush => {
-                    daemon.flush(at(minute));
+                    daemon.flush_at(at(minute));
                     for index in (0..2).filter(|index| on[*index]) {
                         stored[index] = counted[index];
                     }
@@ -160,14 +140,14 @@ proptest! {
                 }
                 Operation::Restart | Operation::Kill => {
                     if matches!(operation, Operation::Restart) {
-                        daemon.flush(at(minute));
+                        daemon.flush_at(at(minute));
                         for index in (0..2).filter(|index| on[*index]) {
                             stored[index] = counted[index];
                         }
                     }
                     daemon.guard.close().unwrap();
                     drop((daemon.flusher, daemon.writer, daemon.store));
-                    daemon = Daemon::start(home.path(), on);
+                    daemon = Metered::start(home.path(), on);
                     counted = stored;
                 }
             }
@@ -183,17 +163,17 @@ proptest! {
 fn the_minute_of_the_first_flush_is_in_the_chart_after_a_restart() {
     let home = home_in_memory();
     let now = Timestamp::now();
-    let daemon = Daemon::start(home.path(), [true, true]);
+    let daemon = Metered::start(home.path(), [true, true]);
     let name = server("github");
     daemon
         .accumulator
         .record_tokens(Attribution::new(&name), 521_335, 0, now);
-    daemon.flush(now);
+    daemon.flush_at(now);
     let before = daemon.accumulator.query(WEEK, now);
     let since = daemon.accumulator.counting_since(&name);
     daemon.guard.close().unwrap();
     drop((daemon.flusher, daemon.writer, daemon.store));
-    let daemon = Daemon::start(home.path(), [true, true]);
+    let daemon = Metered::start(home.path(), [true, true]);
     assert_eq!(daemon.accumulator.query(WEEK, now), before);
     assert_eq!(daemon.accumulator.counting_since(&name), since);
     assert!(since.is_some());
@@ -204,12 +184,12 @@ fn the_minute_of_the_first_flush_is_in_the_chart_after_a_restart() {
 fn switching_off_and_on_repeats_no_total() {
     let home = home_in_memory();
     let now = Timestamp::now();
-    let daemon = Daemon::start(home.path(), [true, true]);
+    let daemon = Metered::start(home.path(), [true, true]);
     let name = server("github");
     let record = |tokens| {
         let to = Attribution::new(&name);
         daemon.accumulator.record_tokens(to, tokens, 0, now);
-        daemon.flush(now);
+        daemon.flush_at(now);
     };
     record(463_525);
     daemon.flusher.remove_server("github");
@@ -235,7 +215,7 @@ fn switching_off_and_on_repeats_no_total() {
     assert_eq!(last.tokens_counted().unwrap().total_tokens, 638_737);
     daemon.guard.close().unwrap();
     drop((daemon.flusher, daemon.writer, daemon.store));
-    let daemon = Daemon::start(home.path(), [true, true]);
+    let daemon = Metered::start(home.path(), [true, true]);
     assert_eq!(daemon.shown("github", now), [(1_102_262, 0); 2]);
     daemon.guard.close().unwrap();
 }
@@ -243,13 +223,13 @@ fn switching_off_and_on_repeats_no_total() {
 #[test]
 fn what_is_exported_says_nothing_of_it_and_is_a_duplicate_of_what_is_stored() {
     let home = home_in_memory();
-    let daemon = Daemon::start(home.path(), [true, true]);
+    let daemon = Metered::start(home.path(), [true, true]);
     let name = server("github");
     let now = Timestamp::now();
     for tokens in [5, 4] {
         let to = Attribution::new(&name);
         daemon.accumulator.record_tokens(to, tokens, 0, now);
-        daemon.flush(now);
+        daemon.flush_at(now);
         daemon.accumulator.clear();
     }
     daemon.guard.close().unwrap();

@@ -9,46 +9,25 @@
 
 mod common;
 
-use common::{home_in_memory, open, server};
+use common::{Metered, home_in_memory, open, server};
 use gridctl_telemetry::{
-    Query, Record, Signal, Store, Timestamp, Writer, WriterGuard, WriterOptions,
+    Query, Record, Signal, Timestamp, WriterOptions,
     import::{ImportBatch, Importer},
     lines::{LineFormat, LineWriter, ParsedLine, parse_line},
     maintenance::WipeScope,
-    metrics::{Accumulator, Attribution, MetricsFlusher, SeedReport},
+    metrics::{Accumulator, Attribution, SeedReport},
     query::SeedRange,
     record::CallCounts,
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::path::Path;
 
 const SKILLS: &str = "__skills__";
 
-struct Daemon {
-    store: Store,
-    accumulator: Arc<Accumulator>,
-    flusher: MetricsFlusher,
-    writer: Writer,
-    guard: WriterGuard,
-    report: SeedReport,
-}
-
-impl Daemon {
-    fn start(home: &Path) -> Daemon {
-        let store = open(home);
-        let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
-        let accumulator = Arc::new(Accumulator::new());
-        let flusher = MetricsFlusher::new(Arc::clone(&accumulator), writer.clone(), Duration::ZERO);
-        flusher.add_server("github").unwrap();
-        flusher.add_server(SKILLS).unwrap();
-        let report = flusher.seed(&store, SeedRange::default()).unwrap();
-        Daemon {
-            store,
-            accumulator,
-            flusher,
-            writer,
-            guard,
-            report,
-        }
+impl Metered {
+    fn start(home: &Path) -> (Metered, SeedReport) {
+        let daemon = Metered::start_with(home, WriterOptions::default(), ["github", SKILLS]);
+        let seeded = daemon.flusher.seed(&daemon.store, SeedRange::default());
+        (daemon, seeded.unwrap())
     }
 
     fn call(&self, tool: &str, tokens: [u64; 2], minute: i64) {
@@ -63,8 +42,7 @@ impl Daemon {
     }
 
     fn flush(&self, minute: i64) {
-        self.flusher.flush(at(minute));
-        self.writer.flush().unwrap();
+        self.flush_at(at(minute));
     }
 
     fn lines(&self, name: &str) -> Vec<String> {
@@ -80,10 +58,10 @@ impl Daemon {
         lines.lines().map(str::to_owned).collect()
     }
 
-    fn restart(self, home: &Path) -> Daemon {
+    fn restart(self, home: &Path) -> (Metered, SeedReport) {
         self.guard.close().unwrap();
         drop((self.flusher, self.writer, self.store));
-        Daemon::start(home)
+        Metered::start(home)
     }
 }
 
@@ -103,7 +81,7 @@ fn calls(calls: i64, minute: i64, input_tokens: i64, output_tokens: i64) -> Call
 #[test]
 fn lines_are_those_of_the_go_daemon() {
     let home = home_in_memory();
-    let daemon = Daemon::start(home.path());
+    let (daemon, _) = Metered::start(home.path());
     daemon.call("search", [3, 4], 0);
     daemon.call("fetch", [0, 0], 0);
     daemon.flush(0);
@@ -142,16 +120,16 @@ fn lines_are_those_of_the_go_daemon() {
 #[test]
 fn calls_survive_a_restart_and_are_no_server() {
     let home = home_in_memory();
-    let daemon = Daemon::start(home.path());
+    let (daemon, _) = Metered::start(home.path());
     daemon.call("search", [3, 4], 0);
     daemon.accumulator.record_skill_call("review", at(0));
     daemon.flush(0);
-    let daemon = daemon.restart(home.path());
+    let (daemon, report) = daemon.restart(home.path());
     assert_eq!(
-        daemon.report.servers[&server("github")].tools["search"],
+        report.servers[&server("github")].tools["search"],
         calls(1, 0, 3, 4)
     );
-    assert_eq!(daemon.report.skills["review"], calls(1, 0, 0, 0));
+    assert_eq!(report.skills["review"], calls(1, 0, 0, 0));
     daemon.call("search", [10, 0], 5);
     daemon.accumulator.record_skill_call("review", at(5));
     let tools = &daemon.accumulator.tool_usage()["github"];
@@ -167,7 +145,7 @@ fn calls_survive_a_restart_and_are_no_server() {
     daemon
         .accumulator
         .record_tokens(Attribution::new(&reserved), 1, 1, at(5));
-    assert!(!daemon.report.servers.contains_key(SKILLS));
+    assert!(!report.servers.contains_key(SKILLS));
     assert!(!daemon.accumulator.snapshot().servers.contains_key(SKILLS));
     assert_eq!(daemon.flusher.configured_servers(), [server("github")]);
     daemon.guard.close().unwrap();
@@ -176,7 +154,7 @@ fn calls_survive_a_restart_and_are_no_server() {
 #[test]
 fn a_reset_of_the_tokens_forgets_tools_and_no_skills() {
     let home = home_in_memory();
-    let daemon = Daemon::start(home.path());
+    let (daemon, _) = Metered::start(home.path());
     daemon.call("search", [3, 4], 0);
     daemon.call("fetch", [0, 0], 0);
     daemon.accumulator.record_skill_call("review", at(0));
@@ -193,7 +171,7 @@ fn a_reset_of_the_tokens_forgets_tools_and_no_skills() {
             .unwrap()
             .contains(r#""reset":true"#)
     );
-    let daemon = daemon.restart(home.path());
+    let (daemon, _) = daemon.restart(home.path());
     let tools = &daemon.accumulator.tool_usage()["github"];
     assert_eq!(tools.keys().collect::<Vec<_>>(), ["list"]);
     assert_eq!(
@@ -207,7 +185,7 @@ fn a_reset_of_the_tokens_forgets_tools_and_no_skills() {
 fn a_wipe_forgets_calls() {
     for by_daemon in [true, false] {
         let home = home_in_memory();
-        let daemon = Daemon::start(home.path());
+        let (daemon, _) = Metered::start(home.path());
         daemon.call("search", [3, 4], 0);
         daemon.accumulator.record_skill_call("review", at(0));
         daemon.flush(0);
@@ -220,7 +198,7 @@ fn a_wipe_forgets_calls() {
         daemon.call("search", [1, 0], 1);
         daemon.accumulator.record_skill_call("review", at(1));
         daemon.flush(1);
-        let daemon = daemon.restart(home.path());
+        let (daemon, _) = daemon.restart(home.path());
         let tools = &daemon.accumulator.tool_usage()["github"];
         assert_eq!(tools["search"], calls(1, 1, 1, 0), "{by_daemon}");
         assert_eq!(
@@ -280,9 +258,9 @@ fn files_of_newer_daemons_restore_counter_by_counter() {
     drop((importer, store));
     let file = home.path().join("metrics.jsonl");
     std::fs::write(&file, lines.join("\n")).unwrap();
-    let seeded = Daemon::start(home.path());
+    let (seeded, _) = Metered::start(home.path());
     let other = home_in_memory();
-    let from_file = Daemon::start(other.path());
+    let (from_file, _) = Metered::start(other.path());
     from_file
         .flusher
         .seed_from_file(&file, SeedRange::default())

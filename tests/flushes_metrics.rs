@@ -7,25 +7,19 @@
     reason = "a test fails by panicking"
 )]
 
+mod common;
+
+use common::Metered;
 use gridctl_telemetry::{
-    MetricsSnapshot, Query, ServerName, Signal, Store, StoreOptions, Timestamp, Writer,
-    WriterGuard, WriterOptions,
+    MetricsSnapshot, Query, ServerName, Signal, Timestamp, Writer, WriterOptions,
     lines::{LineFormat, LineWriter},
-    metrics::{Accumulator, Attribution, MetricsFlusher},
+    metrics::{Attribution, MetricsFlusher},
     query::SeedRange,
     record::{CostCounts, TokenCounts},
 };
 use std::{fs, sync::Arc, time::Duration};
 
 const MINUTE: i64 = 60_000_000_000;
-
-struct Daemon {
-    store: Store,
-    accumulator: Arc<Accumulator>,
-    flusher: MetricsFlusher,
-    writer: Writer,
-    guard: WriterGuard,
-}
 
 fn github() -> ServerName {
     ServerName::new("github").unwrap()
@@ -35,20 +29,9 @@ fn at(minute: i64) -> Timestamp {
     Timestamp::from_unix_nanos(1_778_283_600_000_000_000 + minute * MINUTE)
 }
 
-impl Daemon {
-    fn start(home: &tempfile::TempDir, options: WriterOptions) -> Daemon {
-        let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
-        let (writer, guard) = Writer::start(&store, options).unwrap();
-        let accumulator = Arc::new(Accumulator::new());
-        let flusher = MetricsFlusher::new(Arc::clone(&accumulator), writer.clone(), Duration::ZERO);
-        flusher.add_server("github").unwrap();
-        Daemon {
-            store,
-            accumulator,
-            flusher,
-            writer,
-            guard,
-        }
+impl Metered {
+    fn start(home: &tempfile::TempDir, options: WriterOptions) -> Metered {
+        Metered::start_with(home.path(), options, ["github"])
     }
 
     fn count(&self, input: u64, output: u64, micro_usd: i64, minute: i64) {
@@ -66,8 +49,7 @@ impl Daemon {
     }
 
     fn flush(&self, minute: i64) {
-        self.flusher.flush(at(minute));
-        self.writer.flush().unwrap();
+        self.flush_at(at(minute));
     }
 
     fn stored(&self) -> Vec<MetricsSnapshot> {
@@ -104,7 +86,7 @@ fn tokens(input: i64, output: i64) -> TokenCounts {
 #[test]
 fn the_files_of_the_go_package_would_say_the_same() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, WriterOptions::default());
+    let daemon = Metered::start(&home, WriterOptions::default());
     daemon.count(100, 50, 0, 0);
     daemon.flush(0);
     daemon.count(10, 5, 30, 1);
@@ -127,7 +109,7 @@ fn the_files_of_the_go_package_would_say_the_same() {
 #[test]
 fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, WriterOptions::default());
+    let daemon = Metered::start(&home, WriterOptions::default());
     daemon.count(100, 50, 1000, 0);
     daemon.flush(0);
     daemon.count(10, 5, 30, 1);
@@ -139,7 +121,7 @@ fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
     daemon.guard.close().unwrap();
 
     for from_file in [false, true] {
-        let daemon = Daemon::start(&home, WriterOptions::default());
+        let daemon = Metered::start(&home, WriterOptions::default());
         if from_file {
             daemon
                 .flusher
@@ -194,7 +176,7 @@ fn after_a_seed_the_next_flush_is_a_difference_and_no_reset() {
 #[test]
 fn missing_history_is_no_error() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, WriterOptions::default());
+    let daemon = Metered::start(&home, WriterOptions::default());
     daemon
         .flusher
         .seed(&daemon.store, SeedRange::Newest(100))
@@ -209,7 +191,7 @@ fn missing_history_is_no_error() {
 #[test]
 fn a_clear_makes_the_next_snapshot_a_reset() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, WriterOptions::default());
+    let daemon = Metered::start(&home, WriterOptions::default());
     daemon.count(100, 50, 40, 0);
     daemon.flush(0);
     daemon.accumulator.clear_cost();
@@ -236,7 +218,7 @@ fn a_clear_makes_the_next_snapshot_a_reset() {
 fn a_snapshot_that_finds_no_room_is_in_the_next_one() {
     let home = tempfile::tempdir().unwrap();
     // No record fits into a queue this small.
-    let daemon = Daemon::start(&home, WriterOptions::default().record_bytes_max(1));
+    let daemon = Metered::start(&home, WriterOptions::default().record_bytes_max(1));
     daemon.count(100, 50, 0, 0);
     daemon.flush(0);
     daemon.count(10, 10, 0, 1);
@@ -269,7 +251,7 @@ fn a_snapshot_that_finds_no_room_is_in_the_next_one() {
 #[test]
 fn a_server_added_again_goes_on_and_one_that_was_removed_begins_anew() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, WriterOptions::default());
+    let daemon = Metered::start(&home, WriterOptions::default());
     daemon.count(1, 1, 0, 0);
     daemon.flush(0);
     daemon.flusher.add_server("github").unwrap();
@@ -295,7 +277,7 @@ fn a_server_added_again_goes_on_and_one_that_was_removed_begins_anew() {
 #[test]
 fn stop_flushes_a_last_time_and_start_and_stop_may_be_called_again() {
     let home = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(&home, WriterOptions::default());
+    let daemon = Metered::start(&home, WriterOptions::default());
     daemon.flusher.start().unwrap();
     daemon.flusher.start().unwrap();
     daemon.count(1, 1, 0, 0);

@@ -10,46 +10,26 @@
 
 mod common;
 
-use common::{home, open, server};
+use common::{Metered, home, open, server};
 use gridctl_telemetry::{
-    MetricsSnapshot, Query, Record, Signal, Store, Timestamp, Value, Writer, WriterGuard,
-    WriterOptions,
+    MetricsSnapshot, Query, Record, Signal, Store, Timestamp, Value, Writer, WriterOptions,
     config::{Retention, RetentionPolicy},
     import::{ImportBatch, Importer},
     maintenance::WipeScope,
-    metrics::{Accumulator, Attribution, MetricsFlusher, SeedReport, SeededServer},
+    metrics::{Attribution, SeedReport, SeededServer},
     query::SeedRange,
     record::{CostCounts, TokenCounts},
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 const MINUTE: i64 = 60_000_000_000;
 const DAY: i64 = 24 * 60 * MINUTE;
 
-struct Daemon {
-    store: Store,
-    accumulator: Arc<Accumulator>,
-    flusher: MetricsFlusher,
-    writer: Writer,
-    guard: WriterGuard,
-}
-
-impl Daemon {
-    fn start(home: &Path) -> Daemon {
-        let store = open(home);
+impl Metered {
+    fn start(home: &Path) -> Metered {
         let retention = RetentionPolicy::new(Retention::default().max_age_days(7));
         let options = WriterOptions::default().retention(Some(retention));
-        let (writer, guard) = Writer::start(&store, options).unwrap();
-        let accumulator = Arc::new(Accumulator::new());
-        let flusher = MetricsFlusher::new(Arc::clone(&accumulator), writer.clone(), Duration::ZERO);
-        flusher.add_server("github").unwrap();
-        Daemon {
-            store,
-            accumulator,
-            flusher,
-            writer,
-            guard,
-        }
+        Metered::start_with(home, options, ["github"])
     }
 
     fn seed(&self, range: SeedRange) -> SeedReport {
@@ -67,8 +47,7 @@ impl Daemon {
         if micro_usd > 0 {
             self.accumulator.record_cost(to, cost, at);
         }
-        self.flusher.flush(at);
-        self.writer.flush().unwrap();
+        self.flush_at(at);
     }
 
     fn stored(&self) -> Vec<MetricsSnapshot> {
@@ -94,7 +73,7 @@ fn ago(nanos: i64) -> Timestamp {
 
 /// The totals of a server that a daemon restores when it starts now.
 fn found(home: &Path, name: &str) -> Option<SeededServer> {
-    let daemon = Daemon::start(home);
+    let daemon = Metered::start(home);
     let mut report = daemon.seed(SeedRange::default());
     daemon.guard.close().unwrap();
     report.servers.remove(&server(name))
@@ -122,12 +101,12 @@ fn import(store: &Store, snapshots: &[MetricsSnapshot]) -> u64 {
 #[test]
 fn totals_outlive_the_limit_of_age() {
     let home = home();
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     daemon.count(150, 0, ago(8 * DAY));
     assert!(daemon.stored().is_empty(), "it is too old to be read");
     daemon.guard.close().unwrap();
 
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     let seeded = &daemon.seed(SeedRange::default()).servers[&server("github")];
     assert_eq!((seeded.tokens, seeded.snapshots), (tokens(150), 0));
     daemon.count(5, 0, Timestamp::now());
@@ -141,14 +120,14 @@ fn totals_outlive_the_limit_of_age() {
 #[test]
 fn a_cost_is_kept_however_long_only_tokens_moved() {
     let home = home();
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     daemon.count(1, 1000, ago(20 * MINUTE));
     for minute in 0..10 {
         daemon.count(1, 0, ago((19 - minute) * MINUTE));
     }
     daemon.guard.close().unwrap();
 
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     let seeded = &daemon.seed(SeedRange::Newest(5)).servers[&server("github")];
     assert_eq!(seeded.cost.unwrap().input_micro_usd, 1000);
     assert_eq!((seeded.tokens, seeded.snapshots), (tokens(11), 5));
@@ -186,13 +165,13 @@ fn a_clock_that_is_set_back_changes_no_total() {
 #[test]
 fn a_seed_says_what_it_found_within_a_span_of_time() {
     let home = home();
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     let times = [ago(90 * MINUTE), ago(30 * MINUTE), ago(20 * MINUTE)];
     for at in times {
         daemon.count(1, 0, at);
     }
     daemon.guard.close().unwrap();
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     let range = SeedRange::Within(Duration::from_secs(3600));
     let report = daemon.seed(range);
     let seeded = &report.servers[&server("github")];
@@ -226,7 +205,7 @@ fn a_wipe_takes_the_totals_it_covers() {
         (scope().server(server("jira")), false),
     ] {
         let home = home();
-        let daemon = Daemon::start(home.path());
+        let daemon = Metered::start(home.path());
         // The snapshot has expired, so that only totals are stored.
         daemon.count(150, 0, ago(8 * DAY));
         daemon.guard.close().unwrap();
@@ -279,7 +258,7 @@ fn a_store_of_imported_files_counts_on_from_them() {
 #[test]
 fn an_import_leaves_the_totals_of_a_running_daemon_alone() {
     let home = home();
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     daemon.count(1000, 0, ago(5 * MINUTE));
     let newer = snapshot(50, ago(0));
     import(&daemon.store, &[snapshot(70, ago(DAY)), newer.clone()]);
@@ -298,7 +277,7 @@ fn an_import_leaves_the_totals_of_a_running_daemon_alone() {
 #[test]
 fn a_metric_of_another_program_is_no_total() {
     let home = home();
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     daemon.count(7, 0, ago(MINUTE));
     let mut foreign = MetricsSnapshot::new(ago(0));
     foreign

@@ -10,45 +10,25 @@
 
 mod common;
 
-use common::{home_in_memory, open, server};
+use common::{Metered, home_in_memory, open, server};
 use gridctl_telemetry::{
-    MetricsSnapshot, Query, Signal, Store, Timestamp, Writer, WriterGuard, WriterOptions,
-    maintenance::WipeScope,
-    metrics::{Accumulator, Attribution, MetricsFlusher},
-    query::SeedRange,
-    record::TokenCounts,
+    MetricsSnapshot, Query, Signal, Timestamp, WriterOptions, maintenance::WipeScope,
+    metrics::Attribution, query::SeedRange, record::TokenCounts,
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
-struct Daemon {
-    store: Store,
-    accumulator: Arc<Accumulator>,
-    flusher: MetricsFlusher,
-    writer: Writer,
-    guard: WriterGuard,
-}
-
-impl Daemon {
-    fn start(home: &Path) -> Daemon {
-        let store = open(home);
+impl Metered {
+    fn start(home: &Path) -> Metered {
         let never = Duration::from_secs(3600);
         let options = WriterOptions::default()
             .commit_interval_min(never)
             .commit_interval_max(never);
-        let (writer, guard) = Writer::start(&store, options).unwrap();
-        let accumulator = Arc::new(Accumulator::new());
-        let flusher = MetricsFlusher::new(Arc::clone(&accumulator), writer.clone(), Duration::ZERO);
-        for name in ["github", "jira"] {
-            flusher.add_server(name).unwrap();
-        }
-        flusher.seed(&store, SeedRange::default()).unwrap();
-        Daemon {
-            store,
-            accumulator,
-            flusher,
-            writer,
-            guard,
-        }
+        let daemon = Metered::start_with(home, options, ["github", "jira"]);
+        daemon
+            .flusher
+            .seed(&daemon.store, SeedRange::default())
+            .unwrap();
+        daemon
     }
 
     fn count(&self, name: &str, tokens: u64) {
@@ -59,8 +39,7 @@ impl Daemon {
     }
 
     fn flush(&self) {
-        self.flusher.flush(Timestamp::now());
-        self.writer.flush().unwrap();
+        self.flush_at(Timestamp::now());
     }
 
     fn stored(&self, name: &str) -> Vec<MetricsSnapshot> {
@@ -83,10 +62,10 @@ impl Daemon {
         points.map(|point| point.counts.total_tokens).sum()
     }
 
-    fn restart(self, home: &Path) -> Daemon {
+    fn restart(self, home: &Path) -> Metered {
         self.guard.close().unwrap();
         drop((self.flusher, self.writer, self.store));
-        Daemon::start(home)
+        Metered::start(home)
     }
 }
 
@@ -107,7 +86,7 @@ fn metrics_of_github() -> WipeScope {
 #[test]
 fn a_wipe_through_the_daemon_clears_the_counters() {
     let home = home_in_memory();
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     daemon.count("github", 100);
     daemon.count("jira", 10);
     daemon.flush();
@@ -143,7 +122,7 @@ fn a_wipe_through_the_daemon_clears_the_counters() {
 #[test]
 fn a_wipe_of_logs_leaves_the_counters_alone() {
     let home = home_in_memory();
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     daemon.count("github", 100);
     daemon.flush();
     let scope = WipeScope::everything().signal(Signal::Logs);
@@ -159,7 +138,7 @@ fn a_wipe_of_logs_leaves_the_counters_alone() {
 #[test]
 fn a_wipe_by_another_process_is_not_undone() {
     let home = home_in_memory();
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     daemon.count("github", 60);
     daemon.flush();
     let daemon = daemon.restart(home.path());
@@ -194,7 +173,7 @@ fn a_wipe_by_another_process_is_not_undone() {
 #[test]
 fn a_snapshot_made_before_a_wipe_is_not_stored_after_it() {
     let home = home_in_memory();
-    let daemon = Daemon::start(home.path());
+    let daemon = Metered::start(home.path());
     daemon.count("github", 100);
     daemon.flush();
     daemon.count("github", 1);

@@ -2,15 +2,17 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use gridctl_telemetry::{
-    Level, LogRecord, Query, ServerName, Signal, Snapshot, Store, StoreOptions, Timestamp,
-    WriterOptions, testing::DiskOperation,
+    Level, LogRecord, Query, ServerName, Signal, Snapshot, Store, StoreOptions, Timestamp, Writer,
+    WriterGuard, WriterOptions,
+    metrics::{Accumulator, MetricsFlusher},
+    testing::DiskOperation,
 };
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -295,4 +297,43 @@ pub(crate) fn told() -> Option<String> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
     (!line.is_empty()).then(|| line.trim_end().to_owned())
+}
+
+/// A daemon that counts: its counters, and what stores them. A test flushes it by hand.
+pub(crate) struct Metered {
+    pub(crate) store: Store,
+    pub(crate) accumulator: Arc<Accumulator>,
+    pub(crate) flusher: MetricsFlusher,
+    pub(crate) writer: Writer,
+    pub(crate) guard: WriterGuard,
+}
+
+impl Metered {
+    /// Starts a daemon whose counters are zero.
+    pub(crate) fn start_with(
+        home: &Path,
+        options: WriterOptions,
+        servers: impl IntoIterator<Item = &'static str>,
+    ) -> Metered {
+        let store = open(home);
+        let (writer, guard) = Writer::start(&store, options).unwrap();
+        let accumulator = Arc::new(Accumulator::new());
+        let flusher = MetricsFlusher::new(Arc::clone(&accumulator), writer.clone(), Duration::ZERO);
+        for server in servers {
+            flusher.add_server(server).unwrap();
+        }
+        Metered {
+            store,
+            accumulator,
+            flusher,
+            writer,
+            guard,
+        }
+    }
+
+    /// Stores a snapshot of each server whose counters have changed.
+    pub(crate) fn flush_at(&self, at: Timestamp) {
+        self.flusher.flush(at);
+        self.writer.flush().unwrap();
+    }
 }
