@@ -21,11 +21,27 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
-/// Characters that reorder or hide the text around them.
+/// Characters that are not shown, or that break, reorder or hide the text around them: Unicode's format
+/// characters, line and paragraph separators, tags, fillers and characters for private use.
 fn is_invisible(char: char) -> bool {
     matches!(
         char,
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{e000}'..='\u{f8ff}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{10ffff}'
     )
 }
 
@@ -171,7 +187,25 @@ mod tests {
             escape("a\u{1b}[31mb\u{202e}c\n"),
             "a\\u{1b}[31mb\\u{202e}c\\u{a}"
         );
-        assert_eq!(escape("日本 ok"), "日本 ok");
+        for hidden in [
+            '\u{7f}',
+            '\u{85}',
+            '\u{9b}',
+            '\u{ad}',
+            '\u{61c}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{2066}',
+            '\u{3164}',
+            '\u{feff}',
+            '\u{e0041}',
+        ] {
+            let text = escape(&format!("a{hidden}b"));
+            assert_eq!(text, format!("a{}b", hidden.escape_unicode()));
+        }
+        for shown in ["日本 ok", "e\u{301}", "\u{1f600}", "«ß»", "नमस्ते"] {
+            assert_eq!(escape(shown), shown);
+        }
     }
 
     #[test]
