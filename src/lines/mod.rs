@@ -7,11 +7,13 @@ mod parse;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod view;
 mod writer;
 
 pub use self::{
     ndjson::dialect::Dialect,
     parse::{ParsedLine, parse_line},
     reader::{Found, FoundRecord, LineError, Place, RecordReader},
+    view::JsonView,
     writer::{LineFormat, LineWriter},
 };

@@ -88,6 +88,13 @@ pub(crate) fn value_of(value: AnyValue) -> Value {
     }
 }
 
+/// The value of an attribute. Bytes become base64.
+impl From<AnyValue> for Value {
+    fn from(value: AnyValue) -> Value {
+        value_of(value)
+    }
+}
+
 /// An attribute with this key and value.
 pub(crate) fn key_value(key: impl Into<String>, value: Any) -> KeyValue {
     KeyValue {

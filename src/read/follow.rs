@@ -120,6 +120,15 @@ impl Arrivals {
         }
     }
 
+    /// A new snapshot of the database that the last arrival was in, for readers that take longer over an
+    /// arrival than they want to hold its snapshot; `None` while there is no database.
+    ///
+    /// Fails like [`Store::snapshot`].
+    pub fn snapshot(&self) -> Result<Option<Snapshot>> {
+        let store = self.open.as_ref().map(|(store, _)| store);
+        store.map(Store::snapshot).transpose()
+    }
+
     fn look(&mut self) -> Result<Option<Arrival>> {
         let at_path = self.origin.file_id()?;
         if self.open.as_ref().map(|(_, id)| *id) != at_path {

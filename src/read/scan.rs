@@ -161,6 +161,13 @@ impl RawRecord<'_> {
         self.encoded().value(key).ok()?
     }
 
+    /// Whether `filter` matches the record. A damaged record does, so that a caller who decodes it is
+    /// told about it.
+    #[must_use]
+    pub fn matches(&self, filter: &Filter) -> bool {
+        filter.matches(self.signal, self.payload)
+    }
+
     fn encoded(&self) -> Encoded<'_> {
         Encoded {
             signal: self.signal,
@@ -168,7 +175,10 @@ impl RawRecord<'_> {
         }
     }
 
-    pub(super) fn to_stored(self) -> Result<StoredRecord> {
+    /// Decodes the record, and keeps its server and its position with it.
+    ///
+    /// Fails like [`RawRecord::decode`].
+    pub fn to_stored(self) -> Result<StoredRecord> {
         Ok(StoredRecord {
             server: self.server.clone(),
             timestamp: self.timestamp,

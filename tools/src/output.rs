@@ -12,13 +12,18 @@ use std::{
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
-        if char.is_control() || is_invisible(char) {
+        if must_escape(char) {
             out.extend(char.escape_unicode());
         } else {
             out.push(char);
         }
     }
     out
+}
+
+/// Whether a terminal could take a character for a command, or it is or makes other text invisible.
+pub(crate) fn must_escape(char: char) -> bool {
+    char.is_control() || is_invisible(char)
 }
 
 /// Characters that are not shown, or that break, reorder or hide the text around them: Unicode's format

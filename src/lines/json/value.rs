@@ -7,7 +7,7 @@ use super::{
     write::{write_f64, write_i64, write_string, write_u64},
 };
 use crate::record::Value;
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 /// How the doubles that JSON has no number for are written: as the strings that they are in the JSON
 /// form of Protocol Buffers, with their first letter escaped. To other readers they are those strings,
@@ -68,6 +68,13 @@ pub(crate) fn value_text(value: &Value) -> String {
     let mut text = Vec::new();
     write_value(value, &mut text);
     String::from_utf8(text).unwrap_or_default()
+}
+
+/// As JSON: numbers with all their digits, entries in their order.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&value_text(self))
+    }
 }
 
 /// Appends `value`. Whatever [`read_value`] has read reads back as the same value.
