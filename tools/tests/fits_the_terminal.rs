@@ -81,8 +81,8 @@ fn long_output_goes_through_the_pager() {
     let home = home();
     let pager = [("PAGER", "sed 's/^/paged: /'")];
     let run = |rows, args: &[&str]| home.terminal(160, rows, &pager, args).finish();
-    let (code, paged) = run(4, &["status"]);
-    assert_eq!(code, 0, "{paged}");
+    let (code, filtered) = run(4, &["status"]);
+    assert_eq!(code, 0, "{filtered}");
     assert!(
         paged.lines().all(|line| line.starts_with("paged: ")),
         "{paged}"
