@@ -271,10 +271,10 @@ impl Writer {
         snapshot: &MetricsSnapshot,
         wipes: Option<&WipeMarks>,
     ) -> Result<(), DropCause> {
-        let wiped_until = wipes.and_then(|wipes| wipes.wiped_until(server, Signal::Metrics));
+        let wiped_at = wipes.and_then(|wipes| wipes.wiped_at(server, Signal::Metrics));
         let times = (
             snapshot.timestamp,
-            wiped_until.map_or(0, |instant| instant + 1),
+            wiped_at.map_or(0, |instant| instant + 1),
         );
         let mut payload = Vec::new();
         match snapshot.encode_payload(&mut payload) {

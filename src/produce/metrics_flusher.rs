@@ -319,12 +319,12 @@ impl OnWipe for Shared {
     fn wiped(&self, scope: &WipeScope) {
         let mut state = self.lock();
         self.accumulator
-            .forget(|server| scope.covers(server, Signal::Metrics));
-        if scope.covers(SKILLS_SERVER, Signal::Metrics) {
+            .forget(|server| scope.covers_counters(server));
+        if scope.covers_counters(SKILLS_SERVER) {
             state.skills.clear();
         }
         for server in self.accumulator.servers() {
-            if scope.covers(&server, Signal::Metrics) {
+            if scope.covers_counters(&server) {
                 state.forget(&server);
             }
         }
@@ -408,8 +408,7 @@ impl Shared {
         };
         if wipes.generation() > state.wipe_generation {
             for server in self.accumulator.servers() {
-                let mut scopes = wipes.scopes_after(state.wipe_generation);
-                if scopes.any(|scope| scope.covers(&server, Signal::Metrics)) {
+                if wipes.covers_counters(&server, state.wipe_generation) {
                     let flushed = state.counted.get(&server).copied().unwrap_or_default();
                     let previous = state.previous.get(&server);
                     let tools = previous.map(|counts| counts.tools.clone());
@@ -419,8 +418,7 @@ impl Shared {
                     state.forget(&server);
                 }
             }
-            let mut scopes = wipes.scopes_after(state.wipe_generation);
-            if scopes.any(|scope| scope.covers(SKILLS_SERVER, Signal::Metrics)) {
+            if wipes.covers_counters(SKILLS_SERVER, state.wipe_generation) {
                 self.accumulator.forget_flushed_skills(&state.skills);
                 state.skills.clear();
             }

@@ -7,7 +7,10 @@ use crate::{
     loss::LedgerEntry,
     record::{ServerName, Totals},
     store::{
-        ledger::{losses, totals, wipes::WipeMarks},
+        ledger::{
+            losses, totals,
+            wipes::{WipeMarks, WipeScope},
+        },
         policy::{clock::ClockJump, system_clock::ClockReading},
         scan::inventory::{self, InventoryRecord},
         tiers::view::View,
@@ -142,6 +145,14 @@ impl Snapshot {
         servers.sort_unstable();
         servers.dedup();
         Ok(servers)
+    }
+
+    /// The stored records that a wipe of `scope` would delete, in the form of
+    /// [`Snapshot::inventory`]. Records that are still queued are not counted.
+    ///
+    /// The cost does not grow with the number of records, and fails like [`Snapshot::inventory`].
+    pub fn would_wipe(&self, scope: &WipeScope) -> Result<Vec<InventoryRecord>> {
+        inventory::covered_by(&self.view, scope)
     }
 
     /// The location of all records, read from every table.

@@ -9,7 +9,6 @@
 use crate::{
     otlp::foreign::is_foreign,
     record::{MetricsSnapshot, ServerName, Totals},
-    signal::Signal,
     store::{
         engine::fault::Fault,
         layout::tables::TOTALS,
@@ -79,7 +78,7 @@ pub(crate) fn wipe(
     let mut covered = Vec::new();
     for entry in table.iter()? {
         let server = entry?.0.value().to_owned();
-        if scope.covers(&server, Signal::Metrics) {
+        if scope.covers_counters(&server) {
             covered.push(server);
         }
     }

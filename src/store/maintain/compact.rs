@@ -329,10 +329,7 @@ mod tests {
         guard.close().unwrap();
         store.compact(CompactOptions::default()).unwrap();
         assert_eq!(cheap(u64::MAX), None, "nothing is free");
-        let scope = WipeScope {
-            server: Some(ServerName::new("wiped").unwrap()),
-            signal: None,
-        };
+        let scope = WipeScope::everything().server(ServerName::new("wiped").unwrap());
         store.wipe(&scope).unwrap();
         assert_eq!(cheap(1 << 10), None, "it takes long");
         let snapshot = store.snapshot().unwrap();

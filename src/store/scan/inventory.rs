@@ -12,6 +12,7 @@ use crate::{
             series::SeriesId,
             tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey},
         },
+        ledger::wipes::WipeScope,
         tiers::{
             blocks,
             rows::RowTier,
@@ -63,6 +64,99 @@ pub(crate) fn list(view: &View, server: Option<&str>) -> Result<Vec<InventoryRec
         }
     }
     Ok(records)
+}
+
+/// The records that a wipe would delete, see
+/// [`Snapshot::would_wipe`](crate::Snapshot::would_wipe).
+pub(crate) fn covered_by(view: &View, scope: &WipeScope) -> Result<Vec<InventoryRecord>> {
+    let mut records = Vec::new();
+    for entry in view.series()? {
+        if !scope.covers(&entry.server, entry.signal) {
+            continue;
+        }
+        let cutoff = view.cutoff(&entry.server)?;
+        let covered = view.read(|| {
+            let Some(held) = inventory_record(view, entry.clone(), cutoff)? else {
+                return Ok(None);
+            };
+            match scope.before.map(Timestamp::unix_nanos) {
+                Some(before) => before_of(view, entry, held, cutoff.unwrap_or(i64::MIN), before),
+                None => Ok(Some(held)),
+            }
+        })?;
+        records.extend(covered);
+    }
+    Ok(records)
+}
+
+/// The records in `held`, which are all from `cutoff` on, that are before `before`.
+fn before_of(
+    view: &View,
+    entry: SeriesEntry,
+    held: InventoryRecord,
+    cutoff: i64,
+    before: i64,
+) -> Result<Option<InventoryRecord>, Fault> {
+    let newest = newest_before(view, &entry, before)?.filter(|newest| *newest >= cutoff);
+    let Some(newest) = newest else {
+        return Ok(None);
+    };
+    let kept = inventory_record(view, entry, Some(before))?;
+    let (kept_records, kept_bytes) =
+        kept.map_or((0, 0), |kept| (kept.record_count, kept.size_bytes));
+    Ok(Some(InventoryRecord {
+        newest_time: Timestamp::from_unix_nanos(newest),
+        size_bytes: held.size_bytes.saturating_sub(kept_bytes),
+        record_count: held.record_count.saturating_sub(kept_records),
+        ..held
+    }))
+}
+
+/// The timestamp of the newest record of a series before `time`.
+fn newest_before(view: &View, entry: &SeriesEntry, time: i64) -> Result<Option<i64>, Fault> {
+    let state = &entry.state;
+    let rows = view.transaction().open_table(ROWS)?;
+    let series = keys::row_range(state.id);
+    let end = keys::row_key(state.id, (time, 0));
+    let mut last_row = rows.range::<&RowKey>(series.start()..&end)?;
+    let mut newest = last_row
+        .next_back()
+        .transpose()?
+        .map(|(key, _)| keys::row_position(key.value()).0);
+    let headers = view.transaction().open_table(BLOCKS)?;
+    for (class, _) in &state.span_classes {
+        let start = *keys::class_range(state.id, *class).start();
+        let from = keys::block_key(state.id, *class, (time, 0));
+        let last = headers.range::<&BlockKey>(&start..&from)?.next_back();
+        let last = last.transpose()?;
+        newest = newest.max(last.map(|(key, _)| keys::block_position(key.value()).0));
+        // Blocks that begin before the time and end after it.
+        let end = time.saturating_add_unsigned(span_max(*class));
+        let to = keys::block_key(state.id, *class, (end, u64::MAX));
+        for block in headers.range::<&BlockKey>(&from..=&to)? {
+            let (key, header) = block?;
+            let header = blocks::read_header(key.value(), header.value())?;
+            if header.first < time {
+                newest = newest.max(Some(last_before(view, key.value(), &header, time)?));
+            }
+        }
+    }
+    Ok(newest)
+}
+
+/// The timestamp of a block's last record before `time`.
+fn last_before(view: &View, key: &BlockKey, header: &BlockHeader, time: i64) -> Result<i64, Fault> {
+    let chunks = view.transaction().open_table(BLOCK_CHUNKS)?;
+    match blocks::timestamps(&chunks, key, header) {
+        Ok(timestamps) => {
+            let before = timestamps.partition_point(|timestamp| *timestamp < time);
+            let last = before.checked_sub(1).and_then(|at| timestamps.get(at));
+            Ok(last.copied().unwrap_or(header.first))
+        }
+        // A damaged block must not make the whole list fail.
+        Err(Fault::Corrupt(_)) => Ok(header.first),
+        Err(error) => Err(error),
+    }
 }
 
 /// The records of a series that are not older than `cutoff`.

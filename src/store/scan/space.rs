@@ -187,10 +187,8 @@ mod tests {
             fill(&store, options, servers, rounds, records);
             for wiped in [false, true] {
                 if wiped {
-                    let scope = WipeScope {
-                        server: Some(ServerName::new("server 1").unwrap()),
-                        signal: None,
-                    };
+                    let scope =
+                        WipeScope::everything().server(ServerName::new("server 1").unwrap());
                     store.wipe(&scope).unwrap();
                 }
                 let writer = store.writer().unwrap();

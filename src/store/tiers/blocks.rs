@@ -8,7 +8,7 @@ use crate::{
     store::{
         engine::fault::Fault,
         layout::{
-            block::{BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES},
+            block::{BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES, span_max},
             footprint::{self, chunk_bytes},
             keys::{self, Position},
             series::{SeriesId, SeriesState},
@@ -144,6 +144,30 @@ impl Blocks<'_> {
         };
         let (first, last) = ((i64::MIN, 0), (last, u64::MAX));
         ending_between(&self.headers, state, first, last, count_max)
+    }
+
+    /// The blocks that begin before `time` and end at or after it.
+    pub(crate) fn across(
+        &self,
+        state: &SeriesState,
+        time: i64,
+    ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
+        let mut found = Vec::new();
+        for (class, _) in &state.span_classes {
+            // A block that begins before it ends at most one span after it.
+            let end = time.saturating_add_unsigned(span_max(*class));
+            let from = keys::block_key(state.id, *class, (time, 0));
+            let to = keys::block_key(state.id, *class, (end, u64::MAX));
+            for entry in self.headers.range::<&BlockKey>(&from..=&to)? {
+                let (key, header) = entry?;
+                if let Ok(header) = BlockHeader::from_bytes(header.value())
+                    && header.first < time
+                {
+                    found.push((*key.value(), header));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The headers of blocks.

@@ -129,6 +129,24 @@ pub(crate) fn expire(
     Ok(Some((span, left)))
 }
 
+/// Removes the rows before `end`, however many they are. Returns their number.
+pub(crate) fn remove_before(
+    transaction: &WriteTransaction,
+    series: SeriesId,
+    end: i64,
+) -> Result<u64, Fault> {
+    let range = keys::row_range(series);
+    let end = keys::row_key(series, (end, 0));
+    let mut removed = 0;
+    transaction
+        .open_table(ROWS)?
+        .retain_in::<&RowKey, _>(range.start()..&end, |_, _| {
+            removed += 1;
+            false
+        })?;
+    Ok(removed)
+}
+
 /// Removes all rows of a series.
 pub(crate) fn remove_all(transaction: &WriteTransaction, series: SeriesId) -> Result<(), Fault> {
     let range = keys::row_range(series);

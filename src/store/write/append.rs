@@ -141,18 +141,17 @@ impl Appender {
         }
     }
 
-    /// Whether a wipe known to this appender covers records that were emitted at `emitted`.
-    pub(crate) fn is_wiped(&self, server: &str, signal: Signal, emitted: u64) -> bool {
-        let wiped_until = self.wipes.wiped_until(server, signal);
-        wiped_until.is_some_and(|instant| emitted <= instant)
+    /// Whether a wipe known to this appender covers the counters that `server` had at `emitted`.
+    pub(crate) fn counters_are_wiped(&self, server: &str, emitted: u64) -> bool {
+        self.wipes.counters_are_wiped(server, emitted)
     }
 
     /// Drops the records that were wiped while they were queued.
     fn drop_wiped(&self, part: &mut SeriesBatch) {
-        if let Some(instant) = self.wipes.wiped_until(&part.server, part.signal) {
-            let wiped = part
-                .records
-                .extract_if(.., |record| record.emitted <= instant);
+        for (mark, before) in self.wipes.of_series(&part.server, part.signal) {
+            let wiped = part.records.extract_if(.., |record| {
+                mark.covers(before, record.timestamp, record.emitted)
+            });
             part.appended
                 .wiped
                 .extend(wiped.map(|record| record.timestamp));

@@ -190,7 +190,7 @@ pub(crate) fn import(
     appender.append(transaction, batch, used_bytes)?;
     let running = !snapshots.is_empty() && writers::is_any_running(transaction, place)?;
     for (server, mut snapshots) in snapshots {
-        snapshots.retain(|(emitted, _)| !appender.is_wiped(&server, Signal::Metrics, *emitted));
+        snapshots.retain(|(emitted, _)| !appender.counters_are_wiped(&server, *emitted));
         let snapshots: Vec<_> = snapshots
             .into_iter()
             .map(|(_, snapshot)| snapshot)

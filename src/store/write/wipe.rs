@@ -8,14 +8,17 @@ use crate::{
     store::{
         engine::fault::Fault,
         layout::{
+            block::{BlockEncoder, BlockRecord, DecodedBlock},
             series::{self, SeriesState},
-            tables::SERIES,
+            tables::{LIMITS, META, SERIES},
         },
         ledger::{
             totals,
             wipes::{self, WipeScope},
         },
-        tiers::{blocks, rows},
+        maintain::merge,
+        policy::limits::Limits,
+        tiers::{blocks, blocks::BlockLimits, rows},
     },
 };
 use redb::{ReadableTable, WriteTransaction};
@@ -31,12 +34,16 @@ pub(crate) fn wipe(transaction: &WriteTransaction, scope: &WipeScope) -> Result<
             matching.push((server.to_owned(), code, state));
         }
     }
-    for (server, code, state) in &matching {
-        delete_records(transaction, state)?;
-        transaction
-            .open_table(SERIES)?
-            .remove((server.as_str(), *code))?;
-    }
+    let wiped = match scope.before {
+        None => {
+            for (server, code, state) in &matching {
+                delete_all(transaction, state)?;
+                forget(transaction, server, *code)?;
+            }
+            matching.len()
+        }
+        Some(before) => wipe_before(transaction, matching.clone(), before.unix_nanos())?,
+    };
     // Totals outlive their records, so a server may have totals without a series.
     let is_matching = |server: &String| {
         let of_metrics =
@@ -46,10 +53,137 @@ pub(crate) fn wipe(transaction: &WriteTransaction, scope: &WipeScope) -> Result<
     let of_totals_alone = totals::wipe(transaction, scope)?;
     let of_totals_alone = of_totals_alone.iter().filter(|it| !is_matching(it)).count();
     wipes::mark(transaction, scope)?;
-    Ok(matching.len() + of_totals_alone)
+    Ok(wiped + of_totals_alone)
 }
 
-fn delete_records(transaction: &WriteTransaction, state: &SeriesState) -> Result<(), Fault> {
+fn delete_all(transaction: &WriteTransaction, state: &SeriesState) -> Result<(), Fault> {
     rows::remove_all(transaction, state.id)?;
     blocks::change(transaction, |blocks| blocks.remove_all(state))
+}
+
+/// Removes a series that has no records.
+fn forget(transaction: &WriteTransaction, server: &str, code: u8) -> Result<(), Fault> {
+    transaction.open_table(SERIES)?.remove((server, code))?;
+    Ok(())
+}
+
+/// Deletes the records before `before`. Returns the number of series that had any.
+fn wipe_before(
+    transaction: &WriteTransaction,
+    matching: Vec<(String, u8, SeriesState)>,
+    before: i64,
+) -> Result<usize, Fault> {
+    let limits = Limits::read(
+        &transaction.open_table(LIMITS)?,
+        &transaction.open_table(META)?,
+    )?;
+    let mut encoder = BlockEncoder::new();
+    let mut wiped = 0;
+    for (server, code, mut state) in matching {
+        let limits = merge::block_limits(&limits, &server);
+        let signal = series::signal_of(code)?;
+        let rows = rows::remove_before(transaction, state.id, before)?;
+        let blocks = cut_blocks(
+            transaction,
+            &mut state,
+            signal,
+            &mut encoder,
+            limits,
+            before,
+        )?;
+        if rows == 0 && blocks == 0 {
+            continue;
+        }
+        wiped += 1;
+        if state.block_records == 0 && rows::count(transaction, state.id)?.rows == 0 {
+            forget(transaction, &server, code)?;
+        } else {
+            transaction
+                .open_table(SERIES)?
+                .insert((server.as_str(), code), state.to_bytes()?.as_slice())?;
+        }
+    }
+    Ok(wiped)
+}
+
+/// Deletes the blocks that end before `before`, and rewrites those that only begin before it. Returns
+/// the number of these blocks.
+fn cut_blocks(
+    transaction: &WriteTransaction,
+    state: &mut SeriesState,
+    signal: Signal,
+    encoder: &mut BlockEncoder,
+    limits: BlockLimits,
+    before: i64,
+) -> Result<usize, Fault> {
+    blocks::change(transaction, |blocks| {
+        let whole = blocks.before(state, before, usize::MAX)?;
+        for (key, header) in &whole {
+            blocks.remove(state, key, header)?;
+        }
+        let across = blocks.across(state, before)?;
+        for (key, header) in &across {
+            let block = match blocks.load(key, header) {
+                Ok(block) => Some(block),
+                // No reader gets a record of a damaged block, and older ones must not be left in it.
+                Err(Fault::Corrupt(_)) => None,
+                Err(error) => return Err(error),
+            };
+            // First, because the new block has the key of the old one.
+            blocks.remove(state, key, header)?;
+            let records = block.iter().flat_map(DecodedBlock::records);
+            let kept: Vec<BlockRecord<'_>> = records
+                .filter(|record| record.timestamp >= before)
+                .collect();
+            blocks.write(state, signal, &kept, encoder, limits)?;
+        }
+        Ok(whole.len() + across.len())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ingest::{Writer, WriterOptions},
+        read::Query,
+        record::{Level, LogRecord, ServerName},
+        store::{Store, StoreOptions, layout::tables::BLOCK_CHUNKS},
+        time::Timestamp,
+    };
+
+    #[test]
+    fn a_damaged_block_that_may_hold_older_records_is_deleted() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let options = WriterOptions::default().tiering(8, 8, 8);
+        let (writer, guard) = Writer::start(&store, options).unwrap();
+        let time = Timestamp::from_unix_nanos;
+        // Two blocks.
+        for start in [0, 100] {
+            for nanos in start..start + 8 {
+                let record = LogRecord::new(time(nanos), Level::INFO, "a record");
+                writer.log(&ServerName::new("a").unwrap(), &record).unwrap();
+            }
+            writer.flush().unwrap();
+        }
+        guard.close().unwrap();
+        let damage = |transaction: &redb::WriteTransaction| {
+            let mut chunks = transaction.open_table(BLOCK_CHUNKS)?;
+            let key = *chunks.first()?.unwrap().0.value();
+            chunks.insert(&key, b"not this block".as_slice())?;
+            Ok(())
+        };
+        store.writer().unwrap().transact("damage", damage).unwrap();
+        let scope = WipeScope::everything().before(time(4));
+        assert_eq!(
+            store.snapshot().unwrap().would_wipe(&scope).unwrap().len(),
+            1
+        );
+        assert_eq!(store.wipe(&scope).unwrap(), 1);
+        store.snapshot().unwrap().check().unwrap();
+        let found = store.last(&Query::new(Signal::Logs), 100).unwrap();
+        let nanos: Vec<i64> = found.iter().map(|it| it.timestamp.unix_nanos()).collect();
+        assert_eq!(nanos, (100..108).collect::<Vec<i64>>());
+    }
 }
