@@ -107,6 +107,14 @@ pub enum Error {
         /// The largest allowed value.
         max: u64,
     },
+    /// Usage by two things that no row can have together.
+    #[error("usage cannot be by {first} and by {second} at once: ask for one of them")]
+    IncompatibleUsage {
+        /// The first of them.
+        first: &'static str,
+        /// The second of them.
+        second: &'static str,
+    },
     /// Neither `GRIDCTL_HOME` nor `HOME` is set.
     #[error("no home folder: set GRIDCTL_HOME or HOME, or pass a folder")]
     NoHome,

@@ -178,7 +178,8 @@ pub mod query {
         filter::{Filter, TextPattern, plain_text},
         read::{
             Arrival, Arrivals, Cursor, Follow, FollowHandle, RawRecord, Records, Scan, ScopeFilter,
-            Seed, SeedRange, SeededTrace, StoredRecord,
+            Seed, SeedRange, SeededTrace, StoredRecord, UsageBy, UsageCounts, UsageQuery,
+            UsageReport, UsageRow,
         },
         signal::is_valid_signal,
         store::{Direction, InventoryRecord, inventory},

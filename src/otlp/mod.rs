@@ -94,6 +94,12 @@ pub(crate) fn text_attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Optio
     }
 }
 
+/// The value of an attribute that is a whole number.
+pub(crate) fn integer_attribute(attributes: &[KeyValue], key: &str) -> Option<i64> {
+    let attribute = attributes.iter().find(|entry| entry.key == key)?;
+    integer(attribute.value.as_ref()?.value.as_ref()?)
+}
+
 /// A time in OTLP, where zero replaces the times before 1970.
 fn otlp_time(timestamp: Timestamp) -> u64 {
     u64::try_from(timestamp.unix_nanos()).unwrap_or_default()

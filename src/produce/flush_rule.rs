@@ -16,7 +16,7 @@
 use crate::{
     record::{
         CostCounts, MetricsSnapshot, TokenCounts,
-        calls::{Calls, TOOL_USAGE, calls_to_value},
+        calls::{Calls, TOOL_USAGE, calls_to_value, have_fallen},
     },
     time::Timestamp,
 };
@@ -47,7 +47,7 @@ impl ServerCounts {
         timestamp: Timestamp,
     ) -> Option<MetricsSnapshot> {
         let tokens_before = previous.map(|previous| previous.tokens.to_array());
-        let tools_fell = previous.is_some_and(|previous| self.tools_fell(&previous.tools));
+        let tools_fell = previous.is_some_and(|previous| have_fallen(&previous.tools, &self.tools));
         let (reset, diff) = advance(tokens_before, self.tokens.to_array(), !tools_fell);
         let reset = reset || tools_fell || previous.is_none();
         let tools_moved = previous.is_some_and(|previous| previous.tools != self.tools);
@@ -78,16 +78,6 @@ impl ServerCounts {
             cost_diff: has_cost.then(|| CostCounts::from_array(cost_diff)),
             cost_total: self.cost.filter(|_| has_cost),
             ..MetricsSnapshot::new(timestamp)
-        })
-    }
-
-    /// Whether a counter of a tool is below that in `before`.
-    fn tools_fell(&self, before: &Calls) -> bool {
-        before.iter().any(|(tool, before)| {
-            let now = self.tools.get(tool).copied().unwrap_or_default();
-            now.calls < before.calls
-                || now.input_tokens < before.input_tokens
-                || now.output_tokens < before.output_tokens
         })
     }
 }

@@ -7,6 +7,7 @@ mod scan;
 mod seed;
 #[cfg(feature = "async")]
 mod stream;
+mod usage;
 
 #[cfg(feature = "async")]
 pub use self::stream::FollowStream;
@@ -16,4 +17,5 @@ pub use self::{
     query::Query,
     scan::{RawRecord, Records, Scan, StoredRecord},
     seed::{ScopeFilter, Seed, SeedRange, SeededTrace},
+    usage::{UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
 };

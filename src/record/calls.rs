@@ -89,6 +89,16 @@ impl CallCounts {
     }
 }
 
+/// Whether a counter in `before` is higher than in `after`.
+pub(crate) fn have_fallen(before: &Calls, after: &Calls) -> bool {
+    before.iter().any(|(name, before)| {
+        let after = after.get(name).copied().unwrap_or_default();
+        after.calls < before.calls
+            || after.input_tokens < before.input_tokens
+            || after.output_tokens < before.output_tokens
+    })
+}
+
 /// Raises counters to those under `key` of a line, each to the higher value. A name that is too
 /// long, or exceeds the maximum number of names, is ignored.
 pub(crate) fn raise_calls(calls: &mut Calls, entries: &[(String, Value)], key: &str) {

@@ -88,6 +88,18 @@ pub struct Interval {
 }
 
 impl TokenCounts {
+    /// The sum of both, each counter at most the largest integer.
+    #[must_use]
+    pub fn saturating_add(self, other: TokenCounts) -> TokenCounts {
+        TokenCounts::from_array(zip(self.to_array(), other.to_array(), i64::saturating_add))
+    }
+
+    /// What this has more than `other`, counter by counter.
+    #[must_use]
+    pub fn saturating_sub(self, other: TokenCounts) -> TokenCounts {
+        TokenCounts::from_array(zip(self.to_array(), other.to_array(), i64::saturating_sub))
+    }
+
     /// The keys of the counters in a line, in the order of [`TokenCounts::to_array`].
     pub(crate) const KEYS: [&str; 3] = ["input_tokens", "output_tokens", "total_tokens"];
 
@@ -107,6 +119,18 @@ impl TokenCounts {
 }
 
 impl CostCounts {
+    /// The sum of both, each counter at most the largest integer.
+    #[must_use]
+    pub fn saturating_add(self, other: CostCounts) -> CostCounts {
+        CostCounts::from_array(zip(self.to_array(), other.to_array(), i64::saturating_add))
+    }
+
+    /// What this has more than `other`, counter by counter.
+    #[must_use]
+    pub fn saturating_sub(self, other: CostCounts) -> CostCounts {
+        CostCounts::from_array(zip(self.to_array(), other.to_array(), i64::saturating_sub))
+    }
+
     /// The keys of the counters in a line, in the order of [`CostCounts::to_array`].
     pub(crate) const KEYS: [&str; 4] = [
         "input_micro_usd",
@@ -139,6 +163,11 @@ impl CostCounts {
             cache_write_micro_usd,
         }
     }
+}
+
+fn zip<const N: usize>(a: [i64; N], b: [i64; N], combine: fn(i64, i64) -> i64) -> [i64; N] {
+    let mut pairs = a.into_iter().zip(b);
+    a.map(|_| pairs.next().map(|(a, b)| combine(a, b)).unwrap_or_default())
 }
 
 impl MetricsSnapshot {
