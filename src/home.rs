@@ -168,16 +168,22 @@ impl StackPath {
         }
     }
 
-    /// Opens the file that reserves disk blocks. Returns `None` when it is missing and `missing` is
-    /// [`IfMissing::Skip`]. Links are not followed: releasing the reserve would truncate the
-    /// file that the link points to.
+    /// Opens the file that reserves disk blocks. `None` when it is missing and `missing` is
+    /// [`IfMissing::Skip`], and when the entry of its name is not a file of this user with one name:
+    /// releasing the reserve would truncate the file that a link leads to.
     pub(crate) fn open_reserve(&self, missing: IfMissing) -> Result<Option<File>> {
-        match self.open_folder(IfMissing::Skip)? {
-            Some(folder) => {
-                let path = self.reserve();
-                open_file(&folder, RESERVE_FILE, &path, Links::Refuse, missing)
-            }
-            None => Ok(None),
+        let Some(folder) = self.open_folder(IfMissing::Skip)? else {
+            return Ok(None);
+        };
+        let path = self.reserve();
+        match folder.entry(RESERVE_FILE) {
+            Err(error) if error.kind() == ErrorKind::NotFound => match missing {
+                IfMissing::Skip => Ok(None),
+                IfMissing::Create => {
+                    open_file(&folder, RESERVE_FILE, &path, Links::Refuse, missing)
+                }
+            },
+            _ => open_own(&folder, RESERVE_FILE, &path),
         }
     }
 
@@ -207,24 +213,10 @@ impl StackPath {
     /// Opens the spill of a writer. `None` when it is missing, and when the entry of this name is not
     /// a file of this user with one name: only another program can have put that there.
     pub(crate) fn open_spill(&self, writer: u64) -> Result<Option<File>> {
-        let Some(folder) = self.open_folder(IfMissing::Skip)? else {
-            return Ok(None);
-        };
-        let Ok(file) = folder.open_file(&spill_name(writer), Links::Refuse) else {
-            return Ok(None);
-        };
-        let path = self.spill(writer);
-        let entry = examine(&file, &path)?;
-        let metadata = file
-            .metadata()
-            .map_err(|error| Error::io("examine", &path, error))?;
-        let is_own = entry.is_file()
-            && entry.owner == platform::user_id()
-            && platform::has_one_link(&metadata);
-        if is_own {
-            tighten(&file, entry, &path)?;
+        match self.open_folder(IfMissing::Skip)? {
+            Some(folder) => open_own(&folder, &spill_name(writer), &self.spill(writer)),
+            None => Ok(None),
         }
-        Ok(is_own.then_some(file))
     }
 
     /// Removes the spill of a writer if there is one.
@@ -333,6 +325,24 @@ fn open_folder(
     };
     tighten(&folder, examine(&folder, path)?, path)?;
     Ok(Some(folder))
+}
+
+/// Opens a file of this user with one name, for reading and writing. `None` when it is missing, and
+/// when the entry of this name is anything else, which is left as it is.
+fn open_own(folder: &Folder, name: &str, path: &Path) -> Result<Option<File>> {
+    let Ok(file) = folder.open_file(name, Links::Refuse) else {
+        return Ok(None);
+    };
+    let entry = examine(&file, path)?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| Error::io("examine", path, error))?;
+    let is_own =
+        entry.is_file() && entry.owner == platform::user_id() && platform::has_one_link(&metadata);
+    if is_own {
+        tighten(&file, entry, path)?;
+    }
+    Ok(is_own.then_some(file))
 }
 
 /// Opens the file `name` in `folder` for reading and writing, and creates it if `missing` says so.
