@@ -177,9 +177,9 @@ pub mod query {
     pub use crate::{
         filter::{Filter, TextPattern, plain_text},
         read::{
-            Arrival, Arrivals, Cursor, Follow, FollowHandle, RawRecord, Records, Scan, ScopeFilter,
-            Seed, SeedRange, SeededTrace, StoredRecord, UsageBy, UsageCounts, UsageQuery,
-            UsageReport, UsageRow,
+            Arrival, Arrivals, Cursor, Damage, Follow, FollowHandle, RawRecord, Records, Scan,
+            ScopeFilter, Seed, SeedRange, SeededTrace, StoredRecord, UsageBy, UsageCounts,
+            UsageQuery, UsageReport, UsageRow,
         },
         signal::is_valid_signal,
         store::{Direction, InventoryRecord, inventory},

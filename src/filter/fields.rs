@@ -143,7 +143,9 @@ impl<'a> Encoded<'a> {
 
     /// The kind of a span, a number of OTLP.
     pub(crate) fn kind(&self) -> Option<i32> {
-        self.span()?.last(span::KIND).map_or(Some(0), enumeration)
+        self.span()?
+            .last(span::KIND)
+            .map_or(Some(0), |it| it.int().map(enumeration))
     }
 
     /// The status code of a span, a number of OTLP.
@@ -151,7 +153,7 @@ impl<'a> Encoded<'a> {
         match self.span()?.last(span::STATUS) {
             Some(status) => Fields::new(status.bytes()?)
                 .last(status::CODE)
-                .map_or(Some(0), enumeration),
+                .map_or(Some(0), |it| it.int().map(enumeration)),
             None => Some(0),
         }
     }
@@ -350,7 +352,7 @@ impl<'a> Encoded<'a> {
 
 impl IdKind {
     /// The attribute of a log that holds the id.
-    fn key(self) -> Option<&'static str> {
+    pub(crate) fn key(self) -> Option<&'static str> {
         match self {
             IdKind::Trace => Some("trace_id"),
             IdKind::Span => Some("span_id"),
@@ -385,12 +387,12 @@ impl<'a> Id<'a> {
     clippy::cast_possible_truncation,
     reason = "protobuf truncates an enumeration to 32 bits"
 )]
-fn enumeration(value: FieldValue<'_>) -> Option<i32> {
-    Some(value.int()?.cast_signed() as i32)
+pub(crate) fn enumeration(value: u64) -> i32 {
+    value.cast_signed() as i32
 }
 
 /// The part of `path` below the entry `key`: empty when the entry is the path.
-fn below<'p>(path: &'p str, key: &str) -> Option<&'p str> {
+pub(crate) fn below<'p>(path: &'p str, key: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(key)?;
     if rest.is_empty() {
         Some(rest)
@@ -400,7 +402,7 @@ fn below<'p>(path: &'p str, key: &str) -> Option<&'p str> {
 }
 
 /// Whether `test` accepts a value at `path` below `value`. Stored values nest at most 128 levels.
-fn any_at(value: &Value, path: &str, test: &mut dyn FnMut(&Value) -> bool) -> bool {
+pub(crate) fn any_at(value: &Value, path: &str, test: &mut dyn FnMut(&Value) -> bool) -> bool {
     match value {
         Value::Array(items) if !items.is_empty() => {
             items.iter().any(|item| any_at(item, path, test))
@@ -425,7 +427,7 @@ fn last_at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
     }
 }
 
-fn any_string(value: &Value, test: &mut dyn FnMut(&str) -> bool) -> bool {
+pub(crate) fn any_string(value: &Value, test: &mut dyn FnMut(&str) -> bool) -> bool {
     match value {
         Value::String(text) => test(text),
         Value::Array(items) => items.iter().any(|item| any_string(item, test)),

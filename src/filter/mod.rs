@@ -3,6 +3,8 @@
 //! A [`Filter`] is decided by one encoded record alone. What the store keeps about blocks only excludes
 //! blocks without a match, so the answer is the same without it.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod condition;
 mod field;
 mod fields;
@@ -13,4 +15,8 @@ mod text;
 
 pub use self::{condition::Filter, plain::plain_text, text::TextPattern};
 
-pub(crate) use self::fields::{Encoded, IdKind};
+pub(crate) use self::{
+    condition::Condition,
+    field::FieldCondition,
+    fields::{Encoded, IdKind, any_at, any_string, below, enumeration},
+};

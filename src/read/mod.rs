@@ -15,7 +15,7 @@ pub use self::{
     cursor::Cursor,
     follow::{Arrival, Arrivals, Follow, FollowHandle},
     query::Query,
-    scan::{RawRecord, Records, Scan, StoredRecord},
+    scan::{Damage, RawRecord, Records, Scan, StoredRecord},
     seed::{ScopeFilter, Seed, SeedRange, SeededTrace},
     usage::{UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
 };

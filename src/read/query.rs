@@ -35,6 +35,7 @@ pub struct Query {
     pub(super) since_sequence: u64,
     pub(super) memory_bytes: usize,
     pub(super) filter: Option<Filter>,
+    pub(super) skips_damaged: bool,
 }
 
 impl Query {
@@ -52,6 +53,7 @@ impl Query {
             since_sequence: 0,
             memory_bytes: Query::MEMORY_BYTES_DEFAULT,
             filter: None,
+            skips_damaged: false,
         }
     }
 
@@ -91,6 +93,14 @@ impl Query {
     /// in time, less memory makes the scan slower.
     pub fn memory_bytes(mut self, bytes: usize) -> Query {
         self.memory_bytes = bytes;
+        self
+    }
+
+    /// Leaves out records that cannot be read, instead of failing at the first:
+    /// [`Scan::damage`](crate::query::Scan::damage) tells which. They are whole blocks, or single
+    /// records that are not decodable.
+    pub fn skip_damaged(mut self) -> Query {
+        self.skips_damaged = true;
         self
     }
 

@@ -3,10 +3,12 @@
 use super::{Cursor, Query};
 use crate::{
     error::{Error, Result},
-    filter::{Encoded, Filter, IdKind},
+    filter::{Encoded, IdKind},
     record::{Level, Record, ServerName, Value},
     signal::Signal,
-    store::{Direction, MemoryBudget, Order, PositionRange, SeriesScan, Snapshot, Store},
+    store::{
+        Direction, MemoryBudget, Order, PositionRange, SeriesQuery, SeriesScan, Snapshot, Store,
+    },
     time::Timestamp,
 };
 use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
@@ -206,24 +208,26 @@ impl Snapshot {
                 if let Some(cutoff) = view.cutoff(&entry.server)? {
                     range.first = range.first.max((cutoff, 0));
                 }
-                let scan = SeriesScan::new(
-                    view,
-                    &entry.state,
+                let wanted = SeriesQuery {
+                    signal: query.signal,
                     range,
-                    query.direction,
-                    query.since_sequence,
-                    budget.clone(),
-                )?;
+                    direction: query.direction,
+                    since_sequence: query.since_sequence,
+                    filter: query.filter.clone(),
+                    skips_damaged: query.skips_damaged,
+                };
+                let scan = SeriesScan::new(view, &entry.state, wanted, budget.clone())?;
                 sources.push((entry.server, scan));
             }
         }
         Ok(Scan {
-            filter: query.filter.clone(),
             signal: query.signal,
             direction: query.direction,
             sources,
             heads: BinaryHeap::new(),
             started: false,
+            skips_damaged: query.skips_damaged,
+            damaged_records: Vec::new(),
         })
     }
 
@@ -291,10 +295,21 @@ fn positions(query: &Query) -> PositionRange {
     range
 }
 
+/// Stored records that a scan skipped because they cannot be read, see [`Query::skip_damaged`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The server of the records.
+    pub server: ServerName,
+    /// The number of the records; `None` when it is not known either.
+    pub records: Option<u64>,
+    /// What cannot be read, and why.
+    pub what: String,
+}
+
 /// A scan over the records of a query. It lends out each record; [`Scan::records`] returns owned,
 /// decoded ones.
 pub struct Scan {
-    filter: Option<Filter>,
     signal: Signal,
     direction: Direction,
     sources: Vec<(ServerName, SeriesScan)>,
@@ -302,6 +317,8 @@ pub struct Scan {
     /// is on top.
     heads: BinaryHeap<Reverse<(Order, usize)>>,
     started: bool,
+    skips_damaged: bool,
+    damaged_records: Vec<Damage>,
 }
 
 impl std::fmt::Debug for Scan {
@@ -322,16 +339,6 @@ impl Scan {
         reason = "an iterator cannot lend its items"
     )]
     pub fn next(&mut self) -> Result<Option<RawRecord<'_>>> {
-        while self.advance()? {
-            if self.current_matches() {
-                return Ok(self.current());
-            }
-        }
-        Ok(None)
-    }
-
-    /// Moves to the next record. Returns `false` after the last one.
-    fn advance(&mut self) -> Result<bool> {
         if self.started {
             if let Some(Reverse((_, index))) = self.heads.pop() {
                 self.enqueue(index)?;
@@ -342,14 +349,7 @@ impl Scan {
                 self.enqueue(index)?;
             }
         }
-        Ok(!self.heads.is_empty())
-    }
-
-    fn current_matches(&self) -> bool {
-        match (&self.filter, self.current()) {
-            (Some(filter), Some(record)) => filter.matches(self.signal, record.payload),
-            _ => true,
-        }
+        Ok(self.current())
     }
 
     fn current(&self) -> Option<RawRecord<'_>> {
@@ -388,6 +388,19 @@ impl Scan {
         }
     }
 
+    /// The damage that this scan has skipped so far; none unless [`Query::skip_damaged`] is set.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Damage> {
+        let blocks = self.sources.iter().flat_map(|(server, source)| {
+            source.damaged().iter().map(|block| Damage {
+                server: server.clone(),
+                records: block.records,
+                what: block.what.clone(),
+            })
+        });
+        blocks.chain(self.damaged_records.iter().cloned()).collect()
+    }
+
     /// The records of this scan, decoded.
     #[must_use]
     pub fn records(self) -> Records {
@@ -402,14 +415,33 @@ pub struct Records {
     scan: Scan,
 }
 
+impl Records {
+    /// The damage that was skipped so far, see [`Scan::damage`].
+    #[must_use]
+    pub fn damage(&self) -> Vec<Damage> {
+        self.scan.damage()
+    }
+}
+
 impl Iterator for Records {
     type Item = Result<StoredRecord>;
 
     fn next(&mut self) -> Option<Result<StoredRecord>> {
-        match self.scan.next() {
-            Ok(Some(record)) => Some(record.to_stored()),
-            Ok(None) => None,
-            Err(error) => Some(Err(error)),
+        loop {
+            let skips_damaged = self.scan.skips_damaged;
+            let damage = match self.scan.next() {
+                Ok(Some(record)) => match record.to_stored() {
+                    Err(error) if skips_damaged => Damage {
+                        server: record.server.clone(),
+                        records: Some(1),
+                        what: format!("the record of {}: {error}", record.timestamp),
+                    },
+                    outcome => return Some(outcome),
+                },
+                Ok(None) => return None,
+                Err(error) => return Some(Err(error)),
+            };
+            self.scan.damaged_records.push(damage);
         }
     }
 }

@@ -53,7 +53,7 @@ pub(crate) use self::{
     maintain::maintenance::{Maintained, Maintenance},
     scan::{
         order::{Order, predecessor, successor},
-        series_scan::{MemoryBudget, PositionRange, SeriesScan},
+        series_scan::{MemoryBudget, PositionRange, SeriesQuery, SeriesScan},
     },
     tiers::sealer::Tiering,
     write::append::{Appender, PendingRecord, SeriesBatch},

@@ -7,10 +7,12 @@
 
 use crate::{
     error::Result,
+    filter::Filter,
+    signal::Signal,
     store::{
         engine::fault::{Fault, guarded},
         layout::{
-            block::{BlockHeader, DecodedBlock, HEADER_BYTES, span_max},
+            block::{BlockHeader, DecodedBlock, HEADER_BYTES, Wanted, span_max},
             keys::{self, Position},
             series::SeriesState,
             tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, ROWS, RowKey},
@@ -34,6 +36,28 @@ use std::{
 pub(crate) struct PositionRange {
     pub(crate) first: Position,
     pub(crate) last: Position,
+}
+
+/// Which records of a series a scan returns, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct SeriesQuery {
+    pub(crate) signal: Signal,
+    pub(crate) range: PositionRange,
+    pub(crate) direction: Direction,
+    /// Only records with this sequence or a higher one.
+    pub(crate) since_sequence: u64,
+    /// Only records that this filter matches.
+    pub(crate) filter: Option<Filter>,
+    /// Whether a block that cannot be decoded is left out, instead of ending the scan.
+    pub(crate) skips_damaged: bool,
+}
+
+/// A block that a scan left out because it cannot be decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DamagedBlock {
+    /// The number of its records; `None` when its header is damaged.
+    pub(crate) records: Option<u64>,
+    pub(crate) what: String,
 }
 
 /// The memory for decoded blocks, shared by all scans of a query. A block that exceeds it is held a
@@ -70,9 +94,7 @@ const PART_RECORDS: usize = 64;
 /// A scan of one series. [`SeriesScan::advance`] moves to the next record.
 pub(crate) struct SeriesScan {
     path: PathBuf,
-    direction: Direction,
-    range: PositionRange,
-    since_sequence: u64,
+    query: SeriesQuery,
     rows: RowCursor,
     chunks: ReadOnlyTable<&'static ChunkKey, &'static [u8]>,
     classes: Vec<ClassCursor>,
@@ -83,6 +105,8 @@ pub(crate) struct SeriesScan {
     current: Current,
     /// No other source has a record before this position in scan order.
     limit: Order,
+    /// The blocks that were left out.
+    damaged: Vec<DamagedBlock>,
 }
 
 /// The source of the current record.
@@ -103,17 +127,18 @@ struct Waiting {
 }
 
 impl SeriesScan {
-    /// A scan of the records in `range` with a sequence of `since_sequence` or higher.
+    /// A scan of the records that `query` describes.
     pub(crate) fn new(
         view: &View,
         state: &SeriesState,
-        range: PositionRange,
-        direction: Direction,
-        since_sequence: u64,
+        query: SeriesQuery,
         budget: MemoryBudget,
     ) -> Result<SeriesScan> {
         view.read(|| {
             let transaction = view.transaction();
+            let SeriesQuery {
+                range, direction, ..
+            } = query;
             let empty = range.first > range.last;
             let row_range =
                 keys::row_key(state.id, range.first)..=keys::row_key(state.id, range.last);
@@ -138,17 +163,12 @@ impl SeriesScan {
             let rows = transaction.open_table(ROWS)?;
             let mut scan = SeriesScan {
                 path: view.path().clone(),
-                direction,
-                range,
-                since_sequence,
                 rows: RowCursor {
                     keys: if empty {
                         None
                     } else {
                         Some(rows.range::<&RowKey>(row_range.start()..=row_range.end())?)
                     },
-                    direction,
-                    since_sequence,
                     position: None,
                     payload: Vec::new(),
                 },
@@ -159,8 +179,10 @@ impl SeriesScan {
                 budget,
                 current: Current::Start,
                 limit: Order::MIN,
+                damaged: Vec::new(),
+                query,
             };
-            scan.rows.advance()?;
+            scan.rows.advance(&scan.query)?;
             for class in &mut scan.classes {
                 class.advance()?;
             }
@@ -173,9 +195,9 @@ impl SeriesScan {
         // The common case: another record of the same block, without catching panics.
         if let Current::Block(index) = self.current
             && let Some(block) = self.open.get_mut(index)
-            && block.step(self.direction, self.since_sequence)
+            && block.step(self.query.direction, self.query.since_sequence)
             && block
-                .rank(self.direction)
+                .rank(self.query.direction)
                 .is_some_and(|rank| rank < self.limit)
         {
             return Ok(true);
@@ -195,10 +217,15 @@ impl SeriesScan {
         }
     }
 
+    /// The blocks that were left out so far.
+    pub(crate) fn damaged(&self) -> &[DamagedBlock] {
+        &self.damaged
+    }
+
     fn advance_slowly(&mut self) -> Result<bool, Fault> {
         match self.current {
             Current::End => return Ok(false),
-            Current::Row => self.rows.advance()?,
+            Current::Row => self.rows.advance(&self.query)?,
             // Open blocks have advanced already; a block at its end has been refilled or dropped.
             Current::Start | Current::Block(_) => {}
         }
@@ -236,9 +263,9 @@ impl SeriesScan {
         let rows = self
             .rows
             .position
-            .map(|at| (Order::new(self.direction, at), Current::Row));
+            .map(|at| (Order::new(self.query.direction, at), Current::Row));
         let blocks = self.open.iter().enumerate().filter_map(|(index, block)| {
-            Some((block.rank(self.direction)?, Current::Block(index)))
+            Some((block.rank(self.query.direction)?, Current::Block(index)))
         });
         blocks.chain(rows).min_by_key(|(rank, _)| *rank)
     }
@@ -249,13 +276,13 @@ impl SeriesScan {
             .rows
             .position
             .filter(|_| source != Some(Current::Row))
-            .map(|at| Order::new(self.direction, at));
+            .map(|at| Order::new(self.query.direction, at));
         let blocks = self
             .open
             .iter()
             .enumerate()
             .filter(|(index, _)| source != Some(Current::Block(*index)))
-            .filter_map(|(_, block)| block.rank(self.direction));
+            .filter_map(|(_, block)| block.rank(self.query.direction));
         blocks.chain(rows).min().unwrap_or(Order::MAX).min(unopened)
     }
 
@@ -275,19 +302,29 @@ impl SeriesScan {
                     first = first.min(bound);
                     break;
                 }
-                let header = blocks::read_header(&key, &header)?;
                 class.advance()?;
-                let outside = header.first > self.range.last.0
-                    || header.last < self.range.first.0
-                    || header.sequence_max < self.since_sequence;
+                let header = match blocks::read_header(&key, &header) {
+                    Ok(header) => header,
+                    Err(Fault::Corrupt(what)) if self.query.skips_damaged => {
+                        self.damaged.push(DamagedBlock {
+                            records: None,
+                            what,
+                        });
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                let outside = header.first > self.query.range.last.0
+                    || header.last < self.query.range.first.0
+                    || header.sequence_max < self.query.since_sequence;
                 if !outside {
-                    let start = match self.direction {
+                    let start = match self.query.direction {
                         // The position of the block's first record within its timestamp is not
                         // known.
-                        Direction::Forward => (header.first.max(self.range.first.0), 0),
+                        Direction::Forward => (header.first.max(self.query.range.first.0), 0),
                         Direction::Backward => keys::block_position(&key),
                     };
-                    let rank = Order::new(self.direction, start);
+                    let rank = Order::new(self.query.direction, start);
                     first = first.min(rank);
                     self.waiting.push(Waiting { rank, key, header });
                 }
@@ -318,8 +355,20 @@ impl SeriesScan {
         mut start: Option<usize>,
     ) -> Result<(), Fault> {
         loop {
-            let mut block = self.decode(key, header, start)?;
-            block.place(start, self.direction, self.since_sequence);
+            let mut block = match self.decode(key, header, start) {
+                Ok(block) => block,
+                Err(Fault::Corrupt(what) | Fault::Engine(redb::Error::Corrupted(what)))
+                    if self.query.skips_damaged =>
+                {
+                    self.damaged.push(DamagedBlock {
+                        records: Some(header.count.into()),
+                        what,
+                    });
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
+            block.place(start, self.query.direction, self.query.since_sequence);
             if block.current().is_some() {
                 self.open.push(block);
                 return Ok(());
@@ -340,10 +389,26 @@ impl SeriesScan {
         header: BlockHeader,
         start: Option<usize>,
     ) -> Result<OpenBlock, Fault> {
-        let decoded = blocks::load(&self.chunks, &key, &header)?;
-        let begin = decoded.lower_bound(self.range.first);
-        let end = successor(self.range.last)
-            .map_or(decoded.len(), |position| decoded.lower_bound(position));
+        let SeriesQuery {
+            range: PositionRange { first, last },
+            ..
+        } = self.query;
+        // A damaged page can make redb panic, which must not end a scan that skips damage.
+        let decoded = guarded(|| match &self.query.filter {
+            Some(filter) => {
+                let wanted = Wanted {
+                    signal: self.query.signal,
+                    filter,
+                    first,
+                    last,
+                    since_sequence: self.query.since_sequence,
+                };
+                blocks::load_matching(&self.chunks, &key, &header, &wanted)
+            }
+            None => blocks::load(&self.chunks, &key, &header),
+        })?;
+        let begin = decoded.lower_bound(first);
+        let end = successor(last).map_or(decoded.len(), |position| decoded.lower_bound(position));
         let bytes = decoded.memory_bytes();
         if self.budget.take(bytes) {
             return Ok(OpenBlock {
@@ -357,7 +422,7 @@ impl SeriesScan {
                 decoded,
             });
         }
-        let part = match self.direction {
+        let part = match self.query.direction {
             Direction::Forward => {
                 let at = start.unwrap_or(begin);
                 at..end.min(at + PART_RECORDS)
@@ -393,27 +458,28 @@ impl Drop for SeriesScan {
 /// A cursor over the rows, and its next row.
 struct RowCursor {
     keys: Option<Range<'static, &'static RowKey, &'static [u8]>>,
-    direction: Direction,
-    since_sequence: u64,
     position: Option<Position>,
     payload: Vec<u8>,
 }
 
 impl RowCursor {
-    fn advance(&mut self) -> Result<(), Fault> {
+    fn advance(&mut self, query: &SeriesQuery) -> Result<(), Fault> {
         self.position = None;
         let Some(keys) = &mut self.keys else {
             return Ok(());
         };
         loop {
-            let next = match self.direction {
+            let next = match query.direction {
                 Direction::Forward => keys.next(),
                 Direction::Backward => keys.next_back(),
             };
             let Some(row) = next else { return Ok(()) };
             let (key, payload) = row?;
             let position = keys::row_position(key.value());
-            if position.1 >= self.since_sequence {
+            let is_wanted = position.1 >= query.since_sequence
+                && (query.filter.as_ref())
+                    .is_none_or(|filter| filter.matches(query.signal, payload.value()));
+            if is_wanted {
                 self.position = Some(position);
                 self.payload.clear();
                 self.payload.extend_from_slice(payload.value());

@@ -8,7 +8,10 @@ use crate::{
     store::{
         engine::fault::Fault,
         layout::{
-            block::{BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES, span_max},
+            block::{
+                BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES, Wanted,
+                span_max,
+            },
             footprint::{self, chunk_bytes},
             keys::{self, Position},
             series::{SeriesId, SeriesState},
@@ -291,6 +294,17 @@ pub(crate) fn load(
 ) -> Result<DecodedBlock, Fault> {
     let body = body(chunks, key, header)?;
     DecodedBlock::decode(header, &body).map_err(|error| damaged(key, &error))
+}
+
+/// Reads the records of a block that `wanted` describes.
+pub(crate) fn load_matching(
+    chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+    wanted: &Wanted<'_>,
+) -> Result<DecodedBlock, Fault> {
+    let body = body(chunks, key, header)?;
+    DecodedBlock::decode_matching(header, &body, wanted).map_err(|error| damaged(key, &error))
 }
 
 /// Reads only the timestamps of a block's records.

@@ -19,6 +19,11 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    /// The bytes that have not been read.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(super) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
         let (front, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;

@@ -1,7 +1,12 @@
 //! Columns: the values at the same place of many records.
 
-use super::bytes::{Reader, Writer, unzigzag, varint_bytes, zigzag};
+use super::{
+    bits::Bits,
+    bytes::{Reader, Writer, unzigzag, varint_bytes, zigzag},
+    sections::PackedSections,
+};
 use hashbrown::HashMap;
+use std::cell::OnceCell;
 
 /// A column of 64-bit integers. Signed integers and floats are stored as their bits.
 #[derive(Debug, Default)]
@@ -230,81 +235,256 @@ fn hex_byte(pair: &[u8]) -> u8 {
     }
 }
 
-/// A column of strings, read from the first value to the last.
-#[derive(Debug)]
-pub(super) enum BytesValues<'a> {
-    Constant(&'a [u8]),
-    Dictionary {
-        entries: Vec<&'a [u8]>,
-        indexes: std::vec::IntoIter<u64>,
-    },
-    Hex {
-        bytes: usize,
-        rest: Reader<'a>,
-        digits: Vec<u8>,
-    },
-    Plain {
-        lengths: std::vec::IntoIter<u64>,
-        rest: Reader<'a>,
-    },
+/// One section of a body, which is inflated when it is first read.
+#[derive(Clone, Copy)]
+pub(super) struct Section<'a> {
+    sections: &'a PackedSections<'a>,
+    index: usize,
 }
 
-impl<'a> BytesValues<'a> {
+impl<'a> Section<'a> {
+    pub(super) fn new(sections: &'a PackedSections<'a>, index: usize) -> Section<'a> {
+        Section { sections, index }
+    }
+
+    fn get(self) -> Option<&'a [u8]> {
+        self.sections.get(self.index)
+    }
+}
+
+/// The values of a column that pass a test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Matching {
+    None,
+    All,
+    Some(Bits),
+}
+
+impl Matching {
+    fn of(values: Bits) -> Matching {
+        if values.is_empty() {
+            Matching::None
+        } else {
+            Matching::Some(values)
+        }
+    }
+}
+
+/// How values of a column of lowercase hex digits are tested.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum HexTest<'t> {
+    /// None of them passes.
+    Never,
+    /// Those that are these lowercase digits pass.
+    Equals(&'t str),
+    /// Each is tested as a text.
+    Each,
+}
+
+/// A column of integers in a body, decoded when its first value is read.
+pub(super) struct Ints<'a> {
+    count: usize,
+    section: Section<'a>,
+    values: OnceCell<Option<Vec<u64>>>,
+}
+
+impl<'a> Ints<'a> {
+    /// A column of `count` values. The caller must have bounded `count`.
+    pub(super) fn new(section: Section<'a>, count: usize) -> Ints<'a> {
+        Ints {
+            count,
+            section,
+            values: OnceCell::new(),
+        }
+    }
+
+    /// The values that `test` accepts.
+    pub(super) fn matching(&self, test: &mut dyn FnMut(u64) -> bool) -> Option<Matching> {
+        let values = self.values()?;
+        let mut found = Bits::new(values.len());
+        let mut last = None;
+        for (at, value) in values.iter().enumerate() {
+            let is_match = match last {
+                Some((same, is_match)) if same == *value => is_match,
+                _ => test(*value),
+            };
+            last = Some((*value, is_match));
+            if is_match {
+                found.insert(at);
+            }
+        }
+        Some(Matching::of(found))
+    }
+
+    /// All values; `None` when the column is damaged.
+    #[inline]
+    pub(super) fn values(&self) -> Option<&[u64]> {
+        self.values
+            .get_or_init(|| read_ints(&mut Reader::new(self.section.get()?), self.count))
+            .as_deref()
+    }
+}
+
+/// A column of strings in a body. Its larger part is inflated when its first value is read.
+pub(super) struct Strings<'a> {
+    count: usize,
+    form: StringsForm<'a>,
+    section: Section<'a>,
+    bytes: OnceCell<Option<&'a [u8]>>,
+    /// The indexes of a dictionary.
+    indexes: OnceCell<Option<Vec<u64>>>,
+}
+
+/// The part of a column of strings that is not in its own section.
+enum StringsForm<'a> {
+    Constant(&'a [u8]),
+    /// The distinct values.
+    Dictionary(Vec<&'a [u8]>),
+    /// The length of each value, in bytes; it has twice as many digits.
+    Hex(usize),
+    /// Where each value ends.
+    Plain(Vec<usize>),
+}
+
+impl<'a> Strings<'a> {
     /// Opens a column of `count` values. The caller must have bounded `count`.
     pub(super) fn read(
         small: &mut Reader<'a>,
-        large: &'a [u8],
+        section: Section<'a>,
         count: usize,
-    ) -> Option<BytesValues<'a>> {
-        let mut rest = Reader::new(large);
-        Some(match small.u8()? {
-            bytes_form::CONSTANT => BytesValues::Constant(read_bytes(small)?),
+    ) -> Option<Strings<'a>> {
+        let form = match small.u8()? {
+            bytes_form::CONSTANT => StringsForm::Constant(read_bytes(small)?),
             bytes_form::DICTIONARY => {
                 let entries = small.length().filter(|entries| *entries <= count)?;
-                BytesValues::Dictionary {
-                    entries: (0..entries)
-                        .map(|_| read_bytes(small))
-                        .collect::<Option<_>>()?,
-                    indexes: read_ints(&mut rest, count)?.into_iter(),
-                }
+                let entries = (0..entries).map(|_| read_bytes(small));
+                StringsForm::Dictionary(entries.collect::<Option<_>>()?)
             }
-            bytes_form::HEX => BytesValues::Hex {
-                bytes: small.length()? / 2,
-                rest,
-                digits: Vec::new(),
-            },
-            bytes_form::PLAIN => BytesValues::Plain {
-                lengths: read_ints(small, count)?.into_iter(),
-                rest,
-            },
+            bytes_form::HEX => StringsForm::Hex(small.length()? / 2),
+            bytes_form::PLAIN => {
+                let mut end = 0usize;
+                let ends = read_ints(small, count)?.into_iter().map(|length| {
+                    end = end.checked_add(usize::try_from(length).ok()?)?;
+                    Some(end)
+                });
+                StringsForm::Plain(ends.collect::<Option<_>>()?)
+            }
             _ => return None,
+        };
+        Some(Strings {
+            count,
+            form,
+            section,
+            bytes: OnceCell::new(),
+            indexes: OnceCell::new(),
         })
     }
 
-    /// The next value.
+    /// Value `at`. One that is not stored as text is decoded into `digits`.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<&[u8]> {
-        match self {
-            BytesValues::Constant(value) => Some(value),
-            BytesValues::Dictionary { entries, indexes } => {
-                entries.get(usize::try_from(indexes.next()?).ok()?).copied()
+    pub(super) fn get<'b>(&'b self, at: usize, digits: &'b mut Vec<u8>) -> Option<&'b [u8]> {
+        match &self.form {
+            StringsForm::Constant(value) => (at < self.count).then_some(*value),
+            StringsForm::Dictionary(entries) => {
+                let index = *self.indexes()?.get(at)?;
+                entries.get(usize::try_from(index).ok()?).copied()
             }
-            BytesValues::Hex {
-                bytes,
-                rest,
-                digits,
-            } => {
+            StringsForm::Hex(length) => {
                 digits.clear();
-                for byte in rest.bytes(*bytes)? {
+                for byte in self.hex(*length)?.nth(at)? {
                     digits.push(hex_digit(byte >> 4));
                     digits.push(hex_digit(byte & 0xf));
                 }
                 Some(digits)
             }
-            BytesValues::Plain { lengths, rest } => {
-                rest.bytes(usize::try_from(lengths.next()?).ok()?)
+            StringsForm::Plain(ends) => {
+                let start = match at.checked_sub(1) {
+                    Some(previous) => *ends.get(previous)?,
+                    None => 0,
+                };
+                self.bytes()?.get(start..*ends.get(at)?)
             }
         }
+    }
+
+    /// The values that `test` accepts. Each distinct value of a dictionary is tested once.
+    pub(super) fn matching(
+        &self,
+        hex: HexTest<'_>,
+        test: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Option<Matching> {
+        let mut found = Bits::new(self.count);
+        match &self.form {
+            StringsForm::Constant(value) => {
+                return Some(if self.count > 0 && test(value) {
+                    Matching::All
+                } else {
+                    Matching::None
+                });
+            }
+            StringsForm::Dictionary(entries) => {
+                let mut wanted = Bits::new(entries.len());
+                for (at, entry) in entries.iter().enumerate() {
+                    if test(entry) {
+                        wanted.insert(at);
+                    }
+                }
+                if wanted.is_empty() {
+                    return Some(Matching::None);
+                }
+                for (at, index) in self.indexes()?.iter().enumerate() {
+                    if wanted.contains(usize::try_from(*index).ok()?) {
+                        found.insert(at);
+                    }
+                }
+            }
+            StringsForm::Hex(length) => match hex {
+                HexTest::Never => return Some(Matching::None),
+                HexTest::Equals(digits) => {
+                    let wanted: Vec<u8> = digits.as_bytes().chunks(2).map(hex_byte).collect();
+                    for (at, value) in self.hex(*length)?.enumerate() {
+                        if value == wanted {
+                            found.insert(at);
+                        }
+                    }
+                }
+                HexTest::Each => {
+                    let mut digits = Vec::new();
+                    for at in 0..self.count {
+                        if test(self.get(at, &mut digits)?) {
+                            found.insert(at);
+                        }
+                    }
+                }
+            },
+            StringsForm::Plain(ends) => {
+                let bytes = self.bytes()?;
+                let mut start = 0;
+                for (at, end) in ends.iter().enumerate() {
+                    if test(bytes.get(start..*end)?) {
+                        found.insert(at);
+                    }
+                    start = *end;
+                }
+            }
+        }
+        Some(Matching::of(found))
+    }
+
+    fn bytes(&self) -> Option<&'a [u8]> {
+        *self.bytes.get_or_init(|| self.section.get())
+    }
+
+    fn indexes(&self) -> Option<&[u64]> {
+        self.indexes
+            .get_or_init(|| read_ints(&mut Reader::new(self.section.get()?), self.count))
+            .as_deref()
+    }
+
+    /// The values of a column of hex digits, as bytes.
+    fn hex(&self, length: usize) -> Option<std::slice::ChunksExact<'a, u8>> {
+        // A length of zero is never written, and would make a chunk of nothing.
+        (length > 0).then_some(self.bytes()?.chunks_exact(length))
     }
 }
 

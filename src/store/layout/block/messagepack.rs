@@ -7,7 +7,10 @@
 //! stored whole. The reader refuses all of these, with position and reason. Both use `rmp` to
 //! decode markers and lengths.
 
-use super::shapes::{Part, ShapeEncoder};
+use super::{
+    places::{Entry, Place, Places, ShapeWalk, child_path},
+    shapes::{Part, ShapeEncoder},
+};
 use crate::record::messagepack::str_head_bytes;
 use rmp::Marker;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -239,6 +242,56 @@ fn skip(rest: &mut &[u8]) -> Option<()> {
             Marker::Reserved => return None,
         };
         *rest = rest.get(usize::try_from(body).ok()?..)?;
+    }
+    Some(())
+}
+
+/// The places of the values in a shape of logs; `None` when its records are not logs, or nested in a
+/// way that this walk does not know.
+pub(super) fn places(
+    literals: &[u8],
+    parts: &mut dyn Iterator<Item = (Part, usize)>,
+) -> Option<Places> {
+    let mut walk = ShapeWalk::new(literals, parts);
+    let mut rest = walk.rest();
+    (rmp::decode::read_array_len(&mut rest).ok()? == 4).then_some(())?;
+    walk.advance_to(rest);
+    for (part, place) in [
+        (Part::Int, Place::Other),
+        (Part::Int, Place::Level),
+        (Part::Str, Place::Message),
+    ] {
+        walk.due().filter(|due| *due == part)?;
+        walk.leaf(place)?;
+    }
+    entries(&mut walk, None)?;
+    walk.finish()
+}
+
+/// Walks the entries of a map, which is the entry `path` or holds the attributes.
+fn entries(walk: &mut ShapeWalk<'_>, path: Option<&str>) -> Option<()> {
+    let mut rest = walk.rest();
+    let count = rmp::decode::read_map_len(&mut rest).ok()?;
+    walk.advance_to(rest);
+    for _ in 0..count {
+        let mut rest = walk.rest();
+        let length = rmp::decode::read_str_len(&mut rest).ok()?;
+        let (key, rest) = rest.split_at_checked(length as usize)?;
+        walk.advance_to(rest);
+        let path_of_entry = child_path(path, std::str::from_utf8(key).ok()?);
+        if walk.due().is_some() {
+            walk.leaf(Place::Entry(Entry {
+                path: path_of_entry,
+                is_top: path.is_none(),
+                tag: None,
+            }))?;
+        } else if let Some((0xc0, after)) = walk.rest().split_first() {
+            walk.advance_to(after);
+            walk.places.nulls.push(path_of_entry);
+        } else {
+            entries(walk, Some(&path_of_entry))?;
+            walk.places.objects.push(path_of_entry);
+        }
     }
     Some(())
 }

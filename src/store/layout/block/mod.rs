@@ -58,20 +58,25 @@
 //! next to each other, where they compress several times better. [`Codec::Verbatim`] is the fallback
 //! for payloads that this codec does not understand.
 
+mod bits;
 mod bytes;
 mod columns;
 mod messagepack;
+mod places;
 mod protobuf;
 mod sections;
+mod select;
 mod shapes;
 
 use self::{
+    bits::Bits,
     bytes::Reader,
     columns::IntColumn,
-    sections::Sections,
-    shapes::{ShapeDecoder, ShapeEncoder},
+    sections::{PackedSections, Sections},
+    select::{Selection, Selector},
+    shapes::{Joiner, ShapeEncoder, Shaped},
 };
-use crate::signal::Signal;
+use crate::{filter::Filter, signal::Signal};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Maximum size of a stored payload, in bytes.
@@ -248,9 +253,9 @@ impl BlockHeader {
     /// Verifies `body` and decodes only the timestamps of its records, which ascend.
     pub(crate) fn timestamps(&self, body: &[u8]) -> Result<Vec<i64>, BlockError> {
         let count = self.verify(body)?;
-        let sections = sections::unpack_first(body, 1).ok_or(BlockError::Body("sections"))?;
+        let sections = PackedSections::open(body).ok_or(BlockError::Body("sections"))?;
         let timestamps = sections
-            .first()
+            .get(0)
             .and_then(|section| columns::read_ints(&mut Reader::new(section), count))
             .ok_or(BlockError::Body("timestamps"))?;
         Ok(timestamps.into_iter().map(u64::cast_signed).collect())
@@ -385,7 +390,48 @@ fn push_keys(sections: &mut Sections, records: &[BlockRecord<'_>]) {
     sections.push(sequences.to_bytes());
 }
 
-/// A block decoded into its records.
+/// The records of a series that a scan wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) signal: Signal,
+    pub(crate) filter: &'a Filter,
+    /// The first and the last position.
+    pub(crate) first: (i64, u64),
+    pub(crate) last: (i64, u64),
+    /// The lowest sequence.
+    pub(crate) since_sequence: u64,
+}
+
+/// The records of a block that are kept while it is decoded.
+#[derive(Default)]
+struct Kept {
+    indexes: Vec<usize>,
+    ends: Vec<u32>,
+    payloads: Vec<u8>,
+}
+
+impl Kept {
+    /// Makes room for all records of a block.
+    fn reserve(&mut self, count: usize, payload_bytes: usize) {
+        self.indexes.reserve_exact(count);
+        self.ends.reserve_exact(count);
+        self.payloads.reserve_exact(payload_bytes);
+    }
+
+    /// Ends the payload of record `index`, and removes it unless `is_kept` accepts it.
+    #[inline]
+    fn end(&mut self, index: usize, is_kept: impl Fn(&[u8]) -> bool) {
+        let start = self.ends.last().map_or(0, |end| *end as usize);
+        if is_kept(self.payloads.get(start..).unwrap_or_default()) {
+            self.indexes.push(index);
+            self.ends.push(narrow(self.payloads.len()));
+        } else {
+            self.payloads.truncate(start);
+        }
+    }
+}
+
+/// A block decoded into its records, or into some of them.
 #[derive(Debug)]
 pub(crate) struct DecodedBlock {
     timestamps: Vec<u64>,
@@ -398,55 +444,127 @@ pub(crate) struct DecodedBlock {
 impl DecodedBlock {
     /// Verifies and decodes `body`.
     pub(crate) fn decode(header: &BlockHeader, body: &[u8]) -> Result<DecodedBlock, BlockError> {
-        let count = header.verify(body)?;
-        let payload_bytes = header.payload_bytes as usize;
-        let sections = sections::unpack(body).ok_or(BlockError::Body("sections"))?;
-        let mut sections = sections.iter();
-        let mut column = |what| {
-            sections
-                .next()
-                .and_then(|section| columns::read_ints(&mut Reader::new(section), count))
-                .ok_or(BlockError::Body(what))
-        };
-        let timestamps = column("timestamps")?;
-        let sequences = column("sequences")?;
-        let mut block = DecodedBlock {
-            timestamps,
-            sequences,
-            ends: Vec::with_capacity(count),
-            payloads: Vec::with_capacity(payload_bytes),
-        };
-        match header.codec {
-            Codec::Verbatim => {
-                let lengths = column("lengths")?;
-                let payloads = sections.next().ok_or(BlockError::Body("payloads"))?;
-                block.payloads.extend_from_slice(payloads);
-                let mut end = 0u64;
-                for length in lengths {
-                    end = end.saturating_add(length);
-                    block
-                        .ends
-                        .push(u32::try_from(end).map_err(|_| BlockError::Body("lengths"))?);
-                }
-            }
-            Codec::Columns => {
-                let mut shapes = ShapeDecoder::new(sections.as_slice(), count, payload_bytes)
-                    .ok_or(BlockError::Body("shapes"))?;
-                for _ in 0..count {
-                    shapes
-                        .join(&mut block.payloads, payload_bytes)
-                        .ok_or(BlockError::Body("columns"))?;
-                    block.ends.push(narrow(block.payloads.len()));
-                }
-            }
-        }
-        let complete = block.ends.last().map(|end| *end as usize) == Some(block.payloads.len())
-            && block.payloads.len() == payload_bytes;
-        if complete {
+        let block = DecodedBlock::decode_some(header, body, |_, _| Ok(None), |_| true)?;
+        if block.payloads.len() == header.payload_bytes as usize {
             Ok(block)
         } else {
             Err(BlockError::Body("payloads"))
         }
+    }
+
+    /// Verifies `body` and decodes the records of it that `wanted` describes. Columns that neither the
+    /// filter nor a selected record needs are not inflated.
+    pub(crate) fn decode_matching(
+        header: &BlockHeader,
+        body: &[u8],
+        wanted: &Wanted<'_>,
+    ) -> Result<DecodedBlock, BlockError> {
+        let select = |keys: &DecodedBlock, shaped: Option<&Shaped<'_>>| {
+            let mut selected = Bits::new(keys.timestamps.len());
+            for (index, key) in keys.keys().enumerate() {
+                if (wanted.first..=wanted.last).contains(&key) && key.1 >= wanted.since_sequence {
+                    selected.insert(index);
+                }
+            }
+            if let Some(shaped) = shaped
+                && !selected.is_empty()
+            {
+                let selection = Selector::new(wanted.signal, shaped)
+                    .select(wanted.filter)
+                    .ok_or(BlockError::Body("columns"))?;
+                if let Selection::Some(found) = selection {
+                    selected.intersect(&found);
+                }
+            }
+            Ok(Some(selected))
+        };
+        DecodedBlock::decode_some(header, body, select, |payload| {
+            wanted.filter.matches(wanted.signal, payload)
+        })
+    }
+
+    /// Verifies `body` and decodes the records that `select` selects, all when it returns `None`, and
+    /// keeps those whose payload `is_kept` accepts. `select` is given the keys of all records, and the
+    /// columns of the others if there are any.
+    fn decode_some(
+        header: &BlockHeader,
+        body: &[u8],
+        select: impl FnOnce(&DecodedBlock, Option<&Shaped<'_>>) -> Result<Option<Bits>, BlockError>,
+        is_kept: impl Fn(&[u8]) -> bool,
+    ) -> Result<DecodedBlock, BlockError> {
+        let count = header.verify(body)?;
+        let payload_bytes = header.payload_bytes as usize;
+        let sections = PackedSections::open(body).ok_or(BlockError::Body("sections"))?;
+        let column = |index, what| {
+            sections
+                .get(index)
+                .and_then(|section| columns::read_ints(&mut Reader::new(section), count))
+                .ok_or(BlockError::Body(what))
+        };
+        let mut block = DecodedBlock {
+            timestamps: column(0, "timestamps")?,
+            sequences: column(1, "sequences")?,
+            ends: Vec::new(),
+            payloads: Vec::new(),
+        };
+        let mut kept = Kept::default();
+        match header.codec {
+            Codec::Verbatim => {
+                let selected = select(&block, None)?;
+                if selected.is_none() {
+                    kept.reserve(count, payload_bytes);
+                }
+                let payloads = sections.get(3).ok_or(BlockError::Body("payloads"))?;
+                let mut rest = Reader::new(payloads);
+                for (index, length) in column(2, "lengths")?.into_iter().enumerate() {
+                    let payload = usize::try_from(length)
+                        .ok()
+                        .and_then(|length| rest.bytes(length))
+                        .ok_or(BlockError::Body("lengths"))?;
+                    if selected.as_ref().is_none_or(|it| it.contains(index)) {
+                        kept.payloads.extend_from_slice(payload);
+                        kept.end(index, &is_kept);
+                    }
+                }
+                if !rest.is_empty() {
+                    return Err(BlockError::Body("payloads"));
+                }
+            }
+            Codec::Columns => {
+                let shaped = Shaped::open(&sections, 2, count, payload_bytes)
+                    .ok_or(BlockError::Body("shapes"))?;
+                let selected = select(&block, Some(&shaped))?;
+                if selected.is_none() {
+                    kept.reserve(count, payload_bytes);
+                }
+                if selected.as_ref().is_none_or(|it| !it.is_empty()) {
+                    let mut joiner = Joiner::new(&shaped);
+                    for index in 0..count {
+                        if selected.as_ref().is_none_or(|it| it.contains(index)) {
+                            joiner
+                                .join(&mut kept.payloads, payload_bytes)
+                                .ok_or(BlockError::Body("columns"))?;
+                            kept.end(index, &is_kept);
+                        } else {
+                            joiner.pass().ok_or(BlockError::Body("columns"))?;
+                        }
+                    }
+                }
+            }
+        }
+        if kept.indexes.len() < count {
+            let key_of =
+                |keys: &[u64], index: &usize| keys.get(*index).copied().unwrap_or_default();
+            block.timestamps = (kept.indexes.iter())
+                .map(|index| key_of(&block.timestamps, index))
+                .collect();
+            block.sequences = (kept.indexes.iter())
+                .map(|index| key_of(&block.sequences, index))
+                .collect();
+        }
+        block.ends = kept.ends;
+        block.payloads = kept.payloads;
+        Ok(block)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -464,6 +582,11 @@ impl DecodedBlock {
             self.timestamps.get(index)?.cast_signed(),
             *self.sequences.get(index)?,
         ))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = (i64, u64)> {
+        let timestamps = self.timestamps.iter().map(|it| it.cast_signed());
+        timestamps.zip(self.sequences.iter().copied())
     }
 
     /// The payload of record `index`.

@@ -6,8 +6,10 @@
 
 use super::{
     bytes::{Reader, Writer, varint_bytes},
+    places::{Entry, Place, Places, ShapeWalk, child_path},
     shapes::{Part, ShapeEncoder},
 };
+use crate::filter::IdKind;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Messages nested deeper than this are stored as single values.
@@ -120,4 +122,158 @@ fn shortest_varint(reader: &mut Reader<'_>) -> Option<u64> {
     let before = reader.remaining();
     let value = reader.varint()?;
     (varint_bytes(value) == before - reader.remaining()).then_some(value)
+}
+
+/// The places of the values in a shape of spans; `None` when its records are nested in a way that
+/// this walk does not know, or repeat a field of which only the last one counts.
+pub(super) fn places(
+    literals: &[u8],
+    parts: &mut dyn Iterator<Item = (Part, usize)>,
+) -> Option<Places> {
+    let mut walk = ShapeWalk::new(literals, parts);
+    fields(&mut walk, Message::ResourceSpans, &Within::Record)?;
+    walk.finish()
+}
+
+/// What a message is a part of, as far as its places depend on it.
+enum Within {
+    /// Something whose attributes are entries of the record.
+    Record,
+    /// A link, whose attributes are not.
+    Link,
+    /// The entry with this path.
+    Entry(String),
+}
+
+impl Message {
+    /// Whether a message has this field any number of times, or it is one that no condition is about.
+    fn may_repeat(self, field: u64) -> bool {
+        let is_list = matches!(
+            (self, field),
+            (Message::Span, 9 | 11 | 13)
+                | (Message::Resource | Message::KeyValueList, 1)
+                | (Message::Scope | Message::Event, 3)
+                | (Message::Link, 4)
+        );
+        let is_known = self.child(field).is_some()
+            || matches!(
+                (self, field),
+                (Message::Span, 1 | 2 | 4..=8)
+                    | (Message::Event | Message::Status, 2)
+                    | (Message::Status, 3)
+                    | (Message::KeyValue, 1)
+                    | (Message::AnyValue, _)
+            );
+        is_list || !is_known
+    }
+
+    /// The place of a field that is not a message.
+    fn place(self, field: u64) -> Place {
+        match (self, field) {
+            (Message::Span, 1) => Place::Id(IdKind::Trace),
+            (Message::Span, 2) => Place::Id(IdKind::Span),
+            (Message::Span, 4) => Place::Id(IdKind::Parent),
+            (Message::Span, 5) => Place::Text { is_name: true },
+            (Message::Span, 6) => Place::Kind,
+            (Message::Span, 7) => Place::Start,
+            (Message::Span, 8) => Place::End,
+            (Message::Event | Message::Status, 2) => Place::Text { is_name: false },
+            (Message::Status, 3) => Place::Status,
+            _ => Place::Other,
+        }
+    }
+}
+
+/// Walks the fields of a message.
+fn fields(walk: &mut ShapeWalk<'_>, kind: Message, within: &Within) -> Option<()> {
+    let mut seen = 0u64;
+    let mut key = None;
+    let mut has_value = false;
+    loop {
+        match walk.due() {
+            None if walk.rest().is_empty() => break,
+            None => {}
+            Some(Part::Close) => break,
+            // Each part is preceded by its tag.
+            Some(_) => return None,
+        }
+        let mut reader = Reader::new(walk.rest());
+        let tag = reader.varint()?;
+        let field = tag >> 3;
+        if !kind.may_repeat(field) {
+            // All fields of an `AnyValue` exclude each other.
+            let bit = if kind == Message::AnyValue { 0 } else { field };
+            let bit = 1u64.checked_shl(u32::try_from(bit).ok()?)?;
+            if seen & bit != 0 {
+                return None;
+            }
+            seen |= bit;
+        }
+        if kind == Message::KeyValue && field == 1 {
+            let length = reader.length()?;
+            let text = std::str::from_utf8(reader.bytes(length)?).ok()?;
+            walk.advance_to(reader.rest());
+            // The path of a value is known only if its key comes first.
+            if has_value {
+                return None;
+            }
+            key = Some(text);
+            continue;
+        }
+        walk.advance_to(reader.rest());
+        let child = kind.child(field).filter(|_| tag & 7 == 2);
+        let Some(child) = child else {
+            // A message that is nested too deep, or is none.
+            if kind.child(field).is_some() {
+                return None;
+            }
+            walk.leaf(match (kind, within) {
+                (Message::AnyValue, Within::Entry(path)) => Place::Entry(Entry {
+                    path: path.clone(),
+                    is_top: false,
+                    tag: Some(tag),
+                }),
+                _ => kind.place(field),
+            })?;
+            continue;
+        };
+        walk.pass(Part::Open)?;
+        if kind == Message::KeyValue {
+            has_value = true;
+            match entry_path(within, key) {
+                Some(path) => fields(walk, child, &Within::Entry(path))?,
+                None => fields(walk, child, &Within::Link)?,
+            }
+        } else {
+            match within {
+                _ if child == Message::Link => fields(walk, child, &Within::Link)?,
+                Within::Entry(path) if child == Message::KeyValueList => {
+                    walk.places.objects.push(path.clone());
+                    fields(walk, child, within)?;
+                }
+                _ => fields(walk, child, within)?,
+            }
+        }
+        walk.pass(Part::Close)?;
+    }
+    match (kind, within) {
+        (Message::KeyValue, _) if !has_value => {
+            walk.places.nulls.extend(entry_path(within, key));
+        }
+        (Message::AnyValue, Within::Entry(path)) if seen == 0 => {
+            walk.places.nulls.push(path.clone());
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// The path of the value under `key`; `None` in a link.
+fn entry_path(within: &Within, key: Option<&str>) -> Option<String> {
+    let key = key.unwrap_or_default();
+    match within {
+        Within::Record => Some(child_path(None, key)),
+        Within::Link => None,
+        Within::Entry(path) => Some(child_path(Some(path), key)),
+    }
 }

@@ -5,6 +5,7 @@
 //! Short ones are compressed together, because a frame of their own would cost more than it saves.
 
 use super::bytes::{Reader, Writer};
+use std::cell::OnceCell;
 
 /// Sections shorter than this share a frame, in bytes.
 const OWN_FRAME_BYTES_MIN: usize = 1024;
@@ -107,54 +108,97 @@ fn push_frame(
     }
 }
 
-/// Unpacks a body of [`Sections::pack`]; `None` when the bytes are not one.
-pub(super) fn unpack(body: &[u8]) -> Option<Vec<Vec<u8>>> {
-    unpack_first(body, usize::MAX)
+/// The sections of a body of [`Sections::pack`]. Each is inflated when it is first read, so reading
+/// one column does not cost the time of all.
+pub(super) struct PackedSections<'a> {
+    sections: Vec<Packed<'a>>,
+    shared: Packed<'a>,
 }
 
-/// Unpacks the first `wanted` sections, like [`unpack`].
-pub(super) fn unpack_first(body: &[u8], wanted: usize) -> Option<Vec<Vec<u8>>> {
-    let mut reader = Reader::new(body);
-    let count = reader.length().filter(|count| *count <= body.len())?;
-    let mut unpacked_bytes = 0usize;
-    let mut read_entry = |reader: &mut Reader<'_>| -> Option<(u8, usize, usize)> {
-        let (method, length) = (reader.u8()?, reader.length()?);
-        unpacked_bytes = unpacked_bytes.checked_add(length)?;
-        if unpacked_bytes > UNPACKED_BYTES_MAX {
-            return None;
-        }
-        let stored = if method == method::ZSTD {
-            reader.length()?
-        } else {
-            length
+struct Packed<'a> {
+    method: u8,
+    length: usize,
+    stored: &'a [u8],
+    /// The offset in the shared frame of a section that is in it.
+    shared_at: usize,
+    inflated: OnceCell<Option<Vec<u8>>>,
+}
+
+impl<'a> PackedSections<'a> {
+    /// Reads the directory of a body; `None` when the bytes are not a body.
+    pub(super) fn open(body: &'a [u8]) -> Option<PackedSections<'a>> {
+        let mut reader = Reader::new(body);
+        let count = reader.length().filter(|count| *count <= body.len())?;
+        let mut unpacked_bytes = 0usize;
+        let mut read_entry = |reader: &mut Reader<'_>| -> Option<(u8, usize, usize)> {
+            let (method, length) = (reader.u8()?, reader.length()?);
+            unpacked_bytes = unpacked_bytes.checked_add(length)?;
+            if unpacked_bytes > UNPACKED_BYTES_MAX {
+                return None;
+            }
+            let stored = match method {
+                method::ZSTD => reader.length()?,
+                method::SHARED => 0,
+                _ => length,
+            };
+            Some((method, length, stored))
         };
-        Some((method, length, stored))
-    };
-    let entries = (0..count)
-        .map(|_| read_entry(&mut reader))
-        .collect::<Option<Vec<(u8, usize, usize)>>>()?;
-    let (shared_method, shared_length, shared_stored) = read_entry(&mut reader)?;
-    let shared = inflate(shared_method, shared_length, reader.bytes(shared_stored)?)?;
-    let mut shared = Reader::new(&shared);
-    let sections = entries
-        .into_iter()
-        .take(wanted)
-        .map(|(method, length, stored)| match method {
-            method::SHARED => shared.bytes(length).map(<[u8]>::to_vec),
-            _ => inflate(method, length, reader.bytes(stored)?),
-        })
-        .collect::<Option<Vec<Vec<u8>>>>()?;
-    let is_read = reader.is_empty() && shared.is_empty();
-    (is_read || wanted < count).then_some(sections)
+        let entries = (0..count)
+            .map(|_| read_entry(&mut reader))
+            .collect::<Option<Vec<(u8, usize, usize)>>>()?;
+        let shared = read_entry(&mut reader)?;
+        let mut shared_at = 0;
+        let mut open = |(method, length, stored)| {
+            let packed = Packed {
+                method,
+                length,
+                stored: reader.bytes(stored)?,
+                shared_at,
+                inflated: OnceCell::new(),
+            };
+            if method == method::SHARED {
+                shared_at += length;
+            }
+            Some(packed)
+        };
+        // The shared frame stands before the others.
+        let shared = open(shared).filter(|shared| shared.method != method::SHARED)?;
+        let sections = entries
+            .into_iter()
+            .map(open)
+            .collect::<Option<Vec<Packed<'_>>>>()?;
+        (reader.is_empty() && shared_at == shared.length)
+            .then_some(PackedSections { sections, shared })
+    }
+
+    /// The number of sections.
+    pub(super) fn len(&self) -> usize {
+        self.sections.len()
+    }
+
+    /// The content of section `index`; `None` when there is no such section or it is damaged.
+    pub(super) fn get(&self, index: usize) -> Option<&[u8]> {
+        let section = self.sections.get(index)?;
+        if section.method == method::SHARED {
+            let end = section.shared_at.checked_add(section.length)?;
+            return self.shared.inflate()?.get(section.shared_at..end);
+        }
+        section.inflate()
+    }
 }
 
-fn inflate(method: u8, length: usize, stored: &[u8]) -> Option<Vec<u8>> {
-    match method {
-        method::RAW => Some(stored.to_vec()),
-        method::ZSTD => {
-            let section = zstd::bulk::decompress(stored, length).ok()?;
-            (section.len() == length).then_some(section)
+impl Packed<'_> {
+    fn inflate(&self) -> Option<&[u8]> {
+        match self.method {
+            method::RAW => Some(self.stored),
+            method::ZSTD => self
+                .inflated
+                .get_or_init(|| {
+                    let section = zstd::bulk::decompress(self.stored, self.length).ok()?;
+                    (section.len() == self.length).then_some(section)
+                })
+                .as_deref(),
+            _ => None,
         }
-        _ => None,
     }
 }

@@ -7,8 +7,8 @@
 
 use super::{
     bytes::{Reader, Writer},
-    columns::{BytesColumn, BytesValues, IntColumn, read_ints},
-    sections::Sections,
+    columns::{BytesColumn, IntColumn, Ints, Section, Strings, read_ints},
+    sections::{PackedSections, Sections},
 };
 use hashbrown::{HashMap, HashTable};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -64,7 +64,7 @@ impl Part {
         Part::Close,
     ];
 
-    fn column_kind(self) -> Option<ColumnKind> {
+    pub(super) fn column_kind(self) -> Option<ColumnKind> {
         match self {
             Part::Int
             | Part::UInt
@@ -80,7 +80,7 @@ impl Part {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum ColumnKind {
+pub(super) enum ColumnKind {
     Ints,
     Bytes,
 }
@@ -293,32 +293,57 @@ impl<'a> ShapeEncoder<'a> {
     }
 }
 
-struct DecodedShape<'a> {
-    literals: &'a [u8],
-    parts: Vec<(Part, usize, usize)>,
+/// A shape of a body.
+pub(super) struct DecodedShape<'a> {
+    pub(super) literals: &'a [u8],
+    pub(super) parts: Vec<PlacedPart>,
 }
 
-/// Rebuilds payloads, one after another.
-pub(super) struct ShapeDecoder<'a> {
-    shapes: Vec<DecodedShape<'a>>,
-    shape_of_record: std::vec::IntoIter<u64>,
-    ints: Vec<std::vec::IntoIter<u64>>,
-    bytes: Vec<BytesValues<'a>>,
-    nests: Vec<usize>,
+impl DecodedShape<'_> {
+    /// The parts that have a column.
+    pub(super) fn leaves(&self) -> impl Iterator<Item = &PlacedPart> {
+        self.parts
+            .iter()
+            .filter(|placed| placed.part.column_kind().is_some())
+    }
 }
 
-impl<'a> ShapeDecoder<'a> {
-    /// Opens the sections of a block with `count` records and at most `payload_bytes` bytes of
-    /// payload.
-    pub(super) fn new(
-        sections: &'a [Vec<u8>],
+impl PlacedPart {
+    /// The column of the part's values.
+    pub(super) fn column_id(&self) -> Option<(ColumnKind, usize)> {
+        Some((self.part.column_kind()?, self.column))
+    }
+}
+
+/// A part of a shape: after the first `literals_end` literal bytes, with its values in `column`,
+/// which is 0 for a part without values.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlacedPart {
+    pub(super) part: Part,
+    pub(super) literals_end: usize,
+    pub(super) column: usize,
+}
+
+/// The shapes and columns of a body. Columns are inflated and decoded when they are first needed.
+pub(super) struct Shaped<'a> {
+    pub(super) shapes: Vec<DecodedShape<'a>>,
+    pub(super) shape_of_record: Vec<u64>,
+    pub(super) ints: Vec<Ints<'a>>,
+    pub(super) strings: Vec<Strings<'a>>,
+}
+
+impl<'a> Shaped<'a> {
+    /// Opens the sections of a block, from `first`, with `count` records and at most
+    /// `payload_bytes` bytes of payload.
+    pub(super) fn open(
+        sections: &'a PackedSections<'a>,
+        first: usize,
         count: usize,
         payload_bytes: usize,
-    ) -> Option<ShapeDecoder<'a>> {
-        let (small, sections) = sections.split_first()?;
-        let (shape_of_record, sections) = sections.split_first()?;
-        let mut sections = sections.iter();
-        let mut small = Reader::new(small);
+    ) -> Option<Shaped<'a>> {
+        let mut small = Reader::new(sections.get(first)?);
+        let shape_of_record = read_ints(&mut Reader::new(sections.get(first + 1)?), count)?;
+        let mut columns = (first + 2..sections.len()).map(|index| Section::new(sections, index));
         let shapes = small.length().filter(|shapes| *shapes <= SHAPES_MAX)?;
         let shapes = (0..shapes)
             .map(|_| read_shape(&mut small))
@@ -326,55 +351,120 @@ impl<'a> ShapeDecoder<'a> {
         // Every value takes at least one byte of a payload, which bounds the length of columns.
         let values =
             |small: &mut Reader<'_>| small.length().filter(|count| *count <= payload_bytes);
-        let columns = small
-            .length()
-            .filter(|columns| *columns <= sections.len())?;
-        let mut ints = Vec::with_capacity(columns);
-        for _ in 0..columns {
-            let mut section = Reader::new(sections.next()?);
-            ints.push(read_ints(&mut section, values(&mut small)?)?.into_iter());
-        }
-        let columns = small
-            .length()
-            .filter(|columns| *columns <= sections.len())?;
-        let mut bytes = Vec::with_capacity(columns);
-        for _ in 0..columns {
+        let count = small.length().filter(|count| *count <= columns.len())?;
+        let ints = (0..count)
+            .map(|_| Some(Ints::new(columns.next()?, values(&mut small)?)))
+            .collect::<Option<Vec<Ints<'_>>>>()?;
+        let count = small.length().filter(|count| *count <= columns.len())?;
+        let mut strings = Vec::with_capacity(count);
+        for _ in 0..count {
             let count = values(&mut small)?;
-            bytes.push(BytesValues::read(&mut small, sections.next()?, count)?);
+            strings.push(Strings::read(&mut small, columns.next()?, count)?);
         }
-        Some(ShapeDecoder {
+        Some(Shaped {
             shapes,
-            shape_of_record: read_ints(&mut Reader::new(shape_of_record), count)?.into_iter(),
+            shape_of_record,
             ints,
-            bytes,
-            nests: Vec::new(),
+            strings,
         })
+    }
+
+    /// The shape of record `index`.
+    pub(super) fn shape(&self, index: usize) -> Option<&DecodedShape<'a>> {
+        let shape = *self.shape_of_record.get(index)?;
+        self.shapes.get(usize::try_from(shape).ok()?)
+    }
+}
+
+/// Rebuilds the payloads of [`Shaped`] records in their order. Passing a record costs little, and
+/// columns of which no value is used are never inflated.
+pub(super) struct Joiner<'a, 's> {
+    shaped: &'s Shaped<'a>,
+    /// The index of the next record.
+    next: usize,
+    /// The index of the next value of each column.
+    next_ints: Vec<usize>,
+    next_strings: Vec<usize>,
+    /// The number of records of each shape that were passed and are not yet in the indexes above.
+    passed: Vec<usize>,
+    passed_shapes: Vec<usize>,
+    nests: Vec<usize>,
+    digits: Vec<u8>,
+}
+
+impl<'a, 's> Joiner<'a, 's> {
+    pub(super) fn new(shaped: &'s Shaped<'a>) -> Joiner<'a, 's> {
+        Joiner {
+            shaped,
+            next: 0,
+            next_ints: vec![0; shaped.ints.len()],
+            next_strings: vec![0; shaped.strings.len()],
+            passed: vec![0; shaped.shapes.len()],
+            passed_shapes: Vec::new(),
+            nests: Vec::new(),
+            digits: Vec::new(),
+        }
+    }
+
+    /// Passes the next record.
+    pub(super) fn pass(&mut self) -> Option<()> {
+        let shape = *self.shaped.shape_of_record.get(self.next)?;
+        let shape = usize::try_from(shape).ok()?;
+        let passed = self.passed.get_mut(shape)?;
+        if *passed == 0 {
+            self.passed_shapes.push(shape);
+        }
+        *passed += 1;
+        self.next += 1;
+        Some(())
+    }
+
+    /// Moves the indexes of columns past the passed records.
+    fn catch_up(&mut self) -> Option<()> {
+        while let Some(shape) = self.passed_shapes.pop() {
+            let records = std::mem::take(self.passed.get_mut(shape)?);
+            for placed in &self.shaped.shapes.get(shape)?.parts {
+                match placed.part.column_kind() {
+                    Some(ColumnKind::Ints) => *self.next_ints.get_mut(placed.column)? += records,
+                    Some(ColumnKind::Bytes) => {
+                        *self.next_strings.get_mut(placed.column)? += records;
+                    }
+                    None => {}
+                }
+            }
+        }
+        Some(())
     }
 
     /// Appends the next payload to `out`, up to a length of `bytes_max`.
     pub(super) fn join(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Option<()> {
-        let shape = self
-            .shapes
-            .get(usize::try_from(self.shape_of_record.next()?).ok()?)?;
+        self.catch_up()?;
+        let shaped = self.shaped;
+        let shape = shaped.shape(self.next)?;
+        self.next += 1;
         let mut start = 0;
         self.nests.clear();
-        for (part, end, column) in &shape.parts {
-            out.extend_from_slice(shape.literals.get(start..*end)?);
-            start = *end;
-            match part.column_kind() {
+        for placed in &shape.parts {
+            out.extend_from_slice(shape.literals.get(start..placed.literals_end)?);
+            start = placed.literals_end;
+            match placed.part.column_kind() {
                 Some(ColumnKind::Ints) => {
-                    write_int(*part, self.ints.get_mut(*column)?.next()?, out);
+                    let at = next(&mut self.next_ints, placed.column)?;
+                    let value = *shaped.ints.get(placed.column)?.values()?.get(at)?;
+                    write_int(placed.part, value, out);
                 }
                 Some(ColumnKind::Bytes) => {
-                    let value = self.bytes.get_mut(*column)?.next()?;
+                    let at = next(&mut self.next_strings, placed.column)?;
+                    let column = shaped.strings.get(placed.column)?;
+                    let value = column.get(at, &mut self.digits)?;
                     // Without this check, a damaged dictionary could repeat a long value without
                     // end.
                     if out.len() + value.len() > bytes_max {
                         return None;
                     }
-                    write_bytes(*part, value, out);
+                    write_bytes(placed.part, value, out);
                 }
-                None if *part == Part::Open => {
+                None if placed.part == Part::Open => {
                     if self.nests.len() == NEST_DEPTH_MAX {
                         return None;
                     }
@@ -388,22 +478,35 @@ impl<'a> ShapeDecoder<'a> {
     }
 }
 
+/// Returns the index of a column's next value and moves on.
+#[inline]
+fn next(indexes: &mut [usize], column: usize) -> Option<usize> {
+    let next = indexes.get_mut(column)?;
+    let at = *next;
+    *next += 1;
+    Some(at)
+}
+
 fn read_shape<'a>(small: &mut Reader<'a>) -> Option<DecodedShape<'a>> {
     let literals = small.length()?;
     let literals = small.bytes(literals)?;
     let count = small.length().filter(|count| *count <= small.remaining())?;
     let mut parts = Vec::with_capacity(count);
-    let mut end = 0usize;
+    let mut literals_end = 0usize;
     for _ in 0..count {
         let code = small.u8()?;
         let part = Part::ALL.into_iter().find(|part| *part as u8 == code)?;
-        end = end.checked_add(small.length()?)?;
+        literals_end = literals_end.checked_add(small.length()?)?;
         let column = if part.column_kind().is_some() {
             small.length()?
         } else {
             0
         };
-        parts.push((part, end, column));
+        parts.push(PlacedPart {
+            part,
+            literals_end,
+            column,
+        });
     }
     Some(DecodedShape { literals, parts })
 }

@@ -1,6 +1,10 @@
 //! Tests of the block format.
 
 use super::*;
+use crate::{
+    filter::arbitrary::{Draw, Said},
+    record::{Level, LogRecord, Record, SpanRecord},
+};
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
     resource::v1::Resource,
@@ -229,6 +233,107 @@ proptest! {
         header.checksum = header.checksum_of(&body);
         let _ = DecodedBlock::decode(&header, &body);
         let _ = header.timestamps(&body);
+    }
+}
+
+fn encoded(records: &[Record]) -> Vec<(Record, Vec<u8>)> {
+    let payload = |record: &Record| {
+        let mut payload = Vec::new();
+        record.encode_payload(&mut payload).ok()?;
+        Some((record.clone(), payload))
+    };
+    records.iter().filter_map(payload).collect()
+}
+
+/// The records that a filter finds in a block are those that it matches one by one.
+fn check_selection(
+    signal: Signal,
+    payloads: &[(Record, Vec<u8>)],
+    seed: u64,
+) -> Result<(), TestCaseError> {
+    let records: Vec<BlockRecord<'_>> = payloads
+        .iter()
+        .zip(0..)
+        .map(|((_, payload), number)| BlockRecord {
+            timestamp: number,
+            sequence: number.cast_unsigned(),
+            payload,
+        })
+        .collect();
+    if records.is_empty() {
+        return Ok(());
+    }
+    let (header, body) = BlockEncoder::new().encode(signal, &records);
+    let values: Vec<Record> = payloads.iter().map(|(record, _)| record.clone()).collect();
+    let said = Said::by(&values);
+    let mut draw = Draw(seed);
+    for _ in 0..8 {
+        let filter = said.filter(&mut draw, 2);
+        let wanted = Wanted {
+            signal,
+            filter: &filter,
+            first: (i64::MIN, 0),
+            last: (i64::MAX, u64::MAX),
+            since_sequence: 0,
+        };
+        let block = DecodedBlock::decode_matching(&header, &body, &wanted).unwrap();
+        let found: Vec<_> = block
+            .records()
+            .map(|it| (it.sequence, it.payload))
+            .collect();
+        let expected: Vec<_> = records
+            .iter()
+            .filter(|record| filter.matches(signal, record.payload))
+            .map(|record| (record.sequence, record.payload))
+            .collect();
+        prop_assert_eq!(found, expected, "{:?}", filter);
+    }
+    Ok(())
+}
+
+fn any_log() -> impl Strategy<Value = LogRecord> {
+    (
+        prop_oneof![-8..13i32, any::<i32>()],
+        "[a-cK\u{17f}\u{212a} ]{0,9}|.{0,20}|request [0-9]{5} forwarded|er\u{1b}\\[31mror",
+        crate::record::arbitrary::any_entries(),
+        prop::option::of("[0-9a-f]{32}|[0-9A-F]{32}|.{0,5}"),
+    )
+        .prop_map(|(level, message, attributes, trace_id)| {
+            let mut log = LogRecord::new(crate::Timestamp::default(), Level(level), message);
+            log.attributes = attributes;
+            log.attributes.extend(
+                trace_id
+                    .into_iter()
+                    .map(|id| ("trace_id".to_owned(), id.into())),
+            );
+            log
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn logs_are_selected_as_one_by_one(
+        logs in prop::collection::vec(any_log(), 1..40),
+        repeat in 1usize..4,
+        seed: u64,
+    ) {
+        let logs: Vec<Record> = logs.into_iter().map(Record::Log).collect();
+        check_selection(Signal::Logs, &encoded(&vec![logs; repeat].concat()), seed)?;
+    }
+
+    #[test]
+    fn spans_are_selected_as_one_by_one(
+        spans in prop::collection::vec(crate::otlp::arbitrary::span(), 1..20),
+        repeat in 1usize..4,
+        seed: u64,
+    ) {
+        let spans: Vec<Record> = spans
+            .into_iter()
+            .map(|span| Record::Span(Box::new(SpanRecord::new(span))))
+            .collect();
+        check_selection(Signal::Traces, &encoded(&vec![spans; repeat].concat()), seed)?;
     }
 }
 

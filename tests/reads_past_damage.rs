@@ -1,0 +1,117 @@
+//! A scan that skips damage returns every record that can be read, and names what it left out.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{STACK, home, on_demand, open, server};
+use gridctl_telemetry::{
+    Error, Level, LogRecord, Query, Signal, Timestamp, Writer,
+    query::{Damage, Direction, Filter},
+};
+use redb::{ReadableTable, TableDefinition};
+use std::path::Path;
+
+const BLOCKS: TableDefinition<'_, &[u8; 21], &[u8; 54]> = TableDefinition::new("blocks");
+const CHUNKS: TableDefinition<'_, &[u8; 23], &[u8]> = TableDefinition::new("pieces");
+const ROWS: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("rows");
+
+/// Stores the logs 0 to 79 in five blocks, and 80 to 84 in rows.
+fn fill(home: &Path) {
+    let store = open(home);
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
+    for number in 0..85_i64 {
+        let at = Timestamp::from_unix_nanos(number);
+        let record = LogRecord::new(at, Level::INFO, format!("call {number}"));
+        writer
+            .log(&server("github"), &record.with("number", number))
+            .unwrap();
+        if number == 79 {
+            writer.flush().unwrap();
+        }
+    }
+    guard.close().unwrap();
+}
+
+/// Damages the body of the second block, the header of the fourth and the third row.
+fn damage(home: &Path) {
+    let path = home.join("telemetry").join(STACK).join("telemetry.redb");
+    let database = redb::Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let keys: Vec<[u8; 21]> = transaction
+        .open_table(BLOCKS)
+        .unwrap()
+        .iter()
+        .unwrap()
+        .map(|entry| *entry.unwrap().0.value())
+        .collect();
+    assert_eq!(keys.len(), 5);
+    {
+        let mut chunks = transaction.open_table(CHUNKS).unwrap();
+        let (key, mut chunk) = {
+            let found = chunks.iter().unwrap().nth(1).unwrap().unwrap();
+            (*found.0.value(), found.1.value().to_vec())
+        };
+        *chunk.last_mut().unwrap() ^= 1;
+        chunks.insert(&key, chunk.as_slice()).unwrap();
+        let mut headers = transaction.open_table(BLOCKS).unwrap();
+        let mut header = *headers.get(&keys[3]).unwrap().unwrap().value();
+        header[0] = 99;
+        headers.insert(&keys[3], &header).unwrap();
+        let mut rows = transaction.open_table(ROWS).unwrap();
+        let row = *rows.iter().unwrap().nth(2).unwrap().unwrap().0.value();
+        rows.insert(&row, b"no record".as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn what_can_be_read_is_read() {
+    let home = home();
+    fill(home.path());
+    damage(home.path());
+    let store = open(home.path());
+    let any = Query::new(Signal::Logs);
+    let found: Vec<_> = store.scan(&any).unwrap().collect();
+    assert_eq!(found.len(), 17, "the scan ends at the first damage");
+    assert!(matches!(found[16], Err(Error::Corrupt { .. })));
+
+    let intact: Vec<i64> = (0..85)
+        .filter(|number| !matches!(number, 16..32 | 48..64 | 82))
+        .collect();
+    // The filters take other ways through a block, and match all records.
+    for filter in [
+        Filter::all([]),
+        Filter::field("number>=0").unwrap(),
+        !Filter::level_at_least(Level::ERROR),
+    ] {
+        for direction in [Direction::Forward, Direction::Backward] {
+            let query = any.clone().direction(direction).filter(filter.clone());
+            let mut records = store.scan(&query.skip_damaged()).unwrap();
+            let mut numbers: Vec<i64> = records
+                .by_ref()
+                .map(|record| record.unwrap().timestamp.unix_nanos())
+                .collect();
+            if direction == Direction::Backward {
+                numbers.reverse();
+            }
+            assert_eq!(numbers, intact);
+            let damage = records.damage();
+            assert!(damage.iter().all(|it| it.server == server("github")));
+            let mut counts: Vec<_> = damage.iter().map(|it| it.records).collect();
+            counts.sort_unstable();
+            assert_eq!(counts, [None, Some(1), Some(16)], "{damage:?}");
+            let says = |text: &str| damage.iter().any(|it: &Damage| it.what.contains(text));
+            assert!(
+                says("the block version is 99") && says("the checksum"),
+                "{damage:?}"
+            );
+            assert!(says("the record of 1970-01-01"), "{damage:?}");
+        }
+    }
+    // Blocks outside of the range of a query are not its concern.
+    let early = any.range(..Timestamp::from_unix_nanos(16)).skip_damaged();
+    let mut records = store.scan(&early).unwrap();
+    assert_eq!(records.by_ref().count(), 16);
+    assert_eq!(records.damage(), []);
+}
