@@ -1,7 +1,13 @@
 //! A filter applies to every way of reading: in both directions, page by page, the last records, of
 //! several servers, those that arrived since, and while a store is followed.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

@@ -92,7 +92,7 @@ impl FieldCondition {
                 Some(key) => (key, true),
                 None => (expression, false),
             };
-            let exists = FieldCondition::new(key, FieldTest::Exists);
+            let exists = FieldCondition::filter(key, FieldTest::Exists);
             let exists = exists.ok_or_else(|| invalid("the key is missing"))?;
             return Ok(if is_absent { !exists } else { exists });
         };
@@ -108,16 +108,16 @@ impl FieldCondition {
                 FieldTest::Matches(TextPattern::regex(value)?)
             }
         };
-        let condition = FieldCondition::new(key, test);
+        let condition = FieldCondition::filter(key, test);
         let condition = condition.ok_or_else(|| invalid("the key is missing"))?;
         let is_negated = matches!(operator, Operator::Differs | Operator::MatchesNot);
-        Ok(match FieldCondition::new(key, FieldTest::Exists) {
+        Ok(match FieldCondition::filter(key, FieldTest::Exists) {
             Some(exists) if is_negated => Filter::all([exists, !condition]),
             _ => condition,
         })
     }
 
-    fn new(key: &str, test: FieldTest) -> Option<Filter> {
+    fn filter(key: &str, test: FieldTest) -> Option<Filter> {
         let path = key.trim().to_owned();
         (!path.is_empty()).then(|| Condition::Field(FieldCondition { path, test }).into())
     }

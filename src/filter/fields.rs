@@ -209,7 +209,7 @@ impl<'a> Encoded<'a> {
                     return Ok(true);
                 }
                 self.log_entries(&mut |_, value| match Reader::new(value).token()? {
-                    Token::Str(text) => Ok(test(text)),
+                    Token::Str(found) => Ok(test(found)),
                     Token::Array(_) | Token::Map(_) => {
                         Ok(any_string(&read_value(&mut Reader::new(value), 1)?, test))
                     }
@@ -235,10 +235,10 @@ impl<'a> Encoded<'a> {
                         return Ok(found);
                     };
                     let value = value.bytes().unwrap_or_default();
-                    let text = Fields::new(value).last(any_value::STRING);
+                    let string = Fields::new(value).last(any_value::STRING);
                     Ok(found
-                        || match text.and_then(FieldValue::str) {
-                            Some(text) => test(text),
+                        || match string.and_then(FieldValue::str) {
+                            Some(string) => test(string),
                             None => any_string(&value_of(AnyValue::decode(value)?), test),
                         })
                 })
@@ -429,7 +429,7 @@ fn last_at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
 
 pub(crate) fn any_string(value: &Value, test: &mut dyn FnMut(&str) -> bool) -> bool {
     match value {
-        Value::String(text) => test(text),
+        Value::String(string) => test(string),
         Value::Array(items) => items.iter().any(|item| any_string(item, test)),
         Value::Object(entries) => entries.iter().any(|(_, value)| any_string(value, test)),
         _ => false,

@@ -3,7 +3,7 @@
 //! A view serializes as the text of its line ([`RawValue`]), not as maps and numbers of serde: serde's
 //! data model has neither the numbers beyond 64 bits nor the digits of a number that a line keeps, and
 //! OTLP/JSON has one writer for all messages, which makes text. So a view is for `serde_json`, and what
-//! it gives is byte for byte what an export writes. serde_json looks at the text once more, whether it is
+//! it gives is byte for byte what an export writes. `serde_json` looks at the text once more, whether it is
 //! one JSON value; it builds nothing from it.
 
 use super::{LineFormat, LineWriter};

@@ -3,7 +3,7 @@
 use super::{Cursor, Query};
 use crate::{
     error::{Error, Result},
-    filter::{Encoded, IdKind},
+    filter::{Encoded, Filter, IdKind},
     record::{Level, Record, ServerName, Value},
     signal::Signal,
     store::{
