@@ -74,6 +74,11 @@ enum Command {
     Status(commands::status::Args),
     /// Print the last records of a server
     Tail(commands::tail::Args),
+    /// Sum up tokens, costs and calls by server, tool, hour, day, model or skill
+    ///
+    /// Without --since and --until, the last 24 hours are summed up. Metrics are stored once a minute, and
+    /// the counts of a minute belong to the hour in which it ends.
+    Usage(commands::usage::Args),
     /// Delete stored records
     Wipe(commands::wipe::Args),
     /// Return the disk space of deleted records to the file system
@@ -112,6 +117,9 @@ pub fn main() -> ExitCode {
                 }),
                 Command::Tail(args) => {
                     screen.show(Scroll, |out| commands::tail::run(&home, &args, out))
+                }
+                Command::Usage(args) => {
+                    screen.show(Page, |out| commands::usage::run(&home, &screen, &args, out))
                 }
                 Command::Wipe(args) => {
                     screen.show(Scroll, |out| commands::wipe::run(&home, &args, out))

@@ -6,6 +6,7 @@ pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod status;
 pub(crate) mod tail;
+pub(crate) mod usage;
 pub(crate) mod wipe;
 
 use crate::{interrupt::Interrupt, old_files};

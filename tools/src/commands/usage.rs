@@ -1,0 +1,458 @@
+//! `usage`: tokens, costs and calls by server, tool, hour, day, model or skill.
+
+use crate::{
+    Outcome, losses,
+    output::{escape, note},
+    scope::ScopeArgs,
+    screen::Screen,
+    table::Table,
+    window::WindowArgs,
+};
+use gridctl_telemetry::{
+    ServerName, Signal, Timestamp,
+    query::{TimeRange, UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
+    record::CostCounts,
+};
+use serde::Serialize;
+use std::{io::Write, path::Path};
+
+/// How far back usage is summed up unless a time is given.
+const SINCE_DEFAULT: &str = "24h";
+const MICROS_PER_USD: i128 = 1_000_000;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gridctl-telemetry usage                                  the last 24 hours by server
+  gridctl-telemetry usage --since yesterday --until today --by hour
+                                                           what yesterday cost, hour by hour
+  gridctl-telemetry usage github --by tool                 the tools of one server
+  gridctl-telemetry usage --since 30days --by day,server --csv > usage.csv")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    scope: ScopeArgs,
+    #[command(flatten)]
+    window: WindowArgs,
+    /// What to sum up by. Several divide the rows further: server,day
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_delimiter = ',',
+        default_value = "server"
+    )]
+    by: Vec<By>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Print comma-separated values, with a line of headings
+    #[arg(long)]
+    csv: bool,
+}
+
+/// What to sum up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    /// The server that was called
+    Server,
+    /// The tool that was called. Costs are not known by tool
+    Tool,
+    /// The hour
+    Hour,
+    /// The day
+    Day,
+    /// The language model, from spans with the attributes `gen_ai.usage.*`
+    Model,
+    /// The skill that was called. Skills belong to no server and have only calls
+    Skill,
+}
+
+impl From<By> for UsageBy {
+    fn from(by: By) -> UsageBy {
+        match by {
+            By::Server => UsageBy::Server,
+            By::Tool => UsageBy::Tool,
+            By::Hour => UsageBy::Hour,
+            By::Day => UsageBy::Day,
+            By::Model => UsageBy::Model,
+            By::Skill => UsageBy::Skill,
+        }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    stack: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
+    #[serde(flatten)]
+    usage: &'a UsageReport,
+}
+
+pub(crate) fn run(
+    home: &Path,
+    screen: &Screen,
+    args: &Args,
+    out: &mut impl Write,
+) -> anyhow::Result<Outcome> {
+    let scope = args.scope.open(home)?;
+    let range = args.window.range_or(SINCE_DEFAULT, screen)?;
+    let zone = screen.clone();
+    let mut query = UsageQuery::new()
+        .range(range)
+        .zone(move |time| zone.offset_at(time));
+    query = scope
+        .servers
+        .iter()
+        .cloned()
+        .fold(query, UsageQuery::server);
+    query = args
+        .by
+        .iter()
+        .fold(query, |query, by| query.by((*by).into()));
+    let snapshot = scope.store.snapshot()?;
+    let report = snapshot.usage(&query)?;
+    if args.json {
+        let report = Report {
+            stack: scope.store.stack(),
+            since: range.since,
+            until: range.until,
+            usage: &report,
+        };
+        serde_json::to_writer_pretty(&mut *out, &report)?;
+        writeln!(out)?;
+    } else if args.csv {
+        print_csv(&report, &args.by, out)?;
+    } else if !report.rows.is_empty() {
+        table(report.clone(), &args.by, screen).print(screen, out)?;
+    }
+    out.flush()?;
+    let signal = if args.by.contains(&By::Model) {
+        Signal::Traces
+    } else {
+        Signal::Metrics
+    };
+    let mut ledger = snapshot.ledger(range)?;
+    ledger.retain(|entry| {
+        let is_server = |server: &ServerName| scope.includes(server);
+        entry.signal.is_none_or(|of| of == signal) && entry.server.as_ref().is_none_or(is_server)
+    });
+    let (evicted, lost) = (losses::evicted(&ledger), losses::summary(&ledger));
+    for gone in evicted.into_iter().chain(lost) {
+        note(&format!("not counted: {gone}"));
+    }
+    if report.rows.is_empty() {
+        note(&nothing(range, &args.by, screen));
+        return Ok(Outcome::Problems);
+    }
+    Ok(Outcome::Done)
+}
+
+/// What to say when nothing was counted.
+fn nothing(range: TimeRange, by: &[By], screen: &Screen) -> String {
+    let what = if by.contains(&By::Model) {
+        "no span has the attributes gen_ai.usage.*"
+    } else {
+        "nothing was counted"
+    };
+    let since = range
+        .since
+        .map(|since| format!(" since {}", screen.time(since)));
+    let until = range
+        .until
+        .map(|until| format!(" before {}", screen.time(until)));
+    let (since, until) = (since.unwrap_or_default(), until.unwrap_or_default());
+    format!("{what}{since}{until}: --since and --until set the range")
+}
+
+/// A column that says what a row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Day,
+    Hour,
+    Server,
+    Tool,
+    Model,
+    Skill,
+}
+
+impl Key {
+    /// The columns of a listing, the time first.
+    fn all(by: &[By]) -> Vec<Key> {
+        let mut keys = Vec::new();
+        if by.contains(&By::Hour) {
+            keys.push(Key::Hour);
+        } else if by.contains(&By::Day) {
+            keys.push(Key::Day);
+        }
+        for (name, key) in [
+            (By::Server, Key::Server),
+            (By::Tool, Key::Tool),
+            (By::Model, Key::Model),
+            (By::Skill, Key::Skill),
+        ] {
+            if by.contains(&name) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+
+    fn heading(self) -> &'static str {
+        match self {
+            Key::Day => "DAY",
+            Key::Hour => "HOUR",
+            Key::Server => "SERVER",
+            Key::Tool => "TOOL",
+            Key::Model => "MODEL",
+            Key::Skill => "SKILL",
+        }
+    }
+
+    /// The name of a row, escaped.
+    fn name(self, row: &UsageRow) -> Option<String> {
+        let name = match self {
+            Key::Day | Key::Hour => None,
+            Key::Server => row.server.as_deref(),
+            Key::Tool => row.tool.as_deref(),
+            Key::Model => row.model.as_deref(),
+            Key::Skill => row.skill.as_deref(),
+        };
+        name.map(escape)
+    }
+}
+
+/// The report as a table: rows by time, those of one time by tokens, the most first.
+fn table(mut report: UsageReport, by: &[By], screen: &Screen) -> Table {
+    report.rows.sort_by(|a, b| {
+        let size = |row: &UsageRow| std::cmp::Reverse(size(&row.counts));
+        a.time.cmp(&b.time).then_with(|| size(a).cmp(&size(b)))
+    });
+    let keys = Key::all(by);
+    let shown = Shown::of(&report, by);
+    let mut header: Vec<&str> = keys.iter().map(|key| key.heading()).collect();
+    header.push("CALLS");
+    if shown.has_tokens {
+        header.extend(["INPUT", "OUTPUT", "TOKENS"]);
+    }
+    if shown.cost_decimals.is_some() {
+        header.push("COST");
+    }
+    let numbers = keys.len()..header.len();
+    let mut table = Table::new(header, numbers);
+    let largest = report.rows.iter().map(|row| size(&row.counts)).max();
+    for row in &report.rows {
+        let cell = |key: &Key| match (key, row.time) {
+            (Key::Day | Key::Hour, Some(time)) => begin(*key, time, screen),
+            (key, _) => key.name(row).unwrap_or_else(|| "-".to_owned()),
+        };
+        let cells = keys.iter().map(cell).chain(shown.cells(&row.counts));
+        table.add_with_bar(
+            cells.collect::<Vec<_>>(),
+            share(size(&row.counts), largest.unwrap_or_default()),
+        );
+    }
+    let label = |number| if number == 0 { "total" } else { "" };
+    let labels = (0..keys.len()).map(|number| label(number).to_owned());
+    table.total(labels.chain(shown.cells(&report.total)).collect::<Vec<_>>());
+    table
+}
+
+/// When an hour or a day begins: in the reader's zone on a terminal, else in UTC.
+fn begin(key: Key, time: Timestamp, screen: &Screen) -> String {
+    if !screen.is_terminal() {
+        return screen.time(time);
+    }
+    let local = screen.local(time);
+    match key {
+        Key::Hour => format!("{} {:02}:{:02}", local.date(), local.hour(), local.minute()),
+        _ => local.date().to_string(),
+    }
+}
+
+/// What rows are compared by: tokens, and calls where there are none.
+fn size(counts: &UsageCounts) -> (i64, i64) {
+    (counts.tokens.total_tokens, counts.calls)
+}
+
+/// The share of a row in the largest one, from 0 to 1.
+fn share(size: (i64, i64), largest: (i64, i64)) -> f64 {
+    let (part, whole) = if largest.0 > 0 {
+        (size.0, largest.0)
+    } else {
+        (size.1, largest.1)
+    };
+    #[expect(clippy::cast_precision_loss, reason = "for the length of a bar")]
+    let share = part as f64 / whole as f64;
+    share
+}
+
+/// The columns of numbers.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    has_tokens: bool,
+    /// How many digits costs have after the point; `None` when nothing has a cost.
+    cost_decimals: Option<usize>,
+}
+
+impl Shown {
+    fn of(report: &UsageReport, by: &[By]) -> Shown {
+        let costs = report.rows.iter().filter_map(|row| row.counts.cost);
+        Shown {
+            has_tokens: !by.contains(&By::Skill),
+            cost_decimals: costs.map(micro_usd).map(decimals).max(),
+        }
+    }
+
+    fn cells(self, counts: &UsageCounts) -> Vec<String> {
+        let tokens = counts.tokens;
+        let mut cells = vec![grouped(counts.calls)];
+        if self.has_tokens {
+            let tokens = [
+                tokens.input_tokens,
+                tokens.output_tokens,
+                tokens.total_tokens,
+            ];
+            cells.extend(tokens.map(grouped));
+        }
+        if let Some(decimals) = self.cost_decimals {
+            let cost = counts.cost.map(|cost| usd(micro_usd(cost), decimals));
+            cells.push(cost.unwrap_or_else(|| "-".to_owned()));
+        }
+        cells
+    }
+}
+
+/// A number with its digits in groups of three.
+fn grouped(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut grouped = String::new();
+    if number < 0 {
+        grouped.push('-');
+    }
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A whole cost, in micro-USD.
+fn micro_usd(cost: CostCounts) -> i128 {
+    [
+        cost.input_micro_usd,
+        cost.output_micro_usd,
+        cost.cache_read_micro_usd,
+        cost.cache_write_micro_usd,
+    ]
+    .map(i128::from)
+    .iter()
+    .sum()
+}
+
+/// How many digits after the point a cost needs: cents, unless they would say little or nothing of it.
+fn decimals(micro_usd: i128) -> usize {
+    match micro_usd {
+        0 | 100_000.. => 2,
+        1_000.. => 4,
+        _ => 6,
+    }
+}
+
+/// A cost in USD, rounded to at most six digits after the point.
+fn usd(micro_usd: i128, decimals: usize) -> String {
+    let unit = 10_i128.pow(6_u32.saturating_sub(u32::try_from(decimals).unwrap_or(6)));
+    let rounded = (micro_usd + unit / 2).div_euclid(unit) * unit;
+    let fraction = format!("{:06}", rounded.rem_euclid(MICROS_PER_USD));
+    let whole = i64::try_from(rounded.div_euclid(MICROS_PER_USD)).unwrap_or(i64::MAX);
+    format!(
+        "${}.{}",
+        grouped(whole),
+        fraction.get(..decimals).unwrap_or(&fraction)
+    )
+}
+
+/// Prints a line for each row, in which costs have all digits.
+fn print_csv(report: &UsageReport, by: &[By], out: &mut impl Write) -> anyhow::Result<()> {
+    let keys = Key::all(by);
+    let mut csv = csv::Writer::from_writer(out);
+    let headings = keys.iter().map(|key| key.heading().to_lowercase());
+    let numbers = [
+        "calls",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+        "cost_usd",
+    ];
+    csv.write_record(headings.chain(numbers.map(str::to_owned)))?;
+    for row in &report.rows {
+        let cell = |key: &Key| match (key, row.time) {
+            (Key::Day | Key::Hour, Some(time)) => time.to_string(),
+            (key, _) => key.name(row).unwrap_or_default(),
+        };
+        let UsageCounts {
+            calls,
+            tokens,
+            cost,
+            ..
+        } = row.counts;
+        let counts = [
+            calls,
+            tokens.input_tokens,
+            tokens.output_tokens,
+            tokens.total_tokens,
+        ];
+        let cost = cost.map(|cost| {
+            let micro_usd = micro_usd(cost);
+            let (whole, rest) = (micro_usd / MICROS_PER_USD, micro_usd % MICROS_PER_USD);
+            format!("{whole}.{rest:06}")
+        });
+        csv.write_record(
+            keys.iter()
+                .map(cell)
+                .chain(counts.map(|count| count.to_string()))
+                .chain([cost.unwrap_or_default()]),
+        )?;
+    }
+    Ok(csv.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_cost_is_not_rounded_to_nothing() {
+        for (micro_usd, expected) in [
+            (0, "$0.00"),
+            (1, "$0.000001"),
+            (999, "$0.000999"),
+            (1_000, "$0.0010"),
+            (43_215, "$0.0432"),
+            (100_000, "$0.10"),
+            (1_995_000, "$2.00"),
+            (1_234_567_890_000, "$1,234,567.89"),
+            (99_999, "$0.1000"),
+        ] {
+            assert_eq!(usd(micro_usd, decimals(micro_usd)), expected);
+        }
+    }
+
+    #[test]
+    fn digits_are_in_groups() {
+        for (number, expected) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (-1_234_567, "-1,234,567"),
+            (i64::MIN, "-9,223,372,036,854,775,808"),
+        ] {
+            assert_eq!(grouped(number), expected);
+        }
+    }
+}
