@@ -84,10 +84,10 @@ fn long_output_goes_through_the_pager() {
     let (code, filtered) = run(4, &["status"]);
     assert_eq!(code, 0, "{filtered}");
     assert!(
-        paged.lines().all(|line| line.starts_with("paged: ")),
-        "{paged}"
+        filtered.lines().all(|line| line.starts_with("paged: ")),
+        "{filtered}"
     );
-    assert!(paged.contains("github"), "{paged}");
+    assert!(filtered.contains("github"), "{filtered}");
     for (rows, args) in [(40, &["status"][..]), (4, &["status", "--no-pager"])] {
         let (code, shown) = run(rows, args);
         assert!(
