@@ -55,6 +55,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A part of an id that several traces have.
+    #[error(
+        "several traces have {part:?} in their id: {}{}: give more digits",
+        ids.join(", "),
+        if *has_more { " and others" } else { "" }
+    )]
+    AmbiguousTraceId {
+        /// The part of the id.
+        part: String,
+        /// The ids of these traces, at most ten.
+        ids: Vec<String>,
+        /// Whether there are more.
+        has_more: bool,
+    },
     /// A text that is not a cursor.
     #[error("invalid cursor {text:?}: expected the text of a cursor that an earlier read returned")]
     InvalidCursor {

@@ -177,9 +177,10 @@ pub mod query {
     pub use crate::{
         filter::{Filter, TextPattern, plain_text},
         read::{
-            Arrival, Arrivals, Cursor, Damage, Follow, FollowHandle, RawRecord, Records, Scan,
-            ScopeFilter, Seed, SeedRange, SeededTrace, StoredRecord, UsageBy, UsageCounts,
-            UsageQuery, UsageReport, UsageRow,
+            Arrival, Arrivals, Call, CallError, CallList, CallQuery, Cursor, Damage, ErrorSource,
+            Follow, FollowHandle, RawRecord, Records, Scan, ScopeFilter, Seed, SeedRange,
+            SeededTrace, StoredRecord, ToolStats, Trace, TraceEntry, TraceList, TracePlace,
+            TraceQuery, TraceSummary, UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow,
         },
         signal::is_valid_signal,
         store::{Direction, InventoryRecord, inventory},

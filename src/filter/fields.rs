@@ -78,6 +78,22 @@ pub(crate) struct Encoded<'a> {
     pub(crate) payload: &'a [u8],
 }
 
+/// The ids, the name, the times and the status of a span.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SpanHead<'a> {
+    pub(crate) trace_id: &'a [u8],
+    pub(crate) span_id: &'a [u8],
+    /// Empty for a root.
+    pub(crate) parent_id: &'a [u8],
+    pub(crate) name: &'a str,
+    /// 0 means unknown.
+    pub(crate) start: u64,
+    /// 0 means unknown.
+    pub(crate) end: u64,
+    pub(crate) is_error: bool,
+    pub(crate) status_message: &'a str,
+}
+
 /// Damaged payloads give [`PayloadError`] where they are noticed, and the fields that can be read
 /// where they are not.
 impl<'a> Encoded<'a> {
@@ -170,6 +186,45 @@ impl<'a> Encoded<'a> {
         let end = self.span()?.last(span::END)?.int()?;
         let start = self.start()?;
         (start != 0 && end != 0).then(|| end.saturating_sub(start))
+    }
+
+    /// What spans are grouped and listed by, read in one pass.
+    pub(crate) fn span_head(&self) -> Option<SpanHead<'a>> {
+        let mut head = SpanHead::default();
+        for (number, value) in self.span()? {
+            match number {
+                span::TRACE_ID => head.trace_id = value.bytes()?,
+                span::SPAN_ID => head.span_id = value.bytes()?,
+                span::PARENT_SPAN_ID => head.parent_id = value.bytes()?,
+                span::NAME => head.name = value.str()?,
+                span::START => head.start = value.int()?,
+                span::END => head.end = value.int()?,
+                span::STATUS => {
+                    for (number, value) in Fields::new(value.bytes()?) {
+                        match number {
+                            status::MESSAGE => head.status_message = value.str()?,
+                            status::CODE => {
+                                head.is_error = enumeration(value)? == StatusCode::Error as i32;
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(head)
+    }
+
+    /// The attributes of the span itself that are strings.
+    pub(crate) fn span_texts(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.span_fields(span::ATTRIBUTES).filter_map(|attribute| {
+            let fields = Fields::new(attribute);
+            let key = fields.clone().last(key_value::KEY)?.str()?;
+            let value = fields.last(key_value::VALUE)?.bytes()?;
+            let text = Fields::new(value).last(any_value::STRING)?.str()?;
+            Some((key, text))
+        })
     }
 
     /// Whether `test` accepts a value under the path `path`: the entry of that key, or nested entries

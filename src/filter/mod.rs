@@ -18,5 +18,5 @@ pub use self::{condition::Filter, plain::plain_text, text::TextPattern};
 pub(crate) use self::{
     condition::Condition,
     field::FieldCondition,
-    fields::{Encoded, IdKind, any_at, any_string, below, enumeration},
+    fields::{Encoded, IdKind, SpanHead, any_at, any_string, below, enumeration},
 };

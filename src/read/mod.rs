@@ -7,6 +7,7 @@ mod scan;
 mod seed;
 #[cfg(feature = "async")]
 mod stream;
+mod traces;
 mod usage;
 
 #[cfg(feature = "async")]
@@ -17,5 +18,9 @@ pub use self::{
     query::Query,
     scan::{Damage, RawRecord, Records, Scan, StoredRecord},
     seed::{ScopeFilter, Seed, SeedRange, SeededTrace},
+    traces::{
+        Call, CallError, CallList, CallQuery, ErrorSource, ToolStats, Trace, TraceEntry, TraceList,
+        TracePlace, TraceQuery, TraceSummary,
+    },
     usage::{UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
 };

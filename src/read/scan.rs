@@ -54,7 +54,7 @@ pub struct RawRecord<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-impl RawRecord<'_> {
+impl<'a> RawRecord<'a> {
     /// The position directly after this record.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
@@ -170,7 +170,7 @@ impl RawRecord<'_> {
         filter.matches(self.signal, self.payload)
     }
 
-    fn encoded(&self) -> Encoded<'_> {
+    pub(super) fn encoded(&self) -> Encoded<'a> {
         Encoded {
             signal: self.signal,
             payload: self.payload,

@@ -1,9 +1,9 @@
 //! The records that a daemon loads into its buffers after a restart.
 
-use super::{Query, StoredRecord};
+use super::{Query, StoredRecord, traces::names::Names};
 use crate::{
     error::Result,
-    otlp::{foreign::is_foreign, text_attribute},
+    otlp::foreign::is_foreign,
     record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord},
     signal::Signal,
     store::{Direction, Snapshot, Store},
@@ -34,7 +34,8 @@ pub struct SeededTrace {
     /// Whether older spans of the trace are stored and were left out because of the limit. Spans that
     /// ended more than ten minutes before the earliest start of all seeded spans are not looked for.
     pub is_cut: bool,
-    /// The tool that was called: the first attribute `tool.name` or `tool` of a span.
+    /// The tool that was called: the first attribute `tool.name`, `tool` or
+    /// `gen_ai.tool.name` of a span.
     pub tool: Option<String>,
     /// The client that called: the first attribute `client.name` or `client` of a span.
     pub client: Option<String>,
@@ -159,24 +160,19 @@ impl SeededTrace {
     }
 
     fn add(&mut self, server: ServerName, span: SpanRecord) {
-        let named = |keys: [&str; 2]| {
-            let attributes = &span.span.attributes;
-            let mut names = keys
-                .into_iter()
-                .filter_map(|key| text_attribute(attributes, key));
-            names.next().map(str::to_owned)
-        };
+        let names = Names::of(&span.span.attributes);
         self.is_error |= span.is_error();
-        self.tool = self.tool.take().or_else(|| named(TOOL_KEYS));
-        self.client = self.client.take().or_else(|| named(CLIENT_KEYS));
+        for (known, found) in [
+            (&mut self.tool, names.tool),
+            (&mut self.client, names.client),
+        ] {
+            if known.is_none() {
+                *known = found.map(str::to_owned);
+            }
+        }
         self.spans.push((server, span));
     }
 }
-
-/// The span attributes that name the tool, in order of precedence.
-const TOOL_KEYS: [&str; 2] = ["tool.name", "tool"];
-/// The span attributes that name the client, in order of precedence.
-const CLIENT_KEYS: [&str; 2] = ["client.name", "client"];
 
 /// How long before its earliest span that is known a trace may have begun, for it to be found cut.
 const LOOK_BACK_NANOS: i64 = 10 * 60_000_000_000;

@@ -74,6 +74,12 @@ impl LogRecord {
         self.string_attribute("trace_id")
     }
 
+    /// The `span_id` attribute, when it is a string.
+    #[must_use]
+    pub fn span_id(&self) -> Option<&str> {
+        self.string_attribute("span_id")
+    }
+
     fn string_attribute(&self, key: &str) -> Option<&str> {
         match self.attribute(key) {
             Some(Value::String(text)) => Some(text),

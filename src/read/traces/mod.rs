@@ -1,0 +1,83 @@
+//! Spans as people think of them: traces, and calls of tools.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `names` | the tool and the client that spans name |
+//! | `tree` | spans and logs in the order of a tree |
+//! | `summary` | what is known of a whole trace |
+//! | `list` | the traces of a query |
+//! | `trace` | one trace with its spans and logs |
+//! | `calls`, `durations`, `reason` | calls of tools, and why they failed |
+
+mod best;
+mod calls;
+mod durations;
+mod list;
+pub(crate) mod names;
+mod reason;
+mod summary;
+mod trace;
+mod tree;
+
+pub use self::{
+    calls::{Call, CallList, CallQuery, ToolStats},
+    list::{TraceList, TraceQuery},
+    reason::{CallError, ErrorSource},
+    summary::TraceSummary,
+    trace::{Trace, TraceEntry},
+    tree::TracePlace,
+};
+
+use super::RawRecord;
+use crate::{
+    error::{Error, Result},
+    filter::SpanHead,
+    signal::Signal,
+    time::Timestamp,
+};
+
+/// The head of a stored span.
+fn head_of<'a>(record: &RawRecord<'a>) -> Result<SpanHead<'a>> {
+    let head = record.encoded().span_head();
+    head.ok_or_else(|| Error::InvalidRecord {
+        signal: Signal::Traces,
+        reason: "a field of a span has another type than OTLP says".to_owned(),
+    })
+}
+
+/// A time of OTLP; `None` when it is unknown.
+fn known_time(nanos: u64) -> Option<Timestamp> {
+    (nanos != 0).then(|| Timestamp::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX)))
+}
+
+/// An id as lower-case hex.
+fn hex(id: &[u8]) -> String {
+    let mut digits = Vec::with_capacity(id.len() * 2);
+    crate::otlp::id::encode_hex(id, &mut digits);
+    String::from_utf8(digits).unwrap_or_default()
+}
+
+/// `time` and this number of nanoseconds, within the range of timestamps.
+fn shifted(time: Timestamp, nanos: i64) -> Timestamp {
+    Timestamp::from_unix_nanos(time.unix_nanos().saturating_add(nanos))
+}
+
+/// Writes a duration as a number of nanoseconds.
+fn serialize_nanos<S: serde::Serializer>(
+    duration: &std::time::Duration,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Like [`serialize_nanos`], and null for `None`.
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn serialize_nanos_or_null<S: serde::Serializer>(
+    duration: &Option<std::time::Duration>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => serialize_nanos(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
