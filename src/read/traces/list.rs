@@ -122,7 +122,7 @@ impl Query {
     pub(super) fn wants(&self, record: &RawRecord<'_>) -> bool {
         let is_of_server = self.servers.is_empty() || self.servers.contains(record.server);
         let filter = self.filter.as_ref();
-        is_of_server && filter.is_none_or(|filter| filter.matches(record.signal, record.payload))
+        is_of_server && filter.is_none_or(|filter| record.matches(filter))
     }
 
     /// All spans in the range of this query, of all servers, the one that ended last first.
