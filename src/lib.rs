@@ -179,8 +179,9 @@ pub mod query {
         read::{
             Arrival, Arrivals, Call, CallError, CallList, CallQuery, Cursor, Damage, ErrorSource,
             Follow, FollowHandle, RawRecord, Records, Scan, ScopeFilter, Seed, SeedRange,
-            SeededTrace, StoredRecord, ToolStats, Trace, TraceEntry, TraceList, TracePlace,
-            TraceQuery, TraceSummary, UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow,
+            SeededTrace, StoredRecord, ToolList, ToolStats, Trace, TraceEntry, TraceList,
+            TracePlace, TraceQuery, TraceSummary, UsageBy, UsageCounts, UsageQuery, UsageReport,
+            UsageRow,
         },
         signal::is_valid_signal,
         store::{Direction, InventoryRecord, inventory},

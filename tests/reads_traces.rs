@@ -343,7 +343,7 @@ fn a_call_is_counted_once_however_many_spans_name_its_tool() {
         ("slack", span(0xa3, 3, 0, 400, 430)),
     ]);
     let stats = |query: Query| -> Vec<String> {
-        let tools = daemon.store.tools(&CallQuery::new(query)).unwrap();
+        let tools = daemon.store.tools(&CallQuery::new(query)).unwrap().tools;
         (tools.iter())
             .map(|tool| {
                 let [median, high, max] = [tool.median, tool.percentile_95, tool.max]
@@ -517,7 +517,7 @@ proptest! {
                 expected.push((end, *trace, numbers));
             }
         }
-        expected.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+        expected.sort_by_key(|trace| std::cmp::Reverse((trace.0, trace.1)));
         let mut query = TraceQuery::new(all().server(server(&wanted_server)))
             .duration_at_least(Duration::from_nanos(duration_min));
         if only_failed {
@@ -588,7 +588,7 @@ proptest! {
             counts.0 += 1;
             counts.1 += u64::from(span.is_error());
         }
-        let tools = daemon.store.tools(&CallQuery::new(all())).unwrap();
+        let tools = daemon.store.tools(&CallQuery::new(all())).unwrap().tools;
         let found: BTreeMap<(String, String), (u64, u64)> = (tools.into_iter())
             .map(|tool| ((tool.server.to_string(), tool.tool), (tool.calls, tool.errors)))
             .collect();

@@ -204,7 +204,8 @@ impl<'a> Encoded<'a> {
                         match number {
                             status::MESSAGE => head.status_message = value.str()?,
                             status::CODE => {
-                                head.is_error = enumeration(value)? == StatusCode::Error as i32;
+                                head.is_error =
+                                    enumeration(value.int()?) == StatusCode::Error as i32;
                             }
                             _ => {}
                         }

@@ -19,8 +19,8 @@ pub use self::{
     scan::{Damage, RawRecord, Records, Scan, StoredRecord},
     seed::{ScopeFilter, Seed, SeedRange, SeededTrace},
     traces::{
-        Call, CallError, CallList, CallQuery, ErrorSource, ToolStats, Trace, TraceEntry, TraceList,
-        TracePlace, TraceQuery, TraceSummary,
+        Call, CallError, CallList, CallQuery, ErrorSource, ToolList, ToolStats, Trace, TraceEntry,
+        TraceList, TracePlace, TraceQuery, TraceSummary,
     },
     usage::{UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
 };

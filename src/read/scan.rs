@@ -307,6 +307,16 @@ pub struct Damage {
     pub what: String,
 }
 
+impl Damage {
+    pub(super) fn of_record(record: &RawRecord<'_>, error: &Error) -> Damage {
+        Damage {
+            server: record.server.clone(),
+            records: Some(1),
+            what: format!("the record of {}: {error}", record.timestamp),
+        }
+    }
+}
+
 /// A scan over the records of a query. It lends out each record; [`Scan::records`] returns owned,
 /// decoded ones.
 pub struct Scan {
@@ -431,11 +441,7 @@ impl Iterator for Records {
             let skips_damaged = self.scan.skips_damaged;
             let damage = match self.scan.next() {
                 Ok(Some(record)) => match record.to_stored() {
-                    Err(error) if skips_damaged => Damage {
-                        server: record.server.clone(),
-                        records: Some(1),
-                        what: format!("the record of {}: {error}", record.timestamp),
-                    },
+                    Err(error) if skips_damaged => Damage::of_record(&record, &error),
                     outcome => return Some(outcome),
                 },
                 Ok(None) => return None,

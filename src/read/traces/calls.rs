@@ -5,13 +5,13 @@
 //! spans around it in the order of their ends, so memory does not grow with the number of spans.
 
 use super::{
-    best::Best, durations::Durations, head_of, hex, known_time, names::Names, reason::CallError,
+    best::Best, durations::Durations, hex, known_time, names::Names, reason::CallError,
     serialize_nanos_or_null, shifted, trace::Trace,
 };
 use crate::{
     error::Result,
     filter::{Filter, TextPattern},
-    read::{Query, RawRecord},
+    read::{Damage, Query, RawRecord},
     record::{
         ServerName,
         calls::{CALL_NAME_BYTES_MAX, CALL_NAMES_MAX},
@@ -46,7 +46,7 @@ const REASONS_MAX: usize = 1000;
 /// # let home = home.path();
 /// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
 /// let all = CallQuery::new(Query::new(Signal::Traces));
-/// for tool in store.tools(&all)? {
+/// for tool in store.tools(&all)?.tools {
 ///     println!("{} {}: {} calls, {} failed", tool.server, tool.tool, tool.calls, tool.errors);
 /// }
 /// let failed = CallQuery::new(Query::new(Signal::Traces).filter(Filter::failed()));
@@ -131,6 +131,21 @@ pub struct CallList {
     pub calls: Vec<Call>,
     /// Whether there are more.
     pub has_more: bool,
+    /// The damage that was skipped, see [`Query::skip_damaged`]. Not a part of the JSON.
+    #[serde(skip)]
+    pub damage: Vec<Damage>,
+}
+
+/// The tools whose calls a [`CallQuery`] asks for.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ToolList {
+    /// The tools: the one that was called most comes first.
+    pub tools: Vec<ToolStats>,
+    /// The damage that was skipped, see [`Query::skip_damaged`]. Not a part of the JSON.
+    #[serde(skip)]
+    pub damage: Vec<Damage>,
 }
 
 /// The calls of one tool of a server.
@@ -169,9 +184,9 @@ impl Snapshot {
     ///
     /// Reads all spans in the range of the query. Memory grows with the number of tools, of which at most
     /// 4096 are told apart. Fails like [`Snapshot::traces`].
-    pub fn tools(&self, query: &CallQuery) -> Result<Vec<ToolStats>> {
+    pub fn tools(&self, query: &CallQuery) -> Result<ToolList> {
         let mut tools: HashMap<(ServerName, String), Tally> = HashMap::new();
-        self.each_call(query, &mut |call| {
+        let damage = self.each_call(query, &mut |call| {
             let mut tool = (call.server, call.tool);
             if tool.1.len() > CALL_NAME_BYTES_MAX
                 || (tools.len() >= CALL_NAMES_MAX && !tools.contains_key(&tool))
@@ -197,7 +212,10 @@ impl Snapshot {
             let order = b.calls.cmp(&a.calls);
             order.then_with(|| (&a.server, &a.tool).cmp(&(&b.server, &b.tool)))
         });
-        Ok(stats)
+        Ok(ToolList {
+            tools: stats,
+            damage,
+        })
     }
 
     /// The first `count` calls that `query` asks for, and for failed ones, why.
@@ -207,7 +225,7 @@ impl Snapshot {
     /// the order by duration reads the whole range. Fails like [`Snapshot::traces`].
     pub fn calls(&self, query: &CallQuery, count: usize) -> Result<CallList> {
         let mut best = Best::new(count);
-        self.each_call(query, &mut |call| {
+        let damage = self.each_call(query, &mut |call| {
             let rank = if query.slowest_first {
                 let nanos = call.duration.unwrap_or_default().as_nanos();
                 i64::try_from(nanos).unwrap_or(i64::MAX)
@@ -225,24 +243,33 @@ impl Snapshot {
         for call in unexplained.take(REASONS_MAX) {
             call.error = self.reason(call)?;
         }
-        Ok(CallList { calls, has_more })
+        Ok(CallList {
+            calls,
+            has_more,
+            damage,
+        })
     }
 
-    /// Calls `visit` with each call, the one that ended last first, until it returns `false`.
-    fn each_call(&self, query: &CallQuery, visit: &mut dyn FnMut(Call) -> bool) -> Result<()> {
+    /// Calls `visit` with each call, the one that ended last first, until it returns `false`. Returns
+    /// the damage that the query skips.
+    fn each_call(
+        &self,
+        query: &CallQuery,
+        visit: &mut dyn FnMut(Call) -> bool,
+    ) -> Result<Vec<Damage>> {
         let range = query.spans.range;
         let spans = query.spans.whole_traces();
-        let mut scan = self.scan(&spans.range(TimeRange {
+        let spans = spans.range(TimeRange {
             until: range.until.map(|until| shifted(until, LOOK_AHEAD_NANOS)),
             ..range
-        }))?;
+        });
         let mut window = Window::new(WINDOW_SPANS);
-        while let Some(record) = scan.next()? {
-            let head = head_of(&record)?;
+        let mut is_ended = false;
+        let damage = self.each_span(&spans, &mut |record, head| {
             let names = Names::read(record.encoded().span_texts());
             let is_in_range = range.until.is_none_or(|until| record.timestamp < until);
             let call = (names.tool)
-                .filter(|tool| is_in_range && query.wants(tool, &record))
+                .filter(|tool| is_in_range && query.wants(tool, record))
                 .map(|tool| {
                     let start = known_time(head.start);
                     let is_said = head.is_error && !head.status_message.is_empty();
@@ -270,20 +297,13 @@ impl Snapshot {
                 tool: names.tool.map(str::to_owned),
                 call,
             });
-            if let Some(call) = decided
-                && !visit(*call)
-            {
-                return Ok(());
-            }
+            is_ended = decided.is_some_and(|call| !visit(*call));
+            !is_ended
+        })?;
+        while !is_ended && window.has_undecided() {
+            is_ended = window.decide_next().is_some_and(|call| !visit(*call));
         }
-        while window.has_undecided() {
-            if let Some(call) = window.decide_next()
-                && !visit(*call)
-            {
-                break;
-            }
-        }
-        Ok(())
+        Ok(damage)
     }
 
     /// Why a call failed, by its trace.
@@ -304,7 +324,7 @@ impl Snapshot {
 
 impl Store {
     /// The calls that `query` asks for by tool; see [`Snapshot::tools`].
-    pub fn tools(&self, query: &CallQuery) -> Result<Vec<ToolStats>> {
+    pub fn tools(&self, query: &CallQuery) -> Result<ToolList> {
         self.snapshot()?.tools(query)
     }
 

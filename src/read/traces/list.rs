@@ -2,12 +2,13 @@
 
 use super::{
     best::Best,
-    head_of, shifted,
+    shifted,
     summary::{Gathered, TraceSummary},
 };
 use crate::{
     error::Result,
-    read::{Query, RawRecord},
+    filter::SpanHead,
+    read::{Damage, Query, RawRecord},
     signal::Signal,
     store::{Direction, Snapshot, Store},
     time::Timestamp,
@@ -67,6 +68,9 @@ pub struct TraceList {
     /// Whether the numbers of a trace may be too low, and a trace may be listed twice, because more than
     /// 65,536 traces were running at the same time.
     pub is_cut: bool,
+    /// The damage that was skipped, see [`Query::skip_damaged`]. Not a part of the JSON.
+    #[serde(skip)]
+    pub damage: Vec<Damage>,
 }
 
 impl TraceQuery {
@@ -157,24 +161,23 @@ impl Snapshot {
             best: Best::new(count),
             is_cut: false,
         };
-        let mut scan = self.scan(&query.spans.whole_traces())?;
         let mut spans: usize = 0;
-        while let Some(record) = scan.next()? {
-            listing.add(&record)?;
+        let damage = self.each_span(&query.spans.whole_traces(), &mut |record, head| {
+            listing.add(record, head);
             spans += 1;
             if spans.is_multiple_of(SWEEP_SPANS) {
                 listing.close_before(record.timestamp);
-                if listing.is_complete() {
-                    break;
-                }
+                return !listing.is_complete();
             }
-        }
+            true
+        })?;
         listing.close_before(Timestamp::MIN);
         let (traces, has_more) = listing.best.finish();
         Ok(TraceList {
             traces: traces.into_iter().map(Gathered::finish).collect(),
             has_more,
             is_cut: listing.is_cut,
+            damage,
         })
     }
 }
@@ -195,26 +198,24 @@ struct Listing<'q> {
 }
 
 impl Listing<'_> {
-    fn add(&mut self, record: &RawRecord<'_>) -> Result<()> {
-        let id = head_of(record)?.trace_id;
-        if id.is_empty() {
-            return Ok(());
+    fn add(&mut self, record: &RawRecord<'_>, head: SpanHead<'_>) {
+        if head.trace_id.is_empty() {
+            return;
         }
-        let trace = match self.open.get_mut(id) {
+        let trace = match self.open.get_mut(head.trace_id) {
             Some(trace) => {
-                trace.add(record)?;
+                trace.add(record, head);
                 trace
             }
             None => self
                 .open
-                .entry(id.to_vec())
-                .insert(Gathered::new(record)?)
+                .entry(head.trace_id.to_vec())
+                .insert(Gathered::new(record, head))
                 .into_mut(),
         };
         if !trace.is_wanted {
             trace.is_wanted = self.query.spans.wants(record);
         }
-        Ok(())
     }
 
     /// Closes the traces of which no more spans come from a scan that is at `at`; [`Timestamp::MIN`] closes

@@ -20,7 +20,7 @@ mod trace;
 mod tree;
 
 pub use self::{
-    calls::{Call, CallList, CallQuery, ToolStats},
+    calls::{Call, CallList, CallQuery, ToolList, ToolStats},
     list::{TraceList, TraceQuery},
     reason::{CallError, ErrorSource},
     summary::TraceSummary,
@@ -28,21 +28,44 @@ pub use self::{
     tree::TracePlace,
 };
 
-use super::RawRecord;
+use super::{Damage, Query, RawRecord};
 use crate::{
     error::{Error, Result},
     filter::SpanHead,
     signal::Signal,
+    store::Snapshot,
     time::Timestamp,
 };
 
-/// The head of a stored span.
-fn head_of<'a>(record: &RawRecord<'a>) -> Result<SpanHead<'a>> {
-    let head = record.encoded().span_head();
-    head.ok_or_else(|| Error::InvalidRecord {
-        signal: Signal::Traces,
-        reason: "a field of a span has another type than OTLP says".to_owned(),
-    })
+impl Snapshot {
+    /// Calls `visit` with each span of a query, until it returns `false`. Returns the damage that the query
+    /// skips.
+    fn each_span(
+        &self,
+        query: &Query,
+        visit: &mut dyn FnMut(&RawRecord<'_>, SpanHead<'_>) -> bool,
+    ) -> Result<Vec<Damage>> {
+        let mut scan = self.scan(query)?;
+        let mut damage = Vec::new();
+        while let Some(record) = scan.next()? {
+            if let Some(head) = record.encoded().span_head() {
+                if !visit(&record, head) {
+                    break;
+                }
+                continue;
+            }
+            let error = Error::InvalidRecord {
+                signal: Signal::Traces,
+                reason: "it is no span".to_owned(),
+            };
+            if !query.skips_damaged {
+                return Err(error);
+            }
+            damage.push(Damage::of_record(&record, &error));
+        }
+        damage.extend(scan.damage());
+        Ok(damage)
+    }
 }
 
 /// A time of OTLP; `None` when it is unknown.

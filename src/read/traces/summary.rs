@@ -1,7 +1,7 @@
 //! What is known of a whole trace.
 
-use super::{head_of, hex, known_time, names::Names, serialize_nanos};
-use crate::{error::Result, read::RawRecord, record::ServerName, time::Timestamp};
+use super::{hex, known_time, names::Names, serialize_nanos};
+use crate::{filter::SpanHead, read::RawRecord, record::ServerName, time::Timestamp};
 use std::{cmp::Reverse, time::Duration};
 
 /// A trace in short: its root, its times, and the numbers of its spans.
@@ -66,8 +66,7 @@ struct Root {
 
 impl Gathered {
     /// A trace of this one span.
-    pub(super) fn new(record: &RawRecord<'_>) -> Result<Gathered> {
-        let head = head_of(record)?;
+    pub(super) fn new(record: &RawRecord<'_>, head: SpanHead<'_>) -> Gathered {
         let start = known_time(head.start).unwrap_or(record.timestamp);
         let mut gathered = Gathered {
             trace_id: head.trace_id.to_vec(),
@@ -87,12 +86,11 @@ impl Gathered {
             client: None,
             is_wanted: false,
         };
-        gathered.add(record)?;
-        Ok(gathered)
+        gathered.add(record, head);
+        gathered
     }
 
-    pub(super) fn add(&mut self, record: &RawRecord<'_>) -> Result<()> {
-        let head = head_of(record)?;
+    pub(super) fn add(&mut self, record: &RawRecord<'_>, head: SpanHead<'_>) {
         let start = known_time(head.start).unwrap_or(record.timestamp);
         let (has_parent, end) = (!head.parent_id.is_empty(), Reverse(record.timestamp));
         let known = &self.root;
@@ -123,7 +121,6 @@ impl Gathered {
                 *known = Some(found.to_owned());
             }
         }
-        Ok(())
     }
 
     /// Whether the root is stored.

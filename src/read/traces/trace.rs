@@ -8,7 +8,7 @@ use super::{
 use crate::{
     error::{Error, Result, excerpt},
     filter::Filter,
-    read::{Query, RawRecord, StoredRecord},
+    read::{Damage, Query, RawRecord, StoredRecord},
     record::Record,
     signal::Signal,
     store::{Direction, Snapshot, Store},
@@ -55,6 +55,8 @@ pub struct Trace {
     /// or they are larger than [`Trace::BYTES_MAX`]. The spans that ended last are kept, and with them the
     /// root; and the last logs.
     pub is_cut: bool,
+    /// Blocks and records that cannot be read and may belong to the trace.
+    pub damage: Vec<Damage>,
 }
 
 /// A span or a log record of a trace, and its place.
@@ -85,9 +87,10 @@ impl Snapshot {
     /// or the record names none, it stands below the span of its server, else of any server, that was
     /// running at its time and began last.
     ///
-    /// Fails with [`Error::InvalidFilter`] when `id` is not a part of an id, with
-    /// [`Error::AmbiguousTraceId`] when several traces are meant, with [`Error::InvalidRecord`] when a record
-    /// cannot be decoded, and like [`Snapshot::scan`].
+    /// What cannot be read is skipped and named in [`Trace::damage`]; if nothing is found, it is an error. Fails
+    /// with [`Error::InvalidFilter`] when
+    /// `id` is not a part of an id, with [`Error::AmbiguousTraceId`] when several traces are meant, and like
+    /// [`Snapshot::scan`].
     pub fn trace(&self, id: &str) -> Result<Option<Trace>> {
         let part = Filter::trace_id(id)?;
         let id = id.trim().replace('-', "").to_ascii_lowercase();
@@ -107,10 +110,12 @@ impl Snapshot {
     /// The only whole id that is meant by a part of it.
     fn resolve(&self, part: &str, filter: &Filter) -> Result<Option<String>> {
         let (mut beginning, mut containing) = (Vec::new(), Vec::new());
+        let mut is_damaged = false;
         'signals: for signal in [Signal::Traces, Signal::Logs] {
             let query = Query::new(signal)
                 .filter(filter.clone())
-                .direction(Direction::Backward);
+                .direction(Direction::Backward)
+                .skip_damaged();
             let mut scan = self.scan(&query)?;
             while let Some(record) = scan.next()? {
                 let Some(id) = record.trace_id() else {
@@ -131,6 +136,7 @@ impl Snapshot {
                     break 'signals;
                 }
             }
+            is_damaged |= !scan.damage().is_empty();
         }
         let mut found = if beginning.is_empty() {
             containing
@@ -144,7 +150,19 @@ impl Snapshot {
                 ids: found.into_iter().take(AMBIGUOUS_MAX).collect(),
             });
         }
+        if found.is_empty() && is_damaged {
+            self.fail_at_damage(filter)?;
+        }
         Ok(found.pop())
+    }
+
+    /// Fails at the first damage in which a trace may be that was not found.
+    fn fail_at_damage(&self, filter: &Filter) -> Result<()> {
+        for signal in [Signal::Traces, Signal::Logs] {
+            let mut scan = self.scan(&Query::new(signal).filter(filter.clone()))?;
+            while scan.next()?.is_some() {}
+        }
+        Ok(())
     }
 
     /// The trace with this whole id, as far as it is in `range`.
@@ -156,13 +174,15 @@ impl Snapshot {
     ) -> Result<Option<Trace>> {
         let mut gathered: Option<Gathered> = None;
         let spans = self.gather(Signal::Traces, id, filter, range, |record| {
-            if let Some(gathered) = &mut gathered {
-                return gathered.add(record);
+            let Some(head) = record.encoded().span_head() else {
+                return;
+            };
+            match &mut gathered {
+                Some(gathered) => gathered.add(record, head),
+                None => gathered = Some(Gathered::new(record, head)),
             }
-            gathered = Some(Gathered::new(record)?);
-            Ok(())
         })?;
-        let logs = self.gather(Signal::Logs, id, filter, range, |_| Ok(()))?;
+        let logs = self.gather(Signal::Logs, id, filter, range, |_| {})?;
         let summary = match (gathered, logs.records.first(), logs.records.last()) {
             (Some(gathered), ..) => gathered.finish(),
             // The newest comes first.
@@ -180,17 +200,24 @@ impl Snapshot {
                 tool: None,
                 client: None,
             },
-            _ => return Ok(None),
+            _ => {
+                if !(spans.damage.is_empty() && logs.damage.is_empty()) {
+                    self.fail_at_damage(filter)?;
+                }
+                return Ok(None);
+            }
         };
-        let is_cut = spans.is_cut() || logs.is_cut();
+        let is_cut = spans.is_cut || logs.is_cut;
         let logs_found = logs.found;
-        let mut records: Vec<StoredRecord> = spans.records;
+        let (mut records, mut damage) = (spans.records, spans.damage);
         records.extend(logs.records);
+        damage.extend(logs.damage);
         Ok(Some(Trace {
             summary,
             logs: logs_found,
             entries: in_order(records),
             is_cut,
+            damage,
         }))
     }
 
@@ -202,12 +229,13 @@ impl Snapshot {
         id: &str,
         filter: &Filter,
         range: TimeRange,
-        mut visit: impl FnMut(&RawRecord<'_>) -> Result<()>,
+        mut visit: impl FnMut(&RawRecord<'_>),
     ) -> Result<Kept> {
         let query = Query::new(signal)
             .range(range)
             .filter(filter.clone())
-            .direction(Direction::Backward);
+            .direction(Direction::Backward)
+            .skip_damaged();
         let mut scan = self.scan(&query)?;
         let mut gathered = Kept::default();
         while let Some(record) = scan.next()? {
@@ -218,14 +246,20 @@ impl Snapshot {
             if !is_of_trace {
                 continue;
             }
-            visit(&record)?;
+            visit(&record);
             gathered.found += 1;
             gathered.bytes += record.payload_bytes();
             // Once one is left out, all older ones are, so that no gap is in the middle.
             if gathered.found <= Trace::RECORDS_MAX as u64 && gathered.bytes <= Trace::BYTES_MAX {
-                gathered.records.push(record.to_stored()?);
+                match record.to_stored() {
+                    Ok(stored) => gathered.records.push(stored),
+                    Err(error) => gathered.damage.push(Damage::of_record(&record, &error)),
+                }
+            } else {
+                gathered.is_cut = true;
             }
         }
+        gathered.damage.extend(scan.damage());
         Ok(gathered)
     }
 }
@@ -243,12 +277,8 @@ struct Kept {
     records: Vec<StoredRecord>,
     found: u64,
     bytes: usize,
-}
-
-impl Kept {
-    fn is_cut(&self) -> bool {
-        self.found > self.records.len() as u64
-    }
+    is_cut: bool,
+    damage: Vec<Damage>,
 }
 
 /// The records in the order of the tree.
