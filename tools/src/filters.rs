@@ -3,12 +3,10 @@
 //! Commands flatten [`FilterArgs`], call [`FilterArgs::read`] once, and narrow each query with
 //! [`Filters::narrow`].
 
-#![allow(dead_code, reason = "the commands that use the rest land next")]
-
 use crate::{screen::Screen, window::WindowArgs};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use gridctl_telemetry::{
-    Level, Query,
+    Level, Query, Signal,
     query::{Filter, TextPattern, TimeRange},
 };
 use std::str::FromStr;
@@ -127,6 +125,44 @@ impl FilterArgs {
                 Ok(pattern)
             }
         })
+    }
+}
+
+/// Filters of what only spans have.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Filters of spans (--signal traces)")]
+pub(crate) struct SpanFilterArgs {
+    /// Only spans in whose name this regular expression is found
+    #[arg(long, value_name = "PATTERN", allow_hyphen_values = true)]
+    name: Option<String>,
+    /// Only spans that took this long or longer, such as 500ms or 2s
+    #[arg(long, value_name = "DURATION")]
+    min_duration: Option<humantime::Duration>,
+    /// Only spans that took this long or shorter
+    #[arg(long, value_name = "DURATION")]
+    max_duration: Option<humantime::Duration>,
+}
+
+impl SpanFilterArgs {
+    /// Reads the options, for records of one signal.
+    ///
+    /// Fails when the pattern is malformed, and when the records are no spans.
+    pub(crate) fn read(&self, signal: Signal) -> anyhow::Result<Vec<Filter>> {
+        let mut filters = Vec::new();
+        if let Some(name) = &self.name {
+            let pattern = TextPattern::regex(name).context("--name")?;
+            filters.push(Filter::name(pattern));
+        }
+        if let Some(min) = self.min_duration {
+            filters.push(Filter::duration(*min..));
+        }
+        if let Some(max) = self.max_duration {
+            filters.push(Filter::duration(..=*max));
+        }
+        if !filters.is_empty() && signal != Signal::Traces {
+            bail!("--name, --min-duration and --max-duration are about spans: add --signal traces");
+        }
+        Ok(filters)
     }
 }
 

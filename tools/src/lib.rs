@@ -9,6 +9,7 @@ mod flat;
 mod folders;
 mod interrupt;
 mod lines;
+mod listing;
 mod losses;
 mod old_files;
 mod output;
@@ -72,7 +73,9 @@ impl Home {
 enum Command {
     /// Show the stored records of each server, the disk space, and the losses
     Status(commands::status::Args),
-    /// Print the last records of a server
+    /// Show the records that match
+    Logs(commands::logs::Args),
+    /// Print the last records, and new ones as they arrive
     Tail(commands::tail::Args),
     /// Sum up tokens, costs and calls by server, tool, hour, day, model or skill
     ///
@@ -115,9 +118,8 @@ pub fn main() -> ExitCode {
                 Command::Status(args) => screen.show(Page, |out| {
                     commands::status::run(&home, &screen, &args, out)
                 }),
-                Command::Tail(args) => {
-                    screen.show(Scroll, |out| commands::tail::run(&home, &args, out))
-                }
+                Command::Logs(args) => commands::logs::run(&home, &screen, &args),
+                Command::Tail(args) => commands::tail::run(&home, &screen, &args),
                 Command::Usage(args) => {
                     screen.show(Page, |out| commands::usage::run(&home, &screen, &args, out))
                 }

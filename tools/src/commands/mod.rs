@@ -4,6 +4,7 @@ pub(crate) mod compact;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod logs;
 pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod usage;

@@ -1,90 +1,39 @@
-//! `tail`: the last records of a server, and new ones as they arrive.
+//! `tail`: the last records, and new ones as they arrive.
 
-use super::wait_for_arrival;
 use crate::{
     Outcome,
-    interrupt::Interrupt,
-    scope::{ScopeArgs, SignalParser},
+    listing::{self, Format, ListingArgs, Plan},
+    screen::Screen,
 };
-use gridctl_telemetry::{
-    Query, Signal, Snapshot,
-    lines::{LineFormat, LineWriter},
-    query::Direction,
-};
-use std::{io::Write, path::Path};
+use std::path::Path;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    scope: ScopeArgs,
-    /// The signal
-    #[arg(long, default_value = "logs", value_parser = SignalParser)]
-    signal: Signal,
-    /// The number of records to print
-    #[arg(long, short = 'n', default_value_t = 10, value_name = "N")]
-    lines: usize,
-    /// Print new records as they arrive, until interrupted
-    #[arg(long, short)]
+    listing: ListingArgs,
+    /// The number of records that are printed before new ones, or all [default: 10; with --since all]
+    #[arg(long, short = 'n', value_name = "N", value_parser = listing::parse_lines)]
+    lines: Option<u64>,
+    /// Print new records as they arrive, until interrupted [default on a terminal]
+    #[arg(long, short, overrides_with = "no_follow")]
     follow: bool,
+    /// End after the last record [default in a pipe or a file]
+    #[arg(long)]
+    no_follow: bool,
 }
 
-pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
-    let scope = args.scope.open(home)?;
-    let query = scope.query(args.signal);
-    let snapshot = scope.store.snapshot()?;
-    let found = print_last(&snapshot, &query, args.lines, out)?;
-    if !args.follow {
-        return Ok(if found {
-            Outcome::Done
+pub(crate) fn run(home: &Path, screen: &Screen, args: &Args) -> anyhow::Result<Outcome> {
+    let plan = Plan {
+        lines: args.lines,
+        is_reversed: false,
+        follows: args.follow || screen.is_terminal() && !args.no_follow,
+        lists_all: false,
+        // Programs that read it get what the files had.
+        format: if screen.is_terminal() {
+            Format::Short
         } else {
-            Outcome::Problems
-        });
-    }
-    let interrupt = Interrupt::install()?;
-    let mut arrivals = scope.store.arrivals(snapshot.next_sequence()?)?;
-    drop(snapshot);
-    while let Some(arrival) = wait_for_arrival(&mut arrivals, &interrupt)? {
-        let query = query.clone().since_sequence(arrival.since_sequence);
-        print(&arrival.snapshot, &query, out)?;
-    }
-    Ok(Outcome::Done)
-}
-
-/// Prints the last `count` records, oldest first. Keeps their lines and not the decoded records.
-fn print_last(
-    snapshot: &Snapshot,
-    query: &Query,
-    count: usize,
-    out: &mut impl Write,
-) -> anyhow::Result<bool> {
-    let mut scan = snapshot.scan(&query.clone().direction(Direction::Backward))?;
-    let mut lines = Vec::new();
-    while lines.len() < count
-        && let Some(record) = scan.next()?
-    {
-        let mut writer = LineWriter::new(LineFormat::Ndjson);
-        let mut line = Vec::new();
-        writer.write(&record, &mut line)?;
-        writer.finish(&mut line);
-        lines.push(line);
-    }
-    for line in lines.iter().rev() {
-        out.write_all(line)?;
-    }
-    out.flush()?;
-    Ok(!lines.is_empty())
-}
-
-fn print(snapshot: &Snapshot, query: &Query, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut scan = snapshot.scan(query)?;
-    let mut writer = LineWriter::new(LineFormat::Ndjson);
-    let mut lines = Vec::new();
-    while let Some(record) = scan.next()? {
-        writer.write(&record, &mut lines)?;
-        out.write_all(&lines)?;
-        lines.clear();
-    }
-    writer.finish(&mut lines);
-    out.write_all(&lines)?;
-    Ok(out.flush()?)
+            Format::Json
+        },
+    };
+    listing::run(home, screen, &args.listing, plan)
 }

@@ -1,0 +1,536 @@
+//! Reading the records of a list, with those around them, in pages.
+
+use super::render::Renderer;
+use gridctl_telemetry::{
+    Error, Query, Snapshot,
+    query::{Cursor, Direction, RawRecord, Scan, StoredRecord},
+};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// The memory for the decoded blocks of one scan, in bytes; a list with context has three.
+const SCAN_BYTES: usize = 8 << 20;
+/// The text of the first page, in bytes, and the most of a page: the first records are shown at once, and
+/// later pages repeat less work.
+const PAGE_BYTES_FIRST: usize = 64 << 10;
+const PAGE_BYTES_MAX: usize = 4 << 20;
+/// A page is shown after this time, if it has a record.
+const PAGE_TIME: Duration = Duration::from_millis(250);
+/// The text of last records that is held while they are read backward, in bytes. Longer text is read again
+/// forward.
+const HELD_BYTES_MAX: usize = 4 << 20;
+/// The number of records that are read on the way to the next match, before it is looked for directly.
+const READ_ON_MAX: usize = 4096;
+
+/// A part of the records to list: those that arrived with these sequences, after a position in the order of
+/// the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) since_sequence: u64,
+    /// The first sequence that does not belong to it.
+    pub(super) end_sequence: u64,
+    /// The last record that was found, or the one before the first to look at.
+    pub(super) found: Option<Cursor>,
+    /// The last record that was read, found or around a found one. At the end of a page, the last printed.
+    pub(super) read: Option<Cursor>,
+}
+
+impl Stretch {
+    pub(super) fn between(since_sequence: u64, end_sequence: u64) -> Stretch {
+        Stretch {
+            since_sequence,
+            end_sequence,
+            found: None,
+            read: None,
+        }
+    }
+
+    pub(super) fn until(end_sequence: u64) -> Stretch {
+        Stretch::between(0, end_sequence)
+    }
+
+    /// Without records: everything before `sequence` is printed.
+    pub(super) fn after(sequence: u64) -> Stretch {
+        Stretch::between(sequence, sequence)
+    }
+
+    fn includes(&self, record: &RawRecord<'_>) -> bool {
+        record.sequence < self.end_sequence
+    }
+}
+
+/// How a list ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// With the last record.
+    Complete,
+    /// With the last record that was asked for; there are more.
+    Cut,
+    Interrupted,
+}
+
+/// The last records, read backward.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Last {
+    /// Whether there are more records before them.
+    pub(super) is_cut: bool,
+    /// Whether their text is complete. Otherwise the stretch begins with the first of them.
+    pub(super) is_printed: bool,
+}
+
+/// The growing pages of a list.
+#[derive(Debug)]
+pub(super) struct Pages {
+    bytes: usize,
+}
+
+impl Default for Pages {
+    fn default() -> Pages {
+        Pages {
+            bytes: PAGE_BYTES_FIRST,
+        }
+    }
+}
+
+impl Pages {
+    fn next(&mut self) -> Page {
+        let page = Page {
+            bytes: self.bytes,
+            until: Instant::now() + PAGE_TIME,
+        };
+        self.bytes = (self.bytes * 4).min(PAGE_BYTES_MAX);
+        page
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Page {
+    bytes: usize,
+    until: Instant,
+}
+
+impl Page {
+    fn is_full(self, text: &[u8]) -> bool {
+        text.len() >= self.bytes || !text.is_empty() && Instant::now() >= self.until
+    }
+}
+
+/// Reads and shows records.
+pub(super) struct Reader<'a> {
+    shown: Shown<'a>,
+    matching: Query,
+    /// The same records without the filters.
+    unfiltered: Query,
+    direction: Direction,
+    groups: Option<Groups>,
+    printed: u64,
+}
+
+/// Shows records, and counts those that cannot be decoded.
+struct Shown<'a> {
+    renderer: Renderer<'a>,
+    unreadable: u64,
+    /// The first error, until it is said.
+    note: Option<String>,
+}
+
+/// Records with others around them.
+#[derive(Debug)]
+struct Groups {
+    /// The number of records before and after a match, in the order of the list.
+    before: usize,
+    after: usize,
+    /// The last records that were read and not printed.
+    held: VecDeque<StoredRecord>,
+    /// How many records are still to be printed after a match.
+    left: usize,
+    /// Whether a record was left out since the last printed one.
+    has_gap: bool,
+    has_printed: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// Shows the records of `matching`, with `around` records of `unfiltered` before and after each.
+    pub(super) fn new(
+        renderer: Renderer<'a>,
+        matching: Query,
+        unfiltered: Query,
+        around: (usize, usize),
+        is_reversed: bool,
+    ) -> Reader<'a> {
+        let direction = if is_reversed {
+            Direction::Backward
+        } else {
+            Direction::Forward
+        };
+        let (before, after) = if is_reversed {
+            (around.1, around.0)
+        } else {
+            around
+        };
+        Reader {
+            shown: Shown {
+                renderer,
+                unreadable: 0,
+                note: None,
+            },
+            matching: matching.direction(direction).memory_bytes(SCAN_BYTES),
+            unfiltered: unfiltered.direction(direction).memory_bytes(SCAN_BYTES),
+            direction,
+            groups: (around != (0, 0)).then(|| Groups {
+                before,
+                after,
+                held: VecDeque::new(),
+                left: 0,
+                has_gap: false,
+                has_printed: false,
+            }),
+            printed: 0,
+        }
+    }
+
+    pub(super) fn is_reversed(&self) -> bool {
+        self.direction == Direction::Backward
+    }
+
+    /// The number of records that were found.
+    pub(super) fn printed(&self) -> u64 {
+        self.printed
+    }
+
+    /// The number of records that could not be shown.
+    pub(super) fn unreadable(&self) -> u64 {
+        self.shown.unreadable
+    }
+
+    /// What is to be said about records that could not be shown, once.
+    pub(super) fn take_note(&mut self) -> Option<String> {
+        self.shown.note.take()
+    }
+
+    /// The records that come belong to another database.
+    pub(super) fn forget(&mut self) {
+        if let Some(groups) = &mut self.groups {
+            groups.held.clear();
+            groups.left = 0;
+            groups.has_gap = true;
+        }
+    }
+
+    /// Reads the last `count` records of a stretch backward. Their text is complete if it is short;
+    /// otherwise the stretch begins with them. So neither many records nor long ones fill the memory.
+    pub(super) fn last(
+        &mut self,
+        snapshot: &Snapshot,
+        stretch: &mut Stretch,
+        count: u64,
+        text: &mut Vec<u8>,
+    ) -> anyhow::Result<Last> {
+        let query = self.matching.clone().direction(Direction::Backward);
+        let mut scan = snapshot.scan(&query)?;
+        let can_hold = self.groups.is_none() && self.shown.renderer.can_go_backward();
+        let mut held = can_hold.then(Vec::new);
+        let (mut seen, mut bytes, mut newest) = (0, 0, None);
+        let mut is_cut = false;
+        while let Some(record) = scan.next()? {
+            let cursor = record.cursor();
+            if seen == count {
+                is_cut = true;
+                stretch.found = Some(cursor);
+                break;
+            }
+            seen += 1;
+            newest.get_or_insert(cursor);
+            if let Some(lines) = &mut held {
+                let mut line = Vec::new();
+                self.shown.show(&record, &mut line)?;
+                bytes += line.len() + size_of::<Vec<u8>>();
+                lines.push(line);
+                if bytes > HELD_BYTES_MAX {
+                    held = None;
+                    (self.shown.unreadable, self.shown.note) = (0, None);
+                }
+            }
+        }
+        let Some(lines) = held else {
+            return Ok(Last {
+                is_cut,
+                is_printed: seen == 0,
+            });
+        };
+        lines
+            .iter()
+            .rev()
+            .for_each(|line| text.extend_from_slice(line));
+        self.printed += seen;
+        (stretch.found, stretch.read) = (newest, newest);
+        Ok(Last {
+            is_cut,
+            is_printed: true,
+        })
+    }
+
+    /// Appends the next page of a stretch, with at most `left` found records. Returns how the stretch ended,
+    /// if it did.
+    pub(super) fn page(
+        &mut self,
+        snapshot: &Snapshot,
+        stretch: &mut Stretch,
+        left: &mut Option<u64>,
+        pages: &mut Pages,
+        text: &mut Vec<u8>,
+    ) -> anyhow::Result<Option<Ended>> {
+        let page = pages.next();
+        if self.groups.is_some() {
+            return self.page_of_groups(snapshot, stretch, left, page, text);
+        }
+        let mut scan = snapshot.scan(&within(&self.matching, stretch, stretch.found))?;
+        while let Some(record) = scan.next()? {
+            if !stretch.includes(&record) {
+                continue;
+            }
+            if *left == Some(0) {
+                return Ok(Some(Ended::Cut));
+            }
+            self.shown.show(&record, text)?;
+            (stretch.found, stretch.read) = (Some(record.cursor()), Some(record.cursor()));
+            self.printed += 1;
+            *left = left.map(|left| left - 1);
+            if page.is_full(text) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Ended::Complete))
+    }
+}
+
+/// A query within a stretch, after a position.
+fn within(query: &Query, stretch: &Stretch, after: Option<Cursor>) -> Query {
+    let query = query.clone().since_sequence(stretch.since_sequence);
+    match after {
+        Some(cursor) => query.after(cursor),
+        None => query,
+    }
+}
+
+impl Shown<'_> {
+    /// Appends a record that was found.
+    fn show(&mut self, record: &RawRecord<'_>, text: &mut Vec<u8>) -> anyhow::Result<()> {
+        let outcome = self.renderer.show(record, text);
+        self.readable(record, outcome)?;
+        Ok(())
+    }
+
+    /// The outcome of decoding a record; `None` if it cannot be decoded, which is counted.
+    fn readable<T>(
+        &mut self,
+        record: &RawRecord<'_>,
+        outcome: gridctl_telemetry::Result<T>,
+    ) -> anyhow::Result<Option<T>> {
+        match outcome {
+            Ok(value) => Ok(Some(value)),
+            Err(error @ Error::InvalidRecord { .. }) => {
+                self.unreadable += 1;
+                let server = record.server;
+                self.note
+                    .get_or_insert_with(|| format!("the server {server:?}: {error}"));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Records around those that are found, as `grep -C` shows them.
+impl Reader<'_> {
+    fn page_of_groups(
+        &mut self,
+        snapshot: &Snapshot,
+        stretch: &mut Stretch,
+        left: &mut Option<u64>,
+        page: Page,
+        text: &mut Vec<u8>,
+    ) -> anyhow::Result<Option<Ended>> {
+        let Some(groups) = &mut self.groups else {
+            return Ok(Some(Ended::Complete));
+        };
+        let mut matches = snapshot.scan(&within(&self.matching, stretch, stretch.found))?;
+        let mut target = next_in(&mut matches, stretch)?;
+        let mut around: Option<Scan> = None;
+        let mut read_on = 0;
+        loop {
+            if groups.left == 0 {
+                match target {
+                    None => return Ok(Some(Ended::Complete)),
+                    Some(_) if *left == Some(0) => return Ok(Some(Ended::Cut)),
+                    Some(_) => {}
+                }
+            }
+            let scan = match &mut around {
+                Some(scan) => scan,
+                none => {
+                    if let Some(target) = target.filter(|_| groups.left == 0) {
+                        let query = within(&self.unfiltered, stretch, Some(target));
+                        groups.skip_to(snapshot, stretch, query, self.direction)?;
+                    }
+                    none.insert(snapshot.scan(&within(&self.unfiltered, stretch, stretch.read))?)
+                }
+            };
+            let Some(record) = scan.next()? else {
+                return Ok(Some(Ended::Complete));
+            };
+            if !stretch.includes(&record) {
+                continue;
+            }
+            let cursor = record.cursor();
+            let is_target = target == Some(cursor);
+            if is_target && *left == Some(0) {
+                return Ok(Some(Ended::Cut));
+            }
+            stretch.read = Some(cursor);
+            let stored = self.shown.readable(&record, record.to_stored())?;
+            if is_target {
+                groups.flush(&self.shown.renderer, text);
+                if let Some(stored) = stored {
+                    self.shown.renderer.text(&stored, true, text);
+                }
+                stretch.found = Some(cursor);
+                self.printed += 1;
+                *left = left.map(|left| left - 1);
+                groups.left = groups.after;
+                target = next_in(&mut matches, stretch)?;
+                read_on = 0;
+                if page.is_full(text) {
+                    return Ok(None);
+                }
+            } else if groups.left > 0 {
+                groups.left -= 1;
+                if let Some(stored) = stored {
+                    self.shown.renderer.text(&stored, false, text);
+                }
+            } else {
+                groups.hold(stored);
+                read_on += 1;
+                if read_on == READ_ON_MAX {
+                    around = None;
+                }
+            }
+        }
+    }
+
+    /// Holds the last records of a stretch that was read, because the first that arrives may be a match.
+    pub(super) fn hold_last(
+        &mut self,
+        snapshot: &Snapshot,
+        stretch: Stretch,
+    ) -> anyhow::Result<()> {
+        let Some(groups) = self.groups.as_mut().filter(|groups| groups.before > 0) else {
+            return Ok(());
+        };
+        let query = within(&self.unfiltered, &stretch, None).direction(Direction::Backward);
+        let mut scan = snapshot.scan(&query)?;
+        let mut last = Vec::new();
+        let mut has_gap = false;
+        while let Some(record) = scan.next()? {
+            if !stretch.includes(&record) {
+                continue;
+            }
+            if !is_after(Direction::Forward, record.cursor(), stretch.read) {
+                break;
+            }
+            if last.len() == groups.before {
+                has_gap = true;
+                break;
+            }
+            last.extend(self.shown.readable(&record, record.to_stored())?);
+        }
+        if has_gap {
+            groups.held.clear();
+            groups.has_gap = true;
+        }
+        for stored in last.into_iter().rev() {
+            groups.hold(Some(stored));
+        }
+        Ok(())
+    }
+}
+
+impl Groups {
+    /// Moves a stretch on to the records before a match, if more than those are between. `query` has the
+    /// records before or after the match.
+    fn skip_to(
+        &mut self,
+        snapshot: &Snapshot,
+        stretch: &mut Stretch,
+        query: Query,
+        direction: Direction,
+    ) -> anyhow::Result<()> {
+        let mut scan = snapshot.scan(&query.direction(opposite(direction)))?;
+        let mut count = 0;
+        while let Some(record) = scan.next()? {
+            if !stretch.includes(&record) {
+                continue;
+            }
+            let cursor = record.cursor();
+            if !is_after(direction, cursor, stretch.read) {
+                break;
+            }
+            if count == self.before {
+                stretch.read = Some(cursor);
+                self.held.clear();
+                self.has_gap = true;
+                break;
+            }
+            count += 1;
+        }
+        Ok(())
+    }
+
+    /// Holds a record that may be before a match.
+    fn hold(&mut self, stored: Option<StoredRecord>) {
+        self.held.extend(stored);
+        if self.held.len() > self.before {
+            self.held.pop_front();
+            self.has_gap = true;
+        }
+    }
+
+    /// Appends the held records, after a line that separates them from those above if any were left out.
+    fn flush(&mut self, renderer: &Renderer<'_>, text: &mut Vec<u8>) {
+        if self.has_gap && self.has_printed {
+            text.extend_from_slice(b"--\n");
+        }
+        for stored in self.held.drain(..) {
+            renderer.text(&stored, false, text);
+        }
+        (self.has_gap, self.has_printed) = (false, true);
+    }
+}
+
+/// The position of the next record of a stretch.
+fn next_in(scan: &mut Scan, stretch: &Stretch) -> anyhow::Result<Option<Cursor>> {
+    while let Some(record) = scan.next()? {
+        if stretch.includes(&record) {
+            return Ok(Some(record.cursor()));
+        }
+    }
+    Ok(None)
+}
+
+fn opposite(direction: Direction) -> Direction {
+    match direction {
+        Direction::Forward => Direction::Backward,
+        Direction::Backward => Direction::Forward,
+    }
+}
+
+/// Whether a position comes after another in this direction.
+fn is_after(direction: Direction, cursor: Cursor, other: Option<Cursor>) -> bool {
+    match (other, direction) {
+        (None, _) => true,
+        (Some(other), Direction::Forward) => cursor > other,
+        (Some(other), Direction::Backward) => cursor < other,
+    }
+}
