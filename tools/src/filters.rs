@@ -76,6 +76,7 @@ impl FilterArgs {
         self.read_within(self.window.range(screen)?)
     }
 
+    #[allow(dead_code, reason = "for commands about the last day")]
     /// Like [`FilterArgs::read`], with a range that begins as `default` says, such as `24h`, if neither
     /// --since nor --until is given.
     pub(crate) fn read_or(&self, default: &str, screen: &Screen) -> anyhow::Result<Filters> {

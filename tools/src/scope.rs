@@ -107,12 +107,12 @@ impl ScopeArgs {
         let known = scope.store.snapshot()?.servers()?;
         let known: Vec<&str> = known.iter().map(ServerName::as_str).collect();
         let stack = scope.store.stack();
-        for server in &scope.servers {
-            if known.contains(&server.as_str()) {
+        for server in scope.servers.iter().map(ServerName::as_str) {
+            if known.contains(&server) {
                 continue;
             }
             // It may also be a misspelt stack.
-            if self.stack.is_none() && self.first.as_deref() == Some(server.as_str()) {
+            if self.stack.is_none() && self.first.as_deref() == Some(server) {
                 let names = known.iter().copied().chain([stack]);
                 bail!(
                     "{server:?} is neither a stack nor a server of the only stack, {stack:?}{}",

@@ -8,10 +8,7 @@ mod reader;
 mod render;
 mod text;
 
-pub(crate) use self::{
-    render::{Format, Renderer},
-    text::duration,
-};
+pub(crate) use self::render::{Format, Renderer};
 
 use self::{
     cursor_file::CursorFile,
@@ -256,9 +253,9 @@ impl List<'_> {
             }
         }
         if is_cut && self.says_cut {
-            let lines = self.lines.unwrap_or(0);
             self.notes.push(format!(
-                "only the newest {lines} are shown, and more match: -n N shows N, without -n all are shown"
+                "more records match than the newest {}: raise -n, or leave it out to see all",
+                self.lines.unwrap_or(0)
             ));
         }
         self.end_stretch(stretch)?;

@@ -155,8 +155,9 @@ impl<'a> Renderer<'a> {
         self.message(&record.record, "    ", self.shown(base, is_match), line);
         for (key, value) in entries(&record.record) {
             // The column says it already.
-            let is_server = matches!(key.as_str(), "component" | "server" | "server.name");
-            if is_server && matches!(&value, Value::String(text) if *text == *record.server) {
+            if names_server(&key)
+                && matches!(&value, Value::String(name) if *name == *record.server)
+            {
                 continue;
             }
             let _ = write!(line, " {dim}{}={dim:#}", escape(&key));
@@ -267,6 +268,14 @@ impl<'a> Renderer<'a> {
             }
         }
     }
+}
+
+/// Whether an entry names the server of a record, also within the group of a span.
+fn names_server(path: &str) -> bool {
+    ["component", "server", "server.name"].iter().any(|name| {
+        let above = path.strip_suffix(name);
+        above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+    })
 }
 
 /// The severity of a record, as filters see it.

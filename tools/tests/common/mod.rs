@@ -2,8 +2,13 @@
 
 #![allow(dead_code, unused_imports, reason = "each test uses its part")]
 
+#[path = "../../../tests/common/helper.rs"]
+mod helper;
+mod running;
 mod terminal;
 
+pub(crate) use helper::{Helper, helper_arguments, say, told};
+pub(crate) use running::Running;
 pub(crate) use terminal::Terminal;
 
 use flate2::{Compression, write::GzEncoder};

@@ -1,0 +1,181 @@
+//! `tail` and `logs -f` show new records as they arrive, whatever happens to the daemon and its database.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{Helper, Home, Running, helper_arguments, say, told};
+use gridctl_telemetry::{
+    Level, LogRecord, ServerName, Store, StoreOptions, Timestamp, Writer, WriterOptions,
+};
+use std::{fs, path::Path};
+
+/// A daemon: it stores each line that it is told, `SERVER LEVEL MESSAGE`, and says when it is stored.
+#[test]
+fn helper_stores() {
+    let Some(arguments) = helper_arguments() else {
+        return;
+    };
+    let store = Store::open(Path::new(&arguments[0]), "gw", StoreOptions::default()).unwrap();
+    let (writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    while let Some(line) = told() {
+        let mut words = line.splitn(3, ' ');
+        let server = ServerName::new(words.next().unwrap()).unwrap();
+        let level: Level = words.next().unwrap().parse().unwrap();
+        let record = LogRecord::new(Timestamp::now(), level, words.next().unwrap());
+        writer.log(&server, &record).unwrap();
+        writer.flush().unwrap();
+        say("stored");
+    }
+}
+
+struct Daemon(Helper);
+
+impl Daemon {
+    fn start(home: &Home) -> Daemon {
+        Daemon(Helper::start(
+            "helper_stores",
+            &[home.path().to_str().unwrap()],
+        ))
+    }
+
+    fn store(&mut self, line: &str) {
+        self.0.tell(line);
+        assert_eq!(self.0.heard(), "stored");
+    }
+}
+
+/// Follows from the last record on, with only the messages shown.
+fn follow(home: &Home, args: &[&str]) -> Running {
+    home.start(&[args, &["-f", "-o", "cat"]].concat())
+}
+
+#[test]
+fn a_follower_survives_a_daemon_that_is_killed_and_restarted() {
+    let home = Home::new();
+    let mut daemon = Daemon::start(&home);
+    daemon.store("github warn disk zero");
+    daemon.store("jira error one");
+    daemon.store("slack info two");
+    let mut all = follow(&home, &["tail", "-n", "2"]);
+    assert_eq!(all.take(2), ["one", "two"]);
+    let disks = ["github", "slack", "-l", "warn", "-g", "DISK"];
+    let mut some = follow(&home, &[&["logs", "gw"], &disks[..]].concat());
+    assert_eq!(some.line(), "disk zero");
+    let mut around = follow(&home, &["logs", "-l", "error", "-C1"]);
+    assert_eq!(around.take(3), ["disk zero", "one", "two"]);
+    daemon.store("github warn a disk");
+    assert_eq!(
+        (all.line(), some.line()),
+        ("a disk".into(), "a disk".into())
+    );
+    daemon.store("github info disk");
+    daemon.store("jira error disk of jira");
+    daemon.store("slack error no match");
+    assert_eq!(all.take(3), ["disk", "disk of jira", "no match"]);
+    daemon.0.kill();
+    let mut daemon = Daemon::start(&home);
+    daemon.store("github info four");
+    daemon.store("new-server info five");
+    daemon.store("slack error disk of slack");
+    assert_eq!(all.take(3), ["four", "five", "disk of slack"]);
+    assert_eq!(some.line(), "disk of slack");
+    daemon.store("slack info six");
+    assert_eq!(all.line(), "six");
+    // Records around a match, among those that arrived before it and after it.
+    let found = [
+        "--",
+        "disk",
+        "disk of jira",
+        "no match",
+        "four",
+        "five",
+        "disk of slack",
+        "six",
+    ];
+    assert_eq!(around.take(found.len()), found);
+    for follower in [all, some, around] {
+        let (code, rest, said) = follower.interrupt();
+        assert_eq!((code, rest.len(), said.as_str()), (0, 0, ""), "{rest:?}");
+    }
+}
+
+#[test]
+fn a_follower_survives_a_wiped_and_a_replaced_database() {
+    let home = Home::new();
+    let mut daemon = Daemon::start(&home);
+    daemon.store("github info one");
+    let file = home.path().join("cursor");
+    let file = file.to_str().unwrap();
+    let mut tail = follow(&home, &["tail", "gw", "github", "--cursor-file", file]);
+    assert_eq!(tail.line(), "one");
+    assert_eq!(home.run(&["wipe", "gw", "-y"]).code, 0);
+    daemon.store("github info after the wipe");
+    assert_eq!(tail.line(), "after the wipe");
+    daemon.0.kill();
+    // Replaced by another database, as when a backup is restored.
+    let elsewhere = Home::new();
+    let mut other = Daemon::start(&elsewhere);
+    other.store("github info in the other");
+    other.0.kill();
+    let folder = home.path().join("telemetry/gw");
+    fs::rename(elsewhere.database("gw"), folder.join("restored")).unwrap();
+    fs::rename(folder.join("restored"), home.database("gw")).unwrap();
+    assert_eq!(tail.line(), "in the other");
+    // Deleted with its folder, and created again.
+    fs::remove_dir_all(&folder).unwrap();
+    let mut daemon = Daemon::start(&home);
+    daemon.store("github info in a new one");
+    assert_eq!(tail.line(), "in a new one");
+    let (code, rest, _) = tail.interrupt();
+    assert_eq!((code, rest.len()), (0, 0));
+    // The cursor file is that of the new one.
+    daemon.store("github info while nobody looked");
+    let mut tail = follow(&home, &["tail", "gw", "github", "--cursor-file", file]);
+    assert_eq!(tail.line(), "while nobody looked");
+}
+
+#[test]
+fn a_server_without_records_is_said_and_waited_for() {
+    let home = Home::new();
+    let mut daemon = Daemon::start(&home);
+    daemon.store("github info one");
+    let mut tail = follow(&home, &["tail", "gw", "git-hub"]);
+    daemon.store("git-hub info two");
+    assert_eq!(tail.line(), "two");
+    let (_, _, said) = tail.interrupt();
+    assert_eq!(
+        said,
+        "the stack \"gw\" has no records of a server \"git-hub\": did you mean \"github\"?\n"
+    );
+}
+
+#[test]
+fn a_terminal_is_followed_unless_told_not_to() {
+    let home = Home::new();
+    let mut daemon = Daemon::start(&home);
+    daemon.store("github info one");
+    let mut tail = home.terminal(100, 20, &[], &["tail"]);
+    tail.wait_for("one");
+    daemon.store("slack error two");
+    let shown = tail.wait_for("two");
+    assert!(
+        shown.contains("\u{1b}[1m\u{1b}[31mERROR\u{1b}[0m"),
+        "{shown:?}"
+    );
+    tail.signal(rustix::process::Signal::TERM);
+    assert_eq!(tail.finish().0, 0);
+    let (code, shown) = home
+        .terminal(100, 20, &[], &["tail", "--no-follow"])
+        .finish();
+    assert_eq!((code, shown.lines().count()), (0, 2));
+    // A pipe has the lines of the files, and ends.
+    let piped = home.run(&["tail", "gw", "-n", "1"]);
+    assert!(piped.stdout.starts_with("{\"ts\":"), "{piped:?}");
+}
