@@ -237,8 +237,8 @@ pub mod import {
 /// Disk space, compaction, wipes and migrations.
 pub mod maintenance {
     pub use crate::store::{
-        CompactOptions, CompactProgress, Compacted, DiskUsage, FileSystem, MigrationStep, Space,
-        WipeScope, WriterStatus, wipe,
+        CompactOptions, CompactProgress, Compacted, DiskUsage, FileSystem, MigrationStep,
+        ServerLimits, Space, WipeScope, WriterStatus, wipe,
     };
 }
 

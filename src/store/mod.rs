@@ -34,7 +34,7 @@ pub use self::{
     ledger::{wipes::WipeScope, writers::WriterStatus},
     maintain::compact::{CompactOptions, CompactProgress, Compacted},
     options::StoreOptions,
-    policy::clock::ClockJump,
+    policy::{clock::ClockJump, limits::ServerLimits},
     scan::{
         inventory::InventoryRecord,
         order::Direction,

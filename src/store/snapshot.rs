@@ -11,7 +11,7 @@ use crate::{
             losses, totals,
             wipes::{WipeMarks, WipeScope},
         },
-        policy::{clock::ClockJump, system_clock::ClockReading},
+        policy::{clock::ClockJump, limits::ServerLimits, system_clock::ClockReading},
         scan::inventory::{self, InventoryRecord},
         tiers::view::View,
     },
@@ -105,6 +105,21 @@ impl Snapshot {
     pub fn ledger(&self, range: impl Into<TimeRange>) -> Result<Vec<LedgerEntry>> {
         self.view
             .read(|| losses::read(self.view.transaction(), range.into()))
+    }
+
+    /// The limits of each signal of `server`, or those of servers without limits of their own; `None`
+    /// when records are kept without limits. [`Space::limit_bytes`](crate::maintenance::Space) is the
+    /// limit of the whole stack.
+    ///
+    /// Fails with [`Error::Database`](crate::Error::Database) and
+    /// [`Error::Corrupt`](crate::Error::Corrupt).
+    pub fn limits_of(&self, server: Option<&str>) -> Result<Option<ServerLimits>> {
+        let limits = self.view.limits()?;
+        let found = match server {
+            Some(server) => limits.of(server),
+            None => limits.default,
+        };
+        Ok(found.map(ServerLimits::from))
     }
 
     /// The number of wipes before this snapshot.

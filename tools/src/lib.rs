@@ -16,7 +16,6 @@ mod output;
 mod scope;
 mod screen;
 mod table;
-mod time;
 mod window;
 
 use crate::screen::{
@@ -71,8 +70,10 @@ impl Home {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Show the stored records of each server, the disk space, and the losses
+    /// Show the stored records of each server, the disk space, who writes, and the losses
     Status(commands::status::Args),
+    /// Show which records were lost, when and why
+    Losses(commands::losses::Args),
     /// Show the records that match
     Logs(commands::logs::Args),
     /// Print the last records, and new ones as they arrive
@@ -118,23 +119,26 @@ pub fn main() -> ExitCode {
                 Command::Status(args) => screen.show(Page, |out| {
                     commands::status::run(&home, &screen, &args, out)
                 }),
+                Command::Losses(args) => screen.show(Page, |out| {
+                    commands::losses::run(&home, &screen, &args, out)
+                }),
                 Command::Logs(args) => commands::logs::run(&home, &screen, &args),
                 Command::Tail(args) => commands::tail::run(&home, &screen, &args),
                 Command::Usage(args) => {
                     screen.show(Page, |out| commands::usage::run(&home, &screen, &args, out))
                 }
-                Command::Wipe(args) => {
-                    screen.show(Scroll, |out| commands::wipe::run(&home, &args, out))
-                }
+                Command::Wipe(args) => screen.show(Scroll, |out| {
+                    commands::wipe::run(&home, &screen, &args, out)
+                }),
                 Command::Compact(args) => {
                     screen.show(Scroll, |out| commands::compact::run(&home, &args, out))
                 }
                 Command::ImportJsonl(args) => {
                     screen.show(Scroll, |out| commands::import::run(&home, &args, out))
                 }
-                Command::ExportJsonl(args) => {
-                    screen.show(Scroll, |out| commands::export::run(&home, &args, out))
-                }
+                Command::ExportJsonl(args) => screen.show(Scroll, |out| {
+                    commands::export::run(&home, &screen, &args, out)
+                }),
                 Command::Demo(args) => {
                     screen.show(Scroll, |out| commands::demo::run(&screen, &args, out))
                 }
@@ -147,11 +151,11 @@ pub fn main() -> ExitCode {
 pub fn export_main() -> ExitCode {
     let cli = ExportCli::parse();
     let screen = Screen::new(&cli.screen);
-    finish(
-        cli.home.path().map_err(Into::into).and_then(|home| {
-            screen.show(Scroll, |out| commands::export::run(&home, &cli.export, out))
-        }),
-    )
+    finish(cli.home.path().map_err(Into::into).and_then(|home| {
+        screen.show(Scroll, |out| {
+            commands::export::run(&home, &screen, &cli.export, out)
+        })
+    }))
 }
 
 /// 0 done, 1 nothing found or problems reported, 2 could not run, 130 interrupted.

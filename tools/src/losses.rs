@@ -1,24 +1,33 @@
 //! One-line summaries of the ledger.
 
+use crate::screen::Screen;
 use gridctl_telemetry::{ledger::LedgerEntry, ledger::LossCause};
 use std::collections::BTreeMap;
 
 /// The number of evicted records; `None` when there are none. Evictions are not losses: limits cause
 /// them.
-pub(crate) fn evicted<'a>(entries: impl IntoIterator<Item = &'a LedgerEntry>) -> Option<String> {
+pub(crate) fn evicted<'a>(
+    entries: impl IntoIterator<Item = &'a LedgerEntry>,
+    screen: &Screen,
+) -> Option<String> {
     let (count, to) = entries
         .into_iter()
         .filter(|loss| loss.cause == LossCause::Retention)
         .map(|loss| (loss.count, loss.to))
         .reduce(|(count, to), (more, later)| (count + more, to.max(later)))?;
     Some(format!(
-        "limits evicted {count} records with times up to {to}"
+        "limits evicted {count} records with times up to {}",
+        screen.time(to)
     ))
 }
 
 /// The lost records by cause; `None` when there are none.
-pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a LedgerEntry>) -> Option<String> {
+pub(crate) fn summary<'a>(
+    losses: impl IntoIterator<Item = &'a LedgerEntry>,
+    screen: &Screen,
+) -> Option<String> {
     let mut by_cause: BTreeMap<LossCause, (u64, u64)> = BTreeMap::new();
+    let mut recovered = 0;
     let mut range = None;
     for loss in losses {
         if loss.cause == LossCause::Retention {
@@ -27,6 +36,7 @@ pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a LedgerEntry>) -> 
         let (entries, records) = by_cause.entry(loss.cause).or_default();
         *entries += 1;
         *records += loss.count;
+        recovered += loss.recovered;
         let (from, to) = range.unwrap_or((loss.from, loss.to));
         range = Some((loss.from.min(from), loss.to.max(to)));
     }
@@ -35,15 +45,21 @@ pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a LedgerEntry>) -> 
         .into_iter()
         .map(|(cause, (entries, records))| match cause {
             // A killed process cannot count the records that it had in memory.
-            LossCause::Crash if entries == 1 => {
-                "the uncommitted records of 1 killed writer".to_owned()
-            }
-            LossCause::Crash => format!("the uncommitted records of {entries} killed writers"),
+            LossCause::Crash => format!(
+                "the uncommitted records of {entries} killed writer{}{}",
+                if entries == 1 { "" } else { "s" },
+                match recovered {
+                    0 => String::new(),
+                    recovered => format!(" ({recovered} were recovered)"),
+                }
+            ),
             cause => format!("{records} records ({cause})"),
         })
         .collect();
     Some(format!(
-        "lost between {from} and {to}: {}",
+        "lost between {} and {}: {}",
+        screen.time(from),
+        screen.time(to),
         parts.join(", ")
     ))
 }
@@ -51,6 +67,7 @@ pub(crate) fn summary<'a>(losses: impl IntoIterator<Item = &'a LedgerEntry>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::screen::ScreenArgs;
     use gridctl_telemetry::Timestamp;
 
     #[test]
@@ -67,7 +84,8 @@ mod tests {
             });
             serde_json::from_value(entry).unwrap()
         };
-        assert_eq!(summary(&[]), None);
+        let screen = &Screen::new(&ScreenArgs::in_utc());
+        assert_eq!(summary(&[], screen), None);
         let losses = [
             loss(LossCause::QueueFull, 3, 5_000_000_000),
             loss(LossCause::Crash, 0, 1_000_000_000),
@@ -76,12 +94,12 @@ mod tests {
             loss(LossCause::Retention, 5, 500_000_000),
         ];
         assert_eq!(
-            evicted(&losses).unwrap(),
+            evicted(&losses, screen).unwrap(),
             "limits evicted 15 records with times up to 1970-01-01T00:00:01.5Z"
         );
-        assert_eq!(evicted(&losses[..3]), None);
+        assert_eq!(evicted(&losses[..3], screen), None);
         assert_eq!(
-            summary(&losses).unwrap(),
+            summary(&losses, screen).unwrap(),
             "lost between 1970-01-01T00:00:01Z and 1970-01-01T00:00:06Z: 7 records (queue full), the \
              uncommitted records of 1 killed writer"
         );

@@ -49,15 +49,15 @@ impl fmt::Display for Count {
 }
 
 impl OldFiles {
-    /// Looks for files. `stack` must be a valid name of a stack; the files of all servers and signals
-    /// are found where none is given.
+    /// Looks for files. `stack` must be a valid name of a stack; without `servers` and `signal`, the files
+    /// of all are found.
     pub(crate) fn find(
         home: &Path,
         stack: &str,
-        server: Option<&ServerName>,
+        servers: &[ServerName],
         signal: Option<Signal>,
     ) -> anyhow::Result<OldFiles> {
-        Walk::run(home, stack, server, signal, false)
+        Walk::run(home, stack, servers, signal, false)
     }
 
     /// Deletes the files that [`OldFiles::find`] finds, and returns those that were deleted. A file
@@ -65,10 +65,10 @@ impl OldFiles {
     pub(crate) fn delete(
         home: &Path,
         stack: &str,
-        server: Option<&ServerName>,
+        servers: &[ServerName],
         signal: Option<Signal>,
     ) -> anyhow::Result<OldFiles> {
-        Walk::run(home, stack, server, signal, true)
+        Walk::run(home, stack, servers, signal, true)
     }
 
     /// All files found.
@@ -110,7 +110,8 @@ pub(crate) fn stack_folders(home: &Path) -> anyhow::Result<BTreeSet<String>> {
 }
 
 struct Walk<'a> {
-    server: Option<&'a ServerName>,
+    /// Empty for all servers.
+    servers: &'a [ServerName],
     signal: Option<Signal>,
     delete: bool,
     user: u32,
@@ -121,13 +122,13 @@ impl Walk<'_> {
     fn run(
         home: &Path,
         stack: &str,
-        server: Option<&ServerName>,
+        servers: &[ServerName],
         signal: Option<Signal>,
         delete: bool,
     ) -> anyhow::Result<OldFiles> {
         let path = stack_folder(home, stack);
         let mut walk = Walk {
-            server,
+            servers,
             signal,
             delete,
             user: rustix::process::geteuid().as_raw(),
@@ -152,7 +153,7 @@ impl Walk<'_> {
     ) -> anyhow::Result<()> {
         let server = folders::server_of(names)
             .ok()
-            .filter(|server| self.server.is_none_or(|wanted| wanted == server));
+            .filter(|server| self.is_selected(server));
         let mut left = Vec::new();
         let mut is_servers = false;
         let mut deleted = false;
@@ -259,8 +260,11 @@ impl Walk<'_> {
     /// Whether the folder `name` below `names` is that of a server looked for.
     fn is_wanted(&self, names: &[String], name: &str) -> bool {
         let names = [names, &[name.to_owned()]].concat();
-        folders::server_of(&names)
-            .is_ok_and(|server| self.server.is_none_or(|wanted| *wanted == server))
+        folders::server_of(&names).is_ok_and(|server| self.is_selected(&server))
+    }
+
+    fn is_selected(&self, server: &ServerName) -> bool {
+        self.servers.is_empty() || self.servers.contains(server)
     }
 
     fn reason_to_leave(&self, kind: FileType, stat: &Stat) -> Option<&'static str> {

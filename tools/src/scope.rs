@@ -100,6 +100,56 @@ impl ScopeArgs {
         Ok((pick_stack(home, named, known)?, servers))
     }
 
+    /// Several stacks at once: all of `known` if none is named, else the named one.
+    ///
+    /// Fails like [`ScopeArgs::resolve`] for a name that is unknown.
+    pub(crate) fn resolve_each(
+        &self,
+        home: &Path,
+        known: &[String],
+    ) -> anyhow::Result<(Vec<String>, Vec<ServerName>)> {
+        if self.first.is_none() && self.stack.is_none() {
+            return Ok((known.to_vec(), self.server.clone()));
+        }
+        let (stack, servers) = self.resolve(home, known)?;
+        Ok((vec![stack], servers))
+    }
+
+    /// The stacks and servers to delete from: the first name is always the stack, because a server that has
+    /// the name of a missing stack must not be deleted in its place. Notes an unknown stack.
+    ///
+    /// Fails when no stack is named and there are several, unless `all` are to be deleted.
+    pub(crate) fn resolve_to_delete(
+        &self,
+        known: &[String],
+        all: bool,
+    ) -> anyhow::Result<(Vec<String>, Vec<ServerName>)> {
+        let named = self.stack.as_ref().or(self.first.as_ref());
+        let first = self.first.as_ref().filter(|_| self.stack.is_some());
+        let first = first.map(ServerName::new).transpose()?;
+        let servers = first.iter().chain(&self.more).chain(&self.server);
+        let stacks = match (named, known) {
+            (Some(named), _) if all => {
+                bail!("pass either the stack {named:?} or --all, which is every stack")
+            }
+            (Some(named), known) => {
+                if !known.contains(named) {
+                    let known = known.iter().map(String::as_str);
+                    note(&format!(
+                        "there is no stack {named:?}{}",
+                        suggestion(named, known)
+                    ));
+                }
+                vec![named.clone()]
+            }
+            (None, [_, _, ..]) if !all => {
+                bail!("name the stack to wipe, or pass --all to wipe every stack")
+            }
+            (None, known) => known.to_vec(),
+        };
+        Ok((stacks, servers.cloned().collect()))
+    }
+
     fn check_servers(&self, scope: &Scope) -> anyhow::Result<()> {
         if scope.servers.is_empty() {
             return Ok(());
@@ -355,6 +405,43 @@ mod tests {
         ] {
             let error = resolve(&args(first, &[]), known).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn deleting_takes_no_server_for_a_missing_stack() {
+        let delete = |args: &ScopeArgs, known: &[&str], all| {
+            let known: Vec<String> = known.iter().map(|name| (*name).to_owned()).collect();
+            args.resolve_to_delete(&known, all)
+                .map(|(stacks, servers)| (stacks.join(","), servers.len()))
+        };
+        let name = |stack: &str, servers| (stack.to_owned(), servers);
+        for (first, more, known, all, expected) in [
+            (
+                Some("github"),
+                &[][..],
+                &["gw"][..],
+                false,
+                Some(name("github", 0)),
+            ),
+            (
+                Some("gw"),
+                &["github"],
+                &["gw", "lab"],
+                false,
+                Some(name("gw", 1)),
+            ),
+            (None, &[], &["gw"], false, Some(name("gw", 0))),
+            (None, &[], &["gw", "lab"], false, None),
+            (None, &[], &["gw", "lab"], true, Some(name("gw,lab", 0))),
+            (None, &[], &[], false, Some(name("", 0))),
+            (Some("gw"), &[], &["gw"], true, None),
+        ] {
+            assert_eq!(
+                delete(&args(first, more), known, all).ok(),
+                expected,
+                "{first:?}"
+            );
         }
     }
 

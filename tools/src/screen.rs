@@ -51,6 +51,17 @@ pub(crate) struct ScreenArgs {
     no_pager: bool,
 }
 
+#[cfg(test)]
+impl ScreenArgs {
+    /// The default options, with times that do not depend on the machine.
+    pub(crate) fn in_utc() -> ScreenArgs {
+        ScreenArgs {
+            utc: true,
+            ..ScreenArgs::default()
+        }
+    }
+}
+
 /// The heading of options that all commands have.
 pub(crate) const HEADING: &str = "Options of all commands";
 
@@ -185,6 +196,17 @@ impl Screen {
     /// A time in RFC 3339: in the reader's zone on a terminal, else in UTC.
     pub(crate) fn time(&self, time: Timestamp) -> String {
         time.to_rfc3339_in(self.local(time).offset())
+    }
+
+    /// A time to the second: `2026-05-08 14:03:20` in the reader's zone on a terminal, else RFC 3339 in UTC,
+    /// which a program can read.
+    pub(crate) fn brief_time(&self, time: Timestamp) -> String {
+        if !self.is_terminal {
+            return time.to_string();
+        }
+        let mut text = self.clock_time(time);
+        text.truncate("2026-05-08 14:03:20".len());
+        text
     }
 
     /// A time to the millisecond without its zone, `2026-05-08 14:03:20.500`: in the reader's zone on a

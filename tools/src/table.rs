@@ -104,7 +104,13 @@ impl Table {
         }
         table
             .lines()
-            .map(|line| line.trim_end().to_owned())
+            // Every cell has a space on each side.
+            .map(|line| {
+                line.strip_prefix(' ')
+                    .unwrap_or(&line)
+                    .trim_end()
+                    .to_owned()
+            })
             .collect()
     }
 

@@ -40,6 +40,27 @@ impl From<Retention> for SeriesLimits {
     }
 }
 
+/// The limits of each signal of a server: see
+/// [`Snapshot::limits_of`](crate::Snapshot::limits_of).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerLimits {
+    /// Maximum size of the records of one signal, in bytes, as
+    /// [`InventoryRecord::size_bytes`](crate::query::InventoryRecord::size_bytes) counts it.
+    pub bytes_max: u64,
+    /// Maximum age of a record.
+    pub age_max: Duration,
+}
+
+impl From<SeriesLimits> for ServerLimits {
+    fn from(limits: SeriesLimits) -> ServerLimits {
+        ServerLimits {
+            bytes_max: limits.bytes_max,
+            age_max: Duration::from_nanos(limits.age_nanos),
+        }
+    }
+}
+
 /// All limits of a database, as seen by one transaction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Limits {

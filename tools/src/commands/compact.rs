@@ -1,14 +1,16 @@
 //! `compact`: return the disk space of deleted records to the file system.
 
-use super::{stacks, store_options};
+use super::store_options;
 use crate::{
     Outcome,
     interrupt::Interrupt,
     output::{escape, note, progress_bar},
+    scope,
 };
 use bytesize::ByteSize;
 use gridctl_telemetry::{
     Error, Store,
+    home::list_stacks,
     maintenance::{CompactOptions, Compacted},
 };
 use std::{io::Write, path::Path, time::Duration};
@@ -27,7 +29,14 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     let interrupt = Interrupt::install()?;
     let mut outcome = Outcome::Done;
     let mut found = false;
-    for stack in stacks(home, args.stack.as_ref())? {
+    let known = list_stacks(home)?;
+    let stacks = match &args.stack {
+        Some(_) if !known.is_empty() => {
+            vec![scope::pick_stack(home, args.stack.as_ref(), &known)?]
+        }
+        _ => known,
+    };
+    for stack in stacks {
         let compacted = match Store::open_existing(home, &stack, store_options()) {
             Ok(Some(store)) => compact(&store, PATIENCE, &interrupt),
             Ok(None) => continue,

@@ -42,11 +42,11 @@ pub(crate) fn run(screen: &Screen, args: &Args, out: &mut impl Write) -> anyhow:
     serve(&home, Duration::from_secs(args.seconds), out)?;
     restart(&home, out)?;
     let files = folder.join("export");
-    show_export(&home, &files, out)?;
+    show_export(&home, screen, &files, out)?;
     writeln!(out, "\nThe stored records:\n")?;
     status::run(&home, screen, &status::Args::of_stack(STACK), out)?;
     let snapshot = open(&home)?.snapshot()?;
-    match losses::summary(&snapshot.ledger(..)?) {
+    match losses::summary(&snapshot.ledger(..)?, screen) {
         Some(losses) => writeln!(out, "The ledger: {losses}.")?,
         None => writeln!(out, "The ledger is empty: every offered record is stored.")?,
     }
@@ -103,8 +103,18 @@ fn restart(home: &Path, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show_export(home: &Path, files: &Path, out: &mut impl Write) -> anyhow::Result<()> {
-    export::run(home, &export::Args::of_stack(STACK, files), &mut io::sink())?;
+fn show_export(
+    home: &Path,
+    screen: &Screen,
+    files: &Path,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    export::run(
+        home,
+        screen,
+        &export::Args::of_stack(STACK, files),
+        &mut io::sink(),
+    )?;
     writeln!(out, "\nExported:")?;
     let mut bytes = 0;
     for path in files_below(files)? {

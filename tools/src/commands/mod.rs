@@ -5,19 +5,19 @@ pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod logs;
+pub(crate) mod losses;
 pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod usage;
 pub(crate) mod wipe;
 
-use crate::{interrupt::Interrupt, old_files};
+use crate::interrupt::Interrupt;
 use gridctl_telemetry::{
     Result, StoreOptions,
-    home::list_stacks,
     maintenance::MigrationStep,
     query::{Arrival, Arrivals},
 };
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 /// How often a command that waits asks for an interrupt.
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(250);
@@ -30,22 +30,6 @@ pub(crate) fn store_options() -> StoreOptions {
             step.version, step.target, step.description
         ));
     })
-}
-
-/// The named stack, or all stacks that have a database.
-fn stacks(home: &Path, named: Option<&String>) -> Result<Vec<String>> {
-    match named {
-        Some(stack) => Ok(vec![stack.clone()]),
-        None => list_stacks(home),
-    }
-}
-
-/// The named stack, or all stacks that have a folder: with a database, or with files of the Go daemon.
-fn stacks_with_old(home: &Path, named: Option<&String>) -> anyhow::Result<Vec<String>> {
-    match named {
-        Some(stack) => Ok(vec![stack.clone()]),
-        None => Ok(old_files::stack_folders(home)?.into_iter().collect()),
-    }
 }
 
 /// Waits until records have arrived; `None` on an interrupt, which ends following.

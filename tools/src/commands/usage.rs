@@ -140,7 +140,10 @@ pub(crate) fn run(
         let is_server = |server: &ServerName| scope.includes(server);
         entry.signal.is_none_or(|of| of == signal) && entry.server.as_ref().is_none_or(is_server)
     });
-    let (evicted, lost) = (losses::evicted(&ledger), losses::summary(&ledger));
+    let (evicted, lost) = (
+        losses::evicted(&ledger, screen),
+        losses::summary(&ledger, screen),
+    );
     for gone in evicted.into_iter().chain(lost) {
         note(&format!("not counted: {gone}"));
     }

@@ -2,18 +2,21 @@
 
 use super::{
     compact::{compact, describe as describe_compacted},
-    stacks_with_old, store_options,
+    store_options,
 };
 use crate::{
     Outcome,
     interrupt::Interrupt,
-    old_files::OldFiles,
+    old_files::{self, OldFiles},
     output::{escape, note},
+    scope::{ScopeArgs, SignalParser},
+    screen::Screen,
+    window,
 };
 use anyhow::bail;
 use bytesize::ByteSize;
 use gridctl_telemetry::{
-    Error, ServerName, Signal, Store, maintenance::WipeScope, query::InventoryRecord,
+    Error, ServerName, Signal, Store, Timestamp, maintenance::WipeScope, query::InventoryRecord,
 };
 use std::{
     io::{self, IsTerminal, Write},
@@ -26,39 +29,75 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The stack to wipe
-    #[arg(conflicts_with = "all")]
-    stack: Option<String>,
+    #[command(flatten)]
+    scope: ScopeArgs,
     /// Wipe every stack
     #[arg(long)]
     all: bool,
-    /// Only this server
-    #[arg(long, value_name = "NAME")]
-    server: Option<ServerName>,
-    /// Only this signal: logs, metrics or traces
-    #[arg(long)]
+    /// Only this signal
+    #[arg(long, value_parser = SignalParser)]
     signal: Option<Signal>,
+    /// Only records before this time: 30days (ago), yesterday, 2026-05-08, "2026-05-08 14:03", RFC 3339 or
+    /// @UNIX. Counters go on from their present values
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    before: Option<String>,
     /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
 }
 
-impl Args {
-    fn scope(&self) -> WipeScope {
-        WipeScope::everything()
-            .server(self.server.clone())
-            .signal(self.signal)
+/// What to delete of each stack.
+#[derive(Debug)]
+struct Wanted {
+    /// Empty for all servers.
+    servers: Vec<ServerName>,
+    signal: Option<Signal>,
+    before: Option<Timestamp>,
+}
+
+impl Wanted {
+    /// A scope for each server, or one for all.
+    fn scopes(&self) -> impl Iterator<Item = WipeScope> {
+        let all = self.servers.is_empty().then_some(None);
+        let each = self.servers.iter().cloned().map(Some);
+        all.into_iter().chain(each).map(|server| {
+            WipeScope::everything()
+                .server(server)
+                .signal(self.signal)
+                .before(self.before)
+        })
+    }
+
+    /// The files of the Go daemon that are deleted. A file cannot be cut at a time.
+    fn old_files(&self, home: &Path, stack: &str, delete: bool) -> anyhow::Result<OldFiles> {
+        if self.before.is_some() {
+            return Ok(OldFiles::default());
+        }
+        if delete {
+            OldFiles::delete(home, stack, &self.servers, self.signal)
+        } else {
+            OldFiles::find(home, stack, &self.servers, self.signal)
+        }
     }
 }
 
-pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
-    if args.stack.is_none() && !args.all {
-        bail!("name the stack to wipe, or pass --all to wipe every stack");
-    }
+pub(crate) fn run(
+    home: &Path,
+    screen: &Screen,
+    args: &Args,
+    out: &mut impl Write,
+) -> anyhow::Result<Outcome> {
+    let known: Vec<String> = old_files::stack_folders(home)?.into_iter().collect();
+    let (stacks, servers) = args.scope.resolve_to_delete(&known, args.all)?;
+    let wanted = Wanted {
+        servers,
+        signal: args.signal,
+        before: window::read("--before", args.before.as_deref(), screen)?,
+    };
     let mut affected = Vec::new();
     let mut left = Vec::new();
-    for stack in stacks_with_old(home, args.stack.as_ref())? {
-        let found = Affected::find(home, stack, args)?;
+    for stack in stacks {
+        let found = Affected::find(home, stack, &wanted)?;
         if found.is_empty() {
             left.extend(found.old.left);
         } else {
@@ -71,7 +110,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         return Ok(Outcome::Done);
     }
     for found in &affected {
-        found.show(out)?;
+        found.show(screen, out)?;
     }
     out.flush()?;
     if !args.yes && !confirm(out)? {
@@ -82,12 +121,15 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     for found in &affected {
         let stack = escape(&found.stack);
         if let Some(store) = &found.store {
-            let series = store.wipe(&args.scope())?;
+            let mut series = 0;
+            for scope in wanted.scopes() {
+                series += store.wipe(&scope)?;
+            }
             writeln!(out, "{stack}: wiped {series} series.")?;
         }
         // The files that are there now, as the store wipes the records that are there now: a daemon
         // may have rotated its files while the question was open.
-        let deleted = OldFiles::delete(home, &found.stack, args.server.as_ref(), args.signal)?;
+        let deleted = wanted.old_files(home, &found.stack, true)?;
         let count = deleted.total();
         if count.files > 0 {
             writeln!(out, "{stack}: deleted {count}.")?;
@@ -121,17 +163,19 @@ struct Affected {
 }
 
 impl Affected {
-    fn find(home: &Path, stack: String, args: &Args) -> anyhow::Result<Affected> {
+    fn find(home: &Path, stack: String, wanted: &Wanted) -> anyhow::Result<Affected> {
         let mut store = Store::open_existing(home, &stack, store_options())?;
         let mut records = Vec::new();
         if let Some(open) = &store {
-            records = open.snapshot()?.inventory(args.server.as_deref())?;
-            records.retain(|record| args.signal.is_none_or(|signal| signal == record.signal));
+            let snapshot = open.snapshot()?;
+            for scope in wanted.scopes() {
+                records.extend(snapshot.would_wipe(&scope)?);
+            }
         }
         if records.is_empty() {
             store = None;
         }
-        let old = OldFiles::find(home, &stack, args.server.as_ref(), args.signal)?;
+        let old = wanted.old_files(home, &stack, false)?;
         Ok(Affected {
             stack,
             store,
@@ -144,9 +188,9 @@ impl Affected {
         self.records.is_empty() && self.old.found.is_empty()
     }
 
-    fn show(&self, out: &mut impl Write) -> io::Result<()> {
+    fn show(&self, screen: &Screen, out: &mut impl Write) -> io::Result<()> {
         for record in &self.records {
-            writeln!(out, "{}", describe(&self.stack, record))?;
+            writeln!(out, "{}", describe(&self.stack, record, screen))?;
         }
         for ((server, signal), count) in &self.old.found {
             let (stack, server) = (escape(&self.stack), escape(server));
@@ -197,7 +241,7 @@ fn return_space(
     Ok(outcome)
 }
 
-fn describe(stack: &str, record: &InventoryRecord) -> String {
+fn describe(stack: &str, record: &InventoryRecord, screen: &Screen) -> String {
     format!(
         "{}/{} {}: {} records, {}, {} to {}",
         escape(stack),
@@ -205,8 +249,8 @@ fn describe(stack: &str, record: &InventoryRecord) -> String {
         record.signal,
         record.record_count,
         ByteSize::b(record.size_bytes).display().iec(),
-        record.oldest_time,
-        record.newest_time
+        screen.time(record.oldest_time),
+        screen.time(record.newest_time)
     )
 }
 

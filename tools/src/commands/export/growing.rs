@@ -1,7 +1,7 @@
 //! An export that can be continued: its files grow by whole lines, and their progress is stored.
 
 use super::{
-    Args, Chunk, Export,
+    Chunk, Export, Options,
     first_line::{self, Beginnings},
     resume::{Progress, name_below, note_gone, rotated_path, set_aside},
     select, wait_for_arrival,
@@ -27,7 +27,7 @@ pub(super) fn export(
     export: &mut Export,
     store: &Store,
     mut snapshot: Snapshot,
-    args: &Args,
+    args: &Options,
     folder: &Path,
 ) -> anyhow::Result<bool> {
     let mut files = Files::open(args, folder)?;
@@ -62,7 +62,7 @@ pub(super) fn export(
         }
         files.commit(next)?;
         export.counts.files = files.touched.len() as u64;
-        if !args.follow {
+        if !args.given.follow {
             return Ok(true);
         }
         match wait_for_arrival(&mut arrivals, &export.interrupt)? {
@@ -76,7 +76,7 @@ pub(super) fn export(
 }
 
 struct Files<'a> {
-    args: &'a Args,
+    args: &'a Options<'a>,
     folder: &'a Path,
     folders: Folders,
     /// The stored progress.
@@ -89,17 +89,17 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    fn open<'a>(args: &'a Args, folder: &'a Path) -> anyhow::Result<Files<'a>> {
+    fn open<'a>(args: &'a Options<'a>, folder: &'a Path) -> anyhow::Result<Files<'a>> {
         let selection = format!(
             "format {:?}, stack {:?}, servers {:?}, signals {:?}, since {:?}, until {:?}",
-            args.format,
+            args.given.format,
             args.stack,
-            args.server,
-            args.signal,
-            args.since.map(|time| time.to_string()),
-            args.until.map(|time| time.to_string())
+            args.servers,
+            args.given.signal,
+            args.range.since.map(|time| time.to_string()),
+            args.range.until.map(|time| time.to_string())
         );
-        let known = match &args.resume {
+        let known = match &args.given.resume {
             Some(path) => Progress::read(path, &selection)?,
             None => None,
         };
@@ -247,6 +247,7 @@ impl Files<'_> {
 
     fn remember(&self) -> anyhow::Result<()> {
         self.args
+            .given
             .resume
             .as_ref()
             .map_or(Ok(()), |path| self.committed.write(path))

@@ -7,19 +7,21 @@ mod whole;
 mod written;
 
 use self::first_line::Beginning;
-use super::{store_options, wait_for_arrival};
+use super::wait_for_arrival;
 use crate::{
     Outcome,
     flat::Packing,
     interrupt::Interrupt,
     losses,
     output::{note, progress_bar},
-    time,
+    scope::{Scope, ScopeArgs, SignalParser},
+    screen::Screen,
+    window::WindowArgs,
 };
 use anyhow::bail;
 use bytesize::ByteSize;
 use gridctl_telemetry::{
-    Query, ServerName, Signal, Snapshot, Store, Timestamp,
+    Query, ServerName, Signal, Snapshot, Store,
     lines::{LineFormat, LineWriter},
     query::{InventoryRecord, TimeRange},
 };
@@ -37,21 +39,13 @@ const SCAN_BYTES: usize = 8 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The stack
-    #[arg(long)]
-    stack: String,
-    /// Only this server; may be given several times
-    #[arg(long, value_name = "NAME")]
-    server: Vec<ServerName>,
-    /// Only this signal (logs, metrics or traces); may be given several times
-    #[arg(long)]
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// Only this signal; may be given several times
+    #[arg(long, value_parser = SignalParser)]
     signal: Vec<Signal>,
-    /// Only records from this time on: RFC 3339, or a time before now such as 2h
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
-    since: Option<Timestamp>,
-    /// Only records before this time
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
-    until: Option<Timestamp>,
+    #[command(flatten)]
+    window: WindowArgs,
     /// The format of lines
     #[arg(long, default_value = "ndjson")]
     format: Format,
@@ -106,11 +100,9 @@ impl Args {
     /// An export of a whole stack to files.
     pub(super) fn of_stack(stack: &str, out: &Path) -> Args {
         Args {
-            stack: stack.to_owned(),
-            server: Vec::new(),
+            scope: ScopeArgs::of_stack(stack),
             signal: Vec::new(),
-            since: None,
-            until: None,
+            window: WindowArgs::default(),
             format: Format::Ndjson,
             target: Target {
                 out: Some(out.to_owned()),
@@ -122,20 +114,33 @@ impl Args {
             max_size_mb: None,
         }
     }
+}
 
+/// What is exported: the arguments, with the stack, the servers and the times that they mean.
+#[derive(Debug)]
+struct Options<'a> {
+    given: &'a Args,
+    stack: String,
+    /// Empty for all servers.
+    servers: Vec<ServerName>,
+    range: TimeRange,
+}
+
+impl Options<'_> {
     /// Maximum size of a file, in bytes.
     fn file_bytes_max(&self) -> u64 {
-        self.max_size_mb
+        self.given
+            .max_size_mb
             .map_or(u64::MAX, |mebibytes| mebibytes << 20)
     }
 
     fn packing(&self) -> Packing {
-        self.compress.unwrap_or(Packing::Plain)
+        self.given.compress.unwrap_or(Packing::Plain)
     }
 
     /// Whether lines of a signal begin with a resource, which is the same in several files.
     fn begins_with_resource(&self, signal: Signal) -> bool {
-        self.format == Format::Otlp && signal != Signal::Traces
+        self.given.format == Format::Otlp && signal != Signal::Traces
     }
 
     /// The beginning of a file whose first lines are `chunk`.
@@ -154,8 +159,8 @@ impl Args {
     }
 
     fn selects(&self, server: &ServerName, signal: Signal) -> bool {
-        (self.server.is_empty() || self.server.contains(server))
-            && (self.signal.is_empty() || self.signal.contains(&signal))
+        (self.servers.is_empty() || self.servers.contains(server))
+            && (self.given.signal.is_empty() || self.given.signal.contains(&signal))
     }
 
     fn query<'a>(
@@ -163,31 +168,33 @@ impl Args {
         signal: Signal,
         servers: impl IntoIterator<Item = &'a ServerName>,
     ) -> Query {
-        let range = TimeRange {
-            since: self.since,
-            until: self.until,
-        };
         servers
             .into_iter()
             .fold(Query::new(signal), |query, server| {
                 query.server(server.clone())
             })
-            .range(range)
+            .range(self.range)
             .memory_bytes(SCAN_BYTES)
     }
 }
 
-pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Result<Outcome> {
-    let Some(store) = Store::open_read_only(home, &args.stack, store_options())? else {
-        bail!(
-            "the stack {:?} has no telemetry below {}: check its name and --home",
-            args.stack,
-            home.display()
-        );
+pub(crate) fn run(
+    home: &Path,
+    screen: &Screen,
+    args: &Args,
+    out: &mut impl Write,
+) -> anyhow::Result<Outcome> {
+    let range = args.window.range(screen)?;
+    let Scope { store, servers } = args.scope.open(home)?;
+    let options = &Options {
+        given: args,
+        stack: store.stack().to_owned(),
+        servers,
+        range,
     };
     // Stored records are exported from one snapshot; records that arrive later come after them.
     let snapshot = store.snapshot()?;
-    let selected = select(&snapshot, args)?;
+    let selected = select(&snapshot, options)?;
     if selected.is_empty() && !args.follow {
         note("no records to export");
         return Ok(Outcome::Problems);
@@ -201,13 +208,13 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         counts: Counts::default(),
         writer: LineWriter::new(args.format.into()),
     };
-    let lost = losses_of(&snapshot, args)?;
+    let lost = losses_of(&snapshot, options, screen)?;
     let done = match &args.target.out {
         Some(folder) if args.follow || args.resume.is_some() => {
-            growing::export(&mut export, &store, snapshot, args, folder)?
+            growing::export(&mut export, &store, snapshot, options, folder)?
         }
-        Some(folder) => whole::export(&mut export, &snapshot, args, folder, &selected)?,
-        None => export.print(&store, snapshot, args, &selected, out)?,
+        Some(folder) => whole::export(&mut export, &snapshot, options, folder, &selected)?,
+        None => export.print(&store, snapshot, options, &selected, out)?,
     };
     export.bar.finish_and_clear();
     let Counts {
@@ -241,23 +248,25 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
 }
 
 /// The series to export.
-fn select(snapshot: &Snapshot, args: &Args) -> anyhow::Result<Vec<InventoryRecord>> {
+fn select(snapshot: &Snapshot, options: &Options) -> anyhow::Result<Vec<InventoryRecord>> {
     let mut selected = snapshot.inventory(None)?;
-    selected.retain(|record| args.selects(&record.server, record.signal));
+    selected.retain(|record| options.selects(&record.server, record.signal));
     Ok(selected)
 }
 
-fn losses_of(snapshot: &Snapshot, args: &Args) -> anyhow::Result<Option<String>> {
-    let mut lost = snapshot.ledger(TimeRange {
-        since: args.since,
-        until: args.until,
-    })?;
+fn losses_of(
+    snapshot: &Snapshot,
+    options: &Options,
+    screen: &Screen,
+) -> anyhow::Result<Option<String>> {
+    let mut lost = snapshot.ledger(options.range)?;
+    let (servers, signals) = (&options.servers, &options.given.signal);
     lost.retain(|loss| {
         let server = loss.server.as_ref();
-        (args.server.is_empty() || server.is_none_or(|server| args.server.contains(server)))
-            && (args.signal.is_empty() || loss.signal.is_none_or(|it| args.signal.contains(&it)))
+        (servers.is_empty() || server.is_none_or(|server| servers.contains(server)))
+            && (signals.is_empty() || loss.signal.is_none_or(|signal| signals.contains(&signal)))
     });
-    Ok(losses::summary(&lost))
+    Ok(losses::summary(&lost, screen))
 }
 
 #[derive(Debug, Default)]
@@ -292,12 +301,12 @@ impl Export {
         &mut self,
         store: &Store,
         mut snapshot: Snapshot,
-        args: &Args,
+        options: &Options,
         selected: &[InventoryRecord],
         out: &mut impl Write,
     ) -> anyhow::Result<bool> {
         let mut signals: Vec<Signal> = selected.iter().map(|record| record.signal).collect();
-        signals.extend(&args.signal);
+        signals.extend(&options.given.signal);
         signals.sort_unstable();
         signals.dedup();
         let [signal] = signals[..] else {
@@ -305,14 +314,14 @@ impl Export {
                 "only one signal can be printed at a time: pass --signal logs, metrics or traces"
             );
         };
-        let query = args.query(signal, &args.server);
+        let query = options.query(signal, &options.servers);
         let mut arrived = 0;
         let mut arrivals = store.arrivals(snapshot.next_sequence()?)?;
         loop {
             let new = query.clone().since_sequence(arrived);
             let done = self.copy(&snapshot, &new, |chunk| Ok(out.write_all(chunk.lines)?))?;
             out.flush()?;
-            if !done || !args.follow {
+            if !done || !options.given.follow {
                 return Ok(done);
             }
             match wait_for_arrival(&mut arrivals, &self.interrupt)? {

@@ -1,7 +1,7 @@
 //! A single export: its files appear complete and all together, or not at all.
 
 use super::{
-    Args, Chunk, Export,
+    Chunk, Export, Options,
     first_line::{self, Beginnings},
 };
 use crate::{
@@ -22,7 +22,7 @@ use std::{
 pub(super) fn export(
     export: &mut Export,
     snapshot: &Snapshot,
-    args: &Args,
+    args: &Options,
     folder: &Path,
     selected: &[InventoryRecord],
 ) -> anyhow::Result<bool> {
@@ -79,7 +79,7 @@ fn refuse_others(folder: &Path, signal: Signal, packing: Packing) -> anyhow::Res
 
 /// The files of one series: rotated ones as they fill up, then the active one.
 struct Files<'a> {
-    args: &'a Args,
+    args: &'a Options<'a>,
     server: &'a ServerName,
     signal: Signal,
     /// The time in the name of the next rotated file.

@@ -1,0 +1,392 @@
+//! The state of a stack, and its description.
+
+use crate::{
+    commands::store_options,
+    losses,
+    output::escape,
+    screen::{Role, Screen},
+};
+use anyhow::Context;
+use bytesize::ByteSize;
+use gridctl_telemetry::{
+    Query, ServerName, Signal, Snapshot, Store, TelemetryConfig, Timestamp,
+    ledger::{ClockJump, LedgerEntry},
+    maintenance::{FileSystem, ServerLimits, Space, WriterStatus},
+    query::{Direction, InventoryRecord},
+};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
+
+/// The time over which records are counted for the rate, and the number of records of one signal after
+/// which the rate is clear.
+const RATE_TIME: Duration = Duration::from_secs(60);
+const RATE_RECORDS_MAX: u64 = 2000;
+
+/// The state of a stack.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Found {
+    pub(super) stack: String,
+    pub(super) path: String,
+    #[serde(skip)]
+    pub(super) series: Vec<Series>,
+    pub(super) space: Space,
+    file_system: FileSystem,
+    /// The records a second of the last minute, by signal.
+    records_per_second: BTreeMap<Signal, f64>,
+    /// The limits of servers without limits of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
+    /// Whether a running process writes.
+    is_writing: bool,
+    writers: Vec<WriterStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_commit: Option<Timestamp>,
+    #[serde(rename = "ledger")]
+    losses: Vec<LedgerEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_jump: Option<ClockJump>,
+    /// How the stack differs from the configuration of `--config`.
+    comparison: Vec<String>,
+}
+
+/// The records of one signal of one server.
+#[derive(Debug)]
+pub(super) struct Series {
+    pub(super) record: InventoryRecord,
+    /// The records a second of the last minute.
+    pub(super) rate: f64,
+    pub(super) limits: Option<Limits>,
+}
+
+/// The limits of each signal of a server.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Limits {
+    pub(super) max_bytes: u64,
+    pub(super) max_age_seconds: u64,
+}
+
+impl From<ServerLimits> for Limits {
+    fn from(limits: ServerLimits) -> Limits {
+        Limits {
+            max_bytes: limits.bytes_max,
+            max_age_seconds: limits.age_max.as_secs(),
+        }
+    }
+}
+
+impl Found {
+    /// Examines a stack, and of its records those of `servers`; `None` if it has no database.
+    pub(super) fn examine(
+        home: &Path,
+        stack: &str,
+        servers: &[ServerName],
+        screen: &Screen,
+        config: Option<&TelemetryConfig>,
+    ) -> gridctl_telemetry::Result<Option<Found>> {
+        let Some(store) = Store::open_read_only(home, stack, store_options())? else {
+            return Ok(None);
+        };
+        let snapshot = store.snapshot()?;
+        let inventory = snapshot.inventory(None)?;
+        let comparison = match config {
+            Some(config) => compare(&store, &inventory, config)?,
+            None => Vec::new(),
+        };
+        let rates = Rates::measure(&snapshot, screen.now())?;
+        let mut series = Vec::new();
+        for record in inventory {
+            if servers.is_empty() || servers.contains(&record.server) {
+                series.push(Series {
+                    rate: rates.of(&record.server, record.signal),
+                    limits: snapshot.limits_of(Some(&record.server))?.map(Limits::from),
+                    record,
+                });
+            }
+        }
+        let writers = store.writers()?;
+        Ok(Some(Found {
+            is_writing: writers.iter().any(|writer| writer.is_running),
+            writers,
+            last_commit: snapshot.last_commit()?,
+            file_system: store.file_system()?,
+            records_per_second: rates.by_signal(),
+            limits: snapshot.limits_of(None)?.map(Limits::from),
+            stack: stack.to_owned(),
+            path: store.path().display().to_string(),
+            series,
+            comparison,
+            space: store.space()?,
+            losses: snapshot.ledger(..)?,
+            clock_jump: snapshot.clock_jump()?,
+        }))
+    }
+
+    /// Prints what is to say about the whole stack, a line each.
+    pub(super) fn describe(&self, screen: &Screen, out: &mut impl Write) -> io::Result<()> {
+        let stack = escape(&self.stack);
+        let name = screen.style(Role::Name);
+        let mut line = |role: Option<Role>, text: &str| {
+            let style = role.map_or_else(Default::default, |role| screen.style(role));
+            let text = escape(text);
+            writeln!(out, "{name}{stack}{name:#}: {style}{text}{style:#}")
+        };
+        line(None, &self.space_used())?;
+        let file_system = &self.file_system;
+        let (available, total) = (file_system.available_bytes, file_system.total_bytes);
+        let is_full = available < total / 20;
+        line(
+            is_full.then_some(Role::Warning),
+            &format!(
+                "its file system has {} of {} available",
+                human(available),
+                human(total)
+            ),
+        )?;
+        if let Some(limits) = self.limits {
+            let age = Duration::from_secs(limits.max_age_seconds);
+            line(
+                None,
+                &format!(
+                    "each signal of a server is kept up to {} and {}",
+                    human(limits.max_bytes),
+                    humantime::format_duration(age)
+                ),
+            )?;
+        }
+        self.describe_writers(screen, &mut line)?;
+        line(None, &self.rate())?;
+        if let Some(jump) = &self.clock_jump {
+            line(Some(Role::Warning), &jump.to_string())?;
+        }
+        if let Some(evicted) = losses::evicted(&self.losses, screen) {
+            line(None, &evicted)?;
+        }
+        if let Some(losses) = losses::summary(&self.losses, screen) {
+            line(
+                Some(Role::Error),
+                &format!("{losses}; `losses` has the details"),
+            )?;
+        }
+        for difference in &self.comparison {
+            line(Some(Role::Warning), difference)?;
+        }
+        Ok(())
+    }
+
+    fn space_used(&self) -> String {
+        let space = &self.space;
+        let limit = space.limit_bytes.map_or_else(String::new, |limit| {
+            format!(
+                " of {} ({})",
+                human(limit),
+                percent(space.used_bytes, limit)
+            )
+        });
+        format!(
+            "{}{limit} on disk: {} live, {} free, {} in reserve",
+            human(space.used_bytes),
+            human(space.live_bytes),
+            human(space.free_bytes),
+            human(space.reserve_bytes),
+        )
+    }
+
+    /// Which processes write, and whether they can.
+    fn describe_writers(
+        &self,
+        screen: &Screen,
+        line: &mut impl FnMut(Option<Role>, &str) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut lines: Vec<_> = self
+            .writers
+            .iter()
+            .map(|writer| describe_writer(writer, screen))
+            .collect();
+        if !self.is_writing {
+            lines.push((Role::Warning, "no process is writing".to_owned()));
+        }
+        if let (Some((_, text)), Some(at)) = (lines.last_mut(), self.last_commit) {
+            let _ = write!(text, "; the last commit was at {}", screen.time(at));
+        }
+        lines
+            .into_iter()
+            .try_for_each(|(role, text)| line(Some(role), &text))
+    }
+
+    fn rate(&self) -> String {
+        let total: f64 = self.records_per_second.values().sum();
+        if total == 0.0 {
+            return "no records in the last minute".to_owned();
+        }
+        let parts: Vec<String> = self
+            .records_per_second
+            .iter()
+            .filter(|(_, rate)| **rate > 0.0)
+            .map(|(signal, rate)| format!("{} {signal}", per_second(*rate)))
+            .collect();
+        format!(
+            "{} records/s lately: {}",
+            per_second(total),
+            parts.join(", ")
+        )
+    }
+}
+
+fn describe_writer(writer: &WriterStatus, screen: &Screen) -> (Role, String) {
+    let process = writer.process_id;
+    let since = |time: Option<Timestamp>| {
+        time.map_or_else(String::new, |time| format!(" since {}", screen.time(time)))
+    };
+    match (&writer.last_error, writer.failing_since) {
+        _ if !writer.is_running => (
+            Role::Error,
+            format!("process {process} was killed while it was writing"),
+        ),
+        (None, None) => (
+            Role::Good,
+            format!("process {process} is writing{}", since(writer.since)),
+        ),
+        (error, failing_since) => (
+            Role::Error,
+            format!(
+                "process {process} cannot store{}: {}",
+                since(failing_since),
+                error.as_deref().unwrap_or("the reason is not known")
+            ),
+        ),
+    }
+}
+
+/// How many records a second were recorded lately.
+struct Rates {
+    /// The number of records counted of each series, and the seconds over which those of the signal were
+    /// counted.
+    counts: BTreeMap<(ServerName, Signal), u64>,
+    seconds: BTreeMap<Signal, f64>,
+}
+
+impl Rates {
+    /// Counts the newest records up to `now`: at most those of [`RATE_TIME`], and at most
+    /// [`RATE_RECORDS_MAX`] of a signal, so that the cost is the same at any rate.
+    fn measure(snapshot: &Snapshot, now: Timestamp) -> gridctl_telemetry::Result<Rates> {
+        let mut rates = Rates {
+            counts: BTreeMap::new(),
+            seconds: BTreeMap::new(),
+        };
+        let nanos = now.unix_nanos();
+        let time_nanos = i64::try_from(RATE_TIME.as_nanos()).unwrap_or(i64::MAX);
+        let since = Timestamp::from_unix_nanos(nanos.saturating_sub(time_nanos));
+        for signal in Signal::ALL {
+            let query = Query::new(signal)
+                .range(since..=now)
+                .direction(Direction::Backward);
+            let mut scan = snapshot.scan(&query)?;
+            let (mut counted, mut covered) = (0, RATE_TIME);
+            while let Some(record) = scan.next()? {
+                counted += 1;
+                *rates
+                    .counts
+                    .entry((record.server.clone(), signal))
+                    .or_default() += 1;
+                if counted == RATE_RECORDS_MAX {
+                    let nanos = nanos.abs_diff(record.timestamp.unix_nanos());
+                    // Records of one moment say little about a second.
+                    covered = Duration::from_nanos(nanos).max(Duration::from_millis(10));
+                    break;
+                }
+            }
+            rates.seconds.insert(signal, covered.as_secs_f64());
+        }
+        Ok(rates)
+    }
+
+    fn of(&self, server: &ServerName, signal: Signal) -> f64 {
+        let count = self.counts.get(&(server.clone(), signal));
+        self.rate(signal, count.copied().unwrap_or(0))
+    }
+
+    fn by_signal(&self) -> BTreeMap<Signal, f64> {
+        Signal::ALL
+            .into_iter()
+            .map(|signal| {
+                let counts = self.counts.iter().filter(|((_, of), _)| *of == signal);
+                (
+                    signal,
+                    self.rate(signal, counts.map(|(_, count)| count).sum()),
+                )
+            })
+            .collect()
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "at most a few thousand records are counted"
+    )]
+    fn rate(&self, signal: Signal, count: u64) -> f64 {
+        let seconds = self.seconds.get(&signal).copied().unwrap_or(1.0);
+        // To a hundredth, so that JSON has no digits that mean nothing.
+        (count as f64 / seconds * 100.0).round() / 100.0
+    }
+}
+
+/// A rate in three digits or so.
+pub(super) fn per_second(rate: f64) -> String {
+    if rate >= 9.95 || rate == 0.0 {
+        format!("{rate:.0}")
+    } else {
+        format!("{rate:.1}")
+    }
+}
+
+/// A part of a whole, in percent; never 0 for something, and never 100 for less than all.
+pub(super) fn percent(part: u64, whole: u64) -> String {
+    let percent = u128::from(part) * 100 / u128::from(whole.max(1));
+    match percent {
+        0 if part > 0 => "<1%".to_owned(),
+        percent => format!("{percent}%"),
+    }
+}
+
+pub(super) fn human(bytes: u64) -> String {
+    ByteSize::b(bytes).display().iec().to_string()
+}
+
+pub(super) fn read_config(path: &Path) -> anyhow::Result<TelemetryConfig> {
+    let cannot = || format!("cannot read the configuration {}", path.display());
+    let text = fs::read_to_string(path).with_context(cannot)?;
+    serde_json::from_str(&text).with_context(cannot)
+}
+
+/// Compares a stack with a configuration, a line for each difference.
+fn compare(
+    store: &Store,
+    inventory: &[InventoryRecord],
+    config: &TelemetryConfig,
+) -> gridctl_telemetry::Result<Vec<String>> {
+    let mut warnings = config.validate()?;
+    warnings.extend(store.would_delete(&config.retention_policy()?)?);
+    let coverage = config.coverage(inventory.iter().map(|found| (&found.server, found.signal)));
+    let silent = coverage.silent.iter().map(|(server, signal)| {
+        format!(
+            "the configured server {:?} has no {signal}",
+            server.as_str()
+        )
+    });
+    let unconfigured = coverage.unconfigured.iter().map(|server| {
+        format!(
+            "the server {:?} has records and is not configured",
+            server.as_str()
+        )
+    });
+    let warnings = warnings.iter().map(ToString::to_string);
+    Ok(silent.chain(unconfigured).chain(warnings).collect())
+}
