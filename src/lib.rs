@@ -177,11 +177,11 @@ pub mod query {
     pub use crate::{
         filter::{Filter, TextPattern, plain_text},
         read::{
-            Arrival, Arrivals, Call, CallError, CallList, CallQuery, Cursor, Damage, ErrorSource,
-            Follow, FollowHandle, RawRecord, Records, Scan, ScopeFilter, Seed, SeedRange,
-            SeededTrace, StoredRecord, ToolList, ToolStats, Trace, TraceEntry, TraceList,
-            TracePlace, TraceQuery, TraceSummary, UsageBy, UsageCounts, UsageQuery, UsageReport,
-            UsageRow,
+            Arrival, Arrivals, Call, CallError, CallList, CallQuery, CountBy, CountReport,
+            CountRow, Cursor, Damage, ErrorSource, Follow, FollowHandle, Interval, RawRecord,
+            Records, Scan, ScopeFilter, Seed, SeedRange, SeededTrace, StoredRecord, ToolList,
+            ToolStats, Trace, TraceEntry, TraceList, TracePlace, TraceQuery, TraceSummary, UsageBy,
+            UsageCounts, UsageQuery, UsageReport, UsageRow,
         },
         signal::is_valid_signal,
         store::{Direction, InventoryRecord, inventory},

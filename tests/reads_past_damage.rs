@@ -13,7 +13,7 @@ mod common;
 use common::{STACK, home, on_demand, open, server};
 use gridctl_telemetry::{
     Error, Level, LogRecord, Query, Signal, Timestamp, Writer,
-    query::{Damage, Direction, Filter},
+    query::{CountBy, Damage, Direction, Filter},
 };
 use redb::{ReadableTable, TableDefinition};
 use std::path::Path;
@@ -120,4 +120,30 @@ fn what_can_be_read_is_read() {
     let mut records = store.scan(&early).unwrap();
     assert_eq!(records.by_ref().count(), 16);
     assert_eq!(records.damage(), []);
+}
+
+#[test]
+fn what_can_be_counted_is_counted() {
+    let home = home();
+    fill(home.path());
+    damage(home.path());
+    let store = open(home.path());
+    let any = Query::new(Signal::Logs);
+    assert!(matches!(store.count(&any, &[]), Err(Error::Corrupt { .. })));
+    let any = any.skip_damaged();
+    // The header of a block counts its records, although its body is damaged.
+    let all = store.count(&any, &[]).unwrap();
+    assert_eq!((all.total, all.damage.len()), (85 - 16, 1));
+    // Of the blocks that only begin or end in the range, the second is read.
+    let at = Timestamp::from_unix_nanos;
+    let some = store
+        .count(&any.clone().range(at(20)..at(70)), &[])
+        .unwrap();
+    assert_eq!(some.total, 50 - 12 - 16);
+    let mut records: Vec<_> = some.damage.iter().map(|it| it.records).collect();
+    records.sort_unstable();
+    assert_eq!(records, [None, Some(16)]);
+    let levels = store.count(&any, &[CountBy::Level]).unwrap();
+    assert_eq!(levels.total, 85 - 2 * 16);
+    assert_eq!(levels.damage.len(), 2);
 }

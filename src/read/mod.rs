@@ -1,7 +1,9 @@
 //! Reading records by time, by arrival, or the last ones, with several servers merged.
 
+mod count;
 mod cursor;
 mod follow;
+mod interval;
 mod query;
 mod scan;
 mod seed;
@@ -13,8 +15,10 @@ mod usage;
 #[cfg(feature = "async")]
 pub use self::stream::FollowStream;
 pub use self::{
+    count::{CountBy, CountReport, CountRow},
     cursor::Cursor,
     follow::{Arrival, Arrivals, Follow, FollowHandle},
+    interval::Interval,
     query::Query,
     scan::{Damage, RawRecord, Records, Scan, StoredRecord},
     seed::{ScopeFilter, Seed, SeedRange, SeededTrace},

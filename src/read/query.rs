@@ -162,4 +162,9 @@ impl Query {
     pub fn duration(self, range: impl RangeBounds<Duration>) -> Query {
         self.filter(Filter::duration(range))
     }
+
+    /// Whether it takes the records, or their sequences, to tell which ones are asked for.
+    pub(super) fn needs_records(&self) -> bool {
+        self.filter.is_some() || self.after.is_some() || self.since_sequence > 0
+    }
 }

@@ -7,7 +7,8 @@ use crate::{
     record::{Level, Record, ServerName, Value},
     signal::Signal,
     store::{
-        Direction, MemoryBudget, Order, PositionRange, SeriesQuery, SeriesScan, Snapshot, Store,
+        DamagedBlock, Direction, MemoryBudget, Order, PositionRange, SeriesEntry, SeriesQuery,
+        SeriesScan, Snapshot, Store,
     },
     time::Timestamp,
 };
@@ -198,27 +199,18 @@ impl Snapshot {
     /// server and the largest record. Fails with [`Error::Database`] and [`Error::Corrupt`].
     pub fn scan(&self, query: &Query) -> Result<Scan> {
         let budget = MemoryBudget::new(query.memory_bytes);
-        let range = positions(query);
-        let view = self.view();
         let mut sources = Vec::new();
-        for entry in view.series()? {
-            let wanted = query.servers.is_empty() || query.servers.contains(&entry.server);
-            if entry.signal == query.signal && wanted {
-                let mut range = range;
-                if let Some(cutoff) = view.cutoff(&entry.server)? {
-                    range.first = range.first.max((cutoff, 0));
-                }
-                let wanted = SeriesQuery {
-                    signal: query.signal,
-                    range,
-                    direction: query.direction,
-                    since_sequence: query.since_sequence,
-                    filter: query.filter.clone(),
-                    skips_damaged: query.skips_damaged,
-                };
-                let scan = SeriesScan::new(view, &entry.state, wanted, budget.clone())?;
-                sources.push((entry.server, scan));
-            }
+        for (entry, range) in self.series_of(query)? {
+            let wanted = SeriesQuery {
+                signal: query.signal,
+                range,
+                direction: query.direction,
+                since_sequence: query.since_sequence,
+                filter: query.filter.clone(),
+                skips_damaged: query.skips_damaged,
+            };
+            let scan = SeriesScan::new(self.view(), &entry.state, wanted, budget.clone())?;
+            sources.push((entry.server, scan));
         }
         Ok(Scan {
             signal: query.signal,
@@ -229,6 +221,23 @@ impl Snapshot {
             skips_damaged: query.skips_damaged,
             damaged_records: Vec::new(),
         })
+    }
+
+    /// The series of a query, each with the range of its positions that is read.
+    pub(super) fn series_of(&self, query: &Query) -> Result<Vec<(SeriesEntry, PositionRange)>> {
+        let range = positions(query);
+        let mut series = Vec::new();
+        for entry in self.view().series()? {
+            let wanted = query.servers.is_empty() || query.servers.contains(&entry.server);
+            if entry.signal == query.signal && wanted {
+                let mut range = range;
+                if let Some(cutoff) = self.view().cutoff(&entry.server)? {
+                    range.first = range.first.max((cutoff, 0));
+                }
+                series.push((entry, range));
+            }
+        }
+        Ok(series)
     }
 
     /// The last `count` records that `query` asks for, oldest first in either direction of the
@@ -313,6 +322,16 @@ impl Damage {
             server: record.server.clone(),
             records: Some(1),
             what: format!("the record of {}: {error}", record.timestamp),
+        }
+    }
+}
+
+impl Damage {
+    pub(super) fn of(server: &ServerName, block: DamagedBlock) -> Damage {
+        Damage {
+            server: server.clone(),
+            records: block.records,
+            what: block.what,
         }
     }
 }
@@ -402,11 +421,8 @@ impl Scan {
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
         let blocks = self.sources.iter().flat_map(|(server, source)| {
-            source.damaged().iter().map(|block| Damage {
-                server: server.clone(),
-                records: block.records,
-                what: block.what.clone(),
-            })
+            let blocks = source.damaged().iter();
+            blocks.map(|block| Damage::of(server, block.clone()))
         });
         blocks.chain(self.damaged_records.iter().cloned()).collect()
     }

@@ -53,9 +53,10 @@ pub(crate) use self::{
     maintain::maintenance::{Maintained, Maintenance},
     scan::{
         order::{Order, predecessor, successor},
-        series_scan::{MemoryBudget, PositionRange, SeriesQuery, SeriesScan},
+        series_scan::{DamagedBlock, MemoryBudget, PositionRange, SeriesQuery, SeriesScan},
+        tally::Tally,
     },
-    tiers::sealer::Tiering,
+    tiers::{sealer::Tiering, view::SeriesEntry},
     write::append::{Appender, PendingRecord, SeriesBatch},
     writer::StoreWriter,
 };

@@ -6,16 +6,12 @@
 //! clock jumps. Records that were lost, evicted or wiped are in no count.
 
 mod counters;
-mod interval;
 mod models;
 
-use self::{
-    counters::{Counters, Of, Reading},
-    interval::Zone,
-};
+use self::counters::{Counters, Of, Reading};
 use crate::{
     error::{Error, Result},
-    read::Query,
+    read::{Query, interval::Zone},
     record::{CallCounts, CostCounts, ServerName, TokenCounts, calls::SKILLS_SERVER},
     signal::Signal,
     store::{Direction, Snapshot, Store},

@@ -7,6 +7,7 @@
 use super::{Key, Rows, UsageBy, UsageCounts, UsageQuery};
 use crate::{
     error::Result,
+    filter::Filter,
     otlp::{integer_attribute, text_attribute},
     read::Query,
     record::CallCounts,
@@ -37,6 +38,9 @@ pub(super) fn count(snapshot: &Snapshot, query: &UsageQuery) -> Result<Rows> {
     for server in &query.servers {
         records = records.server(server.clone());
     }
+    let keys = INPUT_KEYS.into_iter().chain(OUTPUT_KEYS);
+    let filters: Vec<Filter> = keys.map(Filter::field).collect::<Result<_>>()?;
+    records = records.filter(Filter::any(filters));
     let mut spans = snapshot.scan(&records)?;
     let mut rows = Rows::default();
     // An agent's span repeats the usage of its model calls, which are spans of their own, unless the

@@ -8,3 +8,4 @@ pub(crate) mod lookup;
 pub(crate) mod order;
 pub(crate) mod series_scan;
 pub(crate) mod space;
+pub(crate) mod tally;

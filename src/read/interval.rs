@@ -1,8 +1,79 @@
-//! Hours and days in a zone.
+//! Intervals of time: of one length, or the hours and days of a zone.
 
-use crate::time::Timestamp;
+use crate::{
+    error::{Error, Result},
+    time::Timestamp,
+};
 use ::time::UtcOffset;
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Intervals that cover all time without a gap, for [`CountBy::Interval`](crate::query::CountBy).
+///
+/// ```
+/// use gridctl_telemetry::{Timestamp, query::Interval};
+/// use std::time::Duration;
+///
+/// let quarter = Interval::every(Duration::from_secs(15 * 60))?;
+/// let noon: Timestamp = "2026-05-08T12:07:30Z".parse()?;
+/// assert_eq!(quarter.start_of(noon).to_string(), "2026-05-08T12:00:00Z");
+/// # Ok::<(), gridctl_telemetry::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Interval(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// The length in nanoseconds.
+    Length(i64),
+    Hours(Zone),
+    Days(Zone),
+}
+
+impl Interval {
+    const MILLIS_MAX: u64 = 366 * 24 * 3_600_000;
+
+    /// Intervals of this length. One begins at 1970-01-01T00:00:00Z.
+    ///
+    /// Fails with [`Error::InvalidOption`] for less than a millisecond and more than 366 days.
+    pub fn every(length: Duration) -> Result<Interval> {
+        let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        match i64::try_from(length.as_nanos()) {
+            Ok(nanos) if (1..=Interval::MILLIS_MAX).contains(&millis) => {
+                Ok(Interval(Kind::Length(nanos)))
+            }
+            _ => Err(Error::InvalidOption {
+                option: "interval, in milliseconds",
+                value: millis,
+                min: 1,
+                max: Interval::MILLIS_MAX,
+            }),
+        }
+    }
+
+    /// The hours of a zone, which is the offset from UTC at a point in time. An hour that the clock
+    /// shows twice, when summer time ends, is two hours.
+    #[must_use]
+    pub fn hours(zone: impl Fn(Timestamp) -> UtcOffset + Send + Sync + 'static) -> Interval {
+        Interval(Kind::Hours(Zone::new(zone)))
+    }
+
+    /// The days of a zone. A day begins at midnight, or at the first moment after it where the clock
+    /// skips midnight.
+    #[must_use]
+    pub fn days(zone: impl Fn(Timestamp) -> UtcOffset + Send + Sync + 'static) -> Interval {
+        Interval(Kind::Days(Zone::new(zone)))
+    }
+
+    /// When the interval of `at` begins. Times are in one interval if this is the same for both.
+    #[must_use]
+    pub fn start_of(&self, at: Timestamp) -> Timestamp {
+        match &self.0 {
+            Kind::Length(length) => Timestamp::from_unix_nanos(floor(at.unix_nanos(), *length)),
+            Kind::Hours(zone) => zone.hour(at),
+            Kind::Days(zone) => zone.day(at),
+        }
+    }
+}
 
 const HOUR_NANOS: i64 = 3_600_000_000_000;
 const DAY_NANOS: i64 = 24 * HOUR_NANOS;
@@ -23,16 +94,14 @@ impl Zone {
         Zone(Some(Arc::new(offset)))
     }
 
-    /// When the hour of `at` begins. An hour that the clock shows twice, when summer time ends, is two
-    /// hours.
+    /// When the hour of `at` begins.
     pub(super) fn hour(&self, at: Timestamp) -> Timestamp {
         let offset = self.offset_nanos(at);
         let local = at.unix_nanos().saturating_add(offset);
         Timestamp::from_unix_nanos(floor(local, HOUR_NANOS).saturating_sub(offset))
     }
 
-    /// When the day of `at` begins: its midnight, or the first moment after it where the clock skips
-    /// midnight.
+    /// When the day of `at` begins.
     pub(super) fn day(&self, at: Timestamp) -> Timestamp {
         let offset = self.offset_nanos(at);
         let midnight = floor(at.unix_nanos().saturating_add(offset), DAY_NANOS);
@@ -145,8 +214,20 @@ mod tests {
     #[test]
     fn the_extremes_do_not_overflow() {
         let zone = Zone::new(|_| offset!(+14));
+        let quarter = Interval::every(Duration::from_secs(900)).unwrap();
         for time in [Timestamp::MIN, Timestamp::MAX] {
-            let _ = (zone.hour(time), zone.day(time));
+            let _ = (zone.hour(time), zone.day(time), quarter.start_of(time));
+        }
+    }
+
+    #[test]
+    fn lengths_that_count_nothing_are_refused() {
+        for length in [0, 999_999, 367 * 24 * 3_600_000_000_000] {
+            let refused = Interval::every(Duration::from_nanos(length));
+            assert!(
+                matches!(refused, Err(Error::InvalidOption { .. })),
+                "{length}"
+            );
         }
     }
 }
