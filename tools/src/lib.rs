@@ -4,6 +4,7 @@
 //! They open the database themselves and work whether or not a daemon has it open.
 
 mod commands;
+mod examples;
 mod filters;
 mod flat;
 mod folders;
@@ -22,7 +23,7 @@ use crate::screen::{
     Screen, ScreenArgs,
     WhenLong::{Page, Scroll},
 };
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use gridctl_telemetry::home::{default_home, home_in};
 use std::{
     io::{self, Write},
@@ -30,9 +31,14 @@ use std::{
     process::ExitCode,
 };
 
+/// The name of the program that has all commands.
+const PROGRAM: &str = "gridctl-telemetry";
+
 /// Shows, exports, imports and deletes the telemetry of gridctl's gateways.
+///
+/// Exit codes: 0 done, 1 nothing found or problems reported, 2 could not run, 130 interrupted.
 #[derive(Debug, Parser)]
-#[command(name = "gridctl-telemetry", version, max_term_width = 100)]
+#[command(name = PROGRAM, version, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     home: Home,
@@ -93,6 +99,36 @@ enum Command {
     ExportJsonl(commands::export::Args),
     /// Run a small gateway daemon in a new folder, and show the results
     Demo(commands::demo::Args),
+    /// Print a script that completes commands and options in a shell
+    Completions(commands::completions::Args),
+    /// Write manual pages to a folder
+    Man(commands::man::Args),
+}
+
+impl Command {
+    /// Whether the command reads or writes below the home.
+    fn needs_home(&self) -> bool {
+        !matches!(
+            self,
+            Command::Demo(_) | Command::Completions(_) | Command::Man(_)
+        )
+    }
+}
+
+/// The arguments of `gridctl-telemetry`.
+fn command() -> clap::Command {
+    examples::add_to(Cli::command())
+}
+
+/// The arguments of `export-jsonl`.
+fn export_command() -> clap::Command {
+    examples::add_to_program(ExportCli::command(), "export-jsonl")
+}
+
+/// Parses the arguments of this process. Ends it after `--help`, and if they are wrong.
+fn parse<T: FromArgMatches>(mut command: clap::Command) -> T {
+    let matches = command.get_matches_mut();
+    T::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
 /// How a command ended if it did not fail.
@@ -109,47 +145,49 @@ enum Outcome {
 /// Runs `gridctl-telemetry`.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = parse(command());
     let screen = Screen::new(&cli.screen);
-    finish(
-        cli.home
-            .path()
-            .map_err(Into::into)
-            .and_then(|home| match cli.command {
-                Command::Status(args) => screen.show(Page, |out| {
-                    commands::status::run(&home, &screen, &args, out)
-                }),
-                Command::Losses(args) => screen.show(Page, |out| {
-                    commands::losses::run(&home, &screen, &args, out)
-                }),
-                Command::Logs(args) => commands::logs::run(&home, &screen, &args),
-                Command::Tail(args) => commands::tail::run(&home, &screen, &args),
-                Command::Usage(args) => {
-                    screen.show(Page, |out| commands::usage::run(&home, &screen, &args, out))
-                }
-                Command::Wipe(args) => screen.show(Scroll, |out| {
-                    commands::wipe::run(&home, &screen, &args, out)
-                }),
-                Command::Compact(args) => {
-                    screen.show(Scroll, |out| commands::compact::run(&home, &args, out))
-                }
-                Command::ImportJsonl(args) => {
-                    screen.show(Scroll, |out| commands::import::run(&home, &args, out))
-                }
-                Command::ExportJsonl(args) => screen.show(Scroll, |out| {
-                    commands::export::run(&home, &screen, &args, out)
-                }),
-                Command::Demo(args) => {
-                    screen.show(Scroll, |out| commands::demo::run(&screen, &args, out))
-                }
-            }),
-    )
+    let home = if cli.command.needs_home() {
+        cli.home.path()
+    } else {
+        Ok(PathBuf::new())
+    };
+    finish(home.map_err(Into::into).and_then(|home| match cli.command {
+        Command::Status(args) => screen.show(Page, |out| {
+            commands::status::run(&home, &screen, &args, out)
+        }),
+        Command::Losses(args) => screen.show(Page, |out| {
+            commands::losses::run(&home, &screen, &args, out)
+        }),
+        Command::Logs(args) => commands::logs::run(&home, &screen, &args),
+        Command::Tail(args) => commands::tail::run(&home, &screen, &args),
+        Command::Usage(args) => {
+            screen.show(Page, |out| commands::usage::run(&home, &screen, &args, out))
+        }
+        Command::Wipe(args) => screen.show(Scroll, |out| {
+            commands::wipe::run(&home, &screen, &args, out)
+        }),
+        Command::Compact(args) => {
+            screen.show(Scroll, |out| commands::compact::run(&home, &args, out))
+        }
+        Command::ImportJsonl(args) => {
+            screen.show(Scroll, |out| commands::import::run(&home, &args, out))
+        }
+        Command::ExportJsonl(args) => screen.show(Scroll, |out| {
+            commands::export::run(&home, &screen, &args, out)
+        }),
+        Command::Demo(args) => screen.show(Scroll, |out| commands::demo::run(&screen, &args, out)),
+        Command::Completions(args) => {
+            screen.show(Scroll, |out| commands::completions::run(&args, out))
+        }
+        Command::Man(args) => commands::man::run(&args),
+    }))
 }
 
 /// Runs `export-jsonl`.
 #[must_use]
 pub fn export_main() -> ExitCode {
-    let cli = ExportCli::parse();
+    let cli: ExportCli = parse(export_command());
     let screen = Screen::new(&cli.screen);
     finish(cli.home.path().map_err(Into::into).and_then(|home| {
         screen.show(Scroll, |out| {

@@ -184,7 +184,9 @@ fn next_steps(home: &Path, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(
         out,
         "\nTry next:\n\
-         \n  {program} --home {home} tail {STACK} github -n 5\
+         \n  {program} --home {home} status\
+         \n  {program} --home {home} logs {STACK} github -n 5\
+         \n  {program} --home {home} usage --by hour\
          \n  {program} --home {home} export-jsonl --stack {STACK} --signal traces --stdout\
          \n  {program} --home {home} wipe {STACK} --server slack\
          \n  rm -r {home}"

@@ -1,11 +1,13 @@
 //! The commands, one file each.
 
 pub(crate) mod compact;
+pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod losses;
+pub(crate) mod man;
 pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod usage;

@@ -68,16 +68,20 @@ impl Wanted {
         })
     }
 
-    /// The files of the Go daemon that are deleted. A file cannot be cut at a time.
+    /// The files of the Go daemon that are deleted. A file is not cut at a time.
     fn old_files(&self, home: &Path, stack: &str, delete: bool) -> anyhow::Result<OldFiles> {
+        if delete && self.before.is_none() {
+            return OldFiles::delete(home, stack, &self.servers, self.signal);
+        }
+        let mut found = OldFiles::find(home, stack, &self.servers, self.signal)?;
         if self.before.is_some() {
-            return Ok(OldFiles::default());
+            let folder = old_files::stack_folder(home, stack);
+            for ((server, signal), count) in std::mem::take(&mut found.found) {
+                let reason = format!("{count} ({signal}): files are not cut at a time");
+                found.left.push((folder.join(server.as_str()), reason));
+            }
         }
-        if delete {
-            OldFiles::delete(home, stack, &self.servers, self.signal)
-        } else {
-            OldFiles::find(home, stack, &self.servers, self.signal)
-        }
+        Ok(found)
     }
 }
 

@@ -89,7 +89,6 @@ impl Found {
         home: &Path,
         stack: &str,
         servers: &[ServerName],
-        screen: &Screen,
         config: Option<&TelemetryConfig>,
     ) -> gridctl_telemetry::Result<Option<Found>> {
         let Some(store) = Store::open_read_only(home, stack, store_options())? else {
@@ -101,7 +100,7 @@ impl Found {
             Some(config) => compare(&store, &inventory, config)?,
             None => Vec::new(),
         };
-        let rates = Rates::measure(&snapshot, screen.now())?;
+        let rates = Rates::measure(&snapshot, Timestamp::now())?;
         let mut series = Vec::new();
         for record in inventory {
             if servers.is_empty() || servers.contains(&record.server) {
@@ -156,7 +155,7 @@ impl Found {
             line(
                 None,
                 &format!(
-                    "each signal of a server is kept up to {} and {}",
+                    "each signal of a server is kept up to {} and for {}",
                     human(limits.max_bytes),
                     humantime::format_duration(age)
                 ),

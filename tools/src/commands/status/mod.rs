@@ -145,7 +145,7 @@ pub(crate) fn run(
     let mut old: Vec<Old> = Vec::new();
     let mut outcome = Outcome::Done;
     for stack in stacks {
-        match Found::examine(home, &stack, &servers, screen, config.as_ref()) {
+        match Found::examine(home, &stack, &servers, config.as_ref()) {
             Ok(database) => {
                 found.extend(database);
                 old.extend(Old::find(home, &stack)?);
