@@ -146,14 +146,11 @@ fn a_server_without_records_is_said_and_waited_for() {
     let home = Home::new();
     let mut daemon = Daemon::start(&home);
     daemon.store("github info one");
-    let mut tail = follow(&home, &["tail", "gw", "git-hub"]);
+    let mut tail = home.terminal(200, 20, &[], &["tail", "gw", "git-hub"]);
+    let said = "the stack \"gw\" has no records of a server \"git-hub\": did you mean \"github\"?";
+    tail.wait_for(said);
     daemon.store("git-hub info two");
-    assert_eq!(tail.line(), "two");
-    let (_, _, said) = tail.interrupt();
-    assert_eq!(
-        said,
-        "the stack \"gw\" has no records of a server \"git-hub\": did you mean \"github\"?\n"
-    );
+    tail.wait_for("two");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use gridctl_telemetry::{
         trace::v1::{Span, Status, status::StatusCode},
     },
 };
+use redb::{Database, ReadableTable, TableDefinition};
 use std::{fs, os::unix::fs::PermissionsExt};
 
 const SERVERS: [&str; 3] = ["github", "slack", "jira"];
@@ -682,4 +683,59 @@ fn a_cursor_file_shows_each_record_once() {
         refused.stderr.contains("is not a file of --cursor-file"),
         "{refused:?}"
     );
+}
+
+const CHUNKS: TableDefinition<&[u8; 23], &[u8]> = TableDefinition::new("pieces");
+
+#[test]
+fn a_damaged_block_is_named_once_and_the_rest_is_shown() {
+    let home = Home::new();
+    let message = |number: usize| format!("call {number:05}");
+    store(
+        &home,
+        (0..85).map(|number| {
+            let record = LogRecord::new(at(number as i64), Level::INFO, message(number));
+            (SERVERS[0], record)
+        }),
+    );
+    let whole = messages(&home, &[]);
+    {
+        let database = Database::open(home.database("gw")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut chunks = transaction.open_table(CHUNKS).unwrap();
+        let (key, mut chunk) = {
+            let second = chunks.iter().unwrap().nth(1).unwrap().unwrap();
+            (*second.0.value(), second.1.value().to_vec())
+        };
+        *chunk.last_mut().unwrap() ^= 1;
+        chunks.insert(&key, chunk.as_slice()).unwrap();
+        drop(chunks);
+        transaction.commit().unwrap();
+    }
+    let run = |args: &[&str]| {
+        let shown = home.run(&[&["logs", "-o", "cat"], args].concat());
+        assert_eq!(shown.code, 1, "{shown:?}");
+        let lines: Vec<String> = shown.stdout.lines().map(str::to_owned).collect();
+        let said = shown
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("cannot read "))
+            .count();
+        assert_eq!(said, 1, "{args:?}: {shown:?}");
+        (lines, shown.stderr)
+    };
+    let (mut left, said) = run(&[]);
+    let lost = whole.len() - left.len();
+    assert!(lost > 0 && lost < 40, "{lost} of {}", whole.len());
+    assert!(left.iter().all(|line| whole.contains(line)));
+    let expected = format!("cannot read {lost} records: github: ");
+    assert!(said.starts_with(&expected), "{said}");
+    assert_eq!(run(&["-n", "80", "-g", "call"]).0, left);
+    assert_eq!(run(&["-C1", "-l", "info"]).0, left);
+    left.reverse();
+    assert_eq!(run(&["-r"]).0, left);
+    // The newest records are read without it.
+    left.truncate(10);
+    left.reverse();
+    assert_eq!(messages(&home, &["-n", "10"]), left);
 }

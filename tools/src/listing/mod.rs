@@ -363,6 +363,7 @@ impl List<'_> {
                 None => arrivals.snapshot(),
             })?;
             out.flush()?;
+            self.say_notes();
             if ended == Ended::Interrupted {
                 return Ok(());
             }
@@ -401,7 +402,7 @@ impl List<'_> {
     }
 
     fn outcome(&self, is_found: bool) -> Outcome {
-        if is_found && self.reader.unreadable() == 0 {
+        if is_found && !self.reader.is_damaged() {
             Outcome::Done
         } else {
             Outcome::Problems
@@ -410,7 +411,7 @@ impl List<'_> {
 
     /// Prints what is to be said beside the records, each once.
     fn say_notes(&mut self) {
-        self.notes.extend(self.reader.take_note());
+        self.notes.extend(self.reader.take_notes());
         for said in self.notes.drain(..) {
             note(&said);
         }

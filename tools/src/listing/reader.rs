@@ -6,7 +6,7 @@ use gridctl_telemetry::{
     query::{Cursor, Direction, RawRecord, Scan, StoredRecord},
 };
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,8 @@ const PAGE_TIME: Duration = Duration::from_millis(250);
 const HELD_BYTES_MAX: usize = 4 << 20;
 /// The number of records that are read on the way to the next match, before it is looked for directly.
 const READ_ON_MAX: usize = 4096;
+/// The number of damaged parts that are named at once.
+const DAMAGE_SAID_MAX: usize = 20;
 
 /// A part of the records to list: those that arrived with these sequences, after a position in the order of
 /// the list.
@@ -128,13 +130,16 @@ pub(super) struct Reader<'a> {
     printed: u64,
 }
 
-/// Shows records, and counts those that cannot be decoded.
+/// Shows records, and notes what cannot be read.
 struct Shown<'a> {
     renderer: Renderer<'a>,
-    unreadable: u64,
-    /// The first error, until it is said.
-    note: Option<String>,
+    damage: BTreeSet<Damaged>,
+    /// The part of the damage that has not been said.
+    unsaid: Vec<Damaged>,
 }
+
+/// A part of the store that cannot be read: what it is, and how many records were in it if that is known.
+type Damaged = (String, Option<u64>);
 
 /// Records with others around them.
 #[derive(Debug)]
@@ -170,14 +175,18 @@ impl<'a> Reader<'a> {
         } else {
             around
         };
+        let prepare = |query: Query| {
+            let query = query.direction(direction).memory_bytes(SCAN_BYTES);
+            query.skip_damaged()
+        };
         Reader {
             shown: Shown {
                 renderer,
-                unreadable: 0,
-                note: None,
+                damage: BTreeSet::new(),
+                unsaid: Vec::new(),
             },
-            matching: matching.direction(direction).memory_bytes(SCAN_BYTES),
-            unfiltered: unfiltered.direction(direction).memory_bytes(SCAN_BYTES),
+            matching: prepare(matching),
+            unfiltered: prepare(unfiltered),
             direction,
             groups: (around != (0, 0)).then(|| Groups {
                 before,
@@ -200,14 +209,27 @@ impl<'a> Reader<'a> {
         self.printed
     }
 
-    /// The number of records that could not be shown.
-    pub(super) fn unreadable(&self) -> u64 {
-        self.shown.unreadable
+    /// Whether a part of the store could not be read.
+    pub(super) fn is_damaged(&self) -> bool {
+        !self.shown.damage.is_empty()
     }
 
-    /// What is to be said about records that could not be shown, once.
-    pub(super) fn take_note(&mut self) -> Option<String> {
-        self.shown.note.take()
+    /// What is to be said about parts of the store that could not be read, each once.
+    pub(super) fn take_notes(&mut self) -> Vec<String> {
+        let unsaid = std::mem::take(&mut self.shown.unsaid);
+        let rest = unsaid.len().saturating_sub(DAMAGE_SAID_MAX);
+        let mut notes: Vec<String> = unsaid
+            .into_iter()
+            .take(DAMAGE_SAID_MAX)
+            .map(|(what, records)| match records {
+                Some(records) => format!("cannot read {records} records: {what}"),
+                None => format!("cannot read some records: {what}"),
+            })
+            .collect();
+        if rest > 0 {
+            notes.push(format!("cannot read {rest} more parts of the store"));
+        }
+        notes
     }
 
     /// The records that come belong to another database.
@@ -250,10 +272,10 @@ impl<'a> Reader<'a> {
                 lines.push(line);
                 if bytes > HELD_BYTES_MAX {
                     held = None;
-                    (self.shown.unreadable, self.shown.note) = (0, None);
                 }
             }
         }
+        self.shown.note_damage(&scan);
         let Some(lines) = held else {
             return Ok(Last {
                 is_cut,
@@ -287,22 +309,26 @@ impl<'a> Reader<'a> {
             return self.page_of_groups(snapshot, stretch, left, page, text);
         }
         let mut scan = snapshot.scan(&within(&self.matching, stretch, stretch.found))?;
-        while let Some(record) = scan.next()? {
+        let ended = loop {
+            let Some(record) = scan.next()? else {
+                break Some(Ended::Complete);
+            };
             if !stretch.includes(&record) {
                 continue;
             }
             if *left == Some(0) {
-                return Ok(Some(Ended::Cut));
+                break Some(Ended::Cut);
             }
             self.shown.show(&record, text)?;
             (stretch.found, stretch.read) = (Some(record.cursor()), Some(record.cursor()));
             self.printed += 1;
             *left = left.map(|left| left - 1);
             if page.is_full(text) {
-                return Ok(None);
+                break None;
             }
-        }
-        Ok(Some(Ended::Complete))
+        };
+        self.shown.note_damage(&scan);
+        Ok(ended)
     }
 }
 
@@ -332,13 +358,28 @@ impl Shown<'_> {
         match outcome {
             Ok(value) => Ok(Some(value)),
             Err(error @ Error::InvalidRecord { .. }) => {
-                self.unreadable += 1;
-                let server = record.server;
-                self.note
-                    .get_or_insert_with(|| format!("the server {server:?}: {error}"));
+                let (server, time) = (record.server, record.timestamp);
+                self.note(format!("{server}: the record of {time}: {error}"), Some(1));
                 Ok(None)
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Notes what a scan has skipped.
+    fn note_damage(&mut self, scan: &Scan) {
+        for damage in scan.damage() {
+            self.note(
+                format!("{}: {}", damage.server, damage.what),
+                damage.records,
+            );
+        }
+    }
+
+    fn note(&mut self, what: String, records: Option<u64>) {
+        let damaged = (what, records);
+        if self.damage.insert(damaged.clone()) {
+            self.unsaid.push(damaged);
         }
     }
 }
@@ -360,11 +401,11 @@ impl Reader<'_> {
         let mut target = next_in(&mut matches, stretch)?;
         let mut around: Option<Scan> = None;
         let mut read_on = 0;
-        loop {
+        let ended = loop {
             if groups.left == 0 {
                 match target {
-                    None => return Ok(Some(Ended::Complete)),
-                    Some(_) if *left == Some(0) => return Ok(Some(Ended::Cut)),
+                    None => break Some(Ended::Complete),
+                    Some(_) if *left == Some(0) => break Some(Ended::Cut),
                     Some(_) => {}
                 }
             }
@@ -379,7 +420,7 @@ impl Reader<'_> {
                 }
             };
             let Some(record) = scan.next()? else {
-                return Ok(Some(Ended::Complete));
+                break Some(Ended::Complete);
             };
             if !stretch.includes(&record) {
                 continue;
@@ -387,7 +428,7 @@ impl Reader<'_> {
             let cursor = record.cursor();
             let is_target = target == Some(cursor);
             if is_target && *left == Some(0) {
-                return Ok(Some(Ended::Cut));
+                break Some(Ended::Cut);
             }
             stretch.read = Some(cursor);
             let stored = self.shown.readable(&record, record.to_stored())?;
@@ -403,7 +444,7 @@ impl Reader<'_> {
                 target = next_in(&mut matches, stretch)?;
                 read_on = 0;
                 if page.is_full(text) {
-                    return Ok(None);
+                    break None;
                 }
             } else if groups.left > 0 {
                 groups.left -= 1;
@@ -414,10 +455,14 @@ impl Reader<'_> {
                 groups.hold(stored);
                 read_on += 1;
                 if read_on == READ_ON_MAX {
+                    self.shown.note_damage(scan);
                     around = None;
                 }
             }
-        }
+        };
+        self.shown.note_damage(&matches);
+        around.iter().for_each(|scan| self.shown.note_damage(scan));
+        Ok(ended)
     }
 
     /// Holds the last records of a stretch that was read, because the first that arrives may be a match.

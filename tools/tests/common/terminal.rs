@@ -132,3 +132,11 @@ impl Terminal {
         }
     }
 }
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // The process must not outlive its test: it is not told that the terminal is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
