@@ -176,3 +176,13 @@ fn a_terminal_is_followed_unless_told_not_to() {
     let piped = home.run(&["tail", "gw", "-n", "1"]);
     assert!(piped.stdout.starts_with("{\"ts\":"), "{piped:?}");
 }
+
+#[test]
+fn a_follower_ends_with_its_reader() {
+    let home = Home::new();
+    let mut daemon = Daemon::start(&home);
+    daemon.store("github info one");
+    // No record arrives that it could fail to print.
+    let ended = home.shell("\"$0\" logs -f -o cat | head -n 1");
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "one\n"));
+}

@@ -27,8 +27,8 @@ const SERVERS: [&str; 3] = ["github", "slack", "jira"];
 const NOON: i64 = 1_778_241_600_000_000_000;
 const MILLISECOND: i64 = 1_000_000;
 
-fn at(millis: i64) -> Timestamp {
-    Timestamp::from_unix_nanos(NOON + millis * MILLISECOND)
+fn at(millis: usize) -> Timestamp {
+    Timestamp::from_unix_nanos(NOON + i64::try_from(millis).unwrap() * MILLISECOND)
 }
 
 /// A record, and what the filters see of it.
@@ -67,7 +67,7 @@ impl Call {
 
     fn record(&self) -> LogRecord {
         let status = vec![("status".to_owned(), Value::Int(self.status))];
-        LogRecord::new(at(self.number as i64), self.level, self.message())
+        LogRecord::new(at(self.number), self.level, self.message())
             .with("tool", self.tool)
             .with("number", self.number as u64)
             .with("http", Value::Object(status))
@@ -303,7 +303,7 @@ fn a_long_list_is_the_same_page_by_page() {
             } else {
                 Level::INFO
             };
-            let record = LogRecord::new(at(number as i64), level, message(number));
+            let record = LogRecord::new(at(number), level, message(number));
             (SERVERS[number % 2], record)
         }),
     );
@@ -521,20 +521,20 @@ fn long_lists_go_through_the_pager_and_lists_that_follow_do_not() {
     let home = Home::new();
     calls(&home, 40);
     let pager = [("PAGER", "sed 's/^/paged: /'")];
-    let (code, paged) = home
+    let (code, shown) = home
         .terminal(80, 10, &pager, &["logs", "-n", "30", "-o", "cat"])
         .finish();
     assert_eq!(code, 0);
-    let paged = without_colours(&paged);
-    let paged: Vec<&str> = paged.lines().collect();
-    assert_eq!(paged.len(), 31, "{paged:?}");
+    let shown = without_colours(&shown);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 31, "{lines:?}");
     assert!(
-        paged[..30]
+        lines[..30]
             .iter()
             .all(|line| line.starts_with("paged: call"))
     );
     // After the pager, which would hide it.
-    assert!(paged[30].starts_with("more records match than the newest 30"));
+    assert!(lines[30].starts_with("more records match than the newest 30"));
     let mut tail = home.terminal(80, 5, &pager, &["tail", "-n", "20", "-o", "cat"]);
     let shown = tail.wait_for("call 00039");
     assert!(!shown.contains("paged"), "{shown}");
@@ -633,8 +633,9 @@ fn a_cursor_file_shows_each_record_once() {
     let file = folder.path().join("below/cursor");
     let file = file.to_str().unwrap();
     let run = |args: &[&str]| run_cursor(&home, file, args);
-    let named =
-        |message: &str, millis: i64| (SERVERS[0], LogRecord::new(at(millis), Level::INFO, message));
+    let named = |message: &str, millis: usize| {
+        (SERVERS[0], LogRecord::new(at(millis), Level::INFO, message))
+    };
     store(&home, [named("first", 10), named("second", 20)]);
     assert_eq!(run(&[]), (0, vec!["first".into(), "second".into()]));
     let mode = fs::metadata(file).unwrap().permissions().mode();
@@ -694,7 +695,7 @@ fn a_damaged_block_is_named_once_and_the_rest_is_shown() {
     store(
         &home,
         (0..85).map(|number| {
-            let record = LogRecord::new(at(number as i64), Level::INFO, message(number));
+            let record = LogRecord::new(at(number), Level::INFO, message(number));
             (SERVERS[0], record)
         }),
     );

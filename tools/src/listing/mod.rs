@@ -24,11 +24,12 @@ use crate::{
 };
 use anyhow::bail;
 use gridctl_telemetry::{
-    ServerName, Signal, Snapshot,
+    Query, ServerName, Signal, Snapshot,
     query::{Arrival, Arrivals},
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -126,9 +127,7 @@ pub(crate) fn run(
         .map(|path| CursorFile::open(path, &scope.store))
         .transpose()?;
     let matching = filters.narrow(scope.query(args.signal));
-    let matching = spans
-        .into_iter()
-        .fold(matching, |query, filter| query.filter(filter));
+    let matching = spans.into_iter().fold(matching, Query::filter);
     let unfiltered = Filters {
         range: filters.range,
         ..Filters::default()
@@ -375,9 +374,9 @@ impl List<'_> {
         Ok(())
     }
 
-    /// Waits for an arrival; `None` on an interrupt.
+    /// Waits for an arrival; `None` on an interrupt, and when the output has no reader any more.
     fn wait(&self, arrivals: &mut Arrivals, last_error: &mut Option<String>) -> Option<Arrival> {
-        while !self.interrupt.as_ref().is_some_and(Interrupt::requested) {
+        while !self.interrupt.as_ref().is_some_and(Interrupt::requested) && has_reader() {
             match arrivals.next_timeout(INTERRUPT_INTERVAL) {
                 Ok(Some(arrival)) => return Some(arrival),
                 Ok(None) => {}
@@ -416,4 +415,15 @@ impl List<'_> {
             note(&said);
         }
     }
+}
+
+/// Whether the output still has a reader. A list that waits for records writes nothing that would fail, and
+/// would outlive `head`, to which it writes.
+fn has_reader() -> bool {
+    let stdout = io::stdout();
+    let mut state = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec::default();
+    let is_known = poll(&mut state, Some(&now)).is_ok();
+    let gone = PollFlags::ERR | PollFlags::HUP;
+    !is_known || !state.iter().any(|fd| fd.revents().intersects(gone))
 }

@@ -461,7 +461,9 @@ impl Reader<'_> {
             }
         };
         self.shown.note_damage(&matches);
-        around.iter().for_each(|scan| self.shown.note_damage(scan));
+        if let Some(scan) = &around {
+            self.shown.note_damage(scan);
+        }
         Ok(ended)
     }
 

@@ -14,7 +14,7 @@ use gridctl_telemetry::{
     Level, MetricsSnapshot, Record, ServerName, SpanRecord, Timestamp, Value,
     external::opentelemetry_proto::tonic::{
         common::v1::KeyValue,
-        trace::v1::{Span, span::SpanKind, status::StatusCode},
+        trace::v1::{Span, Status, span::SpanKind, status::StatusCode},
     },
     lines::{LineFormat, LineWriter},
     query::{RawRecord, StoredRecord, TextPattern},
@@ -162,7 +162,7 @@ impl<'a> Renderer<'a> {
             }
             let _ = write!(line, " {dim}{}={dim:#}", escape(&key));
             let style = if is_match { Style::new() } else { dim };
-            self.value(&value, self.shown(style, is_match), line);
+            write_value(&value, self.shown(style, is_match), line);
         }
     }
 
@@ -195,7 +195,7 @@ impl<'a> Renderer<'a> {
             let _ = write!(line, "\n    {dim}{} ={dim:#} ", escape(key));
             match value {
                 Value::String(text) => write_text(text, "        ", shown, line),
-                value => self.value(value, shown, line),
+                value => write_value(value, shown, line),
             }
         };
         field("message", &self.sentence(&record.record).into());
@@ -257,15 +257,16 @@ impl<'a> Renderer<'a> {
             _ => String::new(),
         }
     }
+}
 
-    fn value(&self, value: &Value, shown: Shown<'_>, line: &mut String) {
-        match value {
-            Value::String(text) => write_quoted(text, shown, line),
-            Value::Array(_) | Value::Object(_) => write_text(&value.to_string(), "", shown, line),
-            value => {
-                let base = shown.base;
-                let _ = write!(line, "{base}{value}{base:#}");
-            }
+/// Appends a value on one line.
+fn write_value(value: &Value, shown: Shown<'_>, line: &mut String) {
+    match value {
+        Value::String(text) => write_quoted(text, shown, line),
+        Value::Array(_) | Value::Object(_) => write_text(&value.to_string(), "", shown, line),
+        value => {
+            let base = shown.base;
+            let _ = write!(line, "{base}{value}{base:#}");
         }
     }
 }
@@ -393,7 +394,7 @@ fn span_fields(record: &SpanRecord, screen: &Screen, field: &mut impl FnMut(&str
         field("start", &start.into());
     }
     let status = span.status.as_ref();
-    let code = status.map_or(StatusCode::Unset, |status| status.code());
+    let code = status.map_or(StatusCode::Unset, Status::code);
     field("status", &name_of(code.as_str_name(), "STATUS_CODE_"));
     if let Some(status) = status.filter(|status| !status.message.is_empty()) {
         field("status message", &status.message.clone().into());

@@ -108,9 +108,9 @@ pub(crate) fn duration(duration: Duration) -> String {
         };
     }
     let (unit, name) = match nanos {
-        ..1_000_000 => (1_000, "µs"),
-        ..1_000_000_000 => (1_000_000, "ms"),
-        _ => (1_000_000_000, "s"),
+        1_000_000_000.. => (1_000_000_000, "s"),
+        1_000_000.. => (1_000_000, "ms"),
+        _ => (1_000, "µs"),
     };
     let whole = nanos / unit;
     // Cut and not rounded, so that 999.96ms is not 1000ms.
