@@ -188,8 +188,9 @@ fn call_a_tool(accumulator: &Accumulator, number: u64) -> anyhow::Result<()> {
         ..CostUsd::default()
     };
     let name = ServerName::new(server)?;
-    let by = Attribution::new(&name).client("session-1");
+    let by = Attribution::new(&name).client("session-1").tool("search");
     let now = Timestamp::now();
+    accumulator.record_call(by, now);
     accumulator.record_tokens(by, 100, 60, now);
     accumulator.record_cost_usd(by, cost, now);
     if number % 10 == 9 {

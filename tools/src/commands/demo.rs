@@ -186,7 +186,10 @@ fn next_steps(home: &Path, out: &mut impl Write) -> anyhow::Result<()> {
         "\nTry next:\n\
          \n  {program} --home {home} status\
          \n  {program} --home {home} logs {STACK} github -n 5\
-         \n  {program} --home {home} usage --by hour\
+         \n  {program} --home {home} logs --level error -f\
+         \n  {program} --home {home} traces --slowest 5\
+         \n  {program} --home {home} calls --failed\
+         \n  {program} --home {home} usage --by tool\
          \n  {program} --home {home} export-jsonl --stack {STACK} --signal traces --stdout\
          \n  {program} --home {home} wipe {STACK} --server slack\
          \n  rm -r {home}"

@@ -150,11 +150,12 @@ impl Gateway {
                 SECRETS[0]
             );
         }
-        thread::sleep(Duration::from_millis(millis));
+        wait_for_server(server, millis);
         let (input, output) = (40 + number % 60, 25);
         if let Ok(name) = ServerName::new(server) {
-            let by = Attribution::new(&name).client(session.as_str());
+            let by = Attribution::new(&name).client(session.as_str()).tool(tool);
             let now = Timestamp::now();
+            self.accumulator.record_call(by, now);
             self.accumulator.record_tokens(by, input, output, now);
             let cost = CostCounts {
                 input_micro_usd: i64::try_from(input * 3).unwrap_or(0),
@@ -205,4 +206,16 @@ impl Gateway {
         self.provider.shutdown()?;
         Ok(self.telemetry.shutdown()?)
     }
+}
+
+/// Waits as long as the server behind the gateway takes to answer, in a span of its own.
+fn wait_for_server(server: &'static str, millis: u64) {
+    let span = tracing::info_span!(
+        "upstream request",
+        otel.kind = "client",
+        server.name = server,
+        bytes = 512 + millis * 97,
+    );
+    let _entered = span.enter();
+    thread::sleep(Duration::from_millis(millis));
 }
