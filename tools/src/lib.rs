@@ -126,7 +126,9 @@ fn export_command() -> clap::Command {
 }
 
 /// Parses the arguments of this process. Ends it after `--help`, and if they are wrong.
-fn parse<T: FromArgMatches>(mut command: clap::Command) -> T {
+fn parse<T: FromArgMatches>(command: clap::Command) -> T {
+    // Beside the options, descriptions would have no room.
+    let mut command = command.next_line_help(screen::is_narrow());
     let matches = command.get_matches_mut();
     T::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }

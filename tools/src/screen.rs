@@ -254,6 +254,12 @@ pub(crate) enum WhenLong {
     Scroll,
 }
 
+/// Whether standard output is a terminal too narrow for two columns of text.
+pub(crate) fn is_narrow() -> bool {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    size.is_ok_and(|size| (1..60).contains(&size.ws_col))
+}
+
 /// Whether an environment variable is set and not empty.
 fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())

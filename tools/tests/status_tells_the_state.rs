@@ -13,6 +13,7 @@ mod common;
 use common::Home;
 use gridctl_telemetry::{
     Level, LogRecord, ServerName, Store, StoreOptions, Timestamp, Writer, WriterOptions,
+    config::{Retention, RetentionPolicy},
     testing::DiskOperation,
 };
 use serde_json::{Value, json};
@@ -113,6 +114,75 @@ fn status_says_who_writes_and_how_full_the_file_system_is() {
             .stdout
             .contains("gw: no process is writing")
     );
+}
+
+#[test]
+fn status_says_how_much_arrives_and_how_full_the_limits_are() {
+    let home = Home::new();
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let own = Retention::default()
+        .max_size_mb(1)
+        .max_backups(1)
+        .max_age_days(2);
+    let policy = RetentionPolicy::default().server("chatty", own);
+    let options = WriterOptions::default().retention(Some(policy));
+    let (writer, guard) = Writer::start(&store, options).unwrap();
+    let old = Timestamp::from_unix_nanos(Timestamp::now().unix_nanos() - 3_600_000_000_000);
+    // Text that does not compress well.
+    let mut state = 1_u64;
+    let text: String = (0..600_000)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            char::from(b'!' + u8::try_from((state >> 40) % 90).unwrap())
+        })
+        .collect();
+    let old = LogRecord::new(old, Level::INFO, text);
+    let (github, chatty) = (["github", "chatty"])
+        .map(|name| ServerName::new(name).unwrap())
+        .into();
+    writer.log(&chatty, &old).unwrap();
+    for _ in 0..120 {
+        writer.log(&github, &record()).unwrap();
+    }
+    writer.flush().unwrap();
+    let report: Value =
+        serde_json::from_str(&home.run(&["status", "gw", "--json"]).stdout).unwrap();
+    let state = &report["stacks"][0];
+    assert_eq!(
+        state["limits"],
+        json!({"maxBytes": 600 << 20, "maxAgeSeconds": 7 * 86_400})
+    );
+    // 120 records of the last minute.
+    assert_eq!(
+        state["recordsPerSecond"],
+        json!({"logs": 2.0, "metrics": 0.0, "traces": 0.0})
+    );
+    let [of_chatty, of_github] = [0, 1].map(|row| &report["inventory"][row]);
+    assert_eq!(of_chatty["recordsPerSecond"], 0.0);
+    assert_eq!(
+        of_chatty["limits"],
+        json!({"maxBytes": 2 << 20, "maxAgeSeconds": 2 * 86_400})
+    );
+    assert_eq!(of_github["recordsPerSecond"], 2.0);
+    let shown = home.run(&["status"]).stdout;
+    for said in [
+        "gw: 2.0 records/s lately: 2.0 logs\n",
+        "gw: each signal of a server is kept up to 600.0 MiB and for 7days\n",
+        "  <1%  ",
+    ] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+    let percent = of_chatty["sizeBytes"].as_u64().unwrap() * 100 / (2 << 20);
+    assert!((5..50).contains(&percent), "{percent}");
+    assert!(
+        shown.contains(&format!("  {percent}%  ")),
+        "{percent}: {shown}"
+    );
+    let of_one = home.run(&["status", "gw", "chatty"]).stdout;
+    assert!(!of_one.contains("github"), "{of_one}");
+    guard.close().unwrap();
 }
 
 #[test]
