@@ -308,9 +308,11 @@ fn step(daemon: &mut Daemon, random: &mut Random) {
         3 => daemon.metered.flusher.remove_server(name),
         4..=5 => daemon.metered.flusher.add_server(name).unwrap(),
         6..=8 => {
-            let mut cost = CostCounts::default();
-            cost.input_micro_usd = any(random, 1000);
-            cost.cache_read_micro_usd = any(random, 3);
+            let cost = CostCounts {
+                input_micro_usd: any(random, 1000),
+                cache_read_micro_usd: any(random, 3),
+                ..CostCounts::default()
+            };
             daemon.cost(name, cost);
         }
         9..=10 => daemon.skill(TOOLS[random.below(2)]),
@@ -617,8 +619,10 @@ fn rows_are_json_with_the_names_of_the_daemon() {
     let mut daemon = Daemon::start(home.path(), true);
     daemon.now = at("2020-05-08T10:30:00Z").unix_nanos();
     daemon.call("github", Some("search"), tokens(40, 25));
-    let mut cost = CostCounts::default();
-    cost.input_micro_usd = 12;
+    let cost = CostCounts {
+        input_micro_usd: 12,
+        ..CostCounts::default()
+    };
     daemon.cost("github", cost);
     daemon.flush();
     let query = UsageQuery::new().by(UsageBy::Server).by(UsageBy::Hour);

@@ -65,15 +65,34 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "count",
+        &[
+            ("the records of each level", "count"),
+            (
+                "errors of today, hour by hour",
+                "count gw --since today --level error --by hour",
+            ),
+            (
+                "which tools were slow, most often first",
+                "count --field duration_ms>1000 --by field:tool",
+            ),
+            (
+                "failed spans by server and name",
+                "count --signal traces --level error --by server,name",
+            ),
+        ],
+    ),
+    (
         "usage",
         &[
             (
-                "tokens and cost of the last day by hour",
-                "usage gw --by hour",
+                "tokens and cost of yesterday, hour by hour",
+                "usage gw --since yesterday --until today --by hour",
             ),
+            ("the tools of one server", "usage gw github --by tool"),
             (
-                "by server since the first of May, for a spreadsheet",
-                "usage --since 2026-05-01 --csv",
+                "by day and server since the first of May, for a spreadsheet",
+                "usage --since 2026-05-01 --by day,server --csv",
             ),
         ],
     ),

@@ -9,6 +9,7 @@ mod filters;
 mod flat;
 mod folders;
 mod interrupt;
+mod intervals;
 mod lines;
 mod listing;
 mod losses;
@@ -84,6 +85,8 @@ enum Command {
     Logs(commands::logs::Args),
     /// Print the last records, and new ones as they arrive
     Tail(commands::tail::Args),
+    /// Count the records that match, by level, server, name, an entry or time
+    Count(commands::count::Args),
     /// Sum up tokens, costs and calls by server, tool, hour, day, model or skill
     ///
     /// Without --since and --until, the last 24 hours are summed up. Metrics are stored once a minute, and
@@ -163,6 +166,9 @@ pub fn main() -> ExitCode {
         }),
         Command::Logs(args) => commands::logs::run(&home, &screen, &args),
         Command::Tail(args) => commands::tail::run(&home, &screen, &args),
+        Command::Count(args) => {
+            screen.show(Page, |out| commands::count::run(&home, &screen, &args, out))
+        }
         Command::Usage(args) => {
             screen.show(Page, |out| commands::usage::run(&home, &screen, &args, out))
         }

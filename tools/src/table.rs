@@ -18,19 +18,22 @@ const BLOCKS: [&str; 8] = ["▏", "▎", "▍", "▌", "▋", "▊", "▉", "█
 /// Where the terminal is too narrow for a row, each row is a list of its cells under their headings.
 #[derive(Debug)]
 pub(crate) struct Table {
-    header: Vec<&'static str>,
+    header: Vec<String>,
     numbers: Range<usize>,
     rows: Vec<Vec<String>>,
     total: Option<Vec<String>>,
-    /// The share of each row that has a bar, from 0 to 1.
-    bars: Vec<f64>,
+    /// The sizes of the rows that have a bar.
+    bars: Vec<u64>,
 }
 
 impl Table {
     /// A table whose columns in `numbers` are aligned to the right.
-    pub(crate) fn new(header: impl Into<Vec<&'static str>>, numbers: Range<usize>) -> Table {
+    pub(crate) fn new(
+        header: impl IntoIterator<Item = impl Into<String>>,
+        numbers: Range<usize>,
+    ) -> Table {
         Table {
-            header: header.into(),
+            header: header.into_iter().map(Into::into).collect(),
             numbers,
             rows: Vec::new(),
             total: None,
@@ -38,20 +41,22 @@ impl Table {
         }
     }
 
-    pub(crate) fn add(&mut self, row: impl Into<Vec<String>>) {
-        self.rows.push(row.into());
+    pub(crate) fn add(&mut self, row: impl IntoIterator<Item = String>) {
+        self.rows.push(row.into_iter().collect());
     }
 
-    /// Adds a row, and a bar for its `share` of the longest bar, from 0 to 1. Bars are printed where a
-    /// terminal has room for them.
-    pub(crate) fn add_with_bar(&mut self, row: impl Into<Vec<String>>, share: f64) {
+    /// Adds a row with a bar, whose length is its `size` as compared with the largest. Bars are printed
+    /// where a terminal has room for them.
+    pub(crate) fn add_with_bar(&mut self, row: impl IntoIterator<Item = String>, size: u64) {
         self.add(row);
-        self.bars.push(share);
+        self.bars.push(size);
     }
 
-    /// Sets the last row.
-    pub(crate) fn total(&mut self, row: impl Into<Vec<String>>) {
-        self.total = Some(row.into());
+    /// Sets the last row: the totals of the columns after the first `names`.
+    pub(crate) fn total(&mut self, names: usize, totals: impl IntoIterator<Item = String>) {
+        let label = |number| if number == 0 { "total" } else { "" };
+        let names = (0..names).map(|number| label(number).to_owned());
+        self.total = Some(names.chain(totals).collect());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -67,6 +72,7 @@ impl Table {
         }
         let room = screen.width().unwrap_or(0).saturating_sub(width + 2);
         let bars = (room >= BAR_COLUMNS.start).then_some(room.min(BAR_COLUMNS.end));
+        let largest = self.bars.iter().max().copied().unwrap_or_default();
         let (bold, color) = (screen.style(Role::Heading), screen.style(Role::Name));
         for (number, line) in lines.iter().enumerate() {
             if number == 0 || number > self.rows.len() {
@@ -74,9 +80,10 @@ impl Table {
                 continue;
             }
             write!(out, "{line}")?;
-            if let (Some(columns), Some(share)) = (bars, self.bars.get(number - 1)) {
+            if let (Some(columns), Some(size)) = (bars, self.bars.get(number - 1)) {
                 let gap = width + 2 - line.width();
-                write!(out, "{:gap$}{color}{}{color:#}", "", bar(*share, columns))?;
+                let bar = bar(*size, largest, columns);
+                write!(out, "{:gap$}{color}{bar}{color:#}", "")?;
             }
             writeln!(out)?;
         }
@@ -128,21 +135,35 @@ impl Table {
     }
 }
 
-/// A bar of `share` of `columns`, to the eighth of a column. Every share above zero is seen.
-fn bar(share: f64, columns: usize) -> String {
-    let whole = u32::try_from(columns * BLOCKS.len()).unwrap_or(u32::MAX);
-    let eighths = (share.clamp(0.0, 1.0) * f64::from(whole)).round();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "it is between zero and the number of eighths"
-    )]
-    let eighths = (eighths as usize).max(usize::from(share > 0.0));
+/// A bar for `size`, to the eighth of a column, if the bar for `largest` has `columns`. Every size above
+/// zero is seen.
+fn bar(size: u64, largest: u64, columns: usize) -> String {
+    let whole = (columns * BLOCKS.len()) as u128;
+    let rounded = (u128::from(size) * whole + u128::from(largest) / 2) / u128::from(largest.max(1));
+    let eighths = usize::try_from(rounded.min(whole)).unwrap_or_default();
+    let eighths = eighths.max(usize::from(size > 0));
     let mut bar = "█".repeat(eighths / BLOCKS.len());
     if let Some(index) = (eighths % BLOCKS.len()).checked_sub(1) {
         bar.push_str(BLOCKS.get(index).copied().unwrap_or_default());
     }
     bar
+}
+
+/// A number with its digits in groups of three.
+pub(crate) fn grouped(number: impl Into<i128>) -> String {
+    let number = number.into();
+    let digits = number.unsigned_abs().to_string();
+    let mut grouped = String::new();
+    if number < 0 {
+        grouped.push('-');
+    }
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
 }
 
 #[cfg(test)]
@@ -151,10 +172,24 @@ mod tests {
 
     #[test]
     fn bars_are_as_long_as_their_share() {
-        assert_eq!(bar(1.0, 3), "███");
-        assert_eq!(bar(0.5, 3), "█▌");
-        assert_eq!(bar(0.0, 3), "");
-        assert_eq!(bar(1e-9, 3), "▏");
-        assert_eq!(bar(f64::NAN, 3), "");
+        assert_eq!(bar(7, 7, 3), "███");
+        assert_eq!(bar(2, 4, 3), "█▌");
+        assert_eq!(bar(0, 4, 3), "");
+        assert_eq!(bar(1, u64::MAX, 3), "▏");
+        assert_eq!(bar(u64::MAX, u64::MAX, 3), "███");
+        assert_eq!(bar(0, 0, 3), "");
+    }
+
+    #[test]
+    fn digits_are_in_groups() {
+        for (number, expected) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (-1_234_567, "-1,234,567"),
+            (i64::MIN, "-9,223,372,036,854,775,808"),
+        ] {
+            assert_eq!(grouped(number), expected);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod compact;
 pub(crate) mod completions;
+pub(crate) mod count;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod import;

@@ -1,11 +1,13 @@
 //! `usage`: tokens, costs and calls by server, tool, hour, day, model or skill.
 
 use crate::{
-    Outcome, losses,
+    Outcome,
+    intervals::Precision,
+    losses,
     output::{escape, note},
     scope::ScopeArgs,
     screen::Screen,
-    table::Table,
+    table::{Table, grouped},
     window::WindowArgs,
 };
 use gridctl_telemetry::{
@@ -14,20 +16,13 @@ use gridctl_telemetry::{
     record::CostCounts,
 };
 use serde::Serialize;
-use std::{io::Write, path::Path};
+use std::{cmp::Reverse, io::Write, path::Path};
 
 /// How far back usage is summed up unless a time is given.
 const SINCE_DEFAULT: &str = "24h";
 const MICROS_PER_USD: i128 = 1_000_000;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  gridctl-telemetry usage                                  the last 24 hours by server
-  gridctl-telemetry usage --since yesterday --until today --by hour
-                                                           what yesterday cost, hour by hour
-  gridctl-telemetry usage github --by tool                 the tools of one server
-  gridctl-telemetry usage --since 30days --by day,server --csv > usage.csv")]
 pub(crate) struct Args {
     #[command(flatten)]
     scope: ScopeArgs,
@@ -215,25 +210,37 @@ impl Key {
         }
     }
 
-    /// The name of a row, escaped.
-    fn name(self, row: &UsageRow) -> Option<String> {
-        let name = match self {
-            Key::Day | Key::Hour => None,
-            Key::Server => row.server.as_deref(),
-            Key::Tool => row.tool.as_deref(),
-            Key::Model => row.model.as_deref(),
-            Key::Skill => row.skill.as_deref(),
-        };
-        name.map(escape)
+    /// What a row has of this, escaped; `None` for usage that has none of it.
+    fn cell(
+        self,
+        row: &UsageRow,
+        write: impl Fn(Precision, Timestamp) -> String,
+    ) -> Option<String> {
+        match self {
+            Key::Day => row.time.map(|time| write(Precision::Day, time)),
+            Key::Hour => row.time.map(|time| write(Precision::Minute, time)),
+            Key::Server => row.server.as_deref().map(escape),
+            Key::Tool => row.tool.as_deref().map(escape),
+            Key::Model => row.model.as_deref().map(escape),
+            Key::Skill => row.skill.as_deref().map(escape),
+        }
     }
 }
 
-/// The report as a table: rows by time, those of one time by tokens, the most first.
+/// The report as a table: rows by time, those of one time by their size, the largest first.
 fn table(mut report: UsageReport, by: &[By], screen: &Screen) -> Table {
-    report.rows.sort_by(|a, b| {
-        let size = |row: &UsageRow| std::cmp::Reverse(size(&row.counts));
-        a.time.cmp(&b.time).then_with(|| size(a).cmp(&size(b)))
-    });
+    let has_tokens = report.total.tokens.total_tokens > 0;
+    let size = |counts: &UsageCounts| {
+        let size = if has_tokens {
+            counts.tokens.total_tokens
+        } else {
+            counts.calls
+        };
+        u64::try_from(size).unwrap_or_default()
+    };
+    report
+        .rows
+        .sort_by_key(|row| (row.time, Reverse(size(&row.counts))));
     let keys = Key::all(by);
     let shown = Shown::of(&report, by);
     let mut header: Vec<&str> = keys.iter().map(|key| key.heading()).collect();
@@ -246,51 +253,14 @@ fn table(mut report: UsageReport, by: &[By], screen: &Screen) -> Table {
     }
     let numbers = keys.len()..header.len();
     let mut table = Table::new(header, numbers);
-    let largest = report.rows.iter().map(|row| size(&row.counts)).max();
+    let write = |precision: Precision, time| precision.write(time, screen);
     for row in &report.rows {
-        let cell = |key: &Key| match (key, row.time) {
-            (Key::Day | Key::Hour, Some(time)) => begin(*key, time, screen),
-            (key, _) => key.name(row).unwrap_or_else(|| "-".to_owned()),
-        };
-        let cells = keys.iter().map(cell).chain(shown.cells(&row.counts));
-        table.add_with_bar(
-            cells.collect::<Vec<_>>(),
-            share(size(&row.counts), largest.unwrap_or_default()),
-        );
+        let cells = keys.iter().map(|key| key.cell(row, write));
+        let cells = cells.map(|cell| cell.unwrap_or_else(|| "-".to_owned()));
+        table.add_with_bar(cells.chain(shown.cells(&row.counts)), size(&row.counts));
     }
-    let label = |number| if number == 0 { "total" } else { "" };
-    let labels = (0..keys.len()).map(|number| label(number).to_owned());
-    table.total(labels.chain(shown.cells(&report.total)).collect::<Vec<_>>());
+    table.total(keys.len(), shown.cells(&report.total));
     table
-}
-
-/// When an hour or a day begins: in the reader's zone on a terminal, else in UTC.
-fn begin(key: Key, time: Timestamp, screen: &Screen) -> String {
-    if !screen.is_terminal() {
-        return screen.time(time);
-    }
-    let local = screen.local(time);
-    match key {
-        Key::Hour => format!("{} {:02}:{:02}", local.date(), local.hour(), local.minute()),
-        _ => local.date().to_string(),
-    }
-}
-
-/// What rows are compared by: tokens, and calls where there are none.
-fn size(counts: &UsageCounts) -> (i64, i64) {
-    (counts.tokens.total_tokens, counts.calls)
-}
-
-/// The share of a row in the largest one, from 0 to 1.
-fn share(size: (i64, i64), largest: (i64, i64)) -> f64 {
-    let (part, whole) = if largest.0 > 0 {
-        (size.0, largest.0)
-    } else {
-        (size.1, largest.1)
-    };
-    #[expect(clippy::cast_precision_loss, reason = "for the length of a bar")]
-    let share = part as f64 / whole as f64;
-    share
 }
 
 /// The columns of numbers.
@@ -329,22 +299,6 @@ impl Shown {
     }
 }
 
-/// A number with its digits in groups of three.
-fn grouped(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut grouped = String::new();
-    if number < 0 {
-        grouped.push('-');
-    }
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 /// A whole cost, in micro-USD.
 fn micro_usd(cost: CostCounts) -> i128 {
     [
@@ -372,7 +326,7 @@ fn usd(micro_usd: i128, decimals: usize) -> String {
     let unit = 10_i128.pow(6_u32.saturating_sub(u32::try_from(decimals).unwrap_or(6)));
     let rounded = (micro_usd + unit / 2).div_euclid(unit) * unit;
     let fraction = format!("{:06}", rounded.rem_euclid(MICROS_PER_USD));
-    let whole = i64::try_from(rounded.div_euclid(MICROS_PER_USD)).unwrap_or(i64::MAX);
+    let whole = rounded.div_euclid(MICROS_PER_USD);
     format!(
         "${}.{}",
         grouped(whole),
@@ -394,10 +348,9 @@ fn print_csv(report: &UsageReport, by: &[By], out: &mut impl Write) -> anyhow::R
     ];
     csv.write_record(headings.chain(numbers.map(str::to_owned)))?;
     for row in &report.rows {
-        let cell = |key: &Key| match (key, row.time) {
-            (Key::Day | Key::Hour, Some(time)) => time.to_string(),
-            (key, _) => key.name(row).unwrap_or_default(),
-        };
+        let cells = keys
+            .iter()
+            .map(|key| key.cell(row, |_, time| time.to_string()));
         let UsageCounts {
             calls,
             tokens,
@@ -416,8 +369,8 @@ fn print_csv(report: &UsageReport, by: &[By], out: &mut impl Write) -> anyhow::R
             format!("{whole}.{rest:06}")
         });
         csv.write_record(
-            keys.iter()
-                .map(cell)
+            cells
+                .map(Option::unwrap_or_default)
                 .chain(counts.map(|count| count.to_string()))
                 .chain([cost.unwrap_or_default()]),
         )?;
@@ -443,19 +396,6 @@ mod tests {
             (99_999, "$0.1000"),
         ] {
             assert_eq!(usd(micro_usd, decimals(micro_usd)), expected);
-        }
-    }
-
-    #[test]
-    fn digits_are_in_groups() {
-        for (number, expected) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (-1_234_567, "-1,234,567"),
-            (i64::MIN, "-9,223,372,036,854,775,808"),
-        ] {
-            assert_eq!(grouped(number), expected);
         }
     }
 }
