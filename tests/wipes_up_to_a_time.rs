@@ -89,8 +89,8 @@ fn any_sequence_of_wipes_leaves_what_they_do_not_cover() {
                     scope = scope.signal([Signal::Logs, Signal::Traces][random.below(2)]);
                 }
                 if !random.one_in(6) {
-                    let number = next.saturating_sub(random.below(1 + next as usize / 4) as u64);
-                    scope = scope.before(time(number));
+                    let back = random.next() % (1 + next / 4);
+                    scope = scope.before(time(next - back));
                 }
                 let store = open(home.path());
                 let stored = numbers(&store.snapshot().unwrap());

@@ -201,8 +201,8 @@ pub(crate) fn add_to_program(program: clap::Command, command: &str) -> clap::Com
             )
         })
         .collect();
-    let text = text(&program.get_name().to_owned(), &lines);
-    program.after_help(text)
+    let help = text(program.get_name(), &lines);
+    program.after_help(help)
 }
 
 fn text(program: &str, examples: &[(&str, &str)]) -> StyledStr {

@@ -8,7 +8,7 @@
 //!   way; a command that then finds nothing ends with exit code 1.
 //!
 //! Commands flatten [`ScopeArgs`] and call [`ScopeArgs::open`]. Commands about whole stacks use
-//! [`open_stack`], [`stack_name`] or [`stacks`](crate::commands).
+//! [`open_stack`], [`stack_name`] or [`ScopeArgs::resolve_each`].
 
 #![allow(dead_code, reason = "the commands that use the rest land next")]
 

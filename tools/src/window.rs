@@ -1,7 +1,5 @@
 //! `--since` and `--until`: the range of time that a command looks at.
 
-#![allow(dead_code, reason = "the commands that use the rest land next")]
-
 use crate::screen::Screen;
 use anyhow::{Context, bail};
 use gridctl_telemetry::{Timestamp, query::TimeRange};

@@ -17,14 +17,9 @@ use std::{fs, path::Path};
 fn import(home: &Home, stack: &str, server: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("logs.jsonl");
-    let lines: String = (10..15)
-        .map(|hour| {
-            format!(
-                "{{\"ts\":\"2026-05-08T{hour}:00:00Z\",\"level\":\"INFO\",\"msg\":\"{hour}\"}}\n"
-            )
-        })
-        .collect();
-    fs::write(&path, lines).unwrap();
+    let lines = [10, 11, 12, 13, 14]
+        .map(|hour| format!("{{\"ts\":\"2026-05-08T{hour}:00:00Z\",\"msg\":\"{hour}\"}}\n"));
+    fs::write(&path, lines.concat()).unwrap();
     let path = path.to_str().unwrap();
     let import = home.run(&["import-jsonl", stack, path, "--server", server]);
     assert_eq!(import.code, 0, "{import:?}");
