@@ -4,6 +4,7 @@
 //! They open the database themselves and work whether or not a daemon has it open.
 
 mod commands;
+mod damage;
 mod examples;
 mod filters;
 mod flat;

@@ -1,7 +1,6 @@
 //! Output to terminals and to files.
 
 use anyhow::{Context, bail};
-use gridctl_telemetry::query::Damage;
 use std::{
     fs,
     io::{self, IsTerminal, Write},
@@ -54,14 +53,6 @@ fn is_invisible(char: char) -> bool {
 /// Prints a line to stderr. Ignores errors: a message that cannot be printed must not end a command.
 pub(crate) fn note(message: &str) {
     let _ = writeln!(io::stderr(), "{}", escape(message));
-}
-
-/// Says on stderr what could not be read, each block and record once.
-pub(crate) fn note_damage(damage: &[Damage]) {
-    for damaged in damage {
-        let server = damaged.server.as_str();
-        note(&format!("damaged and left out: {server}: {}", damaged.what));
-    }
 }
 
 /// A progress bar on stderr; hidden if stderr is not a terminal.

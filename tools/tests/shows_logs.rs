@@ -739,4 +739,12 @@ fn a_damaged_block_is_named_once_and_the_rest_is_shown() {
     left.truncate(10);
     left.reverse();
     assert_eq!(messages(&home, &["-n", "10"]), left);
+
+    let counted = home.run(&["count", "--csv"]);
+    assert_eq!(counted.code, 1, "{counted:?}");
+    assert_eq!(
+        counted.stdout,
+        format!("level,count\nINFO,{}\n", whole.len() - lost)
+    );
+    assert!(counted.stderr.starts_with(&expected), "{counted:?}");
 }

@@ -2,9 +2,10 @@
 
 use crate::{
     Outcome,
+    damage::{describe, skipped},
     filters::{FilterArgs, SpanFilterArgs},
     intervals::Precision,
-    output::{escape, note, note_damage},
+    output::{escape, note},
     scope::{ScopeArgs, SignalParser},
     screen::Screen,
     table::{Table, grouped},
@@ -191,7 +192,9 @@ pub(crate) fn run(
             grouped(report.others)
         ));
     }
-    note_damage(&report.damage);
+    for line in describe(report.damage.iter().map(skipped).collect()) {
+        note(&line);
+    }
     if report.total == 0 {
         note("no record matches");
     }

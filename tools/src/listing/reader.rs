@@ -1,6 +1,7 @@
 //! Reading the records of a list, with those around them, in pages.
 
 use super::render::Renderer;
+use crate::damage::{Damaged, describe, skipped};
 use gridctl_telemetry::{
     Error, Query, Snapshot,
     query::{Cursor, Direction, RawRecord, Scan, StoredRecord},
@@ -23,8 +24,6 @@ const PAGE_TIME: Duration = Duration::from_millis(250);
 const HELD_BYTES_MAX: usize = 4 << 20;
 /// The number of records that are read on the way to the next match, before it is looked for directly.
 const READ_ON_MAX: usize = 4096;
-/// The number of damaged parts that are named at once.
-const DAMAGE_SAID_MAX: usize = 20;
 
 /// A part of the records to list: those that arrived with these sequences, after a position in the order of
 /// the list.
@@ -138,9 +137,6 @@ struct Shown<'a> {
     unsaid: Vec<Damaged>,
 }
 
-/// A part of the store that cannot be read: what it is, and how many records were in it if that is known.
-type Damaged = (String, Option<u64>);
-
 /// Records with others around them.
 #[derive(Debug)]
 struct Groups {
@@ -216,20 +212,7 @@ impl<'a> Reader<'a> {
 
     /// What is to be said about parts of the store that could not be read, each once.
     pub(super) fn take_notes(&mut self) -> Vec<String> {
-        let unsaid = std::mem::take(&mut self.shown.unsaid);
-        let rest = unsaid.len().saturating_sub(DAMAGE_SAID_MAX);
-        let mut notes: Vec<String> = unsaid
-            .into_iter()
-            .take(DAMAGE_SAID_MAX)
-            .map(|(what, records)| match records {
-                Some(records) => format!("cannot read {records} records: {what}"),
-                None => format!("cannot read some records: {what}"),
-            })
-            .collect();
-        if rest > 0 {
-            notes.push(format!("cannot read {rest} more parts of the store"));
-        }
-        notes
+        describe(std::mem::take(&mut self.shown.unsaid))
     }
 
     /// The records that come belong to another database.
@@ -359,7 +342,7 @@ impl Shown<'_> {
             Ok(value) => Ok(Some(value)),
             Err(error @ Error::InvalidRecord { .. }) => {
                 let (server, time) = (record.server, record.timestamp);
-                self.note(format!("{server}: the record of {time}: {error}"), Some(1));
+                self.note((format!("{server}: the record of {time}: {error}"), Some(1)));
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -368,16 +351,12 @@ impl Shown<'_> {
 
     /// Notes what a scan has skipped.
     fn note_damage(&mut self, scan: &Scan) {
-        for damage in scan.damage() {
-            self.note(
-                format!("{}: {}", damage.server, damage.what),
-                damage.records,
-            );
+        for damage in &scan.damage() {
+            self.note(skipped(damage));
         }
     }
 
-    fn note(&mut self, what: String, records: Option<u64>) {
-        let damaged = (what, records);
+    fn note(&mut self, damaged: Damaged) {
         if self.damage.insert(damaged.clone()) {
             self.unsaid.push(damaged);
         }

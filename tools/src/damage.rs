@@ -1,0 +1,34 @@
+//! What is said about parts of a store that cannot be read.
+
+use gridctl_telemetry::query::Damage;
+
+/// The number of damaged parts that are named at once.
+const NAMED_MAX: usize = 20;
+
+/// A part of the store that cannot be read: what it is, and how many records were in it if that is known.
+pub(crate) type Damaged = (String, Option<u64>);
+
+/// What a reader skipped.
+pub(crate) fn skipped(damage: &Damage) -> Damaged {
+    (
+        format!("{}: {}", damage.server, damage.what),
+        damage.records,
+    )
+}
+
+/// A line for each part, and one for those beyond the first twenty.
+pub(crate) fn describe(parts: Vec<Damaged>) -> Vec<String> {
+    let rest = parts.len().saturating_sub(NAMED_MAX);
+    let mut lines: Vec<String> = parts
+        .into_iter()
+        .take(NAMED_MAX)
+        .map(|(what, records)| match records {
+            Some(records) => format!("cannot read {records} records: {what}"),
+            None => format!("cannot read some records: {what}"),
+        })
+        .collect();
+    if rest > 0 {
+        lines.push(format!("cannot read {rest} more parts of the store"));
+    }
+    lines
+}
