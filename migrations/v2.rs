@@ -177,7 +177,8 @@ mod tests {
                     payload,
                 })
                 .collect();
-            let (header, _) = BlockEncoder::new().encode(crate::signal::Signal::Logs, &records);
+            let signal = crate::signal::Signal::Logs;
+            let header = BlockEncoder::new().encode(signal, &records).header;
             let (found, payload_bytes, body_bytes) = sizes(&header.to_bytes());
             assert_eq!(
                 (found, payload_bytes, body_bytes),
@@ -189,7 +190,7 @@ mod tests {
             );
             assert_eq!(
                 disk_bytes(body_bytes.into()),
-                footprint::disk_bytes(&header)
+                footprint::block_disk_bytes(&header)
             );
             let key = keys::block_key(SeriesId(7), 9, (-5, 6));
             assert_eq!(small_key(&key, 3), keys::merge_key(&key, 3));

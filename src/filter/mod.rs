@@ -12,11 +12,12 @@ mod plain;
 #[cfg(test)]
 mod tests;
 mod text;
+pub(crate) mod tokens;
 
 pub use self::{condition::Filter, plain::plain_text, text::TextPattern};
 
 pub(crate) use self::{
     condition::Condition,
-    field::FieldCondition,
+    field::{FieldCondition, FieldTest, Number},
     fields::{Encoded, IdKind, SpanHead, any_at, any_string, below, enumeration},
 };

@@ -171,7 +171,16 @@ impl WriterOptions {
             seal_rows,
             direct_records,
             block_records,
+            ..self.tiering
         };
+        self
+    }
+
+    /// Sets whether blocks get summaries, which spare queries the blocks without a match. For benchmarks
+    /// of what they cost.
+    #[cfg(feature = "simulation")]
+    pub fn summaries(mut self, summarizes: bool) -> WriterOptions {
+        self.tiering.summarizes = summarizes;
         self
     }
 

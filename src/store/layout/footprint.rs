@@ -16,9 +16,33 @@ pub(crate) const fn chunk_bytes(pages: usize) -> usize {
     pages * PAGE_BYTES - LEAF_ENTRY_BYTES - CHUNK_KEY_BYTES
 }
 
-/// The size of a block as it counts against limits, in bytes: keys, header and body.
-pub(crate) fn block_bytes(header: &BlockHeader) -> u64 {
-    (BLOCK_KEY_BYTES + HEADER_BYTES + CHUNK_KEY_BYTES) as u64 + u64::from(header.body_bytes)
+/// The length of an entry of [`SUMMARIES`](crate::store::layout::tables::SUMMARIES) beside its value,
+/// in bytes.
+pub(crate) const SUMMARY_OVERHEAD_BYTES: usize = LEAF_ENTRY_BYTES + BLOCK_KEY_BYTES;
+/// The longest value of [`SUMMARIES`](crate::store::layout::tables::SUMMARIES) that fits a page, in
+/// bytes.
+pub(crate) const SUMMARY_BYTES_MAX: usize = PAGE_BYTES - SUMMARY_OVERHEAD_BYTES;
+
+/// The size of a block with its summary, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockSize {
+    /// As it counts against limits: keys, header, body and summary.
+    pub(crate) bytes: u64,
+    /// On the disk: the pages that its entries have to themselves, and its share of pages with several
+    /// entries. Accurate to a few percent of what redb allocates.
+    pub(crate) disk_bytes: u64,
+}
+
+impl BlockSize {
+    /// The size of the block with this header and a summary of this length, if it has one.
+    pub(crate) fn new(header: &BlockHeader, summary_bytes: Option<usize>) -> BlockSize {
+        let block = (BLOCK_KEY_BYTES + HEADER_BYTES + CHUNK_KEY_BYTES) as u64;
+        let summary = summary_bytes.map_or(0, |bytes| (BLOCK_KEY_BYTES + bytes) as u64);
+        BlockSize {
+            bytes: block + u64::from(header.body_bytes) + summary,
+            disk_bytes: block_disk_bytes(header) + summary_bytes.map_or(0, summary_disk_bytes),
+        }
+    }
 }
 
 /// The length of the next chunk of a body with `rest` bytes left, chosen to fill whole pages. redb
@@ -34,25 +58,37 @@ pub(crate) const fn next_chunk_bytes(rest: usize) -> usize {
     }
 }
 
-/// The size of a block on the disk, in bytes: the pages that its chunks have to themselves, and its
-/// share of pages with several entries. Accurate to a few percent of what redb allocates. It is
-/// computed from the header, because measuring it would mean reading all pages.
-pub(crate) fn disk_bytes(header: &BlockHeader) -> u64 {
-    // Entries in shared pages are counted as if those pages were two thirds full, as they are in
-    // trees that grow at one end.
-    let entry = |bytes: usize| (bytes + LEAF_ENTRY_BYTES) * 3 / 2;
-    let branch = CHUNK_KEY_BYTES + 16 + 8 + 4;
-    let mut bytes = entry(BLOCK_KEY_BYTES + HEADER_BYTES);
+/// The size on the disk of a block without its summary, in bytes, see [`BlockSize::disk_bytes`].
+pub(crate) fn block_disk_bytes(header: &BlockHeader) -> u64 {
+    let mut bytes = shared_bytes(BLOCK_KEY_BYTES + HEADER_BYTES);
     let mut rest = header.body_bytes as usize;
     while rest > 0 {
         let chunk = next_chunk_bytes(rest);
-        let leaf = chunk + CHUNK_KEY_BYTES + LEAF_ENTRY_BYTES;
-        bytes += if leaf * 2 > PAGE_BYTES {
-            leaf.div_ceil(PAGE_BYTES).next_power_of_two() * PAGE_BYTES + branch * 3 / 2
-        } else {
-            entry(chunk + CHUNK_KEY_BYTES)
-        };
+        bytes += entry_bytes(CHUNK_KEY_BYTES, chunk);
         rest -= chunk;
     }
     bytes as u64
+}
+
+/// The size on the disk of a summary of this length, in bytes.
+pub(crate) fn summary_disk_bytes(summary_bytes: usize) -> u64 {
+    entry_bytes(BLOCK_KEY_BYTES, summary_bytes) as u64
+}
+
+/// The size on the disk of an entry, in bytes. One that fills more than half a page has its pages to
+/// itself.
+fn entry_bytes(key: usize, value: usize) -> usize {
+    let leaf = key + value + LEAF_ENTRY_BYTES;
+    if leaf * 2 > PAGE_BYTES {
+        let branch = key + 16 + 8 + 4;
+        leaf.div_ceil(PAGE_BYTES).next_power_of_two() * PAGE_BYTES + branch * 3 / 2
+    } else {
+        shared_bytes(key + value)
+    }
+}
+
+/// The size on the disk of an entry in a page with others, in bytes. Such pages are counted as two
+/// thirds full, as they are in trees that grow at one end.
+fn shared_bytes(bytes: usize) -> usize {
+    (bytes + LEAF_ENTRY_BYTES) * 3 / 2
 }

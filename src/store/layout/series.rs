@@ -7,7 +7,7 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::BlockHeader,
-            footprint::{block_bytes, disk_bytes},
+            footprint::BlockSize,
             tables::{META, SERIES, meta},
         },
     },
@@ -25,11 +25,12 @@ pub(crate) struct SeriesState {
     pub(crate) id: SeriesId,
     /// The number of records in blocks.
     pub(crate) block_records: u64,
-    /// The size of the blocks as it counts against limits, in bytes: keys, headers and bodies.
+    /// The size of the blocks as it counts against limits, in bytes: keys, headers, bodies and
+    /// summaries.
     pub(crate) block_bytes: u64,
     /// The number of blocks of each span class, classes ascending.
     pub(crate) span_classes: Vec<(u8, u64)>,
-    /// The size of the blocks on the disk, in bytes, see [`disk_bytes`].
+    /// The size of the blocks on the disk, in bytes, see [`BlockSize`].
     pub(crate) disk_bytes: u64,
     /// The number of blocks of each merge level, levels ascending; see
     /// [`BlockHeader::merge_level`].
@@ -49,10 +50,10 @@ impl SeriesState {
     }
 
     /// Adds a new block to the totals.
-    pub(crate) fn add_block(&mut self, header: &BlockHeader) {
+    pub(crate) fn add_block(&mut self, header: &BlockHeader, size: BlockSize) {
         self.block_records += u64::from(header.count);
-        self.block_bytes += block_bytes(header);
-        self.disk_bytes += disk_bytes(header);
+        self.block_bytes += size.bytes;
+        self.disk_bytes += size.disk_bytes;
         count_one(&mut self.span_classes, header.span_class());
         if let Some(level) = header.merge_level() {
             count_one(&mut self.merge_levels, level);
@@ -60,10 +61,10 @@ impl SeriesState {
     }
 
     /// Subtracts a deleted block from the totals.
-    pub(crate) fn remove_block(&mut self, header: &BlockHeader) {
+    pub(crate) fn remove_block(&mut self, header: &BlockHeader, size: BlockSize) {
         self.block_records = self.block_records.saturating_sub(u64::from(header.count));
-        self.block_bytes = self.block_bytes.saturating_sub(block_bytes(header));
-        self.disk_bytes = self.disk_bytes.saturating_sub(disk_bytes(header));
+        self.block_bytes = self.block_bytes.saturating_sub(size.bytes);
+        self.disk_bytes = self.disk_bytes.saturating_sub(size.disk_bytes);
         discount_one(&mut self.span_classes, header.span_class());
         if let Some(level) = header.merge_level() {
             discount_one(&mut self.merge_levels, level);

@@ -8,6 +8,8 @@
 //! rows              (series, timestamp, sequence)               payload       fresh records
 //! blocks            (series, span class, last, its sequence)    BlockHeader   settled records
 //! chunks            (key of the block, number)                  bytes         block bodies, in chunks
+//! summaries         (key of the block)                          Summary       what is known about a block
+//!                                                                             without reading it
 //! small             (series, merge level, last, its sequence,   nothing       the merge queue: blocks
 //!                   span class)                                               that are not full
 //! wipes             (server or "", signal or 255)               WipeMark      the newest wipe of a scope
@@ -48,6 +50,9 @@ pub(crate) const BLOCKS: TableDefinition<'_, &BlockKey, &[u8; HEADER_BYTES]> =
 /// Bodies of blocks, cut into chunks that fit whole pages.
 pub(crate) const BLOCK_CHUNKS: TableDefinition<'_, &ChunkKey, &[u8]> =
     TableDefinition::new("pieces");
+/// Summaries of blocks, see [`Summary`](super::block::Summary). Some blocks have none.
+pub(crate) const SUMMARIES: TableDefinition<'_, &BlockKey, &[u8]> =
+    TableDefinition::new("summaries");
 /// The blocks that are not full, ordered by merge level.
 pub(crate) const MERGE_QUEUE: TableDefinition<'_, &MergeKey, ()> = TableDefinition::new("small");
 /// The newest wipe of each scope.

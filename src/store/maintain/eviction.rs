@@ -13,7 +13,6 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::BlockHeader,
-            footprint,
             series::{self, SeriesState, put_series_state, stored_series_state},
             tables::{BlockKey, META, SERIES, meta},
         },
@@ -69,7 +68,7 @@ fn disk_bytes_for_records(total_bytes: u64, used: u64, held: u64) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Evicted {
     pub(crate) records: u64,
-    /// The size of the blocks on the disk, see [`footprint::disk_bytes`].
+    /// The size of the blocks on the disk, see [`BlockSize`](crate::store::layout::footprint::BlockSize).
     pub(crate) disk_bytes: u64,
     /// How long the eviction took.
     pub(crate) elapsed: Duration,
@@ -133,12 +132,12 @@ impl EvictingSeries {
         key: &BlockKey,
         header: &BlockHeader,
     ) -> Result<Evicted, Fault> {
-        blocks.remove(&mut self.state, key, header)?;
+        let size = blocks.remove(&mut self.state, key, header)?;
         let range = LossSpan::new(header.count.into(), header.first, header.last);
         self.note(range);
         Ok(Evicted {
             records: header.count.into(),
-            disk_bytes: footprint::disk_bytes(header),
+            disk_bytes: size.disk_bytes,
             ..Evicted::default()
         })
     }

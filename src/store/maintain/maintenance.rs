@@ -404,7 +404,7 @@ fn half_expired(
             // A record with a future timestamp says nothing about the other records.
             let left = i128::from(header.last.min(now)) - i128::from(cutoff);
             let pays = left >= i128::from(age / WORTH_PART_OF_AGE);
-            if expired >= left && pays && footprint::disk_bytes(&header) >= WORTH_BYTES {
+            if expired >= left && pays && footprint::block_disk_bytes(&header) >= WORTH_BYTES {
                 found.push(key);
             }
         }

@@ -16,7 +16,7 @@ use crate::{
                 BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES,
                 PAYLOAD_BYTES_TARGET, RECORDS_MAX,
             },
-            footprint, keys,
+            keys,
             series::{SeriesState, put_series_state, stored_series_state},
             tables::{BlockKey, MergeKey},
         },
@@ -183,8 +183,7 @@ impl Rewrite<'_> {
             }
             // Old blocks are deleted first, because a new block may get the key of an old one.
             for (key, header) in &chosen {
-                blocks.remove(&mut state, key, header)?;
-                done.disk_bytes += footprint::disk_bytes(header);
+                done.disk_bytes += blocks.remove(&mut state, key, header)?.disk_bytes;
             }
             blocks.write(&mut state, signal, &records, encoder, limits)?;
             Ok(expired)

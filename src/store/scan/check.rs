@@ -9,9 +9,12 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::BlockHeader,
-            footprint, keys,
+            footprint::BlockSize,
+            keys,
             series::SeriesState,
-            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, MERGE_QUEUE, META, ROWS, RowKey, meta},
+            tables::{
+                BLOCK_CHUNKS, BLOCKS, BlockKey, MERGE_QUEUE, META, ROWS, RowKey, SUMMARIES, meta,
+            },
         },
         tiers::{
             blocks,
@@ -98,6 +101,11 @@ pub(crate) fn check(view: &View) -> Result<Vec<CheckedSeries>> {
                 found.chunks,
             ),
             (
+                "summaries",
+                transaction.open_table(SUMMARIES)?.len()?,
+                found.summaries,
+            ),
+            (
                 "merge queue",
                 transaction.open_table(MERGE_QUEUE)?.len()?,
                 found.queued,
@@ -136,6 +144,7 @@ fn check_series(
 
     let chunks = transaction.open_table(BLOCK_CHUNKS)?;
     let queue = transaction.open_table(MERGE_QUEUE)?;
+    let summaries = transaction.open_table(SUMMARIES)?;
     let mut counted = SeriesState::new(state.id);
     let mut blocks = Vec::new();
     let range = keys::block_range(state.id);
@@ -148,10 +157,12 @@ fn check_series(
             *key.value(),
             blocks::read_header(key.value(), header.value())?,
         );
-        counted.add_block(&header);
+        let size = blocks::size(&summaries, &key, &header)?;
+        counted.add_block(&header, size);
         let (number, bytes) = blocks::chunks_of(&chunks, &key)?;
         agree(&server, "bytes of chunks", bytes, header.body_bytes.into())?;
-        totals.add(&header, number);
+        totals.add(&header, size, number);
+        totals.summaries += u64::from(summaries.get(&key)?.is_some());
         if let Some(level) = header.merge_level() {
             let key = keys::merge_key(&key, level);
             agree(
@@ -166,8 +177,8 @@ fn check_series(
             last: (Timestamp::from_unix_nanos(last), sequence),
             first: Timestamp::from_unix_nanos(header.first),
             records: header.count.into(),
-            bytes: footprint::block_bytes(&header),
-            disk_bytes: footprint::disk_bytes(&header),
+            bytes: size.bytes,
+            disk_bytes: size.disk_bytes,
         });
     }
     if counted != state {
@@ -191,16 +202,17 @@ struct Totals {
     rows: u64,
     blocks: u64,
     chunks: u64,
+    summaries: u64,
     queued: u64,
     disk_bytes: u64,
 }
 
 impl Totals {
-    fn add(&mut self, header: &BlockHeader, chunks: u64) {
+    fn add(&mut self, header: &BlockHeader, size: BlockSize, chunks: u64) {
         self.blocks += 1;
         self.chunks += chunks;
         self.queued += u64::from(header.merge_level().is_some());
-        self.disk_bytes += footprint::disk_bytes(header);
+        self.disk_bytes += size.disk_bytes;
     }
 }
 

@@ -8,9 +8,9 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::{BlockHeader, span_max},
-            footprint, keys,
+            keys,
             series::SeriesId,
-            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey},
+            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey, SUMMARIES},
         },
         ledger::wipes::WipeScope,
         tiers::{
@@ -36,8 +36,8 @@ pub struct InventoryRecord {
     /// The path of the database.
     #[serde(serialize_with = "as_text")]
     pub path: PathBuf,
-    /// The size of the records in the database, in bytes: keys and payloads of rows; keys, headers
-    /// and bodies of blocks. A block counts as a whole until all its records have expired.
+    /// The size of the records in the database, in bytes: keys and payloads of rows; keys, headers,
+    /// bodies and summaries of blocks. A block counts as a whole until all its records have expired.
     pub size_bytes: u64,
     /// The timestamp of the oldest record.
     pub oldest_time: Timestamp,
@@ -212,12 +212,14 @@ fn add_blocks(
     held: &mut Held,
 ) -> Result<(), Fault> {
     let headers = view.transaction().open_table(BLOCKS)?;
+    let summaries = view.transaction().open_table(SUMMARIES)?;
     let class_range = keys::class_range(series, class);
     let kept_from = keys::block_key(series, class, (cutoff, 0));
     for expired in headers.range::<&BlockKey>(class_range.start()..&kept_from)? {
         let (key, header) = expired?;
         let header = blocks::read_header(key.value(), header.value())?;
-        held.take_off(header.count.into(), footprint::block_bytes(&header));
+        let size = blocks::size(&summaries, key.value(), &header)?;
+        held.take_off(header.count.into(), size.bytes);
     }
     let mut kept = headers.range::<&BlockKey>(&kept_from..=class_range.end())?;
     if let Some(newest) = kept.next_back() {

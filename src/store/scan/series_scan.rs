@@ -12,10 +12,10 @@ use crate::{
     store::{
         engine::fault::{Fault, guarded},
         layout::{
-            block::{BlockHeader, DecodedBlock, HEADER_BYTES, Wanted, span_max},
+            block::{BlockHeader, DecodedBlock, HEADER_BYTES, Summary, Wanted, span_max},
             keys::{self, Position},
             series::SeriesState,
-            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, ROWS, RowKey},
+            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, ROWS, RowKey, SUMMARIES},
         },
         scan::order::{Direction, Order, successor},
         tiers::{blocks, view::View},
@@ -97,6 +97,7 @@ pub(crate) struct SeriesScan {
     query: SeriesQuery,
     rows: RowCursor,
     chunks: ReadOnlyTable<&'static ChunkKey, &'static [u8]>,
+    summaries: ReadOnlyTable<&'static BlockKey, &'static [u8]>,
     classes: Vec<ClassCursor>,
     /// Blocks whose header has been read and whose first record is not due yet.
     waiting: Vec<Waiting>,
@@ -173,6 +174,7 @@ impl SeriesScan {
                     payload: Vec::new(),
                 },
                 chunks: transaction.open_table(BLOCK_CHUNKS)?,
+                summaries: transaction.open_table(SUMMARIES)?,
                 classes,
                 waiting: Vec::new(),
                 open: Vec::new(),
@@ -286,6 +288,22 @@ impl SeriesScan {
         blocks.chain(rows).min().unwrap_or(Order::MAX).min(unopened)
     }
 
+    /// Whether the summary of a block says that none of its records is wanted.
+    fn is_excluded(
+        summaries: &ReadOnlyTable<&'static BlockKey, &'static [u8]>,
+        query: &SeriesQuery,
+        key: &BlockKey,
+        header: &BlockHeader,
+    ) -> Result<bool, Fault> {
+        let Some(filter) = &query.filter else {
+            return Ok(false);
+        };
+        let bytes = summaries.get(key)?;
+        let summary = bytes.as_ref();
+        let summary = summary.and_then(|bytes| Summary::read(query.signal, header, bytes.value()));
+        Ok(summary.is_some_and(|summary| !summary.may_match(filter)))
+    }
+
     /// The position, in scan order, before which no unopened block has a record. It is exact up to
     /// `due`.
     fn unopened_rank(&mut self, due: Order) -> Result<Order, Fault> {
@@ -317,7 +335,7 @@ impl SeriesScan {
                 let outside = header.first > self.query.range.last.0
                     || header.last < self.query.range.first.0
                     || header.sequence_max < self.query.since_sequence;
-                if !outside {
+                if !outside && !Self::is_excluded(&self.summaries, &self.query, &key, &header)? {
                     let start = match self.query.direction {
                         // The position of the block's first record within its timestamp is not
                         // known.

@@ -8,7 +8,7 @@ use crate::{
         engine::{fault::Fault, reserve},
         layout::{
             footprint::PAGE_BYTES,
-            tables::{BLOCK_CHUNKS, BLOCKS, META, meta},
+            tables::{BLOCK_CHUNKS, BLOCKS, META, SUMMARIES, meta},
         },
     },
 };
@@ -115,10 +115,11 @@ pub(crate) fn live_bytes(transaction: &ReadTransaction) -> Result<u64, Fault> {
         .get(meta::BLOCK_DISK_BYTES)?
         .map_or(0, |bytes| bytes.value());
     let mut bytes = blocks + ENGINE_PAGES * PAGE_BYTES as u64;
+    // The tables of blocks are counted as blocks are written and deleted; redb would read all of their
+    // pages to count them.
+    let counted = [BLOCK_CHUNKS.name(), BLOCKS.name(), SUMMARIES.name()];
     for table in transaction.list_tables()? {
-        // The tables of blocks are counted as blocks are written and deleted; redb would read all
-        // of their pages to count them.
-        if table.name() != BLOCK_CHUNKS.name() && table.name() != BLOCKS.name() {
+        if !counted.contains(&table.name()) {
             let stats = transaction.open_untyped_table(table)?.stats()?;
             bytes += stats.stored_bytes() + stats.metadata_bytes();
             bytes += stats.fragmented_bytes();

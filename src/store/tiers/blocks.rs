@@ -9,13 +9,16 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::{
-                BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES, Wanted,
-                span_max,
+                BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, EncodedBlock, HEADER_BYTES,
+                Wanted, span_max,
             },
-            footprint::{self, chunk_bytes},
+            footprint::{self, BlockSize, chunk_bytes},
             keys::{self, Position},
             series::{SeriesId, SeriesState},
-            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, MERGE_QUEUE, META, MergeKey, meta},
+            tables::{
+                BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, MERGE_QUEUE, META, MergeKey, SUMMARIES,
+                meta,
+            },
         },
     },
 };
@@ -25,6 +28,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 pub(crate) struct Blocks<'t> {
     headers: Table<'t, &'static BlockKey, &'static [u8; HEADER_BYTES]>,
     chunks: Table<'t, &'static ChunkKey, &'static [u8]>,
+    summaries: Table<'t, &'static BlockKey, &'static [u8]>,
     queue: Table<'t, &'static MergeKey, ()>,
     disk_bytes_added: u64,
     disk_bytes_removed: u64,
@@ -39,6 +43,7 @@ pub(crate) fn change<T>(
     let mut blocks = Blocks {
         headers: transaction.open_table(BLOCKS)?,
         chunks: transaction.open_table(BLOCK_CHUNKS)?,
+        summaries: transaction.open_table(SUMMARIES)?,
         queue: transaction.open_table(MERGE_QUEUE)?,
         disk_bytes_added: 0,
         disk_bytes_removed: 0,
@@ -74,7 +79,11 @@ impl Blocks<'_> {
             limits.payload_bytes,
         )) {
             let Some(last) = part.last() else { break };
-            let (header, body) = encoder.encode(signal, part);
+            let EncodedBlock {
+                header,
+                body,
+                summary,
+            } = encoder.encode(signal, part);
             let position = (last.timestamp, last.sequence);
             let key = keys::block_key(state.id, header.span_class(), position);
             self.headers.insert(&key, &header.to_bytes())?;
@@ -84,21 +93,25 @@ impl Blocks<'_> {
             if let Some(level) = header.merge_level() {
                 self.queue.insert(&keys::merge_key(&key, level), ())?;
             }
-            state.add_block(&header);
-            self.disk_bytes_added += footprint::disk_bytes(&header);
+            if let Some(summary) = &summary {
+                self.summaries.insert(&key, summary.as_slice())?;
+            }
+            let size = BlockSize::new(&header, summary.map(|summary| summary.len()));
+            state.add_block(&header, size);
+            self.disk_bytes_added += size.disk_bytes;
             rest = after;
             written += 1;
         }
         Ok(written)
     }
 
-    /// Deletes a block and subtracts it from `state`, which the caller must store.
+    /// Deletes a block and subtracts it from `state`, which the caller must store. Returns its size.
     pub(crate) fn remove(
         &mut self,
         state: &mut SeriesState,
         key: &BlockKey,
         header: &BlockHeader,
-    ) -> Result<(), Fault> {
+    ) -> Result<BlockSize, Fault> {
         self.headers.remove(key)?;
         let chunks = keys::chunk_range(key);
         self.chunks
@@ -106,9 +119,11 @@ impl Blocks<'_> {
         if let Some(level) = header.merge_level() {
             self.queue.remove(&keys::merge_key(key, level))?;
         }
-        state.remove_block(header);
-        self.disk_bytes_removed += footprint::disk_bytes(header);
-        Ok(())
+        let summary = self.summaries.remove(key)?;
+        let size = BlockSize::new(header, summary.map(|summary| summary.value().len()));
+        state.remove_block(header, size);
+        self.disk_bytes_removed += size.disk_bytes;
+        Ok(size)
     }
 
     /// Deletes all blocks of a series. They are not subtracted from `state`, which the caller
@@ -120,6 +135,8 @@ impl Blocks<'_> {
         let chunks = keys::chunk_range_of_series(state.id);
         self.chunks
             .retain_in::<&ChunkKey, _>(chunks.start()..=chunks.end(), |_, _| false)?;
+        self.summaries
+            .retain_in::<&BlockKey, _>(blocks.start()..=blocks.end(), |_, _| false)?;
         let queued = keys::merge_range_of_series(state.id);
         self.queue
             .retain_in::<&MergeKey, _>(queued.start()..=queued.end(), |_, ()| false)?;
@@ -330,6 +347,19 @@ fn body(
         body.extend_from_slice(chunk?.1.value());
     }
     Ok(body)
+}
+
+/// The size of a block, given the table of summaries.
+pub(crate) fn size(
+    summaries: &impl ReadableTable<&'static BlockKey, &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+) -> Result<BlockSize, Fault> {
+    let summary = summaries.get(key)?;
+    Ok(BlockSize::new(
+        header,
+        summary.map(|summary| summary.value().len()),
+    ))
 }
 
 /// The number of chunks of a block, and their total size in bytes.

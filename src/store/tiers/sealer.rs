@@ -16,6 +16,8 @@ pub(crate) struct Tiering {
     pub(crate) direct_records: usize,
     /// The maximum number of records in a block.
     pub(crate) block_records: usize,
+    /// Whether blocks get summaries. Benchmarks do without to measure their cost.
+    pub(crate) summarizes: bool,
 }
 
 impl Default for Tiering {
@@ -27,6 +29,7 @@ impl Default for Tiering {
             // record, and a block 37 to 53; a smaller block would not fill its two pages.
             direct_records: 160,
             block_records: RECORDS_MAX,
+            summarizes: true,
         }
     }
 }
@@ -41,8 +44,8 @@ pub(crate) struct Sealer {
 impl Sealer {
     pub(crate) fn new(tiering: Tiering) -> Sealer {
         Sealer {
+            encoder: BlockEncoder::new().summarizes(tiering.summarizes),
             tiering,
-            encoder: BlockEncoder::new(),
         }
     }
 

@@ -66,6 +66,10 @@ impl IntColumn {
         self.values.len()
     }
 
+    pub(super) fn values(&self) -> &[u64] {
+        &self.values
+    }
+
     /// Encodes the column in its shortest encoding.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -149,31 +153,19 @@ impl<'a> BytesColumn<'a> {
         self.values.push(value);
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    /// Appends the column in the encoding that is probably shortest: short and repetitive parts to
-    /// `small`, long ones to `large`. The two are compressed separately, because text next to
-    /// random bytes compresses badly.
-    pub(super) fn finish(&self, small: &mut Vec<u8>, large: &mut Vec<u8>) {
+    /// Chooses the encoding of the column that is probably shortest.
+    pub(super) fn analyse(self) -> AnalysedStrings<'a> {
         let first = self.values.first().copied().unwrap_or_default();
-        if self.values.iter().all(|value| *value == first) {
-            small.push(bytes_form::CONSTANT);
-            push_bytes(small, first);
+        let form = if self.values.iter().all(|value| *value == first) {
+            StringsEncoding::Constant([first])
         } else if self.is_hex(first.len()) {
-            small.push(bytes_form::HEX);
-            small.varint(first.len() as u64);
-            for digits in &self.values {
-                large.extend(digits.chunks_exact(2).map(hex_byte));
-            }
-        } else if !self.finish_dictionary(small, large) {
-            small.push(bytes_form::PLAIN);
-            let lengths: IntColumn = self.values.iter().map(|value| value.len() as u64).collect();
-            lengths.finish(small);
-            for value in &self.values {
-                large.extend_from_slice(value);
-            }
+            StringsEncoding::Hex(first.len())
+        } else {
+            self.dictionary().unwrap_or(StringsEncoding::Plain)
+        };
+        AnalysedStrings {
+            values: self.values,
+            form,
         }
     }
 
@@ -188,7 +180,7 @@ impl<'a> BytesColumn<'a> {
                 .all(|value| value.len() == length && all_hex(value))
     }
 
-    fn finish_dictionary(&self, small: &mut Vec<u8>, large: &mut Vec<u8>) -> bool {
+    fn dictionary(&self) -> Option<StringsEncoding<'a>> {
         let distinct_max = DICTIONARY_MAX.min(self.values.len() / 2);
         let mut places = HashMap::with_capacity(64);
         let mut entries: Vec<&[u8]> = Vec::new();
@@ -199,17 +191,89 @@ impl<'a> BytesColumn<'a> {
                 entries.len() as u64 - 1
             });
             if entries.len() > distinct_max {
-                return false;
+                return None;
             }
             indexes.push(place);
         }
-        small.push(bytes_form::DICTIONARY);
-        small.varint(entries.len() as u64);
-        for entry in entries {
-            push_bytes(small, entry);
+        Some(StringsEncoding::Dictionary { entries, indexes })
+    }
+}
+
+/// A column of byte strings, and how it is encoded.
+#[derive(Debug)]
+pub(super) struct AnalysedStrings<'a> {
+    values: Vec<&'a [u8]>,
+    form: StringsEncoding<'a>,
+}
+
+#[derive(Debug)]
+enum StringsEncoding<'a> {
+    Constant([&'a [u8]; 1]),
+    Dictionary {
+        entries: Vec<&'a [u8]>,
+        indexes: IntColumn,
+    },
+    /// The number of digits of each value.
+    Hex(usize),
+    Plain,
+}
+
+impl<'a> AnalysedStrings<'a> {
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The distinct values of a constant or a dictionary; `None` when not known to be distinct.
+    pub(super) fn distinct(&self) -> Option<&[&'a [u8]]> {
+        match &self.form {
+            StringsEncoding::Constant(value) => Some(value),
+            StringsEncoding::Dictionary { entries, .. } => Some(entries),
+            StringsEncoding::Hex(_) | StringsEncoding::Plain => None,
         }
-        indexes.finish(large);
-        true
+    }
+
+    pub(super) fn values(&self) -> &[&'a [u8]] {
+        &self.values
+    }
+
+    /// Whether all values are lowercase hex digits.
+    pub(super) fn is_hex(&self) -> bool {
+        matches!(self.form, StringsEncoding::Hex(_))
+    }
+
+    /// Appends the column: short and repetitive parts to `small`, long ones to `large`. The two are
+    /// compressed separately, because text next to random bytes compresses badly.
+    pub(super) fn finish(&self, small: &mut Vec<u8>, large: &mut Vec<u8>) {
+        match &self.form {
+            StringsEncoding::Constant([value]) => {
+                small.push(bytes_form::CONSTANT);
+                push_bytes(small, value);
+            }
+            StringsEncoding::Hex(digits) => {
+                small.push(bytes_form::HEX);
+                small.varint(*digits as u64);
+                for digits in &self.values {
+                    large.extend(digits.chunks_exact(2).map(hex_byte));
+                }
+            }
+            StringsEncoding::Dictionary { entries, indexes } => {
+                small.push(bytes_form::DICTIONARY);
+                small.varint(entries.len() as u64);
+                for entry in entries {
+                    push_bytes(small, entry);
+                }
+                indexes.finish(large);
+            }
+            StringsEncoding::Plain => {
+                small.push(bytes_form::PLAIN);
+                let lengths: IntColumn =
+                    self.values.iter().map(|value| value.len() as u64).collect();
+                lengths.finish(small);
+                for value in &self.values {
+                    large.extend_from_slice(value);
+                }
+            }
+        }
     }
 }
 
@@ -227,7 +291,7 @@ fn all_hex(digits: &[u8]) -> bool {
 }
 
 /// Decodes two lowercase hex digits without a branch.
-fn hex_byte(pair: &[u8]) -> u8 {
+pub(super) fn hex_byte(pair: &[u8]) -> u8 {
     let value = |digit: u8| (digit & 0xf) + 9 * (digit >> 6);
     match pair {
         [high, low] => value(*high) << 4 | value(*low),

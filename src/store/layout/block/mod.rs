@@ -67,14 +67,17 @@ mod protobuf;
 mod sections;
 mod select;
 mod shapes;
+mod summary;
 
+pub(crate) use self::summary::Summary;
 use self::{
     bits::Bits,
     bytes::Reader,
     columns::IntColumn,
     sections::{PackedSections, Sections},
     select::{Selection, Selector},
-    shapes::{Joiner, ShapeEncoder, Shaped},
+    shapes::{Joiner, ShapeEncoder, Shaped, ShapedRecords},
+    summary::Contents,
 };
 use crate::{filter::Filter, signal::Signal};
 use xxhash_rust::xxh3::Xxh3;
@@ -277,6 +280,16 @@ pub(crate) fn span_max(class: u8) -> u64 {
 /// Encodes records as blocks. Keep one for many blocks: it holds buffers and compression state.
 pub(crate) struct BlockEncoder {
     sections: Sections,
+    summarizes: bool,
+}
+
+/// An encoded block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EncodedBlock {
+    pub(crate) header: BlockHeader,
+    pub(crate) body: Vec<u8>,
+    /// `None` when nothing is known about the records without reading them.
+    pub(crate) summary: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for BlockEncoder {
@@ -289,7 +302,14 @@ impl BlockEncoder {
     pub(crate) fn new() -> BlockEncoder {
         BlockEncoder {
             sections: Sections::new(),
+            summarizes: true,
         }
+    }
+
+    /// Whether blocks get summaries. For benchmarks of their cost.
+    pub(crate) fn summarizes(mut self, summarizes: bool) -> BlockEncoder {
+        self.summarizes = summarizes;
+        self
     }
 
     /// The number of `records`, counted from the first, that go into the next block: at most
@@ -322,16 +342,19 @@ impl BlockEncoder {
 
     /// Encodes `records` as one block. They must belong to one series, be in (timestamp, sequence)
     /// order, not be empty, and not exceed [`BlockEncoder::cut`].
-    pub(crate) fn encode(
-        &mut self,
-        signal: Signal,
-        records: &[BlockRecord<'_>],
-    ) -> (BlockHeader, Vec<u8>) {
+    pub(crate) fn encode(&mut self, signal: Signal, records: &[BlockRecord<'_>]) -> EncodedBlock {
         debug_assert!(!records.is_empty() && records.len() <= RECORDS_MAX);
-        let (codec, body) = match self.encode_columns(signal, records) {
-            Some(body) => (Codec::Columns, body),
-            None => (Codec::Verbatim, self.encode_verbatim(records)),
+        let shaped = shape(signal, records);
+        self.sections.clear();
+        push_keys(&mut self.sections, records);
+        let codec = if let Some(shaped) = &shaped {
+            shaped.write(&mut self.sections);
+            Codec::Columns
+        } else {
+            push_verbatim(&mut self.sections, records);
+            Codec::Verbatim
         };
+        let body = self.sections.pack();
         let sequences = || records.iter().map(|record| record.sequence);
         let payload_bytes: usize = records.iter().map(|record| record.payload.len()).sum();
         let mut header = BlockHeader {
@@ -346,38 +369,52 @@ impl BlockEncoder {
             checksum: 0,
         };
         header.checksum = header.checksum_of(&body);
-        (header, body)
-    }
-
-    fn encode_columns(&mut self, signal: Signal, records: &[BlockRecord<'_>]) -> Option<Vec<u8>> {
-        let mut shapes = ShapeEncoder::new();
-        for record in records {
-            match signal {
-                Signal::Logs | Signal::Metrics => messagepack::split(record.payload, &mut shapes)?,
-                Signal::Traces => protobuf::split(record.payload, &mut shapes)?,
-            }
+        let summary = shaped
+            .filter(|_| self.summarizes)
+            .and_then(|shaped| Contents::of(signal, &shaped))
+            .map(|contents| contents.to_bytes(&header));
+        EncodedBlock {
+            header,
+            body,
+            summary,
         }
-        self.sections.clear();
-        push_keys(&mut self.sections, records);
-        shapes.finish(&mut self.sections);
-        Some(self.sections.pack())
     }
+}
 
-    fn encode_verbatim(&mut self, records: &[BlockRecord<'_>]) -> Vec<u8> {
-        self.sections.clear();
-        push_keys(&mut self.sections, records);
-        let lengths: IntColumn = records
-            .iter()
-            .map(|record| record.payload.len() as u64)
-            .collect();
-        self.sections.push(lengths.to_bytes());
-        let mut payloads = Vec::new();
-        for record in records {
-            payloads.extend_from_slice(record.payload);
+/// The summary of a block that was decoded; `None` when its records are not understood.
+pub(crate) fn summarize(
+    signal: Signal,
+    header: &BlockHeader,
+    block: &DecodedBlock,
+) -> Option<Vec<u8>> {
+    let records: Vec<BlockRecord<'_>> = block.records().collect();
+    let contents = Contents::of(signal, &shape(signal, &records)?)?;
+    Some(contents.to_bytes(header))
+}
+
+/// Divides records into shapes and columns; `None` when one is not understood or they are too diverse.
+fn shape<'a>(signal: Signal, records: &[BlockRecord<'a>]) -> Option<ShapedRecords<'a>> {
+    let mut shapes = ShapeEncoder::new();
+    for record in records {
+        match signal {
+            Signal::Logs | Signal::Metrics => messagepack::split(record.payload, &mut shapes)?,
+            Signal::Traces => protobuf::split(record.payload, &mut shapes)?,
         }
-        self.sections.push(payloads);
-        self.sections.pack()
     }
+    Some(shapes.finish())
+}
+
+fn push_verbatim(sections: &mut Sections, records: &[BlockRecord<'_>]) {
+    let lengths: IntColumn = records
+        .iter()
+        .map(|record| record.payload.len() as u64)
+        .collect();
+    sections.push(lengths.to_bytes());
+    let mut payloads = Vec::new();
+    for record in records {
+        payloads.extend_from_slice(record.payload);
+    }
+    sections.push(payloads);
 }
 
 fn push_keys(sections: &mut Sections, records: &[BlockRecord<'_>]) {

@@ -7,7 +7,7 @@
 
 use super::{
     bytes::{Reader, Writer},
-    columns::{BytesColumn, IntColumn, Ints, Section, Strings, read_ints},
+    columns::{AnalysedStrings, BytesColumn, IntColumn, Ints, Section, Strings, read_ints},
     sections::{PackedSections, Sections},
 };
 use hashbrown::{HashMap, HashTable};
@@ -99,7 +99,7 @@ enum Leaf<'a> {
 }
 
 #[derive(Debug)]
-struct Shape {
+pub(super) struct Shape {
     hash: u64,
     literals: Box<[u8]>,
     parts: Box<[Placed]>,
@@ -253,8 +253,82 @@ impl<'a> ShapeEncoder<'a> {
         Some(index)
     }
 
-    /// Writes all collected records.
-    pub(super) fn finish(self, sections: &mut Sections) {
+    /// Ends collecting, and chooses the encodings of columns.
+    pub(super) fn finish(self) -> ShapedRecords<'a> {
+        ShapedRecords {
+            shapes: self.shapes,
+            shape_of_record: self.shape_of_record,
+            ints: self.ints,
+            strings: self.bytes.into_iter().map(BytesColumn::analyse).collect(),
+        }
+    }
+}
+
+/// Records that have been divided into shapes and columns.
+#[derive(Debug)]
+pub(super) struct ShapedRecords<'a> {
+    shapes: Vec<Shape>,
+    shape_of_record: IntColumn,
+    ints: Vec<IntColumn>,
+    strings: Vec<AnalysedStrings<'a>>,
+}
+
+/// The strings of a column.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DistinctStrings<'a, 's> {
+    pub(super) values: &'s [&'a [u8]],
+    /// Whether no value is there twice. Otherwise all are there.
+    pub(super) are_distinct: bool,
+    /// Whether all are lowercase hex digits.
+    pub(super) are_hex: bool,
+}
+
+impl Shape {
+    pub(super) fn literals(&self) -> &[u8] {
+        &self.literals
+    }
+
+    /// Each part, and the number of literal bytes before it.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (Part, usize)> {
+        let parts = self.parts.iter();
+        parts.map(|placed| (placed.part, placed.literals_end as usize))
+    }
+
+    /// The parts that have a column, and the column.
+    pub(super) fn leaves(&self) -> impl Iterator<Item = (Part, usize)> {
+        let parts = self.parts.iter().map(|placed| placed.part);
+        let leaves = parts.filter(|part| part.column_kind().is_some());
+        leaves.zip(self.columns.iter().map(|column| *column as usize))
+    }
+}
+
+impl<'a> ShapedRecords<'a> {
+    pub(super) fn len(&self) -> usize {
+        self.shape_of_record.len()
+    }
+
+    pub(super) fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    /// The values of a column of integers.
+    pub(super) fn ints(&self, column: usize) -> Option<&[u64]> {
+        self.ints.get(column).map(IntColumn::values)
+    }
+
+    /// The values of a column of strings.
+    pub(super) fn strings(&self, column: usize) -> Option<DistinctStrings<'a, '_>> {
+        let column = self.strings.get(column)?;
+        let distinct = column.distinct();
+        Some(DistinctStrings {
+            values: distinct.unwrap_or(column.values()),
+            are_distinct: distinct.is_some(),
+            are_hex: column.is_hex(),
+        })
+    }
+
+    /// Writes all records.
+    pub(super) fn write(&self, sections: &mut Sections) {
         let mut small = Vec::new();
         small.varint(self.shapes.len() as u64);
         for shape in &self.shapes {
@@ -272,14 +346,14 @@ impl<'a> ShapeEncoder<'a> {
                 }
             }
         }
-        let mut large = Vec::with_capacity(self.ints.len() + self.bytes.len());
+        let mut large = Vec::with_capacity(self.ints.len() + self.strings.len());
         small.varint(self.ints.len() as u64);
         for column in &self.ints {
             small.varint(column.len() as u64);
             large.push(column.to_bytes());
         }
-        small.varint(self.bytes.len() as u64);
-        for column in &self.bytes {
+        small.varint(self.strings.len() as u64);
+        for column in &self.strings {
             small.varint(column.len() as u64);
             let mut section = Vec::new();
             column.finish(&mut small, &mut section);

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    filter::arbitrary::{Draw, Said},
+    filter::{
+        TextPattern,
+        arbitrary::{Draw, Said},
+    },
     record::{Level, LogRecord, Record, SpanRecord},
 };
 use opentelemetry_proto::tonic::{
@@ -23,7 +26,7 @@ fn encode_and_decode(signal: Signal, payloads: &[Vec<u8>]) -> (BlockHeader, usiz
             payload,
         })
         .collect();
-    let (header, body) = BlockEncoder::new().encode(signal, &records);
+    let EncodedBlock { header, body, .. } = BlockEncoder::new().encode(signal, &records);
     let header = BlockHeader::from_bytes(&header.to_bytes()).unwrap();
     let block = DecodedBlock::decode(&header, &body).unwrap();
     assert_eq!(block.len(), records.len());
@@ -198,7 +201,7 @@ proptest! {
             .iter()
             .map(|payload| BlockRecord { timestamp: 0, sequence: 0, payload })
             .collect();
-        let (header, body) = BlockEncoder::new().encode(Signal::Logs, &records);
+        let EncodedBlock { header, body, .. } = BlockEncoder::new().encode(Signal::Logs, &records);
         let mut bytes = header.to_bytes().to_vec();
         bytes.extend(body);
         let at = at.index(bytes.len());
@@ -226,7 +229,7 @@ proptest! {
             .iter()
             .map(|payload| BlockRecord { timestamp: 0, sequence: 0, payload })
             .collect();
-        let (mut header, mut body) = BlockEncoder::new().encode(Signal::Logs, &records);
+        let EncodedBlock { mut header, mut body, .. } = BlockEncoder::new().encode(Signal::Logs, &records);
         let at = at.index(body.len());
         body[at] = byte;
         header.count = count;
@@ -251,9 +254,11 @@ fn check_selection(
     payloads: &[(Record, Vec<u8>)],
     seed: u64,
 ) -> Result<(), TestCaseError> {
+    // Enough for a summary with a filter.
     let records: Vec<BlockRecord<'_>> = payloads
         .iter()
-        .zip(0..)
+        .cycle()
+        .zip(0..300)
         .map(|((_, payload), number)| BlockRecord {
             timestamp: number,
             sequence: number.cast_unsigned(),
@@ -263,7 +268,16 @@ fn check_selection(
     if records.is_empty() {
         return Ok(());
     }
-    let (header, body) = BlockEncoder::new().encode(signal, &records);
+    let EncodedBlock {
+        header,
+        body,
+        summary,
+    } = BlockEncoder::new().encode(signal, &records);
+    let decoded = DecodedBlock::decode(&header, &body).unwrap();
+    prop_assert_eq!(&summary, &summarize(signal, &header, &decoded));
+    let summary = summary
+        .as_deref()
+        .and_then(|it| Summary::read(signal, &header, it));
     let values: Vec<Record> = payloads.iter().map(|(record, _)| record.clone()).collect();
     let said = Said::by(&values);
     let mut draw = Draw(seed);
@@ -286,6 +300,8 @@ fn check_selection(
             .filter(|record| filter.matches(signal, record.payload))
             .map(|record| (record.sequence, record.payload))
             .collect();
+        let may_match = summary.as_ref().is_none_or(|it| it.may_match(&filter));
+        prop_assert!(may_match || expected.is_empty(), "{:?}", filter);
         prop_assert_eq!(found, expected, "{:?}", filter);
     }
     Ok(())
@@ -316,25 +332,133 @@ proptest! {
     #[test]
     fn logs_are_selected_as_one_by_one(
         logs in prop::collection::vec(any_log(), 1..40),
-        repeat in 1usize..4,
         seed: u64,
     ) {
         let logs: Vec<Record> = logs.into_iter().map(Record::Log).collect();
-        check_selection(Signal::Logs, &encoded(&vec![logs; repeat].concat()), seed)?;
+        check_selection(Signal::Logs, &encoded(&logs), seed)?;
     }
 
     #[test]
     fn spans_are_selected_as_one_by_one(
         spans in prop::collection::vec(crate::otlp::arbitrary::span(), 1..20),
-        repeat in 1usize..4,
         seed: u64,
     ) {
         let spans: Vec<Record> = spans
             .into_iter()
             .map(|span| Record::Span(Box::new(SpanRecord::new(span))))
             .collect();
-        check_selection(Signal::Traces, &encoded(&vec![spans; repeat].concat()), seed)?;
+        check_selection(Signal::Traces, &encoded(&spans), seed)?;
     }
+}
+
+/// A block of 4,096 logs that a gateway might write.
+fn gateway_block() -> EncodedBlock {
+    let payloads: Vec<Vec<u8>> = (0..4096_u64)
+        .map(|number| {
+            let log = LogRecord::new(
+                crate::Timestamp::from_unix_nanos(number.cast_signed()),
+                if number % 100 == 0 {
+                    Level::WARN
+                } else {
+                    Level::INFO
+                },
+                format!("request {number} forwarded"),
+            )
+            .with(
+                "tool",
+                ["search", "fetch", "list"][usize::try_from(number % 3).unwrap()],
+            )
+            .with("duration_ms", number * 7919 % 5000)
+            .with("attempt", number % 4)
+            .with("trace_id", trace_id(number));
+            let mut payload = Vec::new();
+            log.encode_payload(&mut payload).unwrap();
+            payload
+        })
+        .collect();
+    let records: Vec<BlockRecord<'_>> = payloads
+        .iter()
+        .zip(0..)
+        .map(|(payload, number)| BlockRecord {
+            timestamp: number,
+            sequence: number.cast_unsigned(),
+            payload,
+        })
+        .collect();
+    BlockEncoder::new().encode(Signal::Logs, &records)
+}
+
+fn trace_id(number: u64) -> String {
+    let half = |seed| xxhash_rust::xxh3::xxh3_64_with_seed(&number.to_le_bytes(), seed);
+    format!("{:016x}{:016x}", half(0), half(1))
+}
+
+#[test]
+fn a_summary_fits_a_page_and_excludes_what_is_not_there() {
+    let EncodedBlock {
+        header, summary, ..
+    } = gateway_block();
+    let bytes = summary.unwrap();
+    assert!(
+        bytes.len() > 3000 && bytes.len() <= crate::store::layout::footprint::SUMMARY_BYTES_MAX
+    );
+    let summary = Summary::read(Signal::Logs, &header, &bytes).unwrap();
+    let text = |text: &str| Filter::text(TextPattern::substring(text).unwrap());
+    let field = |text: &str| Filter::field(text).unwrap();
+    for filter in [
+        Filter::trace_id(&trace_id(77)).unwrap(),
+        text("FORWARD"),
+        text("search"),
+        field("tool=fetch"),
+        field("attempt=3"),
+        // Not known: too many values, a comparison, a part of an id.
+        field("duration_ms=12"),
+        field("duration_ms>100000"),
+        Filter::trace_id("abc").unwrap(),
+        Filter::level_at_least(Level::WARN),
+        !Filter::level_at_least(Level::WARN),
+        Filter::any([text("quasar"), text("forwarded")]),
+    ] {
+        assert!(summary.may_match(&filter), "{filter:?}");
+    }
+    for filter in [
+        text("quasar"),
+        Filter::text(TextPattern::regex("quasar [0-9]+ forwarded").unwrap()),
+        field("tool=quasar"),
+        field("attempt=4"),
+        field("quasar"),
+        field("quasar>5"),
+        Filter::level_at_least(Level::ERROR),
+        !Filter::level_at_most(Level::WARN),
+        Filter::all([text("quasar"), text("forwarded")]),
+        Filter::failed(),
+    ] {
+        assert!(!summary.may_match(&filter), "{filter:?}");
+    }
+    let absent = (5000..6000).map(|number| Filter::trace_id(&trace_id(number)).unwrap());
+    let maybe = absent.filter(|absent| summary.may_match(absent)).count();
+    assert!(
+        maybe < 100,
+        "{maybe} of 1000 ids that are absent may be there"
+    );
+    assert_eq!(
+        summary.levels().unwrap(),
+        [(Level::INFO, 4055), (Level::WARN, 41)]
+    );
+
+    // A summary that is not whole, or of another block, is none.
+    for at in [0, 1, 9, 12, bytes.len() / 2, bytes.len() - 1] {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert!(
+            Summary::read(Signal::Logs, &header, &changed).is_none(),
+            "{at}"
+        );
+        assert!(Summary::read(Signal::Logs, &header, &bytes[..at]).is_none());
+    }
+    let mut other = header;
+    other.checksum ^= 1;
+    assert!(Summary::read(Signal::Logs, &other, &bytes).is_none());
 }
 
 #[test]
