@@ -53,6 +53,10 @@ const TRIGRAM_MASK: u32 = (1 << (3 * LETTER_BITS)) - 1;
 const LAST_HEX_LETTER: u16 = 6;
 
 /// The code of each byte; 0 for one that is no letter.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which would refuse an index out of bounds"
+)]
 const CODES: [u8; 256] = {
     let mut codes = [0; 256];
     let mut letter = 0;
@@ -79,10 +83,7 @@ impl Trigrams {
 
     /// Adds the trigrams of a text. Returns `false` when it is not UTF-8.
     pub(crate) fn add(&mut self, text: &[u8]) -> bool {
-        let is_simple = text.iter().fold(true, |simple, byte| {
-            simple & byte.is_ascii() & (*byte != 0x1b)
-        });
-        if is_simple {
+        if text.is_ascii() && !text.contains(&0x1b) {
             self.add_letters(text);
             return true;
         }

@@ -17,7 +17,10 @@ use crate::{
             wipes::WipeScope,
             writers::{self, WriterStatus},
         },
-        maintain::compact::{self, CompactOptions, Compacted},
+        maintain::{
+            compact::{self, CompactOptions, Compacted},
+            summaries,
+        },
         options::StoreOptions,
         policy::system_clock::ClockReading,
         scan::{
@@ -26,6 +29,7 @@ use crate::{
             space::{self, DiskUsage, FileSystem, Space},
         },
         snapshot::Snapshot,
+        tiers::view::SeriesEntry,
         writer::StoreWriter,
     },
 };
@@ -400,7 +404,8 @@ impl Store {
         space::measure(self.place(), counted_bytes, limit_bytes)
     }
 
-    /// Returns the disk blocks of deleted records to the file system.
+    /// Returns the disk blocks of deleted records to the file system. Before that, blocks that an earlier
+    /// version of this crate wrote get the summaries that spare queries from reading them.
     ///
     /// All readers and writers of this database wait until it is done: about a second for each
     /// gibibyte that is moved, and a fifth of that for each that stays in place. It may be
@@ -412,7 +417,47 @@ impl Store {
     /// [`Error::ReadOnly`] on a store opened for reading only; and with [`Error::StorageFull`] and
     /// [`Error::Database`] when the disk fails.
     pub fn compact(&self, options: CompactOptions) -> Result<Compacted> {
-        self.writer()?;
+        match self.add_missing_summaries(&options) {
+            // Summaries are optional, and a full disk is a reason to compact.
+            Err(Error::StorageFull { .. }) | Ok(()) => self.compact_file(options),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds the summaries that blocks of earlier versions lack, in small transactions.
+    fn add_missing_summaries(&self, options: &CompactOptions) -> Result<()> {
+        let writer = self.writer()?;
+        let series = self.snapshot()?.view().series()?;
+        for SeriesEntry {
+            server,
+            signal,
+            state,
+        } in series
+        {
+            let mut after = None;
+            loop {
+                if options.is_cancelled() {
+                    return Err(Error::Cancelled {
+                        action: "compact",
+                        path: self.path(),
+                    });
+                }
+                // A snapshot must not be held while the file is compacted.
+                let snapshot = self.snapshot()?;
+                let view = snapshot.view();
+                let missing = view.read(|| summaries::missing(view, &state, after))?;
+                drop(snapshot);
+                let Some(last) = missing.last() else { break };
+                after = Some(*last);
+                writer.transact("compact", |transaction| {
+                    summaries::add(transaction, &server, signal, &missing)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compact_file(&self, options: CompactOptions) -> Result<Compacted> {
         let before = self.space()?;
         let target = compact::Target {
             place: self.place(),
@@ -434,7 +479,7 @@ impl Store {
         if !compact::is_cheap(&self.space()?, bytes_max) {
             return Ok(None);
         }
-        match self.compact(CompactOptions::default()) {
+        match self.compact_file(CompactOptions::default()) {
             Ok(compacted) => Ok(Some(compacted)),
             Err(Error::ReaderInTheWay { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -445,7 +490,7 @@ impl Store {
     /// reports them.
     pub(crate) fn compact_for_room(&self) {
         if self.space().is_ok_and(|space| compact::makes_room(&space)) {
-            let _ = self.compact(CompactOptions::default());
+            let _ = self.compact_file(CompactOptions::default());
         }
     }
 }

@@ -101,6 +101,12 @@ impl CompactOptions {
     }
 }
 
+impl CompactOptions {
+    pub(crate) fn is_cancelled(&self) -> bool {
+        (self.cancel_when)()
+    }
+}
+
 impl Default for CompactOptions {
     fn default() -> CompactOptions {
         CompactOptions {
@@ -278,7 +284,7 @@ impl Watch {
         if self.over.load(Ordering::Relaxed) {
             return Ok(());
         }
-        if (self.options.cancel_when)() {
+        if self.options.is_cancelled() {
             self.cancelled.store(true, Ordering::Relaxed);
         }
         if self.cancelled.load(Ordering::Relaxed) {

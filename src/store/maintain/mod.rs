@@ -4,3 +4,4 @@ pub(crate) mod compact;
 pub(crate) mod eviction;
 pub(crate) mod maintenance;
 pub(crate) mod merge;
+pub(crate) mod summaries;

@@ -9,8 +9,8 @@ use crate::{
         engine::fault::Fault,
         layout::{
             block::{
-                BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, EncodedBlock, HEADER_BYTES,
-                Wanted, span_max,
+                self, BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, EncodedBlock,
+                HEADER_BYTES, Wanted, span_max,
             },
             footprint::{self, BlockSize, chunk_bytes},
             keys::{self, Position},
@@ -103,6 +103,33 @@ impl Blocks<'_> {
             written += 1;
         }
         Ok(written)
+    }
+
+    /// Adds the summary of a block that has none, if the block still exists and its records are
+    /// understood, and the size of the summary to `state`, which the caller must store.
+    pub(crate) fn summarize(
+        &mut self,
+        state: &mut SeriesState,
+        signal: Signal,
+        key: &BlockKey,
+    ) -> Result<(), Fault> {
+        let Some(header) = self.header(key)? else {
+            return Ok(());
+        };
+        if self.summaries.get(key)?.is_some() {
+            return Ok(());
+        }
+        let block = self.load(key, &header)?;
+        if let Some(summary) = block::summarize(signal, &header, &block) {
+            let before = BlockSize::new(&header, None);
+            let after = BlockSize::new(&header, Some(summary.len()));
+            self.summaries.insert(key, summary.as_slice())?;
+            state.remove_block(&header, before);
+            state.add_block(&header, after);
+            self.disk_bytes_removed += before.disk_bytes;
+            self.disk_bytes_added += after.disk_bytes;
+        }
+        Ok(())
     }
 
     /// Deletes a block and subtracts it from `state`, which the caller must store. Returns its size.

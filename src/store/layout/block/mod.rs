@@ -372,7 +372,7 @@ impl BlockEncoder {
         let summary = shaped
             .filter(|_| self.summarizes)
             .and_then(|shaped| Contents::of(signal, &shaped))
-            .map(|contents| contents.to_bytes(&header));
+            .map(|contents| contents.summarize(&header));
         EncodedBlock {
             header,
             body,
@@ -389,7 +389,7 @@ pub(crate) fn summarize(
 ) -> Option<Vec<u8>> {
     let records: Vec<BlockRecord<'_>> = block.records().collect();
     let contents = Contents::of(signal, &shape(signal, &records)?)?;
-    Some(contents.to_bytes(header))
+    Some(contents.summarize(header))
 }
 
 /// Divides records into shapes and columns; `None` when one is not understood or they are too diverse.

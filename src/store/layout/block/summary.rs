@@ -155,7 +155,10 @@ impl Contents {
                 .collect::<Option<Vec<&[u64]>>>()
         };
         contents.counts = match signal {
-            Signal::Logs => levels(&of_place(&Place::Level)?)?,
+            Signal::Logs => {
+                let levels = levels(&of_place(&Place::Level)?)?;
+                (!levels.is_empty()).then_some(Counts::Logs(levels))
+            }
             Signal::Metrics => None,
             Signal::Traces => {
                 let error = StatusCode::Error as i32;
@@ -265,7 +268,7 @@ impl Contents {
     }
 
     /// The summary of the block with this header.
-    pub(super) fn to_bytes(mut self, header: &BlockHeader) -> Vec<u8> {
+    pub(super) fn summarize(mut self, header: &BlockHeader) -> Vec<u8> {
         let mut known = 0;
         let mut fixed = Vec::new();
         match &self.counts {
@@ -347,22 +350,22 @@ impl Contents {
     }
 }
 
-/// The number of records of each severity; `None` inside when there are too many severities, and
-/// `None` when one is not a severity.
-fn levels(columns: &[&[u64]]) -> Option<Option<Counts>> {
+/// The number of records of each severity, none when there are too many severities; `None` when one is
+/// not a severity.
+fn levels(columns: &[&[u64]]) -> Option<Vec<(i32, u64)>> {
     let mut levels: Vec<(i32, u64)> = Vec::new();
     for level in columns.iter().flat_map(|column| *column) {
         let level = i32::try_from(level.cast_signed()).ok()?;
         if let Some((_, records)) = levels.iter_mut().find(|(other, _)| *other == level) {
             *records += 1;
         } else if levels.len() == LEVELS_MAX {
-            return Some(None);
+            return Some(Vec::new());
         } else {
             levels.push((level, 1));
         }
     }
     levels.sort_unstable();
-    Some(Some(Counts::Logs(levels)))
+    Some(levels)
 }
 
 /// The longest duration of spans, if each has a start and an end.
@@ -481,7 +484,7 @@ fn probes_of(token: u64, probes: u8, bytes: usize) -> impl Iterator<Item = usize
     let bits = bytes as u128 * 8;
     (0..u64::from(probes)).map(move |probe| {
         let at = token.wrapping_add(step.wrapping_mul(probe));
-        usize::try_from(u128::from(at) * bits >> 64).unwrap_or_default()
+        usize::try_from((u128::from(at) * bits) >> 64).unwrap_or_default()
     })
 }
 
