@@ -6,6 +6,7 @@ use std::{
     io::{self, IsTerminal, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 /// Untrusted text, with all characters escaped that a terminal could take for a command.
@@ -50,9 +51,36 @@ fn is_invisible(char: char) -> bool {
     )
 }
 
+/// The notes that wait until a pager has ended; `None` while there is no pager.
+static HELD_NOTES: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
 /// Prints a line to stderr. Ignores errors: a message that cannot be printed must not end a command.
 pub(crate) fn note(message: &str) {
-    let _ = writeln!(io::stderr(), "{}", escape(message));
+    let message = escape(message);
+    let mut held = HELD_NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+    match &mut *held {
+        Some(notes) => notes.push(message),
+        None => {
+            let _ = writeln!(io::stderr(), "{message}");
+        }
+    }
+}
+
+/// Keeps notes back from now on: they would be printed across the page that a pager shows.
+pub(crate) fn hold_notes() {
+    let mut held = HELD_NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+    held.get_or_insert_default();
+}
+
+/// Prints the notes that were kept back, and no longer keeps any.
+pub(crate) fn release_notes() {
+    let held = HELD_NOTES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    for message in held.into_iter().flatten() {
+        let _ = writeln!(io::stderr(), "{message}");
+    }
 }
 
 /// A progress bar on stderr; hidden if stderr is not a terminal.

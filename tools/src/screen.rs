@@ -5,7 +5,7 @@
 
 #![allow(dead_code, reason = "the commands that use the rest land next")]
 
-use crate::interrupt::Interrupt;
+use crate::{interrupt::Interrupt, output};
 use anstyle::{AnsiColor, Style};
 use gridctl_telemetry::{
     Timestamp,
@@ -406,6 +406,7 @@ impl Output {
                 // would leave its pager on the terminal. Without a handler the signal does that, so the
                 // pager is used anyway.
                 let _ = Interrupt::install();
+                output::hold_notes();
                 let pipe = child.stdin.take().map(BufWriter::new);
                 Output(Target::Paged { child, pipe })
             }
@@ -426,7 +427,9 @@ impl Output {
             } => {
                 let flushed = pipe.as_mut().map_or(Ok(()), Write::flush);
                 drop(pipe);
-                child.wait()?;
+                let ended = child.wait();
+                output::release_notes();
+                ended?;
                 flushed
             }
         }

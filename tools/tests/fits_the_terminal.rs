@@ -95,6 +95,21 @@ fn long_output_goes_through_the_pager() {
             "{shown}"
         );
     }
+    // Notes come after the page.
+    let old = home.path().join("telemetry/gw/github");
+    fs::create_dir_all(&old).unwrap();
+    fs::write(old.join("logs.jsonl"), "{}").unwrap();
+    let (code, shown) = run(2, &["status", "--plain"]);
+    assert_eq!(code, 0, "{shown}");
+    let (page, note) = shown.trim_end().rsplit_once('\n').unwrap();
+    assert!(
+        note.contains("import-jsonl gw") && !note.contains("paged"),
+        "{shown}"
+    );
+    assert!(
+        page.lines().all(|line| line.starts_with("paged: ")),
+        "{shown}"
+    );
     // A pager that is missing, and one that ends at once.
     let missing = [("PAGER", "no-such-pager")];
     let (code, shown) = home.terminal(160, 4, &missing, &["status"]).finish();

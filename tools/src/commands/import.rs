@@ -7,6 +7,7 @@ use crate::{
     interrupt::Interrupt,
     lines,
     output::{note, progress_bar},
+    scope::SignalParser,
 };
 use anyhow::Context;
 use bytesize::ByteSize;
@@ -47,7 +48,7 @@ pub(crate) struct Args {
     server: Option<ServerName>,
     /// What the lines are whose keys do not tell: logs, metrics or traces; of a folder, import the
     /// files of this signal alone
-    #[arg(long)]
+    #[arg(long, value_parser = SignalParser)]
     signal: Option<Signal>,
     /// How the lines of logs are spelled; by default each line tells by its keys
     #[arg(
