@@ -1,6 +1,6 @@
 //! The records that a daemon loads into its buffers after a restart.
 
-use super::{Query, StoredRecord, traces::names::Names};
+use super::{Query, StoredRecord};
 use crate::{
     error::Result,
     otlp::foreign::is_foreign,
@@ -160,11 +160,10 @@ impl SeededTrace {
     }
 
     fn add(&mut self, server: ServerName, span: SpanRecord) {
-        let names = Names::of(&span.span.attributes);
         self.is_error |= span.is_error();
         for (known, found) in [
-            (&mut self.tool, names.tool),
-            (&mut self.client, names.client),
+            (&mut self.tool, span.tool()),
+            (&mut self.client, span.client()),
         ] {
             if known.is_none() {
                 *known = found.map(str::to_owned);

@@ -9,6 +9,7 @@ mod level;
 mod log;
 pub(crate) mod messagepack;
 mod metrics;
+pub(crate) mod names;
 pub(crate) mod payload;
 pub(crate) mod protobuf;
 mod server;

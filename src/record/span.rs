@@ -1,5 +1,6 @@
 //! Spans, with the resource and scope of each.
 
+use super::names::Names;
 use crate::time::Timestamp;
 use opentelemetry_proto::tonic::{
     common::v1::InstrumentationScope,
@@ -76,6 +77,19 @@ impl SpanRecord {
             .status
             .as_ref()
             .is_some_and(|status| status.code() == StatusCode::Error)
+    }
+
+    /// The tool that the span names in its attribute `tool.name`, `tool` or `gen_ai.tool.name`, the first
+    /// of these that is a string.
+    #[must_use]
+    pub fn tool(&self) -> Option<&str> {
+        Names::of(&self.span.attributes).tool
+    }
+
+    /// The client that the span names in its attribute `client.name` or `client`, likewise.
+    #[must_use]
+    pub fn client(&self) -> Option<&str> {
+        Names::of(&self.span.attributes).client
     }
 
     /// The timestamp that the span is stored under: its end, or its start if it has no end, clamped

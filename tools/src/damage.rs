@@ -1,5 +1,6 @@
 //! What is said about parts of a store that cannot be read.
 
+use crate::output::note;
 use gridctl_telemetry::query::Damage;
 
 /// The number of damaged parts that are named at once.
@@ -7,6 +8,21 @@ const NAMED_MAX: usize = 20;
 
 /// A part of the store that cannot be read: what it is, and how many records were in it if that is known.
 pub(crate) type Damaged = (String, Option<u64>);
+
+/// Says on stderr what a reader skipped, each part once. Returns whether there is any.
+pub(crate) fn note_skipped(damage: &[Damage]) -> bool {
+    let mut parts: Vec<Damaged> = Vec::new();
+    for part in damage.iter().map(skipped) {
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    let is_damaged = !parts.is_empty();
+    for line in describe(parts) {
+        note(&line);
+    }
+    is_damaged
+}
 
 /// What a reader skipped.
 pub(crate) fn skipped(damage: &Damage) -> Damaged {

@@ -83,6 +83,51 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "traces",
+        &[
+            (
+                "the traces of the last hour in which a span failed",
+                "traces --errors --since 1h",
+            ),
+            (
+                "the ten slowest that called a server",
+                "traces gw github --slowest 10",
+            ),
+            (
+                "those that took half a second or longer, or that say something",
+                "traces --min-duration 500ms -g refused -n 100",
+            ),
+        ],
+    ),
+    (
+        "trace",
+        &[
+            ("the trace whose id begins so", "trace 4bf92f35"),
+            (
+                "with the attributes of its spans and logs",
+                "trace gw 4bf92f35 -a",
+            ),
+            (
+                "its spans as OTLP/JSON, as export-jsonl writes them",
+                "trace 4bf92f35 -o otlp",
+            ),
+        ],
+    ),
+    (
+        "calls",
+        &[
+            (
+                "which calls failed in the last hour, and why",
+                "calls --failed --since 1h",
+            ),
+            ("how often and how fast each tool was called", "calls gw"),
+            (
+                "the ten slowest calls of a tool",
+                "calls --slowest -n 10 --tool search",
+            ),
+        ],
+    ),
+    (
         "usage",
         &[
             (

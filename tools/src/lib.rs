@@ -88,6 +88,15 @@ enum Command {
     Tail(commands::tail::Args),
     /// Count the records that match, by level, server, name, an entry or time
     Count(commands::count::Args),
+    /// Show the traces that match
+    Traces(commands::traces::Args),
+    /// Show a trace: its spans as a tree with their times, and its logs in their places
+    Trace(commands::trace::Args),
+    /// Show the calls of tools: how often, how fast, which failed and why
+    ///
+    /// A call is a span that names a tool in its attribute tool.name, tool or `gen_ai.tool.name`. The spans of
+    /// one call in the gateway and in its client count once.
+    Calls(commands::calls::Args),
     /// Sum up tokens, costs and calls by server, tool, hour, day, model or skill
     ///
     /// Without --since and --until, the last 24 hours are summed up. Metrics are stored once a minute, and
@@ -169,6 +178,15 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => commands::tail::run(&home, &screen, &args),
         Command::Count(args) => {
             screen.show(Page, |out| commands::count::run(&home, &screen, &args, out))
+        }
+        Command::Traces(args) => screen.show(Page, |out| {
+            commands::traces::run(&home, &screen, &args, out)
+        }),
+        Command::Trace(args) => {
+            screen.show(Page, |out| commands::trace::run(&home, &screen, &args, out))
+        }
+        Command::Calls(args) => {
+            screen.show(Page, |out| commands::calls::run(&home, &screen, &args, out))
         }
         Command::Usage(args) => {
             screen.show(Page, |out| commands::usage::run(&home, &screen, &args, out))

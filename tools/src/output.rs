@@ -1,6 +1,8 @@
 //! Output to terminals and to files.
 
+use crate::screen::Screen;
 use anyhow::{Context, bail};
+use gridctl_telemetry::query::plain_text;
 use std::{
     fs,
     io::{self, IsTerminal, Write},
@@ -20,6 +22,11 @@ pub(crate) fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+/// An untrusted name on one line, without the escape sequences of terminals in it.
+pub(crate) fn escape_name(name: &str) -> String {
+    escape(&plain_text(name))
 }
 
 /// Whether a terminal could take a character for a command, or it is or makes other text invisible.
@@ -49,6 +56,30 @@ fn is_invisible(char: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}'
             | '\u{e0000}'..='\u{10ffff}'
     )
+}
+
+/// JSON in which the characters that a terminal could obey are escaped: the same JSON.
+pub(crate) fn escape_json(json: &str, out: &mut Vec<u8>) {
+    for char in json.chars() {
+        let mut bytes = [0; 4];
+        if char == '\n' || escape(char.encode_utf8(&mut bytes)).len() == char.len_utf8() {
+            out.extend_from_slice(char.encode_utf8(&mut bytes).as_bytes());
+        } else {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+            }
+        }
+    }
+}
+
+/// Writes JSON: as it is to a file or a pipe, and escaped to a terminal.
+pub(crate) fn write_json(json: &[u8], screen: &Screen, out: &mut impl Write) -> io::Result<()> {
+    if !screen.is_terminal() {
+        return out.write_all(json);
+    }
+    let mut escaped = Vec::with_capacity(json.len());
+    escape_json(&String::from_utf8_lossy(json), &mut escaped);
+    out.write_all(&escaped)
 }
 
 /// The notes that wait until a pager has ended; `None` while there is no pager.

@@ -1,6 +1,6 @@
 //! Tables on a terminal.
 
-use crate::screen::{Role, Screen};
+use crate::screen::{Role, Screen, cut};
 use comfy_table::{CellAlignment, presets};
 use std::{
     io::{self, Write},
@@ -10,6 +10,8 @@ use unicode_width::UnicodeWidthStr;
 
 /// The least and the greatest number of columns of the longest bar.
 const BAR_COLUMNS: Range<usize> = 8..40;
+/// The least width to which a last column is cut.
+const LAST_COLUMNS_MIN: usize = 8;
 /// Blocks of one eighth to eight eighths of a column.
 const BLOCKS: [&str; 8] = ["▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
 
@@ -24,6 +26,7 @@ pub(crate) struct Table {
     total: Option<Vec<String>>,
     /// The sizes of the rows that have a bar.
     bars: Vec<u64>,
+    cuts_last: bool,
 }
 
 impl Table {
@@ -38,7 +41,14 @@ impl Table {
             rows: Vec::new(),
             total: None,
             bars: Vec::new(),
+            cuts_last: false,
         }
+    }
+
+    /// Cuts the cells of the last column where the terminal is too narrow for them, before rows become lists.
+    pub(crate) fn cut_last(mut self) -> Table {
+        self.cuts_last = true;
+        self
     }
 
     pub(crate) fn add(&mut self, row: impl IntoIterator<Item = String>) {
@@ -65,8 +75,20 @@ impl Table {
 
     /// Prints the table.
     pub(crate) fn print(&self, screen: &Screen, out: &mut impl Write) -> io::Result<()> {
-        let lines = self.lines();
-        let width = lines.iter().map(|line| line.width()).max().unwrap_or(0);
+        let mut lines = self.lines(usize::MAX);
+        let mut width = widest(&lines);
+        if let Some(columns) = screen.width()
+            && self.cuts_last
+            && width > columns
+        {
+            let last = self.rows.iter().filter_map(|row| row.last());
+            let last = last.map(|cell| cell.width()).max().unwrap_or(0);
+            let room = last.saturating_sub(width - columns);
+            if room >= LAST_COLUMNS_MIN {
+                lines = self.lines(room);
+                width = widest(&lines);
+            }
+        }
         if screen.width().is_some_and(|columns| width > columns) {
             return self.print_lists(screen, out);
         }
@@ -99,11 +121,23 @@ impl Table {
         Ok(())
     }
 
-    fn lines(&self) -> Vec<String> {
+    /// The lines of the table, with the cells of the last column cut to `last_columns`.
+    fn lines(&self, last_columns: usize) -> Vec<String> {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(&self.header);
-        table.add_rows(self.rows.iter().chain(&self.total));
+        for row in self.rows.iter().chain(&self.total) {
+            let last = row.len().saturating_sub(1);
+            let cells = row.iter().enumerate();
+            table.add_row(cells.map(|(index, cell)| {
+                let columns = if index == last {
+                    last_columns
+                } else {
+                    usize::MAX
+                };
+                cut(cell, columns).into_owned()
+            }));
+        }
         for index in self.numbers.clone() {
             if let Some(column) = table.column_mut(index) {
                 column.set_cell_alignment(CellAlignment::Right);
@@ -133,6 +167,10 @@ impl Table {
         }
         Ok(())
     }
+}
+
+fn widest(lines: &[String]) -> usize {
+    lines.iter().map(|line| line.width()).max().unwrap_or(0)
 }
 
 /// A bar for `size`, to the eighth of a column, if the bar for `largest` has `columns`. Every size above

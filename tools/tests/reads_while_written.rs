@@ -14,7 +14,11 @@ mod common;
 use common::{Helper, Home, helper_arguments, say};
 use gridctl_telemetry::{
     Level, LogRecord, MetricsSnapshot, ServerName, SpanRecord, Store, StoreOptions, Timestamp,
-    Writer, WriterOptions, external::opentelemetry_proto::tonic::trace::v1::Span,
+    Writer, WriterOptions,
+    external::opentelemetry_proto::tonic::{
+        common::v1::{AnyValue, KeyValue, any_value::Value as Any},
+        trace::v1::Span,
+    },
 };
 use std::{
     path::Path,
@@ -63,6 +67,11 @@ const COMMANDS: &[(&[&str], &[i32])] = &[
     (&["logs", "-g", "no such word"], &[1]),
     (&["tail"], &[0]),
     (&["tail", "slack", "jira", "-n", "20"], &[0]),
+    (&["traces", "-n", "5"], &[0]),
+    (&["traces", "--slowest", "3", "--since", "1m"], &[0]),
+    (&["trace", "0000000000000000000000000000000a"], &[0]),
+    (&["calls"], &[0]),
+    (&["calls", "--slowest", "-n", "3"], &[0]),
     (&["usage"], &[0, 1]),
     (
         &[
@@ -117,6 +126,13 @@ fn helper_appends() {
             name: "tools/call".into(),
             start_time_unix_nano: now - 1_000_000,
             end_time_unix_nano: now,
+            attributes: vec![KeyValue {
+                key: "tool".into(),
+                value: Some(AnyValue {
+                    value: Some(Any::StringValue("search".into())),
+                }),
+                ..KeyValue::default()
+            }],
             ..Span::default()
         };
         let _ = writer.span(server, &SpanRecord::new(span));

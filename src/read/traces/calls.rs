@@ -5,8 +5,8 @@
 //! spans around it in the order of their ends, so memory does not grow with the number of spans.
 
 use super::{
-    best::Best, durations::Durations, hex, known_time, names::Names, reason::CallError,
-    serialize_nanos_or_null, shifted, trace::Trace,
+    best::Best, durations::Durations, hex, known_time, reason::CallError, serialize_nanos_or_null,
+    shifted, trace::Trace,
 };
 use crate::{
     error::Result,
@@ -15,6 +15,7 @@ use crate::{
     record::{
         ServerName,
         calls::{CALL_NAME_BYTES_MAX, CALL_NAMES_MAX},
+        names::Names,
     },
     store::{Snapshot, Store},
     time::{TimeRange, Timestamp},

@@ -2,7 +2,6 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `names` | the tool and the client that spans name |
 //! | `tree` | spans and logs in the order of a tree |
 //! | `summary` | what is known of a whole trace |
 //! | `list` | the traces of a query |
@@ -13,7 +12,6 @@ mod best;
 mod calls;
 mod durations;
 mod list;
-pub(crate) mod names;
 mod reason;
 mod summary;
 mod trace;

@@ -1,7 +1,12 @@
 //! What is known of a whole trace.
 
-use super::{hex, known_time, names::Names, serialize_nanos};
-use crate::{filter::SpanHead, read::RawRecord, record::ServerName, time::Timestamp};
+use super::{hex, known_time, serialize_nanos};
+use crate::{
+    filter::SpanHead,
+    read::RawRecord,
+    record::{ServerName, names::Names},
+    time::Timestamp,
+};
 use std::{cmp::Reverse, time::Duration};
 
 /// A trace in short: its root, its times, and the numbers of its spans.

@@ -2,7 +2,7 @@
 
 use crate::{
     Outcome,
-    damage::{describe, skipped},
+    damage::note_skipped,
     filters::{FilterArgs, SpanFilterArgs},
     intervals::Precision,
     output::{escape, note},
@@ -192,13 +192,11 @@ pub(crate) fn run(
             grouped(report.others)
         ));
     }
-    for line in describe(report.damage.iter().map(skipped).collect()) {
-        note(&line);
-    }
+    let is_damaged = note_skipped(&report.damage);
     if report.total == 0 {
         note("no record matches");
     }
-    Ok(if report.total == 0 || !report.damage.is_empty() {
+    Ok(if report.total == 0 || is_damaged {
         Outcome::Problems
     } else {
         Outcome::Done

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod calls;
 pub(crate) mod compact;
 pub(crate) mod completions;
 pub(crate) mod count;
@@ -11,16 +12,23 @@ pub(crate) mod losses;
 pub(crate) mod man;
 pub(crate) mod status;
 pub(crate) mod tail;
+pub(crate) mod trace;
+pub(crate) mod traces;
 pub(crate) mod usage;
 pub(crate) mod wipe;
 
-use crate::interrupt::Interrupt;
+use crate::{
+    interrupt::Interrupt,
+    output::{note, write_json},
+    screen::Screen,
+};
 use gridctl_telemetry::{
     Result, StoreOptions,
     maintenance::MigrationStep,
     query::{Arrival, Arrivals},
 };
-use std::time::Duration;
+use serde::Serialize;
+use std::{io::Write, time::Duration};
 
 /// How often a command that waits asks for an interrupt.
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(250);
@@ -28,7 +36,7 @@ const INTERRUPT_INTERVAL: Duration = Duration::from_millis(250);
 /// Options of a store that the programs open.
 pub(crate) fn store_options() -> StoreOptions {
     StoreOptions::for_tools().on_migration(|step: MigrationStep| {
-        crate::output::note(&format!(
+        note(&format!(
             "migrating the database to version {} of {}: {}",
             step.version, step.target, step.description
         ));
@@ -43,4 +51,11 @@ fn wait_for_arrival(arrivals: &mut Arrivals, interrupt: &Interrupt) -> Result<Op
         }
     }
     Ok(None)
+}
+
+/// Prints a value as JSON, indented.
+fn print_json(value: &impl Serialize, screen: &Screen, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut json = serde_json::to_vec_pretty(value)?;
+    json.push(b'\n');
+    Ok(write_json(&json, screen, out)?)
 }

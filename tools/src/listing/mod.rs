@@ -8,7 +8,10 @@ mod reader;
 mod render;
 mod text;
 
-pub(crate) use self::render::{Format, Renderer};
+pub(crate) use self::{
+    render::{Format, Renderer, entries, names_server, origin_fields, write_value},
+    text::{Shown, duration, write_text},
+};
 
 use self::{
     cursor_file::CursorFile,

@@ -6,7 +6,7 @@
 
 use super::text::{Shown, duration, write_quoted, write_text};
 use crate::{
-    output::escape,
+    output::{escape, escape_json},
     screen::{Role, Screen},
 };
 use anstyle::Style;
@@ -226,7 +226,8 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    fn level_style(&self, level: Option<Level>) -> Style {
+    /// The style of a record of this severity.
+    pub(crate) fn level_style(&self, level: Option<Level>) -> Style {
         match level {
             Some(level) if level >= Level::ERROR => self.screen.style(Role::Error),
             Some(level) if level >= Level::WARN => self.screen.style(Role::Warning),
@@ -235,7 +236,8 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    fn shown(&self, base: Style, is_match: bool) -> Shown<'a> {
+    /// The styles of a text of a record.
+    pub(crate) fn shown(&self, base: Style, is_match: bool) -> Shown<'a> {
         Shown {
             base,
             found: self.screen.style(Role::Match),
@@ -260,7 +262,7 @@ impl<'a> Renderer<'a> {
 }
 
 /// Appends a value on one line.
-fn write_value(value: &Value, shown: Shown<'_>, line: &mut String) {
+pub(crate) fn write_value(value: &Value, shown: Shown<'_>, line: &mut String) {
     match value {
         Value::String(text) => write_quoted(text, shown, line),
         Value::Array(_) | Value::Object(_) => write_text(&value.to_string(), "", shown, line),
@@ -272,7 +274,7 @@ fn write_value(value: &Value, shown: Shown<'_>, line: &mut String) {
 }
 
 /// Whether an entry names the server of a record, also within the group of a span.
-fn names_server(path: &str) -> bool {
+pub(crate) fn names_server(path: &str) -> bool {
     ["component", "server", "server.name"].iter().any(|name| {
         let above = path.strip_suffix(name);
         above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
@@ -290,7 +292,7 @@ fn level_of(record: &Record) -> Option<Level> {
 }
 
 /// The entries of a record beside its message, nested ones by their path: the keys of `--field`.
-fn entries(record: &Record) -> Vec<(String, Value)> {
+pub(crate) fn entries(record: &Record) -> Vec<(String, Value)> {
     let mut flat = Vec::new();
     match record {
         Record::Log(log) => flatten("", &log.attributes, &mut flat),
@@ -422,7 +424,7 @@ fn name_of(name: &str, prefix: &str) -> Value {
 }
 
 /// The events of a span, and what produced it.
-fn origin_fields(record: &SpanRecord, field: &mut impl FnMut(&str, &Value)) {
+pub(crate) fn origin_fields(record: &SpanRecord, field: &mut impl FnMut(&str, &Value)) {
     let mut parts = Vec::new();
     for event in &record.span.events {
         let since = event
@@ -441,19 +443,5 @@ fn origin_fields(record: &SpanRecord, field: &mut impl FnMut(&str, &Value)) {
     }
     for (key, value) in parts {
         field(&key, &value);
-    }
-}
-
-/// A line of JSON in which the characters that a terminal could obey are escaped: the same JSON.
-fn escape_json(line: &str, out: &mut Vec<u8>) {
-    for char in line.chars() {
-        let mut bytes = [0; 4];
-        if char == '\n' || escape(char.encode_utf8(&mut bytes)).len() == char.len_utf8() {
-            out.extend_from_slice(char.encode_utf8(&mut bytes).as_bytes());
-        } else {
-            for unit in char.encode_utf16(&mut [0; 2]) {
-                out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
-            }
-        }
     }
 }

@@ -30,7 +30,7 @@ impl<'a> Names<'a> {
     }
 
     /// Reads a decoded span's attributes.
-    pub(crate) fn of(attributes: &'a [KeyValue]) -> Names<'a> {
+    pub(super) fn of(attributes: &'a [KeyValue]) -> Names<'a> {
         Names::read(attributes.iter().filter_map(|attribute| {
             match attribute.value.as_ref()?.value.as_ref()? {
                 any_value::Value::StringValue(text) => {
