@@ -499,10 +499,10 @@ pub struct Retention {
     /// The number of rotated files kept beside the current one. Default: 5; maximum: 1,024.
     #[serde(deserialize_with = "max_backups")]
     pub max_backups: u64,
-    /// The maximum age of a record, to the second. Default: 7 days; minimum: 1 day; maximum: 10
-    /// years.
+    /// The maximum age of a record, to the second. Default: 7 days; minimum: 1 hour, because a clock
+    /// that is up to an hour wrong is trusted; maximum: 10 years.
     ///
-    /// In a file it is `max_age_days`: a number of days, or an age such as `"7d"` or `"36h"`.
+    /// In a file it is `max_age_days`: a number of days, or an age such as `"7d"` or `"12h"`.
     #[serde(
         rename = "max_age_days",
         serialize_with = "write_age",
@@ -589,8 +589,9 @@ impl Retention {
 }
 
 const MIB: u64 = 1 << 20;
-/// A day, in seconds.
-const DAY: u64 = 86_400;
+/// An hour and a day, in seconds.
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
 
 const MAX_TOTAL: Limit = Limit {
     option: "max_total_mb",
@@ -617,7 +618,7 @@ const MAX_AGE: Limit = Limit {
     option: "max_age_days",
     kind: Kind::Age,
     default: 7 * DAY,
-    min: DAY,
+    min: HOUR,
     max: 3650 * DAY,
 };
 
@@ -672,19 +673,23 @@ struct Limit {
 
 impl Limit {
     fn validated(&self, value: u64) -> Result<u64> {
-        let unit = self.kind.unit();
+        let (option, unit) = match self.kind {
+            // The minimum is no whole number of days.
+            Kind::Age if value < self.min => ("max_age_days (hours)", HOUR),
+            kind => (self.option, kind.unit()),
+        };
         match value {
             0 => Ok(self.default),
             value if (self.min..=self.max).contains(&value) => Ok(value),
             value => Err(Error::InvalidOption {
-                option: self.option,
+                option,
                 // Rounded away from the bounds, so that the message does not contradict itself.
                 value: if value < self.min {
                     value / unit
                 } else {
                     value.div_ceil(unit)
                 },
-                min: self.min / unit,
+                min: self.min.div_ceil(unit),
                 max: self.max / unit,
             }),
         }
@@ -699,14 +704,17 @@ impl de::Visitor<'_> for &Limit {
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (of, or) = match self.kind {
             Kind::Size => (" of MiB", r#", a size such as "2GiB" or "500MB","#),
-            Kind::Age => (" of days", r#", an age such as "7d" or "36h","#),
+            Kind::Age => (
+                " of days",
+                r#", an age of at least "1h" such as "7d" or "12h","#,
+            ),
             Kind::Count => ("", ","),
         };
         write!(
             f,
             "{} to be a whole number{of} between {} and {}{or} or 0 for the default",
             self.option,
-            self.min / self.kind.unit(),
+            self.min.div_ceil(self.kind.unit()),
             self.max / self.kind.unit()
         )
     }
@@ -833,7 +841,9 @@ mod tests {
             ("max_size_mb", fits.max_size_bytes((1 << 20) - 1)),
         ] {
             match beyond.validated() {
-                Err(Error::InvalidOption { option: named, .. }) => assert_eq!(named, option),
+                Err(Error::InvalidOption { option: named, .. }) => {
+                    assert!(named.starts_with(option), "{named}");
+                }
                 other => panic!("{option}: {other:?}"),
             }
         }
@@ -899,7 +909,7 @@ mod tests {
             ("max_size_mb", "2TiB"),
             ("max_size_mb", "7d"),
             ("max_size_mb", "-5MB"),
-            ("max_age_days", "12h"),
+            ("max_age_days", "59m"),
             ("max_age_days", "500ms"),
             ("max_age_days", "11y"),
             ("max_age_days", "2GiB"),
@@ -910,6 +920,34 @@ mod tests {
             let error = error.to_string();
             assert!(error.contains(option) && error.contains(value), "{error}");
         }
+    }
+
+    #[test]
+    fn an_age_is_at_least_an_hour() {
+        let config: TelemetryConfig = serde_json::from_str(
+            r#"{"retention":{"max_age_days":"12h"},
+                "servers":{"a":{"retention":{"max_age_days":"60m"}}}}"#,
+        )
+        .unwrap();
+        let policy = config.retention_policy().unwrap();
+        let hour = Duration::from_secs(3600);
+        assert_eq!(policy.of("b").age_max(), hour * 12);
+        assert_eq!(policy.of("a").age_max(), hour);
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(
+            serde_json::from_str::<TelemetryConfig>(&text).unwrap(),
+            config
+        );
+        let shorter = Retention::default().max_age(hour.saturating_sub(Duration::from_secs(1)));
+        assert_eq!(
+            shorter.validated().unwrap_err().to_string(),
+            "invalid max_age_days (hours): 0 is not between 1 and 87600"
+        );
+        let longer = Retention::default().max_age_days(3651);
+        assert_eq!(
+            longer.validated().unwrap_err().to_string(),
+            "invalid max_age_days: 3651 is not between 1 and 3650"
+        );
     }
 
     #[test]

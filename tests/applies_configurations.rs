@@ -145,7 +145,7 @@ fn a_limit_that_deletes_is_a_warning_before_it_takes_effect() {
     assert_eq!(telemetry.check(&shorter).unwrap(), []);
     telemetry.shutdown().unwrap();
     // The limits of the last run are in the database, and a start compares with them.
-    let shortest = config(r#"{"retention":{"max_age_days":"1d12h"},"servers":{}}"#);
+    let shortest = config(r#"{"retention":{"max_age_days":"12h"},"servers":{}}"#);
     let (telemetry, warnings) = start(&shortest);
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     telemetry.shutdown().unwrap();
