@@ -95,6 +95,7 @@ impl Importer {
             };
             import::import(transaction, &mut batch, context)
         })?;
+        appender.note_committed(batch.parts());
         let added = sequences.end - sequences.start;
         match own.last_mut() {
             Some(last) if last.end == sequences.start => last.end = sequences.end,
@@ -106,5 +107,38 @@ impl Importer {
             duplicates: offered - added - too_old,
             too_old,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::{Level, LogRecord, Record, ServerName},
+        signal::Signal,
+        store::StoreOptions,
+        time::Timestamp,
+    };
+
+    /// Limits count the rows that the writer knows of.
+    #[test]
+    fn an_importer_knows_the_rows_of_its_earlier_batches() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let server = ServerName::new("github").unwrap();
+        let mut importer = Importer::new(&store).unwrap();
+        for number in 0..3 {
+            let time = Timestamp::from_unix_nanos(number);
+            let mut batch = ImportBatch::default();
+            let record = Record::Log(LogRecord::new(time, Level::INFO, "from a file"));
+            batch.push(&server, &record).unwrap();
+            importer.add(batch).unwrap();
+            let present = WriterCache::new(store.snapshot().unwrap().view()).unwrap();
+            let known = &importer.appender.cache;
+            assert!(present.rows.bytes() > 0);
+            assert_eq!(known.rows.bytes(), present.rows.bytes());
+            let bytes_of = |cache: &WriterCache| cache.rows.bytes_of(&server, Signal::Logs);
+            assert_eq!(bytes_of(known), bytes_of(&present));
+        }
     }
 }

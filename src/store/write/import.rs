@@ -128,6 +128,11 @@ impl ImportBatch {
         self.records == 0
     }
 
+    /// The records of each series. After the import, those that were stored.
+    pub(crate) fn parts(&self) -> &[SeriesBatch] {
+        &self.parts
+    }
+
     /// The size of the encoded records, in bytes.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
