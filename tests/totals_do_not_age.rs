@@ -235,6 +235,50 @@ fn snapshots_that_a_wipe_found_in_the_queue_leave_no_totals() {
 }
 
 #[test]
+fn a_wipe_says_first_whose_counters_it_deletes() {
+    let home = home();
+    let store = open(home.path());
+    let retention = RetentionPolicy::new(Retention::default().max_age_days(7));
+    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    writer.set_retention(retention).unwrap();
+    guard.close().unwrap();
+    // Too old to be stored, and counted all the same.
+    import(&store, &[snapshot(150, ago(8 * DAY))]);
+    let would = |scope: &WipeScope| {
+        store
+            .snapshot()
+            .unwrap()
+            .would_wipe_counters(scope)
+            .unwrap()
+    };
+    let everything = WipeScope::everything();
+    assert_eq!(would(&everything), [server("github")]);
+    let metrics = everything.clone().signal(Signal::Metrics);
+    assert_eq!(would(&metrics.server(server("github"))), [server("github")]);
+    for scope in [
+        WipeScope::everything().signal(Signal::Logs),
+        WipeScope::everything().server(server("other")),
+        WipeScope::everything().before(ago(0)),
+    ] {
+        assert_eq!(would(&scope), []);
+    }
+    // Where there are records, they are listed.
+    import(&store, &[snapshot(160, ago(MINUTE))]);
+    assert_eq!(would(&everything), []);
+    assert_eq!(
+        store
+            .snapshot()
+            .unwrap()
+            .would_wipe(&everything)
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(store.wipe(&everything).unwrap(), 1);
+    assert_eq!(would(&everything), []);
+}
+
+#[test]
 fn a_store_of_imported_files_counts_on_from_them() {
     let home = home();
     let store = open(home.path());

@@ -6,6 +6,7 @@ use crate::{
     error::Result,
     loss::LedgerEntry,
     record::{ServerName, Totals},
+    signal::Signal,
     store::{
         ledger::{
             losses, totals,
@@ -168,6 +169,22 @@ impl Snapshot {
     /// The cost does not grow with the number of records, and fails like [`Snapshot::inventory`].
     pub fn would_wipe(&self, scope: &WipeScope) -> Result<Vec<InventoryRecord>> {
         inventory::covered_by(&self.view, scope)
+    }
+
+    /// The servers of which a wipe of `scope` would delete counters, but no record of metrics: counters
+    /// outlive the records of an idle server. Sorted by name.
+    ///
+    /// Fails like [`Snapshot::inventory`].
+    pub fn would_wipe_counters(&self, scope: &WipeScope) -> Result<Vec<ServerName>> {
+        let records = self.would_wipe(scope)?;
+        let has_records = |server: &ServerName| {
+            let of_server = |it: &InventoryRecord| it.server == *server;
+            (records.iter()).any(|it| it.signal == Signal::Metrics && of_server(it))
+        };
+        let servers = self.totals()?.into_iter().map(|(server, _)| server);
+        Ok(servers
+            .filter(|server| scope.covers_counters(server) && !has_records(server))
+            .collect())
     }
 
     /// The location of all records, read from every table.

@@ -160,23 +160,26 @@ pub(crate) fn run(
 /// What a wipe deletes of a stack.
 struct Affected {
     stack: String,
-    /// The database, if it holds records of the scope.
+    /// The database, if it holds records or counters of the scope.
     store: Option<Store>,
     records: Vec<InventoryRecord>,
+    /// The servers that have counters and no records of them any more.
+    counters: Vec<ServerName>,
     old: OldFiles,
 }
 
 impl Affected {
     fn find(home: &Path, stack: String, wanted: &Wanted) -> anyhow::Result<Affected> {
         let mut store = Store::open_existing(home, &stack, store_options())?;
-        let mut records = Vec::new();
+        let (mut records, mut counters) = (Vec::new(), Vec::new());
         if let Some(open) = &store {
             let snapshot = open.snapshot()?;
             for scope in wanted.scopes() {
                 records.extend(snapshot.would_wipe(&scope)?);
+                counters.extend(snapshot.would_wipe_counters(&scope)?);
             }
         }
-        if records.is_empty() {
+        if records.is_empty() && counters.is_empty() {
             store = None;
         }
         let old = wanted.old_files(home, &stack, false)?;
@@ -184,17 +187,22 @@ impl Affected {
             stack,
             store,
             records,
+            counters,
             old,
         })
     }
 
     fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.old.found.is_empty()
+        self.store.is_none() && self.old.found.is_empty()
     }
 
     fn show(&self, screen: &Screen, out: &mut impl Write) -> io::Result<()> {
         for record in &self.records {
             writeln!(out, "{}", describe(&self.stack, record, screen))?;
+        }
+        for server in &self.counters {
+            let (stack, server) = (escape(&self.stack), escape(server));
+            writeln!(out, "{stack}/{server} metrics: counters")?;
         }
         for ((server, signal), count) in &self.old.found {
             let (stack, server) = (escape(&self.stack), escape(server));
