@@ -10,13 +10,13 @@
 
 mod common;
 
-use common::{HANG, STACK, on_demand, open, server};
+use common::{HANG, Helper, STACK, helper_arguments, on_demand, open, say, server};
 use gridctl_telemetry::{
-    Level, LogRecord, Query, Signal, Store, Timestamp, Writer,
+    Level, LogRecord, Query, Signal, Store, StoreOptions, Timestamp, Writer, WriterOptions,
     maintenance::WipeScope,
     query::{Follow, StoredRecord},
 };
-use std::{fs, sync::mpsc, thread, time::Duration};
+use std::{fs, path::Path, sync::mpsc, thread, time::Duration};
 
 /// A record whose time grows with its number.
 fn record(number: u64) -> LogRecord {
@@ -100,6 +100,57 @@ fn following_survives_wipes_restarts_and_another_database() {
     log(&store, 7..=8);
     assert_eq!(timestamps(&mut follow, 2), of(7..=8));
     assert!(is_quiet(&mut follow));
+}
+
+/// Logs records from a number on, flushes after each tenth, and says so.
+#[test]
+fn helper_writes_on() {
+    if let Some(arguments) = helper_arguments() {
+        let store = open(Path::new(&arguments[0]));
+        let (writer, _guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+        for number in arguments[1].parse().unwrap().. {
+            writer.log(&server("github"), &record(number)).unwrap();
+            if number % 10 == 0 {
+                writer.flush().unwrap();
+                say(number);
+            }
+        }
+    }
+}
+
+#[test]
+fn following_survives_that_the_writing_process_is_killed_and_starts_again() {
+    let home = common::home();
+    // Opened to read only: it must be the next writer that stores what the killed one left.
+    drop(open(home.path()));
+    let store = Store::open_read_only(home.path(), STACK, StoreOptions::default());
+    let mut follow = store.unwrap().unwrap().follow(logs()).unwrap();
+    let mut found = Vec::new();
+    let mut first = 1;
+    for _ in 0..4 {
+        let arguments = [home.path().to_str().unwrap(), &first.to_string()];
+        let mut helper = Helper::start("helper_writes_on", &arguments);
+        let mut flushed = 0;
+        for _ in 0..8 {
+            flushed = helper.heard().parse().unwrap();
+            // The follower is behind, or has all: it must not matter.
+            if flushed % 3 == 0 {
+                found.extend(timestamps(&mut follow, 5));
+            }
+        }
+        helper.kill();
+        first = flushed + 1000;
+    }
+    let store = open(home.path());
+    while let Some(record) = follow.next_timeout(Duration::from_millis(500)).unwrap() {
+        found.push(record.timestamp.unix_nanos());
+    }
+    found.sort_unstable();
+    let stored: Vec<i64> = (store.scan(&logs()).unwrap())
+        .map(|record| record.unwrap().timestamp.unix_nanos())
+        .collect();
+    assert!(stored.len() > 4 * 70);
+    assert_eq!(found, stored);
 }
 
 #[test]
