@@ -1,6 +1,6 @@
 //! The location of databases: `<home>/telemetry/<stack>/telemetry.redb`, with the disk blocks
-//! reserved for a full disk in `telemetry.reserve` beside it, and one `telemetry.<writer>.spill` for
-//! each running writer.
+//! reserved for a full disk in `telemetry.reserve` beside it, and `telemetry.<writer>.spill` and
+//! `telemetry.<writer>.spill2` for each running writer.
 //!
 //! `<home>` is what the functions of this crate take as `home`: the folder `.gridctl` in the home of
 //! the user, or in the folder that `GRIDCTL_HOME` or `--home` names in its place. [`default_home`] and
@@ -15,6 +15,7 @@ use crate::{
     platform::{self, Entry, Folder, Links},
 };
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs::File,
     io::ErrorKind,
@@ -26,9 +27,8 @@ use std::{
 const DATABASE_FILE: &str = "telemetry.redb";
 /// The name of the file that reserves disk blocks for deleting on a full disk.
 const RESERVE_FILE: &str = "telemetry.reserve";
-/// The name of a writer's spill is its number between these.
+/// The start of the names of the files of spills.
 const SPILL_FILE_START: &str = "telemetry.";
-const SPILL_FILE_END: &str = ".spill";
 /// The folder below `home` that holds one folder for each stack.
 const TELEMETRY_FOLDER: &str = "telemetry";
 /// The longest file name of common file systems, in bytes.
@@ -191,57 +191,66 @@ impl StackPath {
         self.folder().join(RESERVE_FILE)
     }
 
-    pub(crate) fn spill(&self, writer: u64) -> PathBuf {
-        self.folder().join(spill_name(writer))
+    pub(crate) fn spill(&self, writer: u64, file: SpillFile) -> PathBuf {
+        self.folder().join(spill_name(writer, file))
     }
 
-    /// Creates the spill of a writer. An entry of its name is left from another database or another
-    /// program, and is removed.
-    pub(crate) fn create_spill(&self, writer: u64) -> Result<File> {
-        let path = self.spill(writer);
+    /// Creates a file of the spill of a writer. An entry of its name is left from another database or
+    /// another program, and is removed.
+    pub(crate) fn create_spill(&self, writer: u64, file: SpillFile) -> Result<File> {
+        let path = self.spill(writer, file);
         let failed = |error| Error::io("create the file", &path, error);
-        self.remove_spill(writer)?;
+        self.remove_spill_file(writer, file)?;
         let folder = (self.open_folder(IfMissing::Skip)?)
             .ok_or_else(|| failed(ErrorKind::NotFound.into()))?;
-        let file = folder
-            .create_new_file(&spill_name(writer))
+        let created = folder
+            .create_new_file(&spill_name(writer, file))
             .map_err(failed)?;
-        tighten(&file, examine(&file, &path)?, &path)?;
-        Ok(file)
+        tighten(&created, examine(&created, &path)?, &path)?;
+        Ok(created)
     }
 
-    /// Opens the spill of a writer. `None` when it is missing, and when the entry of this name is not
-    /// a file of this user with one name: only another program can have put that there.
-    pub(crate) fn open_spill(&self, writer: u64) -> Result<Option<File>> {
+    /// Opens a file of the spill of a writer. `None` when it is missing, and when the entry of this
+    /// name is not a file of this user with one name: only another program can have put that there.
+    pub(crate) fn open_spill(&self, writer: u64, file: SpillFile) -> Result<Option<File>> {
         match self.open_folder(IfMissing::Skip)? {
-            Some(folder) => open_own(&folder, &spill_name(writer), &self.spill(writer)),
+            Some(folder) => {
+                let path = self.spill(writer, file);
+                open_own(&folder, &spill_name(writer, file), &path)
+            }
             None => Ok(None),
         }
     }
 
-    /// Removes the spill of a writer if there is one.
+    /// Removes the files of the spill of a writer that there are.
     pub(crate) fn remove_spill(&self, writer: u64) -> Result<()> {
+        // The first file last: it has the lock, and without it the second would say nothing.
+        (SpillFile::BOTH.into_iter().rev())
+            .try_for_each(|file| self.remove_spill_file(writer, file))
+    }
+
+    fn remove_spill_file(&self, writer: u64, file: SpillFile) -> Result<()> {
         let Some(folder) = self.open_folder(IfMissing::Skip)? else {
             return Ok(());
         };
-        match folder.remove_file(&spill_name(writer)) {
+        match folder.remove_file(&spill_name(writer, file)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::io("remove", &self.spill(writer), error))
+                Err(Error::io("remove", &self.spill(writer, file), error))
             }
             _ => Ok(()),
         }
     }
 
-    /// The numbers of the writers that have a spill.
-    pub(crate) fn spills(&self) -> Result<Vec<u64>> {
+    /// The numbers of the writers that have a file of a spill.
+    pub(crate) fn spills(&self) -> Result<BTreeSet<u64>> {
         let folder = self.folder();
         let failed = |error| Error::io("read the folder", &folder, error);
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
             Err(error) => return Err(failed(error)),
         };
-        let mut writers = Vec::new();
+        let mut writers = BTreeSet::new();
         for entry in entries {
             let name = entry.map_err(failed)?.file_name();
             writers.extend(name.to_str().and_then(spill_writer));
@@ -279,18 +288,33 @@ impl StackPath {
     }
 }
 
-fn spill_name(writer: u64) -> String {
-    format!("{SPILL_FILE_START}{writer}{SPILL_FILE_END}")
+/// One of the two files of a writer's spill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SpillFile {
+    First,
+    Second,
 }
 
-/// The number of the writer whose spill has this name.
+impl SpillFile {
+    pub(crate) const BOTH: [SpillFile; 2] = [SpillFile::First, SpillFile::Second];
+}
+
+fn spill_name(writer: u64, file: SpillFile) -> String {
+    let end = match file {
+        SpillFile::First => "spill",
+        SpillFile::Second => "spill2",
+    };
+    format!("{SPILL_FILE_START}{writer}.{end}")
+}
+
+/// The number of the writer that has a spill with a file of this name.
 fn spill_writer(name: &str) -> Option<u64> {
-    let number = name
-        .strip_prefix(SPILL_FILE_START)?
-        .strip_suffix(SPILL_FILE_END)?;
+    let (number, _) = name.strip_prefix(SPILL_FILE_START)?.split_once('.')?;
     let writer = number.parse().ok()?;
     // `+7` and `007` are numbers, too, but no writer names its file so.
-    (spill_name(writer) == name).then_some(writer)
+    (SpillFile::BOTH.into_iter())
+        .any(|file| spill_name(writer, file) == name)
+        .then_some(writer)
 }
 
 /// Opens the folder `name` in `parent`, and creates it if `missing` says so.

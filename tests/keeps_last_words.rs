@@ -1,5 +1,5 @@
-//! A process is killed as by `kill -9`: what its writer thread had taken from the queue is stored, once,
-//! also what was not committed.
+//! A process is killed as by `kill -9`: what it had logged a moment before is stored, once, also what was
+//! not committed, and what arrived during a commit.
 //!
 //! `GRIDCTL_TELEMETRY_KILLS` sets the number of kills at a random moment, 10 by default. How many records
 //! are lost then is printed.
@@ -14,10 +14,54 @@
 
 mod common;
 
-use common::{Helper, Random, helper_arguments, numbers_of, open, record, say, server};
-use gridctl_telemetry::{Writer, WriterOptions, ledger::LossCause};
+use common::{
+    Helper, Random, helper_arguments, numbers_of, open, open_with_disk, record, say, server,
+};
+use gridctl_telemetry::{
+    Level, LogRecord, Query, Signal, Store, StoreOptions, Timestamp, Writer, WriterOptions,
+    ledger::LossCause, redact::Redactor, testing::DiskOperation,
+};
 use rustix::time::{ClockId, clock_gettime};
-use std::{path::Path, time::Duration};
+use std::{
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// The length of the files beside the database that have the records of the first writer.
+fn spilled_bytes(home: &Path) -> u64 {
+    let files = spill_files(home).into_iter();
+    files.map(|file| file.metadata().unwrap().len()).sum()
+}
+
+fn spill_files(home: &Path) -> [PathBuf; 2] {
+    let folder = home.join("telemetry").join(common::STACK);
+    ["spill", "spill2"].map(|end| folder.join(format!("telemetry.0.{end}")))
+}
+
+/// Logs records until the files beside the database have all of them, each before the next. `begun`
+/// is the number of bytes whose write has begun.
+fn log_until_spilled(writer: &Writer, home: &Path, begun: &AtomicU64, numbers: Range<u64>) {
+    for number in numbers {
+        let before = begun.load(Ordering::Acquire);
+        writer.log(&server("github"), &record(number)).unwrap();
+        while begun.load(Ordering::Acquire) == before {
+            std::thread::yield_now();
+        }
+        // A write can be seen half done.
+        while spilled_bytes(home) < 2 * HEADER_BYTES + begun.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The length of each file without records, in bytes.
+const HEADER_BYTES: u64 = 512;
 
 /// The time on a clock that all processes share.
 fn now() -> Duration {
@@ -43,23 +87,57 @@ fn helper_logs_steadily() {
     }
 }
 
+fn count_spilled(operation: DiskOperation<'_>, begun: &AtomicU64) {
+    if let DiskOperation::Spill { bytes } = operation {
+        begun.fetch_add(bytes as u64, Ordering::Release);
+    }
+}
+
 /// Logs records that are never committed, and says when all of them are in the file beside the
 /// database.
 #[test]
 fn helper_never_commits() {
     if let Some(arguments) = helper_arguments() {
         let home = Path::new(&arguments[0]);
-        let store = open(home);
+        let begun = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&begun);
+        let store = open_with_disk(home, move |operation| count_spilled(operation, &counted));
         let (writer, _guard) = Writer::start(&store, common::on_demand()).unwrap();
-        let folder = home.join("telemetry").join(common::STACK);
-        let spill = folder.join("telemetry.0.spill");
-        for number in 0..20 {
-            let before = spill.metadata().unwrap().len();
-            writer.log(&server("github"), &record(number)).unwrap();
-            while spill.metadata().unwrap().len() == before {
-                std::thread::yield_now();
+        log_until_spilled(&writer, home, &begun, 0..20);
+        assert_eq!(writer.stats().stored, 0);
+        say("spilled");
+        common::told();
+    }
+}
+
+/// Logs records while a commit hangs.
+#[test]
+fn helper_hangs_in_a_commit() {
+    if let Some(arguments) = helper_arguments() {
+        let home = Path::new(&arguments[0]);
+        let hangs = Arc::new(AtomicBool::new(false));
+        let hung = Arc::new(Barrier::new(2));
+        let begun = Arc::new(AtomicU64::new(0));
+        let store = open_with_disk(home, {
+            let (hangs, hung) = (Arc::clone(&hangs), Arc::clone(&hung));
+            let begun = Arc::clone(&begun);
+            move |operation| {
+                count_spilled(operation, &begun);
+                if matches!(operation, DiskOperation::Sync) && hangs.load(Ordering::Acquire) {
+                    hung.wait();
+                    loop {
+                        std::thread::park();
+                    }
+                }
             }
-        }
+        });
+        let (writer, _guard) = Writer::start(&store, common::on_demand()).unwrap();
+        log_until_spilled(&writer, home, &begun, 0..5);
+        hangs.store(true, Ordering::Release);
+        let flushing = writer.clone();
+        std::thread::spawn(move || flushing.flush());
+        hung.wait();
+        log_until_spilled(&writer, home, &begun, 5..20);
         assert_eq!(writer.stats().stored, 0);
         say("spilled");
         common::told();
@@ -68,8 +146,18 @@ fn helper_never_commits() {
 
 #[test]
 fn a_kill_loses_nothing_that_the_writer_has_taken() {
+    kill_and_recover("helper_never_commits");
+}
+
+#[test]
+fn a_kill_during_a_commit_loses_nothing_that_arrived_meanwhile() {
+    kill_and_recover("helper_hangs_in_a_commit");
+}
+
+/// Kills a helper that has spilled 20 records and committed none.
+fn kill_and_recover(helper: &str) {
     let home = common::home();
-    let mut helper = Helper::start("helper_never_commits", &[home.path().to_str().unwrap()]);
+    let mut helper = Helper::start(helper, &[home.path().to_str().unwrap()]);
     assert_eq!(helper.heard(), "spilled");
     helper.kill();
     // Any number of openings store it once.
@@ -123,11 +211,114 @@ fn a_kill_at_any_moment_loses_the_newest_records_at_most() {
         logged += returned.len();
         let ledger = store.snapshot().unwrap().ledger(..).unwrap();
         assert_eq!(ledger.len(), 1, "{ledger:?}");
-        assert_eq!((ledger[0].cause, ledger[0].count), (LossCause::Crash, 0));
+        assert_eq!(ledger[0].cause, LossCause::Crash);
+        assert!(ledger[0].count <= 1, "only the last write can be cut off");
         recovered += ledger[0].recovered;
     }
     println!(
         "{kills} kills, {logged} records: {recovered} recovered, {young} lost that were younger \
          than 50 ms, {old} older"
     );
+    assert_eq!(
+        old, 0,
+        "records are lost that were logged 50 ms before the kill"
+    );
+}
+
+#[test]
+fn records_keep_their_order_while_commits_take_long() {
+    let home = common::home();
+    let store = open_with_disk(home.path(), |operation| {
+        // Not for synchronisation: a slow disk, so that records arrive during commits.
+        if matches!(operation, DiskOperation::Sync) {
+            std::thread::sleep(Duration::from_millis(15));
+        }
+    });
+    let options = WriterOptions::default().commit_interval_max(Duration::from_millis(20));
+    let (writer, guard) =
+        Writer::start(&store, options.commit_interval_min(Duration::ZERO)).unwrap();
+    let mut random = Random::from_env();
+    let count = 600;
+    for number in 0..count {
+        let record = LogRecord::new(Timestamp::from_unix_nanos(number), Level::INFO, "in order");
+        writer.log(&server("github"), &record).unwrap();
+        match random.below(60) {
+            // The records before it are stored, whichever thread has taken it from the queue.
+            0 => {
+                writer.flush().unwrap();
+                let stored = store.scan(&Query::new(Signal::Logs)).unwrap().count();
+                assert_eq!(stored as u64, number.cast_unsigned() + 1);
+            }
+            1..20 => std::thread::sleep(Duration::from_millis(1)),
+            _ => {}
+        }
+    }
+    guard.close().unwrap();
+    assert_eq!(writer.stats().stored, count.cast_unsigned());
+    let mut sequences = Vec::new();
+    for record in store.scan(&Query::new(Signal::Logs)).unwrap() {
+        sequences.push(record.unwrap().sequence);
+    }
+    assert_eq!(sequences, (0..count.cast_unsigned()).collect::<Vec<_>>());
+    assert!(spill_files(home.path()).iter().all(|file| !file.exists()));
+}
+
+#[test]
+fn no_secret_is_spilled() {
+    let home = common::home();
+    let store = open(home.path());
+    // Not written out, so that no scanner takes it for a leaked one.
+    let token = format!("ghp_{}", "a1B2".repeat(9));
+    let redactor = Redactor::new();
+    redactor.register_value("a value from the vault").unwrap();
+    let options = common::on_demand().redactor(Some(redactor));
+    let (writer, guard) = Writer::start(&store, options).unwrap();
+    let before = spilled_bytes(home.path());
+    let record = LogRecord::new(Timestamp::now(), Level::INFO, format!("sent {token} on"))
+        .with("password", "hunter2-hunter2")
+        .with("note", "it has a value from the vault")
+        .with("mark", "kept as it is");
+    writer.log(&server("github"), &record).unwrap();
+    while spilled_bytes(home.path()) == before {
+        std::thread::yield_now();
+    }
+    let spilled: Vec<u8> = (spill_files(home.path()).iter())
+        .flat_map(|file| std::fs::read(file).unwrap())
+        .collect();
+    let has = |text: &str| spilled.windows(text.len()).any(|it| it == text.as_bytes());
+    assert!(has("kept as it is"));
+    for secret in [&token, "hunter2-hunter2", "a value from the vault"] {
+        assert!(!has(secret), "{secret}");
+    }
+    guard.close().unwrap();
+}
+
+#[test]
+fn statistics_say_that_records_cannot_be_spilled() {
+    let home = common::home();
+    let fails = Arc::new(AtomicBool::new(true));
+    let failing = Arc::clone(&fails);
+    let options = StoreOptions::default().disk_hook(move |operation| match operation {
+        DiskOperation::Spill { .. } if failing.load(Ordering::Acquire) => {
+            Err(io::Error::other("on purpose"))
+        }
+        _ => Ok(()),
+    });
+    let store = Store::open(home.path(), common::STACK, options).unwrap();
+    let (writer, guard) = Writer::start(&store, common::on_demand()).unwrap();
+    assert_eq!(writer.stats().spill_error, None);
+    writer.log(&server("github"), &record(0)).unwrap();
+    while writer.stats().spill_error.is_none() {
+        std::thread::yield_now();
+    }
+    assert_eq!(writer.stats().spill_error.as_deref(), Some("on purpose"));
+    assert_eq!(writer.stats().failing_since, None);
+    fails.store(false, Ordering::Release);
+    // The next attempt comes by itself.
+    while writer.stats().spill_error.is_some() {
+        std::thread::yield_now();
+    }
+    assert!(spilled_bytes(home.path()) > 2 * HEADER_BYTES);
+    guard.close().unwrap();
+    assert_eq!(numbers_of(&store, "github"), [0]);
 }

@@ -21,7 +21,7 @@ use gridctl_telemetry::{
 use std::{
     collections::BTreeMap,
     sync::{
-        Barrier,
+        Arc, Barrier,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -290,6 +290,42 @@ fn what_waits_for_room_while_the_writer_closes_is_stored_or_counted() {
     );
     assert_eq!((stats.queued, stats.queued_bytes), (0, 0));
     assert_eq!(stored(&store), stats.stored);
+}
+
+/// Each commit enters in the ledger what producers have dropped, and while it does so they drop more.
+#[test]
+fn a_queue_that_always_overflows_is_still_emptied() {
+    let home = common::home();
+    let store = common::open_with_disk(home.path(), |operation| {
+        // Not for synchronisation: commits take so long that producers drop records in each.
+        if matches!(operation, DiskOperation::Sync) {
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    });
+    let (writer, guard) = Writer::start(&store, small_queue().batch_records_max(10)).unwrap();
+    let stored = Arc::new(AtomicBool::new(false));
+    let producers: Vec<_> = (0..2)
+        .map(|_| {
+            let (writer, stored) = (writer.clone(), Arc::clone(&stored));
+            std::thread::spawn(move || {
+                while !stored.load(Ordering::Acquire) {
+                    let _ = writer.log(&server("github"), &record(0));
+                }
+            })
+        })
+        .collect();
+    without_hang("a writer whose queue overflows", {
+        let writer = writer.clone();
+        move || {
+            while writer.stats().stored < 300 {
+                std::thread::yield_now();
+            }
+        }
+    });
+    stored.store(true, Ordering::Release);
+    producers.into_iter().for_each(|it| it.join().unwrap());
+    guard.close().unwrap();
+    assert!(writer.stats().dropped_total() > 0);
 }
 
 #[test]

@@ -171,8 +171,13 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
                 Some(open(home.path()))
             };
             worst_open = worst_open.max(started.elapsed());
-            let found =
+            let seen =
                 store.map_or_else(BTreeMap::new, |store| numbers(&store.snapshot().unwrap()));
+            // A process that opens it to write also stores what the killed ones had not committed.
+            let found = numbers(&open(home.path()).snapshot().unwrap());
+            for (server, seen) in &seen {
+                assert!(seen.iter().all(|number| found[server].contains(number)));
+            }
             assert_eq!(numbers(&open(home.path()).snapshot().unwrap()), found);
             for appender in &appenders {
                 acknowledged += appender.acknowledged - appender.first;

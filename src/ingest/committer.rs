@@ -2,8 +2,10 @@
 
 use super::{
     QueuedRecord, WriterOptions,
-    policy::{CommitPolicy, Instant},
+    policy::{BatchSize, CommitPolicy, Instant},
+    spiller::{SPILL_DELAY, SPILL_HORIZON, SPILL_RETRY, Spiller},
     stats::Counters,
+    writer::Message,
 };
 use crate::{
     config::RetentionPolicy,
@@ -15,14 +17,14 @@ use crate::{
     signal::Signal,
     store::{
         Appender, BatchId, Maintained, Maintenance, PendingRecord, RECORD_BYTES_MAX, SeriesBatch,
-        Spill, SpilledRecord, Store, StoreWriter, WipeScope,
+        SpilledRecord, Store, StoreWriter, WipeScope,
     },
     time::Timestamp,
 };
 use hashbrown::HashMap;
 use std::{
     borrow::Cow,
-    io::ErrorKind,
+    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -49,15 +51,11 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
 /// process may set limits.
 const MAINTENANCE_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
-/// The time that a record waits for others to be spilled with it.
-const SPILL_DELAY: Duration = Duration::from_millis(5);
-/// Records are not spilled when the traffic fills their batch within this time: the commit comes at
-/// once, and writing all records twice would halve the throughput.
-const SPILL_HORIZON: Duration = Duration::from_millis(250);
-/// The time before the next attempt after a failed write.
-const SPILL_RETRY: Duration = Duration::from_secs(1);
-/// The capacity of the buffer for encoded records that is kept, in bytes.
-const SPILL_BUFFER_BYTES_MAX: usize = 256 << 10;
+/// Before the writer thread begins to work, it spills the records that are not spilled yet, unless
+/// they are more than 1/`SPILL_PART` of a batch: then the traffic is so high that batches fill up.
+const SPILL_PART: usize = 8;
+/// Maximum number of batches that one call of [`Committer::commit`] commits for the first time.
+const BATCHES_PER_COMMIT: u64 = 2;
 
 type SeriesKey = (ServerName, Signal);
 
@@ -71,8 +69,13 @@ pub(super) struct Committer {
     /// The batch that is being committed. A failed commit may still have reached the disk, so this
     /// batch is committed again unchanged, and newer records are collected in a separate one.
     in_flight: Option<Batch>,
-    /// The id of the batch in flight, or of the next one.
-    id: BatchId,
+    /// The number of this writer.
+    number: u64,
+    /// The number of the batch that new records are added to, greater than that of the batch in
+    /// flight.
+    batch_number: u64,
+    /// The number of the batch that has the records which arrive during the present work.
+    next_batch: u64,
     maintenance: Maintenance,
     /// When maintenance is due.
     pub(super) maintenance_due: Instant,
@@ -82,7 +85,7 @@ pub(super) struct Committer {
     /// begun since.
     has_backlog: bool,
     appender: Appender,
-    pub(super) spill: Option<Spill>,
+    pub(super) spiller: Arc<Spiller>,
     spilling: Spilling,
     redactor: Option<Redactor>,
     pub(super) counters: Arc<Counters>,
@@ -97,32 +100,50 @@ struct Batch {
     bytes: usize,
     /// The ledger entries to commit with the records.
     losses: Vec<LedgerEntry>,
+    /// See [`BatchId`]; 0 until the batch is in flight.
+    number: u64,
 }
 
 /// When records that wait for their commit are written to the spill.
 #[derive(Debug, Default)]
 struct Spilling {
+    /// Whether there is a spill.
+    is_on: bool,
     /// When records must be written; `None` while there are none.
     due: Option<Instant>,
     /// Since when the records and bytes below arrived.
     window_start: Instant,
     window_records: usize,
     window_bytes: usize,
-    /// Encoded records, kept for its capacity.
-    buffer: Vec<u8>,
-    /// Maximum length of the file, in bytes: all records of the queue, and those of a batch that is
-    /// committed but not cut off yet.
-    bytes_max: u64,
-    /// Whether the last write failed.
-    failed: bool,
+    /// The records that are not in the spill.
+    rest_records: usize,
+    rest_bytes: usize,
 }
 
 impl Spilling {
+    fn note(&mut self, record: &QueuedRecord, now: Instant) {
+        if self.due.is_none() {
+            // Not since now: the record may have waited in the queue.
+            self.start_window(Duration::from_nanos(record.emitted).min(now));
+        }
+        self.window_records += 1;
+        self.window_bytes += record.memory_bytes();
+        self.rest_records += 1;
+        self.rest_bytes += record.memory_bytes();
+    }
+
     fn start_window(&mut self, now: Instant) {
         self.due = Some(now + SPILL_DELAY);
         self.window_start = now;
         self.window_records = 0;
         self.window_bytes = 0;
+    }
+
+    /// Notes that there is nothing to be spilled.
+    fn finish(&mut self) {
+        self.due = None;
+        self.rest_records = 0;
+        self.rest_bytes = 0;
     }
 }
 
@@ -138,12 +159,12 @@ impl Committer {
         }
         let appender = writer.appender(options.tiering)?;
         let (number, spill) = writer.enter_writer()?;
+        let spiller = Spiller::new(spill, options, Arc::clone(&counters));
         let mut committer = Committer {
             policy: CommitPolicy::new(options),
-            id: BatchId {
-                writer: number,
-                number: 1,
-            },
+            number,
+            batch_number: 1,
+            next_batch: 1,
             writer,
             batch: Batch::default(),
             in_flight: None,
@@ -152,11 +173,11 @@ impl Committer {
             committed: false,
             has_backlog: false,
             appender,
-            spill,
             spilling: Spilling {
-                bytes_max: 2 * options.queue_bytes_max as u64,
+                is_on: spiller.has_spill(),
                 ..Spilling::default()
             },
+            spiller: Arc::new(spiller),
             redactor: options.redactor.clone(),
             counters,
         };
@@ -176,20 +197,14 @@ impl Committer {
         let bytes = record.memory_bytes();
         self.batch.bytes += bytes;
         self.policy.record(now, bytes, record.urgent);
-        if self.spill.is_some() {
-            if self.spilling.due.is_none() {
-                // Not since now: the record may have waited in the queue during a commit.
-                self.spilling
-                    .start_window(Duration::from_nanos(record.emitted).min(now));
-            }
-            self.spilling.window_records += 1;
-            self.spilling.window_bytes += bytes;
+        if self.spilling.is_on && !record.is_spilled {
+            self.spilling.note(&record, now);
         }
         let pending = PendingRecord {
             timestamp: record.timestamp.unix_nanos(),
             emitted: record.emitted,
             payload: record.payload,
-            is_spilled: false,
+            is_spilled: record.is_spilled,
         };
         let Batch { parts, places, .. } = &mut self.batch;
         let next = parts.len();
@@ -223,21 +238,53 @@ impl Committer {
         self.policy.record(now, 0, false);
     }
 
+    /// To be called when this thread begins to work and takes no messages: the spiller then does so in
+    /// its place. `commits` says whether the work is a commit.
+    pub(super) fn begin_work(&mut self, now: Instant, commits: bool) {
+        let Spilling {
+            due,
+            rest_records,
+            rest_bytes,
+            ..
+        } = self.spilling;
+        let batch_size = self.policy.batch_size();
+        let BatchSize { records, bytes } = batch_size;
+        let is_little = rest_records <= records / SPILL_PART && rest_bytes <= bytes / SPILL_PART;
+        // After a failed write, the next attempt waits until it is due.
+        if is_little && due.is_some_and(|due| due <= now + SPILL_DELAY) {
+            self.spill_all(now);
+        }
+        self.next_batch = self.batch_number + BATCHES_PER_COMMIT;
+        self.spiller
+            .begin_work(self.next_batch, batch_size, commits);
+    }
+
+    /// To be called when the work has ended. Returns the messages that the spiller has taken, which
+    /// come before all that are in the queue.
+    pub(super) fn end_work(&mut self) -> VecDeque<Message> {
+        self.batch_number = self.batch_number.max(self.next_batch);
+        self.spiller.end_work()
+    }
+
     /// Commits all collected records. When this fails, they are kept, and the store must be
     /// reopened before the next attempt.
     pub(super) fn commit(&mut self, now: Instant) -> Result<()> {
         let mut committed = self.commit_in_flight()?;
-        loop {
-            // Records that a commit itself dropped, because they could not be redacted, are entered
-            // in the ledger as well.
+        // The second batch has the ledger entries for records that the commit of the first dropped,
+        // because they could not be redacted. Entries for records that are dropped later wait for
+        // the next commit: producers that drop records all the time must not keep this thread here.
+        for _ in 0..BATCHES_PER_COMMIT {
             self.batch.losses = self.counters.take_unrecorded();
             if self.batch.parts.is_empty() && self.batch.losses.is_empty() {
                 break;
             }
+            self.batch.number = self.batch_number;
+            self.batch_number += 1;
             self.in_flight = Some(std::mem::take(&mut self.batch));
             committed |= self.commit_in_flight()?;
         }
-        self.clear_spill();
+        self.spilling.finish();
+        self.spiller.clear_committed();
         if committed {
             self.policy.committed(now);
             self.committed = true;
@@ -265,9 +312,9 @@ impl Committer {
             ..
         } = self.spilling;
         let window = now.saturating_sub(window_start);
-        let traffic = (window_records, window_bytes);
+        let arrived = (window_records, window_bytes);
         if commit_at <= now + SPILL_DELAY
-            || self.policy.fills_within(SPILL_HORIZON, window, traffic)
+            || (self.policy.room()).fills_within(SPILL_HORIZON, window, arrived)
         {
             self.spilling.start_window(now);
         } else {
@@ -278,96 +325,38 @@ impl Committer {
     /// Writes all records to the spill that are not there yet, by one write. Returns whether all are
     /// there now.
     fn spill_all(&mut self, now: Instant) -> bool {
-        let Some(spill) = &mut self.spill else {
-            return false;
-        };
-        let rules = self.redactor.as_ref().map(Redactor::rules);
-        let mut buffer = std::mem::take(&mut self.spilling.buffer);
-        buffer.clear();
-        let next = self.id.number + u64::from(self.in_flight.is_some());
-        let numbered = [(self.id.number, self.in_flight.as_mut())]
-            .into_iter()
-            .filter_map(|(number, batch)| Some((number, batch?)))
-            .chain([(next, &mut self.batch)]);
-        let mut batches: Vec<(u64, &mut Batch)> = numbered.collect();
-        for (number, batch) in &mut batches {
-            for part in &mut batch.parts {
-                let SeriesBatch {
-                    server,
-                    signal,
-                    records,
-                    ..
-                } = part;
-                for record in records.iter_mut().filter(|record| !record.is_spilled) {
-                    let payload = match &rules {
-                        None => Cow::Borrowed(&*record.payload),
-                        Some(rules) => match rules.redact_payload(*signal, &record.payload) {
-                            Ok(payload) if payload.len() <= RECORD_BYTES_MAX => payload,
-                            // The commit will drop and count it.
-                            _ => continue,
-                        },
-                    };
-                    let spilled = SpilledRecord {
-                        batch: *number,
-                        server: Cow::Borrowed(server),
-                        signal: *signal,
-                        timestamp: record.timestamp,
-                        emitted: record.emitted,
-                        payload,
-                    };
-                    spilled.encode(&mut buffer);
+        let records = (self.in_flight.iter().map(|batch| (batch.number, batch)))
+            .chain([(self.batch_number, &self.batch)])
+            .flat_map(|(number, batch)| batch.parts.iter().map(move |part| (number, part)))
+            .flat_map(|(batch, part)| {
+                let rest = part.records.iter().filter(|record| !record.is_spilled);
+                rest.map(move |record| SpilledRecord {
+                    batch,
+                    server: Cow::Borrowed(&part.server),
+                    signal: part.signal,
+                    timestamp: record.timestamp,
+                    emitted: record.emitted,
+                    payload: Cow::Borrowed(&record.payload),
+                })
+            });
+        let is_spilled = self.spiller.spill(records);
+        if is_spilled {
+            for batch in self.in_flight.iter_mut().chain([&mut self.batch]) {
+                for part in &mut batch.parts {
+                    part.records.iter_mut().for_each(|it| it.is_spilled = true);
                 }
             }
+            self.spilling.finish();
+        } else {
+            self.spilling.due = Some(now + SPILL_RETRY);
         }
-        let fits = spill.bytes() + buffer.len() as u64 <= self.spilling.bytes_max;
-        let written = match buffer.is_empty() {
-            true => Ok(()),
-            false if !fits => Err(ErrorKind::FileTooLarge.into()),
-            false => spill.append(&buffer),
-        };
-        buffer.shrink_to(SPILL_BUFFER_BYTES_MAX);
-        self.spilling.buffer = buffer;
-        match written {
-            Ok(()) => {
-                for (_, batch) in batches {
-                    for part in &mut batch.parts {
-                        part.records.iter_mut().for_each(|it| it.is_spilled = true);
-                    }
-                }
-                self.spilling.due = None;
-                self.spilling.failed = false;
-                true
-            }
-            Err(error) => {
-                // Once: the commit, which writes to the same disk, reports what matters.
-                if !std::mem::replace(&mut self.spilling.failed, true) {
-                    tracing::warn!(
-                        subsystem = "telemetry",
-                        error = error.to_string(),
-                        "records that are not committed yet are lost if this process is killed"
-                    );
-                }
-                self.spilling.due = Some(now + SPILL_RETRY);
-                false
-            }
-        }
-    }
-
-    /// Cuts off the records of the spill, all of which are committed.
-    fn clear_spill(&mut self) {
-        self.spilling.due = None;
-        if let Some(spill) = &mut self.spill
-            && spill.has_records()
-        {
-            // If this fails, the number of the batch says that they are committed.
-            let _ = spill.clear();
-        }
+        is_spilled
     }
 
     /// Leaves all records to the next writer, in the spill, which this ends. Returns whether that
     /// worked; otherwise nothing has changed.
     pub(super) fn leave_in_spill(&mut self) -> bool {
-        self.spill_all(now()) && self.spill.take().is_some_and(|spill| spill.keep().is_ok())
+        self.spill_all(now()) && self.spiller.keep()
     }
 
     /// Performs one small part of maintenance: inspects some series, or commits one small
@@ -412,12 +401,15 @@ impl Committer {
         let Some(batch) = &mut self.in_flight else {
             return Ok(false);
         };
-        let outcome =
-            self.writer
-                .append(&mut self.appender, &mut batch.parts, &batch.losses, self.id);
+        let id = BatchId {
+            writer: self.number,
+            number: batch.number,
+        };
+        let outcome = self
+            .writer
+            .append(&mut self.appender, &mut batch.parts, &batch.losses, id);
         self.bound_batches();
         let evicted = outcome?;
-        self.id.number += 1;
         self.has_backlog |= evicted.more;
         if evicted.disk_bytes > 0 {
             self.counters
@@ -483,8 +475,8 @@ impl Committer {
     /// Ends the writer's entry in the database, after which its end is not taken for a crash. All
     /// records must be committed.
     pub(super) fn leave(&mut self) -> Result<()> {
-        self.writer.leave_writer(self.id.writer)?;
-        self.spill.take().map_or(Ok(()), Spill::remove)
+        self.writer.leave_writer(self.number)?;
+        self.spiller.remove()
     }
 
     /// Like [`Committer::leave`], for a writer that could not commit and has
@@ -493,30 +485,22 @@ impl Committer {
     pub(super) fn leave_with_losses(&mut self, mut losses: Vec<LedgerEntry>) -> Result<()> {
         self.reopen()?;
         losses.extend(self.counters.take_unrecorded());
-        self.writer
-            .leave_writer_with_losses(self.id.writer, &losses)?;
-        self.spill.take().map_or(Ok(()), Spill::remove)
+        self.writer.leave_writer_with_losses(self.number, &losses)?;
+        self.spiller.remove()
     }
 
     /// Notes that the store fails, for this process and for others.
     pub(super) fn note_failure(&mut self, error: &Error) -> Timestamp {
         let error = error.to_string();
         let since = self.counters.note_failure(error.clone());
-        self.tell_others(Some((since.unix_nanos(), &error)));
+        self.spiller.tell_others(Some((since.unix_nanos(), &error)));
         since
     }
 
     /// Notes that the store works again.
     pub(super) fn note_recovery(&mut self) {
         self.counters.note_recovery();
-        self.tell_others(None);
-    }
-
-    fn tell_others(&mut self, failure: Option<(i64, &str)>) {
-        if let Some(spill) = &mut self.spill {
-            // Others then see an older state: the statistics of this process are right.
-            let _ = spill.set_failure(failure);
-        }
+        self.spiller.tell_others(None);
     }
 
     /// Discards all collected records and counts each as dropped. Returns the ledger entries that
@@ -550,7 +534,7 @@ impl Committer {
     /// committed.
     pub(super) fn wipe(&mut self, scope: &WipeScope) -> Result<usize> {
         let wiped = self.writer.wipe(scope)?;
-        if self.spill.as_ref().is_some_and(Spill::has_records) {
+        if self.spiller.has_records() {
             // A commit soon, which cuts the records off the spill.
             self.policy.record(now(), 0, true);
         }
@@ -655,6 +639,7 @@ mod tests {
             timestamp: Timestamp::from_unix_nanos(1),
             emitted: u64::try_from(now.as_nanos()).unwrap(),
             urgent: false,
+            is_spilled: false,
             payload: Box::from([0x94, 0, 0, 0xa0, 0x80]),
         }
     }
@@ -691,13 +676,18 @@ mod tests {
             assert_eq!(writes.load(Ordering::Relaxed), number + 1);
             assert_eq!(committer.spill_due(), None);
         }
-        assert!(committer.spill.as_ref().unwrap().has_records());
+        assert!(committer.spiller.has_records());
+        committer.begin_work(ms(1000), true);
         committer.commit(ms(1000)).unwrap();
-        assert!(!committer.spill.as_ref().unwrap().has_records());
-        // A commit that is due costs none.
+        committer.end_work();
+        assert!(!committer.spiller.has_records());
+        assert_eq!(writes.load(Ordering::Relaxed), 10);
+        // Records that a commit is due for are spilled when it begins, as it can take long.
         committer.push(record(ms(2000)), ms(2000));
         committer.spill_rest(ms(2005), ms(2008));
         assert_eq!(writes.load(Ordering::Relaxed), 10);
+        committer.begin_work(ms(2008), true);
+        assert_eq!(writes.load(Ordering::Relaxed), 11);
     }
 
     #[test]
@@ -712,7 +702,9 @@ mod tests {
             now += ms(5);
             committer.spill_rest(now, ms(10_000));
             if committer.commit_due().is_some_and(|due| due <= now) {
+                committer.begin_work(now, true);
                 committer.commit(now).unwrap();
+                committer.end_work();
             }
         }
         assert_eq!(committer.counters.commits.load(Ordering::Relaxed), 2);

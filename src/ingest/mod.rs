@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! producers: encode -> queue (bounded in records and bytes) -> writer thread: batch -> commit -> seal
+//!                                                           -> spiller, while the former commits
 //! ```
 //!
 //! A producer never waits for the disk: when the queue is full, the record is dropped and counted.
@@ -13,7 +14,10 @@ mod outage;
 mod policy;
 #[cfg(feature = "simulation")]
 pub(crate) mod simulated;
+mod spiller;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod writer;
 
@@ -39,6 +43,8 @@ struct QueuedRecord {
     emitted: u64,
     /// Whether to commit the record at once: it may be the last one before a crash.
     urgent: bool,
+    /// Whether the record is in the writer's [spill](crate::store::Spill), too.
+    is_spilled: bool,
     payload: Box<[u8]>,
 }
 

@@ -26,6 +26,29 @@ pub(super) struct CommitPolicy {
     pending: Option<Pending>,
 }
 
+/// A number of records and a number of bytes, either of which fills a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchSize {
+    pub(super) records: usize,
+    pub(super) bytes: usize,
+}
+
+impl BatchSize {
+    /// Whether records and bytes reach this size within `horizon` if they keep arriving at the rate of
+    /// the last `window`.
+    pub(super) fn fills_within(
+        self,
+        horizon: Duration,
+        window: Duration,
+        (records, bytes): (usize, usize),
+    ) -> bool {
+        let fills = |left: usize, arrived: usize| {
+            window.as_nanos() * left as u128 <= horizon.as_nanos() * arrived as u128
+        };
+        fills(self.records, records) || fills(self.bytes, bytes)
+    }
+}
+
 #[derive(Debug)]
 struct Pending {
     due: Instant,
@@ -102,23 +125,21 @@ impl CommitPolicy {
         self.pending.as_ref().map(|pending| pending.due)
     }
 
-    /// Whether the pending records reach the size of a batch within `horizon` if records and bytes
-    /// keep arriving at the rate of the last `window`.
-    pub(super) fn fills_within(
-        &self,
-        horizon: Duration,
-        window: Duration,
-        (records, bytes): (usize, usize),
-    ) -> bool {
-        let Some(pending) = &self.pending else {
-            return false;
-        };
-        let fills = |left: usize, grown: usize| {
-            window.as_nanos() * left as u128 <= horizon.as_nanos() * grown as u128
-        };
-        let bytes_max = self.bytes_max.min(self.bytes_limit);
-        fills(self.records_max.saturating_sub(pending.records), records)
-            || fills(bytes_max.saturating_sub(pending.bytes), bytes)
+    /// The size of a batch that is committed at once.
+    pub(super) fn batch_size(&self) -> BatchSize {
+        BatchSize {
+            records: self.records_max,
+            bytes: self.bytes_max.min(self.bytes_limit),
+        }
+    }
+
+    /// What the pending records lack of [`CommitPolicy::batch_size`].
+    pub(super) fn room(&self) -> BatchSize {
+        let whole = self.batch_size();
+        self.pending.as_ref().map_or(whole, |pending| BatchSize {
+            records: whole.records.saturating_sub(pending.records),
+            bytes: whole.bytes.saturating_sub(pending.bytes),
+        })
     }
 
     /// Notes a commit of all pending records.

@@ -34,11 +34,9 @@ impl SimulatedWriter {
     )]
     pub fn new(store: &Store, options: WriterOptions) -> Result<SimulatedWriter> {
         options.validate()?;
-        let mut committer = Committer::new(store, &options, Arc::default())?;
+        let committer = Committer::new(store, &options, Arc::default())?;
         // A simulated writer is dropped without an end, which must not be taken for a crash.
-        if let Some(spill) = committer.spill.take() {
-            spill.remove()?;
-        }
+        committer.spiller.remove()?;
         Ok(SimulatedWriter {
             committer,
             commits: 0,
@@ -184,6 +182,7 @@ fn encode<E: std::fmt::Display>(
         timestamp,
         emitted: monotonic_nanos(),
         urgent,
+        is_spilled: false,
         payload: payload.into_boxed_slice(),
     })
 }

@@ -65,6 +65,10 @@ pub struct WriterStats {
     /// The last failure of the writer. It stays when the writer can store again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// Why records that are not committed cannot be written to the files beside the database, so that
+    /// they are lost if the process is killed; absent while they can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spill_error: Option<String>,
 }
 
 /// What a writer did to keep its store within its limits and its blocks full.
@@ -116,6 +120,7 @@ struct Health {
     last_commit: Option<Timestamp>,
     failing_since: Option<Timestamp>,
     last_error: Option<String>,
+    spill_error: Option<String>,
 }
 
 type DropKey = (ServerName, Signal, LossCause);
@@ -208,6 +213,11 @@ impl Counters {
         self.health().failing_since = None;
     }
 
+    /// Notes why records cannot be spilled; `None` when they can.
+    pub(super) fn note_spill_error(&self, error: Option<String>) {
+        self.health().spill_error = error;
+    }
+
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,6 +258,7 @@ impl Counters {
             last_commit: health.last_commit,
             failing_since: health.failing_since,
             last_error: health.last_error,
+            spill_error: health.spill_error,
         }
     }
 

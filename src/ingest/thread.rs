@@ -2,7 +2,7 @@
 
 use super::{
     WriterOptions,
-    committer::{self, Committer, now},
+    committer::{Committer, now},
     outage::OutageEvent,
     policy::Instant,
     writer::{Message, Shared},
@@ -14,8 +14,11 @@ use crate::{
     store::{Store, WipeScope},
     time::Timestamp,
 };
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
-use std::{cell::Cell, convert::Infallible, sync::Arc, thread::JoinHandle, time::Duration};
+use crossbeam::channel::{Receiver, Sender};
+use std::{
+    cell::Cell, collections::VecDeque, convert::Infallible, sync::Arc, thread::JoinHandle,
+    time::Duration,
+};
 
 /// The wait after the first failure; each further failure doubles it.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -36,8 +39,12 @@ pub(super) fn start(
         .map(|listener| listener.start(&store.path()))
         .transpose()?;
     let committer = Committer::new(store, options, Arc::clone(&shared.counters))?;
+    if committer.spiller.has_spill() {
+        committer.spiller.start(queue.clone(), &store.path())?;
+    }
     let mut writer = WriterThread {
         committer,
+        requests: VecDeque::new(),
         queue,
         shared: Arc::clone(shared),
         outage: None,
@@ -56,14 +63,22 @@ thread_local! {
     static IS_WRITER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this is a writer thread. Its own log events must not be stored: each commit would cause
-/// another.
+/// To be called by the threads that write.
+pub(super) fn never_store_own_events() {
+    IS_WRITER.set(true);
+}
+
+/// Whether this is a thread that writes. Its own log events must not be stored: each commit would
+/// cause another.
 pub(crate) fn is_writer_thread() -> bool {
     IS_WRITER.get()
 }
 
 struct WriterThread {
     committer: Committer,
+    /// The requests that the spiller took from the queue while this thread was busy. They come before
+    /// all messages that are in the queue.
+    requests: VecDeque<Message>,
     queue: Receiver<Message>,
     shared: Arc<Shared>,
     outage: Option<Outage>,
@@ -80,6 +95,9 @@ impl Drop for WriterThread {
         // The batch is empty here unless the thread panicked. Records lost in a panic must be
         // counted.
         let _ = self.committer.abandon(LossCause::Closed);
+        for message in (self.requests.drain(..)).chain(self.committer.spiller.stop()) {
+            self.shared.refuse(message);
+        }
         self.shared.end();
     }
 }
@@ -112,67 +130,92 @@ struct Outage {
 
 impl WriterThread {
     fn run(&mut self) {
-        IS_WRITER.set(true);
-        self.give_space_back();
+        never_store_own_events();
+        self.busy(false, |writer| writer.give_space_back());
         loop {
-            if self.shared.is_left_behind() && self.queue.is_empty() {
-                self.close();
-                return;
+            if self.shared.is_left_behind() && self.requests.is_empty() && self.queue.is_empty() {
+                return self.close();
             }
             match self.next_message() {
-                Ok(Message::Record(record)) => self.committer.push(record, self.clock.now),
-                Ok(Message::Flush(answer)) => self.flush(&answer),
-                Ok(Message::Wipe(scope, answer)) => self.wipe(&scope, &answer),
-                Ok(Message::Retention(policy, answer)) => self.set_retention(&policy, &answer),
-                Ok(Message::Dropped) => self.committer.note_drops(self.clock.now),
-                Err(RecvTimeoutError::Timeout) => self.work(),
-                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => {
-                    self.close();
-                    return;
+                Some(Message::Record(record)) => self.committer.push(record, self.clock.now),
+                Some(Message::Flush(answer)) => self.busy(true, |writer| writer.flush(&answer)),
+                Some(Message::Wipe(scope, answer)) => {
+                    self.busy(false, |writer| writer.wipe(&scope, &answer));
+                }
+                Some(Message::Retention(policy, answer)) => {
+                    self.busy(false, |writer| writer.set_retention(&policy, &answer));
+                }
+                Some(Message::Dropped) => self.committer.note_drops(self.clock.now),
+                Some(Message::Close) => return self.close(),
+                None => {
+                    let commits = self.is_commit_due();
+                    self.busy(commits, |writer| writer.work(commits));
                 }
             }
         }
     }
 
-    /// Waits for a message until the next commit or maintenance is due.
-    fn next_message(&mut self) -> Result<Message, RecvTimeoutError> {
+    /// Does `work`, during which the spiller takes the messages. `commits` says whether the work is a
+    /// commit.
+    fn busy(&mut self, commits: bool, work: impl FnOnce(&mut WriterThread)) {
+        self.committer.begin_work(now(), commits);
+        work(self);
+        // All records at once: those that are in the spill when the next commit begins must be in its
+        // batch, for it cuts them off. A request may wait until records behind it are collected.
+        let now = now();
+        for message in self.committer.end_work() {
+            match message {
+                Message::Record(record) => self.committer.push(record, now),
+                request => self.requests.push_back(request),
+            }
+        }
+    }
+
+    /// The next message, if it is there.
+    fn try_next(&mut self) -> Option<Message> {
+        (self.requests.pop_front()).or_else(|| self.queue.try_recv().ok())
+    }
+
+    /// Waits for a message until the next commit or maintenance is due. Returns `None` when it is.
+    fn next_message(&mut self) -> Option<Message> {
         let wake = match &self.outage {
             Some(outage) => outage.retry_at,
             None => self.committer.due(),
         };
         if self.clock.now < wake
             && self.clock.messages < MESSAGES_PER_LOOK
-            && let Ok(message) = self.queue.try_recv()
+            && let Some(message) = self.try_next()
         {
             self.clock.messages += 1;
-            return Ok(message);
+            return Some(message);
         }
-        let message = loop {
-            let now = committer::now();
-            let Some(wait) = wake.checked_sub(now) else {
-                break Err(RecvTimeoutError::Timeout);
-            };
-            match self.committer.spill_due().filter(|due| *due < wake) {
-                Some(due) => match self.queue.recv_timeout(due.saturating_sub(now)) {
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.committer.spill_rest(committer::now(), wake);
-                    }
-                    message => break message,
-                },
-                None => break self.queue.recv_timeout(wait),
+        loop {
+            self.clock = Clock::look();
+            let now = self.clock.now;
+            if wake <= now {
+                return None;
             }
-        };
-        self.clock = Clock::look();
-        message
+            if let Some(message) = self.try_next() {
+                return Some(message);
+            }
+            match self.committer.spill_due().filter(|due| *due < wake) {
+                Some(due) if due <= now => self.committer.spill_rest(now, wake),
+                due => {
+                    let until = due.unwrap_or(wake);
+                    self.shared.wait_for_message(until.saturating_sub(now));
+                }
+            }
+        }
+    }
+
+    fn is_commit_due(&self) -> bool {
+        let due = self.committer.commit_due();
+        self.outage.is_some() || due.is_some_and(|due| due <= self.clock.now)
     }
 
     /// Performs the commit or the maintenance that is due.
-    fn work(&mut self) {
-        let commit_due = self
-            .committer
-            .commit_due()
-            .is_some_and(|due| due <= self.clock.now);
-        if commit_due || self.outage.is_some() {
+    fn work(&mut self, commits: bool) {
+        if commits {
             // `commit` reports its failures itself, and retries what it could not store.
             let _ = self.commit();
         } else {
@@ -240,8 +283,14 @@ impl WriterThread {
     }
 
     fn close(&mut self) {
+        // All records that it has spilled are in the batch.
+        self.committer.spiller.stop();
+        self.busy(true, WriterThread::commit_rest_and_leave);
+    }
+
+    fn commit_rest_and_leave(&mut self) {
         // Records that producers queued while the guard was closing.
-        while let Ok(message) = self.queue.try_recv() {
+        while let Some(message) = self.try_next() {
             match message {
                 Message::Record(record) => self.committer.push(record, now()),
                 Message::Flush(answer) => self.flush(&answer),

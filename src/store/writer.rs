@@ -15,10 +15,10 @@ use crate::{
         layout::tables::WRITERS,
         ledger::{
             losses,
-            spill::{self, Lock, Spill},
+            spill::{self, Lock, Spill, Spilled},
             totals,
             wipes::WipeScope,
-            writers::{self, BatchId},
+            writers::{self, BatchId, Left},
         },
         maintain::{
             compact::CompactOptions,
@@ -141,7 +141,7 @@ impl StoreWriter {
     }
 
     /// Enters a writer of this process, see [`writers::enter`].
-    pub(crate) fn enter_writer(&self) -> Result<(u64, Option<Spill>)> {
+    pub(crate) fn enter_writer(&self) -> Result<(u64, Result<Spill>)> {
         self.recover_or_warn();
         self.transact("write to", |transaction| {
             writers::enter(transaction, self.store.place(), self.store.disk_hook())
@@ -172,24 +172,29 @@ impl StoreWriter {
         let done = self.transact("write to", |transaction| {
             let last_commit = writers::last_commit(transaction)?;
             let ended = writers::ended(&transaction.open_table(WRITERS)?, place)?;
-            let mut killed = Vec::new();
+            let mut left = Vec::new();
             for number in &ended {
-                let spilled = spill::read(place, *number);
-                let is_closed = (spilled.as_ref()).is_some_and(|(header, _)| header.is_closed);
-                let mut recovered = 0;
-                if let Some((header, records)) = spilled {
-                    let last_batch = writers::last_batch(transaction, *number)?;
-                    let (mut appender, mut batch) =
-                        recover::uncommitted(&header, records, last_batch);
-                    self.store_batch(transaction, &mut appender, &mut batch)?;
-                    recovered = recover::stored(&batch);
-                }
+                let last_batch = writers::last_batch(transaction, *number)?;
+                left.push(match spill::read(place, *number, last_batch) {
+                    Some(spilled) => {
+                        let Spilled {
+                            header,
+                            records,
+                            lost,
+                        } = spilled;
+                        let (mut appender, mut batch) = recover::uncommitted(&header, records);
+                        self.store_batch(transaction, &mut appender, &mut batch)?;
+                        Left {
+                            recovered: recover::stored(&batch),
+                            lost,
+                            is_closed: header.is_closed,
+                        }
+                    }
+                    None => Left::default(),
+                });
                 writers::leave(transaction, *number)?;
-                if !is_closed {
-                    killed.push(recovered);
-                }
             }
-            writers::record_kills(transaction, last_commit, &killed)?;
+            writers::record_ends(transaction, last_commit, &left)?;
             // A file without an entry: its records are committed, or it belongs to another database.
             let writers = transaction.open_table(WRITERS)?;
             let mut done = ended;

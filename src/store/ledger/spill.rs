@@ -1,12 +1,12 @@
-//! The spill of a writer: a small file beside the database that belongs to one writer.
+//! The spill of a writer: two small files beside the database that belong to one writer.
 //!
-//! While the writer runs, the file is locked (`flock`), and the system releases the lock when the
-//! process ends, however it ends. So a writer runs if its spill is locked, also when its process is a
-//! zombie, when another process has its id, and when it runs in another PID namespace.
+//! While the writer runs, its files are locked (`flock`), and the system releases the locks when the
+//! process ends, however it ends. So a writer runs if its first file is locked, also when its process
+//! is a zombie, when another process has its id, and when it runs in another PID namespace.
 //!
-//! The file starts with a header of [`HEADER_BYTES`]. It is written once when the file is created, so
-//! that it has a disk block, and in place afterwards: a writer can then say why it cannot store, also
-//! on a full disk.
+//! Each file starts with a header of [`HEADER_BYTES`]. It is written once when the file is created,
+//! so that it has a disk block, and in place afterwards: a writer can then say why it cannot store,
+//! also on a full disk.
 //!
 //! ```text
 //! magic 8 | checksum of the rest of the header 8 | length 2 | MessagePack of SpillHeader | zeros
@@ -17,21 +17,27 @@
 //!
 //! ```text
 //! length of the body 4 | checksum of the body 8 | body:
-//!     number of the batch 8 | timestamp 8 | time of emission 8 | signal 1 | length of the server 1 |
+//!     number of a batch 8 | timestamp 8 | time of emission 8 | signal 1 | length of the server 1 |
 //!     server | payload
 //! ```
 //!
-//! They are appended by one plain write, and cut off after the commit. If the process is killed in
-//! between, the number of the batch says that they are committed. The first record that is cut off
-//! or damaged ends the file. Whoever opens the database to write next stores the records of a writer
-//! that has ended, in a transaction that also removes the writer's entry, and then removes the file.
+//! They are appended by one plain write to one of the files, and cut off after the commit. Records
+//! arrive during a commit, too: so a commit begins by turning to the other file, if that is empty,
+//! and ends by cutting off the one that it turned away from.
 //!
-//! Integers are little-endian. Nothing is synced: the file must survive the end of the process, not
+//! The number of a record's batch is greater than that of every batch that is committed before the
+//! record, and not greater than that of the batch that has the record. So if the process is killed
+//! between a commit and the cut, the last committed number says which records are committed. The next
+//! process that opens the database to write stores the others of a writer that has ended, in the
+//! order of their numbers, in a transaction that also removes the writer's entry, and then removes
+//! the files. A record that is cut off or damaged is lost, and counted in the ledger.
+//!
+//! Integers are little-endian. Nothing is synced: the files must survive the end of the process, not
 //! a power failure.
 
 use crate::{
     error::{Error, Result},
-    home::StackPath,
+    home::{SpillFile, StackPath},
     platform,
     record::ServerName,
     signal::Signal,
@@ -74,7 +80,7 @@ pub(crate) struct SpillHeader {
 /// A record in a spill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SpilledRecord<'a> {
-    /// The number of the batch that commits it, see [`BatchId`](super::writers::BatchId).
+    /// See the head of this module, and [`BatchId`](super::writers::BatchId).
     pub(crate) batch: u64,
     pub(crate) server: Cow<'a, ServerName>,
     pub(crate) signal: Signal,
@@ -131,20 +137,53 @@ impl fmt::Debug for Spill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spill")
             .field("writer", &self.writer)
-            .field("bytes", &self.bytes)
+            .field("bytes", &self.bytes())
             .finish_non_exhaustive()
     }
 }
 
 /// The spill of a running writer. It stays locked while this value lives.
 pub(crate) struct Spill {
-    file: File,
+    /// The file that records are appended to.
+    current: Part,
+    /// Once a commit has ended, all its records are committed, see [`Spill::turn`].
+    other: Part,
     place: StackPath,
     writer: u64,
     header: SpillHeader,
+    hook: Option<DiskHook>,
+}
+
+/// A file of a spill.
+struct Part {
+    file: File,
     /// The length of the file, in bytes.
     bytes: u64,
-    hook: Option<DiskHook>,
+}
+
+impl Part {
+    fn create(place: &StackPath, writer: u64, file: SpillFile) -> Result<Part> {
+        let created = place.create_spill(writer, file)?;
+        match created.try_lock() {
+            Ok(()) => Ok(Part {
+                file: created,
+                bytes: HEADER_BYTES as u64,
+            }),
+            Err(error) => Err(Error::io("lock", &place.spill(writer, file), error.into())),
+        }
+    }
+
+    fn has_records(&self) -> bool {
+        self.bytes > HEADER_BYTES as u64
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        if self.has_records() {
+            self.file.set_len(HEADER_BYTES as u64)?;
+            self.bytes = HEADER_BYTES as u64;
+        }
+        Ok(())
+    }
 }
 
 impl Spill {
@@ -155,28 +194,30 @@ impl Spill {
         wipe_generation: u64,
         hook: Option<DiskHook>,
     ) -> Result<Spill> {
-        let file = place.create_spill(writer)?;
-        let spill = Spill {
-            file,
-            place: place.clone(),
-            writer,
-            header: SpillHeader {
-                boot: platform::boot_id().unwrap_or(0),
-                wipe_generation,
-                failure: None,
-                is_closed: false,
-            },
-            bytes: HEADER_BYTES as u64,
-            hook,
+        let create = || {
+            let spill = Spill {
+                current: Part::create(place, writer, SpillFile::First)?,
+                other: Part::create(place, writer, SpillFile::Second)?,
+                place: place.clone(),
+                writer,
+                header: SpillHeader {
+                    boot: platform::boot_id().unwrap_or(0),
+                    wipe_generation,
+                    failure: None,
+                    is_closed: false,
+                },
+                hook,
+            };
+            let path = place.spill(writer, SpillFile::First);
+            (spill.write_header()).map_err(|error| Error::io("write to", &path, error))?;
+            Ok(spill)
         };
-        let prepared =
-            (spill.file.try_lock().map_err(io::Error::from)).and_then(|()| spill.write_header());
-        if let Err(error) = prepared {
+        let created = create();
+        if created.is_err() {
             // An unlocked file would say that its writer is dead.
             place.remove_spill(writer)?;
-            return Err(Error::io("write to", &place.spill(writer), error));
         }
-        Ok(spill)
+        created
     }
 
     /// Says since when the writer cannot store, and why; `None` when it can.
@@ -191,40 +232,47 @@ impl Spill {
 
     /// Whether it holds records.
     pub(crate) fn has_records(&self) -> bool {
-        self.bytes > HEADER_BYTES as u64
+        self.current.has_records() || self.other.has_records()
     }
 
-    /// The length of the file, in bytes.
+    /// The length of both files, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+        self.current.bytes + self.other.bytes
     }
 
     /// Appends encoded records. When this fails, the file is as before.
     pub(crate) fn append(&mut self, records: &[u8]) -> io::Result<()> {
+        let Part { file, bytes } = &mut self.current;
+        let operation = DiskOperation::Spill {
+            bytes: records.len(),
+        };
         let appended = (self.hook.as_ref())
-            .map_or(Ok(()), |hook| {
-                hook(DiskOperation::Spill {
-                    bytes: records.len(),
-                })
-            })
-            .and_then(|()| self.file.write_all_at(records, self.bytes));
+            .map_or(Ok(()), |hook| hook(operation))
+            .and_then(|()| file.write_all_at(records, *bytes));
         match appended {
-            Ok(()) => self.bytes += records.len() as u64,
-            // A part of the records may be there. Without this they would still end the file, as they
-            // are cut off.
-            Err(_) => _ = self.file.set_len(self.bytes),
+            Ok(()) => *bytes += records.len() as u64,
+            // A part of the records may be there, and would count as lost.
+            Err(_) => _ = file.set_len(*bytes),
         }
         appended
     }
 
-    /// Removes all records.
-    pub(crate) fn clear(&mut self) -> io::Result<()> {
-        self.file.set_len(HEADER_BYTES as u64)?;
-        self.bytes = HEADER_BYTES as u64;
-        Ok(())
+    /// To be called when a commit begins. Records that are appended from here on are not cut off when
+    /// it ends.
+    pub(crate) fn turn(&mut self) {
+        // Otherwise the last commit failed. What it was to cut off, this one does.
+        if !self.other.has_records() {
+            std::mem::swap(&mut self.current, &mut self.other);
+        }
     }
 
-    /// Keeps the file for the next writer, and releases the lock.
+    /// To be called when a commit of all records has succeeded that were there when it began: cuts
+    /// them off, except those appended after a commit that failed, which the next one cuts off.
+    pub(crate) fn clear_committed(&mut self) -> io::Result<()> {
+        self.other.clear()
+    }
+
+    /// Keeps the files for the next writer, and releases the locks.
     pub(crate) fn keep(mut self) -> io::Result<()> {
         self.header.is_closed = true;
         self.write_header()
@@ -239,16 +287,17 @@ impl Spill {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(xxh3_64(&checked).to_le_bytes());
         bytes.extend(checked);
-        self.file.write_all_at(&bytes, 0)
+        self.current.file.write_all_at(&bytes, 0)?;
+        self.other.file.write_all_at(&bytes, 0)
     }
 
-    /// Removes the file, which releases the lock.
+    /// Removes the files, which releases the locks.
     pub(crate) fn remove(self) -> Result<()> {
         self.place.remove_spill(self.writer)
     }
 }
 
-/// What the file of a spill says about its writer.
+/// What the first file of a spill says about its writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lock {
     /// The writer runs.
@@ -261,7 +310,7 @@ pub(crate) enum Lock {
 
 /// Whether the spill of `writer` is locked.
 pub(crate) fn lock_of(place: &StackPath, writer: u64) -> Lock {
-    let Ok(Some(file)) = place.open_spill(writer) else {
+    let Ok(Some(file)) = place.open_spill(writer, SpillFile::First) else {
         return Lock::Unknown;
     };
     // Shared, so that processes that look at the same time do not take each other for the writer.
@@ -274,41 +323,99 @@ pub(crate) fn lock_of(place: &StackPath, writer: u64) -> Lock {
 
 /// The header of the spill of `writer`; `None` when it is missing or damaged.
 pub(crate) fn header_of(place: &StackPath, writer: u64) -> Option<SpillHeader> {
-    read_header(&place.open_spill(writer).ok()??)
+    (SpillFile::BOTH.into_iter())
+        .find_map(|file| read_header(&place.open_spill(writer, file).ok()??))
 }
 
-/// The header of the spill of `writer`, and its records that are whole; `None` when the file is
-/// missing or its header is damaged.
-pub(crate) fn read(
-    place: &StackPath,
-    writer: u64,
-) -> Option<(SpillHeader, Vec<SpilledRecord<'static>>)> {
-    let file = place.open_spill(writer).ok()??;
-    let header = read_header(&file)?;
+/// What a writer left in its spill.
+#[derive(Debug)]
+pub(crate) struct Spilled {
+    pub(crate) header: SpillHeader,
+    /// The whole records that are not committed, in the order in which the writer took them.
+    pub(crate) records: Vec<SpilledRecord<'static>>,
+    /// The number of records that are cut off or damaged, as far as it is known.
+    pub(crate) lost: u64,
+}
+
+/// What `writer`, whose last commit was of the batch `last_batch`, left in its spill; `None` when it
+/// has none, or its headers are damaged.
+pub(crate) fn read(place: &StackPath, writer: u64, last_batch: u64) -> Option<Spilled> {
+    let header = header_of(place, writer)?;
     let mut records = Vec::new();
-    let mut input = BufReader::new(file);
-    input.seek(SeekFrom::Start(HEADER_BYTES as u64)).ok()?;
-    while let Some(record) = read_record(&mut input) {
-        records.push(record);
+    let mut lost = 0;
+    for file in SpillFile::BOTH {
+        let Ok(Some(file)) = place.open_spill(writer, file) else {
+            continue;
+        };
+        let mut input = BufReader::new(file);
+        if input.seek(SeekFrom::Start(HEADER_BYTES as u64)).is_err() {
+            continue;
+        }
+        loop {
+            match read_record(&mut input) {
+                Next::Record(record) if record.batch > last_batch => records.push(record),
+                Next::Record(_) => {}
+                Next::Lost { batch, is_last } => {
+                    lost += u64::from(batch.is_none_or(|batch| batch > last_batch));
+                    if is_last {
+                        break;
+                    }
+                }
+                Next::End => break,
+            }
+        }
     }
-    Some((header, records))
+    // A stable sort: records with equal numbers are in one file, in the right order.
+    records.sort_by_key(|record| record.batch);
+    Some(Spilled {
+        header,
+        records,
+        lost,
+    })
 }
 
-/// The next record; `None` at the end, and when it is cut off or damaged.
-fn read_record(input: &mut impl Read) -> Option<SpilledRecord<'static>> {
-    let mut head = [0; HEAD_BYTES];
-    input.read_exact(&mut head).ok()?;
-    let (length, checksum) = head.split_first_chunk()?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    if !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&length) {
-        return None;
+/// What comes next in a file.
+enum Next {
+    Record(SpilledRecord<'static>),
+    /// A record that is cut off or damaged, with the number of its batch if that is there. It is the
+    /// last one if it is cut off or its length is damaged.
+    Lost {
+        batch: Option<u64>,
+        is_last: bool,
+    },
+    End,
+}
+
+fn read_record(input: &mut impl Read) -> Next {
+    let mut read = |length: usize| {
+        let mut bytes = Vec::new();
+        // What cannot be read is as good as cut off.
+        let _ = input.by_ref().take(length as u64).read_to_end(&mut bytes);
+        bytes
+    };
+    let head = read(HEAD_BYTES);
+    if head.is_empty() {
+        return Next::End;
     }
-    let mut body = vec![0; length];
-    input.read_exact(&mut body).ok()?;
-    if u64::from_le_bytes(checksum.try_into().ok()?) != xxh3_64(&body) {
-        return None;
+    let length = head
+        .first_chunk()
+        .map_or(0, |length| u32::from_le_bytes(*length));
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if head.len() < HEAD_BYTES || !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&length) {
+        return Next::Lost {
+            batch: None,
+            is_last: true,
+        };
     }
-    SpilledRecord::decode(&body)
+    let body = read(length);
+    let is_whole = body.len() == length && head.ends_with(&xxh3_64(&body).to_le_bytes());
+    match is_whole.then(|| SpilledRecord::decode(&body)).flatten() {
+        Some(record) => Next::Record(record),
+        None => Next::Lost {
+            batch: body.first_chunk().map(|batch| u64::from_le_bytes(*batch)),
+            is_last: body.len() < length,
+        },
+    }
 }
 
 fn read_header(file: &File) -> Option<SpillHeader> {

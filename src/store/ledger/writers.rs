@@ -2,10 +2,12 @@
 //!
 //! A writer enters itself when it starts and removes its entry when it ends. The entry of a writer
 //! that no longer runs belongs to a killed one. The next process that opens the database to write
-//! stores the records that it has left in its spill, and enters the kill in the ledger. Whether a writer runs is seen from the
-//! lock of its [spill](super::spill), or from the id and the start of its process where it has none.
+//! stores the records that it has left in its spill, and enters the kill in the ledger. Whether a
+//! writer runs is seen from the lock of its [spill](super::spill), or from the id and the start of its
+//! process where it has none.
 
 use crate::{
+    error::Error,
     home::StackPath,
     loss::{LedgerEntry, LossCause},
     platform,
@@ -40,13 +42,13 @@ pub(crate) fn is_committed(transaction: &WriteTransaction, batch: BatchId) -> Re
     Ok(last.is_some_and(|last| last.value() == batch.number))
 }
 
-/// Enters a writer of this process and returns its number, and its spill unless that cannot be
+/// Enters a writer of this process and returns its number, and its spill or why that cannot be
 /// created.
 pub(crate) fn enter(
     transaction: &WriteTransaction,
     place: &StackPath,
     hook: Option<DiskHook>,
-) -> Result<(u64, Option<Spill>), Fault> {
+) -> Result<(u64, Result<Spill, Error>), Fault> {
     let mut meta = transaction.open_table(META)?;
     let number_of = |name| Ok::<_, Fault>(meta.get(name)?.map_or(0, |number| number.value()));
     let number = number_of(meta::NEXT_WRITER)?;
@@ -59,18 +61,8 @@ pub(crate) fn enter(
     let mut writers = transaction.open_table(WRITERS)?;
     writers.insert(number, registered.encode()?.as_slice())?;
     // In this transaction, so that no other process sees the entry before the lock.
-    let spill = match Spill::create(place, number, wipe_generation, hook) {
-        Ok(spill) => Some(spill),
-        // A writer can do without: its process id says whether it runs.
-        Err(error) => {
-            tracing::warn!(
-                subsystem = "telemetry",
-                %error,
-                "records that are not committed yet are lost if this process is killed"
-            );
-            None
-        }
-    };
+    // A writer can do without: its process id says whether it runs.
+    let spill = Spill::create(place, number, wipe_generation, hook);
     Ok((number, spill))
 }
 
@@ -96,23 +88,39 @@ pub(crate) fn last_batch(transaction: &WriteTransaction, writer: u64) -> Result<
     Ok(last.map_or(0, |number| number.value()))
 }
 
-/// Enters killed writers in the ledger, each with the number of its records that were recovered.
-pub(crate) fn record_kills(
+/// What a writer that has ended without removing its entry left.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Left {
+    /// The number of records that were recovered from its spill.
+    pub(crate) recovered: u64,
+    /// The number of records in its spill that could not be read.
+    pub(crate) lost: u64,
+    /// Whether it ended properly, and left records because it could not commit them.
+    pub(crate) is_closed: bool,
+}
+
+/// Enters killed writers in the ledger, and the records that no writer can read any more.
+pub(crate) fn record_ends(
     transaction: &WriteTransaction,
     last_commit: Option<Timestamp>,
-    recovered: &[u64],
+    ended: &[Left],
 ) -> Result<(), Fault> {
     let now = Timestamp::now();
-    let losses: Vec<LedgerEntry> = recovered
+    let losses: Vec<LedgerEntry> = ended
         .iter()
-        .map(|recovered| LedgerEntry {
+        .filter(|left| !left.is_closed || left.lost > 0)
+        .map(|left| LedgerEntry {
             server: None,
             signal: None,
-            cause: LossCause::Crash,
-            count: 0,
+            cause: if left.is_closed {
+                LossCause::DiskFault
+            } else {
+                LossCause::Crash
+            },
+            count: left.lost,
             from: last_commit.unwrap_or(now).min(now),
             to: now,
-            recovered: *recovered,
+            recovered: if left.is_closed { 0 } else { left.recovered },
         })
         .collect();
     losses::record(transaction, &losses)
@@ -257,7 +265,10 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Store, StoreOptions};
+    use crate::{
+        home::SpillFile,
+        store::{Store, StoreOptions},
+    };
 
     #[test]
     fn a_writer_runs_while_its_spill_is_locked() {
@@ -287,19 +298,20 @@ mod tests {
         let other = home.path().join("other");
         std::fs::write(&other, "precious").unwrap();
         let place = store.place();
-        std::os::unix::fs::symlink(&other, place.spill(0)).unwrap();
-        std::fs::hard_link(&other, place.spill(1)).unwrap();
+        for file in SpillFile::BOTH {
+            std::os::unix::fs::symlink(&other, place.spill(0, file)).unwrap();
+            std::fs::hard_link(&other, place.spill(1, file)).unwrap();
+        }
         for number in [0, 1] {
-            assert!(place.open_spill(number).unwrap().is_none());
+            for file in SpillFile::BOTH {
+                assert!(place.open_spill(number, file).unwrap().is_none());
+            }
             let (entered, spill) = store.writer().unwrap().enter_writer().unwrap();
             assert_eq!(entered, number);
-            assert!(spill.is_some(), "another file is removed");
-            std::mem::forget(spill);
+            std::mem::forget(spill.expect("another file is removed"));
         }
         assert_eq!(std::fs::read(&other).unwrap(), b"precious");
-        let mut found = place.spills().unwrap();
-        found.sort_unstable();
-        assert_eq!(found, [0, 1]);
+        assert!(place.spills().unwrap().into_iter().eq([0, 1]));
     }
 
     #[test]

@@ -11,11 +11,10 @@ use crate::{
 use std::collections::HashMap;
 
 /// The records that a writer spilled and did not commit, and an appender that honours the wipes since
-/// the writer started. Its last commit was of the batch `last_batch`.
+/// the writer started.
 pub(crate) fn uncommitted(
     header: &SpillHeader,
     records: Vec<SpilledRecord<'_>>,
-    last_batch: u64,
 ) -> (Appender, Vec<SeriesBatch>) {
     // A wipe is told from the time of emission only on the clock of the same boot. After another
     // one, a record counts as older than every wipe since its writer started.
@@ -23,9 +22,6 @@ pub(crate) fn uncommitted(
     let mut batch: Vec<SeriesBatch> = Vec::new();
     let mut places = HashMap::new();
     for record in records {
-        if record.batch <= last_batch {
-            continue;
-        }
         let server = record.server.into_owned();
         let place = *places
             .entry((server.clone(), record.signal))
@@ -59,13 +55,17 @@ pub(crate) fn stored(batch: &[SeriesBatch]) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        loss::LossCause,
+        home::SpillFile,
+        loss::{LedgerEntry, LossCause},
         read::Query,
         record::{Level, LogRecord, ServerName},
         signal::Signal,
         store::{
             Store, StoreOptions, WipeScope,
-            ledger::{spill::Spill, writers::BatchId},
+            ledger::{
+                spill::{self, Spill},
+                writers::BatchId,
+            },
         },
         time::Timestamp,
     };
@@ -92,7 +92,7 @@ mod tests {
                 _home: home,
                 store,
                 number,
-                spill,
+                spill: spill.ok(),
             }
         }
 
@@ -118,6 +118,17 @@ mod tests {
             self.spill.as_mut().unwrap().append(&bytes).unwrap();
         }
 
+        /// Commits a batch with this number and without records.
+        fn commit(&self, number: u64) {
+            let writer = self.store.writer().unwrap();
+            let mut appender = writer.appender(Tiering::default()).unwrap();
+            let id = BatchId {
+                writer: self.number,
+                number,
+            };
+            writer.append(&mut appender, &mut [], &[], id).unwrap();
+        }
+
         /// The writer is killed, and another process opens the store.
         fn kill_and_recover(&mut self) {
             self.spill = None;
@@ -129,15 +140,33 @@ mod tests {
             found.iter().map(|it| it.timestamp.unix_nanos()).collect()
         }
 
-        /// The number of recovered records of each kill in the ledger.
+        fn sequences(&self) -> Vec<u64> {
+            let found = self.store.last(&Query::new(Signal::Logs), 1000).unwrap();
+            found.iter().map(|it| it.sequence).collect()
+        }
+
+        /// The number of recovered records of each kill in the ledger. None is lost.
         fn kills(&self) -> Vec<u64> {
+            let ledger = self.ledger();
+            assert!(ledger.iter().all(|entry| entry.2 == LossCause::Crash));
+            assert!(ledger.iter().all(|entry| entry.1 == 0));
+            ledger.iter().map(|entry| entry.0).collect()
+        }
+
+        /// The number of recovered records and of lost ones, and the cause, of each entry.
+        fn ledger(&self) -> Vec<(u64, u64, LossCause)> {
             let ledger = self.store.snapshot().unwrap().ledger(..).unwrap();
-            assert!(ledger.iter().all(|entry| entry.cause == LossCause::Crash));
-            ledger.iter().map(|entry| entry.recovered).collect()
+            let told = |entry: &LedgerEntry| (entry.recovered, entry.count, entry.cause);
+            ledger.iter().map(told).collect()
         }
 
         fn file(&self) -> std::path::PathBuf {
-            self.store.place().spill(self.number)
+            self.store.place().spill(self.number, SpillFile::First)
+        }
+
+        fn has_files(&self) -> bool {
+            let place = self.store.place();
+            (SpillFile::BOTH.iter()).any(|file| place.spill(self.number, *file).exists())
         }
     }
 
@@ -147,13 +176,8 @@ mod tests {
         stack.spill(1, 0..3);
         stack.spill(2, 3..5);
         // The first batch was committed, and the process killed before it was cut off.
+        stack.commit(1);
         let writer = stack.store.writer().unwrap();
-        let mut appender = writer.appender(Tiering::default()).unwrap();
-        let id = BatchId {
-            writer: stack.number,
-            number: 1,
-        };
-        writer.append(&mut appender, &mut [], &[], id).unwrap();
         assert!(stack.store.writers().unwrap()[0].is_running);
         writer.recover().unwrap();
         assert!(stack.numbers().is_empty(), "the writer runs");
@@ -161,13 +185,13 @@ mod tests {
             stack.kill_and_recover();
             assert_eq!(stack.numbers(), [3, 4]);
             assert_eq!(stack.kills(), [2]);
-            assert!(!stack.file().exists());
+            assert!(!stack.has_files());
             assert_eq!(stack.store.writers().unwrap(), []);
         }
     }
 
     #[test]
-    fn a_spill_ends_at_the_first_record_that_is_not_whole() {
+    fn records_that_are_not_whole_are_counted() {
         let mut first = Stack::new();
         first.spill(1, 0..1);
         let one = std::fs::read(first.file()).unwrap().len();
@@ -182,24 +206,99 @@ mod tests {
             one - 1,
             one,
             one + 11,
+            one + 30,
             one + record,
             bytes.len() - 1,
         ] {
             let mut stack = Stack::new();
             std::fs::write(stack.file(), &bytes[..cut]).unwrap();
             stack.kill_and_recover();
-            assert_eq!(stack.numbers().len(), (cut - 512) / record, "{cut}");
+            let (found, lost) = ((cut - 512) / record, (cut - 512) % record != 0);
+            assert_eq!(stack.numbers().len(), found, "{cut}");
+            let expected = (found as u64, u64::from(lost), LossCause::Crash);
+            assert_eq!(stack.ledger(), [expected], "{cut}");
         }
-        for changed in [511, 520, one, one + 5, one + 20, bytes.len() - 1] {
+        // After a damaged length, no other record is found.
+        for (changed, found) in [
+            (520, 2),
+            (one, 1),
+            (one + 5, 2),
+            (one + 20, 2),
+            (bytes.len() - 1, 2),
+        ] {
             let mut stack = Stack::new();
             let mut bytes = bytes.clone();
             bytes[changed] ^= 1;
             std::fs::write(stack.file(), &bytes).unwrap();
             stack.kill_and_recover();
-            let expected = changed.saturating_sub(512) / record;
-            assert_eq!(stack.numbers().len(), expected, "{changed}");
-            assert_eq!(stack.kills(), [expected as u64]);
+            assert_eq!(stack.numbers().len() as u64, found, "{changed}");
+            let expected = (found, 3 - found, LossCause::Crash);
+            assert_eq!(stack.ledger(), [expected], "{changed}");
         }
+        // The other file has the header, too.
+        let mut stack = Stack::new();
+        let mut bytes = bytes.clone();
+        bytes[511] ^= 1;
+        std::fs::write(stack.file(), &bytes).unwrap();
+        stack.kill_and_recover();
+        assert_eq!(stack.kills(), [3]);
+    }
+
+    #[test]
+    fn a_committed_record_that_is_not_whole_is_not_lost() {
+        let mut stack = Stack::new();
+        stack.spill(1, 0..2);
+        let bytes = std::fs::read(stack.file()).unwrap();
+        std::fs::write(stack.file(), &bytes[..bytes.len() - 1]).unwrap();
+        stack.commit(1);
+        stack.kill_and_recover();
+        assert_eq!(stack.ledger(), [(0, 0, LossCause::Crash)]);
+    }
+
+    #[test]
+    fn both_files_are_recovered_in_the_order_of_their_records() {
+        for turns_before in [0, 1] {
+            for committed in [0, 1, 3] {
+                let mut stack = Stack::new();
+                let turn = |stack: &mut Stack| stack.spill.as_mut().unwrap().turn();
+                (0..turns_before).for_each(|_| turn(&mut stack));
+                stack.spill(1, 0..3);
+                turn(&mut stack);
+                // The commit of batch 1 has begun, and these arrive.
+                stack.spill(3, 3..5);
+                stack.spill(3, 5..6);
+                stack.commit(committed);
+                stack.kill_and_recover();
+                let expected: Vec<i64> = match committed {
+                    0 => (0..6).collect(),
+                    1 => (3..6).collect(),
+                    _ => Vec::new(),
+                };
+                assert_eq!(stack.numbers(), expected);
+                assert_eq!(
+                    stack.sequences(),
+                    (0..expected.len() as u64).collect::<Vec<_>>()
+                );
+                assert_eq!(stack.kills(), [expected.len() as u64]);
+                assert!(!stack.has_files());
+            }
+        }
+    }
+
+    #[test]
+    fn a_commit_cuts_off_what_was_spilled_before_it_began() {
+        let mut stack = Stack::new();
+        stack.spill(1, 0..3);
+        let spill = stack.spill.as_mut().unwrap();
+        spill.turn();
+        // It fails, and is tried again: meanwhile there is no empty file to turn to.
+        stack.spill(3, 3..4);
+        stack.spill.as_mut().unwrap().turn();
+        stack.spill(5, 4..6);
+        stack.spill.as_mut().unwrap().clear_committed().unwrap();
+        stack.commit(3);
+        stack.kill_and_recover();
+        assert_eq!(stack.numbers(), [4, 5]);
     }
 
     #[test]
@@ -209,10 +308,9 @@ mod tests {
             stack.spill(1, 0..2);
             stack.store.wipe(&WipeScope::everything()).unwrap();
             stack.spill(1, 2..3);
-            let (mut header, records) =
-                crate::store::ledger::spill::read(stack.store.place(), stack.number).unwrap();
-            header.boot ^= u64::from(is_rebooted);
-            let (mut appender, mut batch) = uncommitted(&header, records, 0);
+            let mut spilled = spill::read(stack.store.place(), stack.number, 0).unwrap();
+            spilled.header.boot ^= u64::from(is_rebooted);
+            let (mut appender, mut batch) = uncommitted(&spilled.header, spilled.records);
             let writer = stack.store.writer().unwrap();
             let id = BatchId {
                 writer: stack.number,
@@ -228,7 +326,7 @@ mod tests {
         stack.spill(1, 0..2);
         stack.spill = None;
         assert_eq!(stack.store.wipe(&WipeScope::everything()).unwrap(), 1);
-        assert!(stack.numbers().is_empty() && !stack.file().exists());
+        assert!(stack.numbers().is_empty() && !stack.has_files());
         assert_eq!(stack.kills(), [2]);
     }
 
@@ -239,6 +337,14 @@ mod tests {
         stack.spill.take().unwrap().keep().unwrap();
         stack.kill_and_recover();
         assert_eq!((stack.numbers(), stack.kills()), (vec![0, 1], vec![]));
+        // Unless some are lost.
+        let mut stack = Stack::new();
+        stack.spill(1, 0..2);
+        stack.spill.take().unwrap().keep().unwrap();
+        let bytes = std::fs::read(stack.file()).unwrap();
+        std::fs::write(stack.file(), &bytes[..bytes.len() - 1]).unwrap();
+        stack.kill_and_recover();
+        assert_eq!(stack.ledger(), [(0, 1, LossCause::DiskFault)]);
     }
 
     #[test]
@@ -262,7 +368,7 @@ mod tests {
             writer.recover().unwrap();
             assert_eq!(stack.numbers(), [0, 1, 2], "{failing}");
             assert_eq!(stack.kills(), [3], "{failing}");
-            assert!(!stack.file().exists());
+            assert!(!stack.has_files());
             if !failed && failing > 5 {
                 break;
             }
