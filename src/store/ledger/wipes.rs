@@ -374,8 +374,8 @@ mod tests {
         }
     }
 
-    fn before(hours: i64) -> Option<Timestamp> {
-        Some(Timestamp::from_unix_nanos(hours * HOUR))
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_unix_nanos(hours * HOUR)
     }
 
     #[test]
@@ -384,7 +384,7 @@ mod tests {
         let mut marks = Marks::decode(&old).unwrap();
         assert_eq!((marks.of_all, marks.before.len()), (mark(7), 0));
         assert_eq!(marks.encode().unwrap(), old);
-        marks.add(mark(8), before(3));
+        marks.add(mark(8), Some(at(3)));
         let new = marks.encode().unwrap();
         assert_eq!(Marks::decode(&new).unwrap(), marks);
         assert_eq!(rmp_serde::from_slice::<WipeMark>(&new).unwrap(), mark(7));
@@ -396,16 +396,16 @@ mod tests {
         let all = WipeScope::everything();
         let mut marks = Marks::default();
         marks.add(mark(1), None);
-        marks.add(mark(2), before(5));
-        marks.add(mark(3), before(3));
+        marks.add(mark(2), Some(at(5)));
+        marks.add(mark(3), Some(at(3)));
         // Of the same time or an earlier one: they were earlier, and cover less.
-        assert!(!marks.remove_included(&all, &all.clone().before(before(3))));
+        assert!(!marks.remove_included(&all, &all.clone().before(at(3))));
         assert_eq!(marks.before, [MarkBefore(mark(2), 5 * HOUR)]);
         assert_eq!(marks.of_all, mark(1));
         assert!(marks.remove_included(&all, &all));
         // The list of a scope is bounded, whatever the times are.
         for hours in (0..1000).rev() {
-            marks.add(mark(4), before(hours));
+            marks.add(mark(4), Some(at(hours)));
         }
         assert_eq!(marks.before.len(), MARKS_BEFORE_MAX);
     }
