@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{Metered, Random, home_in_memory, on_demand, open, server};
+use common::{Metered, Random, STACK, home_in_memory, on_demand, open, server};
 use gridctl_telemetry::{
     Error, Record, ServerName, Signal, SpanRecord, Store, Timestamp, WriterOptions,
     config::{Retention, RetentionPolicy},
@@ -28,6 +28,7 @@ use gridctl_telemetry::{
     query::{SeedRange, UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
     record::{CostCounts, TokenCounts},
 };
+use redb::{Database, ReadableTable, TableDefinition};
 use std::{collections::BTreeMap, path::Path};
 
 const SERVERS: [&str; 3] = ["atlassian", "github", "zapier"];
@@ -646,6 +647,47 @@ fn what_is_counted_apart_is_refused_together() {
     assert!(matches!(error, Error::IncompatibleUsage { .. }), "{error}");
     let query = UsageQuery::new().by(UsageBy::Day).by(UsageBy::Model);
     assert_eq!(store.usage(&query).unwrap(), UsageReport::default());
+}
+
+#[test]
+fn usage_beside_a_damaged_block_is_summed_up() {
+    const CHUNKS: TableDefinition<'_, &[u8; 23], &[u8]> = TableDefinition::new("pieces");
+    let home = home_in_memory();
+    let mut daemon = Daemon::start(home.path(), true);
+    for _ in 0..85 {
+        daemon.call("github", Some("search"), tokens(10, 0));
+        daemon.flush();
+        daemon.now += MINUTE;
+    }
+    daemon.metered.guard.close().unwrap();
+    drop((
+        daemon.metered.flusher,
+        daemon.metered.writer,
+        daemon.metered.store,
+    ));
+    {
+        let path = home.path().join("telemetry").join(STACK);
+        let database = Database::open(path.join("telemetry.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut chunks = transaction.open_table(CHUNKS).unwrap();
+        let (key, mut chunk) = {
+            let second = chunks.iter().unwrap().nth(1).unwrap().unwrap();
+            (*second.0.value(), second.1.value().to_vec())
+        };
+        *chunk.last_mut().unwrap() ^= 1;
+        chunks.insert(&key, chunk.as_slice()).unwrap();
+        drop(chunks);
+        transaction.commit().unwrap();
+    }
+    let store = open(home.path());
+    let query = UsageQuery::new().by(UsageBy::Tool);
+    let refused = store.usage(&query);
+    assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
+    let report = store.usage(&query.skip_damaged()).unwrap();
+    assert_eq!(report.damage.len(), 1);
+    let lost = i64::try_from(report.damage[0].records.unwrap()).unwrap();
+    assert!((1..80).contains(&lost), "{lost}");
+    assert_eq!(report.total.tokens, tokens((85 - lost) * 10, 0));
 }
 
 fn span(trace: u8, attributes: &[(&str, Any)]) -> Record {

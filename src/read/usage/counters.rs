@@ -9,7 +9,7 @@
 use crate::{
     otlp::foreign::is_foreign,
     record::{
-        CallCounts, CostCounts, MetricsSnapshot, TokenCounts,
+        CallCounts, CostCounts, MetricsSnapshot, Record, TokenCounts,
         calls::{Calls, PROMPT_USAGE, TOOL_USAGE, have_fallen, raise_calls},
     },
     time::Timestamp,
@@ -77,8 +77,9 @@ enum Origin {
 }
 
 impl Reading {
-    /// `None` when a snapshot holds a foreign metric.
-    pub(super) fn of(snapshot: Option<MetricsSnapshot>) -> Option<Reading> {
+    /// `None` when a record holds a foreign metric.
+    pub(super) fn of(record: Record) -> Option<Reading> {
+        let snapshot = record.into_metrics();
         let mut snapshot = snapshot.filter(|snapshot| !is_foreign(snapshot))?;
         let mut calls = Calls::new();
         let extra = std::mem::take(&mut snapshot.extra);

@@ -11,7 +11,7 @@ mod models;
 use self::counters::{Counters, Of, Reading};
 use crate::{
     error::{Error, Result},
-    read::{Query, interval::Zone},
+    read::{Damage, Query, interval::Zone},
     record::{CallCounts, CostCounts, ServerName, TokenCounts, calls::SKILLS_SERVER},
     signal::Signal,
     store::{Direction, Snapshot, Store},
@@ -23,6 +23,10 @@ use std::collections::BTreeMap;
 /// Maximum number of records before a time range that are searched for the counters at its start.
 /// Foreign metrics may lie between them, and their number must not matter.
 const RECORDS_BEFORE_MAX: usize = 1024;
+
+/// Maximum number of rows of a report. Names come from outside, so without a limit they could fill the
+/// memory.
+const ROWS_MAX: usize = 100_000;
 
 /// Which usage to sum up, and by what: see [`Snapshot::usage`].
 ///
@@ -39,6 +43,7 @@ pub struct UsageQuery {
     range: TimeRange,
     by: Vec<UsageBy>,
     zone: Zone,
+    skips_damaged: bool,
 }
 
 /// What usage is summed up by.
@@ -66,10 +71,15 @@ pub enum UsageBy {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct UsageReport {
-    /// The rows in which something was counted, ordered by time, server and name.
+    /// The rows in which something was counted, ordered by time, server and name. After 100,000 rows,
+    /// further tools, models and skills are in rows without a name.
     pub rows: Vec<UsageRow>,
     /// Everything that was counted in the range.
     pub total: UsageCounts,
+    /// What could not be read and was left out, if the query
+    /// [asks for that](UsageQuery::skip_damaged).
+    #[serde(skip)]
+    pub damage: Vec<Damage>,
 }
 
 /// The usage of one combination of the things that a query sums up by. A field is `None` when the query
@@ -146,6 +156,13 @@ impl UsageQuery {
         self
     }
 
+    /// Leaves out records that cannot be read, instead of failing at the first:
+    /// [`UsageReport::damage`] tells which.
+    pub fn skip_damaged(mut self) -> UsageQuery {
+        self.skips_damaged = true;
+        self
+    }
+
     fn is_by(&self, by: UsageBy) -> bool {
         self.by.contains(&by)
     }
@@ -175,11 +192,19 @@ impl UsageQuery {
         }
     }
 
-    /// The snapshots of the counters of `server` in the range.
-    fn snapshots_of(&self, server: &ServerName) -> Query {
-        Query::new(Signal::Metrics)
-            .server(server.clone())
-            .range(self.range)
+    /// The records of one signal in a range.
+    fn records(&self, signal: Signal, range: impl Into<TimeRange>) -> Query {
+        let query = Query::new(signal).range(range);
+        if self.skips_damaged {
+            query.skip_damaged()
+        } else {
+            query
+        }
+    }
+
+    /// The snapshots of the counters of `server` in a range.
+    fn snapshots_of(&self, server: &ServerName, range: impl Into<TimeRange>) -> Query {
+        self.records(Signal::Metrics, range).server(server.clone())
     }
 
     fn wants(&self, server: &ServerName) -> bool {
@@ -236,7 +261,7 @@ impl Snapshot {
     ///
     /// The cost grows with the records in the range, and not with those outside of it. Fails with
     /// [`Error::IncompatibleUsage`], and like [`Snapshot::scan`] and
-    /// [`RawRecord::decode`](super::RawRecord::decode).
+    /// [`RawRecord::decode`](crate::query::RawRecord::decode).
     pub fn usage(&self, query: &UsageQuery) -> Result<UsageReport> {
         query.check()?;
         if query.is_by(UsageBy::Model) {
@@ -260,18 +285,21 @@ impl Snapshot {
     fn count_server(&self, query: &UsageQuery, server: &ServerName, rows: &mut Rows) -> Result<()> {
         let mut counted = Rows::default();
         let mut counters = self.counters_before(query, server)?;
-        let mut scan = self.scan(&query.snapshots_of(server))?;
+        let mut snapshots = self
+            .scan(&query.snapshots_of(server, query.range))?
+            .records();
         let mut last_sequence = 0;
-        while let Some(record) = scan.next()? {
+        while let Some(stored) = snapshots.next().transpose()? {
             // The clock was set back, or old files were imported.
-            if record.sequence < last_sequence {
+            if stored.sequence < last_sequence {
                 return self.count_by_arrival(query, server, rows);
             }
-            last_sequence = record.sequence;
-            if let Some(reading) = Reading::of(record.decode()?.into_metrics()) {
+            last_sequence = stored.sequence;
+            if let Some(reading) = Reading::of(stored.record) {
                 counted.advance(query, server, &mut counters, reading);
             }
         }
+        counted.damage = snapshots.damage();
         rows.append(counted);
         Ok(())
     }
@@ -285,12 +313,15 @@ impl Snapshot {
         rows: &mut Rows,
     ) -> Result<()> {
         let mut readings = Vec::new();
-        let mut scan = self.scan(&query.snapshots_of(server))?;
-        while let Some(record) = scan.next()? {
-            let sequence = record.sequence;
-            let reading = Reading::of(record.decode()?.into_metrics());
+        let mut snapshots = self
+            .scan(&query.snapshots_of(server, query.range))?
+            .records();
+        while let Some(stored) = snapshots.next().transpose()? {
+            let sequence = stored.sequence;
+            let reading = Reading::of(stored.record);
             readings.extend(reading.map(|reading| (sequence, reading)));
         }
+        rows.damage.extend(snapshots.damage());
         readings.sort_unstable_by_key(|(sequence, _)| *sequence);
         let mut counters = self.counters_before(query, server)?;
         for (_, reading) in readings {
@@ -314,14 +345,12 @@ impl Snapshot {
         let Some(since) = query.range.since else {
             return Ok(counters);
         };
-        let before = Query::new(Signal::Metrics)
-            .server(server.clone())
-            .range(..since)
+        let before = query
+            .snapshots_of(server, ..since)
             .direction(Direction::Backward);
-        let mut scan = self.scan(&before)?;
-        for _ in 0..RECORDS_BEFORE_MAX {
-            let Some(record) = scan.next()? else { break };
-            if let Some(reading) = Reading::of(record.decode()?.into_metrics()) {
+        let snapshots = self.scan(&before)?.records().take(RECORDS_BEFORE_MAX);
+        for stored in snapshots {
+            if let Some(reading) = Reading::of(stored?.record) {
                 counters.advance(reading);
                 break;
             }
@@ -349,8 +378,9 @@ struct Key {
 /// The rows of a report that is being made.
 #[derive(Debug, Default)]
 struct Rows {
-    rows: BTreeMap<Key, UsageCounts>,
+    by_key: BTreeMap<Key, UsageCounts>,
     total: UsageCounts,
+    damage: Vec<Damage>,
 }
 
 impl Rows {
@@ -359,8 +389,11 @@ impl Rows {
         self.total.add(counts);
     }
 
-    fn add_row(&mut self, key: Key, counts: UsageCounts) {
-        self.rows.entry(key).or_default().add(counts);
+    fn add_row(&mut self, mut key: Key, counts: UsageCounts) {
+        if self.by_key.len() >= ROWS_MAX && !self.by_key.contains_key(&key) {
+            key.name = None;
+        }
+        self.by_key.entry(key).or_default().add(counts);
     }
 
     /// Advances `counters` to a snapshot of `server`, and adds what was counted.
@@ -405,10 +438,11 @@ impl Rows {
     }
 
     fn append(&mut self, other: Rows) {
-        for (key, counts) in other.rows {
+        for (key, counts) in other.by_key {
             self.add_row(key, counts);
         }
         self.total.add(other.total);
+        self.damage.extend(other.damage);
     }
 
     fn report(self, query: &UsageQuery) -> UsageReport {
@@ -428,8 +462,45 @@ impl Rows {
             }
         };
         UsageReport {
-            rows: self.rows.into_iter().filter(is_counted).map(row).collect(),
+            rows: self
+                .by_key
+                .into_iter()
+                .filter(is_counted)
+                .map(row)
+                .collect(),
             total: self.total,
+            damage: self.damage,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_beyond_the_limit_of_rows_share_one() {
+        let mut rows = Rows::default();
+        for number in 0..ROWS_MAX + 7 {
+            let name = Some(number.to_string());
+            let counts = UsageCounts {
+                calls: 1,
+                ..UsageCounts::default()
+            };
+            rows.add(
+                Key {
+                    name,
+                    ..Key::default()
+                },
+                counts,
+            );
+        }
+        let report = rows.report(&UsageQuery::new().by(UsageBy::Model));
+        assert_eq!(report.rows.len(), ROWS_MAX + 1);
+        assert_eq!(
+            (&report.rows[0].model, report.rows[0].counts.calls),
+            (&None, 7)
+        );
+        assert_eq!(report.total.calls, ROWS_MAX as i64 + 7);
     }
 }

@@ -9,7 +9,6 @@ use crate::{
     error::Result,
     filter::Filter,
     otlp::{integer_attribute, text_attribute},
-    read::Query,
     record::CallCounts,
     signal::Signal,
     store::Snapshot,
@@ -34,29 +33,29 @@ const SUMMING_OPERATIONS: [&str; 2] = ["invoke_agent", "invoke_workflow"];
 
 /// The usage of each model.
 pub(super) fn count(snapshot: &Snapshot, query: &UsageQuery) -> Result<Rows> {
-    let mut records = Query::new(Signal::Traces).range(query.range);
+    let mut records = query.records(Signal::Traces, query.range);
     for server in &query.servers {
         records = records.server(server.clone());
     }
     let keys = INPUT_KEYS.into_iter().chain(OUTPUT_KEYS);
     let filters: Vec<Filter> = keys.map(Filter::field).collect::<Result<_>>()?;
     records = records.filter(Filter::any(filters));
-    let mut spans = snapshot.scan(&records)?;
+    let mut spans = snapshot.scan(&records)?.records();
     let mut rows = Rows::default();
     // An agent's span repeats the usage of its model calls, which are spans of their own, unless the
     // agent is remote. Traces are held as hashes.
     let mut traces_with_calls = HashSet::new();
     let mut sums = Vec::new();
-    while let Some(record) = spans.next()? {
-        let Some(span) = record.decode()?.into_span().map(|record| record.span) else {
+    while let Some(stored) = spans.next().transpose()? {
+        let Some(span) = stored.record.into_span().map(|record| record.span) else {
             continue;
         };
         let Some(counts) = usage_of(&span) else {
             continue;
         };
         let key = Key {
-            time: query.interval(record.timestamp),
-            server: query.is_by(UsageBy::Server).then(|| record.server.clone()),
+            time: query.interval(stored.timestamp),
+            server: query.is_by(UsageBy::Server).then_some(stored.server),
             name: first(MODEL_KEYS, |key| text_attribute(&span.attributes, key)).map(str::to_owned),
         };
         let trace = xxh3_64(&span.trace_id);
@@ -74,6 +73,7 @@ pub(super) fn count(snapshot: &Snapshot, query: &UsageQuery) -> Result<Rows> {
     {
         rows.add(key, counts);
     }
+    rows.damage = spans.damage();
     Ok(rows)
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     Outcome,
+    damage::{describe, skipped},
     intervals::Precision,
     losses,
     output::{escape, note},
@@ -98,6 +99,7 @@ pub(crate) fn run(
     let zone = screen.clone();
     let mut query = UsageQuery::new()
         .range(range)
+        .skip_damaged()
         .zone(move |time| zone.offset_at(time));
     query = scope
         .servers
@@ -142,11 +144,17 @@ pub(crate) fn run(
     for gone in evicted.into_iter().chain(lost) {
         note(&format!("not counted: {gone}"));
     }
+    for line in describe(report.damage.iter().map(skipped).collect()) {
+        note(&line);
+    }
     if report.rows.is_empty() {
         note(&nothing(range, &args.by, screen));
-        return Ok(Outcome::Problems);
     }
-    Ok(Outcome::Done)
+    Ok(if report.rows.is_empty() || !report.damage.is_empty() {
+        Outcome::Problems
+    } else {
+        Outcome::Done
+    })
 }
 
 /// What to say when nothing was counted.
