@@ -72,7 +72,11 @@ const COMMANDS: &[(&[&str], &[i32])] = &[
     (&["trace", "0000000000000000000000000000000a"], &[0]),
     (&["calls"], &[0]),
     (&["calls", "--slowest", "-n", "3"], &[0]),
-    (&["usage"], &[0, 1]),
+    (&["usage"], &[0]),
+    (&["usage", "--by", "tool,hour", "--json"], &[0]),
+    (&["count"], &[0]),
+    (&["count", "--by", "10s,server", "--since", "1m"], &[0]),
+    (&["count", "-l", "error", "--by", "field:number"], &[0]),
     (
         &[
             "export-jsonl",
@@ -136,7 +140,10 @@ fn helper_appends() {
             ..Span::default()
         };
         let _ = writer.span(server, &SpanRecord::new(span));
-        let _ = writer.metrics(server, &MetricsSnapshot::new(Timestamp::now()));
+        let mut counters = MetricsSnapshot::new(Timestamp::now());
+        counters.diff.input_tokens = 1;
+        counters.diff.total_tokens = 1;
+        let _ = writer.metrics(server, &counters);
         if number == first + BATCH * 10 - first % BATCH {
             writer.flush().unwrap();
             say(number);
