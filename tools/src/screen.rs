@@ -12,11 +12,13 @@ use gridctl_telemetry::{
     external::time::{OffsetDateTime, PrimitiveDateTime, UtcOffset},
 };
 use jiff::tz::TimeZone;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     borrow::Cow,
     env,
     ffi::OsString,
     io::{self, BufWriter, IsTerminal, StdoutLock, Write},
+    os::fd::AsFd,
     process::{Child, ChildStdin, Command, Stdio},
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -28,6 +30,10 @@ const ROWS_DEFAULT: u16 = 24;
 /// if everything fits (F), passes colours (R) and leaves its last screen (X).
 const PAGER_DEFAULT: &str = "less";
 const LESS_DEFAULT: &str = "FRX";
+
+/// The number of bytes that a pipe takes without waiting once it is ready, with those that standard output
+/// keeps back because they are no whole line: no more than a page of memory.
+const READY_BYTES: usize = 2048;
 
 /// Options of the output, for all commands.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -413,6 +419,41 @@ impl Output {
             None => Output::direct(),
         };
         self.write_all(&bytes)
+    }
+
+    /// Writes bytes while they are read: until the reader has taken none for `patience`. Returns how many
+    /// were written. For commands that would keep something for as long as a pager is left open.
+    pub(crate) fn write_while_read(
+        &mut self,
+        bytes: &[u8],
+        patience: Timespec,
+    ) -> io::Result<usize> {
+        let mut written = 0;
+        for chunk in bytes.chunks(READY_BYTES) {
+            // Nothing may be left in a buffer, which would be written together with the next bytes.
+            self.flush()?;
+            if !self.is_ready(patience) {
+                break;
+            }
+            self.write_all(chunk)?;
+            written += chunk.len();
+        }
+        Ok(written)
+    }
+
+    /// Whether the output takes some bytes at once, or fails to.
+    fn is_ready(&self, patience: Timespec) -> bool {
+        let stdout = io::stdout();
+        let fd = match &self.0 {
+            Target::Direct(_) => stdout.as_fd(),
+            Target::Paged {
+                pipe: Some(pipe), ..
+            } => pipe.get_ref().as_fd(),
+            Target::Held { .. } | Target::Paged { pipe: None, .. } => return true,
+        };
+        let mut state = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+        // If that cannot be known, it is written and may wait.
+        poll(&mut state, Some(&patience)).map_or(true, |ready| ready > 0)
     }
 
     /// Ends the output, and waits until the reader has quit the pager.

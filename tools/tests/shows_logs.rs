@@ -20,7 +20,11 @@ use gridctl_telemetry::{
     },
 };
 use redb::{Database, ReadableTable, TableDefinition};
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    time::{Duration, Instant},
+};
 
 const SERVERS: [&str; 3] = ["github", "slack", "jira"];
 /// 2026-05-08T12:00:00Z.
@@ -747,4 +751,49 @@ fn a_damaged_block_is_named_once_and_the_rest_is_shown() {
         format!("level,count\nINFO,{}\n", whole.len() - lost)
     );
     assert!(counted.stderr.starts_with(&expected), "{counted:?}");
+}
+
+/// A pager that is left open, or a program that reads later.
+#[test]
+fn a_list_that_is_not_read_keeps_no_space() {
+    let home = Home::new();
+    let mut random = 1_u64;
+    // Text that does not compress.
+    let messages: Vec<String> = (0..3000)
+        .map(|_| {
+            (0..60)
+                .map(|_| {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    format!("{:016x}", random)
+                })
+                .collect()
+        })
+        .collect();
+    let record = |(number, message): (usize, &String)| {
+        let record = LogRecord::new(at(number), Level::INFO, message.as_str());
+        (SERVERS[0], record)
+    };
+    store(&home, messages.iter().enumerate().map(record));
+    let mut list = home.start_unread(&["logs", "-o", "cat"]);
+    list.wait_until_full();
+    assert_eq!(home.run(&["wipe", "gw", "-y"]).code, 0);
+    let size = || {
+        let blocks = fs::metadata(home.database("gw")).unwrap().blocks();
+        blocks * 512
+    };
+    let begun = Instant::now();
+    while size() > 1 << 20 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{} bytes are kept",
+            size()
+        );
+        assert_eq!(home.run(&["compact"]).code, 0);
+    }
+    // What was read before the wipe is printed, and the list ends.
+    let shown = list.read();
+    let shown: Vec<&str> = shown.lines().collect();
+    assert!(shown.len() < messages.len() && shown[..] == messages[..shown.len()]);
 }

@@ -1,7 +1,7 @@
 //! Records in a list: what `logs` and `tail` share.
 //!
-//! A list is printed in pages, each read from a snapshot of its own, so a reader who leaves a pager open
-//! does not keep the database from reusing its space.
+//! A list is printed page by page. It closes its snapshot while its reader does not read on, so a pager that
+//! is left open does not keep the database from reusing its space.
 
 mod cursor_file;
 mod reader;
@@ -35,13 +35,20 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The number of records before those that are followed, unless the command says another.
 pub(crate) const LINES_DEFAULT: u64 = 10;
 /// How often a list that follows asks for an interrupt, and tries again after an error.
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a long list is noted in its cursor file, which takes a sync of the disk.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a snapshot is kept while nothing of the output is read.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 /// Which records are listed, and how.
 #[derive(Debug, clap::Args)]
@@ -302,7 +309,8 @@ impl List<'_> {
         self.list_from(stretch, left, out, || Ok(Some(store.snapshot()?)))
     }
 
-    /// Prints a stretch, page by page, each from the snapshot that `next` returns.
+    /// Prints a stretch, page by page, from snapshots that `next` returns. While the output is not read, no
+    /// snapshot is kept.
     fn list_from(
         &mut self,
         stretch: &mut Stretch,
@@ -310,28 +318,41 @@ impl List<'_> {
         out: &mut Output,
         mut next: impl FnMut() -> gridctl_telemetry::Result<Option<Snapshot>>,
     ) -> anyhow::Result<Ended> {
-        let mut pages = reader::Pages::default();
+        let mut scans = None;
         let mut text = Vec::new();
+        let mut saved = Instant::now();
         loop {
-            // Deleted, with all that is left to read.
-            let Some(snapshot) = next()? else {
-                return Ok(Ended::Complete);
+            let open = match &mut scans {
+                Some(open) => open,
+                none => {
+                    // Deleted, with all that is left to read.
+                    let Some(snapshot) = next()? else {
+                        return Ok(Ended::Complete);
+                    };
+                    none.insert(self.reader.open(snapshot, stretch)?)
+                }
             };
-            let ended = self
-                .reader
-                .page(&snapshot, stretch, left, &mut pages, &mut text)?;
-            drop(snapshot);
-            out.write_all(&text)?;
+            let ended = self.reader.page(open, stretch, left, &mut text)?;
+            let is_old = open.is_old();
+            let written = out.write_while_read(&text, PATIENCE)?;
+            let rest = text.get(written..).unwrap_or_default();
+            if is_old || !rest.is_empty() {
+                scans = None;
+                out.write_all(rest)?;
+            }
             text.clear();
-            if self.cursor.is_some() && ended != Some(Ended::Complete) {
+            let is_interrupted = self.interrupt.as_ref().is_some_and(Interrupt::requested);
+            let ended = ended.or(is_interrupted.then_some(Ended::Interrupted));
+            // The caller notes a stretch that is complete.
+            if ended.is_some_and(|ended| ended != Ended::Complete)
+                || saved.elapsed() > SAVE_INTERVAL
+            {
                 out.flush()?;
                 self.save(*stretch)?;
+                saved = Instant::now();
             }
             if let Some(ended) = ended {
                 return Ok(ended);
-            }
-            if self.interrupt.as_ref().is_some_and(Interrupt::requested) {
-                return Ok(Ended::Interrupted);
             }
         }
     }

@@ -11,14 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The memory for the decoded blocks of one scan, in bytes; a list with context has three.
-const SCAN_BYTES: usize = 8 << 20;
-/// The text of the first page, in bytes, and the most of a page: the first records are shown at once, and
-/// later pages repeat less work.
-const PAGE_BYTES_FIRST: usize = 64 << 10;
-const PAGE_BYTES_MAX: usize = 4 << 20;
+/// The memory for decoded blocks, in bytes. A scan of many servers that has less than one block of each
+/// decodes blocks again for every few records. A list with context has up to three scans at a time.
+const SCAN_BYTES: usize = 32 << 20;
+const SCAN_BYTES_OF_GROUPS: usize = 16 << 20;
+/// The text of a page, in bytes.
+const PAGE_BYTES: usize = 64 << 10;
 /// A page is shown after this time, if it has a record.
 const PAGE_TIME: Duration = Duration::from_millis(250);
+/// A snapshot is kept for this time at most, because the space of what is deleted meanwhile cannot be used
+/// again. A new one costs little against this time.
+const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(20);
 /// The text of last records that is held while they are read backward, in bytes. Longer text is read again
 /// forward.
 const HELD_BYTES_MAX: usize = 4 << 20;
@@ -81,40 +84,22 @@ pub(super) struct Last {
     pub(super) is_printed: bool,
 }
 
-/// The growing pages of a list.
-#[derive(Debug)]
-pub(super) struct Pages {
-    bytes: usize,
+/// The scans of a stretch, of one snapshot.
+pub(super) struct Scans {
+    snapshot: Snapshot,
+    opened: Instant,
+    matches: Scan,
+    /// With records around matches: the next match, the scan of all records, and how many were read on the
+    /// way to the match.
+    target: Option<Cursor>,
+    around: Option<Scan>,
+    read_on: usize,
 }
 
-impl Default for Pages {
-    fn default() -> Pages {
-        Pages {
-            bytes: PAGE_BYTES_FIRST,
-        }
-    }
-}
-
-impl Pages {
-    fn next(&mut self) -> Page {
-        let page = Page {
-            bytes: self.bytes,
-            until: Instant::now() + PAGE_TIME,
-        };
-        self.bytes = (self.bytes * 4).min(PAGE_BYTES_MAX);
-        page
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Page {
-    bytes: usize,
-    until: Instant,
-}
-
-impl Page {
-    fn is_full(self, text: &[u8]) -> bool {
-        text.len() >= self.bytes || !text.is_empty() && Instant::now() >= self.until
+impl Scans {
+    /// Whether the snapshot was kept for so long that a new one should be taken.
+    pub(super) fn is_old(&self) -> bool {
+        self.opened.elapsed() > SNAPSHOT_AGE_MAX
     }
 }
 
@@ -171,8 +156,13 @@ impl<'a> Reader<'a> {
         } else {
             around
         };
+        let memory_bytes = if around == (0, 0) {
+            SCAN_BYTES
+        } else {
+            SCAN_BYTES_OF_GROUPS
+        };
         let prepare = |query: Query| {
-            let query = query.direction(direction).memory_bytes(SCAN_BYTES);
+            let query = query.direction(direction).memory_bytes(memory_bytes);
             query.skip_damaged()
         };
         Reader {
@@ -277,41 +267,73 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Opens the scans of a stretch, which continue after what was read of it.
+    pub(super) fn open(&self, snapshot: Snapshot, stretch: &Stretch) -> anyhow::Result<Scans> {
+        let mut matches = snapshot.scan(&within(&self.matching, stretch, stretch.found))?;
+        let target = match self.groups {
+            Some(_) => next_in(&mut matches, stretch)?,
+            None => None,
+        };
+        Ok(Scans {
+            snapshot,
+            opened: Instant::now(),
+            matches,
+            target,
+            around: None,
+            read_on: 0,
+        })
+    }
+
     /// Appends the next page of a stretch, with at most `left` found records. Returns how the stretch ended,
     /// if it did.
     pub(super) fn page(
         &mut self,
-        snapshot: &Snapshot,
+        scans: &mut Scans,
         stretch: &mut Stretch,
         left: &mut Option<u64>,
-        pages: &mut Pages,
         text: &mut Vec<u8>,
     ) -> anyhow::Result<Option<Ended>> {
-        let page = pages.next();
-        if self.groups.is_some() {
-            return self.page_of_groups(snapshot, stretch, left, page, text);
-        }
-        let mut scan = snapshot.scan(&within(&self.matching, stretch, stretch.found))?;
+        let until = Instant::now() + PAGE_TIME;
         let ended = loop {
-            let Some(record) = scan.next()? else {
-                break Some(Ended::Complete);
+            let ended = if self.groups.is_some() {
+                self.step_of_groups(scans, stretch, left, text)?
+            } else {
+                self.step(&mut scans.matches, stretch, left, text)?
             };
-            if !stretch.includes(&record) {
-                continue;
-            }
-            if *left == Some(0) {
-                break Some(Ended::Cut);
-            }
-            self.shown.show(&record, text)?;
-            (stretch.found, stretch.read) = (Some(record.cursor()), Some(record.cursor()));
-            self.printed += 1;
-            *left = left.map(|left| left - 1);
-            if page.is_full(text) {
-                break None;
+            let is_full = text.len() >= PAGE_BYTES || !text.is_empty() && Instant::now() >= until;
+            if ended.is_some() || is_full {
+                break ended;
             }
         };
-        self.shown.note_damage(&scan);
+        self.shown.note_damage(&scans.matches);
+        if let Some(scan) = &scans.around {
+            self.shown.note_damage(scan);
+        }
         Ok(ended)
+    }
+
+    /// Shows the next record. Returns how the stretch ended, if it did.
+    fn step(
+        &mut self,
+        scan: &mut Scan,
+        stretch: &mut Stretch,
+        left: &mut Option<u64>,
+        text: &mut Vec<u8>,
+    ) -> anyhow::Result<Option<Ended>> {
+        let Some(record) = scan.next()? else {
+            return Ok(Some(Ended::Complete));
+        };
+        if !stretch.includes(&record) {
+            return Ok(None);
+        }
+        if *left == Some(0) {
+            return Ok(Some(Ended::Cut));
+        }
+        self.shown.show(&record, text)?;
+        (stretch.found, stretch.read) = (Some(record.cursor()), Some(record.cursor()));
+        self.printed += 1;
+        *left = left.map(|left| left - 1);
+        Ok(None)
     }
 }
 
@@ -365,49 +387,47 @@ impl Shown<'_> {
 
 /// Records around those that are found, as `grep -C` shows them.
 impl Reader<'_> {
-    fn page_of_groups(
+    /// Reads on to the next record that is shown, with those held before it. Returns how the stretch ended,
+    /// if it did.
+    fn step_of_groups(
         &mut self,
-        snapshot: &Snapshot,
+        scans: &mut Scans,
         stretch: &mut Stretch,
         left: &mut Option<u64>,
-        page: Page,
         text: &mut Vec<u8>,
     ) -> anyhow::Result<Option<Ended>> {
         let Some(groups) = &mut self.groups else {
             return Ok(Some(Ended::Complete));
         };
-        let mut matches = snapshot.scan(&within(&self.matching, stretch, stretch.found))?;
-        let mut target = next_in(&mut matches, stretch)?;
-        let mut around: Option<Scan> = None;
-        let mut read_on = 0;
-        let ended = loop {
+        loop {
             if groups.left == 0 {
-                match target {
-                    None => break Some(Ended::Complete),
-                    Some(_) if *left == Some(0) => break Some(Ended::Cut),
+                match scans.target {
+                    None => return Ok(Some(Ended::Complete)),
+                    Some(_) if *left == Some(0) => return Ok(Some(Ended::Cut)),
                     Some(_) => {}
                 }
             }
-            let scan = match &mut around {
+            let scan = match &mut scans.around {
                 Some(scan) => scan,
                 none => {
-                    if let Some(target) = target.filter(|_| groups.left == 0) {
+                    if let Some(target) = scans.target.filter(|_| groups.left == 0) {
                         let query = within(&self.unfiltered, stretch, Some(target));
-                        groups.skip_to(snapshot, stretch, query, self.direction)?;
+                        groups.skip_to(&scans.snapshot, stretch, query, self.direction)?;
                     }
-                    none.insert(snapshot.scan(&within(&self.unfiltered, stretch, stretch.read))?)
+                    let query = within(&self.unfiltered, stretch, stretch.read);
+                    none.insert(scans.snapshot.scan(&query)?)
                 }
             };
             let Some(record) = scan.next()? else {
-                break Some(Ended::Complete);
+                return Ok(Some(Ended::Complete));
             };
             if !stretch.includes(&record) {
                 continue;
             }
             let cursor = record.cursor();
-            let is_target = target == Some(cursor);
+            let is_target = scans.target == Some(cursor);
             if is_target && *left == Some(0) {
-                break Some(Ended::Cut);
+                return Ok(Some(Ended::Cut));
             }
             stretch.read = Some(cursor);
             let stored = self.shown.readable(&record, record.to_stored())?;
@@ -420,30 +440,24 @@ impl Reader<'_> {
                 self.printed += 1;
                 *left = left.map(|left| left - 1);
                 groups.left = groups.after;
-                target = next_in(&mut matches, stretch)?;
-                read_on = 0;
-                if page.is_full(text) {
-                    break None;
-                }
-            } else if groups.left > 0 {
+                scans.target = next_in(&mut scans.matches, stretch)?;
+                scans.read_on = 0;
+                return Ok(None);
+            }
+            if groups.left > 0 {
                 groups.left -= 1;
                 if let Some(stored) = stored {
                     self.shown.renderer.text(&stored, false, text);
                 }
-            } else {
-                groups.hold(stored);
-                read_on += 1;
-                if read_on == READ_ON_MAX {
-                    self.shown.note_damage(scan);
-                    around = None;
-                }
+                return Ok(None);
             }
-        };
-        self.shown.note_damage(&matches);
-        if let Some(scan) = &around {
-            self.shown.note_damage(scan);
+            groups.hold(stored);
+            scans.read_on += 1;
+            if scans.read_on == READ_ON_MAX {
+                self.shown.note_damage(scan);
+                scans.around = None;
+            }
         }
-        Ok(ended)
     }
 
     /// Holds the last records of a stretch that was read, because the first that arrives may be a match.

@@ -8,7 +8,7 @@ mod running;
 mod terminal;
 
 pub(crate) use helper::{Helper, helper_arguments, say, told};
-pub(crate) use running::Running;
+pub(crate) use running::{Running, Unread};
 pub(crate) use terminal::Terminal;
 
 use flate2::{Compression, write::GzEncoder};

@@ -4,10 +4,10 @@ use super::Home;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Child, Stdio},
+    process::{Child, ChildStdout, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A test that waits longer than this has hung.
@@ -40,6 +40,47 @@ impl Home {
             }
         });
         Running { child, lines }
+    }
+}
+
+impl Home {
+    /// Starts the program, whose output nothing reads. It runs until it is dropped.
+    pub(crate) fn start_unread(&self, args: &[&str]) -> Unread {
+        let mut child = self.command(args).stdout(Stdio::piped()).spawn().unwrap();
+        let output = child.stdout.take().unwrap();
+        Unread { child, output }
+    }
+}
+
+/// A program whose output nothing reads.
+pub(crate) struct Unread {
+    child: Child,
+    output: ChildStdout,
+}
+
+impl Unread {
+    /// Reads all of the output.
+    pub(crate) fn read(mut self) -> String {
+        let mut text = String::new();
+        self.output.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Waits until the pipe is full, or nearly so.
+    pub(crate) fn wait_until_full(&mut self) {
+        let begun = Instant::now();
+        while rustix::io::ioctl_fionread(&self.output).unwrap() < 32 << 10 {
+            assert!(begun.elapsed() < HUNG, "{:?}", self.child.try_wait());
+            thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        // The process must not outlive its test.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
