@@ -208,6 +208,8 @@ fn nothing_found_ends_with_one_and_a_bad_question_with_two() {
             2,
             "expected level, server, name, field:KEY",
         ),
+        (&["--by", "hour,5m"], 2, "one length of time"),
+        (&["--by", "field:a,field:b"], 2, "one field:KEY"),
         (&["--by", "0s"], 2, "invalid interval"),
         (&["--name", "x"], 2, "add --signal traces"),
         (&["-g", "a("], 2, "--grep"),

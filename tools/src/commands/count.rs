@@ -10,6 +10,7 @@ use crate::{
     screen::Screen,
     table::{Table, grouped},
 };
+use anyhow::bail;
 use gridctl_telemetry::{
     Signal, Timestamp,
     query::{CountBy, CountReport, CountRow, Interval},
@@ -159,6 +160,7 @@ pub(crate) fn run(
     args: &Args,
     out: &mut impl Write,
 ) -> anyhow::Result<Outcome> {
+    check(&args.by)?;
     let filters = args.filters.read(screen)?;
     let spans = args.spans.read(args.signal)?;
     let scope = args.scope.open(home)?;
@@ -201,6 +203,19 @@ pub(crate) fn run(
     } else {
         Outcome::Done
     })
+}
+
+/// Fails when rows would need two times or two entries.
+fn check(by: &[By]) -> anyhow::Result<()> {
+    let is_time = |by: &&By| matches!(by, By::Hour | By::Day | By::Every(_));
+    if by.iter().filter(is_time).count() > 1 {
+        bail!("--by: a record is counted in one length of time: name one of them");
+    }
+    let is_field = |by: &&By| matches!(by, By::Field(_));
+    if by.iter().filter(is_field).count() > 1 {
+        bail!("--by: records are counted by one field:KEY: name one, or filter by --field");
+    }
+    Ok(())
 }
 
 /// Rows by time, those of one time by level, the highest first, or by their number, the most first.
