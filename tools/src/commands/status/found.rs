@@ -12,7 +12,7 @@ use gridctl_telemetry::{
     Query, ServerName, Signal, Snapshot, Store, TelemetryConfig, Timestamp,
     ledger::{ClockJump, LedgerEntry},
     maintenance::{FileSystem, ServerLimits, Space, WriterStatus},
-    query::{Direction, InventoryRecord},
+    query::{CountBy, InventoryRecord},
 };
 use serde::Serialize;
 use std::{
@@ -24,10 +24,8 @@ use std::{
     time::Duration,
 };
 
-/// The time over which records are counted for the rate, and the number of records of one signal after
-/// which the rate is clear.
+/// The time over which records are counted for the rate.
 const RATE_TIME: Duration = Duration::from_secs(60);
-const RATE_RECORDS_MAX: u64 = 2000;
 
 /// The state of a stack.
 #[derive(Debug, Serialize)]
@@ -265,76 +263,52 @@ fn describe_writer(writer: &WriterStatus, screen: &Screen) -> (Role, String) {
     }
 }
 
-/// How many records a second were recorded lately.
-struct Rates {
-    /// The number of records counted of each series, and the seconds over which those of the signal were
-    /// counted.
-    counts: BTreeMap<(ServerName, Signal), u64>,
-    seconds: BTreeMap<Signal, f64>,
-}
+/// The number of records of the last [`RATE_TIME`], of each server and signal that had any.
+struct Rates(BTreeMap<(ServerName, Signal), u64>);
 
 impl Rates {
-    /// Counts the newest records up to `now`: at most those of [`RATE_TIME`], and at most
-    /// [`RATE_RECORDS_MAX`] of a signal, so that the cost is the same at any rate.
+    /// Counts the records of the [`RATE_TIME`] before `now`.
     fn measure(snapshot: &Snapshot, now: Timestamp) -> gridctl_telemetry::Result<Rates> {
-        let mut rates = Rates {
-            counts: BTreeMap::new(),
-            seconds: BTreeMap::new(),
-        };
-        let nanos = now.unix_nanos();
         let time_nanos = i64::try_from(RATE_TIME.as_nanos()).unwrap_or(i64::MAX);
-        let since = Timestamp::from_unix_nanos(nanos.saturating_sub(time_nanos));
+        let since = Timestamp::from_unix_nanos(now.unix_nanos().saturating_sub(time_nanos));
+        let mut counts = BTreeMap::new();
         for signal in Signal::ALL {
-            let query = Query::new(signal)
-                .range(since..=now)
-                .direction(Direction::Backward);
-            let mut scan = snapshot.scan(&query)?;
-            let (mut counted, mut covered) = (0, RATE_TIME);
-            while let Some(record) = scan.next()? {
-                counted += 1;
-                *rates
-                    .counts
-                    .entry((record.server.clone(), signal))
-                    .or_default() += 1;
-                if counted == RATE_RECORDS_MAX {
-                    let nanos = nanos.abs_diff(record.timestamp.unix_nanos());
-                    // Records of one moment say little about a second.
-                    covered = Duration::from_nanos(nanos).max(Duration::from_millis(10));
-                    break;
+            let query = Query::new(signal).range(since..=now).skip_damaged();
+            for row in snapshot.count(&query, &[CountBy::Server])?.rows {
+                if let Some(server) = row.server {
+                    counts.insert((server, signal), row.count);
                 }
             }
-            rates.seconds.insert(signal, covered.as_secs_f64());
         }
-        Ok(rates)
+        Ok(Rates(counts))
     }
 
     fn of(&self, server: &ServerName, signal: Signal) -> f64 {
-        let count = self.counts.get(&(server.clone(), signal));
-        self.rate(signal, count.copied().unwrap_or(0))
+        let count = self.0.get(&(server.clone(), signal));
+        per_second_of(count.copied().unwrap_or(0))
     }
 
     fn by_signal(&self) -> BTreeMap<Signal, f64> {
         Signal::ALL
             .into_iter()
             .map(|signal| {
-                let counts = self.counts.iter().filter(|((_, of), _)| *of == signal);
+                let of_signal = self.0.iter().filter(|((_, of), _)| *of == signal);
                 (
                     signal,
-                    self.rate(signal, counts.map(|(_, count)| count).sum()),
+                    per_second_of(of_signal.map(|(_, count)| count).sum()),
                 )
             })
             .collect()
     }
+}
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "at most a few thousand records are counted"
-    )]
-    fn rate(&self, signal: Signal, count: u64) -> f64 {
-        let seconds = self.seconds.get(&signal).copied().unwrap_or(1.0);
-        // To a hundredth, so that JSON has no digits that mean nothing.
-        (count as f64 / seconds * 100.0).round() / 100.0
-    }
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate has two decimals, far from where a number of records is rounded"
+)]
+fn per_second_of(records: u64) -> f64 {
+    // To a hundredth, so that JSON has no digits that mean nothing.
+    (records as f64 / RATE_TIME.as_secs_f64() * 100.0).round() / 100.0
 }
 
 /// A rate in three digits or so.
