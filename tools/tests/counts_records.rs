@@ -160,7 +160,9 @@ fn a_terminal_shows_bars_and_the_time_of_the_reader() {
         "{halves}"
     );
     let seconds = shown(60, &["--by", "10s"]);
-    assert!(seconds.contains("2026-05-09 00:00:00.000"), "{seconds}");
+    assert!(seconds.contains("2026-05-09 00:00:00  "), "{seconds}");
+    let halves = shown(60, &["--by", "500ms"]);
+    assert!(halves.contains("2026-05-08 23:59:59.500"), "{halves}");
 }
 
 #[test]

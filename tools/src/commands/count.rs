@@ -127,15 +127,7 @@ impl By {
             By::Field(_) => row.value.as_deref().map(escape),
             By::Hour => row.time.map(|time| write(Precision::Minute, time)),
             By::Day => row.time.map(|time| write(Precision::Day, time)),
-            By::Every(length) => {
-                let is_minutes = length.as_nanos().is_multiple_of(60_000_000_000);
-                let precision = if is_minutes {
-                    Precision::Minute
-                } else {
-                    Precision::Millisecond
-                };
-                row.time.map(|time| write(precision, time))
-            }
+            By::Every(length) => row.time.map(|time| write(Precision::of(*length), time)),
         }
     }
 }

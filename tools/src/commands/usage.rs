@@ -164,12 +164,9 @@ fn nothing(range: TimeRange, by: &[By], screen: &Screen) -> String {
     } else {
         "nothing was counted"
     };
-    let since = range
-        .since
-        .map(|since| format!(" since {}", screen.time(since)));
-    let until = range
-        .until
-        .map(|until| format!(" before {}", screen.time(until)));
+    let time = |time: Timestamp| Precision::Second.write(time, screen);
+    let since = range.since.map(|since| format!(" since {}", time(since)));
+    let until = range.until.map(|until| format!(" before {}", time(until)));
     let (since, until) = (since.unwrap_or_default(), until.unwrap_or_default());
     format!("{what}{since}{until}: --since and --until set the range")
 }
