@@ -683,11 +683,14 @@ fn usage_beside_a_damaged_block_is_summed_up() {
     let query = UsageQuery::new().by(UsageBy::Tool);
     let refused = store.usage(&query);
     assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
-    let report = store.usage(&query.skip_damaged()).unwrap();
+    let report = store.usage(&query.clone().skip_damaged()).unwrap();
     assert_eq!(report.damage.len(), 1);
     let lost = i64::try_from(report.damage[0].records.unwrap()).unwrap();
     assert!((1..80).contains(&lost), "{lost}");
     assert_eq!(report.total.tokens, tokens((85 - lost) * 10, 0));
+    // What lies before a range is not read, except for the last snapshot.
+    let late = query.range(Timestamp::from_unix_nanos(START + 70 * MINUTE)..);
+    assert_eq!(by_tool(&store, &late), [tool("search", 15, 150)]);
 }
 
 fn span(trace: u8, attributes: &[(&str, Any)]) -> Record {
