@@ -10,8 +10,6 @@
 //! Commands flatten [`ScopeArgs`] and call [`ScopeArgs::open`]. Commands about whole stacks use
 //! [`open_stack`], [`stack_name`] or [`ScopeArgs::resolve_each`].
 
-#![allow(dead_code, reason = "the commands that use the rest land next")]
-
 use crate::{commands::store_options, output::note};
 use anyhow::{Context, bail};
 use clap::builder::TypedValueParser;

@@ -3,8 +3,6 @@
 //! Every command gets a [`Screen`]. Its options are global, so they stand before or after the name of any
 //! command.
 
-#![allow(dead_code, reason = "the commands that use the rest land next")]
-
 use crate::{interrupt::Interrupt, output};
 use anstyle::{AnsiColor, Style};
 use gridctl_telemetry::{
@@ -183,11 +181,6 @@ impl Screen {
     /// The reader's zone, in which days begin; UTC with `--utc`.
     pub(crate) fn offset_at(&self, time: Timestamp) -> UtcOffset {
         offset_at(time, &self.zone)
-    }
-
-    /// The first moment of a date and time in the reader's zone, for days and hours that begin there.
-    pub(crate) fn offset_of(&self, civil: PrimitiveDateTime) -> UtcOffset {
-        civil_offset(civil, &self.zone)
     }
 
     /// A time as a reader's calendar and clock show it: in the reader's zone on a terminal, else in UTC.
@@ -609,7 +602,7 @@ mod tests {
         let midnight = Date::from_calendar_date(2026, Month::January, 8)
             .unwrap()
             .midnight();
-        assert_eq!(screen.offset_of(midnight).whole_hours(), 1);
+        assert_eq!(civil_offset(midnight, &screen.zone).whole_hours(), 1);
         assert_eq!(screen.offset_at(screen.now()).whole_hours(), 2);
         for extreme in [Timestamp::MIN, Timestamp::MAX] {
             assert_eq!(screen.clock_time(extreme).len(), 23);

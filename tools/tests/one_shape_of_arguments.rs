@@ -19,6 +19,8 @@ const OF_RECORDS: &[(&str, &[&str])] = &[
     ("tail", &["--no-follow"]),
     ("export-jsonl", &["--signal", "logs", "--stdout"]),
 ];
+/// Commands that sum up the records of a stack, of some servers or of all.
+const SUMS: &[&str] = &["traces", "calls", "usage", "count"];
 /// Commands about one stack or all.
 const OF_STACKS: &[&str] = &["status", "losses"];
 
@@ -82,6 +84,28 @@ fn the_only_stack_may_be_left_out() {
         let said = "name the stack: there are \"gw\" and \"lab\" below";
         assert!(unclear.stderr.contains(said), "{unclear:?}");
     }
+    for command in SUMS {
+        for names in [
+            &[][..],
+            &["gw"],
+            &["github"],
+            &["gw", "github"],
+            &["--server", "slack"],
+        ] {
+            let shown = run(&one, command, names, &[]);
+            assert!(
+                [0, 1].contains(&shown.code),
+                "{command} {names:?}: {shown:?}"
+            );
+            assert!(
+                !shown.stderr.contains("no records of a server"),
+                "{shown:?}"
+            );
+        }
+        let unclear = run(&two, command, &[], &[]);
+        assert_eq!(unclear.code, 2, "{unclear:?}");
+        assert!(unclear.stderr.contains("name the stack"), "{unclear:?}");
+    }
     for command in OF_STACKS {
         for names in [&[][..], &["gw"], &["gw", "github"], &["--server", "slack"]] {
             assert_eq!(
@@ -128,7 +152,7 @@ fn a_wrong_name_is_answered_with_the_nearest() {
         let said = "expected logs, metrics or traces: did you mean traces?";
         assert!(signal.stderr.contains(said), "{signal:?}");
     }
-    for command in OF_STACKS {
+    for command in SUMS.iter().chain(OF_STACKS) {
         let shown = run(&two, command, &["gatway"], &[]);
         assert_eq!(shown.code, 2, "{shown:?}");
         assert!(
@@ -147,7 +171,13 @@ fn a_wrong_name_is_answered_with_the_nearest() {
 #[test]
 fn a_wrong_time_is_answered_with_the_known_forms() {
     let home = home(&["gw"]);
-    for (command, options) in OF_RECORDS.iter().chain(&[("losses", &[][..])]) {
+    let others = SUMS.iter().map(|command| (*command, &[][..]));
+    for (command, options) in OF_RECORDS
+        .iter()
+        .copied()
+        .chain(others)
+        .chain([("losses", &[][..])])
+    {
         let bad = run(&home, command, &["--since", "last tuesday"], options);
         assert_eq!(bad.code, 2, "{bad:?}");
         for said in [
@@ -278,6 +308,7 @@ fn any_command_fits_twenty_columns_and_ends_with_its_reader() {
         .map(|(command, options)| [&[*command], *options].concat())
         .collect();
     all.extend(OF_STACKS.iter().map(|command| vec![*command]));
+    all.extend([vec!["count"], vec!["count", "--by", "level"]]);
     all.extend([
         vec!["--help"],
         vec!["wipe", "--help"],
