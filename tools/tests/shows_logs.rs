@@ -21,6 +21,7 @@ use gridctl_telemetry::{
 };
 use redb::{Database, ReadableTable, TableDefinition};
 use std::{
+    fmt::Write,
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     time::{Duration, Instant},
@@ -758,17 +759,20 @@ fn a_damaged_block_is_named_once_and_the_rest_is_shown() {
 fn a_list_that_is_not_read_keeps_no_space() {
     let home = Home::new();
     let mut random = 1_u64;
+    let mut next = || {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        random
+    };
     // Text that does not compress.
     let messages: Vec<String> = (0..3000)
         .map(|_| {
-            (0..60)
-                .map(|_| {
-                    random = random
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1);
-                    format!("{:016x}", random)
-                })
-                .collect()
+            let mut message = String::new();
+            for _ in 0..60 {
+                write!(message, "{:016x}", next()).unwrap();
+            }
+            message
         })
         .collect();
     let record = |(number, message): (usize, &String)| {
