@@ -54,7 +54,7 @@
 //! | [`ledger`] | entries for lost, dropped and evicted records, and clock jumps |
 //! | [`lines`] | NDJSON and OTLP/JSON lines, in both directions |
 //! | [`import`] | storing the records of files, each record once |
-//! | [`maintenance`] | disk space, compaction, wipes, migrations |
+//! | [`maintenance`] | disk space, compaction, verification, wipes, migrations |
 //! | [`home`] | the folder that holds the databases |
 //! | [`external`] | the crates whose types are part of this API |
 //!
@@ -234,11 +234,14 @@ pub mod import {
     pub use crate::store::{ImportBatch, ImportCounts, Importer};
 }
 
-/// Disk space, compaction, wipes and migrations.
+/// Disk space, compaction, verification, wipes and migrations.
 pub mod maintenance {
-    pub use crate::store::{
-        CompactOptions, CompactProgress, Compacted, DiskUsage, FileSystem, MigrationStep,
-        ServerLimits, Space, WipeScope, WriterStatus, wipe,
+    pub use crate::{
+        read::{Verified, VerifyOptions, VerifyProgress},
+        store::{
+            CompactOptions, CompactProgress, Compacted, DiskUsage, FileSystem, Finding,
+            MigrationStep, ServerLimits, Space, WipeScope, WriterStatus, wipe,
+        },
     };
 }
 

@@ -11,6 +11,7 @@ mod seed;
 mod stream;
 mod traces;
 mod usage;
+mod verify;
 
 #[cfg(feature = "async")]
 pub use self::stream::FollowStream;
@@ -27,4 +28,5 @@ pub use self::{
         TraceList, TracePlace, TraceQuery, TraceSummary,
     },
     usage::{UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
+    verify::{Verified, VerifyOptions, VerifyProgress},
 };

@@ -219,6 +219,11 @@ impl Store {
         }
     }
 
+    /// Verifies the checksums of all pages of the file. Returns what is wrong.
+    pub(crate) fn check_pages(&self) -> Result<Option<String>> {
+        open::check_pages(&self.inner.place, self.inner.options.opening())
+    }
+
     /// A reading of the clocks by which age is judged.
     pub(crate) fn clock_reading(&self) -> ClockReading {
         self.inner.options.clock_reading()

@@ -39,12 +39,13 @@ pub use self::{
         inventory::InventoryRecord,
         order::Direction,
         space::{DiskUsage, FileSystem, Space},
+        verify::Finding,
     },
     snapshot::Snapshot,
     write::import::{ImportBatch, ImportCounts},
 };
 pub(crate) use self::{
-    layout::block::RECORD_BYTES_MAX,
+    layout::{block::RECORD_BYTES_MAX, tables::BlockKey},
     ledger::{
         spill::{Spill, SpilledRecord},
         wipes::WipeMarks,
@@ -55,6 +56,7 @@ pub(crate) use self::{
         order::{Order, predecessor, successor},
         series_scan::{DamagedBlock, MemoryBudget, PositionRange, SeriesQuery, SeriesScan},
         tally::Tally,
+        verify::{self, OnFinding, OnRecord, SeriesIndex},
     },
     tiers::{sealer::Tiering, view::SeriesEntry},
     write::append::{Appender, PendingRecord, SeriesBatch},

@@ -156,6 +156,16 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "verify",
+        &[
+            ("is anything damaged", "verify"),
+            (
+                "export what can be read of a damaged stack",
+                "verify gw --salvage /tmp/salvaged",
+            ),
+        ],
+    ),
+    (
         "compact",
         &[("all stacks", "compact"), ("one stack", "compact gw")],
     ),

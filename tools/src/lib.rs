@@ -104,6 +104,11 @@ enum Command {
     Usage(commands::usage::Args),
     /// Delete stored records
     Wipe(commands::wipe::Args),
+    /// Check that every record can be read, and that all that is stored about records is right
+    ///
+    /// Prints a line for each finding, then OK or the number of findings. It works while a daemon runs, but
+    /// then the checksums of pages are left out, because the daemon would have to wait.
+    Verify(commands::verify::Args),
     /// Return the disk space of deleted records to the file system
     Compact(commands::compact::Args),
     /// Store the records of NDJSON and OTLP/JSON files
@@ -193,6 +198,9 @@ pub fn main() -> ExitCode {
         }
         Command::Wipe(args) => screen.show(Scroll, |out| {
             commands::wipe::run(&home, &screen, &args, out)
+        }),
+        Command::Verify(args) => screen.show(Scroll, |out| {
+            commands::verify::run(&home, &screen, &args, out)
         }),
         Command::Compact(args) => {
             screen.show(Scroll, |out| commands::compact::run(&home, &args, out))

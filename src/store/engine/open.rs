@@ -161,6 +161,26 @@ pub(crate) fn open_reader(
     )
 }
 
+/// Verifies the checksums of all pages without changing the file. Returns what is wrong. Writers of other
+/// processes wait meanwhile.
+pub(crate) fn check_pages(place: &StackPath, options: &OpenOptions) -> Result<Option<String>> {
+    let Some(file) = place.open_file(IfMissing::Skip)? else {
+        return Ok(None);
+    };
+    let checked = guarded(|| {
+        let disk = Overlay::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
+        let mut builder = options.builder();
+        builder.set_check_integrity_on_open(true);
+        drop(GuardedDrop::new(builder.create_with_backend(disk)?));
+        Ok(())
+    });
+    match checked.map_err(|fault| fault.at("read", &place.database())) {
+        Ok(()) => Ok(None),
+        Err(Error::Corrupt { what, .. }) => Ok(Some(what)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Opens for reading and writing. The file is examined first without changing it: a file of another
 /// program or of a newer version must stay the same byte for byte.
 pub(crate) fn open_database(

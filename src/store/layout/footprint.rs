@@ -58,6 +58,16 @@ pub(crate) const fn next_chunk_bytes(rest: usize) -> usize {
     }
 }
 
+/// The number of chunks of a body of this length.
+pub(crate) fn chunk_count(body_bytes: usize) -> u64 {
+    let (mut rest, mut count) = (body_bytes, 0);
+    while rest > 0 {
+        rest -= next_chunk_bytes(rest);
+        count += 1;
+    }
+    count
+}
+
 /// The size on the disk of a block without its summary, in bytes, see [`BlockSize::disk_bytes`].
 pub(crate) fn block_disk_bytes(header: &BlockHeader) -> u64 {
     let mut bytes = shared_bytes(BLOCK_KEY_BYTES + HEADER_BYTES);

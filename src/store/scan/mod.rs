@@ -9,3 +9,4 @@ pub(crate) mod order;
 pub(crate) mod series_scan;
 pub(crate) mod space;
 pub(crate) mod tally;
+pub(crate) mod verify;

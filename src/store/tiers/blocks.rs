@@ -372,6 +372,10 @@ fn body(
     let range = keys::chunk_range(key);
     for chunk in chunks.range::<&ChunkKey>(range.start()..=range.end())? {
         body.extend_from_slice(chunk?.1.value());
+        // Pages that name each other would fill the memory.
+        if body.len() > header.body_bytes as usize {
+            break;
+        }
     }
     Ok(body)
 }

@@ -15,6 +15,7 @@ pub(crate) mod tail;
 pub(crate) mod trace;
 pub(crate) mod traces;
 pub(crate) mod usage;
+pub(crate) mod verify;
 pub(crate) mod wipe;
 
 use crate::{

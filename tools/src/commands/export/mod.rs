@@ -3,7 +3,7 @@
 mod first_line;
 mod growing;
 mod resume;
-mod whole;
+pub(super) mod whole;
 mod written;
 
 use self::first_line::Beginning;

@@ -60,7 +60,11 @@ pub(super) fn export(
 
 /// Fails if the folder has other files that an importer or a Collector would take for a part of this
 /// export, because their records would be read twice. The file that the export replaces may exist.
-fn refuse_others(folder: &Path, signal: Signal, packing: Packing) -> anyhow::Result<()> {
+pub(in crate::commands) fn refuse_others(
+    folder: &Path,
+    signal: Signal,
+    packing: Packing,
+) -> anyhow::Result<()> {
     let own = FileName {
         signal,
         rotated: None,

@@ -1,0 +1,560 @@
+//! Verification: every record is read, and everything that is stored about records is compared with
+//! them.
+//!
+//! Damage does not end it. Each read is guarded, and where a table cannot be read any further, it is
+//! read from its other end. What is wrong becomes a [`Finding`].
+
+use crate::{
+    record::{Record, ServerName},
+    signal::Signal,
+    store::{
+        engine::fault::{Fault, guarded},
+        layout::{
+            block::{self, BlockHeader, BlockRecord, HEADER_BYTES, RECORD_BYTES_MAX, Summary},
+            footprint,
+            keys::{self, Position},
+            series::{self, SeriesState},
+            tables::{
+                BLOCK_CHUNKS, BLOCKS, BlockKey, MERGE_QUEUE, META, ROWS, RowKey, SERIES, SUMMARIES,
+                meta,
+            },
+        },
+        ledger::{losses, totals, wipes::WipeMarks},
+        scan::inventory,
+        tiers::{
+            blocks,
+            view::{SeriesEntry, View},
+        },
+    },
+    time::{TimeRange, Timestamp},
+};
+use redb::{AccessGuard, Range, ReadableTableMetadata};
+
+/// Something that is wrong in a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The server that it concerns; `None` when it concerns all, or that is not known.
+    pub server: Option<ServerName>,
+    /// The signal that it concerns; `None` like `server`.
+    pub signal: Option<Signal>,
+    /// The earliest and the latest timestamp that it concerns; `None` when that is not known.
+    pub range: Option<(Timestamp, Timestamp)>,
+    /// The number of records that cannot be read; `None` when that is not known.
+    pub records: Option<u64>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Finding {
+    /// A finding about the whole database, that loses no record.
+    pub(crate) fn of_all(what: impl Into<String>) -> Finding {
+        Finding {
+            server: None,
+            signal: None,
+            range: None,
+            records: Some(0),
+            what: what.into(),
+        }
+    }
+
+    fn of(entry: &SeriesEntry, what: impl Into<String>) -> Finding {
+        Finding {
+            server: Some(entry.server.clone()),
+            signal: Some(entry.signal),
+            ..Finding::of_all(what)
+        }
+    }
+
+    fn between(mut self, first: i64, last: i64) -> Finding {
+        let time = Timestamp::from_unix_nanos;
+        self.range = Some((time(first), time(last)));
+        self
+    }
+
+    pub(crate) fn losing(mut self, records: Option<u64>) -> Finding {
+        self.records = records;
+        self
+    }
+}
+
+/// Is told of each finding.
+pub(crate) type OnFinding<'a> = dyn FnMut(Finding) + 'a;
+/// Is given each record that can be read.
+pub(crate) type OnRecord<'a> = dyn FnMut(&SeriesEntry, Position, &[u8]) + 'a;
+
+/// A series, and where its records are.
+#[derive(Debug)]
+pub(crate) struct SeriesIndex {
+    pub(crate) entry: SeriesEntry,
+    /// Its blocks, ordered by their first records, and the number of records of each.
+    pub(crate) blocks: Vec<(BlockKey, u64)>,
+    /// The number of its rows.
+    pub(crate) rows: u64,
+}
+
+/// Reads a range from the front, and from the back if that fails. Returns what was found in the order
+/// of its keys, and why not all was found.
+fn walk<K, V, T, U>(
+    open: impl Fn() -> Result<Range<'static, K, V>, Fault>,
+    read: impl Fn(AccessGuard<'_, K>, AccessGuard<'_, V>) -> (T, U),
+) -> (Vec<(T, U)>, Option<String>)
+where
+    K: redb::Key + 'static,
+    V: redb::Value + 'static,
+    T: Ord,
+{
+    let mut found: Vec<(T, U)> = Vec::new();
+    let mut rest: Vec<(T, U)> = Vec::new();
+    let mut forward = match guarded(&open) {
+        Ok(range) => range,
+        Err(fault) => return (found, Some(reason(fault))),
+    };
+    let problem = loop {
+        let next = guarded(|| {
+            let next = forward.next().transpose()?;
+            Ok(next.map(|(key, value)| read(key, value)))
+        });
+        match next {
+            Ok(None) => return (found, None),
+            // Otherwise pages that name each other would be read for ever.
+            Ok(Some((key, _))) if found.last().is_some_and(|(last, _)| key <= *last) => {
+                break "the keys do not ascend".to_owned();
+            }
+            Ok(Some(entry)) => found.push(entry),
+            Err(fault) => break reason(fault),
+        }
+    };
+    if let Ok(mut backward) = guarded(&open) {
+        loop {
+            let next = guarded(|| {
+                let next = backward.next_back().transpose()?;
+                Ok(next.map(|(key, value)| read(key, value)))
+            });
+            match next {
+                Ok(Some(entry))
+                    if found.last().is_none_or(|(last, _)| entry.0 > *last)
+                        && rest.last().is_none_or(|(last, _)| entry.0 < *last) =>
+                {
+                    rest.push(entry);
+                }
+                _ => break,
+            }
+        }
+    }
+    found.extend(rest.into_iter().rev());
+    (found, Some(problem))
+}
+
+fn reason(fault: Fault) -> String {
+    match fault {
+        Fault::Corrupt(what) => what,
+        Fault::Engine(error) => error.to_string(),
+        Fault::Other(error) => error.to_string(),
+    }
+}
+
+/// Compares everything that is stored about records without the records themselves, in one state of the
+/// database. Returns the series.
+pub(crate) fn check_index(view: &View, findings: &mut OnFinding<'_>) -> Vec<SeriesIndex> {
+    check_ledger(view, findings);
+    let mut series = Vec::new();
+    let mut totals = Totals::default();
+    for entry in all_series(view, findings, &mut totals) {
+        series.push(check_series(view, entry, &mut totals, findings));
+    }
+    if totals.are_complete {
+        let agreed = guarded(|| agree(view, &totals, findings));
+        if let Err(fault) = agreed {
+            findings(Finding::of_all(reason(fault)));
+        }
+    }
+    series
+}
+
+/// Checks that everything can be read that belongs to no series.
+fn check_ledger(view: &View, findings: &mut OnFinding<'_>) {
+    let transaction = view.transaction();
+    let read = |it: &dyn Fn() -> Result<(), Fault>| guarded(it).err().map(reason);
+    let checks = [
+        ("the limits", view.limits().err().map(|it| it.to_string())),
+        (
+            "the state of the clock",
+            view.clock_verdict().err().map(|it| it.to_string()),
+        ),
+        (
+            "the ledger",
+            read(&|| losses::read(transaction, TimeRange::from(..)).map(drop)),
+        ),
+        (
+            "the totals of counters",
+            read(&|| totals::read(transaction).map(drop)),
+        ),
+        (
+            "the wipes",
+            read(&|| WipeMarks::read(transaction, 0).map(drop)),
+        ),
+    ];
+    for (what, error) in checks {
+        if let Some(error) = error {
+            findings(Finding::of_all(format!("cannot read {what}: {error}")));
+        }
+    }
+}
+
+fn all_series(view: &View, findings: &mut OnFinding<'_>, totals: &mut Totals) -> Vec<SeriesEntry> {
+    let (found, problem) = walk(
+        || {
+            Ok(view
+                .transaction()
+                .open_table(SERIES)?
+                .range::<(&str, u8)>(..)?)
+        },
+        |key, value| {
+            let (server, code) = key.value();
+            ((server.to_owned(), code), value.value().to_vec())
+        },
+    );
+    totals.are_complete = problem.is_none();
+    if let Some(problem) = problem {
+        let what = format!("cannot read the list of all servers: {problem}");
+        findings(Finding::of_all(what).losing(None));
+    }
+    let mut series = Vec::new();
+    for ((server, code), state) in found {
+        let entry = (|| {
+            Ok::<_, Fault>(SeriesEntry {
+                server: ServerName::new(server.as_str())?,
+                signal: series::signal_of(code)?,
+                state: SeriesState::from_bytes(&state)?,
+            })
+        })();
+        match entry {
+            Ok(entry) => series.push(entry),
+            Err(fault) => {
+                totals.are_complete = false;
+                let what = format!("cannot read the entry of {server}: {}", reason(fault));
+                findings(Finding::of_all(what).losing(None));
+            }
+        }
+    }
+    series
+}
+
+fn check_series(
+    view: &View,
+    entry: SeriesEntry,
+    totals: &mut Totals,
+    findings: &mut OnFinding<'_>,
+) -> SeriesIndex {
+    let id = entry.state.id;
+    let (headers, problem) = walk(
+        || {
+            let range = keys::block_range(id);
+            let table = view.transaction().open_table(BLOCKS)?;
+            Ok(table.range::<&BlockKey>(range.start()..=range.end())?)
+        },
+        |key, value| (*key.value(), *value.value()),
+    );
+    let mut is_complete = problem.is_none();
+    if let Some(problem) = problem {
+        let what = format!("cannot list all blocks: {problem}");
+        findings(Finding::of(&entry, what).losing(None));
+    }
+    let mut blocks = Vec::new();
+    let mut counted = SeriesState::new(id);
+    let mut bounds = Bounds::default();
+    for (key, bytes) in headers {
+        let (last, _) = keys::block_position(&key);
+        match guarded(|| check_header(view, &key, &bytes, &mut counted, totals)) {
+            Ok(header) => {
+                bounds.extend(header.first, last);
+                blocks.push((header.first, key, header.count.into()));
+            }
+            Err(fault) => {
+                is_complete = false;
+                findings(
+                    Finding::of(&entry, reason(fault))
+                        .between(last, last)
+                        .losing(None),
+                );
+            }
+        }
+    }
+    let (rows, problem) = walk(|| rows(view, &entry), |key, _| (*key.value(), ()));
+    if let Some(problem) = problem {
+        is_complete = false;
+        let what = format!("cannot read all rows: {problem}");
+        findings(Finding::of(&entry, what).losing(None));
+    }
+    for (key, ()) in &rows {
+        let (timestamp, _) = keys::row_position(key);
+        bounds.extend(timestamp, timestamp);
+    }
+    totals.rows += rows.len() as u64;
+    totals.are_complete &= is_complete;
+    // If not all was found, the difference says nothing new.
+    if is_complete {
+        if counted != entry.state {
+            let state = &entry.state;
+            let what = format!("its entry says {state:?}, but its blocks add up to {counted:?}");
+            findings(Finding::of(&entry, what));
+        }
+        let records = counted.block_records + rows.len() as u64;
+        let expected = bounds.0.map(|(first, last)| (records, first, last));
+        let listed = guarded(|| inventory::inventory_record(view, entry.clone(), None));
+        let listed = listed.map(|listed| {
+            listed.map(|it| {
+                let (first, last) = (it.oldest_time.unix_nanos(), it.newest_time.unix_nanos());
+                (it.record_count, first, last)
+            })
+        });
+        match listed {
+            Ok(listed) if listed == expected => {}
+            Ok(listed) => {
+                let what = format!(
+                    "the inventory lists (records, oldest, newest) {listed:?}, but there are {expected:?}"
+                );
+                findings(Finding::of(&entry, what));
+            }
+            Err(fault) => {
+                let what = format!("cannot list its inventory: {}", reason(fault));
+                findings(Finding::of(&entry, what));
+            }
+        }
+    }
+    blocks.sort_unstable_by_key(|(first, key, _)| (*first, *key));
+    SeriesIndex {
+        blocks: blocks
+            .into_iter()
+            .map(|(_, key, count)| (key, count))
+            .collect(),
+        rows: rows.len() as u64,
+        entry,
+    }
+}
+
+/// The earliest and the latest timestamp.
+#[derive(Debug, Default)]
+struct Bounds(Option<(i64, i64)>);
+
+impl Bounds {
+    fn extend(&mut self, first: i64, last: i64) {
+        let (oldest, newest) = self.0.unwrap_or((first, last));
+        self.0 = Some((oldest.min(first), newest.max(last)));
+    }
+}
+
+/// The entries that were found in each table.
+#[derive(Debug, Default)]
+struct Totals {
+    /// Whether nothing was passed over.
+    are_complete: bool,
+    rows: u64,
+    blocks: u64,
+    chunks: u64,
+    summaries: u64,
+    queued: u64,
+    disk_bytes: u64,
+}
+
+/// Checks the header of a block against its key and the merge queue, and counts it.
+fn check_header(
+    view: &View,
+    key: &BlockKey,
+    bytes: &[u8; HEADER_BYTES],
+    counted: &mut SeriesState,
+    totals: &mut Totals,
+) -> Result<BlockHeader, Fault> {
+    let header = blocks::read_header(key, bytes)?;
+    let wrong = |what: &str| {
+        let (last, _) = keys::block_position(key);
+        let last = Timestamp::from_unix_nanos(last);
+        Fault::Corrupt(format!("the block that ends at {last}: {what}"))
+    };
+    let (last, sequence) = keys::block_position(key);
+    let expected = keys::block_key(counted.id, header.span_class(), (header.last, sequence));
+    if *key != expected || header.first > header.last {
+        return Err(wrong("its key and its header name different times"));
+    }
+    if !(header.sequence_min..=header.sequence_max).contains(&sequence) || last != header.last {
+        return Err(wrong("its key and its header name different records"));
+    }
+    let transaction = view.transaction();
+    let size = blocks::size(&transaction.open_table(SUMMARIES)?, key, &header)?;
+    if let Some(level) = header.merge_level() {
+        let queue = transaction.open_table(MERGE_QUEUE)?;
+        if queue.get(&keys::merge_key(key, level))?.is_none() {
+            return Err(wrong("it is missing in the merge queue"));
+        }
+        totals.queued += 1;
+    }
+    counted.add_block(&header, size);
+    totals.blocks += 1;
+    totals.chunks += footprint::chunk_count(header.body_bytes as usize);
+    totals.summaries += u64::from(transaction.open_table(SUMMARIES)?.get(key)?.is_some());
+    totals.disk_bytes += size.disk_bytes;
+    Ok(header)
+}
+
+/// Compares the length of each table with the entries that belong to a series.
+fn agree(view: &View, totals: &Totals, findings: &mut OnFinding<'_>) -> Result<(), Fault> {
+    let transaction = view.transaction();
+    let disk_bytes = transaction.open_table(META)?.get(meta::BLOCK_DISK_BYTES)?;
+    for (what, stored, found) in [
+        ("rows", transaction.open_table(ROWS)?.len()?, totals.rows),
+        (
+            "blocks",
+            transaction.open_table(BLOCKS)?.len()?,
+            totals.blocks,
+        ),
+        (
+            "chunks of blocks",
+            transaction.open_table(BLOCK_CHUNKS)?.len()?,
+            totals.chunks,
+        ),
+        (
+            "summaries of blocks",
+            transaction.open_table(SUMMARIES)?.len()?,
+            totals.summaries,
+        ),
+        (
+            "entries of the merge queue",
+            transaction.open_table(MERGE_QUEUE)?.len()?,
+            totals.queued,
+        ),
+        (
+            "bytes of blocks on the disk",
+            disk_bytes.map_or(0, |bytes| bytes.value()),
+            totals.disk_bytes,
+        ),
+    ] {
+        if stored != found {
+            let what = format!("{stored} {what} are stored, and {found} belong to a server");
+            findings(Finding::of_all(what));
+        }
+    }
+    Ok(())
+}
+
+fn rows(
+    view: &View,
+    entry: &SeriesEntry,
+) -> Result<Range<'static, &'static RowKey, &'static [u8]>, Fault> {
+    let range = keys::row_range(entry.state.id);
+    let table = view.transaction().open_table(ROWS)?;
+    Ok(table.range::<&RowKey>(range.start()..=range.end())?)
+}
+
+/// Reads and checks a block. One that was deleted or merged since it was listed is passed over.
+pub(crate) fn check_block(
+    view: &View,
+    entry: &SeriesEntry,
+    key: &BlockKey,
+    records: u64,
+    findings: &mut OnFinding<'_>,
+    each: &mut OnRecord<'_>,
+) {
+    let (last, _) = keys::block_position(key);
+    let mut first = last;
+    let read = guarded(|| {
+        let transaction = view.transaction();
+        let Some(header) = transaction.open_table(BLOCKS)?.get(key)? else {
+            return Ok(None);
+        };
+        let header = blocks::read_header(key, header.value())?;
+        first = header.first;
+        let block = blocks::load(&transaction.open_table(BLOCK_CHUNKS)?, key, &header)?;
+        let summary = transaction.open_table(SUMMARIES)?.get(key)?;
+        Ok(Some((header, block, summary.map(|it| it.value().to_vec()))))
+    });
+    let (header, block, summary) = match read {
+        Ok(Some(read)) => read,
+        Ok(None) => return,
+        Err(fault) => {
+            let finding = Finding::of(entry, reason(fault)).between(first, last);
+            return findings(finding.losing(Some(records)));
+        }
+    };
+    let mut wrong = |what: &str| {
+        let last = Timestamp::from_unix_nanos(last);
+        let what = format!("the block that ends at {last}: {what}");
+        findings(Finding::of(entry, what).between(header.first, header.last));
+    };
+    let positions: Vec<Position> = block
+        .records()
+        .map(|it| (it.timestamp, it.sequence))
+        .collect();
+    let sequences = || positions.iter().map(|(_, sequence)| *sequence);
+    if !positions.is_sorted_by(|a, b| a < b) {
+        wrong("its records are not in order");
+    }
+    if positions.first().map(|it| it.0) != Some(header.first)
+        || positions.last() != Some(&keys::block_position(key))
+        || sequences().min() != Some(header.sequence_min)
+        || sequences().max() != Some(header.sequence_max)
+    {
+        wrong("its header names other records than it has");
+    }
+    if let Some(summary) = summary {
+        let made = guarded(|| Ok(block::summarize(entry.signal, &header, &block)));
+        let is_read = Summary::read(entry.signal, &header, &summary).is_some();
+        if !is_read || made.ok().flatten().as_ref() != Some(&summary) {
+            wrong("its summary does not agree with its records");
+        }
+    }
+    for record in block.records() {
+        check_record(entry, &record, findings, each);
+    }
+}
+
+/// Reads and checks the rows of a series.
+pub(crate) fn check_rows(
+    view: &View,
+    entry: &SeriesEntry,
+    findings: &mut OnFinding<'_>,
+    each: &mut OnRecord<'_>,
+) {
+    // What is passed over was found when the index was checked.
+    let (rows, _) = walk(
+        || rows(view, entry),
+        |key, value| (*key.value(), value.value().to_vec()),
+    );
+    for (key, payload) in rows {
+        let (timestamp, sequence) = keys::row_position(&key);
+        let record = BlockRecord {
+            timestamp,
+            sequence,
+            payload: &payload,
+        };
+        check_record(entry, &record, findings, each);
+    }
+}
+
+fn check_record(
+    entry: &SeriesEntry,
+    record: &BlockRecord<'_>,
+    findings: &mut OnFinding<'_>,
+    each: &mut OnRecord<'_>,
+) {
+    let BlockRecord {
+        timestamp,
+        sequence,
+        payload,
+    } = *record;
+    let time = Timestamp::from_unix_nanos(timestamp);
+    let error = if payload.len() > RECORD_BYTES_MAX {
+        Some(format!("it has {} bytes", payload.len()))
+    } else {
+        let decoded = Record::decode_payload(entry.signal, time, payload);
+        decoded.err().map(|error| error.to_string())
+    };
+    match error {
+        None => each(entry, (timestamp, sequence), payload),
+        Some(error) => {
+            let what = format!("cannot read the record of {time}: {error}");
+            let finding = Finding::of(entry, what).between(timestamp, timestamp);
+            findings(finding.losing(Some(1)));
+        }
+    }
+}
