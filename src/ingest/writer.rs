@@ -365,9 +365,9 @@ impl Writer {
     }
 
     /// Deletes the records that `scope` covers, on the writer thread; see [`Store::wipe`]. Records
-    /// offered before are deleted, records offered afterwards are stored. Where it covers metrics, the
-    /// counters of each [`MetricsFlusher`](crate::metrics::MetricsFlusher) of this writer are
-    /// cleared.
+    /// offered before are deleted, records offered afterwards are stored. Where it covers all
+    /// metrics of a server, its counters in each [`MetricsFlusher`](crate::metrics::MetricsFlusher) of
+    /// this writer are cleared.
     ///
     /// Fails like [`Store::wipe`], and like [`Writer::flush`] when the writer thread does not
     /// answer in time.

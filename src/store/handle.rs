@@ -325,6 +325,9 @@ impl Store {
     /// Returns how many (server, signal) pairs had any. Covered records that are still queued in any
     /// process are not stored; records emitted later are.
     ///
+    /// With [`WipeScope::before`], blocks that hold older and newer records are rewritten, a block that is
+    /// damaged and may hold older ones is deleted, and the totals stay.
+    ///
     /// New records reuse the disk blocks of deleted ones; [`Store::compact`] returns them to the
     /// file system.
     ///
