@@ -24,7 +24,7 @@ use gridctl_telemetry::{
     Level, LogRecord, MetricsSnapshot, Query, Record, Signal, SpanRecord, Store, StoreOptions,
     Timestamp, Value, Writer, WriterOptions,
     ledger::LossCause,
-    maintenance::{CompactOptions, WipeScope, wipe},
+    maintenance::{CompactOptions, VerifyOptions, WipeScope, wipe},
     metrics::MetricsFlusher,
     query::SeedRange,
     record::{CostCounts, TokenCounts},
@@ -397,6 +397,10 @@ fn check(store: &Store) {
     let losses = snapshot.ledger(..).unwrap();
     assert!(losses.iter().all(|loss| loss.cause == LossCause::TooLarge));
     assert_eq!(losses.iter().map(|loss| loss.count).sum::<u64>(), 3);
+    let mut findings = Vec::new();
+    let options = VerifyOptions::default();
+    (store.verify(&options, |finding| findings.push(finding))).unwrap();
+    assert_eq!(findings, []);
 }
 
 /// A home with the fixture of a version.

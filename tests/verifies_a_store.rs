@@ -217,6 +217,7 @@ const QUEUE: TableDefinition<'_, &[u8; 22], ()> = TableDefinition::new("small");
 const ROWS: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("rows");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SERIES: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("series");
+const WRITERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("writers");
 const TOTALS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("totals");
 
 /// What is found when `change` was made by another program that computes checksums of pages.
@@ -324,6 +325,10 @@ fn each_kind_of_damage_is_found() {
     assert_found("the totals of counters", nothing, |transaction| {
         let mut totals = transaction.open_table(TOTALS).unwrap();
         totals.insert("a", b"\xc1".as_slice()).unwrap();
+    });
+    assert_found("the list of writers", nothing, |transaction| {
+        let mut writers = transaction.open_table(WRITERS).unwrap();
+        writers.insert(7, b"\xc1".as_slice()).unwrap();
     });
     assert_found("missing in the merge queue", unknown, |transaction| {
         let mut queue = transaction.open_table(QUEUE).unwrap();

@@ -181,8 +181,15 @@ impl<'a> Run<'a> {
     }
 
     fn check_pages(&mut self) -> Result<()> {
-        // A list of writers that cannot be read is found below.
-        let writers = self.store.writers().unwrap_or_default();
+        let writers = match self.store.writers() {
+            Ok(writers) => writers,
+            Err(Error::Corrupt { what, .. }) => {
+                let what = format!("cannot read the list of writers: {what}");
+                self.find(Finding::of_all(what));
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
         if writers.iter().any(|writer| writer.is_running) {
             return Ok(());
         }
