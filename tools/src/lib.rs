@@ -14,6 +14,7 @@ mod intervals;
 mod lines;
 mod listing;
 mod losses;
+mod money;
 mod old_files;
 mod output;
 mod scope;

@@ -186,3 +186,56 @@ fn a_follower_ends_with_its_reader() {
     let ended = home.shell("\"$0\" logs -f -o cat | head -n 1");
     assert_eq!((ended.code, ended.stdout.as_str()), (0, "one\n"));
 }
+
+/// Each option is followed by a process of its own: stored records and new ones pass the same filters.
+#[test]
+fn every_filter_applies_to_what_arrives() {
+    let home = Home::new();
+    let mut daemon = Daemon::start(&home);
+    daemon.store("github warn a disk");
+    daemon.store("jira error another disk");
+    let lists = [
+        (&["github"][..], &["a disk", "new disk", "end"][..]),
+        (&["--level", "error"], &["another disk", "end", "last"]),
+        (&["-l", "..warn"], &["a disk", "noise", "new disk"]),
+        (&["-g", "DISK"], &["a disk", "another disk", "new disk"]),
+        (
+            &["-s", "-g", "disk"],
+            &["a disk", "another disk", "new disk"],
+        ),
+        (&["-F", "-g", "a d"], &["a disk"]),
+        (&["-w", "-g", "a"], &["a disk"]),
+        (&["--not-grep", "a"], &["noise", "new disk", "end"]),
+        (
+            &["--since", "1h"],
+            &["a disk", "another disk", "noise", "new disk", "end", "last"],
+        ),
+        (
+            &["--until", "2199-01-01", "slack", "jira"],
+            &["another disk", "noise", "last"],
+        ),
+        (
+            &["--field", "!tool", "-l", "error", "-g", "e"],
+            &["another disk", "end"],
+        ),
+        (
+            &["--not-field", "tool", "github"],
+            &["a disk", "new disk", "end"],
+        ),
+        (&["-A1", "-g", "another"], &["another disk", "noise"]),
+    ];
+    let mut running: Vec<Running> = lists
+        .iter()
+        .map(|(args, _)| follow(&home, &[&["logs", "gw", "-n", "all"], *args].concat()))
+        .collect();
+    daemon.store("slack info noise");
+    daemon.store("github info new disk");
+    daemon.store("github error end");
+    daemon.store("jira error last");
+    for ((args, expected), mut running) in lists.iter().zip(running.drain(..)) {
+        // All are shown, and then an interrupt ends the list without another one.
+        assert_eq!(running.take(expected.len()), *expected, "{args:?}");
+        let (code, rest, said) = running.interrupt();
+        assert_eq!((code, rest.len()), (0, 0), "{args:?}: {rest:?} {said}");
+    }
+}

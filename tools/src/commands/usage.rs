@@ -5,6 +5,7 @@ use crate::{
     damage::{describe, skipped},
     intervals::Precision,
     losses,
+    money::{MICROS_PER_USD, decimals, micro_usd, usd},
     output::{escape, note},
     scope::ScopeArgs,
     screen::Screen,
@@ -14,14 +15,12 @@ use crate::{
 use gridctl_telemetry::{
     ServerName, Signal, Timestamp,
     query::{TimeRange, UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
-    record::CostCounts,
 };
 use serde::Serialize;
 use std::{cmp::Reverse, io::Write, path::Path};
 
 /// How far back usage is summed up unless a time is given.
 const SINCE_DEFAULT: &str = "24h";
-const MICROS_PER_USD: i128 = 1_000_000;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -304,41 +303,6 @@ impl Shown {
     }
 }
 
-/// A whole cost, in micro-USD.
-fn micro_usd(cost: CostCounts) -> i128 {
-    [
-        cost.input_micro_usd,
-        cost.output_micro_usd,
-        cost.cache_read_micro_usd,
-        cost.cache_write_micro_usd,
-    ]
-    .map(i128::from)
-    .iter()
-    .sum()
-}
-
-/// How many digits after the point a cost needs: cents, unless they would say little or nothing of it.
-fn decimals(micro_usd: i128) -> usize {
-    match micro_usd {
-        0 | 100_000.. => 2,
-        1_000.. => 4,
-        _ => 6,
-    }
-}
-
-/// A cost in USD, rounded to at most six digits after the point.
-fn usd(micro_usd: i128, decimals: usize) -> String {
-    let unit = 10_i128.pow(6_u32.saturating_sub(u32::try_from(decimals).unwrap_or(6)));
-    let rounded = (micro_usd + unit / 2).div_euclid(unit) * unit;
-    let fraction = format!("{:06}", rounded.rem_euclid(MICROS_PER_USD));
-    let whole = rounded.div_euclid(MICROS_PER_USD);
-    format!(
-        "${}.{}",
-        grouped(whole),
-        fraction.get(..decimals).unwrap_or(&fraction)
-    )
-}
-
 /// Prints a line for each row, in which costs have all digits.
 fn print_csv(report: &UsageReport, by: &[By], out: &mut impl Write) -> anyhow::Result<()> {
     let keys = Key::all(by);
@@ -381,26 +345,4 @@ fn print_csv(report: &UsageReport, by: &[By], out: &mut impl Write) -> anyhow::R
         )?;
     }
     Ok(csv.flush()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_small_cost_is_not_rounded_to_nothing() {
-        for (micro_usd, expected) in [
-            (0, "$0.00"),
-            (1, "$0.000001"),
-            (999, "$0.000999"),
-            (1_000, "$0.0010"),
-            (43_215, "$0.0432"),
-            (100_000, "$0.10"),
-            (1_995_000, "$2.00"),
-            (1_234_567_890_000, "$1,234,567.89"),
-            (99_999, "$0.1000"),
-        ] {
-            assert_eq!(usd(micro_usd, decimals(micro_usd)), expected);
-        }
-    }
 }

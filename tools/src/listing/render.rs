@@ -6,6 +6,7 @@
 
 use super::text::{Shown, duration, write_quoted, write_text};
 use crate::{
+    money::{decimals, micro_usd, usd},
     output::{escape, escape_json},
     screen::{Role, Screen},
 };
@@ -18,7 +19,6 @@ use gridctl_telemetry::{
     },
     lines::{LineFormat, LineWriter},
     query::{RawRecord, StoredRecord, TextPattern},
-    record::CostCounts,
 };
 use std::{fmt::Write as _, time::Duration};
 use unicode_width::UnicodeWidthStr;
@@ -355,33 +355,10 @@ fn metrics_sentence(snapshot: &MetricsSnapshot) -> String {
     );
     if let Some(cost) = snapshot.cost_total {
         let diff = snapshot.cost_diff.unwrap_or_default();
-        let micros = |cost: CostCounts| {
-            let input = i128::from(cost.input_micro_usd) + i128::from(cost.cache_read_micro_usd);
-            let output = i128::from(cost.output_micro_usd);
-            input + output + i128::from(cost.cache_write_micro_usd)
-        };
-        let _ = write!(
-            sentence,
-            "; {} USD, {} USD in total",
-            usd(micros(diff), true),
-            usd(micros(cost), false)
-        );
+        let shown = |cost| usd(micro_usd(cost), decimals(micro_usd(cost)));
+        let _ = write!(sentence, "; {}, {} in total", shown(diff), shown(cost));
     }
     sentence
-}
-
-/// An amount with the digits that it has, at least those of cents.
-fn usd(micros: i128, has_sign: bool) -> String {
-    let sign = match micros {
-        ..0 => "-",
-        _ if has_sign => "+",
-        _ => "",
-    };
-    let micros = micros.unsigned_abs();
-    let fraction = format!("{:06}", micros % 1_000_000);
-    let digits = fraction.trim_end_matches('0').len().max(2);
-    let fraction = fraction.get(..digits).unwrap_or(&fraction);
-    format!("{sign}{}.{fraction}", micros / 1_000_000)
 }
 
 /// The parts of a span that are no attributes.
