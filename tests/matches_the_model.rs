@@ -17,7 +17,7 @@ mod model;
 use common::{home_in_memory, on_demand, open, server};
 use gridctl_telemetry::{
     Query, Signal, Store, StoreOptions, Timestamp, Writer, WriterGuard,
-    maintenance::WipeScope,
+    maintenance::{VerifyOptions, WipeScope},
     query::{Cursor, StoredRecord, TimeRange},
 };
 use model::{
@@ -292,5 +292,9 @@ proptest! {
         }
         pair.apply(&Operation::Inventory);
         pair.apply(&Operation::Page { backward: true, size: 7 });
+        let mut findings = Vec::new();
+        let options = VerifyOptions::default();
+        pair.store.verify(&options, |finding| findings.push(finding)).unwrap();
+        prop_assert_eq!(findings, []);
     }
 }
