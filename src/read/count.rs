@@ -114,16 +114,19 @@ impl Snapshot {
                     let [first, last] = [first, last].map(Timestamp::from_unix_nanos);
                     groups.time(first) == groups.time(last)
                 },
+                levels_of: groups.by_level.then_some(query.signal),
                 skips_damaged: query.skips_damaged,
             };
-            let damaged = tally.count(self.view(), &entry.state, &mut |timestamp, count| {
+            let mut add = |timestamp, level, count| {
                 let key = KeyRef {
                     time: groups.time(Timestamp::from_unix_nanos(timestamp)),
                     server: groups.by_server.then_some(&entry.server),
+                    level,
                     ..KeyRef::default()
                 };
                 counts.add(key, count);
-            })?;
+            };
+            let damaged = tally.count(self.view(), &entry.state, &mut add)?;
             damage.extend(
                 damaged
                     .into_iter()
@@ -212,9 +215,9 @@ impl<'a> Groups<'a> {
         self.interval.map(|interval| interval.start_of(at))
     }
 
-    /// Whether the headers of blocks tell what records are counted by.
+    /// Whether the headers and the summaries of blocks tell what records are counted by.
     fn are_known_from_headers(&self) -> bool {
-        !self.by_level && !self.by_name && self.field.is_none()
+        !self.by_name && self.field.is_none()
     }
 }
 

@@ -9,6 +9,8 @@ mod scan;
 mod seed;
 #[cfg(feature = "async")]
 mod stream;
+#[cfg(test)]
+mod tests;
 mod traces;
 mod usage;
 mod verify;

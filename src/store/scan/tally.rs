@@ -1,14 +1,17 @@
-//! Counts the records of a series by time, from headers and timestamps alone.
+//! Counts the records of a series by time and severity, from headers, summaries and single columns.
 
 use crate::{
     error::Result,
+    filter::Encoded,
+    record::Level,
+    signal::Signal,
     store::{
         engine::fault::{Fault, guarded},
         layout::{
-            block::{BlockHeader, span_max},
+            block::{BlockHeader, Summary, span_max},
             keys,
             series::SeriesState,
-            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey},
+            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey, SUMMARIES},
         },
         scan::series_scan::DamagedBlock,
         tiers::{blocks, view::View},
@@ -23,20 +26,26 @@ pub(crate) struct Tally<'a> {
     pub(crate) last: i64,
     /// Whether records from one timestamp to another are counted together.
     pub(crate) are_together: &'a dyn Fn(i64, i64) -> bool,
+    /// The signal of the records, if they are counted by severity.
+    pub(crate) levels_of: Option<Signal>,
     /// Whether a block that cannot be read is left out, instead of ending the count.
     pub(crate) skips_damaged: bool,
 }
 
+/// Takes a timestamp, a severity if records are counted by it, and the number of records that are
+/// counted together with these.
+type Add<'a> = &'a mut dyn FnMut(i64, Option<Level>, u64);
+
 impl Tally<'_> {
-    /// Calls `add` with a timestamp and the number of records that are counted together with it, in no
-    /// particular order. Returns the blocks that were left out.
+    /// Calls `add` for all records, in no particular order. Returns the blocks that were left out.
     ///
-    /// A block is read, down to its timestamps, only if its records are not all counted together.
+    /// A block is read, down to its timestamps and severities, only if its records are not all counted
+    /// together, or their severities are not known.
     pub(crate) fn count(
         &self,
         view: &View,
         state: &SeriesState,
-        add: &mut dyn FnMut(i64, u64),
+        add: Add<'_>,
     ) -> Result<Vec<DamagedBlock>> {
         if self.first > self.last {
             return Ok(Vec::new());
@@ -47,17 +56,17 @@ impl Tally<'_> {
         })
     }
 
-    fn count_rows(
-        &self,
-        view: &View,
-        state: &SeriesState,
-        add: &mut dyn FnMut(i64, u64),
-    ) -> Result<(), Fault> {
+    fn count_rows(&self, view: &View, state: &SeriesState, add: Add<'_>) -> Result<(), Fault> {
         let rows = view.transaction().open_table(ROWS)?;
         let from = keys::row_key(state.id, (self.first, 0));
         let to = keys::row_key(state.id, (self.last, u64::MAX));
         for row in rows.range::<&RowKey>(&from..=&to)? {
-            add(keys::row_position(row?.0.value()).0, 1);
+            let (key, payload) = row?;
+            let payload = payload.value();
+            let level = self
+                .levels_of
+                .and_then(|signal| Encoded { signal, payload }.level());
+            add(keys::row_position(key.value()).0, level, 1);
         }
         Ok(())
     }
@@ -66,10 +75,11 @@ impl Tally<'_> {
         &self,
         view: &View,
         state: &SeriesState,
-        add: &mut dyn FnMut(i64, u64),
+        add: Add<'_>,
     ) -> Result<Vec<DamagedBlock>, Fault> {
         let headers = view.transaction().open_table(BLOCKS)?;
         let chunks = view.transaction().open_table(BLOCK_CHUNKS)?;
+        let summaries = view.transaction().open_table(SUMMARIES)?;
         let mut damaged = Vec::new();
         for (class, _) in &state.span_classes {
             // Every block that overlaps the range ends at most one span after it.
@@ -81,13 +91,32 @@ impl Tally<'_> {
                 let header = blocks::read_header(key.value(), bytes.value());
                 let counted = match &header {
                     Ok(header) if header.first > self.last => Ok(()),
-                    Ok(header) if self.is_whole(header) => {
-                        add(header.first, header.count.into());
+                    Ok(header) if self.is_whole(header) && self.levels_of.is_none() => {
+                        add(header.first, None, header.count.into());
                         Ok(())
                     }
                     // A damaged page can make redb panic.
-                    Ok(header) => guarded(|| blocks::timestamps(&chunks, key.value(), header))
-                        .map(|timestamps| self.count_each(&timestamps, add)),
+                    Ok(header) => guarded(|| {
+                        let key = key.value();
+                        let Some(signal) = self.levels_of else {
+                            let timestamps = blocks::timestamps(&chunks, key, header)?;
+                            self.count_each(timestamps.into_iter().map(|it| (it, None)), add);
+                            return Ok(());
+                        };
+                        let summary = summaries.get(key)?;
+                        let levels = (summary.as_ref())
+                            .filter(|_| self.is_whole(header))
+                            .and_then(|it| Summary::read(signal, header, it.value())?.levels());
+                        if let Some(levels) = levels {
+                            for (level, records) in levels {
+                                add(header.first, Some(level), records);
+                            }
+                        } else {
+                            let levels = blocks::levels(&chunks, key, header, signal)?;
+                            self.count_each(levels, add);
+                        }
+                        Ok(())
+                    }),
                     Err(_) => Ok(()),
                 };
                 let records = header.as_ref().ok().map(|header| header.count.into());
@@ -105,11 +134,11 @@ impl Tally<'_> {
         Ok(damaged)
     }
 
-    fn count_each(&self, timestamps: &[i64], add: &mut dyn FnMut(i64, u64)) {
-        let start = timestamps.partition_point(|timestamp| *timestamp < self.first);
-        let end = timestamps.partition_point(|timestamp| *timestamp <= self.last);
-        for timestamp in timestamps.get(start..end).unwrap_or_default() {
-            add(*timestamp, 1);
+    fn count_each(&self, records: impl IntoIterator<Item = (i64, Option<Level>)>, add: Add<'_>) {
+        for (timestamp, level) in records {
+            if (self.first..=self.last).contains(&timestamp) {
+                add(timestamp, level, 1);
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! these, so they agree after every transaction.
 
 use crate::{
+    record::Level,
     signal::Signal,
     store::{
         engine::fault::Fault,
@@ -360,6 +361,19 @@ pub(crate) fn timestamps(
     let body = body(chunks, key, header)?;
     header
         .timestamps(&body)
+        .map_err(|error| damaged(key, &error))
+}
+
+/// Reads only the timestamps and severities of a block's records.
+pub(crate) fn levels(
+    chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+    signal: Signal,
+) -> Result<Vec<(i64, Option<Level>)>, Fault> {
+    let body = body(chunks, key, header)?;
+    header
+        .levels(signal, &body)
         .map_err(|error| damaged(key, &error))
 }
 

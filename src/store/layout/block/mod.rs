@@ -79,7 +79,11 @@ use self::{
     shapes::{Joiner, ShapeEncoder, Shaped, ShapedRecords},
     summary::Contents,
 };
-use crate::{filter::Filter, signal::Signal};
+use crate::{
+    filter::{Encoded, Filter},
+    record::Level,
+    signal::Signal,
+};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Maximum size of a stored payload, in bytes.
@@ -262,6 +266,35 @@ impl BlockHeader {
             .and_then(|section| columns::read_ints(&mut Reader::new(section), count))
             .ok_or(BlockError::Body("timestamps"))?;
         Ok(timestamps.into_iter().map(u64::cast_signed).collect())
+    }
+}
+
+impl BlockHeader {
+    /// Verifies `body` and decodes only the timestamps and severities of its records.
+    pub(crate) fn levels(
+        &self,
+        signal: Signal,
+        body: &[u8],
+    ) -> Result<Vec<(i64, Option<Level>)>, BlockError> {
+        let timestamps = self.timestamps(body)?;
+        let count = timestamps.len();
+        if self.codec == Codec::Columns {
+            let sections = PackedSections::open(body).ok_or(BlockError::Body("sections"))?;
+            let shaped = Shaped::open(&sections, 2, count, self.payload_bytes as usize)
+                .ok_or(BlockError::Body("shapes"))?;
+            if let Some(levels) = Selector::new(signal, &shaped).levels() {
+                return Ok(timestamps
+                    .into_iter()
+                    .zip(levels.into_iter().map(Some))
+                    .collect());
+            }
+        }
+        let block = DecodedBlock::decode(self, body)?;
+        let level = |record: BlockRecord<'_>| {
+            let payload = record.payload;
+            (record.timestamp, Encoded { signal, payload }.level())
+        };
+        Ok(block.records().map(level).collect())
     }
 }
 

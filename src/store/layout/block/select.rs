@@ -94,9 +94,7 @@ impl<'a, 's> Selector<'a, 's> {
                 })
             }
             Condition::Level { min, max } => self.numbers([&Place::Status], |[status]| {
-                let is_failed = enumeration(status) == StatusCode::Error as i32;
-                let level = if is_failed { Level::ERROR } else { Level::INFO };
-                (*min..=*max).contains(&level) != is_negated
+                (*min..=*max).contains(&level_of_status(status)) != is_negated
             }),
             Condition::Kind(_) | Condition::Status(_) | Condition::Duration { .. }
                 if self.signal != Signal::Traces =>
@@ -241,39 +239,57 @@ impl<'a, 's> Selector<'a, 's> {
         Bits::new(self.shaped.shape_of_record.len())
     }
 
+    /// The severity of each record; `None` when it is not known from columns alone.
+    pub(super) fn levels(&self) -> Option<Vec<Level>> {
+        if self.places.iter().any(Option::is_none) {
+            return None;
+        }
+        let place = match self.signal {
+            Signal::Logs => Place::Level,
+            Signal::Metrics => return None,
+            Signal::Traces => Place::Status,
+        };
+        let numbers = self.numbers_of_records([&place])?;
+        let levels = numbers.into_iter().map(|[number]| match self.signal {
+            Signal::Traces => Some(level_of_status(number)),
+            _ => i32::try_from(number.cast_signed()).ok().map(Level),
+        });
+        levels.collect()
+    }
+
     /// The records whose numbers at `wanted` pass. A number that a record does not have is 0.
     fn numbers<const N: usize>(
         &self,
         wanted: [&Place; N],
         test: impl Fn([u64; N]) -> bool,
     ) -> Option<Selection> {
-        let mut columns = HashMap::new();
-        for (places, shape) in self.places.iter().zip(&self.shaped.shapes) {
-            for (place, part) in places.iter().flat_map(|it| &it.leaves).zip(shape.leaves()) {
-                let Some(number) = wanted.iter().position(|wanted| *wanted == place) else {
-                    continue;
-                };
-                let column = part.column_id()?;
-                if column.0 != ColumnKind::Ints
-                    || *columns.entry(column).or_insert(number) != number
-                {
-                    return Some(Selection::All);
-                }
-            }
-        }
-        let mut values = vec![[0; N]; self.shaped.shape_of_record.len()];
-        self.visit(&columns, &mut |record, number, (_, column), at| {
-            let value = *self.shaped.ints.get(column)?.values()?.get(at)?;
-            *values.get_mut(record)?.get_mut(*number)? = value;
-            Some(())
-        })?;
+        let numbers = self.numbers_of_records(wanted)?;
         let mut found = self.nothing();
-        for ((record, values), shape) in values.iter().enumerate().zip(self.shapes_of_records()) {
-            if self.places.get(shape)?.is_none() || test(*values) {
+        for ((record, numbers), shape) in numbers.iter().enumerate().zip(self.shapes_of_records()) {
+            if self.places.get(shape)?.is_none() || test(*numbers) {
                 found.insert(record);
             }
         }
         Some(Selection::Some(found))
+    }
+
+    /// The numbers of each record at `wanted`.
+    fn numbers_of_records<const N: usize>(&self, wanted: [&Place; N]) -> Option<Vec<[u64; N]>> {
+        let mut columns = HashMap::new();
+        for (places, shape) in self.places.iter().zip(&self.shaped.shapes) {
+            for (place, part) in places.iter().flat_map(|it| &it.leaves).zip(shape.leaves()) {
+                if let Some(number) = wanted.iter().position(|wanted| *wanted == place) {
+                    columns.insert(part.column_id()?, number);
+                }
+            }
+        }
+        let mut numbers = vec![[0; N]; self.shaped.shape_of_record.len()];
+        self.visit(&columns, &mut |record, number, (_, column), at| {
+            let value = *self.shaped.ints.get(column)?.values()?.get(at)?;
+            *numbers.get_mut(record)?.get_mut(*number)? = value;
+            Some(())
+        })?;
+        Some(numbers)
     }
 
     /// The records of which `test` accepts a value at a place that `wants` accepts, and those of the
@@ -395,6 +411,15 @@ impl<'a, 's> Selector<'a, 's> {
             }
         }
         Some(())
+    }
+}
+
+/// The severity of a span with this status code.
+fn level_of_status(status: u64) -> Level {
+    if enumeration(status) == StatusCode::Error as i32 {
+        Level::ERROR
+    } else {
+        Level::INFO
     }
 }
 

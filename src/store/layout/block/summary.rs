@@ -65,10 +65,11 @@ mod known {
     pub(super) const ENTRIES: u8 = 16;
 }
 
-/// The number of records from which a block gets a token filter. Smaller ones are soon merged.
-const FILTERED_RECORDS_MIN: u32 = 256;
+/// The number of records from which a block gets a token filter. Smaller ones are soon merged. The
+/// blocks of tests are small.
+const FILTERED_RECORDS_MIN: u32 = if cfg!(test) { 4 } else { 256 };
 /// The part of a block's size on the disk that its summary may have: 1/`PART`.
-const PART: u64 = 16;
+const PART: u64 = if cfg!(test) { 1 } else { 16 };
 /// Maximum number of different severities.
 const LEVELS_MAX: usize = 16;
 /// Maximum number of keys, and of keys whose values are not known.
