@@ -140,12 +140,12 @@ fn matches(filter: &Filter, record: &Record) -> bool {
                     IdKind::Span => "span_id",
                     IdKind::Parent => return false,
                 };
-                let ids = log.attributes.iter().filter(|(found, _)| found == key);
-                let ids = ids.filter_map(|(_, value)| match value {
+                let ids = log.attributes.iter().rev().filter(|(found, _)| found == key);
+                let mut ids = ids.filter_map(|(_, value)| match value {
                     Value::String(id) => Some(id),
                     _ => None,
                 });
-                ids.last().is_some_and(|id| wanted.is_in(id))
+                ids.next().is_some_and(|id| wanted.is_in(id))
             }
             Record::Metrics(_) => false,
             Record::Span(it) => {
@@ -255,7 +255,9 @@ fn nodes(entries: &[(String, Value)]) -> Vec<(String, &Value)> {
     fn add<'v>(path: &str, value: &'v Value, nodes: &mut Vec<(String, &'v Value)>) {
         match value {
             Value::Array(items) if !items.is_empty() => {
-                items.iter().for_each(|item| add(path, item, nodes));
+                for item in items {
+                    add(path, item, nodes);
+                }
             }
             Value::Object(entries) => {
                 nodes.push((path.to_owned(), value));
