@@ -50,7 +50,7 @@
 //! | [`receive`] | storing OTLP messages of any signal, for exporters and receivers |
 //! | [`redact`] | the redactor, which replaces secrets before a record is stored |
 //! | [`ingest`] | the writer's options, its statistics and the reasons for dropping records |
-//! | [`query`] | reading: by time, by arrival, the last records, the inventory |
+//! | [`query`] | reading: by time, by arrival, by content, the last records; traces, calls, usage, counts, the inventory |
 //! | [`ledger`] | entries for lost, dropped and evicted records, and clock jumps |
 //! | [`lines`] | NDJSON and OTLP/JSON lines, in both directions |
 //! | [`import`] | storing the records of files, each record once |
@@ -169,8 +169,8 @@ pub use crate::{
     time::Timestamp,
 };
 
-/// Reading records by time, by arrival, or the last ones, with several servers merged; and the
-/// inventory.
+/// Reading records by time, by arrival, by content, or the last ones, with several servers merged;
+/// traces, calls of tools, usage, counts, and the inventory.
 pub mod query {
     #[cfg(feature = "async")]
     pub use crate::read::FollowStream;

@@ -1,4 +1,5 @@
-//! Reading records by time, by arrival, or the last ones, with several servers merged.
+//! Reading records by time, by arrival, by content, or the last ones, with several servers merged; and
+//! what many records say together: traces, calls of tools, usage, counts.
 
 mod count;
 mod cursor;
