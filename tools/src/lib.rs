@@ -95,7 +95,7 @@ enum Command {
     Trace(commands::trace::Args),
     /// Show the calls of tools: how often, how fast, which failed and why
     ///
-    /// A call is a span that names a tool in its attribute tool.name, tool or `gen_ai.tool.name`. The spans of
+    /// A call is a span that names a tool in its attribute `tool.name`, `tool` or `gen_ai.tool.name`. The spans of
     /// one call in the gateway and in its client count once.
     Calls(commands::calls::Args),
     /// Sum up tokens, costs and calls by server, tool, hour, day, model or skill

@@ -158,10 +158,10 @@ fn last(time: Timestamp, screen: &Screen) -> String {
     }
     let nanos = i128::from(screen.now().unix_nanos()) - i128::from(time.unix_nanos());
     let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(0);
-    if seconds >= DATE_SECONDS {
-        screen.local(time).date().to_string()
-    } else {
-        format!("{} ago", duration(Duration::from_secs(seconds)))
+    match seconds {
+        DATE_SECONDS.. => screen.local(time).date().to_string(),
+        60.. => format!("{} ago", duration(Duration::from_secs(seconds))),
+        _ => format!("{seconds}s ago"),
     }
 }
 
