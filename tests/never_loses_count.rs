@@ -323,7 +323,9 @@ fn a_queue_that_always_overflows_is_still_emptied() {
         }
     });
     stored.store(true, Ordering::Release);
-    producers.into_iter().for_each(|it| it.join().unwrap());
+    for producer in producers {
+        producer.join().unwrap();
+    }
     guard.close().unwrap();
     assert!(writer.stats().dropped_total() > 0);
 }
