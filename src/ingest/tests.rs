@@ -242,8 +242,8 @@ fn a_kill_at_any_step_keeps_what_was_spilled_once_and_in_order() {
             let number = record.timestamp.unix_nanos();
             assert!(found.insert(number), "run {run}: {number} is stored twice");
         }
-        let lost: Vec<_> = safe.difference(&found).collect();
-        assert!(lost.is_empty(), "run {run}: lost {lost:?}");
+        let missing: Vec<_> = safe.difference(&found).collect();
+        assert!(missing.is_empty(), "run {run}: lost {missing:?}");
         assert!((found.iter()).all(|number| *number < offered), "run {run}");
         // Nothing of what is stored may be lost later.
         safe = found;
