@@ -140,7 +140,11 @@ fn matches(filter: &Filter, record: &Record) -> bool {
                     IdKind::Span => "span_id",
                     IdKind::Parent => return false,
                 };
-                let ids = log.attributes.iter().rev().filter(|(found, _)| found == key);
+                let ids = log
+                    .attributes
+                    .iter()
+                    .rev()
+                    .filter(|(found, _)| found == key);
                 let mut ids = ids.filter_map(|(_, value)| match value {
                     Value::String(id) => Some(id),
                     _ => None,

@@ -35,7 +35,7 @@ use std::{
 /// The number of bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
 /// Maximum size of the decoded blocks that a scan holds, in bytes.
-const SCAN_BYTES: usize = 8 << 20;
+const SCAN_BYTES: usize = 32 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
