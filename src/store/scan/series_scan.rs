@@ -106,6 +106,8 @@ pub(crate) struct SeriesScan {
     current: Current,
     /// No other source has a record before this position in scan order.
     limit: Order,
+    /// Whether no block has been opened yet.
+    is_first: bool,
     /// The blocks that were left out.
     damaged: Vec<DamagedBlock>,
 }
@@ -181,6 +183,7 @@ impl SeriesScan {
                 budget,
                 current: Current::Start,
                 limit: Order::MIN,
+                is_first: true,
                 damaged: Vec::new(),
                 query,
             };
@@ -373,7 +376,9 @@ impl SeriesScan {
         mut start: Option<usize>,
     ) -> Result<(), Fault> {
         loop {
-            let mut block = match self.decode(key, header, start) {
+            // A reader of the newest few records needs only a part of the first block.
+            let is_first = std::mem::take(&mut self.is_first);
+            let mut block = match self.decode(key, header, start, is_first) {
                 Ok(block) => block,
                 Err(Fault::Corrupt(what) | Fault::Engine(redb::Error::Corrupted(what)))
                     if self.query.skips_damaged =>
@@ -406,11 +411,38 @@ impl SeriesScan {
         key: BlockKey,
         header: BlockHeader,
         start: Option<usize>,
+        is_first: bool,
     ) -> Result<OpenBlock, Fault> {
         let SeriesQuery {
             range: PositionRange { first, last },
             ..
         } = self.query;
+        let bounds = |block: &DecodedBlock| {
+            let end = successor(last).map(|position| block.lower_bound(position));
+            let begin = block.lower_bound(first);
+            (begin, end.unwrap_or(block.timestamps().len()))
+        };
+        if is_first && self.query.filter.is_none() {
+            let (mut begin, mut end, mut base) = (0, 0, 0);
+            let decoded = guarded(|| {
+                blocks::load_window(&self.chunks, &key, &header, |keys| {
+                    (begin, end) = bounds(keys);
+                    let part = self.part(begin, end, start);
+                    base = part.start;
+                    part
+                })
+            })?;
+            return Ok(OpenBlock {
+                key,
+                header,
+                begin,
+                end,
+                base,
+                at: None,
+                taken: 0,
+                decoded,
+            });
+        }
         // A damaged page can make redb panic, which must not end a scan that skips damage.
         let decoded = guarded(|| match &self.query.filter {
             Some(filter) => {
@@ -425,8 +457,7 @@ impl SeriesScan {
             }
             None => blocks::load(&self.chunks, &key, &header),
         })?;
-        let begin = decoded.lower_bound(first);
-        let end = successor(last).map_or(decoded.len(), |position| decoded.lower_bound(position));
+        let (begin, end) = bounds(&decoded);
         let bytes = decoded.memory_bytes();
         if self.budget.take(bytes) {
             return Ok(OpenBlock {
@@ -440,16 +471,7 @@ impl SeriesScan {
                 decoded,
             });
         }
-        let part = match self.query.direction {
-            Direction::Forward => {
-                let at = start.unwrap_or(begin);
-                at..end.min(at + PART_RECORDS)
-            }
-            Direction::Backward => {
-                let after = start.map_or(end, |at| at + 1);
-                after.saturating_sub(PART_RECORDS).max(begin)..after
-            }
-        };
+        let part = self.part(begin, end, start);
         let base = part.start;
         let decoded = decoded.slice(part);
         Ok(OpenBlock {
@@ -462,6 +484,23 @@ impl SeriesScan {
             taken: 0,
             decoded,
         })
+    }
+}
+
+impl SeriesScan {
+    /// The part of a block from `start`, or its first record in scan order, when it covers the records
+    /// from `begin` to `end`.
+    fn part(&self, begin: usize, end: usize, start: Option<usize>) -> std::ops::Range<usize> {
+        match self.query.direction {
+            Direction::Forward => {
+                let at = start.unwrap_or(begin);
+                at..end.min(at + PART_RECORDS)
+            }
+            Direction::Backward => {
+                let after = start.map_or(end, |at| at + 1);
+                after.saturating_sub(PART_RECORDS).max(begin)..after
+            }
+        }
     }
 }
 

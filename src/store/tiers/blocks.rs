@@ -341,6 +341,17 @@ pub(crate) fn load(
     DecodedBlock::decode(header, &body).map_err(|error| damaged(key, &error))
 }
 
+/// Reads the records of a block in the range of indexes that `window` chooses, given the keys of all.
+pub(crate) fn load_window(
+    chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+    window: impl FnOnce(&DecodedBlock) -> std::ops::Range<usize>,
+) -> Result<DecodedBlock, Fault> {
+    let body = body(chunks, key, header)?;
+    DecodedBlock::decode_window(header, &body, window).map_err(|error| damaged(key, &error))
+}
+
 /// Reads the records of a block that `wanted` describes.
 pub(crate) fn load_matching(
     chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,

@@ -522,6 +522,22 @@ impl DecodedBlock {
         }
     }
 
+    /// Verifies `body` and decodes the records in the range of indexes that `window` chooses. It is
+    /// given the keys of all records.
+    pub(crate) fn decode_window(
+        header: &BlockHeader,
+        body: &[u8],
+        window: impl FnOnce(&DecodedBlock) -> std::ops::Range<usize>,
+    ) -> Result<DecodedBlock, BlockError> {
+        let select = |keys: &DecodedBlock, _: Option<&Shaped<'_>>| {
+            let window = window(keys);
+            let mut selected = Bits::new(keys.timestamps.len());
+            window.for_each(|index| selected.insert(index));
+            Ok(Some(selected))
+        };
+        DecodedBlock::decode_some(header, body, select, |_| true)
+    }
+
     /// Verifies `body` and decodes the records of it that `wanted` describes. Columns that neither the
     /// filter nor a selected record needs are not inflated.
     pub(crate) fn decode_matching(
@@ -641,6 +657,11 @@ impl DecodedBlock {
         self.ends.len()
     }
 
+    /// The timestamps of the records, as their bits.
+    pub(crate) fn timestamps(&self) -> &[u64] {
+        &self.timestamps
+    }
+
     /// The approximate memory of this value, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.payloads.len() + self.len() * 20
@@ -682,7 +703,7 @@ impl DecodedBlock {
 
     /// The index of the first record at or after `key`.
     pub(crate) fn lower_bound(&self, key: (i64, u64)) -> usize {
-        let (mut low, mut high) = (0, self.len());
+        let (mut low, mut high) = (0, self.timestamps.len());
         while low < high {
             let middle = low.midpoint(high);
             if self.key(middle).is_some_and(|at| at < key) {

@@ -5,7 +5,7 @@
 //! Short ones are compressed together, because a frame of their own would cost more than it saves.
 
 use super::bytes::{Reader, Writer};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 
 /// Sections shorter than this share a frame, in bytes.
 const OWN_FRAME_BYTES_MIN: usize = 1024;
@@ -193,12 +193,24 @@ impl Packed<'_> {
             method::RAW => Some(self.stored),
             method::ZSTD => self
                 .inflated
-                .get_or_init(|| {
-                    let section = zstd::bulk::decompress(self.stored, self.length).ok()?;
-                    (section.len() == self.length).then_some(section)
-                })
+                .get_or_init(|| decompress(self.stored, self.length))
                 .as_deref(),
             _ => None,
         }
     }
+}
+
+thread_local! {
+    /// A context takes longer to make than most sections to decompress.
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = RefCell::new(None);
+}
+
+fn decompress(frame: &[u8], length: usize) -> Option<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|decompressor| {
+        if decompressor.is_none() {
+            *decompressor = zstd::bulk::Decompressor::new().ok();
+        }
+        let section = decompressor.as_mut()?.decompress(frame, length).ok()?;
+        (section.len() == length).then_some(section)
+    })
 }
