@@ -6,6 +6,7 @@
 //! - `request_path.rs` times an event on the thread that logs it, beside a JSON file.
 //! - `retention.rs` measures the cost of limits and of merging.
 //! - `redact.rs` measures the cost of redaction.
+//! - `query.rs` asks the program one question after another, and measures what summaries cost.
 //! - `json.rs` reads and writes log lines with our JSON and with `serde_json`.
 //!
 //! Records follow from a seed, so every engine and every run stores the same ones. The time of the

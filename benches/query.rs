@@ -206,7 +206,7 @@ fn span(number: u64) -> SpanRecord {
     SpanRecord::new(Span {
         trace_id,
         span_id: random.u64(..).to_be_bytes().into(),
-        parent_span_id: if number % TRACE_SPANS == 0 {
+        parent_span_id: if number.is_multiple_of(TRACE_SPANS) {
             Vec::new()
         } else {
             random.u64(..).to_be_bytes().into()
@@ -240,13 +240,13 @@ struct Answer {
     lines: usize,
 }
 
-fn ask_all(program: &Path, home: &Path, known: &Known, runs: usize) -> Result<()> {
+/// A question: its name, the arguments of the program, the time that it may take, and the least number of
+/// lines of the answer.
+type Question<'a> = (&'a str, Vec<&'a str>, Duration, usize);
+
+fn questions<'a>(known: &'a Known, since: &'a str, until: &'a str) -> Vec<Question<'a>> {
     let absent = "0123456789abcdef0123456789abcdef";
-    // The newest log, rounded down to a minute, is later than the start of the last five minutes.
-    let newest = newest_log(home)?;
-    let since = Timestamp::from_unix_nanos(newest.unix_nanos() - 300_000_000_000).to_string();
-    let end = newest.to_string();
-    let questions: Vec<(&str, Vec<&str>, Duration, usize)> = vec![
+    vec![
         (
             "logs --trace, newest",
             vec!["logs", STACK, "--trace", &known.newest],
@@ -304,7 +304,7 @@ fn ask_all(program: &Path, home: &Path, known: &Known, runs: usize) -> Result<()
         (
             "logs --since 5m",
             vec![
-                "logs", STACK, "--since", &since, "--until", &end, "-n", "20",
+                "logs", STACK, "--since", since, "--until", until, "-n", "20",
             ],
             ms(30),
             20,
@@ -322,7 +322,14 @@ fn ask_all(program: &Path, home: &Path, known: &Known, runs: usize) -> Result<()
             ms(20),
             5,
         ),
-    ];
+    ]
+}
+
+fn ask_all(program: &Path, home: &Path, known: &Known, runs: usize) -> Result<()> {
+    let newest = newest_log(home)?;
+    let since = Timestamp::from_unix_nanos(newest.unix_nanos() - 300_000_000_000).to_string();
+    let until = newest.to_string();
+    let questions = questions(known, &since, &until);
     let mut table = Table::new(&["question", "median", "at most", "memory", "lines"]);
     for (name, arguments, at_most, lines) in questions {
         let mut answers = Vec::new();
@@ -347,32 +354,32 @@ fn ask_all(program: &Path, home: &Path, known: &Known, runs: usize) -> Result<()
             found.to_string(),
         ]);
     }
-    if let Ok(version) = Command::new("rg").arg("--version").output()
-        && version.status.success()
-    {
-        let mut elapsed = Vec::new();
-        for _ in 0..3 {
-            let (_, took) = time(|| {
-                let mut command = Command::new("rg");
-                let command = command.arg("--count").arg(&known.newest);
-                Ok(command.arg(home.join("logs.jsonl")).output()?)
-            })?;
-            elapsed.push(took);
-        }
-        let elapsed = seconds(median(&elapsed)?);
-        table.row(vec![
-            "ripgrep for a trace id".to_owned(),
-            elapsed,
-            "-".to_owned(),
-            "-".to_owned(),
-            "1".to_owned(),
-        ]);
+    if let Some(elapsed) = ripgrep(home, &known.newest)? {
+        let name = "ripgrep for a trace id".to_owned();
+        let none = || "-".to_owned();
+        table.row(vec![name, seconds(elapsed), none(), none(), "1".to_owned()]);
     }
     println!(
         "{} logs of 10 servers and {} spans, medians of {runs} processes:\n\n{table}",
         known.logs, known.spans
     );
     Ok(())
+}
+
+/// How long ripgrep searches the same logs for a trace id; `None` when it is not installed.
+fn ripgrep(home: &Path, id: &str) -> Result<Option<Duration>> {
+    let is_installed = Command::new("rg").arg("--version").output();
+    if !is_installed.is_ok_and(|version| version.status.success()) {
+        return Ok(None);
+    }
+    let mut elapsed = Vec::new();
+    for _ in 0..3 {
+        let mut command = Command::new("rg");
+        let command = command.args(["--count", id]).arg(home.join("logs.jsonl"));
+        let (_, took) = time(|| Ok(command.output()?))?;
+        elapsed.push(took);
+    }
+    Ok(Some(median(&elapsed)?))
 }
 
 fn ms(millis: u64) -> Duration {
@@ -489,7 +496,7 @@ fn ingest(rounds: usize) -> Result<()> {
                 .when_full(WhenFull::Block)
                 .summaries(summarizes);
             let (writer, guard) = Writer::start(&store, options)?;
-            let (_, took) = time(|| {
+            let ((), took) = time(|| {
                 for (server, record) in &records {
                     writer.log(servers.get(*server).context("a server")?, record)?;
                 }

@@ -202,7 +202,7 @@ impl Packed<'_> {
 
 thread_local! {
     /// A context takes longer to make than most sections to decompress.
-    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = RefCell::new(None);
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 fn decompress(frame: &[u8], length: usize) -> Option<Vec<u8>> {
