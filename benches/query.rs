@@ -4,7 +4,7 @@
 //! cargo bench -p gridctl-telemetry-benches --bench query [-- --quick | --logs N | --spans N | --runs N | --keep DIR]
 //! ```
 //!
-//! Stores logs of ten servers and spans of two, asks the program `gridctl-telemetry` one question after
+//! Stores logs of ten servers and, in another stack, spans of two, asks the program `gridctl-telemetry` one question after
 //! another, and prints the median time and the peak memory of each process. If ripgrep is installed, it
 //! searches the same logs as NDJSON. Then it prints what summaries take of the disk, and what they cost
 //! a writer. `--keep` keeps the stored records in a folder, where the next run finds them.
@@ -34,7 +34,10 @@ use std::{
 
 /// Where the benchmark writes.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
+/// The stack of the logs.
 const STACK: &str = "bench";
+/// The stack of the spans.
+const SPANS_STACK: &str = "spans";
 /// The name of the environment variable with the user's home.
 const HOME: &str = "GRIDCTL_HOME";
 /// The number of logs between two rare words.
@@ -111,7 +114,7 @@ fn stored(home: &Path, logs: usize, spans: u64) -> Result<Known> {
         spans,
         ..Known::default()
     };
-    let store = open(home)?;
+    let store = open(home, STACK)?;
     let mut importer = Importer::new(&store)?;
     let servers = (0..10)
         .map(|number| {
@@ -154,6 +157,10 @@ fn stored(home: &Path, logs: usize, spans: u64) -> Result<Known> {
         }
     }
     lines.flush()?;
+    importer.add(std::mem::take(&mut batch))?;
+    drop(importer);
+    let store = open(home, SPANS_STACK)?;
+    let mut importer = Importer::new(&store)?;
     for number in 0..spans {
         let span = span(number);
         if number == spans / 2 {
@@ -173,10 +180,10 @@ fn stored(home: &Path, logs: usize, spans: u64) -> Result<Known> {
     Ok(known)
 }
 
-fn open(home: &Path) -> Result<Store> {
+fn open(home: &Path, stack: &str) -> Result<Store> {
     Ok(Store::open(
         &home.join(".gridctl"),
-        STACK,
+        stack,
         StoreOptions::default(),
     )?)
 }
@@ -318,7 +325,7 @@ fn questions<'a>(known: &'a Known, since: &'a str, until: &'a str) -> Vec<Questi
         ),
         (
             "trace, of the spans",
-            vec!["trace", STACK, &known.span_trace],
+            vec!["trace", SPANS_STACK, &known.span_trace],
             ms(20),
             5,
         ),
@@ -387,7 +394,7 @@ fn ms(millis: u64) -> Duration {
 }
 
 fn newest_log(home: &Path) -> Result<Timestamp> {
-    let store = open(home)?;
+    let store = open(home, STACK)?;
     let inventory = store.snapshot()?.inventory(None)?;
     let logs = inventory
         .iter()
