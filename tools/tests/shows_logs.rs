@@ -745,7 +745,14 @@ fn a_damaged_block_is_named_once_and_the_rest_is_shown() {
     left.reverse();
     assert_eq!(messages(&home, &["-n", "10"]), left);
 
+    // Its summary still says how many records of which severity it has.
     let counted = home.run(&["count", "--csv"]);
+    assert_eq!(counted.code, 0, "{counted:?}");
+    assert_eq!(
+        counted.stdout,
+        format!("level,count\nINFO,{}\n", whole.len())
+    );
+    let counted = home.run(&["count", "--csv", "-g", "call"]);
     assert_eq!(counted.code, 1, "{counted:?}");
     assert_eq!(
         counted.stdout,
