@@ -304,7 +304,8 @@ fn each_kind_of_damage_is_found() {
     });
     assert_found("rows are stored, and", nothing, |transaction| {
         let mut rows = transaction.open_table(ROWS).unwrap();
-        rows.insert(&[0xff; 20], b"of nobody".as_slice()).unwrap();
+        rows.insert(&[0xff; 20], b"of no series".as_slice())
+            .unwrap();
     });
     assert_found(
         "entries of the merge queue are stored",

@@ -9,7 +9,7 @@ use std::{cmp::Reverse, collections::HashMap};
 /// Maximum number of spans that a log without a span id is compared with: those that began last before it.
 const CANDIDATES_MAX: usize = 256;
 
-/// Where an entry of a trace stands in its tree.
+/// The position of an entry in the tree of its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
