@@ -290,7 +290,13 @@ impl Committer {
             self.committed = true;
             self.maintenance_due = self.maintenance_due.min(now + MAINTENANCE_INTERVAL);
         }
-        let sealed = self.seal();
+        Ok(())
+    }
+
+    /// Seals the rows that a commit has made ripe. When this fails, all records are still on the
+    /// disk, and the store must be reopened before the next attempt.
+    pub(super) fn seal(&mut self, now: Instant) -> Result<()> {
+        let sealed = self.seal_ripe();
         if self.has_backlog {
             self.maintenance_due = self.maintenance_due.min(now);
         }
@@ -369,7 +375,7 @@ impl Committer {
             // Seals rows that another process left, or that exceed lowered limits.
             self.writer
                 .begin_maintenance(&mut self.maintenance, &mut self.appender.cache)
-                .and_then(|()| self.seal())
+                .and_then(|()| self.seal_ripe())
                 .map(|()| Maintained::default())
         } else {
             self.writer
@@ -583,7 +589,7 @@ impl Committer {
     }
 
     /// Seals the rows of every series that is due, one series per transaction.
-    fn seal(&mut self) -> Result<()> {
+    fn seal_ripe(&mut self) -> Result<()> {
         while let Some((server, signal)) = self.ripest() {
             let started = std::time::Instant::now();
             let evicted = self.writer.seal(&mut self.appender, &server, signal)?;

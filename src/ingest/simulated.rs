@@ -61,7 +61,7 @@ impl SimulatedWriter {
                 continue;
             }
             let started = std::time::Instant::now();
-            self.committer.commit(due)?;
+            self.flush(due)?;
             let waited = self
                 .oldest
                 .take()
@@ -115,7 +115,8 @@ impl SimulatedWriter {
 
     /// Commits all pending records, like [`Writer::flush`](crate::Writer::flush).
     pub fn flush(&mut self, now: Duration) -> Result<()> {
-        self.committer.commit(now)
+        self.committer.commit(now)?;
+        self.committer.seal(now)
     }
 
     /// See [`Writer::wipe`](crate::Writer::wipe).

@@ -154,10 +154,11 @@ impl Case {
                 self.works_for.store(left, Ordering::Relaxed);
             }
             let outcome = self.committer.commit(now());
-            self.works_for.store(i64::MAX, Ordering::Relaxed);
             if outcome.is_ok() {
                 self.safe.extend(&self.collected);
             }
+            let outcome = outcome.and_then(|()| self.committer.seal(now()));
+            self.works_for.store(i64::MAX, Ordering::Relaxed);
             if self.below(20) == 0 {
                 // It is killed between the commit and the cut.
                 for (path, bytes) in before {

@@ -14,7 +14,10 @@ use crate::{
     store::{Store, WipeScope},
     time::Timestamp,
 };
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::{
+    channel::{Receiver, Sender},
+    utils::Backoff,
+};
 use std::{
     cell::Cell, collections::VecDeque, convert::Infallible, sync::Arc, thread::JoinHandle,
     time::Duration,
@@ -25,6 +28,11 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between attempts.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// The longest time that the thread looks for the next message before it sleeps.
+const SPIN: Duration = Duration::from_micros(20);
+/// The thread looks for messages before it sleeps if it slept shorter than this the last time.
+const SHORT_SLEEP: Duration = Duration::from_micros(50);
+
 /// Maximum number of messages between two readings of the clock.
 const MESSAGES_PER_LOOK: u32 = 64;
 
@@ -34,7 +42,7 @@ pub(super) fn start(
     queue: Receiver<Message>,
     shared: &Arc<Shared>,
     running: Sender<Infallible>,
-) -> Result<JoinHandle<()>> {
+) -> Result<JoinHandle<Result<()>>> {
     let listener = (options.on_outage.as_ref())
         .map(|listener| listener.start(&store.path()))
         .transpose()?;
@@ -51,6 +59,7 @@ pub(super) fn start(
         listener,
         damage: None,
         clock: Clock::look(),
+        spins: false,
         _running: running,
     };
     std::thread::Builder::new()
@@ -86,6 +95,8 @@ struct WriterThread {
     /// The damage reported last.
     damage: Option<String>,
     clock: Clock,
+    /// Whether messages come so fast that the thread looks for the next one before it sleeps.
+    spins: bool,
     /// Dropped when the thread ends, which wakes the callers that wait for its end.
     _running: Sender<Infallible>,
 }
@@ -129,7 +140,8 @@ struct Outage {
 }
 
 impl WriterThread {
-    fn run(&mut self) {
+    /// Works until the writer is closed. Fails like [`WriterGuard::close`](super::WriterGuard::close).
+    fn run(&mut self) -> Result<()> {
         never_store_own_events();
         self.busy(false, |writer| writer.give_space_back());
         loop {
@@ -157,9 +169,9 @@ impl WriterThread {
 
     /// Does `work`, during which the spiller takes the messages. `commits` says whether the work is a
     /// commit.
-    fn busy(&mut self, commits: bool, work: impl FnOnce(&mut WriterThread)) {
+    fn busy<T>(&mut self, commits: bool, work: impl FnOnce(&mut WriterThread) -> T) -> T {
         self.committer.begin_work(now(), commits);
-        work(self);
+        let outcome = work(self);
         // All records at once: those that are in the spill when the next commit begins must be in its
         // batch, for it cuts them off. A request may wait until records behind it are collected.
         let now = now();
@@ -169,6 +181,7 @@ impl WriterThread {
                 request => self.requests.push_back(request),
             }
         }
+        outcome
     }
 
     /// The next message, if it is there.
@@ -202,10 +215,26 @@ impl WriterThread {
                 Some(due) if due <= now => self.committer.spill_rest(now, wake),
                 due => {
                     let until = due.unwrap_or(wake);
-                    self.shared.wait_for_message(until.saturating_sub(now));
+                    self.wait_for_message(until.saturating_sub(now));
                 }
             }
         }
+    }
+
+    /// Waits for a message for up to about `duration`. Under load, when the next one comes within
+    /// microseconds, it does not sleep: its producer would have to wake it, which takes longer than
+    /// all else that a record costs the producer.
+    fn wait_for_message(&mut self, duration: Duration) {
+        let started = now();
+        let backoff = Backoff::new();
+        while self.spins && now().saturating_sub(started) < SPIN {
+            if !self.queue.is_empty() {
+                return;
+            }
+            backoff.spin();
+        }
+        self.shared.wait_for_message(duration);
+        self.spins = now().saturating_sub(started) < SHORT_SLEEP;
     }
 
     fn is_commit_due(&self) -> bool {
@@ -241,12 +270,8 @@ impl WriterThread {
     }
 
     fn flush(&mut self, answer: &Sender<Result<()>>) {
-        let outcome = self.commit().map_err(|error| Error::NotFlushed {
-            reason: error.to_string(),
-            source: Some(Box::new(error)),
-        });
         // The caller may have stopped waiting.
-        let _ = answer.send(outcome);
+        let _ = answer.send(self.commit().map_err(not_flushed));
     }
 
     fn wipe(&mut self, scope: &WipeScope, answer: &Sender<Result<usize>>) {
@@ -282,13 +307,13 @@ impl WriterThread {
         let _ = answer.send(outcome);
     }
 
-    fn close(&mut self) {
+    fn close(&mut self) -> Result<()> {
         // All records that it has spilled are in the batch.
         self.committer.spiller.stop();
-        self.busy(true, WriterThread::commit_rest_and_leave);
+        self.busy(true, WriterThread::commit_rest_and_leave)
     }
 
-    fn commit_rest_and_leave(&mut self) {
+    fn commit_rest_and_leave(&mut self) -> Result<()> {
         // Records that producers queued while the guard was closing.
         while let Some(message) = self.try_next() {
             match message {
@@ -299,25 +324,29 @@ impl WriterThread {
                 Message::Dropped | Message::Close => {}
             }
         }
-        if self.commit().is_err() {
-            if self.committer.leave_in_spill() {
-                return;
-            }
-            let losses = self.committer.abandon(LossCause::DiskFault);
-            if let Err(error) = self.committer.leave_with_losses(losses) {
-                // The next writer will report that this one did not end properly.
-                self.fail(&error);
-            }
-        } else if let Err(error) = self.committer.leave() {
-            // The next writer will wrongly report a crash, but no record is lost.
-            self.fail(&error);
-        } else {
-            self.give_space_back();
+        let committed = self.commit();
+        if committed.is_err() && self.committer.leave_in_spill() {
+            return committed.map_err(not_flushed);
         }
+        let left = if self.outage.is_some() {
+            let losses = self.committer.abandon(LossCause::DiskFault);
+            self.committer.leave_with_losses(losses)
+        } else {
+            // If the disk is full by now, the reserve has room for it.
+            (self.committer.leave()).or_else(|_| self.committer.leave_with_losses(Vec::new()))
+        };
+        match left {
+            Ok(()) if self.outage.is_none() => self.give_space_back(),
+            Ok(()) => {}
+            // The next writer will report that this one did not end properly.
+            Err(error) => self.fail(&error),
+        }
+        committed.map_err(not_flushed)
     }
 
-    /// Commits all collected records, after reopening the store if the last attempt failed. A
-    /// failure starts or prolongs an outage.
+    /// Commits all collected records, after reopening the store if the last attempt failed, and seals
+    /// what is ripe. A failure of either starts or prolongs an outage; only one of the commit is
+    /// returned, because without it the records are on the disk.
     fn commit(&mut self) -> Result<()> {
         let is_full = self.outage.as_ref().is_some_and(|outage| outage.is_full);
         let mut ready = self.reopen_after_failure();
@@ -325,9 +354,14 @@ impl WriterThread {
             // On a full disk, pages freed by eviction can hold the next records.
             ready = self.committer.free_space();
         }
-        match ready.and_then(|()| self.committer.commit(now())) {
+        if let Err(error) = ready.and_then(|()| self.committer.commit(now())) {
+            self.fail(&error);
+            return Err(error);
+        }
+        self.shared.notify_room();
+        match self.committer.seal(now()) {
+            Err(error) => self.fail(&error),
             Ok(()) => {
-                self.shared.notify_room();
                 if let Some(outage) = self.outage.take() {
                     self.committer.note_recovery();
                     let (since, until) = (outage.since, Timestamp::now());
@@ -338,13 +372,9 @@ impl WriterThread {
                     );
                     self.tell_listener(OutageEvent::Ended { since, until });
                 }
-                Ok(())
-            }
-            Err(error) => {
-                self.fail(&error);
-                Err(error)
             }
         }
+        Ok(())
     }
 
     fn reopen_after_failure(&self) -> Result<()> {
@@ -387,5 +417,12 @@ impl WriterThread {
             wait,
             is_full: matches!(error, Error::StorageFull { .. }),
         });
+    }
+}
+
+fn not_flushed(error: Error) -> Error {
+    Error::NotFlushed {
+        reason: error.to_string(),
+        source: Some(Box::new(error)),
     }
 }

@@ -149,7 +149,7 @@ impl Room {
 #[must_use = "the writer is closed when the guard is dropped"]
 pub struct WriterGuard {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<()>>>,
     /// Disconnected by the thread when it ends.
     done: Receiver<Infallible>,
 }
@@ -612,7 +612,7 @@ impl WriterGuard {
         // ending.
         self.shared.mark_closed();
         let timeout = self.shared.options.flush_timeout;
-        let outcome = self.shared.flush(timeout);
+        let flushed = self.shared.flush(timeout);
         // A thread that hangs in a disk operation is left running: waiting for it would hang the
         // caller, too.
         let told = self.shared.queue.send_timeout(Message::Close, timeout);
@@ -624,9 +624,12 @@ impl WriterGuard {
         }
         self.shared.note_sent();
         let hangs = untold || self.done.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
-        if !hangs {
-            drop(thread.join());
-        }
+        // The last attempt of the thread may have stored what the flush could not.
+        let outcome = if hangs {
+            flushed
+        } else {
+            thread.join().unwrap_or(flushed)
+        };
         match outcome {
             Err(Error::WriterClosed) => Ok(()),
             outcome => outcome,
