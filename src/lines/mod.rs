@@ -15,5 +15,5 @@ pub use self::{
     parse::{ParsedLine, parse_line},
     reader::{Found, FoundRecord, LineError, Place, RecordReader},
     view::JsonView,
-    writer::{LineFormat, LineWriter},
+    writer::{COLLECTOR_LINE_BYTES_MAX, LineFormat, LineWriter},
 };

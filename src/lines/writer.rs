@@ -18,9 +18,9 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-/// The longest line that a Collector with the default `max_log_size` reads whole. It splits a longer
-/// line, and loses every part without an error.
-const COLLECTOR_LINE_BYTES_MAX: usize = 1 << 20;
+/// The longest line, in bytes, that an OpenTelemetry Collector with the default `max_log_size` of its
+/// file log receiver reads whole. It splits a longer line, and loses every part without an error.
+pub const COLLECTOR_LINE_BYTES_MAX: usize = 1 << 20;
 
 /// The longest line of more than one record. It has room for 64 bytes of white space, with which an
 /// export tells files apart that begin alike.

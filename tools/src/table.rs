@@ -2,6 +2,7 @@
 
 use crate::screen::{Role, Screen, cut};
 use comfy_table::{CellAlignment, presets};
+use serde::Serialize;
 use std::{
     io::{self, Write},
     ops::Range,
@@ -14,6 +15,38 @@ const BAR_COLUMNS: Range<usize> = 8..40;
 const LAST_COLUMNS_MIN: usize = 8;
 /// Blocks of one eighth to eight eighths of a column.
 const BLOCKS: [&str; 8] = ["▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
+
+/// The form of a report: a table, unless another is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FormArgs {
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Print comma-separated values, with a line of headings
+    #[arg(long)]
+    csv: bool,
+}
+
+impl FormArgs {
+    /// Prints `report`, or what `csv` or `table` prints of it.
+    pub(crate) fn print<W: Write>(
+        &self,
+        out: &mut W,
+        report: &impl Serialize,
+        csv: impl FnOnce(&mut W) -> io::Result<()>,
+        table: impl FnOnce(&mut W) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.json {
+            serde_json::to_writer_pretty(&mut *out, report)?;
+            writeln!(out)?;
+        } else if self.csv {
+            csv(out)?;
+        } else {
+            table(out)?;
+        }
+        out.flush()
+    }
+}
 
 /// A table whose cells are escaped texts of one line.
 ///

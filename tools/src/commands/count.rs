@@ -8,7 +8,7 @@ use crate::{
     output::{escape, note},
     scope::{ScopeArgs, SignalParser},
     screen::Screen,
-    table::{Table, grouped},
+    table::{FormArgs, Table, grouped},
 };
 use anyhow::bail;
 use gridctl_telemetry::{
@@ -34,12 +34,8 @@ pub(crate) struct Args {
         default_value = "level"
     )]
     by: Vec<By>,
-    /// Print JSON
-    #[arg(long, conflicts_with = "csv")]
-    json: bool,
-    /// Print comma-separated values, with a line of headings
-    #[arg(long)]
-    csv: bool,
+    #[command(flatten)]
+    form: FormArgs,
     #[command(flatten)]
     filters: FilterArgs,
     #[command(flatten)]
@@ -164,22 +160,22 @@ pub(crate) fn run(
     let report = scope
         .store
         .count(&query, &by.collect::<Result<Vec<_>, _>>()?)?;
-    if args.json {
-        let report = Report {
-            stack: scope.store.stack(),
-            signal: args.signal,
-            since: filters.range.since,
-            until: filters.range.until,
-            counts: &report,
-        };
-        serde_json::to_writer_pretty(&mut *out, &report)?;
-        writeln!(out)?;
-    } else if args.csv {
-        print_csv(&report, &args.by, out)?;
-    } else if report.total > 0 {
-        table(report.rows.clone(), report.total, &args.by, screen).print(screen, out)?;
-    }
-    out.flush()?;
+    let counts = Report {
+        stack: scope.store.stack(),
+        signal: args.signal,
+        since: filters.range.since,
+        until: filters.range.until,
+        counts: &report,
+    };
+    args.form.print(
+        out,
+        &counts,
+        |out| print_csv(&report, &args.by, out),
+        |out| match report.total {
+            0 => Ok(()),
+            total => table(report.rows.clone(), total, &args.by, screen).print(screen, out),
+        },
+    )?;
     if report.others > 0 {
         note(&format!(
             "there are too many rows: {} records are in none, only in the total",
@@ -226,7 +222,7 @@ fn table(mut rows: Vec<CountRow>, total: u64, by: &[By], screen: &Screen) -> Tab
     table
 }
 
-fn print_csv(report: &CountReport, by: &[By], out: &mut impl Write) -> anyhow::Result<()> {
+fn print_csv(report: &CountReport, by: &[By], out: &mut impl Write) -> std::io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     let headings = by.iter().map(|by| match by {
         By::Field(_) => by.heading(),

@@ -9,7 +9,7 @@ use crate::{
     output::{escape, note},
     scope::ScopeArgs,
     screen::Screen,
-    table::{Table, grouped},
+    table::{FormArgs, Table, grouped},
     window::WindowArgs,
 };
 use gridctl_telemetry::{
@@ -36,12 +36,8 @@ pub(crate) struct Args {
         default_value = "server"
     )]
     by: Vec<By>,
-    /// Print JSON
-    #[arg(long, conflicts_with = "csv")]
-    json: bool,
-    /// Print comma-separated values, with a line of headings
-    #[arg(long)]
-    csv: bool,
+    #[command(flatten)]
+    form: FormArgs,
 }
 
 /// What to sum up by.
@@ -111,21 +107,21 @@ pub(crate) fn run(
         .fold(query, |query, by| query.by((*by).into()));
     let snapshot = scope.store.snapshot()?;
     let report = snapshot.usage(&query)?;
-    if args.json {
-        let report = Report {
-            stack: scope.store.stack(),
-            since: range.since,
-            until: range.until,
-            usage: &report,
-        };
-        serde_json::to_writer_pretty(&mut *out, &report)?;
-        writeln!(out)?;
-    } else if args.csv {
-        print_csv(&report, &args.by, out)?;
-    } else if !report.rows.is_empty() {
-        table(report.clone(), &args.by, screen).print(screen, out)?;
-    }
-    out.flush()?;
+    let usage = Report {
+        stack: scope.store.stack(),
+        since: range.since,
+        until: range.until,
+        usage: &report,
+    };
+    args.form.print(
+        out,
+        &usage,
+        |out| print_csv(&report, &args.by, out),
+        |out| match report.rows.is_empty() {
+            true => Ok(()),
+            false => table(report.clone(), &args.by, screen).print(screen, out),
+        },
+    )?;
     let signal = if args.by.contains(&By::Model) {
         Signal::Traces
     } else {
@@ -304,7 +300,7 @@ impl Shown {
 }
 
 /// Prints a line for each row, in which costs have all digits.
-fn print_csv(report: &UsageReport, by: &[By], out: &mut impl Write) -> anyhow::Result<()> {
+fn print_csv(report: &UsageReport, by: &[By], out: &mut impl Write) -> std::io::Result<()> {
     let keys = Key::all(by);
     let mut csv = csv::Writer::from_writer(out);
     let headings = keys.iter().map(|key| key.heading().to_lowercase());

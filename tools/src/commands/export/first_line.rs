@@ -10,7 +10,7 @@
 //! and a line of spans with their ids, so such a file has the mark only if an earlier file of the
 //! export begins with the same line.
 
-use gridctl_telemetry::Signal;
+use gridctl_telemetry::{Signal, lines::COLLECTOR_LINE_BYTES_MAX};
 use std::collections::BTreeSet;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -19,8 +19,6 @@ const KNOWN_BY_BYTES: usize = 1000;
 /// The length of the mark: one byte for each bit of a number of 64 bits. Lines of several records leave
 /// space for it below the maximum length of a Collector's lines.
 const MARK_BYTES: usize = 64;
-/// The longest line that a Collector reads by default, in bytes.
-const COLLECTOR_LINE_BYTES_MAX: usize = 1 << 20;
 
 /// The first record of a file. No two files of an export begin with the same record.
 #[derive(Debug, Clone, Copy)]
