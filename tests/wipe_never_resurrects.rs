@@ -12,8 +12,8 @@
 mod common;
 
 use common::{
-    Helper, Random, STACK, helper_arguments, number, numbers, numbers_of, on_demand, open, record,
-    say, server, told,
+    Helper, Random, SERVERS, STACK, Writers, helper_arguments, number, numbers, numbers_of,
+    on_demand, open, record, say, server, told,
 };
 use gridctl_telemetry::{
     MetricsSnapshot, Query, Record, Signal, SpanRecord, Store, StoreOptions, Timestamp, Writer,
@@ -209,67 +209,27 @@ fn a_wipe_takes_what_it_covers_and_nothing_else() {
 #[test]
 fn any_sequence_of_wipes_leaves_what_came_after_them() {
     let mut random = Random::from_env();
-    let home = common::home();
-    let mut writers: Vec<_> = (0..3)
-        .map(|_| Writer::start(&open(home.path()), on_demand()).unwrap())
-        .collect();
-    let names = ["a", "b", "c"];
-    // For each server, the numbers that must be stored once all records are flushed.
-    let mut expected: [Vec<u64>; 3] = Default::default();
-    let mut next = 0;
+    let mut writers = Writers::start(common::home());
     for step in 0..300 {
         match random.below(10) {
-            0..=4 => {
-                let (writer, name) = (random.below(3), random.below(3));
-                for _ in 0..random.below(20) {
-                    writers[writer]
-                        .0
-                        .log(&server(names[name]), &record(next))
-                        .unwrap();
-                    expected[name].push(next);
-                    next += 1;
-                }
-            }
-            5 => writers[random.below(3)].0.flush().unwrap(),
-            6 => {
-                let at = random.below(3);
-                let (_, guard) = writers.swap_remove(at);
-                guard.close().unwrap();
-                writers.push(Writer::start(&open(home.path()), on_demand()).unwrap());
-            }
+            0..=4 => writers.log(20, &mut random),
+            5 => writers.flush(&mut random),
+            6 => writers.restart(&mut random),
             kind => {
-                let name = random.below(3);
                 let scope = match kind {
                     7 => WipeScope::everything(),
-                    8 => of_server(names[name]),
+                    8 => of_server(SERVERS[random.below(3)]),
                     _ => of_signal([Signal::Logs, Signal::Traces][random.below(2)]),
                 };
                 if random.one_in(2) {
-                    wipe(home.path(), STACK, &scope).unwrap();
+                    writers.wipe_from_outside(&scope);
                 } else {
-                    writers[random.below(3)].0.wipe(&scope).unwrap();
-                }
-                if scope.signal != Some(Signal::Traces) {
-                    for (numbers, of) in expected.iter_mut().zip(names) {
-                        if scope.server.as_ref().is_none_or(|name| name.as_str() == of) {
-                            numbers.clear();
-                        }
-                    }
+                    writers.wipe(&scope, &mut random);
                 }
             }
         }
         if step % 50 == 49 {
-            for (writer, _) in &writers {
-                writer.flush().unwrap();
-            }
-            let found = numbers(&open(home.path()).snapshot().unwrap());
-            for (name, numbers) in names.iter().zip(&expected) {
-                assert_eq!(
-                    found.get(*name).cloned().unwrap_or_default(),
-                    *numbers,
-                    "{name}"
-                );
-            }
+            writers.check();
         }
     }
 }

@@ -12,8 +12,8 @@
 mod common;
 
 use common::{
-    Helper, Metered, Random, STACK, helper_arguments, home_in_memory, numbers, numbers_of,
-    on_demand, open, record, say, server,
+    Helper, Metered, Random, SERVERS, STACK, Writers, helper_arguments, home_in_memory, numbers,
+    numbers_of, on_demand, open, record, say, server,
 };
 use gridctl_telemetry::{
     Query, Signal, Snapshot, Store, Timestamp, Writer, WriterOptions,
@@ -53,49 +53,27 @@ fn said(snapshot: &Snapshot, scope: &WipeScope) -> BTreeMap<String, u64> {
 #[test]
 fn any_sequence_of_wipes_leaves_what_they_do_not_cover() {
     let mut random = Random::from_env();
-    let home = home_in_memory();
-    let mut writers: Vec<_> = (0..3)
-        .map(|_| Writer::start(&open(home.path()), on_demand()).unwrap())
-        .collect();
-    let names = ["a", "b", "c"];
-    // For each server, the numbers that must be stored once all records are flushed.
-    let mut expected: [Vec<u64>; 3] = Default::default();
-    let mut next = 0;
+    let mut writers = Writers::start(home_in_memory());
     for step in 0..600 {
         match random.below(10) {
-            0..=4 => {
-                let (writer, name) = (random.below(3), random.below(3));
-                for _ in 0..random.below(40) {
-                    writers[writer]
-                        .0
-                        .log(&server(names[name]), &record(next))
-                        .unwrap();
-                    expected[name].push(next);
-                    next += 1;
-                }
-            }
-            5 | 6 => writers[random.below(3)].0.flush().unwrap(),
-            7 => {
-                let at = random.below(3);
-                let (_, guard) = writers.swap_remove(at);
-                guard.close().unwrap();
-                writers.push(Writer::start(&open(home.path()), on_demand()).unwrap());
-            }
+            0..=4 => writers.log(40, &mut random),
+            5 | 6 => writers.flush(&mut random),
+            7 => writers.restart(&mut random),
             kind => {
-                let only = (kind == 8).then(|| names[random.below(3)]);
+                let only = (kind == 8).then(|| SERVERS[random.below(3)]);
                 let mut scope = WipeScope::everything().server(only.map(server));
                 if random.one_in(4) {
                     scope = scope.signal([Signal::Logs, Signal::Traces][random.below(2)]);
                 }
                 if !random.one_in(6) {
-                    let back = random.next() % (1 + next / 4);
-                    scope = scope.before(time(next - back));
+                    let back = random.next() % (1 + writers.next / 4);
+                    scope = scope.before(time(writers.next - back));
                 }
-                let store = open(home.path());
-                let snapshot = store.snapshot().unwrap();
-                let (stored, said) = (numbers(&snapshot), said(&snapshot, &scope));
                 if random.one_in(2) {
-                    wipe(home.path(), STACK, &scope).unwrap();
+                    let store = open(writers.home.path());
+                    let snapshot = store.snapshot().unwrap();
+                    let (stored, said) = (numbers(&snapshot), said(&snapshot, &scope));
+                    writers.wipe_from_outside(&scope);
                     let left = numbers(&store.snapshot().unwrap());
                     for (name, stored) in &stored {
                         // A writer may have stored more since.
@@ -105,33 +83,12 @@ fn any_sequence_of_wipes_leaves_what_they_do_not_cover() {
                         assert_eq!(deleted as u64, said, "{name}: {scope:?}");
                     }
                 } else {
-                    // This writer stores what it has queued first.
-                    writers[random.below(3)].0.wipe(&scope).unwrap();
-                }
-                if scope.signal != Some(Signal::Traces) {
-                    for (numbers, _) in expected
-                        .iter_mut()
-                        .zip(names)
-                        .filter(|(_, name)| only.is_none_or(|only| only == *name))
-                    {
-                        numbers.retain(|number| {
-                            scope.before.is_some_and(|before| time(*number) >= before)
-                        });
-                    }
+                    writers.wipe(&scope, &mut random);
                 }
             }
         }
         if step % 50 == 49 {
-            for (writer, _) in &writers {
-                writer.flush().unwrap();
-            }
-            let snapshot = open(home.path()).snapshot().unwrap();
-            snapshot.check().unwrap();
-            let found = numbers(&snapshot);
-            for (name, numbers) in names.iter().zip(&expected) {
-                let found = found.get(*name).cloned().unwrap_or_default();
-                assert_eq!(found, *numbers, "{name}");
-            }
+            writers.check();
         }
     }
 }

@@ -2,8 +2,10 @@
 #![allow(dead_code, unused_imports, reason = "each test uses a part of it")]
 
 mod helper;
+mod writers;
 
 pub(crate) use helper::{Helper, helper_arguments, say, told};
+pub(crate) use writers::{SERVERS, Writers};
 
 use gridctl_telemetry::{
     Level, LogRecord, Query, ServerName, Signal, Snapshot, Store, StoreOptions, Timestamp, Writer,
