@@ -9,9 +9,15 @@ mod v1;
 mod v2;
 mod v3;
 mod v4;
+mod v5;
 
 use crate::store::engine::schema::Migration;
 
 /// All migrations, from an empty file to the current version.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[v1::MIGRATION, v2::MIGRATION, v3::MIGRATION, v4::MIGRATION];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    v1::MIGRATION,
+    v2::MIGRATION,
+    v3::MIGRATION,
+    v4::MIGRATION,
+    v5::MIGRATION,
+];

@@ -193,7 +193,7 @@ pub mod query {
 pub mod ledger {
     pub use crate::{
         loss::{LedgerEntry, LossCause},
-        store::ClockJump,
+        store::{ClockJump, KnownDamage},
     };
 }
 

@@ -58,10 +58,12 @@ pub enum LossCause {
     Retention,
     /// The record was emitted before a wipe that covers it. It is counted but is not a loss.
     Wiped,
+    /// The stored record cannot be read any more: the disk or another program changed its bytes.
+    Damaged,
 }
 
 impl LossCause {
-    const ALL: [LossCause; 8] = [
+    const ALL: [LossCause; 9] = [
         LossCause::QueueFull,
         LossCause::TooLarge,
         LossCause::Invalid,
@@ -70,6 +72,7 @@ impl LossCause {
         LossCause::Crash,
         LossCause::Retention,
         LossCause::Wiped,
+        LossCause::Damaged,
     ];
 
     /// A short text for messages such as "dropped: queue full".
@@ -84,6 +87,7 @@ impl LossCause {
             LossCause::Crash => "crash",
             LossCause::Retention => "retention",
             LossCause::Wiped => "wiped",
+            LossCause::Damaged => "damaged",
         }
     }
 
@@ -98,6 +102,7 @@ impl LossCause {
             LossCause::Crash => 6,
             LossCause::Retention => 7,
             LossCause::Wiped => 8,
+            LossCause::Damaged => 9,
         }
     }
 

@@ -43,6 +43,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// The records of a fixture, in the order in which they were offered. Never changed, because the
 /// fixtures were made from them.
@@ -290,9 +291,18 @@ fn make(home: &Path) {
     let database = redb::Database::open(database(home)).unwrap();
     let transaction = database.begin_write().unwrap();
     let mut wipes = transaction.open_table(WIPES).unwrap();
-    let (generation, _): (u64, u64) =
-        rmp_serde::from_slice(wipes.get(("wiped", u8::MAX)).unwrap().unwrap().value()).unwrap();
-    let mark = rmp_serde::to_vec(&(generation, u64::MAX)).unwrap();
+    // A mark, and its checksum.
+    let mark = wipes
+        .get(("wiped", u8::MAX))
+        .unwrap()
+        .unwrap()
+        .value()
+        .to_vec();
+    let (generation, _): (u64, u64) = rmp_serde::from_slice(&mark[..mark.len() - 4]).unwrap();
+    let mut mark = rmp_serde::to_vec(&(generation, u64::MAX)).unwrap();
+    let key = <(&str, u8) as redb::Value>::as_bytes(&("wiped", u8::MAX));
+    let checksum = xxh3_64_with_seed(&key, xxh3_64(&mark));
+    mark.extend_from_slice(&checksum.to_le_bytes()[..4]);
     wipes.insert(("wiped", u8::MAX), mark.as_slice()).unwrap();
     drop(wipes);
     transaction.commit().unwrap();

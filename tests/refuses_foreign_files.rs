@@ -305,7 +305,7 @@ fn a_damaged_block_is_an_error_and_nothing_else() {
     let bytes = closed();
     let mut random = Random::from_env();
     let bodies = places::<&[u8; 23], &[u8]>(&bytes, "pieces", |value| value.value().to_vec());
-    let headers = places::<&[u8; 21], &[u8; 54]>(&bytes, "blocks", |value| value.value().to_vec());
+    let headers = places::<&[u8; 21], &[u8; 58]>(&bytes, "headers", |value| value.value().to_vec());
     for damage in 0..damages() {
         let values = [&bodies, &headers][damage % 2];
         let (places, length) = &values[random.below(values.len())];

@@ -211,7 +211,7 @@ fn damage_anywhere_is_found_or_changes_nothing() {
 }
 
 const CHUNKS: TableDefinition<'_, &[u8; 23], &[u8]> = TableDefinition::new("pieces");
-const HEADERS: TableDefinition<'_, &[u8; 21], &[u8; 54]> = TableDefinition::new("blocks");
+const HEADERS: TableDefinition<'_, &[u8; 21], &[u8; 58]> = TableDefinition::new("headers");
 const SUMMARIES: TableDefinition<'_, &[u8; 21], &[u8]> = TableDefinition::new("summaries");
 const QUEUE: TableDefinition<'_, &[u8; 22], ()> = TableDefinition::new("small");
 const ROWS: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("rows");
@@ -297,7 +297,7 @@ fn each_kind_of_damage_is_found() {
         *summary.last_mut().unwrap() ^= 1;
         summaries.insert(&key, &*summary).unwrap();
     });
-    assert_found("cannot read the record", one, |transaction| {
+    assert_found("the row of", one, |transaction| {
         let mut rows = transaction.open_table(ROWS).unwrap();
         let key = *rows.first().unwrap().unwrap().0.value();
         rows.insert(&key, b"\xc1".as_slice()).unwrap();
@@ -315,14 +315,10 @@ fn each_kind_of_damage_is_found() {
             queue.insert(&[0xff; 22], ()).unwrap();
         },
     );
-    assert_found(
-        "bytes of blocks on the disk are stored",
-        nothing,
-        |transaction| {
-            let mut meta = transaction.open_table(META).unwrap();
-            meta.insert("block_disk_bytes", 1).unwrap();
-        },
-    );
+    assert_found("the counters of the database", nothing, |transaction| {
+        let mut meta = transaction.open_table(META).unwrap();
+        meta.insert("block_disk_bytes", 1).unwrap();
+    });
     assert_found("the totals of counters", nothing, |transaction| {
         let mut totals = transaction.open_table(TOTALS).unwrap();
         totals.insert("a", b"\xc1".as_slice()).unwrap();
@@ -336,7 +332,7 @@ fn each_kind_of_damage_is_found() {
         let key = *queue.first().unwrap().unwrap().0.value();
         queue.remove(&key).unwrap();
     });
-    assert_found("the block version is 9", unknown, |transaction| {
+    assert_found("the checksum of its header", unknown, |transaction| {
         let mut headers = transaction.open_table(HEADERS).unwrap();
         let (key, mut header) = {
             let first = headers.first().unwrap().unwrap();
@@ -345,7 +341,7 @@ fn each_kind_of_damage_is_found() {
         header[0] = 9;
         headers.insert(&key, &header).unwrap();
     });
-    assert_found("cannot read the entry of a", unknown, |transaction| {
+    assert_found("the entry of a, logs", unknown, |transaction| {
         let mut series = transaction.open_table(SERIES).unwrap();
         let key = (Signal::Logs, "a");
         series

@@ -105,8 +105,8 @@ impl Snapshot {
     /// Counts records that are not read.
     fn count_by_headers(&self, query: &Query, groups: Groups<'_>) -> Result<CountReport> {
         let mut counts = Counts::default();
-        let mut damage = Vec::new();
-        for (entry, range) in self.series_of(query)? {
+        let (series, mut damage) = self.series_of(query)?;
+        for (entry, range) in series {
             let tally = Tally {
                 first: range.first.0,
                 last: range.last.0,

@@ -7,8 +7,8 @@ use crate::{
     record::{Level, Record, ServerName, Value},
     signal::Signal,
     store::{
-        DamagedBlock, Direction, MemoryBudget, Order, PositionRange, SeriesEntry, SeriesQuery,
-        SeriesScan, Snapshot, Store,
+        DamagedPart, DamagedSeries, Direction, MemoryBudget, Order, PositionRange, SeriesEntry,
+        SeriesQuery, SeriesScan, Snapshot, Store,
     },
     time::Timestamp,
 };
@@ -200,7 +200,8 @@ impl Snapshot {
     pub fn scan(&self, query: &Query) -> Result<Scan> {
         let budget = MemoryBudget::new(query.memory_bytes);
         let mut sources = Vec::new();
-        for (entry, range) in self.series_of(query)? {
+        let (series, damage) = self.series_of(query)?;
+        for (entry, range) in series {
             let wanted = SeriesQuery {
                 signal: query.signal,
                 range,
@@ -219,25 +220,56 @@ impl Snapshot {
             heads: BinaryHeap::new(),
             started: false,
             skips_damaged: query.skips_damaged,
-            damaged_records: Vec::new(),
+            other_damage: damage,
         })
     }
 
-    /// The series of a query, each with the range of its positions that is read.
-    pub(super) fn series_of(&self, query: &Query) -> Result<Vec<(SeriesEntry, PositionRange)>> {
+    /// The series of a query, each with the range of its positions that is read, and what is left out if
+    /// the query skips damage.
+    pub(super) fn series_of(&self, query: &Query) -> Result<(Vec<WantedSeries>, Vec<Damage>)> {
         let range = positions(query);
-        let mut series = Vec::new();
-        for entry in self.view().series()? {
-            let wanted = query.servers.is_empty() || query.servers.contains(&entry.server);
-            if entry.signal == query.signal && wanted {
-                let mut range = range;
-                if let Some(cutoff) = self.view().cutoff(&entry.server)? {
-                    range.first = range.first.max((cutoff, 0));
-                }
-                series.push((entry, range));
+        let (mut series, mut damage) = (Vec::new(), Vec::new());
+        let is_wanted =
+            |server: &ServerName| query.servers.is_empty() || query.servers.contains(server);
+        let (readable, damaged) = if query.skips_damaged {
+            self.view().readable_series()?
+        } else {
+            (self.view().series()?, Vec::new())
+        };
+        for entry in readable {
+            if entry.signal != query.signal || !is_wanted(&entry.server) {
+                continue;
+            }
+            let mut range = range;
+            match self.view().cutoff(&entry.server) {
+                Ok(cutoff) => range.first = range.first.max((cutoff.unwrap_or(i64::MIN), 0)),
+                // Expired records are better than none.
+                Err(Error::Corrupt { what, .. }) if query.skips_damaged => damage.push(Damage {
+                    server: Some(entry.server.clone()),
+                    records: Some(0),
+                    what,
+                }),
+                Err(error) => return Err(error),
+            }
+            series.push((entry, range));
+        }
+        for DamagedSeries {
+            server,
+            signal,
+            what,
+        } in damaged
+        {
+            if signal.is_none_or(|signal| signal == query.signal)
+                && server.as_ref().is_none_or(is_wanted)
+            {
+                damage.push(Damage {
+                    server,
+                    records: None,
+                    what,
+                });
             }
         }
-        Ok(series)
+        Ok((series, damage))
     }
 
     /// The last `count` records that `query` asks for, oldest first in either direction of the
@@ -269,6 +301,9 @@ impl Store {
         self.snapshot()?.last(query, count)
     }
 }
+
+/// A series of a query, and the range of its positions that is read.
+type WantedSeries = (SeriesEntry, PositionRange);
 
 /// The range of positions of a query.
 fn positions(query: &Query) -> PositionRange {
@@ -308,8 +343,8 @@ fn positions(query: &Query) -> PositionRange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Damage {
-    /// The server of the records.
-    pub server: ServerName,
+    /// The server of the records; `None` when its name is damaged, too.
+    pub server: Option<ServerName>,
     /// The number of the records; `None` when it is not known either.
     pub records: Option<u64>,
     /// What cannot be read, and why.
@@ -319,7 +354,7 @@ pub struct Damage {
 impl Damage {
     pub(super) fn of_record(record: &RawRecord<'_>, error: &Error) -> Damage {
         Damage {
-            server: record.server.clone(),
+            server: Some(record.server.clone()),
             records: Some(1),
             what: format!("the record of {}: {error}", record.timestamp),
         }
@@ -327,9 +362,9 @@ impl Damage {
 }
 
 impl Damage {
-    pub(super) fn of(server: &ServerName, block: DamagedBlock) -> Damage {
+    pub(super) fn of(server: &ServerName, block: DamagedPart) -> Damage {
         Damage {
-            server: server.clone(),
+            server: Some(server.clone()),
             records: block.records,
             what: block.what,
         }
@@ -347,7 +382,8 @@ pub struct Scan {
     heads: BinaryHeap<Reverse<(Order, usize)>>,
     started: bool,
     skips_damaged: bool,
-    damaged_records: Vec<Damage>,
+    /// Series and single records that were left out.
+    other_damage: Vec<Damage>,
 }
 
 impl std::fmt::Debug for Scan {
@@ -424,7 +460,7 @@ impl Scan {
             let blocks = source.damaged().iter();
             blocks.map(|block| Damage::of(server, block.clone()))
         });
-        blocks.chain(self.damaged_records.iter().cloned()).collect()
+        (self.other_damage.iter().cloned()).chain(blocks).collect()
     }
 
     /// The records of this scan, decoded.
@@ -463,7 +499,7 @@ impl Iterator for Records {
                 Ok(None) => return None,
                 Err(error) => return Some(Err(error)),
             };
-            self.scan.damaged_records.push(damage);
+            self.scan.other_damage.push(damage);
         }
     }
 }

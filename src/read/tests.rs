@@ -94,7 +94,7 @@ fn stored(home: &Path, records: &[(usize, Record)], flush_every: usize) -> Store
 }
 
 fn spoil(store: &Store, summaries: Summaries, at: usize) {
-    let change = |transaction: &redb::WriteTransaction| {
+    let change = |transaction: &crate::store::engine::transaction::WriteTransaction| {
         let mut table = transaction.open_table(SUMMARIES)?;
         let all: Vec<_> = table
             .iter()?

@@ -3,7 +3,7 @@
 use super::RawRecord;
 use crate::{
     error::{Error, Result},
-    store::{BlockKey, Finding, OnFinding, OnRecord, SeriesIndex, Snapshot, Store, verify},
+    store::{Finding, IndexedBlock, OnFinding, OnRecord, SeriesIndex, Snapshot, Store, verify},
     time::Timestamp,
 };
 use std::{fmt, sync::Arc};
@@ -202,11 +202,7 @@ impl<'a> Run<'a> {
 
     fn check_index(&mut self, snapshot: &Snapshot) -> Vec<SeriesIndex> {
         let series = verify::check_index(snapshot.view(), &mut |finding| self.find(finding));
-        let records = series.iter().map(|index| {
-            let of_blocks: u64 = index.blocks.iter().map(|(_, records)| records).sum();
-            of_blocks + index.rows
-        });
-        self.progress.total_records = records.sum();
+        self.progress.total_records = series.iter().map(SeriesIndex::records).sum();
         series
     }
 
@@ -214,13 +210,15 @@ impl<'a> Run<'a> {
         &mut self,
         snapshot: &Snapshot,
         index: &SeriesIndex,
-        blocks: &[(BlockKey, u64)],
+        blocks: &[IndexedBlock],
         each: &mut dyn FnMut(&RawRecord<'_>),
     ) -> Result<()> {
-        for (key, records) in blocks {
+        for block in blocks {
             self.check_cancelled()?;
-            self.read(*records, each, |findings, each| {
-                verify::check_block(snapshot.view(), &index.entry, key, *records, findings, each);
+            let records = block.header.count.into();
+            self.read(records, each, |findings, each| {
+                let key = &block.key;
+                verify::check_block(snapshot.view(), &index.entry, key, records, findings, each);
             });
         }
         Ok(())
@@ -233,7 +231,7 @@ impl<'a> Run<'a> {
         each: &mut dyn FnMut(&RawRecord<'_>),
     ) -> Result<()> {
         self.check_cancelled()?;
-        self.read(index.rows, each, |findings, each| {
+        self.read(index.rows.len() as u64, each, |findings, each| {
             verify::check_rows(snapshot.view(), &index.entry, findings, each);
         });
         Ok(())

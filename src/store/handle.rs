@@ -10,6 +10,7 @@ use crate::{
             disk::DiskHook,
             fault::{Fault, guarded},
             open::{self, Engine, Reader},
+            transaction::WriteTransaction,
         },
         layout::tables::WRITERS,
         ledger::{
@@ -33,7 +34,7 @@ use crate::{
         writer::StoreWriter,
     },
 };
-use redb::{ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase};
 use std::{
     fmt, io,
     path::Path,
@@ -257,7 +258,7 @@ impl Store {
 
     pub(super) fn begin_write(&self) -> Result<WriteTransaction, Fault> {
         let begin = || match self.engine() {
-            Engine::ReadWrite(database) => Ok(database.begin_write()?),
+            Engine::ReadWrite(database) => Ok(WriteTransaction::new(database.begin_write()?)),
             Engine::ReadOnly(_) => Err(Error::ReadOnly { path: self.path() }.into()),
         };
         match begin() {

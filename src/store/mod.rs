@@ -31,7 +31,11 @@ pub use self::{
     engine::schema::MigrationStep,
     handle::{Store, inventory, wipe},
     importer::Importer,
-    ledger::{wipes::WipeScope, writers::WriterStatus},
+    ledger::{
+        damage::{Finding, KnownDamage},
+        wipes::WipeScope,
+        writers::WriterStatus,
+    },
     maintain::compact::{CompactOptions, CompactProgress, Compacted},
     options::StoreOptions,
     policy::{clock::ClockJump, limits::ServerLimits},
@@ -39,13 +43,12 @@ pub use self::{
         inventory::InventoryRecord,
         order::Direction,
         space::{DiskUsage, FileSystem, Space},
-        verify::Finding,
     },
     snapshot::Snapshot,
     write::import::{ImportBatch, ImportCounts},
 };
 pub(crate) use self::{
-    layout::{block::RECORD_BYTES_MAX, tables::BlockKey},
+    layout::block::RECORD_BYTES_MAX,
     ledger::{
         spill::{Spill, SpilledRecord},
         wipes::WipeMarks,
@@ -54,11 +57,14 @@ pub(crate) use self::{
     maintain::maintenance::{Maintained, Maintenance},
     scan::{
         order::{Order, predecessor, successor},
-        series_scan::{DamagedBlock, MemoryBudget, PositionRange, SeriesQuery, SeriesScan},
+        series_scan::{DamagedPart, MemoryBudget, PositionRange, SeriesQuery, SeriesScan},
         tally::Tally,
-        verify::{self, OnFinding, OnRecord, SeriesIndex},
+        verify::{self, IndexedBlock, OnFinding, OnRecord, SeriesIndex},
     },
-    tiers::{sealer::Tiering, view::SeriesEntry},
+    tiers::{
+        sealer::Tiering,
+        view::{DamagedSeries, SeriesEntry},
+    },
     write::append::{Appender, PendingRecord, SeriesBatch},
     writer::StoreWriter,
 };

@@ -9,6 +9,7 @@ use crate::{
     signal::Signal,
     store::{
         ledger::{
+            damage::{self, KnownDamage},
             losses, totals,
             wipes::{WipeMarks, WipeScope},
         },
@@ -106,6 +107,16 @@ impl Snapshot {
     pub fn ledger(&self, range: impl Into<TimeRange>) -> Result<Vec<LedgerEntry>> {
         self.view
             .read(|| losses::read(self.view.transaction(), range.into()))
+    }
+
+    /// What is known to be damaged in this database: records that are missing in the answers of
+    /// queries, and numbers that do not agree. It is found by a check once a day, after a writer was
+    /// killed, and by [`Store::verify`](crate::Store::verify) of a store that is open for writing.
+    ///
+    /// Fails with [`Error::Database`](crate::Error::Database) and
+    /// [`Error::Corrupt`](crate::Error::Corrupt).
+    pub fn known_damage(&self) -> Result<Vec<KnownDamage>> {
+        self.view.read(|| damage::read(self.view.transaction()))
     }
 
     /// The limits of each signal of `server`, or those of servers without limits of their own; `None`

@@ -9,10 +9,11 @@ use crate::{
     store::{
         engine::{
             fault::{Fault, guarded},
-            reserve,
+            reserve, schema,
+            transaction::WriteTransaction,
         },
         handle::Store,
-        layout::tables::WRITERS,
+        layout::tables::{META, WRITERS},
         ledger::{
             losses,
             spill::{self, Lock, Spill, Spilled},
@@ -36,7 +37,7 @@ use crate::{
         },
     },
 };
-use redb::{ReadableTable, WriteTransaction};
+use redb::ReadableTable;
 
 /// The maximum number of tasks and inspections that make room on a full disk at once.
 const CALLS_ON_A_FULL_DISK: usize = 256;
@@ -66,6 +67,7 @@ impl StoreWriter {
     ) -> Result<T> {
         guarded(|| {
             let transaction = self.store.begin_write()?;
+            schema::check_meta(&*transaction.open_table(META)?)?;
             let outcome = operation(&transaction)?;
             transaction.commit()?;
             Ok(outcome)
@@ -171,7 +173,7 @@ impl StoreWriter {
         }
         let done = self.transact("write to", |transaction| {
             let last_commit = writers::last_commit(transaction)?;
-            let ended = writers::ended(&transaction.open_table(WRITERS)?, place)?;
+            let ended = writers::ended(&*transaction.open_table(WRITERS)?, place)?;
             let mut left = Vec::new();
             for number in &ended {
                 let last_batch = writers::last_batch(transaction, *number)?;
@@ -363,7 +365,7 @@ impl StoreWriter {
             Task::Merge(server, signal, level) => self.transact("merge blocks of", |transaction| {
                 let now = self.trusted_now(transaction)?;
                 let level = (server, *signal, *level);
-                maintenance::merge(transaction, cache, encoder, level, now)
+                maintenance.merge(transaction, cache, encoder, level, now)
             }),
             Task::Rewrite(server, signal, key) => self.transact("free space in", |transaction| {
                 let now = self.trusted_now(transaction)?;

@@ -26,10 +26,11 @@ pub(crate) fn note_skipped(damage: &[Damage]) -> bool {
 
 /// What a reader skipped.
 pub(crate) fn skipped(damage: &Damage) -> Damaged {
-    (
-        format!("{}: {}", damage.server, damage.what),
-        damage.records,
-    )
+    let what = match &damage.server {
+        Some(server) => format!("{server}: {}", damage.what),
+        None => damage.what.clone(),
+    };
+    (what, damage.records)
 }
 
 /// A line for each part, and one for those beyond the first twenty.
@@ -39,6 +40,7 @@ pub(crate) fn describe(parts: Vec<Damaged>) -> Vec<String> {
         .into_iter()
         .take(NAMED_MAX)
         .map(|(what, records)| match records {
+            Some(0) => what,
             Some(records) => format!("cannot read {records} records: {what}"),
             None => format!("cannot read some records: {what}"),
         })

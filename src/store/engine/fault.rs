@@ -20,6 +20,36 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// Whether it says that stored bytes are damaged, so that another attempt fails as well, but
+    /// other bytes may be readable.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Fault::Corrupt(_)
+                | Fault::Engine(redb::Error::Corrupted(_))
+                | Fault::Other(Error::Corrupt { .. })
+        )
+    }
+
+    /// What went wrong, without the operation and the database.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Fault::Corrupt(what) | Fault::Other(Error::Corrupt { what, .. }) => what,
+            Fault::Engine(error) => error.to_string(),
+            Fault::Other(error) => error.to_string(),
+        }
+    }
+
+    /// Says of damage where it is.
+    pub(crate) fn within(self, place: &str) -> Fault {
+        match self {
+            Fault::Corrupt(what) | Fault::Engine(redb::Error::Corrupted(what)) => {
+                Fault::Corrupt(format!("{place}: {what}"))
+            }
+            other => other,
+        }
+    }
+
     /// The public error: the operation that failed, on which database, and why.
     pub(crate) fn at(self, action: &'static str, path: &Path) -> Error {
         match self {
@@ -96,6 +126,14 @@ pub(crate) struct GuardedDrop<T>(Option<T>);
 impl<T> GuardedDrop<T> {
     pub(crate) fn new(inner: T) -> GuardedDrop<T> {
         GuardedDrop(Some(inner))
+    }
+
+    /// The inner value, which is no longer guarded.
+    pub(crate) fn into_inner(mut self) -> T {
+        match self.0.take() {
+            Some(inner) => inner,
+            None => unreachable!("it is taken out when it is dropped"),
+        }
     }
 }
 

@@ -6,3 +6,4 @@ pub(crate) mod open;
 pub(crate) mod overlay;
 pub(crate) mod reserve;
 pub(crate) mod schema;
+pub(crate) mod transaction;

@@ -54,7 +54,7 @@ impl OpenOptions {
 
     /// Classifies a database by its tables; `None` when they are those of the current version.
     fn identify(&self, transaction: &ReadTransaction) -> Result<Option<Examined>, Fault> {
-        Ok(match schema::find(transaction)? {
+        Ok(match schema::find(transaction, self.version())? {
             Found::Version(found) if found == self.version() => None,
             Found::Version(found) if found > self.version() => Some(Examined::TooNew(found)),
             Found::Version(_) | Found::Empty => Some(Examined::NeedsMigration),

@@ -4,6 +4,7 @@ use crate::store::engine::fault::Fault;
 use redb::{
     Database, ReadTransaction, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
 };
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The migration to one version.
 pub(crate) struct Migration {
@@ -18,6 +19,46 @@ pub(crate) struct Migration {
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// The name of the entry of [`META`] with the schema version.
 pub(crate) const SCHEMA_VERSION: &str = "schema_version";
+
+/// The name of the entry of [`META`] with the checksum of all others. Databases before version 5 have
+/// none.
+const META_CHECKSUM: &str = "checksum";
+
+/// The checksum of all entries of [`META`] except itself.
+fn meta_checksum(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, Fault> {
+    let mut bytes = Vec::with_capacity(1024);
+    for entry in meta.iter()? {
+        let (name, value) = entry?;
+        if name.value() != META_CHECKSUM {
+            bytes.extend_from_slice(name.value().as_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(&value.value().to_le_bytes());
+        }
+    }
+    Ok(xxh3_64(&bytes))
+}
+
+/// Stores the checksum of [`META`], at the end of a transaction.
+pub(crate) fn seal_meta(transaction: &WriteTransaction) -> Result<(), Fault> {
+    let mut meta = transaction.open_table(META)?;
+    let checksum = meta_checksum(&meta)?;
+    let stored = meta.get(META_CHECKSUM)?.map(|stored| stored.value());
+    if stored != Some(checksum) {
+        meta.insert(META_CHECKSUM, checksum)?;
+    }
+    Ok(())
+}
+
+/// Fails when an entry of [`META`] is damaged: a wrong clock would expire all records, and a wrong
+/// sequence would give two records the same number.
+pub(crate) fn check_meta(meta: &impl ReadableTable<&'static str, u64>) -> Result<(), Fault> {
+    let stored = meta.get(META_CHECKSUM)?.map(|stored| stored.value());
+    if stored != Some(meta_checksum(meta)?) {
+        let what = "the counters of the database: the checksum does not match";
+        return Err(Fault::Corrupt(what.to_owned()));
+    }
+    Ok(())
+}
 
 /// What the tables of a file tell about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +85,8 @@ pub struct MigrationStep {
     pub description: &'static str,
 }
 
-pub(crate) fn find(transaction: &ReadTransaction) -> Result<Found, Fault> {
+/// Finds out what a file is, for a program that writes version `current`.
+pub(crate) fn find(transaction: &ReadTransaction, current: u64) -> Result<Found, Fault> {
     let tables: Vec<String> = transaction
         .list_tables()?
         .map(|table| table.name().to_owned())
@@ -53,9 +95,17 @@ pub(crate) fn find(transaction: &ReadTransaction) -> Result<Found, Fault> {
         return Ok(Found::Empty);
     }
     match transaction.open_table(META) {
-        Ok(table) => Ok(table
-            .get(SCHEMA_VERSION)?
-            .map_or(Found::Foreign, |version| Found::Version(version.value()))),
+        Ok(table) => {
+            let version = table.get(SCHEMA_VERSION)?.map(|version| version.value());
+            // A damaged version would migrate tables that are migrated already. What a newer program
+            // writes is not judged.
+            if version.is_none_or(|version| version < current)
+                && table.get(META_CHECKSUM)?.is_some()
+            {
+                check_meta(&table)?;
+            }
+            Ok(version.map_or(Found::Foreign, Found::Version))
+        }
         Err(
             redb::TableError::TableDoesNotExist(_)
             | redb::TableError::TableTypeMismatch { .. }
@@ -97,6 +147,7 @@ pub(crate) fn migrate(
             table.insert(SCHEMA_VERSION, version)?;
         }
         (migration.apply)(&transaction)?;
+        seal_meta(&transaction)?;
         transaction.commit()?;
     }
     Ok(())
@@ -117,7 +168,7 @@ mod tests {
     }
 
     fn version(database: &Database) -> Found {
-        find(&database.begin_read().unwrap()).unwrap()
+        find(&database.begin_read().unwrap(), 1).unwrap()
     }
 
     fn step(apply: fn(&redb::WriteTransaction) -> Result<(), Fault>) -> Migration {

@@ -2,6 +2,7 @@
 //! series, and the format of blocks.
 
 pub(crate) mod block;
+pub(crate) mod checked;
 pub(crate) mod footprint;
 pub(crate) mod keys;
 pub(crate) mod series;

@@ -4,22 +4,23 @@ use crate::{
     record::ServerName,
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
             block::BlockHeader,
+            checked,
             footprint::BlockSize,
             tables::{META, SERIES, meta},
         },
     },
 };
-use redb::{ReadableTable, WriteTransaction};
+use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
 /// The id of a (server, signal) pair within one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct SeriesId(pub(crate) u32);
 
-/// The state of a series: its id and the totals of its blocks. Rows are not included.
+/// The state of a series: its id, the totals of its blocks and the number of its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SeriesState {
     pub(crate) id: SeriesId,
@@ -35,6 +36,8 @@ pub(crate) struct SeriesState {
     /// The number of blocks of each merge level, levels ascending; see
     /// [`BlockHeader::merge_level`].
     pub(crate) merge_levels: Vec<(u8, u64)>,
+    /// The number of its rows.
+    pub(crate) rows: u64,
 }
 
 impl SeriesState {
@@ -46,6 +49,7 @@ impl SeriesState {
             span_classes: Vec::new(),
             disk_bytes: 0,
             merge_levels: Vec::new(),
+            rows: 0,
         }
     }
 
@@ -71,17 +75,28 @@ impl SeriesState {
         }
     }
 
-    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Fault> {
+    /// Whether it has neither rows nor blocks.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows == 0 && self.span_classes.is_empty()
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>, Fault> {
         rmp_serde::to_vec(self).map_err(|error| {
             Fault::Corrupt(format!("cannot encode the state of a series: {error}"))
         })
     }
+}
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<SeriesState, Fault> {
-        rmp_serde::from_slice(bytes).map_err(|error| {
-            Fault::Corrupt(format!("cannot decode the state of a series: {error}"))
-        })
-    }
+/// Decodes the state in an entry of [`SERIES`].
+pub(crate) fn read_state(key: (&str, u8), stored: &[u8]) -> Result<SeriesState, Fault> {
+    let decoded = checked::read::<(&str, u8)>(&key, stored).and_then(|state| {
+        rmp_serde::from_slice(state).map_err(|error| Fault::Corrupt(error.to_string()))
+    });
+    decoded.map_err(|fault| {
+        let (server, code) = key;
+        let signal = Signal::from_code(code).map_or("signal unknown", Signal::as_str);
+        fault.within(&format!("the entry of {server}, {signal}"))
+    })
 }
 
 /// Increments the count of `key` in a list sorted by key.
@@ -104,21 +119,28 @@ fn discount_one(counts: &mut Vec<(u8, u64)>, key: u8) {
     counts.retain(|(_, count)| *count > 0);
 }
 
+/// Decodes an entry of [`SERIES`].
+pub(crate) fn read_entry(
+    key: (&str, u8),
+    stored: &[u8],
+) -> Result<(ServerName, Signal, SeriesState), Fault> {
+    let state = read_state(key, stored)?;
+    let (server, code) = key;
+    Ok((ServerName::new(server)?, signal_of(code)?, state))
+}
+
 /// The signal with this code in a key of [`SERIES`].
 pub(crate) fn signal_of(code: u8) -> Result<Signal, Fault> {
     Signal::from_code(code)
         .ok_or_else(|| Fault::Corrupt(format!("a series has the unknown signal code {code}")))
 }
 
-/// The state of a series. A new series is created with the next free id.
-pub(crate) fn series_state(
+/// Creates a series with the next free id. It takes the place of one whose entry is damaged.
+pub(crate) fn create_series(
     transaction: &WriteTransaction,
     server: &ServerName,
     signal: Signal,
 ) -> Result<SeriesState, Fault> {
-    if let Some(state) = stored_series_state(transaction, server, signal)? {
-        return Ok(state);
-    }
     let mut meta = transaction.open_table(META)?;
     let id = meta
         .get(meta::NEXT_SERIES)?
@@ -137,10 +159,11 @@ pub(crate) fn stored_series_state(
     server: &str,
     signal: Signal,
 ) -> Result<Option<SeriesState>, Fault> {
+    let key = (server, signal as u8);
     transaction
         .open_table(SERIES)?
-        .get((server, signal as u8))?
-        .map(|state| SeriesState::from_bytes(state.value()))
+        .get(key)?
+        .map(|state| read_state(key, state.value()))
         .transpose()
 }
 
@@ -150,8 +173,6 @@ pub(crate) fn put_series_state(
     signal: Signal,
     state: &SeriesState,
 ) -> Result<(), Fault> {
-    transaction
-        .open_table(SERIES)?
-        .insert((server, signal as u8), state.to_bytes()?.as_slice())?;
-    Ok(())
+    let mut series = transaction.open_table(SERIES)?;
+    checked::insert(&mut series, (server, signal as u8), &state.to_bytes()?)
 }

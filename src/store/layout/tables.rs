@@ -6,7 +6,7 @@
 //! meta              name                                        number        schema version, counters, clock
 //! series            (server, signal)                            SeriesState   one entry per series
 //! rows              (series, timestamp, sequence)               payload       fresh records
-//! blocks            (series, span class, last, its sequence)    BlockHeader   settled records
+//! headers           (series, span class, last, its sequence)    BlockHeader   settled records
 //! chunks            (key of the block, number)                  bytes         block bodies, in chunks
 //! summaries         (key of the block)                          Summary       what is known about a block
 //!                                                                             without reading it
@@ -20,7 +20,12 @@
 //!                                                                             a list of kills
 //! retired           (server, signal)                            LossSpan      evicted records
 //! writers           number                                      Process       running writers
+//! damage            hash of the finding                         Damaged       what is damaged
 //! ```
+//!
+//! Values end in a [checksum](super::checked), with these exceptions: `meta` has one for all of its
+//! entries; a block has one in its header, and a summary in its own format; `small` only repeats keys of
+//! blocks; and entries of `writers` are checked against running processes.
 //!
 //! Integers in keys are big-endian and timestamps have their sign bit flipped, so the byte order of
 //! keys is their order in time. The key of a block names its last record.
@@ -35,18 +40,21 @@
 //! one transaction. It keeps its sequence, which numbers records in the order of commits, so a
 //! cursor stays valid when rows are sealed.
 
-use crate::store::{engine::schema, layout::block::HEADER_BYTES};
+use crate::store::{
+    engine::schema,
+    layout::{block::HEADER_BYTES, checked::CHECKSUM_BYTES},
+};
 use redb::TableDefinition;
 
 /// Counters by name, see [`meta`].
 pub(crate) const META: TableDefinition<'_, &str, u64> = schema::META;
 /// The state of each series; the second half of the key is the signal's code.
 pub(crate) const SERIES: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("series");
-/// Payloads of fresh records.
+/// Payloads of fresh records, each with a checksum.
 pub(crate) const ROWS: TableDefinition<'_, &RowKey, &[u8]> = TableDefinition::new("rows");
 /// Headers of blocks.
-pub(crate) const BLOCKS: TableDefinition<'_, &BlockKey, &[u8; HEADER_BYTES]> =
-    TableDefinition::new("blocks");
+pub(crate) const BLOCKS: TableDefinition<'_, &BlockKey, &StoredHeader> =
+    TableDefinition::new("headers");
 /// Bodies of blocks, cut into chunks that fit whole pages.
 pub(crate) const BLOCK_CHUNKS: TableDefinition<'_, &ChunkKey, &[u8]> =
     TableDefinition::new("pieces");
@@ -68,6 +76,8 @@ pub(crate) const LOSSES: TableDefinition<'_, (i64, &str, u8, u8), &[u8]> =
 /// Evicted records, one entry per series. They have a table of their own so that regular evictions
 /// do not push real losses out of the ledger.
 pub(crate) const EVICTED: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("retired");
+/// What is known to be damaged, see [`damage`](crate::store::ledger::damage).
+pub(crate) const DAMAGE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("damage");
 /// The running writers and their processes.
 pub(crate) const WRITERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("writers");
 
@@ -116,6 +126,8 @@ pub(crate) mod meta {
 pub(crate) type RowKey = [u8; ROW_KEY_BYTES];
 /// A key of [`BLOCKS`].
 pub(crate) type BlockKey = [u8; BLOCK_KEY_BYTES];
+/// A value of [`BLOCKS`]: a header and its checksum.
+pub(crate) type StoredHeader = [u8; HEADER_BYTES + CHECKSUM_BYTES];
 /// A key of [`BLOCK_CHUNKS`].
 pub(crate) type ChunkKey = [u8; CHUNK_KEY_BYTES];
 /// A key of [`MERGE_QUEUE`].

@@ -14,21 +14,23 @@ use crate::{
     record::ServerName,
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
-            series,
+            checked, series,
             tables::{EVICTED, LOSSES},
         },
-        ledger::{decode, decode_next, encode},
+        ledger::{checked_value, decode, decode_next, encode},
     },
     time::{TimeRange, Timestamp},
 };
-use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 use serde::{Deserialize, Serialize};
 
 /// The maximum number of entries in [`LOSSES`].
 const ENTRIES_MAX: u64 = 10_000;
 const NANOS_PER_MINUTE: i64 = 60_000_000_000;
+/// A key of [`LOSSES`].
+type LossKey<'a> = (i64, &'a str, u8, u8);
 /// The signal code of a key when the signal is unknown.
 const NO_SIGNAL: u8 = u8::MAX;
 
@@ -47,6 +49,15 @@ impl LossSpan {
 
     pub(crate) fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Adds a record of this time to `span`.
+    pub(crate) fn extend(span: &mut Option<LossSpan>, timestamp: i64) {
+        let one = LossSpan::new(1, timestamp, timestamp);
+        match span {
+            Some(span) => span.add(one),
+            None => *span = Some(one),
+        }
     }
 
     /// Adds the records of `other`.
@@ -109,23 +120,26 @@ pub(crate) fn read(
     for entry in transaction.open_table(EVICTED)?.iter()? {
         let (key, value) = entry?;
         let (server, signal) = key.value();
-        let span: LossSpan = decode(value.value())?;
+        let value = checked_value::<(&str, u8)>(&(server, signal), value.value())?;
+        let span: LossSpan = decode(value)?;
         entries.push(span.to_entry(server, signal, LossCause::Retention)?);
     }
     for entry in transaction.open_table(LOSSES)?.iter()? {
         let (key, value) = entry?;
-        let (_, server, signal, cause) = key.value();
+        let (key, value) = (key.value(), value.value());
+        let value = checked_value::<LossKey<'_>>(&key, value)?;
+        let (_, server, signal, cause) = key;
         let cause = LossCause::from_code(cause)
             .ok_or_else(|| Fault::Corrupt(format!("a loss has the unknown cause {cause}")))?;
         if cause == LossCause::Crash {
-            for Kill(span, recovered) in decode_kills(value.value())? {
+            for Kill(span, recovered) in decode_kills(value)? {
                 entries.push(LedgerEntry {
                     recovered,
                     ..span.to_entry(server, signal, cause)?
                 });
             }
         } else {
-            let span: LossSpan = decode(value.value())?;
+            let span: LossSpan = decode(value)?;
             entries.push(span.to_entry(server, signal, cause)?);
         }
     }
@@ -144,12 +158,16 @@ pub(crate) fn record_evicted(
     evicted: LossSpan,
 ) -> Result<(), Fault> {
     let mut table = transaction.open_table(EVICTED)?;
+    let key = (server, signal as u8);
     let mut all = evicted;
-    if let Some(known) = table.get((server, signal as u8))? {
-        all.add(decode(known.value())?);
+    if let Some(known) = table.get(key)? {
+        // A damaged entry must not keep records from being evicted, and begins anew.
+        let known = checked_value::<(&str, u8)>(&key, known.value()).and_then(decode);
+        if let Ok(known) = known {
+            all.add(known);
+        }
     }
-    table.insert((server, signal as u8), encode(&all)?.as_slice())?;
-    Ok(())
+    checked::insert(&mut table, key, &encode(&all)?)
 }
 
 /// Adds losses to the ledger.
@@ -164,7 +182,11 @@ pub(crate) fn record(transaction: &WriteTransaction, losses: &[LedgerEntry]) -> 
         let signal = loss.signal.map_or(NO_SIGNAL, |signal| signal as u8);
         let key = (minute, server, signal, loss.cause.code());
         let mut span = LossSpan::new(loss.count, loss.from.unix_nanos(), loss.to.unix_nanos());
-        let known = table.get(key)?.map(|known| known.value().to_vec());
+        // A damaged entry must not keep records from being stored, and begins anew.
+        let known = table.get(key)?.and_then(|known| {
+            let known = checked_value::<LossKey<'_>>(&key, known.value());
+            known.map(<[u8]>::to_vec).ok()
+        });
         let value = match (loss.cause, known) {
             (LossCause::Crash, known) => {
                 let known = known.map(|known| decode_kills(&known)).transpose()?;
@@ -178,7 +200,7 @@ pub(crate) fn record(transaction: &WriteTransaction, losses: &[LedgerEntry]) -> 
             }
             (_, None) => encode(&span)?,
         };
-        table.insert(key, value.as_slice())?;
+        checked::insert(&mut table, key, &value)?;
     }
     while table.len()? > ENTRIES_MAX {
         table.pop_first()?;

@@ -1,13 +1,15 @@
 //! The ledger of a database: records that were lost or evicted, the writers that may lose some, the
 //! wipes that writers must honour, and the totals that outlive the records they are of.
 
+pub(crate) mod damage;
 pub(crate) mod losses;
 pub(crate) mod spill;
 pub(crate) mod totals;
 pub(crate) mod wipes;
 pub(crate) mod writers;
 
-use crate::store::engine::fault::Fault;
+use crate::store::{engine::fault::Fault, layout::checked};
+use redb::Key;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 fn encode(value: &impl Serialize) -> Result<Vec<u8>, Fault> {
@@ -17,6 +19,14 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, Fault> {
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
     rmp_serde::from_slice(bytes).map_err(undecodable)
+}
+
+/// The value of an entry whose key is `key`, without its checksum.
+fn checked_value<'v, K: Key + 'static>(
+    key: &K::SelfType<'_>,
+    stored: &'v [u8],
+) -> Result<&'v [u8], Fault> {
+    checked::read::<K>(key, stored).map_err(|fault| fault.within("an entry of the ledger"))
 }
 
 /// Decodes the value at the start of `bytes`, and leaves the rest.

@@ -10,13 +10,13 @@ use crate::{
     otlp::foreign::is_foreign,
     record::{MetricsSnapshot, ServerName, Totals},
     store::{
-        engine::fault::Fault,
-        layout::tables::TOTALS,
-        ledger::{decode, encode, wipes::WipeScope},
+        engine::{fault::Fault, transaction::WriteTransaction},
+        layout::{checked, tables::TOTALS},
+        ledger::{checked_value, decode, encode, wipes::WipeScope},
     },
     time::Timestamp,
 };
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable};
 use std::collections::HashMap;
 
 /// Updates the totals of `server` by snapshots that a running writer stores, each a timestamp and a
@@ -95,7 +95,8 @@ pub(crate) fn read(transaction: &ReadTransaction) -> Result<Vec<(ServerName, Tot
         .iter()?
         .map(|entry| {
             let (server, totals) = entry?;
-            Ok((ServerName::new(server.value())?, decode(totals.value())?))
+            let (server, totals) = (server.value(), totals.value());
+            Ok((ServerName::new(server)?, read_entry(server, totals)?))
         })
         .collect()
 }
@@ -112,7 +113,7 @@ fn stored(transaction: &WriteTransaction, server: &str) -> Result<Option<Totals>
     let table = transaction.open_table(TOTALS)?;
     let found = table.get(server)?;
     // A damaged entry must not prevent records from being stored; the next snapshot replaces it.
-    Ok(found.and_then(|totals| decode(totals.value()).ok()))
+    Ok(found.and_then(|totals| read_entry(server, totals.value()).ok()))
 }
 
 fn put(
@@ -122,9 +123,14 @@ fn put(
     totals: Option<&Totals>,
 ) -> Result<(), Fault> {
     if let Some(totals) = totals.filter(|totals| Some(*totals) != before) {
-        transaction
-            .open_table(TOTALS)?
-            .insert(server, encode(totals)?.as_slice())?;
+        let mut table = transaction.open_table(TOTALS)?;
+        checked::insert(&mut table, server, &encode(totals)?)?;
     }
     Ok(())
+}
+
+fn read_entry(server: &str, stored: &[u8]) -> Result<Totals, Fault> {
+    checked_value::<&str>(&server, stored)
+        .and_then(decode)
+        .map_err(|fault| fault.within(&format!("the totals of {server}")))
 }

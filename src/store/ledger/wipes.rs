@@ -17,16 +17,16 @@ use crate::{
     record::ServerName,
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
-            series,
+            checked, series,
             tables::{META, WIPES, meta},
         },
-        ledger::{decode_next, encode},
+        ledger::{checked_value, decode_next, encode},
     },
     time::Timestamp,
 };
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable};
 use serde::{Deserialize, Serialize};
 
 /// Which records a wipe deletes: all of them, or those of one server or one signal, or those before a
@@ -155,6 +155,13 @@ struct Marks {
 }
 
 impl Marks {
+    /// The marks of an entry; none when it is damaged, which must neither keep records from being
+    /// stored nor another wipe from being made.
+    fn read(key: (&str, u8), stored: &[u8]) -> Marks {
+        let value = checked_value::<(&str, u8)>(&key, stored);
+        value.and_then(Marks::decode).unwrap_or_default()
+    }
+
     fn decode(mut bytes: &[u8]) -> Result<Marks, Fault> {
         let of_all = decode_next(&mut bytes)?;
         let before = if bytes.is_empty() {
@@ -238,7 +245,7 @@ impl WipeMarks {
         if generation == self.seen {
             return Ok(false);
         }
-        self.marks = marks_after(&transaction.open_table(WIPES)?, self.since)?;
+        self.marks = marks_after(&*transaction.open_table(WIPES)?, self.since)?;
         self.seen = generation;
         Ok(true)
     }
@@ -252,6 +259,16 @@ impl WipeMarks {
             seen: generations.max().unwrap_or(generation),
             marks,
         })
+    }
+
+    /// Fails when a mark is damaged.
+    pub(crate) fn check(transaction: &ReadTransaction) -> Result<(), Fault> {
+        for entry in transaction.open_table(WIPES)?.iter()? {
+            let (key, value) = entry?;
+            WipeScope::from_key(key.value())?;
+            Marks::decode(checked_value::<(&str, u8)>(&key.value(), value.value())?)?;
+        }
+        Ok(())
     }
 
     /// The number of the newest wipe.
@@ -309,7 +326,7 @@ fn marks_after(
     for entry in wipes.iter()? {
         let (key, value) = entry?;
         let scope = WipeScope::from_key(key.value())?;
-        marks.extend(Marks::decode(value.value())?.with_scopes(&scope));
+        marks.extend(Marks::read(key.value(), value.value()).with_scopes(&scope));
     }
     marks.retain(|(_, mark)| mark.generation > generation);
     Ok(marks)
@@ -332,7 +349,7 @@ pub(crate) fn mark(transaction: &WriteTransaction, scope: &WipeScope) -> Result<
     let mut changed = Vec::new();
     for entry in wipes.iter()? {
         let (key, value) = entry?;
-        let known = Marks::decode(value.value())?;
+        let known = Marks::read(key.value(), value.value());
         let mut kept = known.clone();
         let is_empty = kept.remove_included(&WipeScope::from_key(key.value())?, scope);
         if kept != known {
@@ -343,22 +360,22 @@ pub(crate) fn mark(transaction: &WriteTransaction, scope: &WipeScope) -> Result<
     for (server, signal, kept) in &changed {
         let key = (server.as_str(), *signal);
         match kept {
-            Some(kept) => wipes.insert(key, kept.encode()?.as_slice())?,
-            None => wipes.remove(key)?,
-        };
+            Some(kept) => checked::insert(&mut wipes, key, &kept.encode()?)?,
+            None => {
+                wipes.remove(key)?;
+            }
+        }
     }
     let known = wipes.get(scope.key())?;
-    let known = known
-        .map(|known| Marks::decode(known.value()))
-        .transpose()?;
-    let mut marks = known.unwrap_or_default();
+    let mut marks = known.map_or_else(Marks::default, |known| {
+        Marks::read(scope.key(), known.value())
+    });
     let mark = WipeMark {
         generation,
         monotonic_nanos: monotonic_nanos(),
     };
     marks.add(mark, scope.before);
-    wipes.insert(scope.key(), marks.encode()?.as_slice())?;
-    Ok(())
+    checked::insert(&mut wipes, scope.key(), &marks.encode()?)
 }
 
 #[cfg(test)]

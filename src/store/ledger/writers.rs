@@ -12,7 +12,7 @@ use crate::{
     loss::{LedgerEntry, LossCause},
     platform,
     store::{
-        engine::{disk::DiskHook, fault::Fault},
+        engine::{disk::DiskHook, fault::Fault, transaction::WriteTransaction},
         layout::tables::{META, WRITERS, meta},
         ledger::{
             decode_next, encode, losses,
@@ -21,7 +21,7 @@ use crate::{
     },
     time::Timestamp,
 };
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable};
 use serde::{Deserialize, Serialize};
 
 /// Identifies a batch, so that a retried batch is not stored twice.

@@ -10,7 +10,7 @@ use crate::{
     record::ServerName,
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
             block::BlockHeader,
             series::{self, SeriesState, put_series_state, stored_series_state},
@@ -24,7 +24,7 @@ use crate::{
         },
     },
 };
-use redb::{ReadableTable, WriteTransaction};
+use redb::ReadableTable;
 use std::{
     collections::HashMap,
     ops::RangeInclusive,
@@ -259,7 +259,7 @@ fn enforce_total(
     blocks_max: usize,
 ) -> Result<Evicted, Fault> {
     let mut evicted = Evicted::default();
-    let excess = excess(&transaction.open_table(META)?, limits, rows, used)?;
+    let excess = excess(&*transaction.open_table(META)?, limits, rows, used)?;
     if excess == 0 {
         return Ok(evicted);
     }
@@ -304,10 +304,8 @@ fn all_series(
     let mut all = Vec::new();
     for entry in transaction.open_table(SERIES)?.iter()? {
         let (key, value) = entry?;
-        let (server, signal) = key.value();
-        let (server, signal) = (ServerName::new(server)?, series::signal_of(signal)?);
         // A damaged state must not keep all other servers from appending.
-        if let Ok(state) = SeriesState::from_bytes(value.value()) {
+        if let Ok((server, signal, state)) = series::read_entry(key.value(), value.value()) {
             let row_bytes = rows.bytes_of(&server, signal) as u64;
             all.push(EvictingSeries::new(server, signal, state, row_bytes));
         }
@@ -359,6 +357,7 @@ pub(crate) fn expire(
     if let Some((span, left)) = rows::expire(transaction, series.state.id, cutoff)? {
         evicted.records += span.count();
         evicted.more |= span.count() == rows::EXPIRED_ROWS_MAX as u64;
+        series.state.rows = left.rows as u64;
         series.note(span);
         row_tiers.set(server, signal, left);
     }

@@ -6,16 +6,16 @@
 //! record waits long for maintenance.
 
 use crate::{
-    error::{Error, Result},
+    error::Result,
     record::ServerName,
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
             block::{BlockEncoder, span_max},
             footprint, keys,
             series::SeriesState,
-            tables::{BLOCKS, BlockKey, MERGE_QUEUE, META, ROWS, RowKey},
+            tables::{BLOCKS, BlockKey, MERGE_QUEUE, ROWS, RowKey},
         },
         maintain::{
             eviction::{self, Evicted},
@@ -28,7 +28,6 @@ use crate::{
         },
     },
 };
-use redb::WriteTransaction;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// The number of series inspected at once.
@@ -57,10 +56,8 @@ pub(crate) struct Maintenance {
     declined: HashMap<BlockKey, i64>,
     /// Whether this round only frees space.
     frees_only: bool,
-    /// Series with a block that cannot be decoded. The block is not modified, because its records
-    /// may be recoverable by hand. The series is still kept within its limits, but no longer
-    /// merged.
-    damaged: HashSet<(ServerName, Signal)>,
+    /// Blocks that cannot be decoded, which are neither merged nor rewritten.
+    damaged: HashSet<BlockKey>,
 }
 
 /// A task, performed in one transaction or, if large, in several.
@@ -95,6 +92,8 @@ pub(crate) struct Maintained {
     pub(crate) rewritten_bytes: u64,
     /// Whether the task is unfinished.
     pub(crate) more: bool,
+    /// Whether a block was found to be damaged.
+    pub(crate) is_damaged: bool,
 }
 
 impl From<Evicted> for Maintained {
@@ -113,6 +112,7 @@ impl From<Rewritten> for Maintained {
         Maintained {
             wrote: rewritten.disk_bytes > 0,
             rewritten_bytes: rewritten.disk_bytes,
+            is_damaged: rewritten.is_damaged,
             ..Maintained::default()
         }
     }
@@ -142,7 +142,7 @@ impl Maintenance {
         self.waiting = view.series()?;
         let over = self.over_their_limit(cache);
         let excess = view.read(|| {
-            let meta = view.transaction().open_table(META)?;
+            let meta = view.meta()?;
             eviction::excess(&meta, &cache.limits, &cache.rows, used_bytes)
         })?;
         if excess > 0 || !over.is_empty() {
@@ -192,15 +192,8 @@ impl Maintenance {
 
     /// Notes the outcome of a task.
     pub(crate) fn finish(&mut self, task: Task, outcome: &Result<Maintained>) {
-        match (outcome, &task) {
-            (Ok(done), _) if done.more => self.tasks.push_front(task),
-            (
-                Err(Error::Corrupt { .. }),
-                Task::Merge(server, signal, _) | Task::Rewrite(server, signal, _),
-            ) => {
-                self.damaged.insert((server.clone(), *signal));
-            }
-            _ => {}
+        if outcome.as_ref().is_ok_and(|done| done.more) {
+            self.tasks.push_front(task);
         }
     }
 
@@ -236,7 +229,6 @@ impl Maintenance {
             signal,
             state,
         } = series;
-        let is_damaged = self.damaged.contains(&(server.clone(), signal));
         let mut tasks = Vec::new();
         if let Some(cutoff) = cache.limits.cutoff(&server, now) {
             if has_expired(view, &state, cutoff)? {
@@ -244,13 +236,13 @@ impl Maintenance {
             }
             for key in half_expired(view, &state, cutoff, now)? {
                 let is_declined = self.declined.get(&key).is_some_and(|from| cutoff < *from);
-                if !is_damaged && !is_declined {
+                if !self.damaged.contains(&key) && !is_declined {
                     tasks.push(Task::Rewrite(server.clone(), signal, key));
                 }
             }
         }
         for (level, count) in &state.merge_levels {
-            if *count >= MERGED_FROM && !is_damaged && merge_pays(view, &state, *level, merged)? {
+            if *count >= MERGED_FROM && self.merge_pays(view, &state, *level, merged)? {
                 tasks.push(Task::Merge(server.clone(), signal, *level));
             }
         }
@@ -275,6 +267,7 @@ impl Maintenance {
                 server,
                 signal,
                 cutoff,
+                damaged: &mut self.damaged,
             }
             .block(transaction, key)?,
             None => Rewritten::default(),
@@ -285,6 +278,45 @@ impl Maintenance {
             self.decline(*key, cutoff.unwrap_or(now).midpoint(last.min(now)));
         }
         Ok(done.into())
+    }
+
+    /// Performs [`Task::Merge`] once. The task is unfinished until too few blocks of the level are
+    /// left.
+    pub(crate) fn merge(
+        &mut self,
+        transaction: &WriteTransaction,
+        cache: &mut WriterCache,
+        encoder: &mut BlockEncoder,
+        (server, signal, level): (&ServerName, Signal, u8),
+        now: i64,
+    ) -> Result<Maintained, Fault> {
+        cache.limits.refresh(transaction)?;
+        let rewrite = Rewrite {
+            encoder,
+            limits: merge::block_limits(&cache.limits, server),
+            server,
+            signal,
+            cutoff: cache.limits.cutoff(server, now).unwrap_or(i64::MIN),
+            damaged: &mut self.damaged,
+        };
+        let done = rewrite.level(transaction, level)?;
+        Ok(Maintained {
+            more: done.disk_bytes > 0 || done.is_damaged,
+            ..done.into()
+        })
+    }
+
+    fn merge_pays(
+        &self,
+        view: &View,
+        state: &SeriesState,
+        level: u8,
+        limits: BlockLimits,
+    ) -> Result<bool, Fault> {
+        let headers = view.transaction().open_table(BLOCKS)?;
+        let queue = view.transaction().open_table(MERGE_QUEUE)?;
+        let chosen = merge::choose(&headers, &queue, state, level, limits, &self.damaged)?;
+        Ok(!chosen.is_empty())
     }
 
     fn decline(&mut self, key: BlockKey, until_cutoff: i64) {
@@ -324,41 +356,6 @@ pub(crate) fn expire(
         None => Evicted::default(),
     };
     Ok(expired.into())
-}
-
-/// Performs [`Task::Merge`] once. The task is unfinished until too few blocks of the level are
-/// left.
-pub(crate) fn merge(
-    transaction: &WriteTransaction,
-    cache: &mut WriterCache,
-    encoder: &mut BlockEncoder,
-    (server, signal, level): (&ServerName, Signal, u8),
-    now: i64,
-) -> Result<Maintained, Fault> {
-    cache.limits.refresh(transaction)?;
-    let rewrite = Rewrite {
-        encoder,
-        limits: merge::block_limits(&cache.limits, server),
-        server,
-        signal,
-        cutoff: cache.limits.cutoff(server, now).unwrap_or(i64::MIN),
-    };
-    let done = rewrite.level(transaction, level)?;
-    Ok(Maintained {
-        more: done.disk_bytes > 0,
-        ..done.into()
-    })
-}
-
-fn merge_pays(
-    view: &View,
-    state: &SeriesState,
-    level: u8,
-    limits: BlockLimits,
-) -> Result<bool, Fault> {
-    let headers = view.transaction().open_table(BLOCKS)?;
-    let queue = view.transaction().open_table(MERGE_QUEUE)?;
-    Ok(!merge::choose(&headers, &queue, state, level, limits)?.is_empty())
 }
 
 fn has_expired(view: &View, state: &SeriesState, cutoff: i64) -> Result<bool, Fault> {
@@ -417,6 +414,7 @@ mod tests {
     use super::*;
     use crate::{
         ingest::{WriterOptions, simulated::SimulatedWriter},
+        loss::LossCause,
         read::Query,
         record::{Level, LogRecord},
         store::{Store, StoreOptions, layout::tables::BLOCK_CHUNKS},
@@ -440,7 +438,7 @@ mod tests {
             }
             writer.flush(Duration::ZERO).unwrap();
         }
-        let damage = |transaction: &redb::WriteTransaction| {
+        let damage = |transaction: &WriteTransaction| {
             let mut chunks = transaction.open_table(BLOCK_CHUNKS)?;
             // The first series has the lowest keys.
             let (key, mut chunk) = {
@@ -452,18 +450,22 @@ mod tests {
             Ok(())
         };
         store.writer().unwrap().transact("damage", damage).unwrap();
-        let mut failed = 0;
         for minute in 1..10 {
-            // Each failure ends one task, but not the tasks after it.
-            while let Err(error) = writer.advance(Duration::from_secs(60 * minute)) {
-                assert!(matches!(error, Error::Corrupt { .. }), "{error}");
-                failed += 1;
-            }
+            writer.advance(Duration::from_secs(60 * minute)).unwrap();
         }
-        assert_eq!(failed, 1, "a damaged series is tried once");
+        let snapshot = store.snapshot().unwrap();
+        let known = snapshot.known_damage().unwrap();
+        assert_eq!(known.len(), 1, "{known:?}");
+        assert_eq!(
+            (&known[0].server, known[0].records),
+            (&Some(names[0].clone()), Some(1))
+        );
+        let ledger = snapshot.ledger(..).unwrap();
+        assert_eq!(ledger.len(), 1, "{ledger:?}");
+        assert_eq!((ledger[0].cause, ledger[0].count), (LossCause::Damaged, 1));
         let layout = store.snapshot().unwrap().check().unwrap();
         let blocks = layout.iter().map(|series| series.blocks.len());
-        assert_eq!(blocks.collect::<Vec<_>>(), [20, 8]);
+        assert_eq!(blocks.collect::<Vec<_>>(), [1 + 10, 8]);
         let read = |name: &ServerName| {
             let query = Query::new(Signal::Logs).server(name.clone());
             let since = Timestamp::from_unix_nanos(1);

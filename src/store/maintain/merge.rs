@@ -10,22 +10,29 @@ use crate::{
     record::ServerName,
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{
+            fault::{Fault, guarded},
+            transaction::WriteTransaction,
+        },
         layout::{
             block::{
-                BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, HEADER_BYTES,
-                PAYLOAD_BYTES_TARGET, RECORDS_MAX,
+                BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, PAYLOAD_BYTES_TARGET,
+                RECORDS_MAX,
             },
             keys,
             series::{SeriesState, put_series_state, stored_series_state},
-            tables::{BlockKey, MergeKey},
+            tables::{BlockKey, MergeKey, StoredHeader},
         },
-        ledger::losses::{self, LossSpan},
+        ledger::{
+            damage::{self, Finding},
+            losses::{self, LossSpan},
+        },
         policy::limits::Limits,
         tiers::blocks::{self, BlockLimits, Blocks},
     },
 };
-use redb::{ReadableTable, WriteTransaction};
+use redb::ReadableTable;
+use std::collections::HashSet;
 
 /// The number of blocks of one level that are merged into one.
 const MERGED_AT_ONCE: usize = 4;
@@ -45,19 +52,24 @@ const PAYLOAD_BYTES_MAX: usize = 2 * PAYLOAD_BYTES_TARGET;
 
 /// The blocks of a series to merge because it has many of `level`; empty when merging does not pay.
 ///
+/// Blocks in `damaged` stay as they are: their records may be recoverable by hand.
+///
 /// They are neighbours in time, including blocks of other levels in between. Without those, the
 /// merged block would be older than they are at one end and newer at the other, and eviction could
 /// not delete the oldest records first.
 pub(crate) fn choose(
-    headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    headers: &impl ReadableTable<&'static BlockKey, &'static StoredHeader>,
     queue: &impl ReadableTable<&'static MergeKey, ()>,
     state: &SeriesState,
     level: u8,
     limits: BlockLimits,
+    damaged: &HashSet<BlockKey>,
 ) -> Result<Vec<(BlockKey, BlockHeader)>, Fault> {
+    let is_whole = |(key, _): &(BlockKey, BlockHeader)| !damaged.contains(key);
     let mut found = blocks::of_level(headers, queue, state.id, level, APART_MAX)?;
     // Under a small limit, blocks are full earlier, and full ones are not merged.
-    found.retain(|(_, header)| (header.payload_bytes as usize) < limits.payload_bytes / 2);
+    found.retain(|block| (block.1.payload_bytes as usize) < limits.payload_bytes / 2);
+    found.retain(is_whole);
     if (found.len() as u64) < MERGED_FROM {
         return Ok(Vec::new());
     }
@@ -70,7 +82,8 @@ pub(crate) fn choose(
         let first = keys::block_position(first);
         let last = keys::block_position(last);
         let count_max = MERGED_AT_ONCE + BETWEEN_MAX;
-        let all = blocks::ending_between(headers, state, first, last, count_max + 1)?;
+        let mut all = blocks::ending_between(headers, state, first, last, count_max + 1)?;
+        all.retain(is_whole);
         let bytes_max = (payload_bytes(window) * (1 + BETWEEN_TIMES)).min(PAYLOAD_BYTES_MAX);
         if all.len() <= count_max && payload_bytes(&all) <= bytes_max {
             return Ok(all);
@@ -103,6 +116,8 @@ pub(crate) struct Rewritten {
     pub(crate) disk_bytes: u64,
     /// The number of expired records left out.
     pub(crate) expired: u64,
+    /// Whether nothing was replaced because a block was found to be damaged.
+    pub(crate) is_damaged: bool,
 }
 
 /// The size of merged blocks: smaller if the limit of their series is small.
@@ -122,6 +137,8 @@ pub(crate) struct Rewrite<'a> {
     pub(crate) signal: Signal,
     /// Records before this time are left out and entered in the ledger as evicted.
     pub(crate) cutoff: i64,
+    /// The blocks that were found to be damaged, to which others are added.
+    pub(crate) damaged: &'a mut HashSet<BlockKey>,
 }
 
 /// The blocks selected to be rewritten.
@@ -135,8 +152,9 @@ impl Rewrite<'_> {
         level: u8,
     ) -> Result<Rewritten, Fault> {
         let limits = self.limits;
-        self.run(transaction, |blocks, state| {
-            choose(blocks.headers(), blocks.merge_queue(), state, level, limits)
+        self.run(transaction, |blocks, state, damaged| {
+            let (headers, queue) = (blocks.headers(), blocks.merge_queue());
+            choose(headers, queue, state, level, limits, damaged)
         })
     }
 
@@ -147,7 +165,7 @@ impl Rewrite<'_> {
         transaction: &WriteTransaction,
         key: &BlockKey,
     ) -> Result<Rewritten, Fault> {
-        self.run(transaction, |blocks, _| {
+        self.run(transaction, |blocks, _, _| {
             let header = blocks.header(key)?;
             Ok(header.map(|header| (*key, header)).into_iter().collect())
         })
@@ -156,7 +174,7 @@ impl Rewrite<'_> {
     fn run(
         self,
         transaction: &WriteTransaction,
-        choose: impl FnOnce(&Blocks<'_>, &SeriesState) -> Chosen,
+        choose: impl FnOnce(&Blocks<'_>, &SeriesState, &HashSet<BlockKey>) -> Chosen,
     ) -> Result<Rewritten, Fault> {
         let Rewrite {
             encoder,
@@ -164,16 +182,30 @@ impl Rewrite<'_> {
             server,
             signal,
             cutoff,
+            damaged,
         } = self;
         let mut done = Rewritten::default();
         let Some(mut state) = stored_series_state(transaction, server, signal)? else {
             return Ok(done);
         };
+        let mut findings = Vec::new();
         let expired = blocks::change(transaction, |blocks| {
-            let chosen = choose(blocks, &state)?;
+            let chosen = choose(blocks, &state, damaged)?;
             let mut decoded: Vec<DecodedBlock> = Vec::with_capacity(chosen.len());
             for (key, header) in &chosen {
-                decoded.push(blocks.load(key, header)?);
+                match guarded(|| blocks.load(key, header)) {
+                    Ok(block) => decoded.push(block),
+                    Err(fault) if fault.is_damage() => {
+                        damaged.insert(*key);
+                        let finding = Finding::of(server, signal, fault.reason())
+                            .between(header.first, header.last);
+                        findings.push(finding.losing(Some(header.count.into())));
+                    }
+                    Err(fault) => return Err(fault),
+                }
+            }
+            if !findings.is_empty() {
+                return Ok(None);
             }
             let (records, expired) = unexpired(&decoded, cutoff);
             if let [_] = chosen.as_slice()
@@ -188,6 +220,8 @@ impl Rewrite<'_> {
             blocks.write(&mut state, signal, &records, encoder, limits)?;
             Ok(expired)
         })?;
+        done.is_damaged = !findings.is_empty();
+        damage::note(transaction, &findings)?;
         if done.disk_bytes > 0 {
             put_series_state(transaction, server, signal, &state)?;
         }
@@ -205,11 +239,7 @@ fn unexpired(blocks: &[DecodedBlock], cutoff: i64) -> (Vec<BlockRecord<'_>>, Opt
     let mut records = Vec::new();
     for record in blocks.iter().flat_map(DecodedBlock::records) {
         if record.timestamp < cutoff {
-            let one = LossSpan::new(1, record.timestamp, record.timestamp);
-            match &mut expired {
-                Some(expired) => expired.add(one),
-                None => expired = Some(one),
-            }
+            LossSpan::extend(&mut expired, record.timestamp);
         } else {
             records.push(record);
         }
@@ -347,6 +377,7 @@ mod tests {
                         server,
                         signal: SIGNAL,
                         cutoff,
+                        damaged: &mut HashSet::new(),
                     };
                     rewrite.level(transaction, level)
                 })

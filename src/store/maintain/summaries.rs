@@ -4,9 +4,9 @@ use crate::{
     record::ServerName,
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
-            block::{BlockHeader, Codec},
+            block::Codec,
             keys,
             series::{SeriesState, put_series_state, stored_series_state},
             tables::{BLOCKS, BlockKey, SUMMARIES},
@@ -14,7 +14,6 @@ use crate::{
         tiers::{blocks, view::View},
     },
 };
-use redb::WriteTransaction;
 use std::ops::Bound;
 
 /// The number of blocks that one transaction reads, so that appending never waits long.
@@ -37,7 +36,7 @@ pub(crate) fn missing(
     let mut found = Vec::new();
     for entry in headers.range::<&BlockKey>((first, Bound::Included(range.end())))? {
         let (key, header) = entry?;
-        let header = BlockHeader::from_bytes(header.value()).ok();
+        let header = blocks::read_header(key.value(), header.value()).ok();
         let has_columns = header.is_some_and(|header| header.codec == Codec::Columns);
         if has_columns && summaries.get(key.value())?.is_none() {
             found.push(*key.value());

@@ -20,13 +20,13 @@
 
 use crate::{
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::tables::{META, meta},
         policy::system_clock::{ClockReading, UNKNOWN_BOOT},
     },
     time::Timestamp,
 };
-use redb::{ReadableTable, WriteTransaction};
+use redb::ReadableTable;
 use std::fmt;
 
 /// A system clock that differs from the elapsed time and is not trusted yet.
@@ -266,7 +266,7 @@ pub(crate) fn keep(
     reading: ClockReading,
 ) -> Result<ClockVerdict, Fault> {
     let mut table = transaction.open_table(META)?;
-    let verdict = judge(&table, reading)?;
+    let verdict = judge(&*table, reading)?;
     if verdict.stored_before >= STORED_NANOS {
         for (name, value) in verdict.state.entries() {
             match value {
@@ -628,7 +628,7 @@ mod tests {
             let mut machine = Machine::new();
             for event in events {
                 apply(&mut machine, &event);
-                let transaction = database.begin_write().unwrap();
+                let transaction = WriteTransaction::new(database.begin_write().unwrap());
                 let reading = machine.reading();
                 let kept = keep(&transaction, reading).unwrap();
                 transaction.commit().unwrap();
@@ -650,19 +650,19 @@ mod tests {
         let database = redb::Database::builder()
             .create_with_backend(backend)
             .unwrap();
-        let transaction = database.begin_write().unwrap();
+        let transaction = WriteTransaction::new(database.begin_write().unwrap());
         let mut table = transaction.open_table(META).unwrap();
         let machine = Machine::new();
         let written = (START - DAY).cast_unsigned();
         table.insert(meta::LAST_COMMIT, written).unwrap();
         assert_eq!(
-            judge(&table, machine.reading()).unwrap().now.unix_nanos(),
+            judge(&*table, machine.reading()).unwrap().now.unix_nanos(),
             START
         );
         table
             .insert(meta::LAST_COMMIT, (START - 90 * DAY).cast_unsigned())
             .unwrap();
-        let verdict = judge(&table, machine.reading()).unwrap();
+        let verdict = judge(&*table, machine.reading()).unwrap();
         assert_eq!(verdict.now.unix_nanos(), START - 90 * DAY);
         assert!(verdict.is_news);
     }

@@ -5,14 +5,15 @@
 use crate::{
     config::{Retention, RetentionPolicy},
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
             block::PAYLOAD_BYTES_TARGET,
+            checked,
             tables::{LIMITS, META, meta},
         },
     },
 };
-use redb::{ReadableTable, WriteTransaction};
+use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -98,11 +99,13 @@ impl Limits {
         }
     }
 
-    /// Reads the limits of a database.
+    /// Reads the limits of a database, and says which of them are damaged. Instead of a damaged
+    /// limit there is none, because a wrong limit would delete records.
     pub(crate) fn read(
         limits: &impl ReadableTable<&'static str, &'static [u8]>,
         meta: &impl ReadableTable<&'static str, u64>,
-    ) -> Result<Limits, Fault> {
+    ) -> Result<(Limits, Option<String>), Fault> {
+        let mut damage = None;
         let mut found = Limits {
             total_bytes: meta.get(meta::MAX_TOTAL_BYTES)?.map(|it| it.value()),
             generation: generation(meta)?,
@@ -110,7 +113,14 @@ impl Limits {
         };
         for entry in limits.iter()? {
             let (key, value) = entry?;
-            let limits = SeriesLimits::from_bytes(value.value())?;
+            let limits = match SeriesLimits::read(key.value(), value.value()) {
+                Ok(limits) => limits,
+                Err(Fault::Corrupt(what)) => {
+                    damage = Some(what);
+                    SeriesLimits::NONE
+                }
+                Err(error) => return Err(error),
+            };
             match key.value() {
                 DEFAULT => found.default = Some(limits),
                 server => {
@@ -118,14 +128,25 @@ impl Limits {
                 }
             }
         }
-        Ok(found)
+        Ok((found, damage))
+    }
+
+    /// Fails when a limit is damaged.
+    pub(crate) fn check(
+        limits: &impl ReadableTable<&'static str, &'static [u8]>,
+    ) -> Result<(), Fault> {
+        for entry in limits.iter()? {
+            let (key, value) = entry?;
+            SeriesLimits::read(key.value(), value.value())?;
+        }
+        Ok(())
     }
 
     /// Reads the limits again if they have changed.
     pub(crate) fn refresh(&mut self, transaction: &WriteTransaction) -> Result<(), Fault> {
         let meta = transaction.open_table(META)?;
-        if generation(&meta)? != self.generation {
-            *self = Limits::read(&transaction.open_table(LIMITS)?, &meta)?;
+        if generation(&*meta)? != self.generation {
+            (*self, _) = Limits::read(&*transaction.open_table(LIMITS)?, &*meta)?;
         }
         Ok(())
     }
@@ -185,16 +206,16 @@ pub(crate) fn put(transaction: &WriteTransaction, policy: &RetentionPolicy) -> R
 pub(crate) fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Result<bool, Fault> {
     let mut meta = transaction.open_table(META)?;
     let mut table = transaction.open_table(LIMITS)?;
-    let present = Limits::read(&table, &meta)?;
+    let (present, damage) = Limits::read(&*table, &*meta)?;
     wanted.generation = present.generation;
-    if present == wanted {
+    if damage.is_none() && present == wanted {
         return Ok(false);
     }
     table.retain(|_, _| false)?;
     let default = wanted.default.iter().map(|limits| (DEFAULT, limits));
     let own = wanted.servers.iter();
     for (server, limits) in default.chain(own.map(|(server, own)| (server.as_str(), own))) {
-        table.insert(server, limits.to_bytes()?.as_slice())?;
+        checked::insert(&mut table, server, &limits.to_bytes()?)?;
     }
     match wanted.total_bytes {
         Some(bytes) => meta.insert(meta::MAX_TOTAL_BYTES, bytes)?,
@@ -205,14 +226,25 @@ pub(crate) fn replace(transaction: &WriteTransaction, mut wanted: Limits) -> Res
 }
 
 impl SeriesLimits {
+    const NONE: SeriesLimits = SeriesLimits {
+        bytes_max: u64::MAX,
+        age_nanos: u64::MAX,
+    };
+
     fn to_bytes(self) -> Result<Vec<u8>, Fault> {
         rmp_serde::to_vec(&self)
             .map_err(|error| Fault::Corrupt(format!("cannot encode a limit: {error}")))
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<SeriesLimits, Fault> {
-        rmp_serde::from_slice(bytes)
-            .map_err(|error| Fault::Corrupt(format!("cannot decode a limit: {error}")))
+    /// Decodes an entry of [`LIMITS`].
+    fn read(server: &str, stored: &[u8]) -> Result<SeriesLimits, Fault> {
+        let decoded = checked::read::<&str>(&server, stored).and_then(|limits| {
+            rmp_serde::from_slice(limits).map_err(|error| Fault::Corrupt(error.to_string()))
+        });
+        decoded.map_err(|fault| match server {
+            DEFAULT => fault.within("the default limits"),
+            server => fault.within(&format!("the limits of {server}")),
+        })
     }
 }
 
@@ -237,7 +269,7 @@ mod tests {
     }
 
     fn put_into(database: &Database, policy: &RetentionPolicy) -> Result<bool, Fault> {
-        let transaction = database.begin_write().unwrap();
+        let transaction = WriteTransaction::new(database.begin_write().unwrap());
         let outcome = put(&transaction, policy)?;
         transaction.commit().unwrap();
         Ok(outcome)
@@ -246,7 +278,10 @@ mod tests {
     fn read(database: &Database) -> Limits {
         let transaction = database.begin_read().unwrap();
         let limits = transaction.open_table(LIMITS).unwrap();
-        Limits::read(&limits, &transaction.open_table(META).unwrap()).unwrap()
+        let (limits, damage) =
+            Limits::read(&limits, &transaction.open_table(META).unwrap()).unwrap();
+        assert_eq!(damage, None);
+        limits
     }
 
     fn policy(days: u64, servers: &[(&str, u64)], total: u64) -> RetentionPolicy {
@@ -285,7 +320,7 @@ mod tests {
             policy(0, &[("a", 4)], 0),
         ] {
             assert!(put_into(&database, &change).unwrap());
-            let transaction = database.begin_write().unwrap();
+            let transaction = WriteTransaction::new(database.begin_write().unwrap());
             let before = cached.clone();
             cached.refresh(&transaction).unwrap();
             assert_ne!(cached, before);

@@ -135,7 +135,10 @@ fn newest_before(view: &View, entry: &SeriesEntry, time: i64) -> Result<Option<i
         let to = keys::block_key(state.id, *class, (end, u64::MAX));
         for block in headers.range::<&BlockKey>(&from..=&to)? {
             let (key, header) = block?;
-            let header = blocks::read_header(key.value(), header.value())?;
+            // The times of the records of a damaged block are unknown, here and below.
+            let Ok(header) = blocks::read_header(key.value(), header.value()) else {
+                continue;
+            };
             if header.first < time {
                 newest = newest.max(Some(last_before(view, key.value(), &header, time)?));
             }
@@ -180,8 +183,8 @@ pub(super) fn inventory_record(
         .open_table(ROWS)?
         .range::<&RowKey>(&first_key..=&last_key)?
     {
-        let (key, payload) = row?;
-        rows.add(payload.value().len());
+        let (key, value) = row?;
+        rows.add(value.value().len());
         let (timestamp, _) = keys::row_position(key.value());
         held.extend(timestamp, timestamp);
     }
@@ -217,7 +220,9 @@ fn add_blocks(
     let kept_from = keys::block_key(series, class, (cutoff, 0));
     for expired in headers.range::<&BlockKey>(class_range.start()..&kept_from)? {
         let (key, header) = expired?;
-        let header = blocks::read_header(key.value(), header.value())?;
+        let Ok(header) = blocks::read_header(key.value(), header.value()) else {
+            continue;
+        };
         let size = blocks::size(&summaries, key.value(), &header)?;
         held.take_off(header.count.into(), size.bytes);
     }
@@ -235,7 +240,10 @@ fn add_blocks(
         if last.saturating_sub_unsigned(span_max(class)) > oldest {
             break;
         }
-        let header = blocks::read_header(key.value(), header.value())?;
+        let Ok(header) = blocks::read_header(key.value(), header.value()) else {
+            held.extend(last.max(cutoff), last);
+            continue;
+        };
         let mut first = header.first;
         if first < cutoff {
             let (expired, kept_first) = split(view, key.value(), &header, cutoff)?;
@@ -322,7 +330,7 @@ mod tests {
             inventory.first().map(|entry| entry.record_count)
         };
         assert_eq!(listed(), Some(6));
-        let damage = |transaction: &redb::WriteTransaction| {
+        let damage = |transaction: &crate::store::engine::transaction::WriteTransaction| {
             let mut chunks = transaction.open_table(BLOCK_CHUNKS)?;
             let key = *chunks.first()?.unwrap().0.value();
             chunks.insert(&key, b"not this block".as_slice())?;

@@ -1,14 +1,14 @@
 //! Finds the stored records of a series that have given timestamps.
 
 use crate::store::{
-    engine::fault::Fault,
+    engine::fault::{Fault, guarded},
     layout::{
         block::{BlockHeader, DecodedBlock, span_max},
         keys::{self, Position},
         series::SeriesState,
         tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey},
     },
-    tiers::blocks,
+    tiers::{blocks, rows},
 };
 use redb::ReadTransaction;
 use std::ops::Range;
@@ -36,10 +36,14 @@ pub(crate) fn records_at(
         keys::row_key(state.id, (*last, u64::MAX)),
     );
     for row in rows.range::<&RowKey>(&from..=&to)? {
-        let (key, payload) = row?;
+        let (key, value) = row?;
         let position = keys::row_position(key.value());
-        if timestamps.binary_search(&position.0).is_ok() && !is_in(ignored, position.1) {
-            found(position, payload.value());
+        // A damaged record is no duplicate: it is stored again.
+        if timestamps.binary_search(&position.0).is_ok()
+            && !is_in(ignored, position.1)
+            && let Ok(payload) = rows::payload(key.value(), value.value())
+        {
+            found(position, payload);
         }
     }
     let headers = transaction.open_table(BLOCKS)?;
@@ -52,11 +56,17 @@ pub(crate) fn records_at(
         let to = keys::block_key(state.id, *class, (end, u64::MAX));
         for entry in headers.range::<&BlockKey>(&from..=&to)? {
             let (key, header) = entry?;
-            let header = blocks::read_header(key.value(), header.value())?;
+            let Ok(header) = blocks::read_header(key.value(), header.value()) else {
+                continue;
+            };
             let within = within(timestamps, &header);
             if !within.is_empty() && !is_ignored(ignored, &header) {
-                let block = blocks::load(&chunks, key.value(), &header)?;
                 blocks_read += 1;
+                let block = match guarded(|| blocks::load(&chunks, key.value(), &header)) {
+                    Ok(block) => block,
+                    Err(fault) if fault.is_damage() => continue,
+                    Err(fault) => return Err(fault),
+                };
                 records_of(&block, within, |position, payload| {
                     if !is_in(ignored, position.1) {
                         found(position, payload);

@@ -12,16 +12,18 @@ use crate::{
     store::{
         engine::fault::{Fault, guarded},
         layout::{
-            block::{BlockHeader, DecodedBlock, HEADER_BYTES, Summary, Wanted, span_max},
+            block::{BlockHeader, DecodedBlock, Summary, Wanted, span_max},
             keys::{self, Position},
             series::SeriesState,
-            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, ROWS, RowKey, SUMMARIES},
+            tables::{
+                BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, ROWS, RowKey, SUMMARIES, StoredHeader,
+            },
         },
         scan::order::{Direction, Order, successor},
-        tiers::{blocks, view::View},
+        tiers::{blocks, rows, view::View},
     },
 };
-use redb::{Range, ReadOnlyTable};
+use redb::{AccessGuard, Range, ReadOnlyTable};
 use std::{
     path::PathBuf,
     sync::{
@@ -48,16 +50,25 @@ pub(crate) struct SeriesQuery {
     pub(crate) since_sequence: u64,
     /// Only records that this filter matches.
     pub(crate) filter: Option<Filter>,
-    /// Whether a block that cannot be decoded is left out, instead of ending the scan.
+    /// Whether a block or a row that cannot be read is left out, instead of ending the scan.
     pub(crate) skips_damaged: bool,
 }
 
-/// A block that a scan left out because it cannot be decoded.
+/// A block or a row that a scan left out because it cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DamagedBlock {
+pub(crate) struct DamagedPart {
     /// The number of its records; `None` when its header is damaged.
     pub(crate) records: Option<u64>,
     pub(crate) what: String,
+}
+
+impl DamagedPart {
+    pub(crate) fn new(records: Option<u64>, fault: Fault) -> DamagedPart {
+        DamagedPart {
+            records,
+            what: fault.reason(),
+        }
+    }
 }
 
 /// The memory for decoded blocks, shared by all scans of a query. A block that exceeds it is held a
@@ -108,8 +119,8 @@ pub(crate) struct SeriesScan {
     limit: Order,
     /// Whether no block has been opened yet.
     is_first: bool,
-    /// The blocks that were left out.
-    damaged: Vec<DamagedBlock>,
+    /// What was left out.
+    damaged: Vec<DamagedPart>,
 }
 
 /// The source of the current record.
@@ -187,9 +198,9 @@ impl SeriesScan {
                 damaged: Vec::new(),
                 query,
             };
-            scan.rows.advance(&scan.query)?;
+            scan.rows.advance(&scan.query, &mut scan.damaged)?;
             for class in &mut scan.classes {
-                class.advance()?;
+                class.advance(&scan.query, &mut scan.damaged)?;
             }
             Ok(scan)
         })
@@ -222,15 +233,15 @@ impl SeriesScan {
         }
     }
 
-    /// The blocks that were left out so far.
-    pub(crate) fn damaged(&self) -> &[DamagedBlock] {
+    /// What was left out so far.
+    pub(crate) fn damaged(&self) -> &[DamagedPart] {
         &self.damaged
     }
 
     fn advance_slowly(&mut self) -> Result<bool, Fault> {
         match self.current {
             Current::End => return Ok(false),
-            Current::Row => self.rows.advance(&self.query)?,
+            Current::Row => self.rows.advance(&self.query, &mut self.damaged)?,
             // Open blocks have advanced already; a block at its end has been refilled or dropped.
             Current::Start | Current::Block(_) => {}
         }
@@ -323,14 +334,11 @@ impl SeriesScan {
                     first = first.min(bound);
                     break;
                 }
-                class.advance()?;
+                class.advance(&self.query, &mut self.damaged)?;
                 let header = match blocks::read_header(&key, &header) {
                     Ok(header) => header,
-                    Err(Fault::Corrupt(what)) if self.query.skips_damaged => {
-                        self.damaged.push(DamagedBlock {
-                            records: None,
-                            what,
-                        });
+                    Err(fault) if self.query.skips_damaged && fault.is_damage() => {
+                        self.damaged.push(DamagedPart::new(None, fault));
                         continue;
                     }
                     Err(error) => return Err(error),
@@ -380,13 +388,9 @@ impl SeriesScan {
             let is_first = std::mem::take(&mut self.is_first);
             let mut block = match self.decode(key, header, start, is_first) {
                 Ok(block) => block,
-                Err(Fault::Corrupt(what) | Fault::Engine(redb::Error::Corrupted(what)))
-                    if self.query.skips_damaged =>
-                {
-                    self.damaged.push(DamagedBlock {
-                        records: Some(header.count.into()),
-                        what,
-                    });
+                Err(fault) if self.query.skips_damaged && fault.is_damage() => {
+                    let records = Some(header.count.into());
+                    self.damaged.push(DamagedPart::new(records, fault));
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -520,53 +524,84 @@ struct RowCursor {
 }
 
 impl RowCursor {
-    fn advance(&mut self, query: &SeriesQuery) -> Result<(), Fault> {
+    fn advance(
+        &mut self,
+        query: &SeriesQuery,
+        damaged: &mut Vec<DamagedPart>,
+    ) -> Result<(), Fault> {
         self.position = None;
         let Some(keys) = &mut self.keys else {
             return Ok(());
         };
         loop {
-            let next = match query.direction {
-                Direction::Forward => keys.next(),
-                Direction::Backward => keys.next_back(),
+            let Some((key, value)) = next_of(keys, query, damaged)? else {
+                self.keys = None;
+                return Ok(());
             };
-            let Some(row) = next else { return Ok(()) };
-            let (key, payload) = row?;
             let position = keys::row_position(key.value());
-            let is_wanted = position.1 >= query.since_sequence
-                && (query.filter.as_ref())
-                    .is_none_or(|filter| filter.matches(query.signal, payload.value()));
-            if is_wanted {
+            if position.1 < query.since_sequence {
+                continue;
+            }
+            let payload = match rows::payload(key.value(), value.value()) {
+                Ok(payload) => payload,
+                Err(fault) if query.skips_damaged && fault.is_damage() => {
+                    damaged.push(DamagedPart::new(Some(1), fault));
+                    continue;
+                }
+                Err(fault) => return Err(fault),
+            };
+            if (query.filter.as_ref()).is_none_or(|filter| filter.matches(query.signal, payload)) {
                 self.position = Some(position);
                 self.payload.clear();
-                self.payload.extend_from_slice(payload.value());
+                self.payload.extend_from_slice(payload);
                 return Ok(());
             }
         }
     }
 }
 
+/// The next entry of a range in the direction of `query`. Damage to the pages of the table ends the range,
+/// and is noted if the query skips damage.
+fn next_of<K: redb::Key + 'static, V: redb::Value + 'static>(
+    range: &mut Range<'static, K, V>,
+    query: &SeriesQuery,
+    damaged: &mut Vec<DamagedPart>,
+) -> Result<Option<Entry<K, V>>, Fault> {
+    // A damaged page can make redb panic.
+    let next = guarded(|| {
+        let next = match query.direction {
+            Direction::Forward => range.next(),
+            Direction::Backward => range.next_back(),
+        };
+        Ok(next.transpose()?)
+    });
+    match next {
+        Err(fault) if query.skips_damaged && fault.is_damage() => {
+            damaged.push(DamagedPart::new(None, fault));
+            Ok(None)
+        }
+        next => next,
+    }
+}
+
+type Entry<K, V> = (AccessGuard<'static, K>, AccessGuard<'static, V>);
+
 /// A cursor over the headers of the blocks of one span class, and its next header.
 struct ClassCursor {
     class: u8,
-    keys: Range<'static, &'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    keys: Range<'static, &'static BlockKey, &'static StoredHeader>,
     direction: Direction,
-    next: Option<(BlockKey, [u8; HEADER_BYTES])>,
+    next: Option<(BlockKey, StoredHeader)>,
 }
 
 impl ClassCursor {
-    fn advance(&mut self) -> Result<(), Fault> {
-        let next = match self.direction {
-            Direction::Forward => self.keys.next(),
-            Direction::Backward => self.keys.next_back(),
-        };
-        self.next = match next {
-            Some(entry) => {
-                let (key, header) = entry?;
-                Some((*key.value(), *header.value()))
-            }
-            None => None,
-        };
+    fn advance(
+        &mut self,
+        query: &SeriesQuery,
+        damaged: &mut Vec<DamagedPart>,
+    ) -> Result<(), Fault> {
+        let next = next_of(&mut self.keys, query, damaged)?;
+        self.next = next.map(|(key, header)| (*key.value(), *header.value()));
         Ok(())
     }
 

@@ -13,8 +13,8 @@ use crate::{
             series::SeriesState,
             tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey, SUMMARIES},
         },
-        scan::series_scan::DamagedBlock,
-        tiers::{blocks, view::View},
+        scan::series_scan::DamagedPart,
+        tiers::{blocks, rows, view::View},
     },
 };
 
@@ -28,7 +28,7 @@ pub(crate) struct Tally<'a> {
     pub(crate) are_together: &'a dyn Fn(i64, i64) -> bool,
     /// The signal of the records, if they are counted by severity.
     pub(crate) levels_of: Option<Signal>,
-    /// Whether a block that cannot be read is left out, instead of ending the count.
+    /// Whether a block or a row that cannot be read is left out, instead of ending the count.
     pub(crate) skips_damaged: bool,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Tally<'a> {
 type Add<'a> = &'a mut dyn FnMut(i64, Option<Level>, u64);
 
 impl Tally<'_> {
-    /// Calls `add` for all records, in no particular order. Returns the blocks that were left out.
+    /// Calls `add` for all records, in no particular order. Returns what was left out.
     ///
     /// A block is read, down to its timestamps and severities, only if its records are not all counted
     /// together, or their severities are not known.
@@ -46,23 +46,38 @@ impl Tally<'_> {
         view: &View,
         state: &SeriesState,
         add: Add<'_>,
-    ) -> Result<Vec<DamagedBlock>> {
+    ) -> Result<Vec<DamagedPart>> {
         if self.first > self.last {
             return Ok(Vec::new());
         }
         view.read(|| {
-            self.count_rows(view, state, add)?;
-            self.count_blocks(view, state, add)
+            let mut damaged = Vec::new();
+            self.count_rows(view, state, add, &mut damaged)?;
+            self.count_blocks(view, state, add, &mut damaged)?;
+            Ok(damaged)
         })
     }
 
-    fn count_rows(&self, view: &View, state: &SeriesState, add: Add<'_>) -> Result<(), Fault> {
+    fn count_rows(
+        &self,
+        view: &View,
+        state: &SeriesState,
+        add: Add<'_>,
+        damaged: &mut Vec<DamagedPart>,
+    ) -> Result<(), Fault> {
         let rows = view.transaction().open_table(ROWS)?;
         let from = keys::row_key(state.id, (self.first, 0));
         let to = keys::row_key(state.id, (self.last, u64::MAX));
         for row in rows.range::<&RowKey>(&from..=&to)? {
-            let (key, payload) = row?;
-            let payload = payload.value();
+            let (key, value) = row?;
+            let payload = match rows::payload(key.value(), value.value()) {
+                Ok(payload) => payload,
+                Err(fault) if self.skips_damaged && fault.is_damage() => {
+                    damaged.push(DamagedPart::new(Some(1), fault));
+                    continue;
+                }
+                Err(fault) => return Err(fault),
+            };
             let level = self
                 .levels_of
                 .and_then(|signal| Encoded { signal, payload }.level());
@@ -76,11 +91,11 @@ impl Tally<'_> {
         view: &View,
         state: &SeriesState,
         add: Add<'_>,
-    ) -> Result<Vec<DamagedBlock>, Fault> {
+        damaged: &mut Vec<DamagedPart>,
+    ) -> Result<(), Fault> {
         let headers = view.transaction().open_table(BLOCKS)?;
         let chunks = view.transaction().open_table(BLOCK_CHUNKS)?;
         let summaries = view.transaction().open_table(SUMMARIES)?;
-        let mut damaged = Vec::new();
         for (class, _) in &state.span_classes {
             // Every block that overlaps the range ends at most one span after it.
             let end = self.last.saturating_add_unsigned(span_max(*class));
@@ -122,16 +137,14 @@ impl Tally<'_> {
                 let records = header.as_ref().ok().map(|header| header.count.into());
                 match header.map(drop).and(counted) {
                     Ok(()) => {}
-                    Err(Fault::Corrupt(what) | Fault::Engine(redb::Error::Corrupted(what)))
-                        if self.skips_damaged =>
-                    {
-                        damaged.push(DamagedBlock { records, what });
+                    Err(fault) if self.skips_damaged && fault.is_damage() => {
+                        damaged.push(DamagedPart::new(records, fault));
                     }
                     Err(fault) => return Err(fault),
                 }
             }
         }
-        Ok(damaged)
+        Ok(())
     }
 
     fn count_each(&self, records: impl IntoIterator<Item = (i64, Option<Level>)>, add: Add<'_>) {

@@ -5,78 +5,35 @@
 //! read from its other end. What is wrong becomes a [`Finding`].
 
 use crate::{
-    record::{Record, ServerName},
-    signal::Signal,
+    record::Record,
     store::{
         engine::fault::{Fault, guarded},
         layout::{
-            block::{self, BlockHeader, BlockRecord, HEADER_BYTES, RECORD_BYTES_MAX, Summary},
-            footprint,
+            block::{self, BlockHeader, BlockRecord, RECORD_BYTES_MAX, Summary},
+            footprint::{self, BlockSize},
             keys::{self, Position},
             series::{self, SeriesState},
             tables::{
-                BLOCK_CHUNKS, BLOCKS, BlockKey, MERGE_QUEUE, META, ROWS, RowKey, SERIES, SUMMARIES,
-                meta,
+                BLOCK_CHUNKS, BLOCKS, BlockKey, LIMITS, MERGE_QUEUE, ROWS, RowKey, SERIES,
+                SUMMARIES, StoredHeader, meta,
             },
         },
-        ledger::{losses, totals, wipes::WipeMarks},
+        ledger::{
+            damage::{self, Finding},
+            losses, totals,
+            wipes::WipeMarks,
+        },
+        policy::limits::Limits,
         scan::inventory,
         tiers::{
             blocks,
+            rows::{self, RowTier},
             view::{SeriesEntry, View},
         },
     },
     time::{TimeRange, Timestamp},
 };
 use redb::{AccessGuard, Range, ReadableTableMetadata};
-
-/// Something that is wrong in a database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Finding {
-    /// The server that it concerns; `None` when it concerns all, or that is not known.
-    pub server: Option<ServerName>,
-    /// The signal that it concerns; `None` like `server`.
-    pub signal: Option<Signal>,
-    /// The earliest and the latest timestamp that it concerns; `None` when that is not known.
-    pub range: Option<(Timestamp, Timestamp)>,
-    /// The number of records that cannot be read; `None` when that is not known.
-    pub records: Option<u64>,
-    /// What is wrong.
-    pub what: String,
-}
-
-impl Finding {
-    /// A finding about the whole database, that loses no record.
-    pub(crate) fn of_all(what: impl Into<String>) -> Finding {
-        Finding {
-            server: None,
-            signal: None,
-            range: None,
-            records: Some(0),
-            what: what.into(),
-        }
-    }
-
-    fn of(entry: &SeriesEntry, what: impl Into<String>) -> Finding {
-        Finding {
-            server: Some(entry.server.clone()),
-            signal: Some(entry.signal),
-            ..Finding::of_all(what)
-        }
-    }
-
-    fn between(mut self, first: i64, last: i64) -> Finding {
-        let time = Timestamp::from_unix_nanos;
-        self.range = Some((time(first), time(last)));
-        self
-    }
-
-    pub(crate) fn losing(mut self, records: Option<u64>) -> Finding {
-        self.records = records;
-        self
-    }
-}
 
 /// Is told of each finding.
 pub(crate) type OnFinding<'a> = dyn FnMut(Finding) + 'a;
@@ -87,10 +44,30 @@ pub(crate) type OnRecord<'a> = dyn FnMut(&SeriesEntry, Position, &[u8]) + 'a;
 #[derive(Debug)]
 pub(crate) struct SeriesIndex {
     pub(crate) entry: SeriesEntry,
-    /// Its blocks, ordered by their first records, and the number of records of each.
-    pub(crate) blocks: Vec<(BlockKey, u64)>,
-    /// The number of its rows.
-    pub(crate) rows: u64,
+    /// Its blocks, ordered by their first records.
+    pub(crate) blocks: Vec<IndexedBlock>,
+    /// The positions of its rows.
+    pub(crate) rows: Vec<Position>,
+    /// The size of its rows.
+    pub(crate) row_tier: RowTier,
+}
+
+/// A block, as its key and its header describe it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IndexedBlock {
+    pub(crate) key: BlockKey,
+    pub(crate) header: BlockHeader,
+    pub(crate) size: BlockSize,
+}
+
+impl SeriesIndex {
+    /// The number of its records.
+    pub(crate) fn records(&self) -> u64 {
+        let of_blocks: u64 = (self.blocks.iter())
+            .map(|block| u64::from(block.header.count))
+            .sum();
+        of_blocks + self.rows.len() as u64
+    }
 }
 
 /// Reads a range from the front, and from the back if that fails. Returns what was found in the order
@@ -108,7 +85,7 @@ where
     let mut rest: Vec<(T, U)> = Vec::new();
     let mut forward = match guarded(&open) {
         Ok(range) => range,
-        Err(fault) => return (found, Some(reason(fault))),
+        Err(fault) => return (found, Some(fault.reason())),
     };
     let problem = loop {
         let next = guarded(|| {
@@ -122,7 +99,7 @@ where
                 break "the keys do not ascend".to_owned();
             }
             Ok(Some(entry)) => found.push(entry),
-            Err(fault) => break reason(fault),
+            Err(fault) => break fault.reason(),
         }
     };
     if let Ok(mut backward) = guarded(&open) {
@@ -146,14 +123,6 @@ where
     (found, Some(problem))
 }
 
-fn reason(fault: Fault) -> String {
-    match fault {
-        Fault::Corrupt(what) => what,
-        Fault::Engine(error) => error.to_string(),
-        Fault::Other(error) => error.to_string(),
-    }
-}
-
 /// Compares everything that is stored about records without the records themselves, in one state of the
 /// database. Returns the series.
 pub(crate) fn check_index(view: &View, findings: &mut OnFinding<'_>) -> Vec<SeriesIndex> {
@@ -166,7 +135,7 @@ pub(crate) fn check_index(view: &View, findings: &mut OnFinding<'_>) -> Vec<Seri
     if totals.are_complete {
         let agreed = guarded(|| agree(view, &totals, findings));
         if let Err(fault) = agreed {
-            findings(Finding::of_all(reason(fault)));
+            findings(Finding::of_all(fault.reason()));
         }
     }
     series
@@ -175,12 +144,16 @@ pub(crate) fn check_index(view: &View, findings: &mut OnFinding<'_>) -> Vec<Seri
 /// Checks that everything can be read that belongs to no series.
 fn check_ledger(view: &View, findings: &mut OnFinding<'_>) {
     let transaction = view.transaction();
-    let read = |it: &dyn Fn() -> Result<(), Fault>| guarded(it).err().map(reason);
+    let read = |it: &dyn Fn() -> Result<(), Fault>| guarded(it).err().map(Fault::reason);
     let checks = [
-        ("the limits", view.limits().err().map(|it| it.to_string())),
         (
-            "the state of the clock",
-            view.clock_verdict().err().map(|it| it.to_string()),
+            "the limits",
+            read(&|| Limits::check(&transaction.open_table(LIMITS)?)),
+        ),
+        ("the counters", read(&|| view.meta().map(drop))),
+        (
+            "the known damage",
+            read(&|| damage::read(transaction).map(drop)),
         ),
         (
             "the ledger",
@@ -190,10 +163,7 @@ fn check_ledger(view: &View, findings: &mut OnFinding<'_>) {
             "the totals of counters",
             read(&|| totals::read(transaction).map(drop)),
         ),
-        (
-            "the wipes",
-            read(&|| WipeMarks::read(transaction, 0).map(drop)),
-        ),
+        ("the wipes", read(&|| WipeMarks::check(transaction))),
     ];
     for (what, error) in checks {
         if let Some(error) = error {
@@ -222,19 +192,15 @@ fn all_series(view: &View, findings: &mut OnFinding<'_>, totals: &mut Totals) ->
     }
     let mut series = Vec::new();
     for ((server, code), state) in found {
-        let entry = (|| {
-            Ok::<_, Fault>(SeriesEntry {
-                server: ServerName::new(server.as_str())?,
-                signal: series::signal_of(code)?,
-                state: SeriesState::from_bytes(&state)?,
-            })
-        })();
-        match entry {
-            Ok(entry) => series.push(entry),
+        match series::read_entry((&server, code), &state) {
+            Ok((server, signal, state)) => series.push(SeriesEntry {
+                server,
+                signal,
+                state,
+            }),
             Err(fault) => {
                 totals.are_complete = false;
-                let what = format!("cannot read the entry of {server}: {}", reason(fault));
-                findings(Finding::of_all(what).losing(None));
+                findings(Finding::of_all(fault.reason()).losing(None));
             }
         }
     }
@@ -259,7 +225,7 @@ fn check_series(
     let mut is_complete = problem.is_none();
     if let Some(problem) = problem {
         let what = format!("cannot list all blocks: {problem}");
-        findings(Finding::of(&entry, what).losing(None));
+        findings(Finding::of(&entry.server, entry.signal, what).losing(None));
     }
     let mut blocks = Vec::new();
     let mut counted = SeriesState::new(id);
@@ -267,38 +233,45 @@ fn check_series(
     for (key, bytes) in headers {
         let (last, _) = keys::block_position(&key);
         match guarded(|| check_header(view, &key, &bytes, &mut counted, totals)) {
-            Ok(header) => {
-                bounds.extend(header.first, last);
-                blocks.push((header.first, key, header.count.into()));
+            Ok(block) => {
+                bounds.extend(block.header.first, last);
+                blocks.push(block);
             }
             Err(fault) => {
                 is_complete = false;
                 findings(
-                    Finding::of(&entry, reason(fault))
+                    Finding::of(&entry.server, entry.signal, fault.reason())
                         .between(last, last)
                         .losing(None),
                 );
             }
         }
     }
-    let (rows, problem) = walk(|| rows(view, &entry), |key, _| (*key.value(), ()));
+    let (rows, problem) = walk(
+        || rows_of(view, &entry),
+        |key, value| (*key.value(), value.value().len()),
+    );
     if let Some(problem) = problem {
         is_complete = false;
         let what = format!("cannot read all rows: {problem}");
-        findings(Finding::of(&entry, what).losing(None));
+        findings(Finding::of(&entry.server, entry.signal, what).losing(None));
     }
-    for (key, ()) in &rows {
+    let mut row_tier = RowTier::default();
+    for (key, bytes) in &rows {
         let (timestamp, _) = keys::row_position(key);
         bounds.extend(timestamp, timestamp);
+        row_tier.add(*bytes);
     }
     totals.rows += rows.len() as u64;
+    counted.rows = rows.len() as u64;
     totals.are_complete &= is_complete;
     // If not all was found, the difference says nothing new.
     if is_complete {
         if counted != entry.state {
             let state = &entry.state;
-            let what = format!("its entry says {state:?}, but its blocks add up to {counted:?}");
-            findings(Finding::of(&entry, what));
+            let what =
+                format!("its entry says {state:?}, but its rows and blocks add up to {counted:?}");
+            findings(Finding::of(&entry.server, entry.signal, what));
         }
         let records = counted.block_records + rows.len() as u64;
         let expected = bounds.0.map(|(first, last)| (records, first, last));
@@ -315,21 +288,21 @@ fn check_series(
                 let what = format!(
                     "the inventory lists (records, oldest, newest) {listed:?}, but there are {expected:?}"
                 );
-                findings(Finding::of(&entry, what));
+                findings(Finding::of(&entry.server, entry.signal, what));
             }
             Err(fault) => {
-                let what = format!("cannot list its inventory: {}", reason(fault));
-                findings(Finding::of(&entry, what));
+                let what = format!("cannot list its inventory: {}", fault.reason());
+                findings(Finding::of(&entry.server, entry.signal, what));
             }
         }
     }
-    blocks.sort_unstable_by_key(|(first, key, _)| (*first, *key));
+    blocks.sort_unstable_by_key(|block| (block.header.first, block.key));
     SeriesIndex {
-        blocks: blocks
-            .into_iter()
-            .map(|(_, key, count)| (key, count))
+        blocks,
+        rows: (rows.iter())
+            .map(|(key, _)| keys::row_position(key))
             .collect(),
-        rows: rows.len() as u64,
+        row_tier,
         entry,
     }
 }
@@ -362,10 +335,10 @@ struct Totals {
 fn check_header(
     view: &View,
     key: &BlockKey,
-    bytes: &[u8; HEADER_BYTES],
+    bytes: &StoredHeader,
     counted: &mut SeriesState,
     totals: &mut Totals,
-) -> Result<BlockHeader, Fault> {
+) -> Result<IndexedBlock, Fault> {
     let header = blocks::read_header(key, bytes)?;
     let wrong = |what: &str| {
         let (last, _) = keys::block_position(key);
@@ -394,13 +367,21 @@ fn check_header(
     totals.chunks += footprint::chunk_count(header.body_bytes as usize);
     totals.summaries += u64::from(transaction.open_table(SUMMARIES)?.get(key)?.is_some());
     totals.disk_bytes += size.disk_bytes;
-    Ok(header)
+    Ok(IndexedBlock {
+        key: *key,
+        header,
+        size,
+    })
 }
 
 /// Compares the length of each table with the entries that belong to a series.
 fn agree(view: &View, totals: &Totals, findings: &mut OnFinding<'_>) -> Result<(), Fault> {
     let transaction = view.transaction();
-    let disk_bytes = transaction.open_table(META)?.get(meta::BLOCK_DISK_BYTES)?;
+    // If the counters are damaged, that is a finding of its own.
+    let disk_bytes = match view.meta() {
+        Ok(meta) => meta.get(meta::BLOCK_DISK_BYTES)?.map_or(0, |it| it.value()),
+        Err(_) => totals.disk_bytes,
+    };
     for (what, stored, found) in [
         ("rows", transaction.open_table(ROWS)?.len()?, totals.rows),
         (
@@ -423,11 +404,7 @@ fn agree(view: &View, totals: &Totals, findings: &mut OnFinding<'_>) -> Result<(
             transaction.open_table(MERGE_QUEUE)?.len()?,
             totals.queued,
         ),
-        (
-            "bytes of blocks on the disk",
-            disk_bytes.map_or(0, |bytes| bytes.value()),
-            totals.disk_bytes,
-        ),
+        ("bytes of blocks on the disk", disk_bytes, totals.disk_bytes),
     ] {
         if stored != found {
             let what = format!("{stored} {what} are stored, and {found} belong to a server");
@@ -437,7 +414,7 @@ fn agree(view: &View, totals: &Totals, findings: &mut OnFinding<'_>) -> Result<(
     Ok(())
 }
 
-fn rows(
+fn rows_of(
     view: &View,
     entry: &SeriesEntry,
 ) -> Result<Range<'static, &'static RowKey, &'static [u8]>, Fault> {
@@ -472,14 +449,15 @@ pub(crate) fn check_block(
         Ok(Some(read)) => read,
         Ok(None) => return,
         Err(fault) => {
-            let finding = Finding::of(entry, reason(fault)).between(first, last);
+            let finding =
+                Finding::of(&entry.server, entry.signal, fault.reason()).between(first, last);
             return findings(finding.losing(Some(records)));
         }
     };
     let mut wrong = |what: &str| {
         let last = Timestamp::from_unix_nanos(last);
         let what = format!("the block that ends at {last}: {what}");
-        findings(Finding::of(entry, what).between(header.first, header.last));
+        findings(Finding::of(&entry.server, entry.signal, what).between(header.first, header.last));
     };
     let positions: Vec<Position> = block
         .records()
@@ -517,17 +495,26 @@ pub(crate) fn check_rows(
 ) {
     // What is passed over was found when the index was checked.
     let (rows, _) = walk(
-        || rows(view, entry),
+        || rows_of(view, entry),
         |key, value| (*key.value(), value.value().to_vec()),
     );
-    for (key, payload) in rows {
+    for (key, value) in rows {
         let (timestamp, sequence) = keys::row_position(&key);
-        let record = BlockRecord {
-            timestamp,
-            sequence,
-            payload: &payload,
-        };
-        check_record(entry, &record, findings, each);
+        match rows::payload(&key, &value) {
+            Ok(payload) => {
+                let record = BlockRecord {
+                    timestamp,
+                    sequence,
+                    payload,
+                };
+                check_record(entry, &record, findings, each);
+            }
+            Err(fault) => {
+                let finding = Finding::of(&entry.server, entry.signal, fault.reason())
+                    .between(timestamp, timestamp);
+                findings(finding.losing(Some(1)));
+            }
+        }
     }
 }
 
@@ -553,7 +540,8 @@ fn check_record(
         None => each(entry, (timestamp, sequence), payload),
         Some(error) => {
             let what = format!("cannot read the record of {time}: {error}");
-            let finding = Finding::of(entry, what).between(timestamp, timestamp);
+            let finding =
+                Finding::of(&entry.server, entry.signal, what).between(timestamp, timestamp);
             findings(finding.losing(Some(1)));
         }
     }

@@ -7,27 +7,31 @@ use crate::{
     record::Level,
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{
+            fault::Fault,
+            transaction::{Table, WriteTransaction},
+        },
         layout::{
             block::{
-                self, BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, EncodedBlock,
-                HEADER_BYTES, Wanted, span_max,
+                self, BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, EncodedBlock, Wanted,
+                span_max,
             },
+            checked,
             footprint::{self, BlockSize, chunk_bytes},
             keys::{self, Position},
             series::{SeriesId, SeriesState},
             tables::{
                 BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, MERGE_QUEUE, META, MergeKey, SUMMARIES,
-                meta,
+                StoredHeader, meta,
             },
         },
     },
 };
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::ReadableTable;
 
 /// The tables of blocks, opened for writing.
 pub(crate) struct Blocks<'t> {
-    headers: Table<'t, &'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    headers: Table<'t, &'static BlockKey, &'static StoredHeader>,
     chunks: Table<'t, &'static ChunkKey, &'static [u8]>,
     summaries: Table<'t, &'static BlockKey, &'static [u8]>,
     queue: Table<'t, &'static MergeKey, ()>,
@@ -87,7 +91,7 @@ impl Blocks<'_> {
             } = encoder.encode(signal, part);
             let position = (last.timestamp, last.sequence);
             let key = keys::block_key(state.id, header.span_class(), position);
-            self.headers.insert(&key, &header.to_bytes())?;
+            self.headers.insert(&key, &stored_header(&key, &header))?;
             for (chunk, number) in cut_to_pages(&body).zip(0..) {
                 self.chunks.insert(&keys::chunk_key(&key, number), chunk)?;
             }
@@ -172,12 +176,37 @@ impl Blocks<'_> {
         Ok(())
     }
 
+    /// Deletes the blocks of all series with an id from `first` and below `end`, of which no state is
+    /// known.
+    pub(crate) fn remove_between(&mut self, first: u32, end: u32) -> Result<(), Fault> {
+        let [first, end] = [first, end].map(|id| *keys::block_range(SeriesId(id)).start());
+        self.headers
+            .retain_in::<&BlockKey, _>(&first..&end, |key, header| {
+                if let Ok(header) = read_header(key, header) {
+                    self.disk_bytes_removed += footprint::block_disk_bytes(&header);
+                }
+                false
+            })?;
+        self.summaries
+            .retain_in::<&BlockKey, _>(&first..&end, |_, summary| {
+                self.disk_bytes_removed += footprint::summary_disk_bytes(summary.len());
+                false
+            })?;
+        let (first_chunk, end_chunk) = (keys::chunk_key(&first, 0), keys::chunk_key(&end, 0));
+        self.chunks
+            .retain_in::<&ChunkKey, _>(&first_chunk..&end_chunk, |_, _| false)?;
+        let (first, end) = (keys::merge_key(&first, 0), keys::merge_key(&end, 0));
+        self.queue
+            .retain_in::<&MergeKey, _>(&first..&end, |_, ()| false)?;
+        Ok(())
+    }
+
     /// The block of the series whose last record is the oldest.
     pub(crate) fn oldest(
         &self,
         state: &SeriesState,
     ) -> Result<Option<(BlockKey, BlockHeader)>, Fault> {
-        oldest(&self.headers, state)
+        oldest(&*self.headers, state)
     }
 
     /// The blocks whose last record is before `cutoff`, at most `count_max`.
@@ -191,7 +220,7 @@ impl Blocks<'_> {
             return Ok(Vec::new());
         };
         let (first, last) = ((i64::MIN, 0), (last, u64::MAX));
-        ending_between(&self.headers, state, first, last, count_max)
+        ending_between(&*self.headers, state, first, last, count_max)
     }
 
     /// The blocks that begin before `time` and end at or after it.
@@ -208,7 +237,7 @@ impl Blocks<'_> {
             let to = keys::block_key(state.id, *class, (end, u64::MAX));
             for entry in self.headers.range::<&BlockKey>(&from..=&to)? {
                 let (key, header) = entry?;
-                if let Ok(header) = BlockHeader::from_bytes(header.value())
+                if let Ok(header) = read_header(key.value(), header.value())
                     && header.first < time
                 {
                     found.push((*key.value(), header));
@@ -219,15 +248,13 @@ impl Blocks<'_> {
     }
 
     /// The headers of blocks.
-    pub(crate) fn headers(
-        &self,
-    ) -> &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]> {
-        &self.headers
+    pub(crate) fn headers(&self) -> &impl ReadableTable<&'static BlockKey, &'static StoredHeader> {
+        &*self.headers
     }
 
     /// The index of the blocks that are not full.
     pub(crate) fn merge_queue(&self) -> &impl ReadableTable<&'static MergeKey, ()> {
-        &self.queue
+        &*self.queue
     }
 
     /// The header of the block at `key`, if it still exists.
@@ -240,7 +267,7 @@ impl Blocks<'_> {
 
     /// Reads a block.
     pub(crate) fn load(&self, key: &BlockKey, header: &BlockHeader) -> Result<DecodedBlock, Fault> {
-        load(&self.chunks, key, header)
+        load(&*self.chunks, key, header)
     }
 }
 
@@ -258,7 +285,7 @@ pub(crate) struct BlockLimits {
 /// A block whose header is damaged is skipped, here and below: its contents are unknown, and it
 /// must not prevent other blocks from being kept within their limits.
 pub(crate) fn oldest(
-    headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    headers: &impl ReadableTable<&'static BlockKey, &'static StoredHeader>,
     state: &SeriesState,
 ) -> Result<Option<(BlockKey, BlockHeader)>, Fault> {
     let mut oldest: Option<(BlockKey, BlockHeader)> = None;
@@ -272,7 +299,7 @@ pub(crate) fn oldest(
             if known.is_some_and(|known| known <= keys::block_position(&key)) {
                 break;
             }
-            if let Ok(header) = BlockHeader::from_bytes(header.value()) {
+            if let Ok(header) = read_header(&key, header.value()) {
                 oldest = Some((key, header));
                 break;
             }
@@ -283,7 +310,7 @@ pub(crate) fn oldest(
 
 /// The blocks of merge level `level`, ordered by their last records, at most `count_max`.
 pub(crate) fn of_level(
-    headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    headers: &impl ReadableTable<&'static BlockKey, &'static StoredHeader>,
     queue: &impl ReadableTable<&'static MergeKey, ()>,
     series: SeriesId,
     level: u8,
@@ -298,7 +325,7 @@ pub(crate) fn of_level(
         let key = keys::block_of_merge_key(entry?.0.value());
         let header = headers.get(&key)?;
         found.extend(header.and_then(|header| {
-            let header = BlockHeader::from_bytes(header.value()).ok()?;
+            let header = read_header(&key, header.value()).ok()?;
             Some((key, header))
         }));
     }
@@ -308,7 +335,7 @@ pub(crate) fn of_level(
 /// The blocks whose last records are from `first` to `last`, one span class after another, at most
 /// `count_max`.
 pub(crate) fn ending_between(
-    headers: &impl ReadableTable<&'static BlockKey, &'static [u8; HEADER_BYTES]>,
+    headers: &impl ReadableTable<&'static BlockKey, &'static StoredHeader>,
     state: &SeriesState,
     first: Position,
     last: Position,
@@ -323,7 +350,7 @@ pub(crate) fn ending_between(
                 return Ok(found);
             }
             let (key, header) = entry?;
-            if let Ok(header) = BlockHeader::from_bytes(header.value()) {
+            if let Ok(header) = read_header(key.value(), header.value()) {
                 found.push((*key.value(), header));
             }
         }
@@ -418,23 +445,17 @@ pub(crate) fn size(
     ))
 }
 
-/// The number of chunks of a block, and their total size in bytes.
-pub(crate) fn chunks_of(
-    chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
-    key: &BlockKey,
-) -> Result<(u64, u64), Fault> {
-    let range = keys::chunk_range(key);
-    let (mut count, mut bytes) = (0, 0);
-    for chunk in chunks.range::<&ChunkKey>(range.start()..=range.end())? {
-        count += 1;
-        bytes += chunk?.1.value().len() as u64;
-    }
-    Ok((count, bytes))
+/// Decodes the header of the block at `key`.
+pub(crate) fn read_header(key: &BlockKey, stored: &[u8]) -> Result<BlockHeader, Fault> {
+    let header = checked::decode(key, stored)
+        .ok_or_else(|| damaged(key, &"the checksum of its header does not match"))?;
+    BlockHeader::from_bytes(header).map_err(|error| damaged(key, &error))
 }
 
-/// Decodes the header of the block at `key`.
-pub(crate) fn read_header(key: &BlockKey, header: &[u8]) -> Result<BlockHeader, Fault> {
-    BlockHeader::from_bytes(header).map_err(|error| damaged(key, &error))
+fn stored_header(key: &BlockKey, header: &BlockHeader) -> StoredHeader {
+    let mut stored = Vec::with_capacity(size_of::<StoredHeader>());
+    checked::encode(key, &header.to_bytes(), &mut stored);
+    stored.try_into().unwrap_or([0; size_of::<StoredHeader>()])
 }
 
 fn damaged(key: &BlockKey, error: &dyn std::fmt::Display) -> Fault {

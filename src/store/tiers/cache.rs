@@ -3,12 +3,11 @@
 use crate::{
     error::Result,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         policy::limits::Limits,
         tiers::{rows::RowTiers, view::View},
     },
 };
-use redb::WriteTransaction;
 
 /// The limits and rows known to one writer. Other processes change both, so every transaction that
 /// depends on them refreshes them first.
@@ -24,7 +23,7 @@ impl WriterCache {
     /// The cache of a writer that starts now.
     pub(crate) fn new(view: &View) -> Result<WriterCache> {
         Ok(WriterCache {
-            limits: view.limits()?.clone(),
+            limits: view.limits_that_hold()?.clone(),
             rows: view.read(|| RowTiers::read(view.transaction()))?,
             next_sequence: view.next_sequence()?,
         })
@@ -32,7 +31,7 @@ impl WriterCache {
 
     /// Refreshes the limits, and counts the rows again if another process has appended any.
     pub(crate) fn refresh(&mut self, view: &View) -> Result<()> {
-        self.limits.clone_from(view.limits()?);
+        self.limits.clone_from(view.limits_that_hold()?);
         let next_sequence = view.next_sequence()?;
         if next_sequence != self.next_sequence {
             self.rows = view.read(|| RowTiers::read(view.transaction()))?;

@@ -7,17 +7,19 @@ use crate::{
     record::ServerName,
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
             block::BlockRecord,
+            checked,
             keys::{self, Position},
-            series::{self, SeriesId, SeriesState},
+            series::{self, SeriesId},
             tables::{ROW_KEY_BYTES, ROWS, RowKey, SERIES},
         },
         ledger::losses::LossSpan,
     },
+    time::Timestamp,
 };
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable};
 use std::collections::HashMap;
 
 /// Maximum size of the rows that one seal moves, in bytes. The rest is left to the next seal, so
@@ -30,16 +32,25 @@ pub(crate) const EXPIRED_ROWS_MAX: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RowTier {
     pub(crate) rows: usize,
-    /// The size of keys and payloads, in bytes.
+    /// The size of keys, payloads and checksums, in bytes.
     pub(crate) bytes: usize,
 }
 
 impl RowTier {
-    /// Adds a row with a payload of this length.
-    pub(crate) fn add(&mut self, payload_bytes: usize) {
+    /// Adds a row whose value, a payload with its checksum, has this length.
+    pub(crate) fn add(&mut self, value_bytes: usize) {
         self.rows += 1;
-        self.bytes += payload_bytes + ROW_KEY_BYTES;
+        self.bytes += value_bytes + ROW_KEY_BYTES;
     }
+}
+
+/// The payload of a row. Fails when the row is damaged.
+pub(crate) fn payload<'v>(key: &RowKey, value: &'v [u8]) -> Result<&'v [u8], Fault> {
+    checked::decode(key, value).ok_or_else(|| {
+        let (timestamp, _) = keys::row_position(key);
+        let time = Timestamp::from_unix_nanos(timestamp);
+        Fault::Corrupt(format!("the row of {time}: the checksum does not match"))
+    })
 }
 
 /// A row: its position and payload.
@@ -55,31 +66,45 @@ pub(crate) fn block_record(row: &Row) -> BlockRecord<'_> {
     }
 }
 
-/// Removes the oldest rows of a series, up to [`SEAL_BYTES_MAX`]. Returns them and the size of the
-/// rest.
+/// The oldest rows of a series, which were removed.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) rows: Vec<Row>,
+    /// The rows among them that are damaged, which no block can hold, each with its time.
+    pub(crate) damaged: Vec<(i64, Fault)>,
+    /// The size of the rows that remain.
+    pub(crate) left: RowTier,
+}
+
+/// Removes the oldest rows of a series, up to [`SEAL_BYTES_MAX`].
 pub(crate) fn take_oldest(
     transaction: &WriteTransaction,
     series: SeriesId,
-) -> Result<(Vec<Row>, RowTier), Fault> {
+) -> Result<Taken, Fault> {
     let mut table = transaction.open_table(ROWS)?;
-    let mut oldest = Vec::new();
-    let mut taken = RowTier::default();
-    let mut left = RowTier::default();
+    let mut taken = Taken::default();
+    let mut size = RowTier::default();
+    let mut ends: Option<(RowKey, RowKey)> = None;
     let range = keys::row_range(series);
     for entry in table.range::<&RowKey>(range.start()..=range.end())? {
-        let (key, payload) = entry?;
-        if taken.bytes < SEAL_BYTES_MAX {
-            taken.add(payload.value().len());
-            oldest.push((keys::row_position(key.value()), payload.value().to_vec()));
-        } else {
-            left.add(payload.value().len());
+        let (key, value) = entry?;
+        let (key, value) = (*key.value(), value.value());
+        if size.bytes >= SEAL_BYTES_MAX {
+            taken.left.add(value.len());
+            continue;
+        }
+        size.add(value.len());
+        ends = Some((ends.map_or(key, |(first, _)| first), key));
+        let position = keys::row_position(&key);
+        match payload(&key, value) {
+            Ok(payload) => taken.rows.push((position, payload.to_vec())),
+            Err(fault) => taken.damaged.push((position.0, fault)),
         }
     }
-    if let (Some((first, _)), Some((last, _))) = (oldest.first(), oldest.last()) {
-        let (first, last) = (keys::row_key(series, *first), keys::row_key(series, *last));
+    if let Some((first, last)) = ends {
         table.retain_in::<&RowKey, _>(&first..=&last, |_, _| false)?;
     }
-    Ok((oldest, left))
+    Ok(taken)
 }
 
 /// The size of a series' rows.
@@ -105,20 +130,15 @@ pub(crate) fn expire(
     let mut table = transaction.open_table(ROWS)?;
     let range = keys::row_range(series);
     let end = keys::row_key(series, (cutoff, 0));
-    let mut expired: Option<(LossSpan, RowKey)> = None;
+    let (mut expired, mut last) = (None, end);
     for entry in table
         .range::<&RowKey>(range.start()..&end)?
         .take(EXPIRED_ROWS_MAX)
     {
-        let key = *entry?.0.value();
-        let (timestamp, _) = keys::row_position(&key);
-        let mut span = LossSpan::new(1, timestamp, timestamp);
-        if let Some((before, _)) = expired {
-            span.add(before);
-        }
-        expired = Some((span, key));
+        last = *entry?.0.value();
+        LossSpan::extend(&mut expired, keys::row_position(&last).0);
     }
-    let Some((span, last)) = expired else {
+    let Some(span) = expired else {
         return Ok(None);
     };
     table.retain_in::<&RowKey, _>(range.start()..=&last, |_, _| false)?;
@@ -156,6 +176,20 @@ pub(crate) fn remove_all(transaction: &WriteTransaction, series: SeriesId) -> Re
     Ok(())
 }
 
+/// Removes the rows of all series with an id from `first` and below `end`.
+pub(crate) fn remove_between(
+    transaction: &WriteTransaction,
+    first: u32,
+    end: u32,
+) -> Result<(), Fault> {
+    let first = keys::row_key(SeriesId(first), keys::POSITION_MIN);
+    let end = keys::row_key(SeriesId(end), keys::POSITION_MIN);
+    transaction
+        .open_table(ROWS)?
+        .retain_in::<&RowKey, _>(&first..&end, |_, _| false)?;
+    Ok(())
+}
+
 /// The size of the row tier by series, as far as one writer knows. The writer uses it to decide
 /// when to seal, and adds it to the size that counts against limits. Other processes change the
 /// rows as well, so it may be out of date, and nothing that must be exact may depend on it.
@@ -182,12 +216,11 @@ impl RowTiers {
         let mut tiers = RowTiers::default();
         for entry in series.iter()? {
             let (key, value) = entry?;
-            let (server, signal) = key.value();
-            let Ok(state) = SeriesState::from_bytes(value.value()) else {
-                continue;
-            };
-            if let Some(tier) = counts.remove(&state.id) {
-                tiers.add(&ServerName::new(server)?, series::signal_of(signal)?, tier);
+            // The rows of a series whose entry is damaged cannot be sealed.
+            if let Ok((server, signal, state)) = series::read_entry(key.value(), value.value())
+                && let Some(tier) = counts.remove(&state.id)
+            {
+                tiers.add(&server, signal, tier);
             }
         }
         Ok(tiers)
@@ -204,8 +237,8 @@ impl RowTiers {
     /// Counts all rows that a write transaction sees.
     pub(crate) fn recount(transaction: &WriteTransaction) -> Result<RowTiers, Fault> {
         RowTiers::count(
-            &transaction.open_table(SERIES)?,
-            &transaction.open_table(ROWS)?,
+            &*transaction.open_table(SERIES)?,
+            &*transaction.open_table(ROWS)?,
         )
     }
 

@@ -5,7 +5,10 @@ use crate::{
     record::ServerName,
     signal::Signal,
     store::{
-        engine::fault::{Fault, guarded},
+        engine::{
+            fault::{Fault, guarded},
+            schema,
+        },
         layout::{
             series::{self, SeriesState},
             tables::{LIMITS, META, SERIES, meta},
@@ -18,7 +21,7 @@ use crate::{
     },
     time::Timestamp,
 };
-use redb::{ReadTransaction, ReadableTable};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 use std::{fmt, path::PathBuf, sync::OnceLock};
 
 /// One state of the database: a read transaction, with values that are computed once and shared by
@@ -30,7 +33,9 @@ pub(crate) struct View {
     /// time.
     reading: ClockReading,
     verdict: OnceLock<ClockVerdict>,
-    limits: OnceLock<Limits>,
+    limits: OnceLock<(Limits, Option<String>)>,
+    /// Whether the counters were found to be intact.
+    counters: OnceLock<()>,
 }
 
 impl fmt::Debug for View {
@@ -49,6 +54,16 @@ pub(crate) struct SeriesEntry {
     pub(crate) state: SeriesState,
 }
 
+/// A series whose entry cannot be read.
+#[derive(Debug, Clone)]
+pub(crate) struct DamagedSeries {
+    /// `None` when the name is damaged, too.
+    pub(crate) server: Option<ServerName>,
+    /// `None` when the signal is damaged, too.
+    pub(crate) signal: Option<Signal>,
+    pub(crate) what: String,
+}
+
 impl View {
     pub(crate) fn new(path: PathBuf, transaction: ReadTransaction, reading: ClockReading) -> View {
         View {
@@ -57,6 +72,7 @@ impl View {
             reading,
             verdict: OnceLock::new(),
             limits: OnceLock::new(),
+            counters: OnceLock::new(),
         }
     }
 
@@ -77,23 +93,53 @@ impl View {
         fault.at("read", &self.path)
     }
 
-    /// All series, sorted by server and then by signal.
+    /// All series, sorted by server and then by signal. Fails when one of them cannot be read.
     pub(crate) fn series(&self) -> Result<Vec<SeriesEntry>> {
+        let (series, damage) = self.readable_series()?;
+        match damage.into_iter().next() {
+            Some(damage) => Err(self.failed(Fault::Corrupt(damage.what))),
+            None => Ok(series),
+        }
+    }
+
+    /// The series that can be read, sorted by server and then by signal, and those that cannot.
+    pub(crate) fn readable_series(&self) -> Result<(Vec<SeriesEntry>, Vec<DamagedSeries>)> {
         self.read(|| {
-            let table = self.transaction.open_table(SERIES)?;
-            table
-                .iter()?
-                .map(|entry| {
-                    let (key, value) = entry?;
+            let (mut found, mut damaged) = (Vec::new(), Vec::new());
+            for entry in self.transaction.open_table(SERIES)?.iter()? {
+                let (key, value) = entry?;
+                // redb panics at a name that is not UTF-8.
+                let named = guarded(|| {
                     let (server, code) = key.value();
-                    Ok(SeriesEntry {
-                        server: ServerName::new(server)?,
-                        signal: series::signal_of(code)?,
-                        state: SeriesState::from_bytes(value.value())?,
-                    })
-                })
-                .collect()
+                    Ok((ServerName::new(server)?, code))
+                });
+                let (server, code) = named.ok().unzip();
+                let entry = guarded(|| series::read_entry(key.value(), value.value()));
+                match entry {
+                    Ok((server, signal, state)) => found.push(SeriesEntry {
+                        server,
+                        signal,
+                        state,
+                    }),
+                    Err(fault) => damaged.push(DamagedSeries {
+                        server,
+                        signal: code.and_then(Signal::from_code),
+                        what: fault.reason(),
+                    }),
+                }
+            }
+            Ok((found, damaged))
         })
+    }
+
+    /// The counters and the state of the clock. Fails when they are damaged.
+    pub(crate) fn meta(&self) -> Result<ReadOnlyTable<&'static str, u64>, Fault> {
+        let meta = self.transaction.open_table(META)?;
+        if self.counters.get().is_none() {
+            schema::check_meta(&meta)?;
+            self.counters.get_or_init(|| ());
+        }
+        Ok(meta)
     }
 
     /// The sequence of the next record: every record in this view has a lower one.
@@ -115,10 +161,7 @@ impl View {
     }
 
     fn number(&self, name: &str) -> Result<u64> {
-        self.read(|| {
-            let meta = self.transaction.open_table(META)?;
-            Ok(meta.get(name)?.map_or(0, |value| value.value()))
-        })
+        self.read(|| Ok(self.meta()?.get(name)?.map_or(0, |value| value.value())))
     }
 
     /// The reading of the system clock when the view was opened, which may be wrong.
@@ -129,7 +172,7 @@ impl View {
     /// The verdict on the clocks at the time of this view.
     pub(crate) fn clock_verdict(&self) -> Result<&ClockVerdict> {
         once(&self.verdict, || {
-            self.read(|| clock::judge(&self.transaction.open_table(META)?, self.reading))
+            self.read(|| clock::judge(&self.meta()?, self.reading))
         })
     }
 
@@ -138,12 +181,24 @@ impl View {
         Ok(self.clock_verdict()?.now.unix_nanos())
     }
 
-    /// The limits of the database.
+    /// The limits of the database. Fails when one of them is damaged.
     pub(crate) fn limits(&self) -> Result<&Limits> {
+        match self.limits_and_damage()? {
+            (limits, None) => Ok(limits),
+            (_, Some(what)) => Err(self.failed(Fault::Corrupt(what.clone()))),
+        }
+    }
+
+    /// The limits of the database that are not damaged: see [`Limits::read`].
+    pub(crate) fn limits_that_hold(&self) -> Result<&Limits> {
+        Ok(&self.limits_and_damage()?.0)
+    }
+
+    fn limits_and_damage(&self) -> Result<&(Limits, Option<String>)> {
         once(&self.limits, || {
             self.read(|| {
                 let limits = self.transaction.open_table(LIMITS)?;
-                Limits::read(&limits, &self.transaction.open_table(META)?)
+                Limits::read(&limits, &self.meta()?)
             })
         })
     }

@@ -4,25 +4,28 @@ use crate::{
     record::ServerName,
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
             block::BlockRecord,
-            keys,
-            series::{SeriesState, put_series_state, series_state},
+            checked, keys,
+            series::{SeriesState, create_series, put_series_state, stored_series_state},
             tables::{META, ROWS, meta},
         },
-        ledger::wipes::WipeMarks,
+        ledger::{
+            damage::{self, Finding},
+            wipes::WipeMarks,
+        },
         maintain::eviction::{self, Evicted},
         tiers::{
             blocks,
             cache::WriterCache,
-            rows::{self, RowTier},
+            rows::{self, RowTier, Taken},
             sealer::{Sealer, Tiering},
         },
     },
     time::Timestamp,
 };
-use redb::{ReadableTable, WriteTransaction};
+use redb::ReadableTable;
 
 /// The records of one series to append.
 #[derive(Debug)]
@@ -177,16 +180,22 @@ impl Appender {
             // A stable sort: records with equal timestamps keep their order of arrival.
             part.records.sort_by_key(|record| record.timestamp);
         }
-        let state = series_state(transaction, &part.server, part.signal)?;
+        let mut state = state_of(transaction, &part.server, part.signal)?;
         if part.records.len() >= self.sealer.tiering.direct_records {
             return self.write_block(transaction, part, state, sequence);
         }
         let mut table = transaction.open_table(ROWS)?;
+        let mut value = Vec::new();
         for (record, sequence) in part.records.iter().zip(sequence..) {
             let key = keys::row_key(state.id, (record.timestamp, sequence));
-            table.insert(&key, &*record.payload)?;
-            part.appended.rows.add(record.payload.len());
+            value.clear();
+            checked::encode(&key, &record.payload, &mut value);
+            table.insert(&key, value.as_slice())?;
+            part.appended.rows.add(value.len());
         }
+        drop(table);
+        state.rows += part.records.len() as u64;
+        put_series_state(transaction, &part.server, part.signal, &state)?;
         Ok(0)
     }
 
@@ -199,7 +208,13 @@ impl Appender {
         mut state: SeriesState,
         sequence: u64,
     ) -> Result<usize, Fault> {
-        let (sealed, left) = rows::take_oldest(transaction, state.id)?;
+        let Taken {
+            rows: sealed,
+            damaged,
+            left,
+        } = rows::take_oldest(transaction, state.id)?;
+        let is_any_taken = !sealed.is_empty() || !damaged.is_empty();
+        damage::note_rows(transaction, &part.server, part.signal, damaged)?;
         let fresh = part.records.iter().zip(sequence..);
         let mut records: Vec<BlockRecord<'_>> = sealed
             .iter()
@@ -213,9 +228,10 @@ impl Appender {
         if !sealed.is_empty() || part.signal == Signal::Metrics {
             records.sort_unstable_by_key(|record| (record.timestamp, record.sequence));
         }
-        if !sealed.is_empty() {
+        if is_any_taken {
             part.appended.rows_left = Some(left);
         }
+        state.rows = left.rows as u64;
         let limits = self.sealer.block_limits(&self.cache.limits, &part.server);
         let encoder = &mut self.sealer.encoder;
         let written = blocks::change(transaction, |blocks| {
@@ -223,6 +239,25 @@ impl Appender {
         })?;
         put_series_state(transaction, &part.server, part.signal, &state)?;
         Ok(written)
+    }
+}
+
+/// The state of a series, which is created if it is missing.
+fn state_of(
+    transaction: &WriteTransaction,
+    server: &ServerName,
+    signal: Signal,
+) -> Result<SeriesState, Fault> {
+    match stored_series_state(transaction, server, signal) {
+        Ok(Some(state)) => Ok(state),
+        Ok(None) => create_series(transaction, server, signal),
+        // Its records are lost to readers, but must not keep new ones from being stored.
+        Err(fault) if fault.is_damage() => {
+            let finding = Finding::of(server, signal, fault.reason()).losing(None);
+            damage::note(transaction, &[finding])?;
+            create_series(transaction, server, signal)
+        }
+        Err(fault) => Err(fault),
     }
 }
 

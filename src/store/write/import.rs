@@ -8,7 +8,7 @@ use crate::{
     redact::{Redactor, Rules},
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{block::RECORD_BYTES_MAX, series::SeriesState},
         ledger::{totals, writers},
         scan::lookup::records_at,
@@ -16,7 +16,6 @@ use crate::{
         write::append::{Appender, PendingRecord, SeriesBatch},
     },
 };
-use redb::WriteTransaction;
 use std::{borrow::Cow, collections::HashMap, fmt, ops::Range, sync::Arc};
 use xxhash_rust::xxh3::xxh3_128;
 

@@ -4,21 +4,21 @@ use crate::{
     record::ServerName,
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
             block::BlockRecord,
             series::{put_series_state, stored_series_state},
         },
+        ledger::damage,
         maintain::eviction::{self, EVICTED_BLOCKS_MAX, Evicted},
         policy::limits::Limits,
         tiers::{
             blocks,
-            rows::{self, RowTier},
+            rows::{self, RowTier, Taken},
             sealer::Sealer,
         },
     },
 };
-use redb::WriteTransaction;
 
 /// Moves the oldest rows of a series to blocks. Returns the size of the remaining rows, which is
 /// zero unless there were very many, and what was evicted: records that do not compress take more
@@ -34,10 +34,13 @@ pub(crate) fn seal(
     let Some(mut state) = stored_series_state(transaction, server, signal)? else {
         return Ok((RowTier::default(), Evicted::default()));
     };
-    let (oldest, left) = rows::take_oldest(transaction, state.id)?;
-    if oldest.is_empty() {
-        return Ok((left, Evicted::default()));
-    }
+    let Taken {
+        rows: oldest,
+        damaged,
+        left,
+    } = rows::take_oldest(transaction, state.id)?;
+    damage::note_rows(transaction, server, signal, damaged)?;
+    state.rows = left.rows as u64;
     let records: Vec<BlockRecord<'_>> = oldest.iter().map(rows::block_record).collect();
     let block_limits = sealer.block_limits(limits, server);
     let written = blocks::change(transaction, |blocks| {

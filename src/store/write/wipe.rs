@@ -6,10 +6,10 @@
 use crate::{
     signal::Signal,
     store::{
-        engine::fault::Fault,
+        engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
             block::{BlockEncoder, BlockRecord, DecodedBlock},
-            series::{self, SeriesState},
+            series::{self, SeriesId, SeriesState, put_series_state},
             tables::{LIMITS, META, SERIES},
         },
         ledger::{
@@ -21,17 +21,32 @@ use crate::{
         tiers::{blocks, blocks::BlockLimits, rows},
     },
 };
-use redb::{ReadableTable, WriteTransaction};
+use redb::ReadableTable;
+use std::collections::BTreeSet;
 
 /// Deletes the records and totals that `scope` covers. Returns the number of series that had any.
 pub(crate) fn wipe(transaction: &WriteTransaction, scope: &WipeScope) -> Result<usize, Fault> {
     let mut matching = Vec::new();
+    let (mut known, mut damaged) = (BTreeSet::new(), Vec::new());
     for entry in transaction.open_table(SERIES)?.iter()? {
         let (key, value) = entry?;
         let (server, code) = key.value();
-        if scope.covers(server, series::signal_of(code)?) {
-            let state = SeriesState::from_bytes(value.value())?;
-            matching.push((server.to_owned(), code, state));
+        let covered = Signal::from_code(code).is_none_or(|signal| scope.covers(server, signal));
+        match series::read_state((server, code), value.value()) {
+            Ok(state) => {
+                known.insert(state.id);
+                if covered {
+                    matching.push((server.to_owned(), code, state));
+                }
+            }
+            Err(_) if covered => damaged.push((server.to_owned(), code)),
+            Err(_) => {}
+        }
+    }
+    if !damaged.is_empty() {
+        delete_unknown(transaction, &known)?;
+        for (server, code) in &damaged {
+            forget(transaction, server, *code)?;
         }
     }
     let wiped = match scope.before {
@@ -53,7 +68,20 @@ pub(crate) fn wipe(transaction: &WriteTransaction, scope: &WipeScope) -> Result<
     let of_totals_alone = totals::wipe(transaction, scope)?;
     let of_totals_alone = of_totals_alone.iter().filter(|it| !is_matching(it)).count();
     wipes::mark(transaction, scope)?;
-    Ok(wiped + of_totals_alone)
+    Ok(wiped + damaged.len() + of_totals_alone)
+}
+
+/// Deletes the records of all series that are not in `known`: no reader finds them, because the entry of
+/// their series is damaged, and a wipe must not leave any.
+fn delete_unknown(transaction: &WriteTransaction, known: &BTreeSet<SeriesId>) -> Result<(), Fault> {
+    let mut from = 0;
+    for id in known.iter().map(|id| id.0) {
+        rows::remove_between(transaction, from, id)?;
+        blocks::change(transaction, |blocks| blocks.remove_between(from, id))?;
+        from = id.saturating_add(1);
+    }
+    rows::remove_between(transaction, from, u32::MAX)?;
+    blocks::change(transaction, |blocks| blocks.remove_between(from, u32::MAX))
 }
 
 fn delete_all(transaction: &WriteTransaction, state: &SeriesState) -> Result<(), Fault> {
@@ -73,9 +101,9 @@ fn wipe_before(
     matching: Vec<(String, u8, SeriesState)>,
     before: i64,
 ) -> Result<usize, Fault> {
-    let limits = Limits::read(
-        &transaction.open_table(LIMITS)?,
-        &transaction.open_table(META)?,
+    let (limits, _) = Limits::read(
+        &*transaction.open_table(LIMITS)?,
+        &*transaction.open_table(META)?,
     )?;
     let mut encoder = BlockEncoder::new();
     let mut wiped = 0;
@@ -95,12 +123,11 @@ fn wipe_before(
             continue;
         }
         wiped += 1;
-        if state.block_records == 0 && rows::count(transaction, state.id)?.rows == 0 {
+        state.rows = rows::count(transaction, state.id)?.rows as u64;
+        if state.is_empty() {
             forget(transaction, &server, code)?;
         } else {
-            transaction
-                .open_table(SERIES)?
-                .insert((server.as_str(), code), state.to_bytes()?.as_slice())?;
+            put_series_state(transaction, &server, signal, &state)?;
         }
     }
     Ok(wiped)
@@ -168,7 +195,7 @@ mod tests {
             writer.flush().unwrap();
         }
         guard.close().unwrap();
-        let damage = |transaction: &redb::WriteTransaction| {
+        let damage = |transaction: &WriteTransaction| {
             let mut chunks = transaction.open_table(BLOCK_CHUNKS)?;
             let key = *chunks.first()?.unwrap().0.value();
             chunks.insert(&key, b"not this block".as_slice())?;
