@@ -224,6 +224,14 @@ pub enum Error {
         /// What is wrong, and where.
         what: String,
     },
+    /// The file of the database was replaced, restored or deleted while it was open. A
+    /// [`Writer`](crate::Writer) goes on in the file that is there now, and creates it if it is missing;
+    /// what it had stored in the other one is not in this.
+    #[error("{} was replaced or deleted while it was open: try again", path.display())]
+    DatabaseReplaced {
+        /// The path of the database.
+        path: PathBuf,
+    },
     /// A record that cannot be stored in its present form.
     #[error("a record of {signal} cannot be stored: {reason}")]
     InvalidRecord {

@@ -60,10 +60,14 @@ pub enum LossCause {
     Wiped,
     /// The stored record cannot be read any more: the disk or another program changed its bytes.
     Damaged,
+    /// The record was stored in a file that was then replaced, restored from an older copy or deleted
+    /// while its writer ran. The count is of all records that this writer had stored in it: some may be
+    /// in the new file as well, and all are in the old one if that still exists.
+    Replaced,
 }
 
 impl LossCause {
-    const ALL: [LossCause; 9] = [
+    const ALL: [LossCause; 10] = [
         LossCause::QueueFull,
         LossCause::TooLarge,
         LossCause::Invalid,
@@ -73,6 +77,7 @@ impl LossCause {
         LossCause::Retention,
         LossCause::Wiped,
         LossCause::Damaged,
+        LossCause::Replaced,
     ];
 
     /// A short text for messages such as "dropped: queue full".
@@ -88,6 +93,7 @@ impl LossCause {
             LossCause::Retention => "retention",
             LossCause::Wiped => "wiped",
             LossCause::Damaged => "damaged",
+            LossCause::Replaced => "file replaced",
         }
     }
 
@@ -103,6 +109,7 @@ impl LossCause {
             LossCause::Retention => 7,
             LossCause::Wiped => 8,
             LossCause::Damaged => 9,
+            LossCause::Replaced => 10,
         }
     }
 

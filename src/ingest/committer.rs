@@ -16,8 +16,8 @@ use crate::{
     redact::Redactor,
     signal::Signal,
     store::{
-        Appender, BatchId, Maintained, Maintenance, PendingRecord, RECORD_BYTES_MAX, SeriesBatch,
-        SpilledRecord, Store, StoreWriter, WipeScope,
+        Appender, BatchId, Entered, Maintained, Maintenance, PendingRecord, RECORD_BYTES_MAX,
+        SeriesBatch, SpilledRecord, Store, StoreWriter, WipeScope, WriterEntry,
     },
     time::Timestamp,
 };
@@ -69,8 +69,18 @@ pub(super) struct Committer {
     /// The batch that is being committed. A failed commit may still have reached the disk, so this
     /// batch is committed again unchanged, and newer records are collected in a separate one.
     in_flight: Option<Batch>,
-    /// The number of this writer.
-    number: u64,
+    /// The entry of this writer in the database.
+    entry: WriterEntry,
+    /// When it was entered.
+    entered_at: Timestamp,
+    /// The number of records that were stored since then.
+    stored_records: u64,
+    /// The number of the last committed batch.
+    last_batch: u64,
+    /// The limits that this writer has set, which a new database gets, too.
+    retention: Option<RetentionPolicy>,
+    /// What the writer thread has not reported yet.
+    replaced: Option<Replaced>,
     /// The number of the batch that new records are added to, greater than that of the batch in
     /// flight.
     batch_number: u64,
@@ -89,6 +99,14 @@ pub(super) struct Committer {
     spilling: Spilling,
     redactor: Option<Redactor>,
     pub(super) counters: Arc<Counters>,
+}
+
+/// The database was replaced by another file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Replaced {
+    pub(super) at: Timestamp,
+    /// The number of records that this writer had stored in the other file.
+    pub(super) records: u64,
 }
 
 #[derive(Debug, Default)]
@@ -154,15 +172,23 @@ impl Committer {
         counters: Arc<Counters>,
     ) -> Result<Committer> {
         let writer = store.writer()?;
-        if let Some(policy) = &options.retention {
-            writer.set_limits(&policy.clone().validated()?)?;
+        let retention = (options.retention.clone())
+            .map(RetentionPolicy::validated)
+            .transpose()?;
+        if let Some(policy) = &retention {
+            writer.set_limits(policy)?;
         }
         let appender = writer.appender(options.tiering)?;
-        let (number, spill) = writer.enter_writer()?;
+        let Entered { entry, spill } = writer.enter_writer()?;
         let spiller = Spiller::new(spill, options, Arc::clone(&counters));
         let mut committer = Committer {
             policy: CommitPolicy::new(options),
-            number,
+            entry,
+            entered_at: Timestamp::now(),
+            stored_records: 0,
+            last_batch: 0,
+            retention,
+            replaced: None,
             batch_number: 1,
             next_batch: 1,
             writer,
@@ -268,7 +294,29 @@ impl Committer {
 
     /// Commits all collected records. When this fails, they are kept, and the store must be
     /// reopened before the next attempt.
+    ///
+    /// If the file of the database was replaced or deleted, it goes on in the one that is at the path
+    /// now, see [`Committer::take_replaced`].
     pub(super) fn commit(&mut self, now: Instant) -> Result<()> {
+        self.in_present_database(now, |committer| committer.commit_here(now))
+    }
+
+    /// Does `work`, and if the database was replaced meanwhile, again in the present one.
+    fn in_present_database<T>(
+        &mut self,
+        now: Instant,
+        mut work: impl FnMut(&mut Committer) -> Result<T>,
+    ) -> Result<T> {
+        match work(self) {
+            Err(Error::DatabaseReplaced { .. }) => {
+                self.renew(now)?;
+                work(self)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn commit_here(&mut self, now: Instant) -> Result<()> {
         let mut committed = self.commit_in_flight()?;
         // The second batch has the ledger entries for records that the commit of the first dropped,
         // because they could not be redacted. Entries for records that are dropped later wait for
@@ -283,6 +331,13 @@ impl Committer {
             self.in_flight = Some(std::mem::take(&mut self.batch));
             committed |= self.commit_in_flight()?;
         }
+        // All else that keeps the database from being read fails the next commit that has records.
+        if !committed
+            && let Err(error @ Error::DatabaseReplaced { .. }) =
+                self.writer.check_writer(self.entry, self.last_batch)
+        {
+            return Err(error);
+        }
         self.spilling.finish();
         self.spiller.clear_committed();
         if committed {
@@ -296,11 +351,66 @@ impl Committer {
     /// Seals the rows that a commit has made ripe. When this fails, all records are still on the
     /// disk, and the store must be reopened before the next attempt.
     pub(super) fn seal(&mut self, now: Instant) -> Result<()> {
-        let sealed = self.seal_ripe();
+        let sealed = self.in_present_database(now, Committer::seal_ripe);
         if self.has_backlog {
             self.maintenance_due = self.maintenance_due.min(now);
         }
         sealed
+    }
+
+    /// Enters the database that is at the path now, which is not the one that this writer was in, with
+    /// all that the writer had there: its limits, its entry, its spill, and the marks of wipes.
+    fn renew(&mut self, now: Instant) -> Result<()> {
+        let store = self.writer.store();
+        let wipes = self.appender.wipes();
+        let wipes = (store.wipes_of_open_file(wipes.since())).unwrap_or_else(|_| wipes.clone());
+        self.writer.reopen()?;
+        if let Some(policy) = &self.retention {
+            self.writer.set_limits(policy)?;
+        }
+        let (appender, wipe_generation) = self.writer.appender_after(&self.appender, wipes)?;
+        let (at, records) = (Timestamp::now(), self.stored_records);
+        let loss = LedgerEntry {
+            server: None,
+            signal: None,
+            cause: LossCause::Replaced,
+            count: records,
+            from: self.entered_at.min(at),
+            to: at,
+            recovered: 0,
+        };
+        let Entered { entry, spill } = self.writer.enter_writer_again(wipe_generation, &[loss])?;
+        self.entry = entry;
+        self.entered_at = at;
+        self.stored_records = 0;
+        self.last_batch = 0;
+        self.appender = appender;
+        self.bound_batches();
+        self.maintenance = Maintenance::default();
+        self.maintenance_due = now;
+        self.has_backlog = false;
+        let records = records + self.replaced.map_or(0, |replaced| replaced.records);
+        self.replaced = Some(Replaced { at, records });
+        let old_spill = self.spiller.replace(spill);
+        for batch in self.in_flight.iter_mut().chain([&mut self.batch]) {
+            for part in &mut batch.parts {
+                part.records.iter_mut().for_each(|it| it.is_spilled = false);
+            }
+        }
+        self.spilling.is_on = self.spiller.has_spill();
+        if self.spilling.is_on {
+            self.spill_all(now);
+        }
+        if let Some(old) = old_spill {
+            // A file that stays is removed by the next process that opens the database.
+            let _ = old.remove();
+        }
+        Ok(())
+    }
+
+    /// That the database was replaced, once.
+    pub(super) fn take_replaced(&mut self) -> Option<Replaced> {
+        self.replaced.take()
     }
 
     /// When [`Committer::spill_rest`] is due; `None` when nothing is to be spilled.
@@ -368,8 +478,14 @@ impl Committer {
     /// Performs one small part of maintenance: inspects some series, or commits one small
     /// transaction.
     pub(super) fn maintain(&mut self, now: Instant) -> Result<()> {
+        self.in_present_database(now, |committer| committer.maintain_here(now))
+    }
+
+    fn maintain_here(&mut self, now: Instant) -> Result<()> {
         let started = std::time::Instant::now();
         let outcome = if self.maintenance.is_idle() {
+            // A writer that has nothing to commit notices here that its database was replaced.
+            self.writer.check_writer(self.entry, self.last_batch)?;
             self.committed = false;
             self.has_backlog = false;
             // Seals rows that another process left, or that exceed lowered limits.
@@ -408,8 +524,9 @@ impl Committer {
             return Ok(false);
         };
         let id = BatchId {
-            writer: self.number,
+            writer: self.entry,
             number: batch.number,
+            previous: self.last_batch,
         };
         let outcome = self
             .writer
@@ -421,6 +538,7 @@ impl Committer {
             self.counters
                 .count_maintenance(evicted.elapsed, evicted.into());
         }
+        self.last_batch = id.number;
         self.counters.note_commit();
         if let Some(stored) = self.in_flight.take() {
             self.account(stored);
@@ -469,6 +587,7 @@ impl Committer {
             let sequences = part.appended.sequences;
             let stored = sequences.1 - sequences.0;
             self.counters.stored.fetch_add(stored, Ordering::Release);
+            self.stored_records += stored;
             for timestamp in part.appended.wiped {
                 let timestamp = Timestamp::from_unix_nanos(timestamp);
                 self.counters
@@ -481,7 +600,9 @@ impl Committer {
     /// Ends the writer's entry in the database, after which its end is not taken for a crash. All
     /// records must be committed.
     pub(super) fn leave(&mut self) -> Result<()> {
-        self.writer.leave_writer(self.number)?;
+        self.in_present_database(now(), |committer| {
+            committer.writer.leave_writer(committer.entry)
+        })?;
         self.spiller.remove()
     }
 
@@ -491,7 +612,7 @@ impl Committer {
     pub(super) fn leave_with_losses(&mut self, mut losses: Vec<LedgerEntry>) -> Result<()> {
         self.reopen()?;
         losses.extend(self.counters.take_unrecorded());
-        self.writer.leave_writer_with_losses(self.number, &losses)?;
+        self.writer.leave_writer_with_losses(self.entry, &losses)?;
         self.spiller.remove()
     }
 
@@ -539,7 +660,7 @@ impl Committer {
     /// Deletes stored records. Records in the batch that the wipe covers are discarded when it is
     /// committed.
     pub(super) fn wipe(&mut self, scope: &WipeScope) -> Result<usize> {
-        let wiped = self.writer.wipe(scope)?;
+        let wiped = self.in_present_database(now(), |committer| committer.writer.wipe(scope))?;
         if self.spiller.has_records() {
             // A commit soon, which cuts the records off the spill.
             self.policy.record(now(), 0, true);
@@ -549,7 +670,8 @@ impl Committer {
 
     /// Changes the limits, effective at once.
     pub(super) fn set_retention(&mut self, policy: &RetentionPolicy, now: Instant) -> Result<()> {
-        self.writer.set_limits(policy)?;
+        self.in_present_database(now, |committer| committer.writer.set_limits(policy))?;
+        self.retention = Some(policy.clone());
         self.maintenance_due = now;
         Ok(())
     }

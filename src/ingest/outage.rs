@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-/// The begin or the end of an outage, see
+/// The begin or the end of an outage, or what befell the file of the database: see
 /// [`WriterOptions::on_outage`](crate::WriterOptions::on_outage).
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase", tag = "event")]
@@ -34,6 +34,15 @@ pub enum OutageEvent {
         since: Timestamp,
         /// When it ended.
         until: Timestamp,
+    },
+    /// The file of the database was replaced, restored or deleted, and the writer goes on in the one
+    /// that is at its path now. The next flush fails once.
+    #[non_exhaustive]
+    Replaced {
+        /// When the writer noticed.
+        at: Timestamp,
+        /// The number of records that this writer had stored in the other file.
+        records: u64,
     },
 }
 

@@ -357,6 +357,25 @@ impl Spiller {
         spill.is_some_and(|spill| spill.keep().is_ok())
     }
 
+    /// Goes on with the spill of another database. No record is in it: those that the old one has are
+    /// to be spilled again, before [`Spill::remove`] of the returned one.
+    pub(super) fn replace(&self, spill: Result<Spill>) -> Option<Spill> {
+        let mut state = self.lock();
+        for message in &mut state.taken {
+            if let Message::Record(record) = message {
+                record.is_spilled = false;
+            }
+        }
+        let new = match spill {
+            Ok(spill) => Some(spill),
+            Err(error) => {
+                self.note_failure(&mut state, &error.to_string());
+                None
+            }
+        };
+        std::mem::replace(&mut state.spill, new)
+    }
+
     /// Removes the spill.
     pub(super) fn remove(&self) -> Result<()> {
         let spill = self.lock().spill.take();

@@ -2,7 +2,7 @@
 
 use super::{
     WriterOptions,
-    committer::{Committer, now},
+    committer::{Committer, Replaced, now},
     outage::OutageEvent,
     policy::Instant,
     writer::{Message, Shared},
@@ -57,6 +57,7 @@ pub(super) fn start(
         shared: Arc::clone(shared),
         outage: None,
         listener,
+        unflushed_records: 0,
         damage: None,
         clock: Clock::look(),
         spins: false,
@@ -92,6 +93,8 @@ struct WriterThread {
     shared: Arc<Shared>,
     outage: Option<Outage>,
     listener: Option<Sender<OutageEvent>>,
+    /// The records that were stored in a file that was then replaced, and that no flush has reported.
+    unflushed_records: u64,
     /// The damage reported last.
     damage: Option<String>,
     clock: Clock,
@@ -172,6 +175,7 @@ impl WriterThread {
     fn busy<T>(&mut self, commits: bool, work: impl FnOnce(&mut WriterThread) -> T) -> T {
         self.committer.begin_work(now(), commits);
         let outcome = work(self);
+        self.note_replacement();
         // All records at once: those that are in the spill when the next commit begins must be in its
         // batch, for it cuts them off. A request may wait until records behind it are collected.
         let now = now();
@@ -271,7 +275,44 @@ impl WriterThread {
 
     fn flush(&mut self, answer: &Sender<Result<()>>) {
         // The caller may have stopped waiting.
-        let _ = answer.send(self.commit().map_err(not_flushed));
+        let committed = self.commit().map_err(not_flushed);
+        let _ = answer.send(committed.and_then(|()| self.tell_of_replacement()));
+    }
+
+    /// Reports that the database was replaced by another file.
+    fn note_replacement(&mut self) {
+        let Some(Replaced { at, records }) = self.committer.take_replaced() else {
+            return;
+        };
+        tracing::error!(
+            subsystem = "telemetry",
+            records,
+            "the telemetry database was replaced or deleted while it was open; telemetry is stored in \
+             the file that is at its path now, which lacks the records that were stored before"
+        );
+        self.tell_listener(OutageEvent::Replaced { at, records });
+        self.unflushed_records += records;
+    }
+
+    /// Fails, once, if records that were stored are no longer in the database.
+    fn tell_of_replacement(&mut self) -> Result<()> {
+        self.note_replacement();
+        let records = self.unflushed_records;
+        if !self.shared.is_closed() {
+            // Otherwise the caller asks again, for the outcome of the close.
+            self.unflushed_records = 0;
+        }
+        if records == 0 {
+            return Ok(());
+        }
+        let path = self.committer.writer.store().path();
+        Err(Error::NotFlushed {
+            reason: format!(
+                "the database was replaced or deleted, and {records} records that were stored in it \
+                 are not in the present one; later records are"
+            ),
+            source: Some(Box::new(Error::DatabaseReplaced { path })),
+        })
     }
 
     fn wipe(&mut self, scope: &WipeScope, answer: &Sender<Result<usize>>) {
@@ -324,9 +365,9 @@ impl WriterThread {
                 Message::Dropped | Message::Close => {}
             }
         }
-        let committed = self.commit();
+        let committed = self.commit().map_err(not_flushed);
         if committed.is_err() && self.committer.leave_in_spill() {
-            return committed.map_err(not_flushed);
+            return committed;
         }
         let left = if self.outage.is_some() {
             let losses = self.committer.abandon(LossCause::DiskFault);
@@ -341,7 +382,7 @@ impl WriterThread {
             // The next writer will report that this one did not end properly.
             Err(error) => self.fail(&error),
         }
-        committed.map_err(not_flushed)
+        committed.and_then(|()| self.tell_of_replacement())
     }
 
     /// Commits all collected records, after reopening the store if the last attempt failed, and seals

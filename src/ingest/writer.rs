@@ -359,6 +359,9 @@ impl Writer {
     ///
     /// Fails with [`Error::NotFlushed`] when they are not: because the disk fails, in which case
     /// the records are kept and retried, or because the writer thread did not answer in time. Fails
+    /// likewise, once, after the file of the database was replaced or deleted: the records that are not
+    /// stored yet are stored in the file that is there now, and those that were in the other file are in
+    /// the ledger, as [`LossCause::Replaced`](crate::ledger::LossCause::Replaced). Fails
     /// with [`Error::WriterClosed`] when the writer is closed.
     pub fn flush(&self) -> Result<()> {
         self.shared.flush(self.shared.options.flush_timeout)
@@ -588,6 +591,11 @@ impl Shared {
 
     pub(super) fn is_left_behind(&self) -> bool {
         self.left_behind.load(Ordering::Acquire)
+    }
+
+    /// Whether no more records are taken.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     pub(super) fn mark_closed(&self) {

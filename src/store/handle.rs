@@ -15,7 +15,7 @@ use crate::{
         layout::tables::WRITERS,
         ledger::{
             spill::{self, Lock},
-            wipes::WipeScope,
+            wipes::{WipeMarks, WipeScope},
             writers::{self, WriterStatus},
         },
         maintain::{
@@ -230,21 +230,33 @@ impl Store {
         self.inner.options.clock_reading()
     }
 
+    /// Begins to read the file that is at the path now. One that was deleted is read until there is
+    /// another.
     fn begin_read(&self) -> Result<ReadTransaction, Fault> {
-        Ok(match self.engine() {
-            Engine::ReadOnly(database) => database.begin_read()?,
-            Engine::ReadWrite(database) => match self.reader()? {
-                Some(reader) => reader.begin_read()?,
-                None => database.begin_read()?,
-            },
-        })
+        let engine = self.engine();
+        let file = self.file_id().ok().flatten().unwrap_or(engine.file());
+        if let Engine::ReadWrite(_) = &engine
+            && let Some(reader) = self.reader(file)?
+        {
+            return Ok(reader.begin_read()?);
+        }
+        if engine.file() == file {
+            return engine.begin_read();
+        }
+        match self.reopen(IfMissing::Skip) {
+            // It is being created, or deleted again.
+            Err(Error::DatabaseReplaced { .. }) => {}
+            outcome => outcome?,
+        }
+        self.engine().begin_read()
     }
 
-    /// The read-only handle beside the writing one; `None` when it cannot be opened.
-    fn reader(&self) -> Result<Option<Reader>, Fault> {
+    /// The read-only handle beside the writing one, which has `file` open; `None` when it cannot be
+    /// opened.
+    fn reader(&self, file: FileId) -> Result<Option<Reader>, Fault> {
         let reader = &self.inner.reader;
         let opened = reader.read().unwrap_or_else(PoisonError::into_inner);
-        if opened.is_some() {
+        if opened.as_ref().is_some_and(|opened| opened.file == file) {
             return Ok(opened.clone());
         }
         drop(opened);
@@ -256,19 +268,49 @@ impl Store {
         Ok(Some(database))
     }
 
-    pub(super) fn begin_write(&self) -> Result<WriteTransaction, Fault> {
+    /// Begins to write to the file that is at the path now, and returns its identity, too. Once the
+    /// transaction is committed, [`Store::check_file`] says whether the file is still there.
+    ///
+    /// Fails with [`Error::DatabaseReplaced`] when there is none: only a writer creates a new one.
+    pub(super) fn begin_write(&self) -> Result<(WriteTransaction, FileId), Fault> {
         let begin = || match self.engine() {
-            Engine::ReadWrite(database) => Ok(WriteTransaction::new(database.begin_write()?)),
+            Engine::ReadWrite(database) => {
+                let transaction = WriteTransaction::new(database.begin_write()?);
+                Ok((transaction, database.file))
+            }
             Engine::ReadOnly(_) => Err(Error::ReadOnly { path: self.path() }.into()),
         };
+        if self.file_id()? != Some(self.engine().file()) {
+            self.reopen(IfMissing::Skip)?;
+        }
         match begin() {
             // The disk failed before, and this may be the first write since.
             Err(Fault::Engine(redb::Error::PreviousIo)) => {
-                self.reopen()?;
+                self.reopen(IfMissing::Skip)?;
                 begin()
             }
             outcome => outcome,
         }
+    }
+
+    /// Fails with [`Error::DatabaseReplaced`] unless the file at the path is `file`.
+    pub(super) fn check_file(&self, file: FileId) -> Result<()> {
+        if self.file_id()? == Some(file) {
+            Ok(())
+        } else {
+            Err(Error::DatabaseReplaced { path: self.path() })
+        }
+    }
+
+    /// Fails with [`Error::DatabaseReplaced`] unless the open file is the one at the path.
+    pub(crate) fn check_open_file(&self) -> Result<()> {
+        self.check_file(self.engine().file())
+    }
+
+    /// The wipes after `generation` in the open file, also if that is no longer at the path.
+    pub(crate) fn wipes_of_open_file(&self, generation: u64) -> Result<WipeMarks> {
+        guarded(|| WipeMarks::read(&self.engine().begin_read()?, generation))
+            .map_err(|fault| fault.at("read", &self.path()))
     }
 
     fn engine(&self) -> Engine {
@@ -283,9 +325,12 @@ impl Store {
         &self.inner.place
     }
 
-    /// Reopens the database in place of the failed handle: after an I/O error, redb fails every
-    /// operation until the database is reopened.
-    pub(super) fn reopen(&self) -> Result<()> {
+    /// Opens the database at the path in place of the present handle: another file may be there, and
+    /// after an I/O error redb fails every operation of a handle.
+    ///
+    /// Fails with [`Error::DatabaseReplaced`] when there is none and `missing` is
+    /// [`IfMissing::Skip`].
+    pub(super) fn reopen(&self, missing: IfMissing) -> Result<()> {
         let Inner {
             place,
             options,
@@ -293,13 +338,11 @@ impl Store {
             ..
         } = &*self.inner;
         let opened = match self.engine() {
-            Engine::ReadWrite(_) => {
-                Engine::open_read_write(place, options.opening(), IfMissing::Create)?
-            }
+            Engine::ReadWrite(_) => Engine::open_read_write(place, options.opening(), missing)?,
             Engine::ReadOnly(_) => Engine::open_read_only(place, options.opening())?,
         };
-        *engine.write().unwrap_or_else(PoisonError::into_inner) = opened
-            .ok_or_else(|| Error::io("reopen", &self.path(), io::ErrorKind::NotFound.into()))?;
+        *engine.write().unwrap_or_else(PoisonError::into_inner) =
+            opened.ok_or_else(|| Error::DatabaseReplaced { path: self.path() })?;
         Ok(())
     }
 
@@ -308,7 +351,7 @@ impl Store {
         let reader = self.inner.reader.write();
         match reader.unwrap_or_else(PoisonError::into_inner).take() {
             Some(_) => Ok(()),
-            None => self.reopen(),
+            None => self.reopen(IfMissing::Skip),
         }
     }
 

@@ -52,7 +52,7 @@ pub(crate) use self::{
     ledger::{
         spill::{Spill, SpilledRecord},
         wipes::WipeMarks,
-        writers::BatchId,
+        writers::{BatchId, Entered, WriterEntry},
     },
     maintain::maintenance::{Maintained, Maintenance},
     scan::{

@@ -3,6 +3,7 @@
 use crate::{
     config::RetentionPolicy,
     error::{Error, Result},
+    home::IfMissing,
     loss::LedgerEntry,
     record::ServerName,
     signal::Signal,
@@ -16,10 +17,10 @@ use crate::{
         layout::tables::{META, WRITERS},
         ledger::{
             losses,
-            spill::{self, Lock, Spill, Spilled},
+            spill::{self, Lock, Spilled},
             totals,
-            wipes::WipeScope,
-            writers::{self, BatchId, Left},
+            wipes::{WipeMarks, WipeScope},
+            writers::{self, BatchId, Entered, Known, Left, WriterEntry},
         },
         maintain::{
             compact::CompactOptions,
@@ -59,17 +60,19 @@ impl StoreWriter {
     }
 
     /// Runs `operation` in a write transaction and commits it. If anything fails, nothing is
-    /// stored.
+    /// stored in the file at the path.
     pub(crate) fn transact<T>(
         &self,
         action: &'static str,
         operation: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
     ) -> Result<T> {
         guarded(|| {
-            let transaction = self.store.begin_write()?;
+            let (transaction, file) = self.store.begin_write()?;
             schema::check_meta(&*transaction.open_table(META)?)?;
             let outcome = operation(&transaction)?;
             transaction.commit()?;
+            // A file that was moved away meanwhile has the change, and the one at the path lacks it.
+            self.store.check_file(file)?;
             Ok(outcome)
         })
         .map_err(|fault| fault.at(action, &self.store.path()))
@@ -99,9 +102,10 @@ impl StoreWriter {
         outcome
     }
 
-    /// Reopens the database after a failure: until then, every operation fails.
+    /// Opens the database at the path again, and creates it if it is missing. After a failure of the
+    /// disk, every operation fails until then.
     pub(crate) fn reopen(&self) -> Result<()> {
-        self.store.reopen()
+        self.store.reopen(IfMissing::Create)
     }
 
     /// The time by which age is judged, see [`clock::trusted_now`].
@@ -143,10 +147,23 @@ impl StoreWriter {
     }
 
     /// Enters a writer of this process, see [`writers::enter`].
-    pub(crate) fn enter_writer(&self) -> Result<(u64, Result<Spill>)> {
+    pub(crate) fn enter_writer(&self) -> Result<Entered> {
+        self.enter_writer_again(0, &[])
+    }
+
+    /// Like [`StoreWriter::enter_writer`], for a writer whose database was replaced: `losses` are
+    /// entered in the ledger of this one, and `wipe_generation` is the number of the newest wipe that
+    /// the writer knows of.
+    pub(crate) fn enter_writer_again(
+        &self,
+        wipe_generation: u64,
+        losses: &[LedgerEntry],
+    ) -> Result<Entered> {
         self.recover_or_warn();
         self.transact("write to", |transaction| {
-            writers::enter(transaction, self.store.place(), self.store.disk_hook())
+            losses::record(transaction, losses)?;
+            let (place, hook) = (self.store.place(), self.store.disk_hook());
+            writers::enter(transaction, place, wipe_generation, hook)
         })
     }
 
@@ -178,38 +195,60 @@ impl StoreWriter {
             for number in &ended {
                 let last_batch = writers::last_batch(transaction, *number)?;
                 left.push(match spill::read(place, *number, last_batch) {
-                    Some(spilled) => {
-                        let Spilled {
-                            header,
-                            records,
-                            lost,
-                        } = spilled;
-                        let (mut appender, mut batch) = recover::uncommitted(&header, records);
-                        self.store_batch(transaction, &mut appender, &mut batch)?;
-                        Left {
-                            recovered: recover::stored(&batch),
-                            lost,
-                            is_closed: header.is_closed,
-                        }
-                    }
+                    Some(spilled) => self.store_spilled(transaction, spilled)?,
                     None => Left::default(),
                 });
                 writers::leave(transaction, *number)?;
             }
-            writers::record_ends(transaction, last_commit, &left)?;
-            // A file without an entry: its records are committed, or it belongs to another database.
-            let writers = transaction.open_table(WRITERS)?;
             let mut done = ended;
+            let database = writers::database_id(transaction)?;
+            let entries = transaction.open_table(WRITERS)?;
+            let mut without_entry = Vec::new();
             for number in &strays {
-                if writers.get(number)?.is_none() {
-                    done.push(*number);
+                if !done.contains(number) && entries.get(number)?.is_none() {
+                    without_entry.push(*number);
                 }
             }
+            drop(entries);
+            for number in &without_entry {
+                // Without an entry, the records of this database are committed. Those of a database
+                // that was at this path before, and whose writer was killed, are nowhere else.
+                if let Some(mut spilled) = spill::read(place, *number, 0)
+                    && ![0, database].contains(&spilled.header.database)
+                    && !spilled.is_empty()
+                {
+                    // That database counted its own wipes.
+                    spilled.header.wipe_generation = 0;
+                    left.push(self.store_spilled(transaction, spilled)?);
+                }
+            }
+            done.extend(without_entry);
+            writers::record_ends(transaction, last_commit, &left)?;
             Ok(done)
         })?;
         // What cannot be removed now has no entry any more, and is removed the next time.
         done.into_iter()
             .try_for_each(|number| place.remove_spill(number))
+    }
+
+    /// Stores the records that an ended writer left in its spill.
+    fn store_spilled(
+        &self,
+        transaction: &WriteTransaction,
+        spilled: Spilled,
+    ) -> Result<Left, Fault> {
+        let Spilled {
+            header,
+            records,
+            lost,
+        } = spilled;
+        let (mut appender, mut batch) = recover::uncommitted(&header, records);
+        self.store_batch(transaction, &mut appender, &mut batch)?;
+        Ok(Left {
+            recovered: recover::stored(&batch),
+            lost,
+            is_closed: header.is_closed,
+        })
     }
 
     /// Appends a batch, and updates the totals by its snapshots.
@@ -230,10 +269,24 @@ impl StoreWriter {
         Ok(evicted)
     }
 
+    /// Fails with [`Error::DatabaseReplaced`] unless the database at the path has the entry of `writer`,
+    /// and `last_batch` as its last batch.
+    pub(crate) fn check_writer(&self, writer: WriterEntry, last_batch: u64) -> Result<()> {
+        // Without a file at the path, a snapshot shows the one that was there.
+        self.store.check_open_file()?;
+        let snapshot = self.store.snapshot()?;
+        let view = snapshot.view();
+        if view.read(|| writers::has_batches(view.transaction(), writer, last_batch))? {
+            return Ok(());
+        }
+        let path = self.store.path();
+        Err(Error::DatabaseReplaced { path })
+    }
+
     /// Removes the entry of a writer that ends properly.
-    pub(crate) fn leave_writer(&self, number: u64) -> Result<()> {
+    pub(crate) fn leave_writer(&self, writer: WriterEntry) -> Result<()> {
         self.transact("write to", |transaction| {
-            writers::leave(transaction, number)
+            writers::leave_as(transaction, writer)
         })
     }
 
@@ -241,12 +294,12 @@ impl StoreWriter {
     /// disk, with the room of the reserve.
     pub(crate) fn leave_writer_with_losses(
         &self,
-        number: u64,
+        writer: WriterEntry,
         losses: &[LedgerEntry],
     ) -> Result<()> {
         self.transact_freeing("write to", |transaction| {
             losses::record(transaction, losses)?;
-            writers::leave(transaction, number)
+            writers::leave_as(transaction, writer)
         })
     }
 
@@ -258,12 +311,33 @@ impl StoreWriter {
         Ok(Appender::new(cache, tiering, view.wipe_generation()?))
     }
 
+    /// The appender for a database that has replaced the one that `before` appended to.
+    /// It honours `wipes`, those of that database, too. Gives this one the limits of that one if it has
+    /// none. Also returns the number of the newest wipe of both.
+    pub(crate) fn appender_after(
+        &self,
+        before: &Appender,
+        wipes: WipeMarks,
+    ) -> Result<(Appender, u64)> {
+        let tiering = before.sealer.tiering;
+        let mut appender = self.appender(tiering)?;
+        if appender.cache.limits.is_empty() && !before.cache.limits.is_empty() {
+            self.set_small_limits(&before.cache.limits)?;
+            appender = self.appender(tiering)?;
+        }
+        let generation = appender.wipes().generation().max(wipes.generation());
+        Ok((appender.succeeding(wipes, generation), generation))
+    }
+
     /// Stores `batch`, enters `losses` in the ledger, and notes the outcome of each part of the
     /// batch.
     ///
     /// If this fails, either nothing or everything is stored: a disk that fails at the last moment
     /// does not tell. So the caller retries the same batch and losses with the same `id` until it
     /// succeeds, and no record is stored twice.
+    ///
+    /// Fails with [`Error::DatabaseReplaced`] when the database at the path is another one than the
+    /// writer has entered.
     pub(crate) fn append(
         &self,
         appender: &mut Appender,
@@ -272,8 +346,13 @@ impl StoreWriter {
         id: BatchId,
     ) -> Result<Evicted> {
         let evicted = self.transact("write to", |transaction| {
-            if writers::is_committed(transaction, id)? {
-                return Ok(Evicted::default());
+            match writers::look_up(transaction, id)? {
+                Known::New => {}
+                Known::Committed => return Ok(Evicted::default()),
+                Known::OfAnotherDatabase => {
+                    let path = self.store.path();
+                    return Err(Error::DatabaseReplaced { path }.into());
+                }
             }
             losses::record(transaction, losses)?;
             self.store_batch(transaction, appender, batch)

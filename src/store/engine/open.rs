@@ -7,6 +7,7 @@
 use crate::{
     error::{Error, Result},
     home::{IfMissing, StackPath},
+    platform::{self, FileId},
     store::engine::{
         disk::{Disk, DiskHook},
         fault::{Fault, GuardedDrop, guarded},
@@ -19,7 +20,15 @@ use redb::{
     Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
     ReadableDatabase,
 };
-use std::{fmt, fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    fs::File,
+    io,
+    ops::{Deref, DerefMut},
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::Arc,
+};
 
 /// How a file is opened.
 #[derive(Clone)]
@@ -71,13 +80,35 @@ impl OpenOptions {
     }
 }
 
+/// An open database, and the file that it is. The file keeps its identity when it is renamed or
+/// deleted.
+#[derive(Debug)]
+pub(crate) struct Opened<T> {
+    database: GuardedDrop<T>,
+    pub(crate) file: FileId,
+}
+
+impl<T> Deref for Opened<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.database
+    }
+}
+
+impl<T> DerefMut for Opened<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.database
+    }
+}
+
 /// A read-only handle.
-pub(crate) type Reader = Arc<GuardedDrop<ReadOnlyDatabase>>;
+pub(crate) type Reader = Arc<Opened<ReadOnlyDatabase>>;
 
 /// An open database.
 #[derive(Clone)]
 pub(crate) enum Engine {
-    ReadWrite(Arc<GuardedDrop<Database>>),
+    ReadWrite(Arc<Opened<Database>>),
     ReadOnly(Reader),
 }
 
@@ -91,6 +122,21 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
+    /// The identity of the open file.
+    pub(crate) fn file(&self) -> FileId {
+        match self {
+            Engine::ReadWrite(database) => database.file,
+            Engine::ReadOnly(database) => database.file,
+        }
+    }
+
+    pub(crate) fn begin_read(&self) -> Result<ReadTransaction, Fault> {
+        Ok(match self {
+            Engine::ReadWrite(database) => database.begin_read()?,
+            Engine::ReadOnly(database) => database.begin_read()?,
+        })
+    }
+
     /// Opens for reading; `None` when there is no database. A database of an older version, or
     /// whose last writer was killed, is opened for reading and writing, because migration and
     /// repair change the file.
@@ -187,7 +233,7 @@ pub(crate) fn open_database(
     place: &StackPath,
     options: &OpenOptions,
     missing: IfMissing,
-) -> Result<Option<GuardedDrop<Database>>> {
+) -> Result<Option<Opened<Database>>> {
     let path = place.database();
     let Some(file) = place.open_file(missing)? else {
         return Ok(None);
@@ -218,9 +264,13 @@ pub(crate) fn open_database(
             Examined::Foreign(reason) => return Err(Error::NotADatabase { path, reason }.into()),
             Examined::Current(_) | Examined::NeedsRepair | Examined::NeedsMigration => {}
         }
+        let id = file_id(&file)?;
         let database = options.builder().create_with_backend(options.disk(file)?)?;
         drop(creation);
-        Ok(GuardedDrop::new(database))
+        Ok(Opened {
+            database: GuardedDrop::new(database),
+            file: id,
+        })
     })
     .map_err(|fault| fault.at("open", &place.database()))?;
     Ok(Some(database))
@@ -231,7 +281,7 @@ enum Examined {
     /// An empty file, or one whose creation was interrupted.
     New,
     /// A database of the current version.
-    Current(GuardedDrop<ReadOnlyDatabase>),
+    Current(Opened<ReadOnlyDatabase>),
     /// A database whose last writer was killed. Its version is only known once it is repaired.
     NeedsRepair,
     /// A database that is empty or of an older version.
@@ -288,11 +338,15 @@ fn examine(
     let Some(opened) = open()? else {
         return Ok(Examined::New);
     };
+    let id = file_id(&opened)?;
     let database = match options
         .builder()
         .open_read_only_with_backend(options.disk(opened)?)
     {
-        Ok(database) => GuardedDrop::new(database),
+        Ok(database) => Opened {
+            database: GuardedDrop::new(database),
+            file: id,
+        },
         Err(DatabaseError::RepairAborted) => return Ok(Examined::NeedsRepair),
         Err(DatabaseError::Storage(redb::StorageError::Io(error)))
             if matches!(
@@ -310,4 +364,9 @@ fn examine(
     };
     let found = options.identify(&database.begin_read()?)?;
     Ok(found.unwrap_or(Examined::Current(database)))
+}
+
+fn file_id(file: &File) -> Result<FileId, Fault> {
+    let metadata = file.metadata().map_err(redb::StorageError::Io)?;
+    Ok(platform::file_id(&metadata))
 }

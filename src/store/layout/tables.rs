@@ -90,6 +90,9 @@ pub(crate) mod meta {
     pub(crate) const NEXT_SERIES: &str = "next_series";
     /// The time of the last commit of any writer, in nanoseconds since the epoch.
     pub(crate) const LAST_COMMIT: &str = "last_commit";
+    /// A random number that tells the database from others at the same path; absent before the first
+    /// writer.
+    pub(crate) const DATABASE_ID: &str = "database_id";
     /// The number that the next writer gets.
     pub(crate) const NEXT_WRITER: &str = "next_writer";
     /// The number of wipes so far.

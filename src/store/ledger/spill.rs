@@ -75,6 +75,9 @@ pub(crate) struct SpillHeader {
     pub(crate) failure: Option<(i64, String)>,
     /// Whether the writer ended properly, and left records because it could not commit them.
     pub(crate) is_closed: bool,
+    /// The identity of the writer's database; 0 when an earlier version of this crate wrote it.
+    #[serde(default)]
+    pub(crate) database: u64,
 }
 
 /// A record in a spill.
@@ -187,11 +190,11 @@ impl Part {
 }
 
 impl Spill {
-    /// Creates and locks the spill of `writer`. Fails when the file system has no place or no locks.
+    /// Creates and locks the spill of `writer`, in a database whose newest wipe is `wipe_generation`. Fails when the file system has no place or no locks.
     pub(crate) fn create(
         place: &StackPath,
         writer: u64,
-        wipe_generation: u64,
+        (database, wipe_generation): (u64, u64),
         hook: Option<DiskHook>,
     ) -> Result<Spill> {
         let create = || {
@@ -205,6 +208,7 @@ impl Spill {
                     wipe_generation,
                     failure: None,
                     is_closed: false,
+                    database,
                 },
                 hook,
             };
@@ -335,6 +339,13 @@ pub(crate) struct Spilled {
     pub(crate) records: Vec<SpilledRecord<'static>>,
     /// The number of records that are cut off or damaged, as far as it is known.
     pub(crate) lost: u64,
+}
+
+impl Spilled {
+    /// Whether it left nothing that is not committed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.lost == 0
+    }
 }
 
 /// What `writer`, whose last commit was of the batch `last_batch`, left in its spill; `None` when it

@@ -218,11 +218,13 @@ impl Marks {
 }
 
 /// The wipes that a writer must honour: those since it started.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct WipeMarks {
     since: u64,
     seen: u64,
     marks: Vec<(WipeScope, WipeMark)>,
+    /// The marks of a database that the writer was in before, see [`WipeMarks::inheriting`].
+    inherited: Vec<(WipeScope, WipeMark)>,
 }
 
 impl WipeMarks {
@@ -232,7 +234,16 @@ impl WipeMarks {
             since: generation,
             seen: generation,
             marks: Vec::new(),
+            inherited: Vec::new(),
         }
+    }
+
+    /// Also honours `before`, the marks of a database whose file was replaced: the writer's queue still
+    /// holds records that they cover.
+    pub(crate) fn inheriting(mut self, before: WipeMarks) -> WipeMarks {
+        self.inherited = before.inherited;
+        self.inherited.extend(before.marks);
+        self
     }
 
     /// Reads the wipes that were committed before `transaction` began, and returns whether there
@@ -258,6 +269,7 @@ impl WipeMarks {
             since: generation,
             seen: generations.max().unwrap_or(generation),
             marks,
+            inherited: Vec::new(),
         })
     }
 
@@ -269,6 +281,15 @@ impl WipeMarks {
             Marks::decode(checked_value::<(&str, u8)>(&key.value(), value.value())?)?;
         }
         Ok(())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &(WipeScope, WipeMark)> {
+        self.inherited.iter().chain(&self.marks)
+    }
+
+    /// The number of the last wipe before these.
+    pub(crate) fn since(&self) -> u64 {
+        self.since
     }
 
     /// The number of the newest wipe.
@@ -285,8 +306,7 @@ impl WipeMarks {
 
     /// Whether counters that `server` had at `emitted` on the monotonic clock are wiped.
     pub(crate) fn counters_are_wiped(&self, server: &str, emitted: u64) -> bool {
-        self.marks
-            .iter()
+        self.all()
             .any(|(scope, mark)| emitted <= mark.monotonic_nanos && scope.covers_counters(server))
     }
 
@@ -303,8 +323,7 @@ impl WipeMarks {
         server: &str,
         signal: Signal,
     ) -> impl Iterator<Item = (WipeMark, Option<Timestamp>)> {
-        self.marks
-            .iter()
+        self.all()
             .filter(move |(scope, _)| scope.covers(server, signal))
             .map(|(scope, mark)| (*mark, scope.before))
     }

@@ -23,37 +23,107 @@ use crate::{
 };
 use redb::{ReadTransaction, ReadableTable};
 use serde::{Deserialize, Serialize};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Identifies a batch, so that a retried batch is not stored twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchId {
-    /// The writer's number, see [`enter`].
-    pub(crate) writer: u64,
+    pub(crate) writer: WriterEntry,
     /// The number of the batch within its writer.
     pub(crate) number: u64,
+    /// The number of the last batch of the writer that is known to be committed; 0 before the first.
+    pub(crate) previous: u64,
 }
 
-/// Whether `batch` is the last batch that its writer committed. If not, notes it as the last: the
-/// caller must store the batch in the same transaction.
-pub(crate) fn is_committed(transaction: &WriteTransaction, batch: BatchId) -> Result<bool, Fault> {
-    let name = meta::last_batch(batch.writer);
+/// The entry of a writer of this process, see [`enter`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WriterEntry {
+    /// The writer's number. No other writer of the database has had it.
+    pub(crate) number: u64,
+    registered: Registered,
+}
+
+impl WriterEntry {
+    /// Whether a database has this entry. It does not if another file, or an older state of the file,
+    /// was put in the place of the one that the writer has entered.
+    fn is_in(&self, writers: &impl ReadableTable<u64, &'static [u8]>) -> Result<bool, Fault> {
+        let found = writers.get(self.number)?;
+        Ok(match found {
+            Some(found) => found.value() == self.registered.encode()?,
+            None => false,
+        })
+    }
+}
+
+/// What a database says about a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It is not stored yet.
+    New,
+    /// It is the last batch that its writer committed.
+    Committed,
+    /// The writer has never entered this database, or it lacks batches that the writer committed.
+    OfAnotherDatabase,
+}
+
+/// What the database says about `batch`. If it is new, notes it as the last of its writer: the caller
+/// must store the batch in the same transaction.
+pub(crate) fn look_up(transaction: &WriteTransaction, batch: BatchId) -> Result<Known, Fault> {
+    if !batch.writer.is_in(&*transaction.open_table(WRITERS)?)? {
+        return Ok(Known::OfAnotherDatabase);
+    }
+    let name = meta::last_batch(batch.writer.number);
     let mut meta = transaction.open_table(META)?;
     let last = meta.insert(name.as_str(), batch.number)?;
-    Ok(last.is_some_and(|last| last.value() == batch.number))
+    Ok(match last.map_or(0, |last| last.value()) {
+        last if last == batch.number => Known::Committed,
+        last if last == batch.previous => Known::New,
+        _ => Known::OfAnotherDatabase,
+    })
 }
 
-/// Enters a writer of this process and returns its number, and its spill or why that cannot be
-/// created.
+/// Whether the database has the entry of `writer`, and `last_batch` as its last batch.
+pub(crate) fn has_batches(
+    transaction: &ReadTransaction,
+    writer: WriterEntry,
+    last_batch: u64,
+) -> Result<bool, Fault> {
+    let meta = transaction.open_table(META)?;
+    let last = meta.get(meta::last_batch(writer.number).as_str())?;
+    Ok(last.map_or(0, |last| last.value()) == last_batch
+        && writer.is_in(&transaction.open_table(WRITERS)?)?)
+}
+
+/// A writer that has entered a database.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    pub(crate) entry: WriterEntry,
+    /// Its spill, or why that cannot be created.
+    pub(crate) spill: Result<Spill, Error>,
+}
+
+/// Enters a writer of this process. `wipe_generation` is the number of the newest wipe that it knows
+/// of: the next one gets a higher number, also in a new database.
 pub(crate) fn enter(
     transaction: &WriteTransaction,
     place: &StackPath,
+    wipe_generation: u64,
     hook: Option<DiskHook>,
-) -> Result<(u64, Result<Spill, Error>), Fault> {
+) -> Result<Entered, Fault> {
     let mut meta = transaction.open_table(META)?;
     let number_of = |name| Ok::<_, Fault>(meta.get(name)?.map_or(0, |number| number.value()));
-    let number = number_of(meta::NEXT_WRITER)?;
-    let wipe_generation = number_of(meta::WIPE_GENERATION)?;
+    let mut number = number_of(meta::NEXT_WRITER)?;
+    // It belongs to a running writer of a database that was at this path before.
+    while spill::lock_of(place, number) == Lock::Held {
+        number += 1;
+    }
+    let found_generation = number_of(meta::WIPE_GENERATION)?;
+    let found_database = number_of(meta::DATABASE_ID)?;
     meta.insert(meta::NEXT_WRITER, number + 1)?;
+    if wipe_generation > found_generation {
+        meta.insert(meta::WIPE_GENERATION, wipe_generation)?;
+    }
+    let wipe_generation = wipe_generation.max(found_generation);
     let registered = Registered {
         process: Process::current(),
         since: Some(Timestamp::now().unix_nanos()),
@@ -62,8 +132,16 @@ pub(crate) fn enter(
     writers.insert(number, registered.encode()?.as_slice())?;
     // In this transaction, so that no other process sees the entry before the lock.
     // A writer can do without: its process id says whether it runs.
-    let spill = Spill::create(place, number, wipe_generation, hook);
-    Ok((number, spill))
+    let database = match found_database {
+        0 => RandomState::new().build_hasher().finish().max(1),
+        id => id,
+    };
+    meta.insert(meta::DATABASE_ID, database)?;
+    let spill = Spill::create(place, number, (database, wipe_generation), hook);
+    Ok(Entered {
+        entry: WriterEntry { number, registered },
+        spill,
+    })
 }
 
 /// The writers that have ended without removing their entry.
@@ -79,6 +157,13 @@ pub(crate) fn ended(
         }
     }
     Ok(ended)
+}
+
+/// The identity of the database, which spills name; 0 before the first writer.
+pub(crate) fn database_id(transaction: &WriteTransaction) -> Result<u64, Fault> {
+    let meta = transaction.open_table(META)?;
+    let id = meta.get(meta::DATABASE_ID)?;
+    Ok(id.map_or(0, |id| id.value()))
 }
 
 /// The number of the last batch that `writer` committed; 0 before the first one.
@@ -192,7 +277,15 @@ pub(crate) fn list(
     Ok(writers)
 }
 
-/// Removes the entry of a writer that ends properly.
+/// Removes the entry of a writer that ends properly, if the database has it.
+pub(crate) fn leave_as(transaction: &WriteTransaction, writer: WriterEntry) -> Result<(), Fault> {
+    if writer.is_in(&*transaction.open_table(WRITERS)?)? {
+        leave(transaction, writer.number)?;
+    }
+    Ok(())
+}
+
+/// Removes the entry of a writer.
 pub(crate) fn leave(transaction: &WriteTransaction, number: u64) -> Result<(), Fault> {
     transaction.open_table(WRITERS)?.remove(number)?;
     transaction
@@ -280,14 +373,14 @@ mod tests {
             assert_eq!(found.len(), 1);
             found[0].is_running
         };
-        let (number, spill) = writer.enter_writer().unwrap();
+        let Entered { entry, spill } = writer.enter_writer().unwrap();
         let spill = spill.unwrap();
         assert!(is_running());
         // The process runs, but not the writer: another process may have its id.
         drop(spill);
         assert!(!is_running());
         // Without a spill, the process decides.
-        store.place().remove_spill(number).unwrap();
+        store.place().remove_spill(entry.number).unwrap();
         assert!(is_running());
     }
 
@@ -306,8 +399,8 @@ mod tests {
             for file in SpillFile::BOTH {
                 assert!(place.open_spill(number, file).unwrap().is_none());
             }
-            let (entered, spill) = store.writer().unwrap().enter_writer().unwrap();
-            assert_eq!(entered, number);
+            let Entered { entry, spill } = store.writer().unwrap().enter_writer().unwrap();
+            assert_eq!(entry.number, number);
             std::mem::forget(spill.expect("another file is removed"));
         }
         assert_eq!(std::fs::read(&other).unwrap(), b"precious");

@@ -90,6 +90,18 @@ impl Appender {
         }
     }
 
+    /// Makes this the appender of a database that has replaced the one that `before` appended to, and
+    /// whose newest wipe is `wipe_generation`.
+    pub(crate) fn succeeding(mut self, before: WipeMarks, wipe_generation: u64) -> Appender {
+        self.wipes = WipeMarks::starting_at(wipe_generation).inheriting(before);
+        self
+    }
+
+    /// The wipes that it honours.
+    pub(crate) fn wipes(&self) -> &WipeMarks {
+        &self.wipes
+    }
+
     /// Appends `batch`, notes the outcome of each part, and evicts what exceeds a limit.
     /// `used_bytes` is the size of the database on the disk.
     pub(crate) fn append(

@@ -64,7 +64,7 @@ mod tests {
             Store, StoreOptions, WipeScope,
             ledger::{
                 spill::{self, Spill},
-                writers::BatchId,
+                writers::{BatchId, Entered, WriterEntry},
             },
         },
         time::Timestamp,
@@ -74,7 +74,7 @@ mod tests {
     struct Stack {
         _home: tempfile::TempDir,
         store: Store,
-        number: u64,
+        entry: WriterEntry,
         spill: Option<Spill>,
     }
 
@@ -87,11 +87,11 @@ mod tests {
         fn with(options: StoreOptions) -> Stack {
             let home = tempfile::tempdir().unwrap();
             let store = Store::open(home.path(), "stack", options).unwrap();
-            let (number, spill) = store.writer().unwrap().enter_writer().unwrap();
+            let Entered { entry, spill } = store.writer().unwrap().enter_writer().unwrap();
             Stack {
                 _home: home,
                 store,
-                number,
+                entry,
                 spill: spill.ok(),
             }
         }
@@ -123,8 +123,9 @@ mod tests {
             let writer = self.store.writer().unwrap();
             let mut appender = writer.appender(Tiering::default()).unwrap();
             let id = BatchId {
-                writer: self.number,
+                writer: self.entry,
                 number,
+                previous: 0,
             };
             writer.append(&mut appender, &mut [], &[], id).unwrap();
         }
@@ -161,12 +162,14 @@ mod tests {
         }
 
         fn file(&self) -> std::path::PathBuf {
-            self.store.place().spill(self.number, SpillFile::First)
+            self.store
+                .place()
+                .spill(self.entry.number, SpillFile::First)
         }
 
         fn has_files(&self) -> bool {
             let place = self.store.place();
-            (SpillFile::BOTH.iter()).any(|file| place.spill(self.number, *file).exists())
+            (SpillFile::BOTH.iter()).any(|file| place.spill(self.entry.number, *file).exists())
         }
     }
 
@@ -308,13 +311,14 @@ mod tests {
             stack.spill(1, 0..2);
             stack.store.wipe(&WipeScope::everything()).unwrap();
             stack.spill(1, 2..3);
-            let mut spilled = spill::read(stack.store.place(), stack.number, 0).unwrap();
+            let mut spilled = spill::read(stack.store.place(), stack.entry.number, 0).unwrap();
             spilled.header.boot ^= u64::from(is_rebooted);
             let (mut appender, mut batch) = uncommitted(&spilled.header, spilled.records);
             let writer = stack.store.writer().unwrap();
             let id = BatchId {
-                writer: stack.number,
+                writer: stack.entry,
                 number: 1,
+                previous: 0,
             };
             writer.append(&mut appender, &mut batch, &[], id).unwrap();
             // After another boot, the clock no longer says which were emitted first.

@@ -214,6 +214,10 @@ fn advice(cause: LossCause) -> Option<&'static str> {
             "the process was killed; its last records may be missing, and those that it had written to \
              its spill file were recovered",
         ),
+        LossCause::Replaced => Some(
+            "the database file was replaced, restored or deleted while a daemon had it open; the \
+             records are in the other file, if that still exists",
+        ),
         _ => None,
     }
 }
