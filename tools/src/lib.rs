@@ -22,9 +22,12 @@ mod screen;
 mod table;
 mod window;
 
-use crate::screen::{
-    Screen, ScreenArgs,
-    WhenLong::{Page, Scroll},
+use crate::{
+    interrupt::{Interrupt, writing},
+    screen::{
+        Screen, ScreenArgs,
+        WhenLong::{Page, Scroll},
+    },
 };
 use clap::{CommandFactory, FromArgMatches, Parser};
 use gridctl_telemetry::home::{default_home, home_in};
@@ -237,13 +240,16 @@ fn finish(outcome: anyhow::Result<Outcome>) -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Problems) => ExitCode::from(1),
-        Ok(Outcome::Interrupted) => ExitCode::from(130),
+        Ok(Outcome::Interrupted) => ExitCode::from(interrupt::EXIT_CODE),
+        Err(error) if is_broken_pipe(&error) && Interrupt::is_requested() => {
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         // A reader that closes the pipe, such as `head`, has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let message = output::escape(&format!("{error:#}"));
             // If stderr fails, there is no other place to report that.
-            let _ = writeln!(io::stderr(), "error: {message}");
+            let _ = writing(|| writeln!(io::stderr(), "error: {message}"));
             ExitCode::from(2)
         }
     }

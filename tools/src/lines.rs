@@ -1,11 +1,13 @@
 //! Lines of untrusted files, of any length and any compression ratio.
 
-use crate::flat::Packing;
+use crate::{flat::Packing, interrupt::Interrupt};
 use flate2::bufread::MultiGzDecoder;
 use gridctl_telemetry::{Timestamp, lines::RecordReader};
+use rustix::{fd::AsFd, fs::OFlags, io::Errno};
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{self, BufRead, BufReader, Read},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -39,19 +41,29 @@ pub(crate) type OnRead = Box<dyn FnMut(u64)>;
 pub(crate) type Opened = (Lines<Box<dyn BufRead>>, Option<Timestamp>);
 
 /// Opens `path`, or standard input for `-`. A compressed file fails once it has
-/// unpacked to more than `bytes_max` bytes.
+/// unpacked to more than `bytes_max` bytes, and all of them fail on an interrupt.
 pub(crate) fn open(
     path: &Path,
     packing: Packing,
     bytes_max: u64,
+    interrupt: &Interrupt,
     on_read: OnRead,
 ) -> io::Result<Opened> {
     let (source, modified): (Box<dyn Read>, _) = if path == Path::new("-") {
-        (Box::new(io::stdin()), Some(Timestamp::now()))
+        let source = stdin(interrupt);
+        (Box::new(source), Some(Timestamp::now()))
     } else {
-        let file = File::open(path)?;
-        let modified = file.metadata()?.modified().ok().map(Timestamp::from);
-        (Box::new(file), modified)
+        // Without NONBLOCK, opening a FIFO would wait for its writer.
+        let input = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)?;
+        let modified = input.metadata()?.modified().ok().map(Timestamp::from);
+        let source = Waiting {
+            input,
+            interrupt: interrupt.clone(),
+        };
+        (Box::new(source), modified)
     };
     let source = Counted { source, on_read };
     let file = BufReader::with_capacity(BUFFER_BYTES, source);
@@ -142,6 +154,32 @@ impl<R: BufRead> Lines<R> {
         }
         let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
         Ok(Found::Line(line))
+    }
+}
+
+/// Standard input, whose reads fail on an interrupt.
+pub(crate) fn stdin(interrupt: &Interrupt) -> impl Read + use<> {
+    Waiting {
+        input: io::stdin(),
+        interrupt: interrupt.clone(),
+    }
+}
+
+/// Input that may have to be waited for, until an interrupt.
+struct Waiting<F> {
+    input: F,
+    interrupt: Interrupt,
+}
+
+impl<F: AsFd> Read for Waiting<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.interrupt.wait_for_input(&self.input) {
+            match rustix::io::read(&self.input, &mut *buffer) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+        Err(io::Error::other("interrupted"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Output to terminals and to files.
 
-use crate::screen::Screen;
+use crate::{interrupt::writing, screen::Screen};
 use anyhow::{Context, bail};
 use gridctl_telemetry::query::plain_text;
 use std::{
@@ -92,7 +92,7 @@ pub(crate) fn note(message: &str) {
     match &mut *held {
         Some(notes) => notes.push(message),
         None => {
-            let _ = writeln!(io::stderr(), "{message}");
+            let _ = writing(|| writeln!(io::stderr(), "{message}"));
         }
     }
 }
@@ -110,7 +110,7 @@ pub(crate) fn release_notes() {
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     for message in held.into_iter().flatten() {
-        let _ = writeln!(io::stderr(), "{message}");
+        let _ = writing(|| writeln!(io::stderr(), "{message}"));
     }
 }
 

@@ -3,14 +3,20 @@
 //! Every command gets a [`Screen`]. Its options are global, so they stand before or after the name of any
 //! command.
 
-use crate::{interrupt::Interrupt, output};
+use crate::{
+    interrupt::{self, Interrupt, writing},
+    output,
+};
 use anstyle::{AnsiColor, Style};
 use gridctl_telemetry::{
     Timestamp,
     external::time::{OffsetDateTime, PrimitiveDateTime, UtcOffset},
 };
 use jiff::tz::TimeZone;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use std::{
     borrow::Cow,
     env,
@@ -32,6 +38,12 @@ const LESS_DEFAULT: &str = "FRX";
 /// The number of bytes that a pipe takes without waiting once it is ready, with those that standard output
 /// keeps back because they are no whole line: no more than a page of memory.
 const READY_BYTES: usize = 2048;
+
+/// How long the output waits for its reader, before what it is read from is given back.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 500_000_000,
+};
 
 /// Options of the output, for all commands.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -353,6 +365,7 @@ pub(crate) struct Output(Target);
 
 #[derive(Debug)]
 enum Target {
+    Nowhere,
     Direct(BufWriter<StdoutLock<'static>>),
     /// Output that fits the screen so far.
     Held {
@@ -375,6 +388,11 @@ impl Output {
         )))
     }
 
+    /// Output that is discarded.
+    pub(crate) fn nowhere() -> Output {
+        Output(Target::Nowhere)
+    }
+
     fn held(command: PagerCommand, columns: u16, rows: u16) -> Output {
         Output(Target::Held {
             command,
@@ -395,16 +413,12 @@ impl Output {
         };
         let bytes = std::mem::take(bytes);
         let child = if measure.is_full() {
-            command.spawn()
+            interrupt::start_pager(|| command.spawn())
         } else {
             None
         };
         *self = match child {
             Some(mut child) => {
-                // The reader may press Ctrl-C in the pager, which must not end before this program: it
-                // would leave its pager on the terminal. Without a handler the signal does that, so the
-                // pager is used anyway.
-                let _ = Interrupt::install();
                 output::hold_notes();
                 let pipe = child.stdin.take().map(BufWriter::new);
                 Output(Target::Paged { child, pipe })
@@ -414,18 +428,15 @@ impl Output {
         self.write_all(&bytes)
     }
 
-    /// Writes bytes while they are read: until the reader has taken none for `patience`. Returns how many
-    /// were written. For commands that would keep something for as long as a pager is left open.
-    pub(crate) fn write_while_read(
-        &mut self,
-        bytes: &[u8],
-        patience: Timespec,
-    ) -> io::Result<usize> {
+    /// Writes bytes while they are read: until the reader has taken none for half a second, or an interrupt.
+    /// Returns how many were written. For commands that would keep something for as long as a pager is left
+    /// open.
+    fn write_while_read(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         for chunk in bytes.chunks(READY_BYTES) {
             // Nothing may be left in a buffer, which would be written together with the next bytes.
             self.flush()?;
-            if !self.is_ready(patience) {
+            if !self.is_ready() || Interrupt::is_requested() {
                 break;
             }
             self.write_all(chunk)?;
@@ -434,36 +445,66 @@ impl Output {
         Ok(written)
     }
 
+    /// Writes bytes, and calls `when_unread` each time that the reader has taken none for half a second.
+    /// Returns whether all were written, which they are unless there is an interrupt.
+    pub(crate) fn write_patiently(
+        &mut self,
+        bytes: &[u8],
+        mut when_unread: impl FnMut(),
+    ) -> io::Result<bool> {
+        let mut rest = bytes;
+        loop {
+            let written = self.write_while_read(rest)?;
+            rest = rest.get(written..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(true);
+            }
+            when_unread();
+            if Interrupt::is_requested() {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Whether the output takes some bytes at once, or fails to.
-    fn is_ready(&self, patience: Timespec) -> bool {
+    fn is_ready(&self) -> bool {
         let stdout = io::stdout();
         let fd = match &self.0 {
             Target::Direct(_) => stdout.as_fd(),
             Target::Paged {
                 pipe: Some(pipe), ..
             } => pipe.get_ref().as_fd(),
-            Target::Held { .. } | Target::Paged { pipe: None, .. } => return true,
+            Target::Nowhere | Target::Held { .. } | Target::Paged { pipe: None, .. } => {
+                return true;
+            }
         };
         let mut state = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-        // If that cannot be known, it is written and may wait.
-        poll(&mut state, Some(&patience)).map_or(true, |ready| ready > 0)
+        match poll(&mut state, Some(&PATIENCE)) {
+            Ok(ready) => ready > 0,
+            Err(Errno::INTR) => false,
+            // If that cannot be known, it is written and may wait.
+            Err(_) => true,
+        }
     }
 
     /// Ends the output, and waits until the reader has quit the pager.
     fn finish(mut self) -> io::Result<()> {
         self.release()?;
         match self.0 {
-            Target::Direct(mut out) => out.flush(),
-            Target::Held { .. } => Ok(()),
+            Target::Direct(mut out) => writing(|| out.flush()),
+            Target::Nowhere | Target::Held { .. } => Ok(()),
             Target::Paged {
                 mut child,
                 mut pipe,
             } => {
                 let flushed = pipe.as_mut().map_or(Ok(()), Write::flush);
                 drop(pipe);
-                let ended = child.wait();
+                let ended = interrupt::wait_for_pager(&mut child);
                 output::release_notes();
                 ended?;
+                if Interrupt::is_requested() {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
                 flushed
             }
         }
@@ -473,7 +514,8 @@ impl Output {
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Target::Direct(out) => out.write(bytes),
+            Target::Nowhere => Ok(bytes.len()),
+            Target::Direct(out) => writing(|| out.write(bytes)),
             Target::Held {
                 bytes: held,
                 measure,
@@ -496,8 +538,8 @@ impl Write for Output {
     /// Held output stays held until there is more than a screen of it, or the command ends.
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.0 {
-            Target::Direct(out) => out.flush(),
-            Target::Held { .. } => Ok(()),
+            Target::Direct(out) => writing(|| out.flush()),
+            Target::Nowhere | Target::Held { .. } => Ok(()),
             Target::Paged { pipe, .. } => pipe.as_mut().map_or(Ok(()), Write::flush),
         }
     }

@@ -7,13 +7,17 @@ mod gateway;
 
 use self::gateway::{Gateway, SECRETS};
 use super::{export, status};
-use crate::{Outcome, losses, output::escape, screen::Screen};
+use crate::{
+    Outcome, losses,
+    output::escape,
+    screen::{Output, Screen},
+};
 use anyhow::Context;
 use bytesize::ByteSize;
 use gridctl_telemetry::{Query, Signal, Snapshot, Store, StoreOptions, home::home_in};
 use std::{
     fs,
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -113,7 +117,7 @@ fn show_export(
         home,
         screen,
         &export::Args::of_stack(STACK, files),
-        &mut io::sink(),
+        &mut Output::nowhere(),
     )?;
     writeln!(out, "\nExported:")?;
     let mut bytes = 0;

@@ -74,8 +74,11 @@ pub(crate) fn run(
     args: &Args,
     _out: &mut impl std::io::Write,
 ) -> anyhow::Result<Outcome> {
-    let input = Input::new(args)?;
     let interrupt = Interrupt::install()?;
+    let input = match Input::new(args, &interrupt) {
+        Err(_) if interrupt.requested() => return Ok(Outcome::Interrupted),
+        input => input?,
+    };
     if args.strict {
         let mut check = Import::new(args, &input, &interrupt);
         check.files(None)?;
@@ -143,9 +146,9 @@ struct Input {
 }
 
 impl Input {
-    fn new(args: &Args) -> anyhow::Result<Input> {
+    fn new(args: &Args, interrupt: &Interrupt) -> anyhow::Result<Input> {
         if args.path.as_os_str() == STDIN {
-            return Input::stdin(args);
+            return Input::stdin(args, interrupt);
         }
         let metadata = fs::metadata(&args.path)
             .with_context(|| format!("cannot read {}", args.path.display()))?;
@@ -161,7 +164,7 @@ impl Input {
         })
     }
 
-    fn stdin(args: &Args) -> anyhow::Result<Input> {
+    fn stdin(args: &Args, interrupt: &Interrupt) -> anyhow::Result<Input> {
         let mut file = FlatFile {
             path: args.path.clone(),
             server: args.server.clone(),
@@ -173,7 +176,7 @@ impl Input {
         let mut spooled = None;
         if args.strict {
             let mut copy = NamedTempFile::new().context("cannot keep standard input")?;
-            file.bytes = io::copy(&mut io::stdin().lock(), &mut copy)
+            file.bytes = io::copy(&mut lines::stdin(interrupt), &mut copy)
                 .and_then(|bytes| copy.flush().map(|()| bytes))
                 .context("cannot keep standard input")?;
             copy.path().clone_into(&mut file.path);
@@ -296,7 +299,13 @@ impl<'a> Import<'a> {
         let bar = self.bar.clone();
         let on_read = Box::new(move |bytes| bar.inc(bytes));
         let unpacked_max = self.args.max_unpacked_size.as_u64();
-        let opened = lines::open(&file.path, file.packing, unpacked_max, on_read);
+        let opened = lines::open(
+            &file.path,
+            file.packing,
+            unpacked_max,
+            self.interrupt,
+            on_read,
+        );
         let (mut lines, modified) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -326,6 +335,7 @@ impl<'a> Import<'a> {
                     reader.finish(&mut |found| self.found(&name, found));
                     break;
                 }
+                Err(_) if self.interrupt.requested() => break,
                 Err(error) => {
                     let reason = format!("{error}; the rest is not read");
                     self.problem(&name, Some(lines.number()), 1, &reason);
@@ -344,6 +354,10 @@ impl<'a> Import<'a> {
     }
 
     fn found(&mut self, file: &str, found: Found) {
+        // A line can take long, and importing it again adds only the rest.
+        if self.interrupt.requested() {
+            return;
+        }
         match found {
             Found::Record(record) => self.record(file, &record),
             Found::Sentinel {

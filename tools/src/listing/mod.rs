@@ -44,12 +44,6 @@ pub(crate) const LINES_DEFAULT: u64 = 10;
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(250);
 /// How often a long list is noted in its cursor file, which takes a sync of the disk.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a snapshot is kept while nothing of the output is read.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 1,
-    tv_nsec: 0,
-};
-
 /// Which records are listed, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListingArgs {
@@ -332,16 +326,19 @@ impl List<'_> {
                     none.insert(self.reader.open(snapshot, stretch)?)
                 }
             };
+            let before = *stretch;
             let ended = self.reader.page(open, stretch, left, &mut text)?;
             let is_old = open.is_old();
-            let written = out.write_while_read(&text, PATIENCE)?;
-            let rest = text.get(written..).unwrap_or_default();
-            if is_old || !rest.is_empty() {
+            if is_old {
                 scans = None;
-                out.write_all(rest)?;
+            }
+            if !out.write_patiently(&text, || scans = None)? {
+                // The next run repeats the part of the page that was read.
+                self.save(before)?;
+                return Ok(Ended::Interrupted);
             }
             text.clear();
-            let is_interrupted = self.interrupt.as_ref().is_some_and(Interrupt::requested);
+            let is_interrupted = self.is_interrupted();
             let ended = ended.or(is_interrupted.then_some(Ended::Interrupted));
             // The caller notes a stretch that is complete.
             if ended.is_some_and(|ended| ended != Ended::Complete)
@@ -400,7 +397,7 @@ impl List<'_> {
 
     /// Waits for an arrival; `None` on an interrupt, and when the output has no reader any more.
     fn wait(&self, arrivals: &mut Arrivals, last_error: &mut Option<String>) -> Option<Arrival> {
-        while !self.interrupt.as_ref().is_some_and(Interrupt::requested) && has_reader() {
+        while !self.is_interrupted() && has_reader() {
             match arrivals.next_timeout(INTERRUPT_INTERVAL) {
                 Ok(Some(arrival)) => return Some(arrival),
                 Ok(None) => {}
@@ -415,6 +412,10 @@ impl List<'_> {
             }
         }
         None
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(Interrupt::requested)
     }
 
     fn save(&mut self, stretch: Stretch) -> anyhow::Result<()> {

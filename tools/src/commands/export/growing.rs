@@ -4,7 +4,9 @@ use super::{
     Chunk, Export, Options,
     first_line::{self, Beginnings},
     resume::{Progress, name_below, note_gone, rotated_path, set_aside},
-    select, wait_for_arrival,
+    select,
+    source::Source,
+    wait_for_arrival,
     written::{Found, Remembered, Written},
 };
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
     output::{escape, sync_folder_of},
 };
 use anyhow::{Context, bail};
-use gridctl_telemetry::{ServerName, Signal, Snapshot, Store};
+use gridctl_telemetry::{ServerName, Signal, Store};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
@@ -23,24 +25,23 @@ use std::{
 
 /// Exports new records, and continues with later ones if asked to follow. Returns whether the export
 /// ended by itself; after an interrupt, the stored progress is that of the last complete round.
-pub(super) fn export(
+pub(super) fn export<'s>(
     export: &mut Export,
-    store: &Store,
-    mut snapshot: Snapshot,
+    store: &'s Store,
+    mut source: Source<'s>,
     args: &Options,
     folder: &Path,
 ) -> anyhow::Result<bool> {
     let mut files = Files::open(args, folder)?;
-    if files.committed.next_sequence > snapshot.next_sequence()? {
+    if files.committed.next_sequence > source.end() {
         bail!(
             "the database is not the one that was exported before, because it has fewer records: name \
              another --resume file, and export to another folder"
         );
     }
-    let mut arrivals = store.arrivals(snapshot.next_sequence()?)?;
+    let mut arrivals = store.arrivals(source.end())?;
     loop {
-        let next = snapshot.next_sequence()?;
-        for series in select(&snapshot, args)? {
+        for series in select(source.snapshot()?, args)? {
             export
                 .bar
                 .set_message(escape(&format!("{} {}", series.server, series.signal)));
@@ -48,7 +49,7 @@ pub(super) fn export(
                 .query(series.signal, [&series.server])
                 .since_sequence(files.committed.next_sequence);
             let mut file = None;
-            let done = export.copy(&snapshot, &query, |chunk| {
+            let done = export.copy(&mut source, &query, |chunk, _| {
                 files.append(&mut file, &series.server, series.signal, chunk)
             })?;
             if let Some(file) = file {
@@ -60,7 +61,7 @@ pub(super) fn export(
                 return Ok(false);
             }
         }
-        files.commit(next)?;
+        files.commit(source.end())?;
         export.counts.files = files.touched.len() as u64;
         if !args.given.follow {
             return Ok(true);
@@ -69,7 +70,7 @@ pub(super) fn export(
             Some(arrival) if arrival.is_replaced => {
                 bail!("the database was replaced by another one: export it to another folder")
             }
-            Some(arrival) => snapshot = arrival.snapshot,
+            Some(arrival) => source = Source::new(store, arrival.snapshot)?,
             None => return Ok(true),
         }
     }

@@ -3,10 +3,14 @@
 mod first_line;
 mod growing;
 mod resume;
+mod source;
 pub(super) mod whole;
 mod written;
 
-use self::first_line::Beginning;
+use self::{
+    first_line::Beginning,
+    source::{Records, Source},
+};
 use super::wait_for_arrival;
 use crate::{
     Outcome,
@@ -15,7 +19,7 @@ use crate::{
     losses,
     output::{note, progress_bar},
     scope::{Scope, ScopeArgs, SignalParser},
-    screen::Screen,
+    screen::{Output, Screen},
     window::WindowArgs,
 };
 use anyhow::bail;
@@ -182,7 +186,7 @@ pub(crate) fn run(
     home: &Path,
     screen: &Screen,
     args: &Args,
-    out: &mut impl Write,
+    out: &mut Output,
 ) -> anyhow::Result<Outcome> {
     let range = args.window.range(screen)?;
     let Scope { store, servers } = args.scope.open(home)?;
@@ -192,9 +196,9 @@ pub(crate) fn run(
         servers,
         range,
     };
-    // Stored records are exported from one snapshot; records that arrive later come after them.
-    let snapshot = store.snapshot()?;
-    let selected = select(&snapshot, options)?;
+    // Records that arrive later are not exported, or come after these.
+    let mut source = Source::new(&store, store.snapshot()?)?;
+    let selected = select(source.snapshot()?, options)?;
     if selected.is_empty() && !args.follow {
         note("no records to export");
         return Ok(Outcome::Problems);
@@ -208,13 +212,13 @@ pub(crate) fn run(
         counts: Counts::default(),
         writer: LineWriter::new(args.format.into()),
     };
-    let lost = losses_of(&snapshot, options, screen)?;
+    let lost = losses_of(source.snapshot()?, options, screen)?;
     let done = match &args.target.out {
         Some(folder) if args.follow || args.resume.is_some() => {
-            growing::export(&mut export, &store, snapshot, options, folder)?
+            growing::export(&mut export, &store, source, options, folder)?
         }
-        Some(folder) => whole::export(&mut export, &snapshot, options, folder, &selected)?,
-        None => export.print(&store, snapshot, options, &selected, out)?,
+        Some(folder) => whole::export(&mut export, &mut source, options, folder, &selected)?,
+        None => export.print(&store, source, options, &selected, out)?,
     };
     export.bar.finish_and_clear();
     let Counts {
@@ -297,13 +301,13 @@ struct Export {
 
 impl Export {
     /// Prints one signal. Returns whether the export ended by itself.
-    fn print(
+    fn print<'s>(
         &mut self,
-        store: &Store,
-        mut snapshot: Snapshot,
+        store: &'s Store,
+        mut source: Source<'s>,
         options: &Options,
         selected: &[InventoryRecord],
-        out: &mut impl Write,
+        out: &mut Output,
     ) -> anyhow::Result<bool> {
         let mut signals: Vec<Signal> = selected.iter().map(|record| record.signal).collect();
         signals.extend(&options.given.signal);
@@ -316,10 +320,17 @@ impl Export {
         };
         let query = options.query(signal, &options.servers);
         let mut arrived = 0;
-        let mut arrivals = store.arrivals(snapshot.next_sequence()?)?;
+        let mut arrivals = store.arrivals(source.end())?;
         loop {
             let new = query.clone().since_sequence(arrived);
-            let done = self.copy(&snapshot, &new, |chunk| Ok(out.write_all(chunk.lines)?))?;
+            let mut is_written = true;
+            let done = self.copy(&mut source, &new, |chunk, records| {
+                is_written = out.write_patiently(chunk.lines, || records.release())?;
+                Ok(())
+            })?;
+            if !is_written {
+                return Ok(false);
+            }
             out.flush()?;
             if !done || !options.given.follow {
                 return Ok(done);
@@ -327,7 +338,7 @@ impl Export {
             match wait_for_arrival(&mut arrivals, &self.interrupt)? {
                 Some(arrival) => {
                     arrived = arrival.since_sequence;
-                    snapshot = arrival.snapshot;
+                    source = Source::new(store, arrival.snapshot)?;
                 }
                 None => return Ok(true),
             }
@@ -338,25 +349,31 @@ impl Export {
     /// passed.
     fn copy(
         &mut self,
-        snapshot: &Snapshot,
+        source: &mut Source<'_>,
         query: &Query,
-        mut write: impl FnMut(Chunk<'_>) -> anyhow::Result<()>,
+        mut write: impl FnMut(Chunk<'_>, &mut Records<'_, '_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<bool> {
-        let mut scan = snapshot.scan(query)?;
+        let mut records = source.records(query);
         let mut lines = Vec::with_capacity(BUFFER_BYTES * 2);
         let (mut signal, mut first) = (None, None);
         let mut unshown = 0;
         let long_lines = self.writer.long_lines();
-        let mut flush = |lines: &mut Vec<u8>, first: &mut Option<_>, counts: &mut Counts| {
+        let mut flush = |lines: &mut Vec<u8>,
+                         first: &mut Option<_>,
+                         counts: &mut Counts,
+                         records: &mut Records<'_, '_>| {
             counts.bytes += lines.len() as u64;
             let outcome = first
                 .take()
-                .map_or(Ok(()), |first| write(Chunk { lines, first }));
+                .map_or(Ok(()), |first| write(Chunk { lines, first }, records));
             lines.clear();
             outcome
         };
         let mut done = true;
-        while let Some(record) = scan.next()? {
+        while let Some((record, is_exported)) = records.next()? {
+            if !is_exported {
+                continue;
+            }
             self.writer.write(&record, &mut lines)?;
             signal = Some(record.signal);
             first.get_or_insert((record.timestamp.unix_nanos(), record.sequence));
@@ -365,7 +382,8 @@ impl Export {
             if lines.len() >= BUFFER_BYTES {
                 // A file may end here, and must end with a whole line.
                 self.writer.finish(&mut lines);
-                flush(&mut lines, &mut first, &mut self.counts)?;
+                flush(&mut lines, &mut first, &mut self.counts, &mut records)?;
+                records.release_if_old();
                 self.bar.inc(std::mem::take(&mut unshown));
                 if self.interrupt.requested() {
                     done = false;
@@ -374,7 +392,7 @@ impl Export {
             }
         }
         self.writer.finish(&mut lines);
-        flush(&mut lines, &mut first, &mut self.counts)?;
+        flush(&mut lines, &mut first, &mut self.counts, &mut records)?;
         let long_lines = self.writer.long_lines() - long_lines;
         if let Some(signal) = signal.filter(|_| long_lines > 0) {
             *self.counts.long_lines.entry(signal).or_default() += long_lines;

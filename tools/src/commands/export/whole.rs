@@ -3,6 +3,7 @@
 use super::{
     Chunk, Export, Options,
     first_line::{self, Beginnings},
+    source::Source,
 };
 use crate::{
     flat::{FileName, Packing, rotated_name},
@@ -11,7 +12,7 @@ use crate::{
 };
 use anyhow::bail;
 use flate2::write::GzEncoder;
-use gridctl_telemetry::{ServerName, Signal, Snapshot, Timestamp, query::InventoryRecord};
+use gridctl_telemetry::{ServerName, Signal, Timestamp, query::InventoryRecord};
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
@@ -21,7 +22,7 @@ use std::{
 /// leaves no file.
 pub(super) fn export(
     export: &mut Export,
-    snapshot: &Snapshot,
+    source: &mut Source<'_>,
     args: &Options,
     folder: &Path,
     selected: &[InventoryRecord],
@@ -47,7 +48,7 @@ pub(super) fn export(
             sealed: &mut sealed,
         };
         let query = args.query(record.signal, [&record.server]);
-        if !export.copy(snapshot, &query, |chunk| files.write(chunk))? {
+        if !export.copy(source, &query, |chunk, _| files.write(chunk))? {
             note("interrupted; the export was discarded");
             return Ok(false);
         }

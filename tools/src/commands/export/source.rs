@@ -1,0 +1,114 @@
+//! Where the records of an export come from.
+//!
+//! A snapshot keeps the pages of what is deleted after it from being used again. An export can take long,
+//! and its reader can stop reading, so it takes a new snapshot from time to time and continues after the
+//! last record. Records that have arrived since the first snapshot are left out.
+
+use anyhow::bail;
+use gridctl_telemetry::{
+    Query, Snapshot, Store,
+    query::{Cursor, RawRecord, Scan},
+};
+use std::time::{Duration, Instant};
+
+/// The longest time that a snapshot is kept, but for the chunk that is being written.
+const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(20);
+
+/// The records of a store up to a moment.
+pub(super) struct Source<'a> {
+    store: &'a Store,
+    /// The first sequence that is not exported.
+    end: u64,
+    /// The present snapshot, and when it was taken.
+    snapshot: Option<(Snapshot, Instant)>,
+}
+
+impl<'a> Source<'a> {
+    /// The records of `snapshot`, which was taken now.
+    pub(super) fn new(store: &'a Store, snapshot: Snapshot) -> anyhow::Result<Source<'a>> {
+        Ok(Source {
+            store,
+            end: snapshot.next_sequence()?,
+            snapshot: Some((snapshot, Instant::now())),
+        })
+    }
+
+    /// The first sequence that is not exported.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The present snapshot.
+    ///
+    /// Fails when the database was replaced by one with fewer records.
+    pub(super) fn snapshot(&mut self) -> anyhow::Result<&Snapshot> {
+        let snapshot = match self.snapshot.take() {
+            Some(snapshot) => snapshot,
+            None => {
+                let snapshot = self.store.snapshot()?;
+                if snapshot.next_sequence()? < self.end {
+                    bail!("the database was replaced by another one during the export");
+                }
+                (snapshot, Instant::now())
+            }
+        };
+        Ok(&self.snapshot.insert(snapshot).0)
+    }
+
+    /// The records of a query.
+    pub(super) fn records(&mut self, query: &Query) -> Records<'_, 'a> {
+        Records {
+            source: self,
+            query: query.clone(),
+            scan: None,
+            last: None,
+        }
+    }
+}
+
+/// The records of a query, in its order.
+pub(super) struct Records<'s, 'a> {
+    source: &'s mut Source<'a>,
+    query: Query,
+    scan: Option<Scan>,
+    /// The last record that was read.
+    last: Option<Cursor>,
+}
+
+impl Records<'_, '_> {
+    /// The next record, and whether it is one to export: another has arrived since.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<(RawRecord<'_>, bool)>> {
+        let end = self.source.end;
+        let scan = match self.scan.take() {
+            Some(scan) => scan,
+            None => {
+                let query = self.query.clone();
+                let query = match self.last {
+                    Some(last) => query.after(last),
+                    None => query,
+                };
+                self.source.snapshot()?.scan(&query)?
+            }
+        };
+        let Some(record) = self.scan.insert(scan).next()? else {
+            return Ok(None);
+        };
+        self.last = Some(record.cursor());
+        let is_exported = record.sequence < end;
+        Ok(Some((record, is_exported)))
+    }
+
+    /// Gives the snapshot back. The next record is read from a new one.
+    pub(super) fn release(&mut self) {
+        self.scan = None;
+        self.source.snapshot = None;
+    }
+
+    /// Gives back a snapshot that is too old.
+    pub(super) fn release_if_old(&mut self) {
+        let taken = self.source.snapshot.as_ref().map(|(_, taken)| *taken);
+        if taken.is_some_and(|taken| taken.elapsed() > SNAPSHOT_AGE_MAX) {
+            self.release();
+        }
+    }
+}
