@@ -1,7 +1,11 @@
-//! An appending process is killed at any moment, as by `kill -9`: every record whose flush was
-//! acknowledged is stored once and unchanged, and the store can still be used.
+//! A process is killed as by `kill -9`, at any moment or at a named point, alone or beside other processes:
+//! every record that it acknowledged is stored once and unchanged, and the store can still be used.
 //!
-//! `GRIDCTL_TELEMETRY_KILLS` sets the number of kills, 20 by default.
+//! A named point is an operation on the disk within a step of a workload (an append with its seals, a spill, a
+//! merge, a wipe, an import, a compaction, a migration, a restart), or the moment after the last one, before
+//! the step is acknowledged.
+//!
+//! `GRIDCTL_TELEMETRY_KILLS` sets the number of kills of each test, 20 by default.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,12 +16,30 @@
 )]
 
 mod common;
+mod model;
+mod simulated;
 
-use common::{Helper, Random, STACK, helper_arguments, numbers, on_demand, open, record, say};
-use gridctl_telemetry::{Store, StoreOptions, Writer};
+use common::{
+    Helper, Random, STACK, helper_arguments, home_in_memory, numbers, on_demand, open, record, say,
+    server,
+};
+use gridctl_telemetry::{
+    Error, Query, Signal, Store, StoreOptions, Writer,
+    maintenance::{CompactOptions, VerifyOptions, WipeScope},
+    testing::DiskOperation,
+};
+use simulated::{
+    check::{Contents, Expected, Known, Opening, contents},
+    disk::Image,
+    workload::{FIXTURES_MAX, Kind, OTHERS, Run, Step, fixture_of_version, options_now, put_image},
+};
 use std::{
     collections::BTreeMap,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -130,7 +152,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
     let kills: usize =
         std::env::var("GRIDCTL_TELEMETRY_KILLS").map_or(20, |kills| kills.parse().unwrap());
     let mut random = Random::from_env();
-    let mut worst_open = Duration::ZERO;
+    let mut opens = Vec::new();
     let mut acknowledged = 0;
     let mut killed = 0;
     while killed < kills {
@@ -170,7 +192,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
             } else {
                 Some(open(home.path()))
             };
-            worst_open = worst_open.max(started.elapsed());
+            opens.push(started.elapsed());
             let seen =
                 store.map_or_else(BTreeMap::new, |store| numbers(&store.snapshot().unwrap()));
             // A process that opens it to write also stores what the killed ones had not committed.
@@ -191,7 +213,281 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
         }
     }
     assert!(acknowledged > 0, "nothing was acknowledged in any round");
+    opens.sort_unstable();
     println!(
-        "{killed} kills, {acknowledged} records acknowledged, the slowest open took {worst_open:?}"
+        "{killed} kills, {acknowledged} records acknowledged; an open took {:.1?} at the median, {:.1?} at worst",
+        opens[opens.len() / 2],
+        opens[opens.len() - 1]
+    );
+}
+
+/// The kinds of steps that a process is killed in.
+const POINTS: [Kind; 8] = [
+    Kind::Open,
+    Kind::Append,
+    Kind::Spill,
+    Kind::Wipe,
+    Kind::Import,
+    Kind::Maintain,
+    Kind::Compact,
+    Kind::Restart,
+];
+
+/// Kills this process as `kill -9` does.
+fn kill_this_process() -> ! {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    unreachable!("a process survives its kill")
+}
+
+/// Runs the steps of a workload, reports each, and kills itself at an operation of a step of one kind.
+#[test]
+fn helper_works() {
+    let Some(arguments) = helper_arguments() else {
+        return;
+    };
+    let [home, seed, point, operation, steps, version, is_alone] = &arguments[..] else {
+        panic!("{arguments:?}");
+    };
+    let point = POINTS[point.parse::<usize>().unwrap()];
+    let armed = Arc::new(AtomicBool::new(false));
+    let left = Arc::new(AtomicUsize::new(operation.parse().unwrap()));
+    let hook = {
+        let armed = Arc::clone(&armed);
+        move |operation: DiskOperation<'_>| {
+            let changes = !matches!(operation, DiskOperation::Read { .. });
+            if changes && armed.load(Ordering::Relaxed) && left.fetch_sub(1, Ordering::Relaxed) == 0
+            {
+                kill_this_process();
+            }
+            Ok(())
+        }
+    };
+    let version: usize = version.parse().unwrap();
+    let base = match version {
+        0 => Image::default(),
+        version => fixture_of_version(version),
+    };
+    let mut run = Run::new_in(Path::new(home), seed.parse().unwrap(), hook);
+    run.is_alone = is_alone == "true";
+    let is_last = Arc::new(AtomicBool::new(point == Kind::Open));
+    run.observer = Some({
+        let is_last = Arc::clone(&is_last);
+        Box::new(move |step, has_ended| {
+            if has_ended && armed.load(Ordering::Relaxed) {
+                kill_this_process();
+            }
+            say(tell(step, has_ended));
+            let arms = is_last.load(Ordering::Relaxed) && step.kind == point;
+            armed.store(arms, Ordering::Relaxed);
+        })
+    });
+    run.open(&base);
+    for _ in 0..steps.parse().unwrap() {
+        run.any_step();
+    }
+    is_last.store(true, Ordering::Relaxed);
+    loop {
+        run.step_of(point);
+    }
+}
+
+/// A step as a line.
+fn tell(step: &Step, has_ended: bool) -> String {
+    let list = |numbers: &Contents| {
+        let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
+        numbers.join(",")
+    };
+    let kind = POINTS.iter().position(|kind| *kind == step.kind);
+    format!(
+        "{has_ended} {} {} [{}] [{}] [{}] [{}]",
+        kind.unwrap_or(1),
+        step.clock,
+        list(&step.before),
+        list(&step.after),
+        list(&step.batch),
+        list(&step.spilled)
+    )
+}
+
+/// A step from its line, and whether it has ended.
+fn heard(line: &str) -> Option<(Step, bool)> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let [has_ended, kind, clock, sets @ ..] = &words[..] else {
+        return None;
+    };
+    let mut sets = sets.iter().map(|set| {
+        let numbers = set.trim_matches(['[', ']']).split(',');
+        (numbers.filter(|number| !number.is_empty()))
+            .map(|number| number.parse().unwrap())
+            .collect::<Contents>()
+    });
+    let step = Step {
+        kind: POINTS[kind.parse::<usize>().ok()?],
+        clock: clock.parse().ok()?,
+        before: Arc::new(sets.next()?),
+        after: Arc::new(sets.next()?),
+        batch: sets.next()?,
+        spilled: sets.next()?,
+        may_evict: false,
+    };
+    Some((step, *has_ended == "true"))
+}
+
+/// Reads, or deletes, compacts and verifies, until it is killed.
+#[test]
+fn helper_disturbs() {
+    let Some(arguments) = helper_arguments() else {
+        return;
+    };
+    let [home, role] = &arguments[..] else {
+        panic!("{arguments:?}");
+    };
+    let home = Path::new(home);
+    loop {
+        if role == "reader" {
+            let options = StoreOptions::for_tools();
+            if let Some(store) = Store::open_read_only(home, STACK, options).unwrap() {
+                let snapshot = store.snapshot().unwrap();
+                for signal in [Signal::Logs, Signal::Metrics, Signal::Traces] {
+                    let scan = snapshot.scan(&Query::new(signal)).unwrap();
+                    scan.records().for_each(|record| drop(record.unwrap()));
+                }
+            }
+        } else {
+            let store = open(home);
+            let scope = WipeScope::everything().server(server(OTHERS[0]));
+            store.wipe(&scope).unwrap();
+            match store.compact(CompactOptions::default()) {
+                Ok(_) | Err(Error::ReaderInTheWay { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+            let mut findings = Vec::new();
+            let options = VerifyOptions::default();
+            (store.verify(&options, |finding| findings.push(finding))).unwrap();
+            assert_eq!(findings, []);
+        }
+        say("went round");
+    }
+}
+
+#[test]
+fn a_kill_at_a_named_point_loses_nothing_that_was_acknowledged() {
+    if helper_arguments().is_some() {
+        return;
+    }
+    let kills: usize =
+        std::env::var("GRIDCTL_TELEMETRY_KILLS").map_or(20, |kills| kills.parse().unwrap());
+    let mut random = Random::from_env();
+    let mut opens = Vec::new();
+    let mut acknowledged = 0;
+    let mut inside = 0;
+    for kill in 0..kills {
+        let point = kill % POINTS.len();
+        let (seed, operation) = (random.next() >> 1, random.below(30));
+        let version = match POINTS[point] {
+            // A creation, or a migration.
+            Kind::Open => random.below(FIXTURES_MAX + 1),
+            _ if random.one_in(4) => 1 + random.below(FIXTURES_MAX),
+            _ => 0,
+        };
+        let steps = random.below(8);
+        // None, another writer, a reader, or a reader and an operator.
+        let company = [0usize, 0, 0, 1, 2, 3][random.below(6)];
+        println!(
+            "kill {kill}: {:?}, operation {operation}, seed {seed}, {steps} steps, version {version}, \
+             company {company}",
+            POINTS[point]
+        );
+        let home = home_in_memory();
+        let path = home.path().to_str().unwrap();
+        let mut known = Known::new(seed);
+        if version > 0 {
+            let other = home_in_memory();
+            let image = fixture_of_version(version);
+            put_image(other.path(), &image);
+            known.learn(&open(other.path()));
+            put_image(home.path(), &image);
+        }
+        let mut beside = (company == 1).then(|| Appender::start(home.path(), OTHERS[1], 0, "tiny"));
+        let mut others: Vec<Helper> = ["reader", "operator"][..company.saturating_sub(1)]
+            .iter()
+            .map(|role| Helper::start("helper_disturbs", &[path, role]))
+            .collect();
+        let arguments = [
+            path,
+            &seed.to_string(),
+            &point.to_string(),
+            &operation.to_string(),
+            &steps.to_string(),
+            &version.to_string(),
+            &(company == 0).to_string(),
+        ];
+        let mut helper = Helper::start("helper_works", &arguments);
+        let mut last = None;
+        while let Some(line) = helper.hear() {
+            last = heard(&line).or(last);
+        }
+        helper.was_killed();
+        // The others go on.
+        for other in &mut others {
+            for _ in 0..2 {
+                assert_eq!(other.heard(), "went round");
+            }
+            other.kill();
+        }
+        if let Some(beside) = &mut beside {
+            let before = beside.acknowledged;
+            while beside.acknowledged == before {
+                beside.hear(1);
+            }
+            beside.kill(&mut random);
+        }
+
+        let (step, is_done) = last.expect("the helper ended before it began");
+        inside += usize::from(!is_done);
+        acknowledged += if is_done {
+            step.after.len()
+        } else {
+            step.before.len()
+        };
+        while known.next_number() < 4000 {
+            known.add();
+        }
+        let clock = Arc::new(AtomicI64::new(step.clock));
+        let opening = match random.below(4) {
+            0 => Opening::ToRead,
+            _ => Opening::ToWrite,
+        };
+        let expected = Expected {
+            step: &step,
+            is_done,
+            has_spill: !step.spilled.is_empty(),
+        };
+        let started = Instant::now();
+        let store = opening
+            .open(home.path(), options_now(&clock), &expected)
+            .unwrap();
+        opens.push(started.elapsed());
+        let Some(store) = store else { continue };
+        let found = contents(&store, &known).unwrap();
+        expected.compare(true, opening, &found).unwrap();
+        store.snapshot().unwrap().check().unwrap();
+        drop(store);
+        if let Some(beside) = beside {
+            let store = Store::open(home.path(), STACK, options_now(&clock)).unwrap();
+            let query = Query::new(Signal::Logs).server(server(OTHERS[1]));
+            let mut found: Vec<u64> = (store.scan(&query).unwrap())
+                .map(|found| common::number(&found.unwrap().record.into_log().unwrap()))
+                .collect();
+            found.sort_unstable();
+            beside.check(&BTreeMap::from([(OTHERS[1].to_owned(), found)]));
+        }
+    }
+    opens.sort_unstable();
+    println!(
+        "{kills} kills at named points, {inside} within a step, {acknowledged} records acknowledged; an open took \
+         {:.1?} at the median, {:.1?} at worst",
+        opens[opens.len() / 2],
+        opens[opens.len() - 1]
     );
 }

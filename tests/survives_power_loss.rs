@@ -1,10 +1,18 @@
-//! The power fails at any moment: flushed records are stored unchanged, and no batch is stored in part.
+//! The power fails at any operation on the disk, or the process is killed there: acknowledged records are
+//! stored unchanged, a batch or a wipe is stored whole or not at all, and no wiped record comes back.
 //!
-//! The test records every operation of the database on its file. A crash image is a file that a disk
-//! may hold at one of these moments: all synced bytes, and any part of the bytes written since, in any
-//! order, torn between any two sectors.
+//! A workload of random appends of all signals, spills, seals, evictions, expiry, merges, wipes, imports,
+//! compactions, restarts and migrations runs on a simulated disk. A crash image is what a disk may hold at one
+//! of its operations: all synced bytes, and any part of the bytes written since, torn between any two sectors,
+//! or between any two bytes of the header. Images of every operation are opened, read, verified and written
+//! to. Some of these openings crash as well.
 //!
-//! `GRIDCTL_TELEMETRY_CRASHES` sets the number of crashes, 150 by default.
+//! | variable | meaning | default |
+//! |---|---|--:|
+//! | `GRIDCTL_TELEMETRY_IMAGES` | crash images | 10,000 |
+//! | `GRIDCTL_TELEMETRY_SEED` | the seed of the first workload | random |
+//!
+//! A failure prints the command that repeats it.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,265 +23,212 @@
 )]
 
 mod common;
+mod model;
+mod simulated;
 
-use common::{Random, STACK, numbers, numbers_of, on_demand, open, record, server};
-use gridctl_telemetry::{
-    Store, StoreOptions, Writer, maintenance::WipeScope, testing::DiskOperation,
+use common::Random;
+use simulated::{
+    check::{Bench, Expected, guarded},
+    disk::{Disk, Event, Image},
+    workload::Workload,
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
-    path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-/// The number of bytes that a disk writes completely or not at all.
-const SECTOR: usize = 512;
+/// The number of events in the journal of a workload.
+const EVENTS: usize = 600;
+/// The number of crash images of each operation.
+const IMAGES_PER_OPERATION: usize = 4;
+/// One of so many images is opened by a process that crashes as well.
+const DOUBLE_PART: usize = 10;
+const THREADS: usize = 2;
 
-enum Event {
-    Write {
-        offset: usize,
-        bytes: Vec<u8>,
-    },
-    SetLength(usize),
-    Sync,
-    /// The contents of the store: they are on the disk from here on at the latest, and from the
-    /// previous acknowledgement on at the earliest.
-    Acknowledged(Contents),
-}
-
-type Contents = BTreeMap<String, Vec<u64>>;
-type Journal = Arc<Mutex<Vec<Event>>>;
-
-fn recording(journal: &Journal) -> StoreOptions {
-    let journal = Arc::clone(journal);
-    StoreOptions::default().disk_hook(move |operation| {
-        let event = match operation {
-            DiskOperation::Write { offset, bytes } => Event::Write {
-                offset: usize::try_from(offset).unwrap(),
-                bytes: bytes.to_vec(),
-            },
-            DiskOperation::SetLength(length) => Event::SetLength(usize::try_from(length).unwrap()),
-            DiskOperation::Sync => Event::Sync,
-            _ => return Ok(()),
-        };
-        journal.lock().unwrap().push(event);
-        Ok(())
-    })
-}
-
-/// The history of a store: appends to three servers, sealing, wipes, restarts.
-fn live(random: &mut Random) -> Vec<Event> {
-    let journal = Journal::default();
-    let home = common::home();
-    let mut contents = Contents::new();
-    let mut number = 0;
-    let acknowledge = |contents: &Contents| {
-        let event = Event::Acknowledged(contents.clone());
-        journal.lock().unwrap().push(event);
-    };
-    for _ in 0..4 {
-        let store = Store::open(home.path(), STACK, recording(&journal)).unwrap();
-        acknowledge(&contents);
-        let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
-        for _ in 0..12 {
-            if random.one_in(8) {
-                let name = ["a", "b", "c"][random.below(3)];
-                let scope = WipeScope::everything().server(server(name));
-                writer.wipe(&scope).unwrap();
-                contents.remove(name);
-            } else {
-                for _ in 0..random.below(3) {
-                    let name = ["a", "b", "c"][random.below(3)];
-                    for _ in 0..=random.below(40) {
-                        writer.log(&server(name), &record(number)).unwrap();
-                        contents.entry(name.to_owned()).or_default().push(number);
-                        number += 1;
-                    }
-                }
-                writer.flush().unwrap();
-            }
-            acknowledge(&contents);
-        }
-        guard.close().unwrap();
-    }
-    std::mem::take(&mut *journal.lock().unwrap())
-}
-
-/// The bytes that are certainly on the disk, and the writes since, which may be.
+/// The outcome of a sweep.
 #[derive(Default)]
-struct Disk {
-    synced: Vec<u8>,
-    since: Vec<Written>,
+struct Sweep {
+    images: AtomicUsize,
+    doubles: AtomicUsize,
+    operations: AtomicUsize,
+    workloads: AtomicU64,
+    opens: Mutex<Vec<Duration>>,
+    failures: Mutex<Vec<String>>,
 }
 
-enum Written {
-    Bytes { offset: usize, bytes: Vec<u8> },
-    Length(usize),
-}
-
-impl Disk {
-    fn apply(&mut self, event: Event) {
-        match event {
-            Event::Write { offset, bytes } => self.since.push(Written::Bytes { offset, bytes }),
-            Event::SetLength(length) => self.since.push(Written::Length(length)),
-            Event::Sync => {
-                for written in self.since.drain(..) {
-                    written.apply(&mut self.synced);
+impl Sweep {
+    /// Crashes the workload of `seed` at each of its operations.
+    fn workload(&self, seed: u64, images_max: usize, bench: &mut Bench) {
+        let mut workload = Workload::default();
+        let ran = guarded(|| {
+            workload = Workload::run(seed, EVENTS);
+            Ok(())
+        });
+        if let Err(error) = ran {
+            return self.fail(seed, "the workload", &error);
+        }
+        self.workloads.fetch_add(1, Ordering::Relaxed);
+        // Reading all records of an old database takes long.
+        let images_per_operation = match workload.migrates {
+            true => 1,
+            false => IMAGES_PER_OPERATION,
+        };
+        let mut disk = Disk::new(&workload.base);
+        let mut step = None;
+        for (place, event) in workload.journal.iter().enumerate() {
+            match event {
+                Event::Begin(number) => step = Some((*number, false)),
+                Event::End(number) => step = Some((*number, true)),
+                _ => {}
+            }
+            disk.apply(event);
+            let Some((number, is_done)) = step else {
+                continue;
+            };
+            self.operations.fetch_add(1, Ordering::Relaxed);
+            let expected = Expected {
+                step: &workload.steps[number],
+                is_done,
+                has_spill: false,
+            };
+            for nth in 0..images_per_operation {
+                if self.images.fetch_add(1, Ordering::Relaxed) >= images_max {
+                    self.images.fetch_sub(1, Ordering::Relaxed);
+                    return;
+                }
+                let mut random = Random::new(seed ^ ((place * 1000 + nth) as u64) << 20);
+                let image = disk.crash(&mut random);
+                let expected = Expected {
+                    has_spill: !image.beside.is_empty(),
+                    ..expected
+                };
+                let checked =
+                    guarded(|| self.image(&image, &workload, &expected, &mut random, bench));
+                if let Err(error) = checked {
+                    let what = format!(
+                        "image {nth} of operation {place}, {:?} {}",
+                        expected.step.kind,
+                        if is_done { "acknowledged" } else { "in flight" }
+                    );
+                    return self.fail(seed, &what, &error);
                 }
             }
-            Event::Acknowledged(_) => {}
         }
     }
 
-    /// The file after a crash at this moment.
-    fn crash(&self, random: &mut Random) -> Vec<u8> {
-        let mut image = self.synced.clone();
-        // From none to nearly all of the writes that were not synced.
-        let kept = random.below(9);
-        for written in &self.since {
-            match written {
-                Written::Length(_) => {
-                    if random.below(8) < kept {
-                        written.apply(&mut image);
-                    }
-                }
-                Written::Bytes { offset, bytes } => {
-                    let torn = random.one_in(4);
-                    if !torn && random.below(8) < kept {
-                        written.apply(&mut image);
-                    } else if torn {
-                        for (sector, bytes) in bytes.chunks(SECTOR).enumerate() {
-                            if random.below(8) < kept {
-                                put(&mut image, offset + sector * SECTOR, bytes);
-                            }
-                        }
-                    }
-                }
-            }
+    fn image(
+        &self,
+        image: &Image,
+        workload: &Workload,
+        expected: &Expected<'_>,
+        random: &mut Random,
+        bench: &mut Bench,
+    ) -> Result<(), String> {
+        let is_double = random.one_in(DOUBLE_PART);
+        let recovered = bench.check(image, is_double, &workload.known, expected, random)?;
+        if !is_double {
+            return Ok(());
         }
-        image
-    }
-}
-
-impl Written {
-    fn apply(&self, image: &mut Vec<u8>) {
-        match self {
-            Written::Bytes { offset, bytes } => put(image, *offset, bytes),
-            Written::Length(length) => image.resize(*length, 0),
+        self.doubles.fetch_add(1, Ordering::Relaxed);
+        let mut disk = Disk::new(image);
+        let until = random.below(recovered.journal.len() + 1);
+        recovered.journal[..until]
+            .iter()
+            .for_each(|event| disk.apply(event));
+        let mut second = disk.crash(random);
+        second.is_complete &= image.is_complete;
+        let expected = Expected {
+            has_spill: expected.has_spill || !second.beside.is_empty(),
+            ..*expected
+        };
+        let again = bench
+            .check(&second, false, &workload.known, &expected, random)
+            .map_err(|error| format!("after a second crash, at operation {until}: {error}"))?;
+        if image.beside.is_empty() && second.beside.is_empty() && again.found != recovered.found {
+            return Err(format!(
+                "after a second crash: {:?}, before: {:?}",
+                again.found, recovered.found
+            ));
         }
+        Ok(())
     }
-}
 
-fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if image.len() < end {
-        image.resize(end, 0);
-    }
-    image[offset..end].copy_from_slice(bytes);
-}
-
-/// Opens a crash image as the database of a fresh home, and checks its records.
-fn check(image: &[u8], before: &Contents, after: &Contents, random: &mut Random) {
-    let home = common::home();
-    let folder = home.path().join("telemetry").join(STACK);
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("telemetry.redb"), image).unwrap();
-
-    let found = if random.one_in(2) {
-        Store::open_read_only(home.path(), STACK, StoreOptions::for_tools())
-            .unwrap()
-            .map_or_else(Contents::new, |store| numbers(&store.snapshot().unwrap()))
-    } else {
-        numbers(&open(home.path()).snapshot().unwrap())
-    };
-    assert!(
-        found == *before || found == *after,
-        "flushed:  {before:?}\nin flight: {after:?}\nfound:     {found:?}"
-    );
-    if random.one_in(4) {
-        goes_on(home.path());
-    }
-}
-
-/// Checks that the store after a crash can be written to.
-fn goes_on(home: &Path) {
-    let store = open(home);
-    let mut contents = numbers_of(&store, "a");
-    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
-    for number in 1_000_000..1_000_050 {
-        writer.log(&server("a"), &record(number)).unwrap();
-        contents.push(number);
-    }
-    guard.close().unwrap();
-    assert_eq!(numbers_of(&store, "a"), contents);
-    drop(store);
-    let file = home.join("telemetry").join(STACK).join("telemetry.redb");
-    let mut database = redb::Database::open(file).unwrap();
-    assert!(
-        database.check_integrity().unwrap(),
-        "redb finds the file damaged"
-    );
-}
-
-/// redb cannot open the file that a power loss during its creation leaves. Found by the test below.
-#[test]
-fn a_creation_that_was_interrupted_is_begun_anew() {
-    let journal = Journal::default();
-    drop(Store::open(common::home().path(), STACK, recording(&journal)).unwrap());
-    let journal = std::mem::take(&mut *journal.lock().unwrap());
-    assert!(
-        journal.len() > 5,
-        "a creation has more operations than that"
-    );
-    let nothing = Contents::new();
-    let mut random = Random::new(1);
-    let mut disk = Disk::default();
-    for event in journal {
-        for _ in 0..3 {
-            check(&disk.crash(&mut random), &nothing, &nothing, &mut random);
-        }
-        disk.apply(event);
+    fn fail(&self, seed: u64, what: &str, error: &str) {
+        let command = "cargo test --test survives_power_loss";
+        let text = format!("{what}: {error}\n    GRIDCTL_TELEMETRY_SEED={seed} {command}");
+        println!("{text}");
+        self.failures.lock().unwrap().push(text);
     }
 }
 
 #[test]
-fn what_was_flushed_survives_a_power_loss_at_any_moment() {
-    let mut random = Random::from_env();
-    let journal = live(&mut random);
-    let operations = journal
-        .iter()
-        .filter(|event| !matches!(event, Event::Acknowledged(_)))
-        .count();
-    let count =
-        std::env::var("GRIDCTL_TELEMETRY_CRASHES").map_or(150, |crashes| crashes.parse().unwrap());
-    let mut crashes: Vec<usize> = (0..count).map(|_| random.below(operations)).collect();
-    crashes.sort_unstable();
+fn what_was_acknowledged_survives_a_crash_at_any_operation() {
+    let images_max: usize =
+        std::env::var("GRIDCTL_TELEMETRY_IMAGES").map_or(10_000, |images| images.parse().unwrap());
+    let seed = Random::from_env().seed();
+    let started = Instant::now();
+    let sweep = Sweep::default();
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut bench = Bench::new();
+                while sweep.images.load(Ordering::Relaxed) < images_max
+                    && sweep.failures.lock().unwrap().len() < 5
+                {
+                    let seed = seed.wrapping_add(next.fetch_add(1, Ordering::Relaxed));
+                    sweep.workload(seed, images_max, &mut bench);
+                }
+                sweep.opens.lock().unwrap().append(&mut bench.opens);
+            });
+        }
+    });
+    let mut opens = sweep.opens.into_inner().unwrap();
+    opens.sort_unstable();
+    println!(
+        "{} crash images and {} double crashes, at {} operations of {} workloads, in {:.1?}; an open took {:.1?} \
+         at the median, {:.1?} at worst",
+        sweep.images.into_inner(),
+        sweep.doubles.into_inner(),
+        sweep.operations.into_inner(),
+        sweep.workloads.into_inner(),
+        started.elapsed(),
+        opens[opens.len() / 2],
+        opens[opens.len() - 1],
+    );
+    let failures = sweep.failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
 
-    // The last acknowledged contents, followed by the next ones.
-    let mut acknowledged: VecDeque<Contents> = journal
-        .iter()
-        .filter_map(|event| match event {
-            Event::Acknowledged(contents) => Some(contents.clone()),
-            _ => None,
-        })
-        .collect();
-    acknowledged.push_front(Contents::new());
-    let mut disk = Disk::default();
-    let mut crashes = crashes.into_iter().peekable();
-    let mut operation = 0;
-    for event in journal {
-        if matches!(event, Event::Acknowledged(_)) {
-            acknowledged.pop_front();
-            continue;
+/// redb cannot open a file whose creation was interrupted. Any part of its magic number can be there, because a
+/// torn write of the header leaves any part of it.
+#[test]
+fn a_creation_whose_header_is_torn_is_begun_anew() {
+    let magic = b"redb\x1a\x0a\xa9\x0d\x0a";
+    for mask in (0..1 << magic.len()).step_by(7) {
+        let mut database = vec![0; 72 << 10];
+        for (place, byte) in magic.iter().enumerate() {
+            if mask >> place & 1 == 1 {
+                database[place] = *byte;
+            }
         }
-        while crashes.next_if_eq(&operation).is_some() {
-            let image = disk.crash(&mut random);
-            // After the last flush, the writer only removes its own entry.
-            let next = acknowledged.get(1).unwrap_or(&acknowledged[0]);
-            check(&image, &acknowledged[0], next, &mut random);
-        }
-        disk.apply(event);
-        operation += 1;
+        let home = common::home_in_memory();
+        let image = Image {
+            database,
+            ..Image::default()
+        };
+        simulated::workload::put_image(home.path(), &image);
+        let store = common::open(home.path());
+        assert!(
+            store
+                .snapshot()
+                .unwrap()
+                .inventory(None)
+                .unwrap()
+                .is_empty()
+        );
     }
-    println!("{count} crashes within {operations} operations on the disk");
 }

@@ -440,7 +440,7 @@ impl Committer {
 
     /// Writes all records to the spill that are not there yet, by one write. Returns whether all are
     /// there now.
-    fn spill_all(&mut self, now: Instant) -> bool {
+    pub(super) fn spill_all(&mut self, now: Instant) -> bool {
         let records = (self.in_flight.iter().map(|batch| (batch.number, batch)))
             .chain([(self.batch_number, &self.batch)])
             .flat_map(|(number, batch)| batch.parts.iter().map(move |part| (number, part)))

@@ -27,16 +27,23 @@ pub struct SimulatedWriter {
 }
 
 impl SimulatedWriter {
-    /// Creates a writer to `store` whose clock is at zero.
+    /// Creates a writer to `store` whose clock is at zero. It may be dropped at any time, which is not taken
+    /// for a crash, so it has no spill.
+    pub fn new(store: &Store, options: WriterOptions) -> Result<SimulatedWriter> {
+        let writer = SimulatedWriter::with_spill(store, options)?;
+        writer.committer.spiller.remove()?;
+        Ok(writer)
+    }
+
+    /// Like [`SimulatedWriter::new`], with a spill, which [`SimulatedWriter::spill`] writes to. A writer that is
+    /// dropped and not [closed](SimulatedWriter::close) has crashed.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "options are passed by value, here as everywhere"
     )]
-    pub fn new(store: &Store, options: WriterOptions) -> Result<SimulatedWriter> {
+    pub fn with_spill(store: &Store, options: WriterOptions) -> Result<SimulatedWriter> {
         options.validate()?;
         let committer = Committer::new(store, &options, Arc::default())?;
-        // A simulated writer is dropped without an end, which must not be taken for a crash.
-        committer.spiller.remove()?;
         Ok(SimulatedWriter {
             committer,
             commits: 0,
@@ -115,8 +122,35 @@ impl SimulatedWriter {
 
     /// Commits all pending records, like [`Writer::flush`](crate::Writer::flush).
     pub fn flush(&mut self, now: Duration) -> Result<()> {
+        if !self.committer.spiller.has_spill() {
+            return self.commit(now);
+        }
+        self.committer.begin_work(now, true);
+        let committed = self.commit(now);
+        // There is no queue that messages could have been taken from.
+        self.committer.end_work();
+        committed
+    }
+
+    fn commit(&mut self, now: Duration) -> Result<()> {
         self.committer.commit(now)?;
         self.committer.seal(now)
+    }
+
+    /// Writes all pending records to the spill. Returns whether they are there now.
+    pub fn spill(&mut self, now: Duration) -> bool {
+        self.committer.spill_all(now)
+    }
+
+    /// Opens the store again after a failure, as the writer thread does before its next attempt.
+    pub fn reopen(&self) -> Result<()> {
+        self.committer.reopen()
+    }
+
+    /// Commits all pending records and ends the writer properly.
+    pub fn close(mut self, now: Duration) -> Result<()> {
+        self.flush(now)?;
+        self.committer.leave()
     }
 
     /// See [`Writer::wipe`](crate::Writer::wipe).

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
+    os::unix::process::ExitStatusExt,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -68,6 +69,12 @@ impl Helper {
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+    }
+
+    /// Waits for the end of a helper that kills itself. Panics when it ends otherwise.
+    pub(crate) fn was_killed(&mut self) {
+        let status = self.process.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "{status}");
     }
 
     /// Waits until the helper ends by itself. Panics when it fails.

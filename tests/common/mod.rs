@@ -93,6 +93,11 @@ impl Random {
         Random(seed)
     }
 
+    /// The seed of these numbers.
+    pub(crate) fn seed(&self) -> u64 {
+        self.0
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

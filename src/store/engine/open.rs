@@ -18,7 +18,7 @@ use crate::{
 };
 use redb::{
     Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
-    ReadableDatabase,
+    ReadableDatabase, StorageBackend,
 };
 use std::{
     fmt,
@@ -257,15 +257,16 @@ pub(crate) fn open_database(
                 examined = found;
             }
         }
+        let id = file_id(&file)?;
+        let disk = options.disk(file)?;
         match examined {
             // redb creates a database only in an empty file.
-            Examined::New => file.set_len(0).map_err(redb::StorageError::Io)?,
+            Examined::New => disk.set_len(0).map_err(redb::StorageError::Io)?,
             Examined::TooNew(found) => return Err(options.too_new(&path, found).into()),
             Examined::Foreign(reason) => return Err(Error::NotADatabase { path, reason }.into()),
             Examined::Current(_) | Examined::NeedsRepair | Examined::NeedsMigration => {}
         }
-        let id = file_id(&file)?;
-        let database = options.builder().create_with_backend(options.disk(file)?)?;
+        let database = options.builder().create_with_backend(disk)?;
         drop(creation);
         Ok(Opened {
             database: GuardedDrop::new(database),
@@ -293,9 +294,9 @@ enum Examined {
 }
 
 /// The length of redb's header, in bytes. While redb creates a database, the header lacks the magic
-/// number at its start, and the rest of the file is zeros.
+/// number at its start, or a part of it, and the rest of the file is zeros.
 const HEADER_BYTES: usize = 320;
-const MAGIC_BYTES: usize = 9;
+const MAGIC: &[u8; 9] = b"redb\x1a\x0a\xa9\x0d\x0a";
 /// Maximum length of a database file whose creation was interrupted, in bytes.
 const NEW_BYTES_MAX: u64 = 16 << 20;
 
@@ -315,9 +316,13 @@ fn creation_was_interrupted(file: &File) -> io::Result<bool> {
             return Ok(true);
         };
         if offset == 0
-            && let Some(header) = bytes.get_mut(MAGIC_BYTES..HEADER_BYTES.min(read))
+            && let Some(header) = bytes.get_mut(..HEADER_BYTES.min(read))
         {
-            header.fill(0);
+            let is_magic =
+                (header.iter().zip(MAGIC)).all(|(byte, magic)| [0, *magic].contains(byte));
+            if is_magic {
+                header.fill(0);
+            }
         }
         if bytes.iter().any(|byte| *byte != 0) {
             return Ok(false);

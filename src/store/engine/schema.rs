@@ -2,7 +2,8 @@
 
 use crate::store::engine::fault::Fault;
 use redb::{
-    Database, ReadTransaction, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableHandle,
+    WriteTransaction,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -123,6 +124,10 @@ pub(crate) fn migrate(
     progress: &dyn Fn(MigrationStep),
 ) -> Result<(), Fault> {
     let target = migrations.len() as u64;
+    // A write transaction would wait for those of other processes.
+    if find(&database.begin_read()?, target)? == Found::Version(target) {
+        return Ok(());
+    }
     let mut is_new = false;
     for (migration, version) in migrations.iter().zip(1..) {
         let transaction = database.begin_write()?;
@@ -156,7 +161,6 @@ pub(crate) fn migrate(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redb::ReadableDatabase;
     use std::cell::RefCell;
 
     const NAMES: TableDefinition<'_, u64, &str> = TableDefinition::new("names");
