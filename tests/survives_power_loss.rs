@@ -203,12 +203,12 @@ fn what_was_acknowledged_survives_a_crash_at_any_operation() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// redb cannot open a file whose creation was interrupted. Any part of its magic number can be there, because a
-/// torn write of the header leaves any part of it.
+/// redb cannot open a file whose creation was interrupted. It writes the magic number last, and a torn write can
+/// leave any part of it.
 #[test]
 fn a_creation_whose_header_is_torn_is_begun_anew() {
     let magic = b"redb\x1a\x0a\xa9\x0d\x0a";
-    for mask in (0..1 << magic.len()).step_by(7) {
+    for mask in (0..(1 << magic.len()) - 1).step_by(7) {
         let mut database = vec![0; 72 << 10];
         for (place, byte) in magic.iter().enumerate() {
             if mask >> place & 1 == 1 {
