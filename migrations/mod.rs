@@ -10,6 +10,7 @@ mod v2;
 mod v3;
 mod v4;
 mod v5;
+mod v6;
 
 use crate::store::engine::schema::Migration;
 
@@ -20,4 +21,5 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     v3::MIGRATION,
     v4::MIGRATION,
     v5::MIGRATION,
+    v6::MIGRATION,
 ];

@@ -198,6 +198,11 @@ impl Snapshot {
     /// Memory is bounded by [`Query::memory_bytes`], plus one part of a block (64 records) for each
     /// server and the largest record. Fails with [`Error::Database`] and [`Error::Corrupt`].
     pub fn scan(&self, query: &Query) -> Result<Scan> {
+        self.scan_expecting(query, None)
+    }
+
+    /// Does the same for a caller that will probably read `records_expected` records.
+    fn scan_expecting(&self, query: &Query, records_expected: Option<usize>) -> Result<Scan> {
         let budget = MemoryBudget::new(query.memory_bytes);
         let mut sources = Vec::new();
         let (series, damage) = self.series_of(query)?;
@@ -209,6 +214,7 @@ impl Snapshot {
                 since_sequence: query.since_sequence,
                 filter: query.filter.clone(),
                 skips_damaged: query.skips_damaged,
+                records_expected,
             };
             let scan = SeriesScan::new(self.view(), &entry.state, wanted, budget.clone())?;
             sources.push((entry.server, scan));
@@ -280,7 +286,7 @@ impl Snapshot {
     pub fn last(&self, query: &Query, count: usize) -> Result<Vec<StoredRecord>> {
         let query = query.clone().direction(Direction::Backward);
         let mut records: Vec<StoredRecord> = self
-            .scan(&query)?
+            .scan_expecting(&query, Some(count))?
             .records()
             .take(count)
             .collect::<Result<_>>()?;

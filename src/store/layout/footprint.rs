@@ -19,9 +19,11 @@ pub(crate) const fn chunk_bytes(pages: usize) -> usize {
 /// The length of an entry of [`SUMMARIES`](crate::store::layout::tables::SUMMARIES) beside its value,
 /// in bytes.
 pub(crate) const SUMMARY_OVERHEAD_BYTES: usize = LEAF_ENTRY_BYTES + BLOCK_KEY_BYTES;
-/// The longest value of [`SUMMARIES`](crate::store::layout::tables::SUMMARIES) that fits a page, in
+/// The longest value of [`SUMMARIES`](crate::store::layout::tables::SUMMARIES) that fits `pages` pages, in
 /// bytes.
-pub(crate) const SUMMARY_BYTES_MAX: usize = PAGE_BYTES - SUMMARY_OVERHEAD_BYTES;
+pub(crate) const fn summary_bytes(pages: usize) -> usize {
+    pages * PAGE_BYTES - SUMMARY_OVERHEAD_BYTES
+}
 
 /// The size of a block with its summary, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -52,6 +52,8 @@ pub(crate) struct SeriesQuery {
     pub(crate) filter: Option<Filter>,
     /// Whether a block or a row that cannot be read is left out, instead of ending the scan.
     pub(crate) skips_damaged: bool,
+    /// The number of records that are probably read. A wrong one costs time and nothing else.
+    pub(crate) records_expected: Option<usize>,
 }
 
 /// A block or a row that a scan left out because it cannot be read.
@@ -99,8 +101,10 @@ impl MemoryBudget {
     }
 }
 
-/// The number of records of a block that are held when the budget is used up.
+/// The number of records of a block that are held when the budget is used up, and that are decoded first.
 const PART_RECORDS: usize = 64;
+/// The number of records that are decoded next: a reader of a few records needs only a part of a block.
+const NEXT_PART_RECORDS: usize = 1024;
 
 /// A scan of one series. [`SeriesScan::advance`] moves to the next record.
 pub(crate) struct SeriesScan {
@@ -117,8 +121,8 @@ pub(crate) struct SeriesScan {
     current: Current,
     /// No other source has a record before this position in scan order.
     limit: Order,
-    /// Whether no block has been opened yet.
-    is_first: bool,
+    /// The number of records of the next block to decode; `usize::MAX` for all.
+    part_records: usize,
     /// What was left out.
     damaged: Vec<DamagedPart>,
 }
@@ -194,7 +198,7 @@ impl SeriesScan {
                 budget,
                 current: Current::Start,
                 limit: Order::MIN,
-                is_first: true,
+                part_records: query.records_expected.unwrap_or(0).max(PART_RECORDS),
                 damaged: Vec::new(),
                 query,
             };
@@ -384,9 +388,13 @@ impl SeriesScan {
         mut start: Option<usize>,
     ) -> Result<(), Fault> {
         loop {
-            // A reader of the newest few records needs only a part of the first block.
-            let is_first = std::mem::take(&mut self.is_first);
-            let mut block = match self.decode(key, header, start, is_first) {
+            let next = if self.part_records < NEXT_PART_RECORDS {
+                NEXT_PART_RECORDS
+            } else {
+                usize::MAX
+            };
+            let part_records = std::mem::replace(&mut self.part_records, next);
+            let mut block = match self.decode(key, header, start, part_records) {
                 Ok(block) => block,
                 Err(fault) if self.query.skips_damaged && fault.is_damage() => {
                     let records = Some(header.count.into());
@@ -410,12 +418,13 @@ impl SeriesScan {
         }
     }
 
+    /// Decodes a block, or at least the next `part_records` records of it from `start`.
     fn decode(
         &self,
         key: BlockKey,
         header: BlockHeader,
         start: Option<usize>,
-        is_first: bool,
+        part_records: usize,
     ) -> Result<OpenBlock, Fault> {
         let SeriesQuery {
             range: PositionRange { first, last },
@@ -426,29 +435,18 @@ impl SeriesScan {
             let begin = block.lower_bound(first);
             (begin, end.unwrap_or(block.timestamps().len()))
         };
-        if is_first && self.query.filter.is_none() {
-            let (mut begin, mut end, mut base) = (0, 0, 0);
-            let decoded = guarded(|| {
-                blocks::load_window(&self.chunks, &key, &header, |keys| {
-                    (begin, end) = bounds(keys);
-                    let part = self.part(begin, end, start);
-                    base = part.start;
-                    part
-                })
-            })?;
-            return Ok(OpenBlock {
-                key,
-                header,
-                begin,
-                end,
-                base,
-                at: None,
-                taken: 0,
-                decoded,
-            });
-        }
+        let mut open = OpenBlock {
+            key,
+            header,
+            begin: 0,
+            end: 0,
+            base: 0,
+            at: None,
+            taken: 0,
+            decoded: DecodedBlock::default(),
+        };
         // A damaged page can make redb panic, which must not end a scan that skips damage.
-        let decoded = guarded(|| match &self.query.filter {
+        open.decoded = guarded(|| match &self.query.filter {
             Some(filter) => {
                 let wanted = Wanted {
                     signal: self.query.signal,
@@ -459,50 +457,52 @@ impl SeriesScan {
                 };
                 blocks::load_matching(&self.chunks, &key, &header, &wanted)
             }
+            None if part_records < usize::MAX => {
+                blocks::load_window(&self.chunks, &key, &header, |keys| {
+                    (open.begin, open.end) = bounds(keys);
+                    let part = self.part(open.begin, open.end, start, part_records);
+                    open.base = part.start;
+                    part
+                })
+            }
             None => blocks::load(&self.chunks, &key, &header),
         })?;
-        let (begin, end) = bounds(&decoded);
-        let bytes = decoded.memory_bytes();
-        if self.budget.take(bytes) {
-            return Ok(OpenBlock {
-                key,
-                header,
-                begin,
-                end,
-                base: 0,
-                at: None,
-                taken: bytes,
-                decoded,
-            });
+        if self.query.filter.is_some() || part_records == usize::MAX {
+            (open.begin, open.end) = bounds(&open.decoded);
+        } else if part_records <= PART_RECORDS {
+            return Ok(open);
         }
-        let part = self.part(begin, end, start);
-        let base = part.start;
-        let decoded = decoded.slice(part);
-        Ok(OpenBlock {
-            key,
-            header,
-            begin,
-            end,
-            base,
-            at: None,
-            taken: 0,
-            decoded,
-        })
+        let bytes = open.decoded.memory_bytes();
+        if self.budget.take(bytes) {
+            open.taken = bytes;
+            return Ok(open);
+        }
+        let part = self.part(open.begin, open.end, start, PART_RECORDS);
+        let within = part.start - open.base..part.end - open.base;
+        open.decoded = open.decoded.slice(within);
+        open.base = part.start;
+        Ok(open)
     }
 }
 
 impl SeriesScan {
-    /// The part of a block from `start`, or its first record in scan order, when it covers the records
-    /// from `begin` to `end`.
-    fn part(&self, begin: usize, end: usize, start: Option<usize>) -> std::ops::Range<usize> {
+    /// The part of a block with up to `records` records from `start`, or from its first record in scan
+    /// order, when the scan covers the records from `begin` to `end`.
+    fn part(
+        &self,
+        begin: usize,
+        end: usize,
+        start: Option<usize>,
+        records: usize,
+    ) -> std::ops::Range<usize> {
         match self.query.direction {
             Direction::Forward => {
                 let at = start.unwrap_or(begin);
-                at..end.min(at + PART_RECORDS)
+                at..end.min(at.saturating_add(records))
             }
             Direction::Backward => {
                 let after = start.map_or(end, |at| at + 1);
-                after.saturating_sub(PART_RECORDS).max(begin)..after
+                after.saturating_sub(records).max(begin)..after
             }
         }
     }

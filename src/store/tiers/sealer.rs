@@ -23,7 +23,8 @@ pub(crate) struct Tiering {
 impl Default for Tiering {
     fn default() -> Tiering {
         Tiering {
-            seal_rows: RECORDS_MAX,
+            // Half of a block, which is not merged again: more rows would take longer to read.
+            seal_rows: RECORDS_MAX / 2,
             // As rows that are sealed and deleted later, this number of records causes three times
             // the writes of one block. In the end, a row takes 42 bytes on the disk for each
             // record, and a block 37 to 53; a smaller block would not fill its two pages.

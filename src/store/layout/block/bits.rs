@@ -1,5 +1,7 @@
 //! A set of small numbers.
 
+use std::ops::Range;
+
 /// A set of numbers below a bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bits {
@@ -30,6 +32,18 @@ impl Bits {
 
     pub(super) fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
+    }
+
+    /// The numbers from the lowest to the highest.
+    pub(super) fn range(&self) -> Range<usize> {
+        let first = self.words.iter().position(|word| *word != 0);
+        let last = self.words.iter().rposition(|word| *word != 0);
+        let (Some(first), Some(last)) = (first, last) else {
+            return 0..0;
+        };
+        let word = |index: usize| self.words.get(index).copied().unwrap_or_default();
+        let start = first * 64 + word(first).trailing_zeros() as usize;
+        start..last * 64 + 64 - word(last).leading_zeros() as usize
     }
 
     /// Adds the numbers of `other`.

@@ -3,21 +3,20 @@
 use super::{
     bits::Bits,
     bytes::{Reader, Writer, unzigzag, varint_bytes, zigzag},
+    pack::PackedInts,
     sections::PackedSections,
+    strings::TEMPLATES_MAX,
+    templates::{self, PIECES_MAX, Piece},
 };
-use hashbrown::HashMap;
-use std::cell::OnceCell;
+use std::{
+    cell::{Cell, OnceCell},
+    ops::Range,
+};
 
 /// A column of 64-bit integers. Signed integers and floats are stored as their bits.
 #[derive(Debug, Default)]
 pub(super) struct IntColumn {
     values: Vec<u64>,
-}
-
-/// A column of byte strings.
-#[derive(Debug, Default)]
-pub(super) struct BytesColumn<'a> {
-    values: Vec<&'a [u8]>,
 }
 
 /// The encodings of a column of integers.
@@ -33,20 +32,31 @@ mod int_form {
     pub(super) const FIXED: u8 = 3;
 }
 
-/// The encodings of a column of strings.
-mod bytes_form {
+/// The encodings of a column of strings, see [`strings`](super::strings). [`Codec::Columns`] has the first
+/// four, with its own encoding of integers, and the entries of dictionaries in the small section.
+///
+/// [`Codec::Columns`]: super::Codec::Columns
+pub(super) mod bytes_form {
     /// All strings are the same: one string.
-    pub(super) const CONSTANT: u8 = 0;
+    pub(in super::super) const CONSTANT: u8 = 0;
     /// The distinct strings, then the index of each value among them.
-    pub(super) const DICTIONARY: u8 = 1;
+    pub(in super::super) const DICTIONARY: u8 = 1;
     /// Lowercase hex digits of one length, decoded to bytes.
-    pub(super) const HEX: u8 = 2;
+    pub(in super::super) const HEX: u8 = 2;
     /// The lengths, then the strings without separators.
-    pub(super) const PLAIN: u8 = 3;
+    pub(in super::super) const PLAIN: u8 = 3;
+    /// Lowercase UUIDs, decoded to bytes.
+    pub(in super::super) const UUIDS: u8 = 4;
+    /// The distinct templates, then the index of each value among them, then their variables.
+    pub(in super::super) const TEMPLATES: u8 = 5;
 }
 
-/// Maximum number of distinct values for which a dictionary is tried.
-const DICTIONARY_MAX: usize = 1024;
+/// The layouts of the entries of a dictionary.
+pub(super) mod entries_layout {
+    pub(in super::super) const STRINGS: u8 = 0;
+    pub(in super::super) const HEX: u8 = 1;
+    pub(in super::super) const UUIDS: u8 = 2;
+}
 
 impl FromIterator<u64> for IntColumn {
     fn from_iter<T: IntoIterator<Item = u64>>(values: T) -> IntColumn {
@@ -56,7 +66,19 @@ impl FromIterator<u64> for IntColumn {
     }
 }
 
+impl From<Vec<u64>> for IntColumn {
+    fn from(values: Vec<u64>) -> IntColumn {
+        IntColumn { values }
+    }
+}
+
 impl IntColumn {
+    pub(super) fn with_capacity(capacity: usize) -> IntColumn {
+        IntColumn {
+            values: Vec::with_capacity(capacity),
+        }
+    }
+
     #[inline]
     pub(super) fn push(&mut self, value: u64) {
         self.values.push(value);
@@ -70,15 +92,14 @@ impl IntColumn {
         &self.values
     }
 
-    /// Encodes the column in its shortest encoding.
+    /// Encodes the column in its shortest encoding of [`Codec::Verbatim`](super::Codec::Verbatim).
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.finish(&mut out);
         out
     }
 
-    /// Appends the column in its shortest encoding.
-    pub(super) fn finish(&self, out: &mut Vec<u8>) {
+    fn finish(&self, out: &mut Vec<u8>) {
         let first = self.values.first().copied().unwrap_or(0);
         if self.values.iter().all(|value| *value == first) {
             out.push(int_form::CONSTANT);
@@ -147,149 +168,6 @@ pub(super) fn read_ints(reader: &mut Reader<'_>, count: usize) -> Option<Vec<u64
     })
 }
 
-impl<'a> BytesColumn<'a> {
-    #[inline]
-    pub(super) fn push(&mut self, value: &'a [u8]) {
-        self.values.push(value);
-    }
-
-    /// Chooses the encoding of the column that is probably shortest.
-    pub(super) fn analyse(self) -> AnalysedStrings<'a> {
-        let first = self.values.first().copied().unwrap_or_default();
-        let form = if self.values.iter().all(|value| *value == first) {
-            StringsEncoding::Constant([first])
-        } else if self.is_hex(first.len()) {
-            StringsEncoding::Hex(first.len())
-        } else {
-            self.dictionary().unwrap_or(StringsEncoding::Plain)
-        };
-        AnalysedStrings {
-            values: self.values,
-            form,
-        }
-    }
-
-    /// Whether every value consists of `length` lowercase hex digits, and `length` is large enough
-    /// for the hex encoding to pay.
-    fn is_hex(&self, length: usize) -> bool {
-        length >= 8
-            && length.is_multiple_of(2)
-            && self
-                .values
-                .iter()
-                .all(|value| value.len() == length && all_hex(value))
-    }
-
-    fn dictionary(&self) -> Option<StringsEncoding<'a>> {
-        let distinct_max = DICTIONARY_MAX.min(self.values.len() / 2);
-        let mut places = HashMap::with_capacity(64);
-        let mut entries: Vec<&[u8]> = Vec::new();
-        let mut indexes = IntColumn::default();
-        for value in &self.values {
-            let place = *places.entry(*value).or_insert_with(|| {
-                entries.push(value);
-                entries.len() as u64 - 1
-            });
-            if entries.len() > distinct_max {
-                return None;
-            }
-            indexes.push(place);
-        }
-        Some(StringsEncoding::Dictionary { entries, indexes })
-    }
-}
-
-/// A column of byte strings, and how it is encoded.
-#[derive(Debug)]
-pub(super) struct AnalysedStrings<'a> {
-    values: Vec<&'a [u8]>,
-    form: StringsEncoding<'a>,
-}
-
-#[derive(Debug)]
-enum StringsEncoding<'a> {
-    Constant([&'a [u8]; 1]),
-    Dictionary {
-        entries: Vec<&'a [u8]>,
-        indexes: IntColumn,
-    },
-    /// The number of digits of each value.
-    Hex(usize),
-    Plain,
-}
-
-impl<'a> AnalysedStrings<'a> {
-    pub(super) fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    /// The distinct values of a constant or a dictionary; `None` when not known to be distinct.
-    pub(super) fn distinct(&self) -> Option<&[&'a [u8]]> {
-        match &self.form {
-            StringsEncoding::Constant(value) => Some(value),
-            StringsEncoding::Dictionary { entries, .. } => Some(entries),
-            StringsEncoding::Hex(_) | StringsEncoding::Plain => None,
-        }
-    }
-
-    pub(super) fn values(&self) -> &[&'a [u8]] {
-        &self.values
-    }
-
-    /// Whether all values are lowercase hex digits.
-    pub(super) fn is_hex(&self) -> bool {
-        matches!(self.form, StringsEncoding::Hex(_))
-    }
-
-    /// Appends the column: short and repetitive parts to `small`, long ones to `large`. The two are
-    /// compressed separately, because text next to random bytes compresses badly.
-    pub(super) fn finish(&self, small: &mut Vec<u8>, large: &mut Vec<u8>) {
-        match &self.form {
-            StringsEncoding::Constant([value]) => {
-                small.push(bytes_form::CONSTANT);
-                push_bytes(small, value);
-            }
-            StringsEncoding::Hex(digits) => {
-                small.push(bytes_form::HEX);
-                small.varint(*digits as u64);
-                for digits in &self.values {
-                    large.extend(digits.chunks_exact(2).map(hex_byte));
-                }
-            }
-            StringsEncoding::Dictionary { entries, indexes } => {
-                small.push(bytes_form::DICTIONARY);
-                small.varint(entries.len() as u64);
-                for entry in entries {
-                    push_bytes(small, entry);
-                }
-                indexes.finish(large);
-            }
-            StringsEncoding::Plain => {
-                small.push(bytes_form::PLAIN);
-                let lengths: IntColumn =
-                    self.values.iter().map(|value| value.len() as u64).collect();
-                lengths.finish(small);
-                for value in &self.values {
-                    large.extend_from_slice(value);
-                }
-            }
-        }
-    }
-}
-
-fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.varint(bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-/// Whether all bytes are lowercase hex digits. Checks every byte without a branch: which digits are
-/// letters is random, so branch prediction would fail.
-fn all_hex(digits: &[u8]) -> bool {
-    digits.iter().fold(true, |all, digit| {
-        all & ((digit.wrapping_sub(b'0') < 10) | (digit.wrapping_sub(b'a') < 6))
-    })
-}
-
 /// Decodes two lowercase hex digits without a branch.
 pub(super) fn hex_byte(pair: &[u8]) -> u8 {
     let value = |digit: u8| (digit & 0xf) + 9 * (digit >> 6);
@@ -307,11 +185,15 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn new(sections: &'a PackedSections<'a>, index: usize) -> Section<'a> {
-        Section { sections, index }
+    /// The sections of a body from `first`.
+    pub(super) fn all_from(
+        sections: &'a PackedSections<'a>,
+        first: usize,
+    ) -> impl Iterator<Item = Section<'a>> {
+        (first..sections.len()).map(|index| Section { sections, index })
     }
 
-    fn get(self) -> Option<&'a [u8]> {
+    pub(super) fn get(self) -> Option<&'a [u8]> {
         self.sections.get(self.index)
     }
 }
@@ -335,7 +217,7 @@ impl Matching {
 }
 
 /// How values of a column of lowercase hex digits are tested.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HexTest<'t> {
     /// None of them passes.
     Never,
@@ -348,17 +230,46 @@ pub(super) enum HexTest<'t> {
 /// A column of integers in a body, decoded when its first value is read.
 pub(super) struct Ints<'a> {
     count: usize,
-    section: Section<'a>,
-    values: OnceCell<Option<Vec<u64>>>,
+    source: IntsSource<'a>,
+    /// The timestamps of the records, if each has one value.
+    timestamps: &'a [u64],
+    /// The values that will be read.
+    wanted: Cell<(usize, usize)>,
+    /// The index of the first decoded value, and all decoded ones.
+    decoded: OnceCell<Option<(usize, Vec<u64>)>>,
+}
+
+enum IntsSource<'a> {
+    /// Of [`Codec::Columns`](super::Codec::Columns).
+    Section(Section<'a>),
+    Packed(PackedInts<'a>),
 }
 
 impl<'a> Ints<'a> {
-    /// A column of `count` values. The caller must have bounded `count`.
+    /// A column of `count` values of [`Codec::Columns`](super::Codec::Columns). The caller must have
+    /// bounded `count`, here and below.
     pub(super) fn new(section: Section<'a>, count: usize) -> Ints<'a> {
+        Ints::of(IntsSource::Section(section), count, &[])
+    }
+
+    /// A packed column of `count` values. `timestamps` are those of the records, if each has one of them.
+    pub(super) fn read_packed(
+        small: &mut Reader<'a>,
+        sections: &mut impl Iterator<Item = Section<'a>>,
+        count: usize,
+        timestamps: &'a [u64],
+    ) -> Option<Ints<'a>> {
+        let packed = PackedInts::read(small, sections, count)?;
+        Some(Ints::of(IntsSource::Packed(packed), count, timestamps))
+    }
+
+    fn of(source: IntsSource<'a>, count: usize, timestamps: &'a [u64]) -> Ints<'a> {
         Ints {
             count,
-            section,
-            values: OnceCell::new(),
+            source,
+            timestamps,
+            wanted: Cell::new((0, count)),
+            decoded: OnceCell::new(),
         }
     }
 
@@ -380,12 +291,50 @@ impl<'a> Ints<'a> {
         Some(Matching::of(found))
     }
 
-    /// All values; `None` when the column is damaged.
+    /// Says that no values but those in `range` will be read, so that no others are decoded unless they
+    /// were already.
+    pub(super) fn want(&self, range: Range<usize>) {
+        self.wanted.set((range.start, range.end));
+    }
+
+    /// All values; `None` when the column is damaged, or fewer are wanted.
     #[inline]
     pub(super) fn values(&self) -> Option<&[u64]> {
-        self.values
-            .get_or_init(|| read_ints(&mut Reader::new(self.section.get()?), self.count))
-            .as_deref()
+        let (start, values) = self.decoded()?;
+        (*start == 0 && values.len() == self.count).then_some(values)
+    }
+
+    /// All values, of which the caller needs no others.
+    pub(super) fn into_values(self) -> Option<Vec<u64>> {
+        self.values()?;
+        self.decoded
+            .into_inner()
+            .flatten()
+            .map(|(_, values)| values)
+    }
+
+    /// Value `at`.
+    #[inline]
+    pub(super) fn get(&self, at: usize) -> Option<u64> {
+        let (start, values) = self.decoded()?;
+        values.get(at.checked_sub(*start)?).copied()
+    }
+
+    #[inline]
+    fn decoded(&self) -> Option<&(usize, Vec<u64>)> {
+        self.decoded.get_or_init(|| self.decode()).as_ref()
+    }
+
+    fn decode(&self) -> Option<(usize, Vec<u64>)> {
+        match &self.source {
+            IntsSource::Section(section) => {
+                Some((0, read_ints(&mut Reader::new(section.get()?), self.count)?))
+            }
+            IntsSource::Packed(packed) => {
+                let (start, end) = self.wanted.get();
+                packed.decode(start..end, |at| self.timestamps.get(at).copied())
+            }
+        }
     }
 }
 
@@ -393,25 +342,226 @@ impl<'a> Ints<'a> {
 pub(super) struct Strings<'a> {
     count: usize,
     form: StringsForm<'a>,
-    section: Section<'a>,
-    bytes: OnceCell<Option<&'a [u8]>>,
-    /// The indexes of a dictionary.
-    indexes: OnceCell<Option<Vec<u64>>>,
 }
 
-/// The part of a column of strings that is not in its own section.
+/// The encoding of a column of strings.
 enum StringsForm<'a> {
     Constant(&'a [u8]),
-    /// The distinct values.
-    Dictionary(Vec<&'a [u8]>),
-    /// The length of each value, in bytes; it has twice as many digits.
+    Dictionary {
+        entries: LazyEntries<'a>,
+        indexes: Ints<'a>,
+    },
+    /// Hex digits or UUIDs as bytes.
+    Fixed {
+        layout: Fixed,
+        bytes: Section<'a>,
+    },
+    Plain {
+        /// `None` when the ends are known already.
+        lengths: Option<Ints<'a>>,
+        /// Where each value ends.
+        ends: OnceCell<Option<Vec<usize>>>,
+        bytes: Section<'a>,
+    },
+    Templates(Box<TemplateColumns<'a>>),
+}
+
+/// Strings of one length, stored as bytes.
+#[derive(Debug, Clone, Copy)]
+enum Fixed {
+    /// The number of bytes of each value.
     Hex(usize),
-    /// Where each value ends.
-    Plain(Vec<usize>),
+    Uuids,
+}
+
+impl Fixed {
+    /// The number of bytes of each value, at least 1.
+    fn bytes(self) -> usize {
+        match self {
+            Fixed::Hex(bytes) => bytes.max(1),
+            Fixed::Uuids => 16,
+        }
+    }
+
+    /// Appends the text of value `at` of `bytes`.
+    fn append(self, bytes: &[u8], at: usize, out: &mut Vec<u8>) -> Option<()> {
+        let start = at.checked_mul(self.bytes())?;
+        let mut value = bytes.get(start..start.checked_add(self.bytes())?)?;
+        match self {
+            Fixed::Hex(_) => push_hex(value, out),
+            Fixed::Uuids => {
+                for (group, number) in [4, 2, 2, 2, 6].into_iter().zip(0..) {
+                    if number > 0 {
+                        out.push(b'-');
+                    }
+                    let (front, rest) = value.split_at_checked(group)?;
+                    push_hex(front, out);
+                    value = rest;
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+/// The entries of a dictionary, decoded when the first one is read.
+struct LazyEntries<'a> {
+    count: usize,
+    layout: EntriesLayout<'a>,
+    entries: OnceCell<Option<Entries<'a>>>,
+}
+
+enum EntriesLayout<'a> {
+    /// They are known already.
+    Known,
+    Strings(Section<'a>),
+    Fixed(Fixed, Section<'a>),
+}
+
+enum Entries<'a> {
+    Strings(Vec<&'a [u8]>),
+    /// The texts one after another, and the length of each.
+    Texts(Vec<u8>, usize),
+}
+
+impl<'a> LazyEntries<'a> {
+    fn get(&self, index: usize) -> Option<&[u8]> {
+        match self.entries.get_or_init(|| self.decode()).as_ref()? {
+            Entries::Strings(entries) => entries.get(index).copied(),
+            Entries::Texts(texts, length) => {
+                let start = index.checked_mul(*length)?;
+                texts.get(start..start.checked_add(*length)?)
+            }
+        }
+    }
+
+    fn decode(&self) -> Option<Entries<'a>> {
+        match self.layout {
+            EntriesLayout::Known => None,
+            EntriesLayout::Strings(section) => {
+                let mut reader = Reader::new(section.get()?);
+                let entries = (0..self.count).map(|_| read_bytes(&mut reader));
+                Some(Entries::Strings(entries.collect::<Option<_>>()?))
+            }
+            EntriesLayout::Fixed(fixed, section) => {
+                let bytes = section.get()?;
+                let mut texts = Vec::with_capacity(bytes.len() * 3);
+                for index in 0..self.count {
+                    fixed.append(bytes, index, &mut texts)?;
+                }
+                let length = texts.len().checked_div(self.count)?;
+                Some(Entries::Texts(texts, length))
+            }
+        }
+    }
+}
+
+/// The templates of a column, and their variables.
+struct TemplateColumns<'a> {
+    templates: Vec<Template<'a>>,
+    indexes: Ints<'a>,
+    /// How many values before each one have the same template.
+    ranks: OnceCell<Option<Vec<u32>>>,
+}
+
+struct Template<'a> {
+    pieces: Vec<PieceColumn<'a>>,
+    is_constant: bool,
+}
+
+/// A piece of a template, with the values of its variable.
+enum PieceColumn<'a> {
+    Literal(Vec<u8>),
+    Numbers(Ints<'a>),
+    Texts(Strings<'a>),
+}
+
+impl<'a> TemplateColumns<'a> {
+    fn read(
+        small: &mut Reader<'a>,
+        sections: &mut impl Iterator<Item = Section<'a>>,
+        count: usize,
+        variables_left: &mut usize,
+    ) -> Option<TemplateColumns<'a>> {
+        let templates = small.length().filter(|it| *it <= TEMPLATES_MAX)?;
+        let mut entries = Reader::new(sections.next()?.get()?);
+        let indexes = Ints::read_packed(small, sections, count, &[])?;
+        let mut read = || {
+            let template = read_bytes(&mut entries)?;
+            let uses = small.length()?;
+            let mut is_constant = true;
+            let mut pieces = Vec::new();
+            for piece in templates::pieces(template).filter(|it| it.len() <= PIECES_MAX)? {
+                if !matches!(piece, Piece::Literal(_)) {
+                    is_constant = false;
+                    *variables_left = variables_left.checked_sub(uses)?;
+                }
+                pieces.push(match piece {
+                    Piece::Literal(literal) => PieceColumn::Literal(literal),
+                    Piece::Number => {
+                        PieceColumn::Numbers(Ints::read_packed(small, sections, uses, &[])?)
+                    }
+                    Piece::Text => PieceColumn::Texts(Strings::read_flat(small, sections, uses)?),
+                });
+            }
+            Some(Template {
+                pieces,
+                is_constant,
+            })
+        };
+        let templates = (0..templates).map(|_| read()).collect::<Option<_>>()?;
+        Some(TemplateColumns {
+            templates,
+            indexes,
+            ranks: OnceCell::new(),
+        })
+    }
+
+    fn template(&self, at: usize) -> Option<&Template<'a>> {
+        self.templates
+            .get(usize::try_from(self.indexes.get(at)?).ok()?)
+    }
+
+    fn append(&self, at: usize, out: &mut Vec<u8>) -> Option<()> {
+        let template = self.template(at)?;
+        if template.is_constant {
+            return template.append(0, out);
+        }
+        let ranks = self.ranks.get_or_init(|| self.rank()).as_ref()?;
+        template.append(*ranks.get(at)? as usize, out)
+    }
+
+    fn rank(&self) -> Option<Vec<u32>> {
+        let mut next = vec![0u32; self.templates.len()];
+        let ranks = self.indexes.values()?.iter().map(|index| {
+            let next = next.get_mut(usize::try_from(*index).ok()?)?;
+            *next += 1;
+            Some(*next - 1)
+        });
+        ranks.collect()
+    }
+}
+
+impl Template<'_> {
+    /// Appends the text with variables number `rank`.
+    fn append(&self, rank: usize, out: &mut Vec<u8>) -> Option<()> {
+        for piece in &self.pieces {
+            match piece {
+                PieceColumn::Literal(literal) => out.extend_from_slice(literal),
+                PieceColumn::Numbers(numbers) => {
+                    let number = numbers.get(rank)?;
+                    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+                }
+                PieceColumn::Texts(texts) => texts.append(rank, out)?,
+            }
+        }
+        Some(())
+    }
 }
 
 impl<'a> Strings<'a> {
-    /// Opens a column of `count` values. The caller must have bounded `count`.
+    /// Opens a column of `count` values of [`Codec::Columns`](super::Codec::Columns). The caller must have
+    /// bounded `count`, here and below.
     pub(super) fn read(
         small: &mut Reader<'a>,
         section: Section<'a>,
@@ -421,54 +571,177 @@ impl<'a> Strings<'a> {
             bytes_form::CONSTANT => StringsForm::Constant(read_bytes(small)?),
             bytes_form::DICTIONARY => {
                 let entries = small.length().filter(|entries| *entries <= count)?;
-                let entries = (0..entries).map(|_| read_bytes(small));
-                StringsForm::Dictionary(entries.collect::<Option<_>>()?)
+                let known = (0..entries).map(|_| read_bytes(small));
+                let known = known.collect::<Option<_>>()?;
+                StringsForm::Dictionary {
+                    entries: LazyEntries {
+                        count: entries,
+                        layout: EntriesLayout::Known,
+                        entries: OnceCell::from(Some(Entries::Strings(known))),
+                    },
+                    indexes: Ints::new(section, count),
+                }
             }
-            bytes_form::HEX => StringsForm::Hex(small.length()? / 2),
+            bytes_form::HEX => StringsForm::Fixed {
+                layout: read_hex(small)?,
+                bytes: section,
+            },
             bytes_form::PLAIN => {
-                let mut end = 0usize;
-                let ends = read_ints(small, count)?.into_iter().map(|length| {
-                    end = end.checked_add(usize::try_from(length).ok()?)?;
-                    Some(end)
-                });
-                StringsForm::Plain(ends.collect::<Option<_>>()?)
+                let lengths = read_ints(small, count)?;
+                StringsForm::Plain {
+                    ends: OnceCell::from(Some(ends_of(&lengths)?)),
+                    lengths: None,
+                    bytes: section,
+                }
             }
             _ => return None,
         };
-        Some(Strings {
-            count,
-            form,
-            section,
-            bytes: OnceCell::new(),
-            indexes: OnceCell::new(),
-        })
+        Some(Strings { count, form })
     }
 
-    /// Value `at`. One that is not stored as text is decoded into `digits`.
+    /// Opens a column of `count` values of [`Codec::Packed`](super::Codec::Packed), whose templates may have
+    /// `variables_left` values of variables.
+    pub(super) fn read_packed(
+        small: &mut Reader<'a>,
+        sections: &mut impl Iterator<Item = Section<'a>>,
+        count: usize,
+        variables_left: &mut usize,
+    ) -> Option<Strings<'a>> {
+        let mut ahead = small.clone();
+        if ahead.u8()? == bytes_form::TEMPLATES {
+            *small = ahead;
+            let templates = TemplateColumns::read(small, sections, count, variables_left)?;
+            let form = StringsForm::Templates(Box::new(templates));
+            return Some(Strings { count, form });
+        }
+        Strings::read_flat(small, sections, count)
+    }
+
+    /// Does the same for one without templates, as those in templates are.
+    fn read_flat(
+        small: &mut Reader<'a>,
+        sections: &mut impl Iterator<Item = Section<'a>>,
+        count: usize,
+    ) -> Option<Strings<'a>> {
+        let form = match small.u8()? {
+            bytes_form::CONSTANT => StringsForm::Constant(read_bytes(small)?),
+            bytes_form::DICTIONARY => {
+                let entries = small.length().filter(|entries| *entries <= count)?;
+                let layout = match small.u8()? {
+                    entries_layout::STRINGS => EntriesLayout::Strings(sections.next()?),
+                    entries_layout::HEX => EntriesLayout::Fixed(read_hex(small)?, sections.next()?),
+                    entries_layout::UUIDS => EntriesLayout::Fixed(Fixed::Uuids, sections.next()?),
+                    _ => return None,
+                };
+                StringsForm::Dictionary {
+                    entries: LazyEntries {
+                        count: entries,
+                        layout,
+                        entries: OnceCell::new(),
+                    },
+                    indexes: Ints::read_packed(small, sections, count, &[])?,
+                }
+            }
+            bytes_form::HEX => StringsForm::Fixed {
+                layout: read_hex(small)?,
+                bytes: sections.next()?,
+            },
+            bytes_form::UUIDS => StringsForm::Fixed {
+                layout: Fixed::Uuids,
+                bytes: sections.next()?,
+            },
+            bytes_form::PLAIN => StringsForm::Plain {
+                lengths: Some(Ints::read_packed(small, sections, count, &[])?),
+                ends: OnceCell::new(),
+                bytes: sections.next()?,
+            },
+            _ => return None,
+        };
+        Some(Strings { count, form })
+    }
+
+    /// The value of all, if it is the same.
+    pub(super) fn constant(&self) -> Option<&'a [u8]> {
+        match self.form {
+            StringsForm::Constant(value) if self.count > 0 => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The number of entries of a dictionary.
+    pub(super) fn entries(&self) -> Option<usize> {
+        match &self.form {
+            StringsForm::Dictionary { entries, .. } => Some(entries.count),
+            _ => None,
+        }
+    }
+
+    /// An entry of a dictionary.
+    pub(super) fn entry(&self, index: usize) -> Option<&[u8]> {
+        match &self.form {
+            StringsForm::Dictionary { entries, .. } => entries.get(index),
+            _ => None,
+        }
+    }
+
+    /// The entry of a dictionary that is value `at`.
     #[inline]
-    pub(super) fn get<'b>(&'b self, at: usize, digits: &'b mut Vec<u8>) -> Option<&'b [u8]> {
+    pub(super) fn index(&self, at: usize) -> Option<usize> {
+        match &self.form {
+            StringsForm::Dictionary { indexes, .. } => usize::try_from(indexes.get(at)?).ok(),
+            _ => None,
+        }
+    }
+
+    /// Says that no values but those in `range` will be read.
+    pub(super) fn want(&self, range: Range<usize>) {
+        if let StringsForm::Dictionary { indexes, .. } = &self.form {
+            indexes.want(range);
+        }
+    }
+
+    /// Value `at`. One that is not stored as text is decoded into `text`.
+    #[inline]
+    pub(super) fn get<'b>(&'b self, at: usize, text: &'b mut Vec<u8>) -> Option<&'b [u8]> {
         match &self.form {
             StringsForm::Constant(value) => (at < self.count).then_some(*value),
-            StringsForm::Dictionary(entries) => {
-                let index = *self.indexes()?.get(at)?;
-                entries.get(usize::try_from(index).ok()?).copied()
+            StringsForm::Dictionary { entries, indexes } => {
+                entries.get(usize::try_from(indexes.get(at)?).ok()?)
             }
-            StringsForm::Hex(length) => {
-                digits.clear();
-                for byte in self.hex(*length)?.nth(at)? {
-                    digits.push(hex_digit(byte >> 4));
-                    digits.push(hex_digit(byte & 0xf));
-                }
-                Some(digits)
-            }
-            StringsForm::Plain(ends) => {
+            StringsForm::Plain {
+                lengths,
+                ends,
+                bytes,
+            } => {
+                let ends = ends
+                    .get_or_init(|| ends_of(lengths.as_ref()?.values()?))
+                    .as_ref()?;
                 let start = match at.checked_sub(1) {
                     Some(previous) => *ends.get(previous)?,
                     None => 0,
                 };
-                self.bytes()?.get(start..*ends.get(at)?)
+                bytes.get()?.get(start..*ends.get(at)?)
+            }
+            StringsForm::Fixed { layout, bytes } => {
+                text.clear();
+                layout.append(bytes.get()?, at, text)?;
+                Some(text)
+            }
+            StringsForm::Templates(templates) => {
+                text.clear();
+                templates.append(at, text)?;
+                Some(text)
             }
         }
+    }
+
+    /// Appends value `at`.
+    fn append(&self, at: usize, out: &mut Vec<u8>) -> Option<()> {
+        if let StringsForm::Fixed { layout, bytes } = &self.form {
+            return layout.append(bytes.get()?, at, out);
+        }
+        out.extend_from_slice(self.get(at, &mut Vec::new())?);
+        Some(())
     }
 
     /// The values that `test` accepts. Each distinct value of a dictionary is tested once.
@@ -486,70 +759,84 @@ impl<'a> Strings<'a> {
                     Matching::None
                 });
             }
-            StringsForm::Dictionary(entries) => {
-                let mut wanted = Bits::new(entries.len());
-                for (at, entry) in entries.iter().enumerate() {
-                    if test(entry) {
+            StringsForm::Dictionary { entries, indexes } => {
+                let mut wanted = Bits::new(entries.count);
+                for at in 0..entries.count {
+                    if test(entries.get(at)?) {
                         wanted.insert(at);
                     }
                 }
                 if wanted.is_empty() {
                     return Some(Matching::None);
                 }
-                for (at, index) in self.indexes()?.iter().enumerate() {
+                for (at, index) in indexes.values()?.iter().enumerate() {
                     if wanted.contains(usize::try_from(*index).ok()?) {
                         found.insert(at);
                     }
                 }
             }
-            StringsForm::Hex(length) => match hex {
+            StringsForm::Fixed {
+                layout: Fixed::Hex(length),
+                bytes,
+            } => match hex {
                 HexTest::Never => return Some(Matching::None),
                 HexTest::Equals(digits) => {
                     let wanted: Vec<u8> = digits.as_bytes().chunks(2).map(hex_byte).collect();
-                    for (at, value) in self.hex(*length)?.enumerate() {
+                    for (at, value) in bytes.get()?.chunks_exact(*length).enumerate() {
                         if value == wanted {
                             found.insert(at);
                         }
                     }
                 }
-                HexTest::Each => {
-                    let mut digits = Vec::new();
-                    for at in 0..self.count {
-                        if test(self.get(at, &mut digits)?) {
-                            found.insert(at);
-                        }
-                    }
-                }
+                HexTest::Each => self.test_each(test, &mut found)?,
             },
-            StringsForm::Plain(ends) => {
-                let bytes = self.bytes()?;
-                let mut start = 0;
-                for (at, end) in ends.iter().enumerate() {
-                    if test(bytes.get(start..*end)?) {
+            StringsForm::Templates(templates) => {
+                // The outcomes for templates without variables.
+                let mut constants = vec![None; templates.templates.len()];
+                let mut value = Vec::new();
+                for (at, index) in templates.indexes.values()?.iter().enumerate() {
+                    let index = usize::try_from(*index).ok()?;
+                    let known = constants.get_mut(index)?;
+                    let is_match = if let Some(is_match) = known {
+                        *is_match
+                    } else {
+                        value.clear();
+                        templates.append(at, &mut value)?;
+                        let is_match = test(&value);
+                        if templates.templates.get(index)?.is_constant {
+                            *known = Some(is_match);
+                        }
+                        is_match
+                    };
+                    if is_match {
                         found.insert(at);
                     }
-                    start = *end;
                 }
+            }
+            StringsForm::Fixed { .. } | StringsForm::Plain { .. } => {
+                self.test_each(test, &mut found)?;
             }
         }
         Some(Matching::of(found))
     }
 
-    fn bytes(&self) -> Option<&'a [u8]> {
-        *self.bytes.get_or_init(|| self.section.get())
+    /// Adds the values that `test` accepts.
+    fn test_each(&self, test: &mut dyn FnMut(&[u8]) -> bool, found: &mut Bits) -> Option<()> {
+        let mut value = Vec::new();
+        for at in 0..self.count {
+            if test(self.get(at, &mut value)?) {
+                found.insert(at);
+            }
+        }
+        Some(())
     }
+}
 
-    fn indexes(&self) -> Option<&[u64]> {
-        self.indexes
-            .get_or_init(|| read_ints(&mut Reader::new(self.section.get()?), self.count))
-            .as_deref()
-    }
-
-    /// The values of a column of hex digits, as bytes.
-    fn hex(&self, length: usize) -> Option<std::slice::ChunksExact<'a, u8>> {
-        // A length of zero is never written, and would make a chunk of nothing.
-        (length > 0).then_some(self.bytes()?.chunks_exact(length))
-    }
+fn read_hex(small: &mut Reader<'_>) -> Option<Fixed> {
+    // A length of zero is never written, and would let any number of values be read from nothing.
+    Some(Fixed::Hex(
+        small.length().filter(|digits| *digits >= 2)? / 2,
+    ))
 }
 
 fn read_bytes<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
@@ -557,11 +844,58 @@ fn read_bytes<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
     reader.bytes(length)
 }
 
+/// Where strings of these lengths end.
+fn ends_of(lengths: &[u64]) -> Option<Vec<usize>> {
+    let mut end = 0usize;
+    let ends = lengths.iter().map(|length| {
+        end = end.checked_add(usize::try_from(*length).ok()?)?;
+        Some(end)
+    });
+    ends.collect()
+}
+
+/// Appends the lowercase hex digits of `bytes`.
 #[inline]
-fn hex_digit(nibble: u8) -> u8 {
-    if nibble < 10 {
-        b'0' + nibble
-    } else {
-        b'a' - 10 + nibble
+fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    let (fours, rest) = bytes.as_chunks::<4>();
+    for four in fours {
+        out.extend_from_slice(&eight_digits(u32::from_be_bytes(*four)));
+    }
+    for byte in rest {
+        let [.., high, low] = eight_digits(u32::from(*byte));
+        out.extend_from_slice(&[high, low]);
+    }
+}
+
+/// The hex digits of a number, all at once: one at a time takes as long as the rest of a record.
+#[inline]
+fn eight_digits(number: u32) -> [u8; 8] {
+    let spread = u64::from(number);
+    let spread = (spread << 16 | spread) & 0x0000_ffff_0000_ffff;
+    let spread = (spread << 8 | spread) & 0x00ff_00ff_00ff_00ff;
+    let nibbles = (spread << 4 | spread) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 1 in each byte that is a letter.
+    let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    let digits = nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10);
+    digits.to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_digits_are_those_of_the_standard_library() {
+        for bytes in [
+            Vec::new(),
+            vec![0x0a],
+            vec![0x90, 0xff, 0x00],
+            (0..=u8::MAX).collect::<Vec<u8>>(),
+        ] {
+            let mut digits = Vec::new();
+            push_hex(&bytes, &mut digits);
+            let wanted: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(digits, wanted.into_bytes());
+        }
     }
 }

@@ -106,6 +106,11 @@ impl<'a> Splitter<'a, '_> {
 
     fn number_or_raw(&mut self, path: u64) -> Option<()> {
         let start = self.rest;
+        if let Some((number @ ..0x80, rest)) = start.split_first() {
+            self.rest = rest;
+            self.shapes.int(path, Part::Int, u64::from(*number));
+            return Some(());
+        }
         skip(&mut self.rest)?;
         let bytes = consumed(start, self.rest);
         match shortest_integer(bytes) {
@@ -126,6 +131,13 @@ impl<'a> Splitter<'a, '_> {
     }
 
     fn str(&mut self) -> Option<&'a [u8]> {
+        // Nearly all are short.
+        if let Some((head, rest)) = self.rest.split_first()
+            && head & 0xe0 == 0xa0
+        {
+            self.rest = rest;
+            return self.take(usize::from(head & 0x1f));
+        }
         let length = rmp::decode::read_str_len(&mut self.rest).ok()?;
         self.take(length as usize)
     }

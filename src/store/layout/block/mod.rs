@@ -38,45 +38,62 @@
 //! method  0 uncompressed   1 zstd   2 in the shared frame
 //! ```
 //!
-//! The codec says which sections there are. Both codecs return every payload byte for byte.
+//! The codec says which sections there are. All codecs return every payload byte for byte.
 //!
 //! ```text
 //! codec       section  content
-//! both        0        timestamps, a column of integers
+//! 1 Verbatim  0        timestamps, a column of integers
 //!             1        sequences, a column of integers
-//! 1 Verbatim  2        lengths of the payloads, a column of integers
+//!             2        lengths of the payloads, a column of integers
 //!             3        the payloads, one after another
-//! 2 Columns   2        the shapes, the number of values of each column, and the forms of the
+//! 2 Columns   0, 1     the same
+//!             2        the shapes, the number of values of each column, and the forms of the
 //!                      columns of bytes, see [`shapes`]
 //!             3        the shape of each record, a column of integers
 //!             4..      one section per column: first the columns of integers, then those of bytes,
 //!                      see [`columns`]
+//! 3 Packed    0        the parameters of the timestamps, the sequences and the shape of each record;
+//!                      the shapes; for each column, the number of its values, u8 order, and its
+//!                      parameters: first the columns of integers, see [`pack`], then those of bytes,
+//!                      see [`strings`]
+//!             1..      the other parts of the timestamps, and so on in the same order
+//!
+//! order  0 the records'   1 by the shapes of the records, and those of one shape in the records'
 //! ```
 //!
-//! [`Codec::Columns`] separates what many records have in common, their *shape* (structure and keys),
+//! The last two codecs separate what many records have in common, their *shape* (structure and keys),
 //! from their values. A shape is stored once, and the values at one place of a structure are stored
 //! next to each other, where they compress several times better. [`Codec::Verbatim`] is the fallback
-//! for payloads that this codec does not understand.
+//! for payloads that cannot be divided so. [`Codec::Columns`] is read, and no longer written.
+//!
+//! The logs of `benches/workload.rs` have 23.4 bytes of entropy each, 16.0 of them in trace ids. In blocks of
+//! 8,192 they take 24.2 bytes each, of which 16.0 are trace ids, 3.0 timestamps, 1.3 sessions, 0.6 tools and
+//! 0.4 shapes. With [`Codec::Columns`], in blocks of 4,096, they took 29.0.
 
 mod bits;
 mod bytes;
 mod columns;
+mod join;
 mod messagepack;
+mod pack;
 mod places;
 mod protobuf;
 mod sections;
 mod select;
 mod shapes;
+mod strings;
 mod summary;
+mod templates;
 
 pub(crate) use self::summary::Summary;
 use self::{
     bits::Bits,
     bytes::Reader,
-    columns::IntColumn,
+    columns::{IntColumn, Ints, Section},
+    join::Joiner,
     sections::{PackedSections, Sections},
     select::{Selection, Selector},
-    shapes::{Joiner, ShapeEncoder, Shaped, ShapedRecords},
+    shapes::{ShapeEncoder, Shaped, ShapedRecords},
     summary::Contents,
 };
 use crate::{
@@ -88,8 +105,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// Maximum size of a stored payload, in bytes.
 pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
-/// The maximum number of records in a block.
-pub(crate) const RECORDS_MAX: usize = 4096;
+/// The maximum number of records in a block. With 4,096, each takes 1.6 % more space. With 16,384, it takes
+/// 0.8 % less, but the last 1,000 of a block take twice as long to decode.
+pub(crate) const RECORDS_MAX: usize = 8192;
 /// The payload bytes after which a block is closed.
 pub(crate) const PAYLOAD_BYTES_TARGET: usize = 2 << 20;
 /// Maximum number of payload bytes in a block: it is closed at the target, and its last record may
@@ -115,8 +133,10 @@ pub(crate) struct BlockRecord<'a> {
 pub(crate) enum Codec {
     /// Payloads, one after another.
     Verbatim = 1,
-    /// Shapes and columns.
+    /// Shapes and columns. No longer written.
     Columns = 2,
+    /// Shapes and columns, packed closer.
+    Packed = 3,
 }
 
 /// The header of a block: what readers know without reading the body.
@@ -206,6 +226,7 @@ impl BlockHeader {
         let codec = match reader.u8()? {
             1 => Codec::Verbatim,
             2 => Codec::Columns,
+            3 => Codec::Packed,
             other => return Some(Err(BlockError::Codec(other))),
         };
         Some(Ok(BlockHeader {
@@ -261,32 +282,56 @@ impl BlockHeader {
     pub(crate) fn timestamps(&self, body: &[u8]) -> Result<Vec<i64>, BlockError> {
         let count = self.verify(body)?;
         let sections = PackedSections::open(body).ok_or(BlockError::Body("sections"))?;
-        let timestamps = sections
-            .get(0)
-            .and_then(|section| columns::read_ints(&mut Reader::new(section), count))
-            .ok_or(BlockError::Body("timestamps"))?;
+        let timestamps = self.read_timestamps(&sections, count)?;
         Ok(timestamps.into_iter().map(u64::cast_signed).collect())
     }
 }
 
 impl BlockHeader {
+    fn read_timestamps(
+        &self,
+        sections: &PackedSections<'_>,
+        count: usize,
+    ) -> Result<Vec<u64>, BlockError> {
+        let timestamps = if self.codec == Codec::Packed {
+            read_packed_keys(sections, count).and_then(|(timestamps, _)| timestamps.into_values())
+        } else {
+            read_column(sections, 0, count)
+        };
+        timestamps.ok_or(BlockError::Body("timestamps"))
+    }
+
+    /// The timestamps and sequences of the records.
+    fn read_keys(
+        &self,
+        sections: &PackedSections<'_>,
+        count: usize,
+    ) -> Result<(Vec<u64>, Vec<u64>), BlockError> {
+        let timestamps = self.read_timestamps(sections, count)?;
+        let sequences = if self.codec == Codec::Packed {
+            read_packed_keys(sections, count).and_then(|(_, sequences)| sequences.into_values())
+        } else {
+            read_column(sections, 1, count)
+        };
+        Ok((timestamps, sequences.ok_or(BlockError::Body("sequences"))?))
+    }
+
     /// Verifies `body` and decodes only the timestamps and severities of its records.
     pub(crate) fn levels(
         &self,
         signal: Signal,
         body: &[u8],
     ) -> Result<Vec<(i64, Option<Level>)>, BlockError> {
-        let timestamps = self.timestamps(body)?;
-        let count = timestamps.len();
-        if self.codec == Codec::Columns {
+        if self.codec != Codec::Verbatim {
+            let count = self.verify(body)?;
             let sections = PackedSections::open(body).ok_or(BlockError::Body("sections"))?;
-            let shaped = Shaped::open(&sections, 2, count, self.payload_bytes as usize)
+            let timestamps = self.read_timestamps(&sections, count)?;
+            let payload_bytes = self.payload_bytes as usize;
+            let shaped = Shaped::open(self.codec, &sections, &timestamps, payload_bytes)
                 .ok_or(BlockError::Body("shapes"))?;
             if let Some(levels) = Selector::new(signal, &shaped).levels() {
-                return Ok(timestamps
-                    .into_iter()
-                    .zip(levels.into_iter().map(Some))
-                    .collect());
+                let timestamps = timestamps.iter().map(|it| it.cast_signed());
+                return Ok(timestamps.zip(levels.into_iter().map(Some)).collect());
             }
         }
         let block = DecodedBlock::decode(self, body)?;
@@ -296,6 +341,23 @@ impl BlockHeader {
         };
         Ok(block.records().map(level).collect())
     }
+}
+
+/// Reads a column of [`Codec::Verbatim`] and of the keys of [`Codec::Columns`].
+fn read_column(sections: &PackedSections<'_>, index: usize, count: usize) -> Option<Vec<u64>> {
+    columns::read_ints(&mut Reader::new(sections.get(index)?), count)
+}
+
+/// The timestamps and sequences of [`Codec::Packed`].
+fn read_packed_keys<'a>(
+    sections: &'a PackedSections<'a>,
+    count: usize,
+) -> Option<(Ints<'a>, Ints<'a>)> {
+    let mut small = Reader::new(sections.get(0)?);
+    let mut columns = Section::all_from(sections, 1);
+    let timestamps = Ints::read_packed(&mut small, &mut columns, count, &[])?;
+    let sequences = Ints::read_packed(&mut small, &mut columns, count, &[])?;
+    Some((timestamps, sequences))
 }
 
 /// The span class of a time span, see [`BlockHeader::span_class`].
@@ -379,11 +441,22 @@ impl BlockEncoder {
         debug_assert!(!records.is_empty() && records.len() <= RECORDS_MAX);
         let shaped = shape(signal, records);
         self.sections.clear();
-        push_keys(&mut self.sections, records);
+        let timestamps: Vec<u64> = records
+            .iter()
+            .map(|record| record.timestamp.cast_unsigned())
+            .collect();
+        let sequences: Vec<u64> = records.iter().map(|record| record.sequence).collect();
         let codec = if let Some(shaped) = &shaped {
-            shaped.write(&mut self.sections);
-            Codec::Columns
+            let mut small = Vec::new();
+            let first = self.sections.reserve();
+            pack::write(&timestamps, None, &mut small, &mut self.sections);
+            pack::write(&sequences, None, &mut small, &mut self.sections);
+            shaped.write(&timestamps, &mut small, &mut self.sections);
+            self.sections.fill(first, small);
+            Codec::Packed
         } else {
+            self.sections.push(IntColumn::from(timestamps).to_bytes());
+            self.sections.push(IntColumn::from(sequences).to_bytes());
             push_verbatim(&mut self.sections, records);
             Codec::Verbatim
         };
@@ -427,7 +500,7 @@ pub(crate) fn summarize(
 
 /// Divides records into shapes and columns; `None` when one is not understood or they are too diverse.
 fn shape<'a>(signal: Signal, records: &[BlockRecord<'a>]) -> Option<ShapedRecords<'a>> {
-    let mut shapes = ShapeEncoder::new();
+    let mut shapes = ShapeEncoder::new(records.len());
     for record in records {
         match signal {
             Signal::Logs | Signal::Metrics => messagepack::split(record.payload, &mut shapes)?,
@@ -448,16 +521,6 @@ fn push_verbatim(sections: &mut Sections, records: &[BlockRecord<'_>]) {
         payloads.extend_from_slice(record.payload);
     }
     sections.push(payloads);
-}
-
-fn push_keys(sections: &mut Sections, records: &[BlockRecord<'_>]) {
-    let timestamps: IntColumn = records
-        .iter()
-        .map(|record| record.timestamp.cast_unsigned())
-        .collect();
-    sections.push(timestamps.to_bytes());
-    let sequences: IntColumn = records.iter().map(|record| record.sequence).collect();
-    sections.push(sequences.to_bytes());
 }
 
 /// The records of a series that a scan wants.
@@ -485,7 +548,8 @@ impl Kept {
     fn reserve(&mut self, count: usize, payload_bytes: usize) {
         self.indexes.reserve_exact(count);
         self.ends.reserve_exact(count);
-        self.payloads.reserve_exact(payload_bytes);
+        self.payloads
+            .reserve_exact(payload_bytes + join::SLACK_BYTES);
     }
 
     /// Ends the payload of record `index`, and removes it unless `is_kept` accepts it.
@@ -502,7 +566,7 @@ impl Kept {
 }
 
 /// A block decoded into its records, or into some of them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct DecodedBlock {
     timestamps: Vec<u64>,
     sequences: Vec<u64>,
@@ -581,15 +645,10 @@ impl DecodedBlock {
         let count = header.verify(body)?;
         let payload_bytes = header.payload_bytes as usize;
         let sections = PackedSections::open(body).ok_or(BlockError::Body("sections"))?;
-        let column = |index, what| {
-            sections
-                .get(index)
-                .and_then(|section| columns::read_ints(&mut Reader::new(section), count))
-                .ok_or(BlockError::Body(what))
-        };
+        let (timestamps, sequences) = header.read_keys(&sections, count)?;
         let mut block = DecodedBlock {
-            timestamps: column(0, "timestamps")?,
-            sequences: column(1, "sequences")?,
+            timestamps,
+            sequences,
             ends: Vec::new(),
             payloads: Vec::new(),
         };
@@ -602,7 +661,9 @@ impl DecodedBlock {
                 }
                 let payloads = sections.get(3).ok_or(BlockError::Body("payloads"))?;
                 let mut rest = Reader::new(payloads);
-                for (index, length) in column(2, "lengths")?.into_iter().enumerate() {
+                let lengths =
+                    read_column(&sections, 2, count).ok_or(BlockError::Body("lengths"))?;
+                for (index, length) in lengths.into_iter().enumerate() {
                     let payload = usize::try_from(length)
                         .ok()
                         .and_then(|length| rest.bytes(length))
@@ -616,16 +677,23 @@ impl DecodedBlock {
                     return Err(BlockError::Body("payloads"));
                 }
             }
-            Codec::Columns => {
-                let shaped = Shaped::open(&sections, 2, count, payload_bytes)
-                    .ok_or(BlockError::Body("shapes"))?;
+            Codec::Columns | Codec::Packed => {
+                let shaped =
+                    Shaped::open(header.codec, &sections, &block.timestamps, payload_bytes)
+                        .ok_or(BlockError::Body("shapes"))?;
                 let selected = select(&block, Some(&shaped))?;
                 if selected.is_none() {
                     kept.reserve(count, payload_bytes);
                 }
-                if selected.as_ref().is_none_or(|it| !it.is_empty()) {
-                    let mut joiner = Joiner::new(&shaped);
-                    for index in 0..count {
+                let range = selected.as_ref().map_or(0..count, Bits::range);
+                if !range.is_empty() {
+                    if range.len() < count {
+                        shaped
+                            .want(range.clone())
+                            .ok_or(BlockError::Body("shapes"))?;
+                    }
+                    let mut joiner = Joiner::new(&shaped, range.len());
+                    for index in 0..range.end {
                         if selected.as_ref().is_none_or(|it| it.contains(index)) {
                             joiner
                                 .join(&mut kept.payloads, payload_bytes)

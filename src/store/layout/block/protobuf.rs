@@ -5,7 +5,7 @@
 //! are kept by their wire type.
 
 use super::{
-    bytes::{Reader, Writer, varint_bytes},
+    bytes::{Reader, varint_bytes},
     places::{Entry, Place, Places, ShapeWalk, child_path},
     shapes::{Part, ShapeEncoder},
 };
@@ -71,44 +71,29 @@ fn message<'a>(
     let mut path = path;
     while !reader.is_empty() {
         let tag = shortest_varint(&mut reader)?;
-        let mut literal = Vec::with_capacity(5);
-        literal.varint(tag);
         let field = tag >> 3;
         let field_path = xxh3_64_with_seed(&tag.to_le_bytes(), path);
+        shapes.literal_varint(tag);
         match tag & 7 {
-            0 => {
-                shapes.literal(&literal);
-                shapes.int(field_path, Part::Varint, shortest_varint(&mut reader)?);
-            }
-            1 => {
-                shapes.literal(&literal);
-                shapes.int(field_path, Part::Fixed64, reader.u64()?);
-            }
-            5 => {
-                shapes.literal(&literal);
-                shapes.int(field_path, Part::Fixed32, u64::from(reader.u32()?));
-            }
+            0 => shapes.int(field_path, Part::Varint, shortest_varint(&mut reader)?),
+            1 => shapes.int(field_path, Part::Fixed64, reader.u64()?),
+            5 => shapes.int(field_path, Part::Fixed32, u64::from(reader.u32()?)),
             2 => {
                 let length = usize::try_from(shortest_varint(&mut reader)?).ok()?;
                 let value = reader.bytes(length)?;
                 match kind.child(field) {
                     // A key selects the column of the value beside it, so it is part of the shape.
                     None if kind == Message::KeyValue && field == 1 => {
-                        literal.varint(value.len() as u64);
-                        literal.extend_from_slice(value);
-                        shapes.literal(&literal);
+                        shapes.literal_varint(value.len() as u64);
+                        shapes.literal(value);
                         path = xxh3_64_with_seed(value, path);
                     }
                     Some(child) if depth < DEPTH_MAX => {
-                        shapes.literal(&literal);
                         shapes.open();
                         message(value, child, field_path, depth + 1, shapes)?;
                         shapes.close();
                     }
-                    _ => {
-                        shapes.literal(&literal);
-                        shapes.bytes(field_path, Part::LengthDelimited, value);
-                    }
+                    _ => shapes.bytes(field_path, Part::LengthDelimited, value),
                 }
             }
             _ => return None,

@@ -3,6 +3,7 @@
 //!
 //! Long sections are compressed separately, because text next to random bytes compresses badly.
 //! Short ones are compressed together, because a frame of their own would cost more than it saves.
+//! Those that are close to random are stored as they are.
 
 use super::bytes::{Reader, Writer};
 use std::cell::{OnceCell, RefCell};
@@ -25,7 +26,8 @@ mod method {
 }
 
 pub(super) struct Sections {
-    parts: Vec<Vec<u8>>,
+    /// Each section, and whether it is stored as it is.
+    parts: Vec<(Vec<u8>, bool)>,
     shared: Vec<u8>,
     frame: Vec<u8>,
     compressor: Option<zstd::bulk::Compressor<'static>>,
@@ -46,7 +48,25 @@ impl Sections {
     }
 
     pub(super) fn push(&mut self, section: Vec<u8>) {
-        self.parts.push(section);
+        self.parts.push((section, false));
+    }
+
+    /// Adds a section that is known only after others, see [`Sections::fill`]. Returns its index.
+    pub(super) fn reserve(&mut self) -> usize {
+        self.push(Vec::new());
+        self.parts.len() - 1
+    }
+
+    /// Sets the content of a section.
+    pub(super) fn fill(&mut self, index: usize, section: Vec<u8>) {
+        if let Some((content, _)) = self.parts.get_mut(index) {
+            *content = section;
+        }
+    }
+
+    /// Adds a section of bytes that are close to random, which compression would not shorten.
+    pub(super) fn push_plain(&mut self, section: Vec<u8>) {
+        self.parts.push((section, true));
     }
 
     /// Packs all sections into one body.
@@ -55,7 +75,13 @@ impl Sections {
         let mut frames = Vec::new();
         self.shared.clear();
         directory.varint(self.parts.len() as u64);
-        for section in &self.parts {
+        for (section, is_plain) in &self.parts {
+            if *is_plain {
+                directory.push(method::RAW);
+                directory.varint(section.len() as u64);
+                frames.extend_from_slice(section);
+                continue;
+            }
             if section.len() < OWN_FRAME_BYTES_MIN {
                 directory.push(method::SHARED);
                 directory.varint(section.len() as u64);
@@ -213,4 +239,31 @@ fn decompress(frame: &[u8], length: usize) -> Option<Vec<u8>> {
         let section = decompressor.as_mut()?.decompress(frame, length).ok()?;
         (section.len() == length).then_some(section)
     })
+}
+
+#[cfg(test)]
+impl PackedSections<'_> {
+    /// The sections, to be changed and packed again.
+    pub(super) fn to_sections(&self) -> Sections {
+        let mut sections = Sections::new();
+        for (index, section) in self.sections.iter().enumerate() {
+            let is_plain = section.method == method::RAW;
+            sections
+                .parts
+                .push((self.get(index).unwrap_or_default().to_vec(), is_plain));
+        }
+        sections
+    }
+}
+
+#[cfg(test)]
+impl Sections {
+    /// Sets a byte of a section.
+    pub(super) fn change(&mut self, at: proptest::sample::Index, byte: u8) {
+        let total: usize = self.parts.iter().map(|(section, _)| section.len()).sum();
+        let mut bytes = self.parts.iter_mut().flat_map(|(section, _)| section);
+        if let Some(changed) = bytes.nth(at.index(total.max(1))) {
+            *changed = byte;
+        }
+    }
 }

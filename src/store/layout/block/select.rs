@@ -9,7 +9,7 @@ use super::{
     messagepack,
     places::{ANY_BOOL, ANY_DOUBLE, ANY_INT, Entry, Place, Places},
     protobuf,
-    shapes::{ColumnKind, Part, PlacedPart, Shaped},
+    shapes::{ColumnKind, Part, Shaped},
 };
 use crate::{
     filter::{Condition, FieldCondition, Filter, any_at, any_string, below, enumeration},
@@ -389,22 +389,23 @@ impl<'a, 's> Selector<'a, 's> {
         columns: &HashMap<ColumnId, T>,
         visit: &mut dyn FnMut(usize, &T, ColumnId, usize) -> Option<()>,
     ) -> Option<()> {
-        let slots: Vec<(ColumnId, &T)> = columns.iter().map(|(id, value)| (*id, value)).collect();
-        let slots_of_shapes: Vec<Vec<usize>> = self
+        let parts_of_shapes: Vec<Vec<(usize, ColumnId, &T)>> = self
             .shaped
             .shapes
             .iter()
             .map(|shape| {
-                let columns = shape.leaves().filter_map(PlacedPart::column_id);
-                columns
-                    .filter_map(|column| slots.iter().position(|(slot, _)| *slot == column))
+                let parts = shape.leaves();
+                parts
+                    .filter_map(|part| {
+                        let column = part.column_id()?;
+                        Some((part.slot, column, columns.get(&column)?))
+                    })
                     .collect()
             })
             .collect();
-        let mut next = vec![0usize; slots.len()];
+        let mut next = self.shaped.starts.clone();
         for (record, shape) in self.shapes_of_records().enumerate() {
-            for slot in slots_of_shapes.get(shape)? {
-                let (column, value) = slots.get(*slot)?;
+            for (slot, column, value) in parts_of_shapes.get(shape)? {
                 let at = next.get_mut(*slot)?;
                 visit(record, value, *column, *at)?;
                 *at += 1;

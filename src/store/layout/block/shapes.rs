@@ -6,17 +6,23 @@
 //! column depends on its path, so an attribute shares a column across shapes.
 
 use super::{
+    Codec,
     bytes::{Reader, Writer},
-    columns::{AnalysedStrings, BytesColumn, IntColumn, Ints, Section, Strings, read_ints},
+    columns::{IntColumn, Ints, Section, Strings, read_ints},
+    pack,
     sections::{PackedSections, Sections},
+    strings::{AnalysedStrings, BytesColumn, ordered},
 };
 use hashbrown::{HashMap, HashTable};
+use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Maximum number of shapes: more diverse records gain nothing from shapes.
 const SHAPES_MAX: usize = 512;
-/// Maximum depth of nests when decoding. Splitters stop far below it.
-const NEST_DEPTH_MAX: usize = 64;
+/// Maximum number of columns of integers, and of strings: for the same reason.
+const COLUMNS_MAX: usize = 1 << 14;
+/// The number of columns that get memory for all records at once.
+const CAPACITY_COLUMNS_MAX: usize = 48;
 
 /// The kind of value at one place of a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,16 +127,27 @@ pub(super) struct ShapeEncoder<'a> {
     columns: HashMap<(u64, Part), u32>,
     ints: Vec<IntColumn>,
     bytes: Vec<BytesColumn<'a>>,
+    records_expected: usize,
 }
 
 impl<'a> ShapeEncoder<'a> {
-    pub(super) fn new() -> ShapeEncoder<'a> {
-        ShapeEncoder::default()
+    /// An encoder of about `records_expected` records.
+    pub(super) fn new(records_expected: usize) -> ShapeEncoder<'a> {
+        ShapeEncoder {
+            records_expected,
+            shape_of_record: IntColumn::with_capacity(records_expected),
+            ..ShapeEncoder::default()
+        }
     }
 
     #[inline]
     pub(super) fn literal(&mut self, bytes: &[u8]) {
         self.literals.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    pub(super) fn literal_varint(&mut self, value: u64) {
+        self.literals.varint(value);
     }
 
     #[inline]
@@ -230,12 +247,21 @@ impl<'a> ShapeEncoder<'a> {
                 ColumnKind::Ints => self.ints.len(),
                 ColumnKind::Bytes => self.bytes.len(),
             };
+            if next == COLUMNS_MAX {
+                return None;
+            }
             let next = u32::try_from(next).ok()?;
             let column = *self.columns.entry((*path, *part)).or_insert(next);
             if column == next {
+                // Columns of the first shapes probably have a value of most records.
+                let capacity = if self.columns.len() < CAPACITY_COLUMNS_MAX {
+                    self.records_expected
+                } else {
+                    0
+                };
                 match part.column_kind()? {
-                    ColumnKind::Ints => self.ints.push(IntColumn::default()),
-                    ColumnKind::Bytes => self.bytes.push(BytesColumn::default()),
+                    ColumnKind::Ints => self.ints.push(IntColumn::with_capacity(capacity)),
+                    ColumnKind::Bytes => self.bytes.push(BytesColumn::with_capacity(capacity)),
                 }
             }
             columns.push(column);
@@ -277,7 +303,9 @@ pub(super) struct ShapedRecords<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DistinctStrings<'a, 's> {
     pub(super) values: &'s [&'a [u8]],
-    /// Whether no value is there twice. Otherwise all are there.
+    /// The same texts, some of them less often.
+    pub(super) texts: &'s [&'a [u8]],
+    /// Whether no value is there twice. Otherwise some may be.
     pub(super) are_distinct: bool,
     /// Whether all are lowercase hex digits.
     pub(super) are_hex: bool,
@@ -322,14 +350,15 @@ impl<'a> ShapedRecords<'a> {
         let distinct = column.distinct();
         Some(DistinctStrings {
             values: distinct.unwrap_or(column.values()),
+            texts: column.texts(),
             are_distinct: distinct.is_some(),
             are_hex: column.is_hex(),
         })
     }
 
-    /// Writes all records.
-    pub(super) fn write(&self, sections: &mut Sections) {
-        let mut small = Vec::new();
+    /// Writes all records after `small`, which has the columns of their keys. `timestamps` are theirs.
+    pub(super) fn write(&self, timestamps: &[u64], small: &mut Vec<u8>, sections: &mut Sections) {
+        pack::write(self.shape_of_record.values(), None, small, sections);
         small.varint(self.shapes.len() as u64);
         for shape in &self.shapes {
             small.varint(shape.literals.len() as u64);
@@ -346,25 +375,85 @@ impl<'a> ShapedRecords<'a> {
                 }
             }
         }
-        let mut large = Vec::with_capacity(self.ints.len() + self.strings.len());
         small.varint(self.ints.len() as u64);
-        for column in &self.ints {
-            small.varint(column.len() as u64);
-            large.push(column.to_bytes());
+        for (column, number) in self.ints.iter().zip(0..) {
+            let values = column.values();
+            let users = self.users(ColumnKind::Ints, number);
+            let order = self.order_by_shape(&users, values);
+            small.varint(values.len() as u64);
+            small.push(u8::from(order.is_some()));
+            let is_of_each = users.len() == self.shapes.len() && values.len() == timestamps.len();
+            let timestamps = (is_of_each && order.is_none()).then_some(timestamps);
+            pack::write(
+                &ordered(values, order.as_deref()),
+                timestamps,
+                small,
+                sections,
+            );
         }
         small.varint(self.strings.len() as u64);
-        for column in &self.strings {
+        for (column, number) in self.strings.iter().zip(0..) {
+            let order = column.indexes().and_then(|indexes| {
+                self.order_by_shape(&self.users(ColumnKind::Bytes, number), indexes)
+            });
             small.varint(column.len() as u64);
-            let mut section = Vec::new();
-            column.finish(&mut small, &mut section);
-            large.push(section);
-        }
-        sections.push(small);
-        sections.push(self.shape_of_record.to_bytes());
-        for section in large {
-            sections.push(section);
+            small.push(u8::from(order.is_some()));
+            column.write(order.as_deref(), small, sections);
         }
     }
+
+    /// The shapes with values in a column, and how many of them each record has.
+    fn users(&self, kind: ColumnKind, column: usize) -> Vec<(usize, usize)> {
+        let of_shape = |(index, shape): (usize, &Shape)| {
+            let leaves = shape.leaves();
+            let values = leaves
+                .filter(|(part, other)| part.column_kind() == Some(kind) && *other == column)
+                .count();
+            (values > 0).then_some((index, values))
+        };
+        self.shapes
+            .iter()
+            .enumerate()
+            .filter_map(of_shape)
+            .collect()
+    }
+
+    /// The order of a column's values by the shapes of their records, if neighbours are then alike: in many
+    /// columns, all values of a shape are the same.
+    fn order_by_shape(&self, users: &[(usize, usize)], values: &[u64]) -> Option<Vec<usize>> {
+        let before = changes(values.iter());
+        if users.len() < 2 || before < values.len() / 16 {
+            return None;
+        }
+        // Values of a wide range are rarely alike.
+        if pack::range(values) > 255 {
+            return None;
+        }
+        let mut places: Vec<Vec<usize>> = vec![Vec::new(); self.shapes.len()];
+        let mut counts = vec![0; self.shapes.len()];
+        for (shape, count) in users {
+            *counts.get_mut(*shape)? = *count;
+        }
+        let mut next = 0;
+        for shape in self.shape_of_record.values() {
+            let shape = usize::try_from(*shape).ok()?;
+            for _ in 0..*counts.get(shape)? {
+                places.get_mut(shape)?.push(next);
+                next += 1;
+            }
+        }
+        let order = places.concat();
+        let after = changes(order.iter().filter_map(|at| values.get(*at)));
+        (after * 2 < before).then_some(order)
+    }
+}
+
+/// The number of values that differ from the one before.
+fn changes<'v>(values: impl Iterator<Item = &'v u64>) -> usize {
+    let mut last = None;
+    values
+        .filter(|value| last.replace(**value) != Some(**value))
+        .count()
 }
 
 /// A shape of a body.
@@ -396,6 +485,8 @@ pub(super) struct PlacedPart {
     pub(super) part: Part,
     pub(super) literals_end: usize,
     pub(super) column: usize,
+    /// The entry of [`Shaped::starts`] for its values.
+    pub(super) slot: usize,
 }
 
 /// The shapes and columns of a body. Columns are inflated and decoded when they are first needed.
@@ -404,161 +495,151 @@ pub(super) struct Shaped<'a> {
     pub(super) shape_of_record: Vec<u64>,
     pub(super) ints: Vec<Ints<'a>>,
     pub(super) strings: Vec<Strings<'a>>,
+    /// Where the values of parts begin in their columns, see [`PlacedPart::slot`].
+    pub(super) starts: Vec<usize>,
 }
 
 impl<'a> Shaped<'a> {
-    /// Opens the sections of a block, from `first`, with `count` records and at most
-    /// `payload_bytes` bytes of payload.
+    /// Opens the shapes and columns of a block with these timestamps, in the order of its records, and at
+    /// most `payload_bytes` bytes of payload.
     pub(super) fn open(
+        codec: Codec,
         sections: &'a PackedSections<'a>,
-        first: usize,
-        count: usize,
+        timestamps: &'a [u64],
         payload_bytes: usize,
     ) -> Option<Shaped<'a>> {
-        let mut small = Reader::new(sections.get(first)?);
-        let shape_of_record = read_ints(&mut Reader::new(sections.get(first + 1)?), count)?;
-        let mut columns = (first + 2..sections.len()).map(|index| Section::new(sections, index));
+        let count = timestamps.len();
+        let (mut small, shape_of_record, mut columns) = if codec == Codec::Packed {
+            let mut small = Reader::new(sections.get(0)?);
+            let mut columns = Section::all_from(sections, 1);
+            // The keys.
+            Ints::read_packed(&mut small, &mut columns, count, &[])?;
+            Ints::read_packed(&mut small, &mut columns, count, &[])?;
+            let shapes = Ints::read_packed(&mut small, &mut columns, count, &[])?;
+            (small, shapes.into_values()?, columns)
+        } else {
+            let small = Reader::new(sections.get(2)?);
+            let shapes = read_ints(&mut Reader::new(sections.get(3)?), count)?;
+            (small, shapes, Section::all_from(sections, 4))
+        };
         let shapes = small.length().filter(|shapes| *shapes <= SHAPES_MAX)?;
         let shapes = (0..shapes)
             .map(|_| read_shape(&mut small))
             .collect::<Option<Vec<DecodedShape<'_>>>>()?;
-        // Every value takes at least one byte of a payload, which bounds the length of columns.
-        let values =
-            |small: &mut Reader<'_>| small.length().filter(|count| *count <= payload_bytes);
-        let count = small.length().filter(|count| *count <= columns.len())?;
-        let ints = (0..count)
-            .map(|_| Some(Ints::new(columns.next()?, values(&mut small)?)))
-            .collect::<Option<Vec<Ints<'_>>>>()?;
-        let count = small.length().filter(|count| *count <= columns.len())?;
-        let mut strings = Vec::with_capacity(count);
-        for _ in 0..count {
-            let count = values(&mut small)?;
-            strings.push(Strings::read(&mut small, columns.next()?, count)?);
-        }
-        Some(Shaped {
+        // Every value takes at least one byte of a payload, which bounds the length of all columns.
+        let mut values_left = payload_bytes;
+        // So does every variable of a template.
+        let mut variables_left = payload_bytes;
+        let mut head = |small: &mut Reader<'_>| {
+            let count = small.length()?;
+            values_left = values_left.checked_sub(count)?;
+            let is_by_shape = codec == Codec::Packed && small.u8()? == 1;
+            Some((count, is_by_shape))
+        };
+        let mut opened = Shaped {
             shapes,
             shape_of_record,
-            ints,
-            strings,
-        })
-    }
-
-    /// The shape of record `index`.
-    pub(super) fn shape(&self, index: usize) -> Option<&DecodedShape<'a>> {
-        let shape = *self.shape_of_record.get(index)?;
-        self.shapes.get(usize::try_from(shape).ok()?)
-    }
-}
-
-/// Rebuilds the payloads of [`Shaped`] records in their order. Passing a record costs little, and
-/// columns of which no value is used are never inflated.
-pub(super) struct Joiner<'a, 's> {
-    shaped: &'s Shaped<'a>,
-    /// The index of the next record.
-    next: usize,
-    /// The index of the next value of each column.
-    next_ints: Vec<usize>,
-    next_strings: Vec<usize>,
-    /// The number of records of each shape that were passed and are not yet in the indexes above.
-    passed: Vec<usize>,
-    passed_shapes: Vec<usize>,
-    nests: Vec<usize>,
-    digits: Vec<u8>,
-}
-
-impl<'a, 's> Joiner<'a, 's> {
-    pub(super) fn new(shaped: &'s Shaped<'a>) -> Joiner<'a, 's> {
-        Joiner {
-            shaped,
-            next: 0,
-            next_ints: vec![0; shaped.ints.len()],
-            next_strings: vec![0; shaped.strings.len()],
-            passed: vec![0; shaped.shapes.len()],
-            passed_shapes: Vec::new(),
-            nests: Vec::new(),
-            digits: Vec::new(),
+            ints: Vec::new(),
+            strings: Vec::new(),
+            starts: Vec::new(),
+        };
+        let mut orders = Vec::new();
+        let columns_max = if codec == Codec::Packed {
+            COLUMNS_MAX
+        } else {
+            columns.size_hint().0
+        };
+        for _ in 0..small.length().filter(|it| *it <= columns_max)? {
+            let (count, is_by_shape) = head(&mut small)?;
+            orders.push((ColumnKind::Ints, is_by_shape));
+            opened.ints.push(if codec == Codec::Packed {
+                Ints::read_packed(&mut small, &mut columns, count, timestamps)?
+            } else {
+                Ints::new(columns.next()?, count)
+            });
         }
-    }
-
-    /// Passes the next record.
-    pub(super) fn pass(&mut self) -> Option<()> {
-        let shape = *self.shaped.shape_of_record.get(self.next)?;
-        let shape = usize::try_from(shape).ok()?;
-        let passed = self.passed.get_mut(shape)?;
-        if *passed == 0 {
-            self.passed_shapes.push(shape);
+        for _ in 0..small.length().filter(|it| *it <= columns_max)? {
+            let (count, is_by_shape) = head(&mut small)?;
+            orders.push((ColumnKind::Bytes, is_by_shape));
+            opened.strings.push(if codec == Codec::Packed {
+                Strings::read_packed(&mut small, &mut columns, count, &mut variables_left)?
+            } else {
+                Strings::read(&mut small, columns.next()?, count)?
+            });
         }
-        *passed += 1;
-        self.next += 1;
-        Some(())
+        opened.place(&orders)?;
+        Some(opened)
     }
 
-    /// Moves the indexes of columns past the passed records.
-    fn catch_up(&mut self) -> Option<()> {
-        while let Some(shape) = self.passed_shapes.pop() {
-            let records = std::mem::take(self.passed.get_mut(shape)?);
-            for placed in &self.shaped.shapes.get(shape)?.parts {
-                match placed.part.column_kind() {
-                    Some(ColumnKind::Ints) => *self.next_ints.get_mut(placed.column)? += records,
-                    Some(ColumnKind::Bytes) => {
-                        *self.next_strings.get_mut(placed.column)? += records;
-                    }
-                    None => {}
+    /// Gives each part with values a slot: one for all parts of a column in the order of records, and one
+    /// for each shape of a column in the order of shapes.
+    fn place(&mut self, orders: &[(ColumnKind, bool)]) -> Option<()> {
+        let mut records = vec![0usize; self.shapes.len()];
+        for shape in &self.shape_of_record {
+            *records.get_mut(usize::try_from(*shape).ok()?)? += 1;
+        }
+        let ints = self.ints.len();
+        self.starts = vec![0; orders.len()];
+        // The number of values of earlier shapes.
+        let mut placed = vec![0usize; orders.len()];
+        for (shape, records) in self.shapes.iter_mut().zip(records) {
+            let mut slots: HashMap<usize, usize> = HashMap::new();
+            for part in &mut shape.parts {
+                let column = match part.part.column_kind() {
+                    None => continue,
+                    Some(ColumnKind::Ints) if part.column < ints => part.column,
+                    Some(ColumnKind::Ints) => return None,
+                    Some(ColumnKind::Bytes) => ints.checked_add(part.column)?,
+                };
+                let (_, is_by_shape) = orders.get(column)?;
+                if !is_by_shape {
+                    part.slot = column;
+                    continue;
                 }
+                part.slot = *slots.entry(column).or_insert_with(|| {
+                    self.starts
+                        .push(placed.get(column).copied().unwrap_or_default());
+                    self.starts.len() - 1
+                });
+                *placed.get_mut(column)? += records;
             }
         }
         Some(())
     }
 
-    /// Appends the next payload to `out`, up to a length of `bytes_max`.
-    pub(super) fn join(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Option<()> {
-        self.catch_up()?;
-        let shaped = self.shaped;
-        let shape = shaped.shape(self.next)?;
-        self.next += 1;
-        let mut start = 0;
-        self.nests.clear();
-        for placed in &shape.parts {
-            out.extend_from_slice(shape.literals.get(start..placed.literals_end)?);
-            start = placed.literals_end;
-            match placed.part.column_kind() {
-                Some(ColumnKind::Ints) => {
-                    let at = next(&mut self.next_ints, placed.column)?;
-                    let value = *shaped.ints.get(placed.column)?.values()?.get(at)?;
-                    write_int(placed.part, value, out);
+    /// Says that no records but those in `range` will be read, so that only the values near to theirs are
+    /// decoded.
+    pub(super) fn want(&self, range: Range<usize>) -> Option<()> {
+        let mut counts = vec![(0usize, 0usize); self.shapes.len()];
+        for (shape, record) in self.shape_of_record.iter().zip(0..range.end) {
+            let (before, within) = counts.get_mut(usize::try_from(*shape).ok()?)?;
+            *(if record < range.start { before } else { within }) += 1;
+        }
+        // A column in the order of shapes is needed at several places, and stays wanted as a whole.
+        let mut wanted = vec![None; self.ints.len() + self.strings.len()];
+        for (shape, (before, within)) in self.shapes.iter().zip(counts) {
+            for part in shape.leaves() {
+                if let Some(wanted) = wanted.get_mut(part.slot) {
+                    let (start, length) = wanted.unwrap_or((0, 0));
+                    *wanted = Some((start + before, length + within));
                 }
-                Some(ColumnKind::Bytes) => {
-                    let at = next(&mut self.next_strings, placed.column)?;
-                    let column = shaped.strings.get(placed.column)?;
-                    let value = column.get(at, &mut self.digits)?;
-                    // Without this check, a damaged dictionary could repeat a long value without
-                    // end.
-                    if out.len() + value.len() > bytes_max {
-                        return None;
-                    }
-                    write_bytes(placed.part, value, out);
-                }
-                None if placed.part == Part::Open => {
-                    if self.nests.len() == NEST_DEPTH_MAX {
-                        return None;
-                    }
-                    self.nests.push(out.len());
-                }
-                None => insert_length(self.nests.pop()?, out),
             }
         }
-        out.extend_from_slice(shape.literals.get(start..)?);
-        (self.nests.is_empty() && out.len() <= bytes_max).then_some(())
+        let mut ranges = wanted
+            .into_iter()
+            .map(|it| it.map(|(start, length)| start..start + length));
+        for (column, range) in self.ints.iter().zip(ranges.by_ref()) {
+            if let Some(range) = range {
+                column.want(range);
+            }
+        }
+        for (column, range) in self.strings.iter().zip(ranges) {
+            if let Some(range) = range {
+                column.want(range);
+            }
+        }
+        Some(())
     }
-}
-
-/// Returns the index of a column's next value and moves on.
-#[inline]
-fn next(indexes: &mut [usize], column: usize) -> Option<usize> {
-    let next = indexes.get_mut(column)?;
-    let at = *next;
-    *next += 1;
-    Some(at)
 }
 
 fn read_shape<'a>(small: &mut Reader<'a>) -> Option<DecodedShape<'a>> {
@@ -580,41 +661,8 @@ fn read_shape<'a>(small: &mut Reader<'a>) -> Option<DecodedShape<'a>> {
             part,
             literals_end,
             column,
+            slot: 0,
         });
     }
     Some(DecodedShape { literals, parts })
-}
-
-#[inline]
-fn write_int(part: Part, value: u64, out: &mut Vec<u8>) {
-    // Writing to a vector cannot fail.
-    match part {
-        Part::Int => _ = rmp::encode::write_sint(out, value.cast_signed()),
-        Part::UInt => _ = rmp::encode::write_uint(out, value),
-        Part::Float => _ = rmp::encode::write_f64(out, f64::from_bits(value)),
-        Part::Bool => _ = rmp::encode::write_bool(out, value != 0),
-        Part::Varint => out.varint(value),
-        Part::Fixed32 => out.extend(value.to_le_bytes().into_iter().take(4)),
-        _ => out.extend_from_slice(&value.to_le_bytes()),
-    }
-}
-
-#[inline]
-fn write_bytes(part: Part, value: &[u8], out: &mut Vec<u8>) {
-    match part {
-        Part::Str => {
-            let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
-            _ = rmp::encode::write_str_len(out, length);
-        }
-        Part::LengthDelimited => out.varint(value.len() as u64),
-        _ => {}
-    }
-    out.extend_from_slice(value);
-}
-
-/// Inserts the length of the bytes after `start` in front of them.
-fn insert_length(start: usize, out: &mut Vec<u8>) {
-    let mut length = Vec::with_capacity(10);
-    length.varint((out.len() - start) as u64);
-    out.splice(start..start, length);
 }

@@ -24,7 +24,7 @@
 //! `(g * bits) >> 64`, where `g` is `t + i * (t rotated by 32 bits | 1)` modulo 2^64; bit 0 is the lowest
 //! of the first byte.
 //!
-//! A Bloom filter and not a binary fuse filter: at the five to seven bits a token that fit a page, the
+//! A Bloom filter and not a binary fuse filter: at the five to seven bits a token that fit a page for 4,096 records, the
 //! latter would say "maybe" for about half as many absent tokens, and so spare a lookup in 1,220 blocks
 //! some 30 of them. But it needs distinct tokens, and building one was measured to take 28 ns a record. With
 //! this one, all of the summary costs a writer 4 % of its rate (`benches/query.rs`).
@@ -71,6 +71,9 @@ mod known {
 const FILTERED_RECORDS_MIN: u32 = if cfg!(test) { 4 } else { 256 };
 /// The part of a block's size on the disk that its summary may have: 1/`PART`.
 const PART: u64 = if cfg!(test) { 1 } else { 16 };
+/// Maximum number of records whose ids fit a page. Blocks had no more when the summaries of the present
+/// version were first written.
+const RECORDS_OF_A_PAGE: u32 = 4096;
 /// Maximum number of different severities.
 const LEVELS_MAX: usize = 16;
 /// Maximum number of keys, and of keys whose values are not known.
@@ -264,8 +267,7 @@ impl Contents {
 
     fn add_texts(&mut self, strings: &DistinctStrings<'_, '_>) -> Option<()> {
         // Hex digits have no trigrams that are kept.
-        let are_known =
-            strings.are_hex || strings.values.iter().all(|text| self.trigrams.add(text));
+        let are_known = strings.are_hex || strings.texts.iter().all(|text| self.trigrams.add(text));
         are_known.then_some(())
     }
 
@@ -419,18 +421,26 @@ fn add_ids(
     }
 }
 
-/// Maximum length of the summary of a block, chosen so that it fits one page of the database and takes
-/// at most a certain part of the block's size.
+/// Maximum length of the summary of a block, chosen so that it fits a page of the database, or two if the
+/// block has many records, and takes at most a certain part of the block's size.
 fn bytes_max(header: &BlockHeader) -> usize {
     let budget = footprint::block_disk_bytes(header) / PART;
-    if budget >= footprint::summary_disk_bytes(footprint::SUMMARY_BYTES_MAX) {
-        return footprint::SUMMARY_BYTES_MAX;
+    let pages = if header.count > RECORDS_OF_A_PAGE {
+        2
+    } else {
+        1
+    };
+    for pages in (1..=pages).rev() {
+        let bytes_max = footprint::summary_bytes(pages);
+        if budget >= footprint::summary_disk_bytes(bytes_max) {
+            return bytes_max;
+        }
     }
     // Below half a page, several summaries share one.
     let shared = usize::try_from(budget * 2 / 3).unwrap_or(0);
     shared
         .saturating_sub(footprint::SUMMARY_OVERHEAD_BYTES)
-        .min(footprint::SUMMARY_BYTES_MAX / 2 - footprint::SUMMARY_OVERHEAD_BYTES)
+        .min(footprint::summary_bytes(1) / 2 - footprint::SUMMARY_OVERHEAD_BYTES)
 }
 
 #[expect(

@@ -175,13 +175,13 @@ proptest! {
     #[test]
     fn messagepack_comes_back(payloads in prop::collection::vec(messagepack(), 1..60)) {
         let (header, _) = encode_and_decode(Signal::Logs, &payloads);
-        prop_assert_eq!(header.codec, Codec::Columns);
+        prop_assert_eq!(header.codec, Codec::Packed);
     }
 
     #[test]
     fn spans_come_back(payloads in prop::collection::vec(span_payload(), 1..30)) {
         let (header, _) = encode_and_decode(Signal::Traces, &payloads);
-        prop_assert_eq!(header.codec, Codec::Columns);
+        prop_assert_eq!(header.codec, Codec::Packed);
     }
 
     #[test]
@@ -236,6 +236,138 @@ proptest! {
         header.checksum = header.checksum_of(&body);
         let _ = DecodedBlock::decode(&header, &body);
         let _ = header.timestamps(&body);
+    }
+}
+
+/// Templates, ids and numbers, many of them alike.
+fn varied_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "request [0-9]{1,6} forwarded",
+        "upstream answered [0-9]{1,20} bytes in 0?[0-9]{1,3}\\.[0-9]{1,4} ms",
+        "GET /repos/[a-c]/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+        "commit [0-9a-f]{40} is [0-9a-f]{8,9}",
+        "[\u{0}-\u{5}]{0,3}[0-9]{0,3}",
+        "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+        "[0-9a-f]{16}",
+        Just("tool call completed".to_owned()),
+    ]
+}
+
+/// Payloads of one to three shapes, whose values are drawn from small and large pools.
+fn alike_payloads() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let texts = prop::collection::vec(varied_text(), 1..40);
+    (texts, any::<u64>(), 1u64..4, 1usize..700, 0u32..64).prop_map(
+        |(texts, seed, shapes, count, shift)| {
+            let mut random = seed;
+            let mut next = move || {
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                random >> 16
+            };
+            let payload = |_| {
+                let shape = next() % shapes;
+                let text = &texts[usize::try_from(next() % texts.len() as u64).unwrap()];
+                // Some texts are the same, and some differ in a number.
+                let text = if next() % 2 == 0 {
+                    text.clone()
+                } else {
+                    format!("{text} {}", next() % 5000)
+                };
+                let mut out = Vec::new();
+                rmp::encode::write_map_len(&mut out, u32::try_from(shape).unwrap() + 3).unwrap();
+                rmp::encode::write_str(&mut out, "text").unwrap();
+                rmp::encode::write_str(&mut out, &text).unwrap();
+                rmp::encode::write_str(&mut out, "shape").unwrap();
+                rmp::encode::write_sint(&mut out, shape.cast_signed()).unwrap();
+                rmp::encode::write_str(&mut out, "number").unwrap();
+                rmp::encode::write_sint(&mut out, (next() << 16 >> shift).cast_signed()).unwrap();
+                for extra in 0..shape {
+                    rmp::encode::write_str(&mut out, &format!("extra{extra}")).unwrap();
+                    rmp::encode::write_f64(&mut out, f64::from_bits(next())).unwrap();
+                }
+                out
+            };
+            (0..count).map(payload).collect()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn templates_and_orders_come_back(payloads in alike_payloads()) {
+        let (header, _) = encode_and_decode(Signal::Logs, &payloads);
+        prop_assert_eq!(header.codec, Codec::Packed);
+    }
+
+    /// A part of a block is that part of the whole.
+    #[test]
+    fn a_window_has_its_records(
+        payloads in alike_payloads(),
+        spans in prop::collection::vec(span_payload(), 1..30),
+        start: prop::sample::Index,
+        end: prop::sample::Index,
+        is_span: bool,
+    ) {
+        let (signal, payloads) =
+            if is_span { (Signal::Traces, spans) } else { (Signal::Logs, payloads) };
+        let records: Vec<BlockRecord<'_>> = payloads
+            .iter()
+            .zip(0..)
+            .map(|(payload, number)| BlockRecord {
+                timestamp: number * 1_000_003,
+                sequence: number.cast_unsigned(),
+                payload,
+            })
+            .collect();
+        let EncodedBlock { header, body, .. } = BlockEncoder::new().encode(signal, &records);
+        let start = start.index(records.len() + 1);
+        let end = start + end.index(records.len() + 1 - start);
+        let window = DecodedBlock::decode_window(&header, &body, |_| start..end).unwrap();
+        let found: Vec<(i64, &[u8])> =
+            window.records().map(|it| (it.timestamp, it.payload)).collect();
+        let wanted: Vec<(i64, &[u8])> =
+            records[start..end].iter().map(|it| (it.timestamp, it.payload)).collect();
+        prop_assert_eq!(found, wanted);
+    }
+
+    /// Decoding must neither panic nor take memory without bound, whatever another program wrote.
+    #[test]
+    fn no_packed_body_makes_decoding_panic(
+        payloads in alike_payloads(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let records: Vec<BlockRecord<'_>> = payloads
+            .iter()
+            .map(|payload| BlockRecord { timestamp: 0, sequence: 0, payload })
+            .collect();
+        let EncodedBlock { mut header, body, .. } =
+            BlockEncoder::new().encode(Signal::Logs, &records);
+        // The sections are changed before they are packed, for zstd finds most changes after it.
+        let mut sections = PackedSections::open(&body).unwrap().to_sections();
+        for (at, byte) in &changes {
+            sections.change(*at, *byte);
+        }
+        let body = sections.pack();
+        header.body_bytes = narrow(body.len());
+        header.checksum = header.checksum_of(&body);
+        if let Ok(block) = DecodedBlock::decode(&header, &body) {
+            prop_assert!(block.payloads.len() == header.payload_bytes as usize);
+        }
+        let _ = header.timestamps(&body);
+        let _ = header.levels(Signal::Logs, &body);
+        let filter = Filter::text(TextPattern::substring("request 1").unwrap());
+        let wanted = Wanted {
+            signal: Signal::Logs,
+            filter: &filter,
+            first: (i64::MIN, 0),
+            last: (i64::MAX, u64::MAX),
+            since_sequence: 0,
+        };
+        let _ = DecodedBlock::decode_matching(&header, &body, &wanted);
+        let _ = DecodedBlock::decode_window(&header, &body, |_| 3..9);
     }
 }
 
@@ -351,9 +483,134 @@ proptest! {
     }
 }
 
-/// A block of 4,096 logs that a gateway might write.
-fn gateway_block() -> EncodedBlock {
-    let payloads: Vec<Vec<u8>> = (0..4096_u64)
+/// The records of `fixtures/columns.*.block`, which was written when [`Codec::Columns`] was.
+fn old_records(signal: Signal) -> Vec<Record> {
+    let id =
+        |number: u64| u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c834);
+    let low = |number: u64| u64::try_from(id(number) & u128::from(u64::MAX)).unwrap();
+    let tool = |number: u64| ["search", "fetch", "list"][usize::try_from(number % 3).unwrap()];
+    let log = |number: u64| {
+        let level = if number % 50 == 0 {
+            Level::WARN
+        } else {
+            Level::INFO
+        };
+        let message = match number % 3 {
+            0 => format!("request {number} forwarded"),
+            1 => "cache hit".to_owned(),
+            _ => format!("took {}.0{} ms", number * 7, number % 10),
+        };
+        let time = crate::Timestamp::from_unix_nanos(number.cast_signed() * 1_000_003);
+        let log = LogRecord::new(time, level, message)
+            .with("tool", tool(number))
+            .with("duration_ms", number * 7919 % 5000)
+            .with("ratio", f64::from(u32::try_from(number).unwrap()) / 7.0)
+            .with("trace_id", format!("{:032x}", id(number)))
+            .with("session", format!("{:016x}", id(number % 9) >> 64));
+        Record::Log(if number % 4 == 0 {
+            log.with("fresh", number % 8 == 0)
+        } else {
+            log
+        })
+    };
+    let span = |number: u64| {
+        let start = 1_000_000 + number * 1_000_003;
+        Record::Span(Box::new(SpanRecord::new(Span {
+            trace_id: id(number / 5).to_be_bytes().into(),
+            span_id: low(number).to_be_bytes().into(),
+            name: format!("tools/call {}", tool(number)),
+            kind: 3,
+            start_time_unix_nano: start,
+            end_time_unix_nano: start + number * 7919 % 5000,
+            attributes: vec![KeyValue {
+                key: "tool".to_owned(),
+                value: Some(AnyValue {
+                    value: Some(any_value::Value::StringValue(tool(number).to_owned())),
+                }),
+                ..KeyValue::default()
+            }],
+            status: (number % 50 == 0).then(|| Status {
+                code: 2,
+                message: "deadline exceeded".to_owned(),
+            }),
+            ..Span::default()
+        })))
+    };
+    (0..300)
+        .map(|number| {
+            if signal == Signal::Logs {
+                log(number)
+            } else {
+                span(number)
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn blocks_of_the_codec_before_are_read_and_searched() {
+    for (signal, bytes) in [
+        (
+            Signal::Logs,
+            include_bytes!("fixtures/columns.logs.block").as_slice(),
+        ),
+        (
+            Signal::Traces,
+            include_bytes!("fixtures/columns.spans.block"),
+        ),
+    ] {
+        let records = encoded(&old_records(signal));
+        let (header, body) = bytes.split_at(HEADER_BYTES);
+        let header = BlockHeader::from_bytes(header).unwrap();
+        assert_eq!(header.codec, Codec::Columns);
+        let block = DecodedBlock::decode(&header, body).unwrap();
+        let payloads = || block.records().map(|it| it.payload);
+        assert!(payloads().eq(records.iter().map(|(_, payload)| payload.as_slice())));
+        assert!(
+            block
+                .keys()
+                .eq((0..300_i64).map(|it| (it * 1_000_003, 77 + it.cast_unsigned())))
+        );
+        let part = DecodedBlock::decode_window(&header, body, |_| 17..203).unwrap();
+        assert!(
+            part.records()
+                .map(|it| it.payload)
+                .eq(payloads().skip(17).take(186))
+        );
+        let times = header.timestamps(body).unwrap();
+        assert!(
+            times
+                .iter()
+                .copied()
+                .eq((0..300_i64).map(|it| it * 1_000_003))
+        );
+        assert_eq!(header.levels(signal, body).unwrap().len(), 300);
+
+        let values: Vec<Record> = records.iter().map(|(record, _)| record.clone()).collect();
+        let said = Said::by(&values);
+        let mut draw = Draw(7);
+        for _ in 0..200 {
+            let filter = said.filter(&mut draw, 2);
+            let wanted = Wanted {
+                signal,
+                filter: &filter,
+                first: (i64::MIN, 0),
+                last: (i64::MAX, u64::MAX),
+                since_sequence: 0,
+            };
+            let found = DecodedBlock::decode_matching(&header, body, &wanted).unwrap();
+            let expected = payloads().filter(|payload| filter.matches(signal, payload));
+            assert!(
+                found.records().map(|it| it.payload).eq(expected),
+                "{filter:?}"
+            );
+        }
+    }
+}
+
+/// A block of logs that a gateway might write.
+fn gateway_block(count: u64) -> EncodedBlock {
+    let payloads: Vec<Vec<u8>> = (0..count)
         .map(|number| {
             let log = LogRecord::new(
                 crate::Timestamp::from_unix_nanos(number.cast_signed()),
@@ -397,11 +654,9 @@ fn trace_id(number: u64) -> String {
 fn a_summary_fits_a_page_and_excludes_what_is_not_there() {
     let EncodedBlock {
         header, summary, ..
-    } = gateway_block();
+    } = gateway_block(4096);
     let bytes = summary.unwrap();
-    assert!(
-        bytes.len() > 3000 && bytes.len() <= crate::store::layout::footprint::SUMMARY_BYTES_MAX
-    );
+    assert!(bytes.len() > 3000 && bytes.len() <= crate::store::layout::footprint::summary_bytes(1));
     let summary = Summary::read(Signal::Logs, &header, &bytes).unwrap();
     let text = |text: &str| Filter::text(TextPattern::substring(text).unwrap());
     let field = |text: &str| Filter::field(text).unwrap();
@@ -459,6 +714,24 @@ fn a_summary_fits_a_page_and_excludes_what_is_not_there() {
     let mut other = header;
     other.checksum ^= 1;
     assert!(Summary::read(Signal::Logs, &other, &bytes).is_none());
+}
+
+#[test]
+fn the_summary_of_a_large_block_takes_two_pages_and_has_all_ids() {
+    let EncodedBlock {
+        header, summary, ..
+    } = gateway_block(RECORDS_MAX as u64);
+    let bytes = summary.unwrap();
+    let page = crate::store::layout::footprint::summary_bytes(1);
+    assert!(bytes.len() > page && bytes.len() <= crate::store::layout::footprint::summary_bytes(2));
+    let summary = Summary::read(Signal::Logs, &header, &bytes).unwrap();
+    let may_have = |number| summary.may_match(&Filter::trace_id(&trace_id(number)).unwrap());
+    assert!((0..RECORDS_MAX as u64).all(may_have));
+    let maybe = (10_000..11_000).filter(|number| may_have(*number)).count();
+    assert!(
+        maybe < 150,
+        "{maybe} of 1000 ids that are absent may be there"
+    );
 }
 
 #[test]
