@@ -35,6 +35,7 @@ const ROOMS: &[&[&str]] = &[
     &["store::maintain"],
     &["store::write"],
     &[
+        "store::admission",
         "store::snapshot",
         "store::handle",
         "store::importer",

@@ -12,6 +12,7 @@ mod committer;
 mod options;
 mod outage;
 mod policy;
+mod scrub;
 #[cfg(feature = "simulation")]
 pub(crate) mod simulated;
 mod spiller;

@@ -2,6 +2,8 @@
 
 use crate::{
     error::{Error, Result},
+    record::ServerName,
+    signal::Signal,
     time::Timestamp,
 };
 use crossbeam::channel::Sender;
@@ -26,6 +28,22 @@ pub enum OutageEvent {
         since: Timestamp,
         /// Why it failed.
         error: String,
+    },
+    /// Stored records were found to be damaged: the disk or another program changed their bytes. All
+    /// others can be read.
+    #[non_exhaustive]
+    Damaged {
+        /// The server of the records; absent when that is not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        server: Option<ServerName>,
+        /// The signal of the records; absent when that is not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signal: Option<Signal>,
+        /// The number of records that cannot be read; absent when that is not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        records: Option<u64>,
+        /// What is damaged.
+        what: String,
     },
     /// The writer stores again, and nothing of what it kept is missing.
     #[non_exhaustive]

@@ -5,13 +5,14 @@ use super::{
     committer::{Committer, Replaced, now},
     outage::OutageEvent,
     policy::Instant,
+    scrub::{SCRUB_INTERVAL, Scrub},
     writer::{Message, Shared},
 };
 use crate::{
     config::RetentionPolicy,
     error::{Error, Result},
     loss::LossCause,
-    store::{Store, WipeScope},
+    store::{Finding, KnownDamage, Store, WipeScope},
     time::Timestamp,
 };
 use crossbeam::{
@@ -19,7 +20,11 @@ use crossbeam::{
     utils::Backoff,
 };
 use std::{
-    cell::Cell, collections::VecDeque, convert::Infallible, sync::Arc, thread::JoinHandle,
+    cell::Cell,
+    collections::{HashSet, VecDeque},
+    convert::Infallible,
+    sync::Arc,
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -32,6 +37,11 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const SPIN: Duration = Duration::from_micros(20);
 /// The thread looks for messages before it sleeps if it slept shorter than this the last time.
 const SHORT_SLEEP: Duration = Duration::from_micros(50);
+
+/// The time between two looks at a running scrub.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two looks at the known damage, to which other processes add.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// Maximum number of messages between two readings of the clock.
 const MESSAGES_PER_LOOK: u32 = 64;
@@ -59,6 +69,10 @@ pub(super) fn start(
         listener,
         unflushed_records: 0,
         damage: None,
+        told: HashSet::new(),
+        scrub: None,
+        look_at: Instant::ZERO,
+        scrub_at: None,
         clock: Clock::look(),
         spins: false,
         _running: running,
@@ -67,6 +81,12 @@ pub(super) fn start(
         .name("gridctl-telemetry".to_owned())
         .spawn(move || writer.run())
         .map_err(|error| Error::io("start the writer of", &store.path(), error))
+}
+
+/// When the scrub after one at `last` is due.
+fn next_scrub(last: Timestamp) -> Timestamp {
+    let interval = i64::try_from(SCRUB_INTERVAL.as_nanos()).unwrap_or(i64::MAX);
+    Timestamp::from_unix_nanos(last.unix_nanos().saturating_add(interval))
 }
 
 thread_local! {
@@ -97,6 +117,13 @@ struct WriterThread {
     unflushed_records: u64,
     /// The damage reported last.
     damage: Option<String>,
+    /// The damage that was known before this writer, or that it has told.
+    told: HashSet<KnownDamage>,
+    scrub: Option<Scrub>,
+    /// When to look next at the scrub and at the known damage.
+    look_at: Instant,
+    /// When the next scrub is due; `None` until that was looked up.
+    scrub_at: Option<Timestamp>,
     clock: Clock,
     /// Whether messages come so fast that the thread looks for the next one before it sleeps.
     spins: bool,
@@ -146,7 +173,10 @@ impl WriterThread {
     /// Works until the writer is closed. Fails like [`WriterGuard::close`](super::WriterGuard::close).
     fn run(&mut self) -> Result<()> {
         never_store_own_events();
-        self.busy(false, |writer| writer.give_space_back());
+        self.busy(false, |writer| {
+            writer.prepare();
+            writer.give_space_back();
+        });
         loop {
             if self.shared.is_left_behind() && self.requests.is_empty() && self.queue.is_empty() {
                 return self.close();
@@ -197,7 +227,7 @@ impl WriterThread {
     fn next_message(&mut self) -> Option<Message> {
         let wake = match &self.outage {
             Some(outage) => outage.retry_at,
-            None => self.committer.due(),
+            None => self.committer.due().min(self.look_at),
         };
         if self.clock.now < wake
             && self.clock.messages < MESSAGES_PER_LOOK
@@ -251,13 +281,97 @@ impl WriterThread {
         if commits {
             // `commit` reports its failures itself, and retries what it could not store.
             let _ = self.commit();
-        } else {
+        } else if self.committer.maintenance_due <= self.clock.now {
             match self.committer.maintain(self.clock.now) {
                 Ok(()) => {}
                 // Retrying cannot repair damage, and storing must continue.
                 Err(error @ Error::Corrupt { .. }) => self.report_damage(error.to_string()),
                 Err(error) => self.fail(&error),
             }
+        }
+        if self.look_at <= self.clock.now && self.outage.is_none() {
+            self.scrub();
+            self.tell_damage();
+            // Measured from the end, so that the messages that have arrived come first.
+            self.look_at = now()
+                + if self.scrub.is_some() {
+                    LOOK_INTERVAL
+                } else {
+                    LOOK_INTERVAL_MAX
+                };
+        }
+    }
+
+    /// Checks the file before the first commit. Records are queued meanwhile.
+    fn prepare(&mut self) {
+        if let Err(error) = self.committer.writer.store().admit_fully() {
+            self.fail(&error);
+        }
+        if let Ok(known) = self.known_damage() {
+            self.told.extend(known);
+        }
+    }
+
+    fn known_damage(&self) -> Result<Vec<KnownDamage>> {
+        self.committer.writer.store().snapshot()?.known_damage()
+    }
+
+    /// Starts a scrub when it is due, and enters what it found when it has ended.
+    fn scrub(&mut self) {
+        let outcome = match &self.scrub {
+            Some(scrub) => match scrub.outcome() {
+                Some(outcome) => outcome.and_then(|found| self.note_scrub(&found)),
+                None => return,
+            },
+            None => self.start_scrub_if_due(),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(
+                subsystem = "telemetry",
+                %error,
+                "cannot check stored telemetry for damage; the next attempt is tomorrow"
+            );
+            self.scrub_at = Some(next_scrub(Timestamp::now()));
+            self.scrub = None;
+        }
+    }
+
+    fn note_scrub(&mut self, findings: &[Finding]) -> Result<()> {
+        self.scrub = None;
+        self.scrub_at = Some(next_scrub(Timestamp::now()));
+        self.committer.writer.note_scrub(findings)
+    }
+
+    fn start_scrub_if_due(&mut self) -> Result<()> {
+        let store = self.committer.writer.store();
+        let due = match self.scrub_at {
+            Some(due) => due,
+            None if store.was_unclean() => Timestamp::MIN,
+            None => next_scrub(store.snapshot()?.last_scrub()?.unwrap_or(Timestamp::now())),
+        };
+        self.scrub_at = Some(due);
+        if due <= Timestamp::now() {
+            self.scrub = Some(Scrub::start(store)?);
+        }
+        Ok(())
+    }
+
+    /// Tells of damage that was found since the last time.
+    fn tell_damage(&mut self) {
+        let Ok(known) = self.known_damage() else {
+            return;
+        };
+        for damage in known {
+            if !self.told.insert(damage.clone()) {
+                continue;
+            }
+            self.report_damage(damage.to_string());
+            self.tell_listener(OutageEvent::Damaged {
+                server: damage.server,
+                signal: damage.signal,
+                records: damage.records,
+                what: damage.what,
+            });
         }
     }
 
@@ -349,6 +463,7 @@ impl WriterThread {
     }
 
     fn close(&mut self) -> Result<()> {
+        self.scrub = None;
         // All records that it has spilled are in the batch.
         self.committer.spiller.stop();
         self.busy(true, WriterThread::commit_rest_and_leave)

@@ -6,7 +6,7 @@ use crate::{
     ingest::{OnWipe, Writer},
     lines::{ParsedLine, parse_line},
     otlp::foreign::is_foreign,
-    read::SeedRange,
+    read::{Damage, SeedRange},
     record::{
         CallCounts, CostCounts, Interval, MetricsSnapshot, ServerName, TokenCounts, Totals,
         calls::{Calls, PROMPT_USAGE, SKILLS_SERVER, calls_to_value},
@@ -77,6 +77,9 @@ pub struct SeedReport {
     pub servers: BTreeMap<ServerName, SeededServer>,
     /// The cumulative counters of the skills of the stack.
     pub skills: BTreeMap<String, CallCounts>,
+    /// What is damaged among the stored counters, and was left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<Damage>,
 }
 
 /// What [`MetricsFlusher::seed`] restored of one server.
@@ -241,18 +244,37 @@ impl MetricsFlusher {
     /// counters of tokens and cost, however old they are, and of `range` their series a minute. The
     /// next flush is then a difference and no reset.
     ///
-    /// Call it once, before anything is flushed. Fails with [`Error::Database`] and
-    /// [`Error::Corrupt`], and nothing is restored then. No history is no error.
+    /// Call it once, before anything is flushed. Damaged history is left out, and named in the report:
+    /// counters whose newest state is damaged go on from the newest snapshot in the range that can be
+    /// read. No history is no error.
+    ///
+    /// Fails with [`Error::Database`], and with [`Error::Corrupt`] when nothing can be read; nothing is
+    /// restored then.
     pub fn seed(&self, store: &Store, range: impl Into<SeedRange>) -> Result<SeedReport> {
         let range = range.into();
         let snapshot = store.snapshot()?;
-        let mut history = Vec::new();
-        for (server, totals) in snapshot.totals()? {
-            let snapshots = snapshot.metrics_of(&server, range)?;
-            history.push((server, totals, snapshots));
+        let (mut history, mut damage) = (Vec::new(), Vec::new());
+        for (server, totals) in snapshot.each_totals()? {
+            let (snapshots, damaged) = snapshot.metrics_of(&server, range)?;
+            damage.extend(damaged);
+            let totals = match totals {
+                Ok(totals) => Some(totals),
+                Err(what) => {
+                    damage.push(Damage::of_server(&server, what));
+                    let mut newest = None;
+                    for snapshot in &snapshots {
+                        Totals::advance(&mut newest, snapshot);
+                    }
+                    newest
+                }
+            };
+            history.extend(totals.map(|totals| (server, totals, snapshots)));
         }
         self.shared.lock().wipe_generation = snapshot.wipe_generation()?;
-        Ok(self.shared.seed(history))
+        Ok(SeedReport {
+            damage,
+            ..self.shared.seed(history)
+        })
     }
 
     /// Does what [`MetricsFlusher::seed`] does, from an old `metrics.jsonl`. Lines that cannot be read

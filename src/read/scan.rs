@@ -250,11 +250,9 @@ impl Snapshot {
             match self.view().cutoff(&entry.server) {
                 Ok(cutoff) => range.first = range.first.max((cutoff.unwrap_or(i64::MIN), 0)),
                 // Expired records are better than none.
-                Err(Error::Corrupt { what, .. }) if query.skips_damaged => damage.push(Damage {
-                    server: Some(entry.server.clone()),
-                    records: Some(0),
-                    what,
-                }),
+                Err(Error::Corrupt { what, .. }) if query.skips_damaged => {
+                    damage.push(Damage::of_server(&entry.server, what));
+                }
                 Err(error) => return Err(error),
             }
             series.push((entry, range));
@@ -284,14 +282,21 @@ impl Snapshot {
     /// The cost grows with `count`, not with the number of stored records. Fails like
     /// [`Snapshot::scan`].
     pub fn last(&self, query: &Query, count: usize) -> Result<Vec<StoredRecord>> {
+        Ok(self.last_and_damage(query, count)?.0)
+    }
+
+    /// Like [`Snapshot::last`], and says what was skipped if the query [asks for
+    /// that](Query::skip_damaged).
+    pub(super) fn last_and_damage(
+        &self,
+        query: &Query,
+        count: usize,
+    ) -> Result<(Vec<StoredRecord>, Vec<Damage>)> {
         let query = query.clone().direction(Direction::Backward);
-        let mut records: Vec<StoredRecord> = self
-            .scan_expecting(&query, Some(count))?
-            .records()
-            .take(count)
-            .collect::<Result<_>>()?;
+        let mut found = self.scan_expecting(&query, Some(count))?.records();
+        let mut records: Vec<StoredRecord> = found.by_ref().take(count).collect::<Result<_>>()?;
         records.reverse();
-        Ok(records)
+        Ok((records, found.damage()))
     }
 }
 
@@ -346,7 +351,8 @@ fn positions(query: &Query) -> PositionRange {
 }
 
 /// Stored records that a scan skipped because they cannot be read, see [`Query::skip_damaged`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Damage {
     /// The server of the records; `None` when its name is damaged, too.
@@ -358,6 +364,15 @@ pub struct Damage {
 }
 
 impl Damage {
+    /// Damage to what is known of a server beside its records.
+    pub(crate) fn of_server(server: &ServerName, what: String) -> Damage {
+        Damage {
+            server: Some(server.clone()),
+            records: Some(0),
+            what,
+        }
+    }
+
     pub(super) fn of_record(record: &RawRecord<'_>, error: &Error) -> Damage {
         Damage {
             server: Some(record.server.clone()),

@@ -1,6 +1,6 @@
 //! The records that a daemon loads into its buffers after a restart.
 
-use super::{Query, StoredRecord};
+use super::{Damage, Query, StoredRecord};
 use crate::{
     error::Result,
     otlp::foreign::is_foreign,
@@ -11,7 +11,7 @@ use crate::{
 };
 use std::{collections::HashMap, time::Duration};
 
-/// History, and the sequence at which live data continues: no record is in both, and none is in
+/// History that can be read, and the sequence at which live data continues: no record is in both, and none is in
 /// neither.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -21,6 +21,8 @@ pub struct Seed<T> {
     /// A lower bound for the sequence of every later record. Pass it to [`Query::since_sequence`]
     /// to read the records that arrived since.
     pub next_sequence: u64,
+    /// What is damaged among the stored records, and was left out.
+    pub damage: Vec<Damage>,
 }
 
 /// The spans of one trace.
@@ -49,14 +51,14 @@ impl Store {
     /// Fails like [`Snapshot::scan`].
     pub fn seed_logs(&self, count: usize) -> Result<Seed<(ServerName, LogRecord)>> {
         let snapshot = self.snapshot()?;
-        let records = snapshot
-            .last(&Query::new(Signal::Logs), count)?
-            .into_iter()
-            .filter_map(|stored| Some((stored.server, stored.record.into_log()?)))
-            .collect();
+        let query = Query::new(Signal::Logs).skip_damaged();
+        let (stored, damage) = snapshot.last_and_damage(&query, count)?;
+        let logs = stored.into_iter();
+        let logs = logs.filter_map(|stored| Some((stored.server, stored.record.into_log()?)));
         Ok(Seed {
-            records,
+            records: logs.collect(),
             next_sequence: snapshot.next_sequence()?,
+            damage,
         })
     }
 
@@ -74,14 +76,14 @@ impl Store {
     pub fn seed_traces_of(&self, scopes: &ScopeFilter, count: usize) -> Result<Seed<SeededTrace>> {
         let snapshot = self.snapshot()?;
         let query = Query::new(Signal::Traces).direction(Direction::Backward);
-        let mut stored = snapshot.scan(&query)?;
+        let mut stored = snapshot.scan(&query.skip_damaged())?.records();
         let mut newest = Vec::new();
         while newest.len() < count
-            && let Some(record) = stored.next()?
+            && let Some(stored) = stored.next().transpose()?
         {
-            let span = record.decode()?.into_span();
+            let span = stored.record.into_span();
             let span = span.filter(|span| scopes.matches(span));
-            newest.extend(span.map(|span| (record.server.clone(), span)));
+            newest.extend(span.map(|span| (stored.server, span)));
         }
         newest.reverse();
         let mut traces: Vec<SeededTrace> = Vec::new();
@@ -100,10 +102,10 @@ impl Store {
         }
         // The older spans, which the limit left out.
         while !traces.is_empty()
-            && let Some(record) = stored.next()?
-            && record.timestamp >= looked_for_since
+            && let Some(stored) = stored.next().transpose()?
+            && stored.timestamp >= looked_for_since
         {
-            let span = record.decode()?.into_span();
+            let span = stored.record.into_span();
             if let Some(span) = span.filter(|span| scopes.matches(span))
                 && let Some(place) = places.get(&span.span.trace_id)
                 && let Some(trace) = traces.get_mut(*place)
@@ -114,6 +116,7 @@ impl Store {
         Ok(Seed {
             records: traces,
             next_sequence: snapshot.next_sequence()?,
+            damage: stored.damage(),
         })
     }
 }
@@ -244,23 +247,24 @@ impl SeedRange {
 }
 
 impl Snapshot {
-    /// The snapshots in `range` of one server's counters, in order of arrival.
+    /// The snapshots in `range` of one server's counters, in order of arrival, and what of them is damaged.
     ///
     /// Fails like [`Snapshot::scan`].
     pub(crate) fn metrics_of(
         &self,
         server: &ServerName,
         range: SeedRange,
-    ) -> Result<Vec<MetricsSnapshot>> {
+    ) -> Result<(Vec<MetricsSnapshot>, Vec<Damage>)> {
         let query = Query::new(Signal::Metrics)
             .server(server.clone())
-            .range(range.since(self.view().wall_time())..);
-        let mut stored = self.last(&query, range.count_max())?;
+            .range(range.since(self.view().wall_time())..)
+            .skip_damaged();
+        let (mut stored, damage) = self.last_and_damage(&query, range.count_max())?;
         stored.sort_unstable_by_key(|stored| stored.sequence);
-        Ok(stored
+        let snapshots = stored
             .into_iter()
             .filter_map(|stored: StoredRecord| stored.record.into_metrics())
-            .filter(|snapshot| !is_foreign(snapshot))
-            .collect())
+            .filter(|snapshot| !is_foreign(snapshot));
+        Ok((snapshots.collect(), damage))
     }
 }

@@ -17,6 +17,7 @@ const BLOCKS_PER_SNAPSHOT: usize = 64;
 pub struct VerifyOptions {
     on_progress: Arc<dyn Fn(VerifyProgress) + Send + Sync>,
     cancel_when: Arc<dyn Fn() -> bool + Send + Sync>,
+    between_snapshots: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// How far a verification is.
@@ -48,6 +49,7 @@ impl Default for VerifyOptions {
         VerifyOptions {
             on_progress: Arc::new(|_| {}),
             cancel_when: Arc::new(|| false),
+            between_snapshots: Arc::new(|| {}),
         }
     }
 }
@@ -75,6 +77,15 @@ impl VerifyOptions {
         wanted: impl Fn() -> bool + Send + Sync + 'static,
     ) -> VerifyOptions {
         self.cancel_when = Arc::new(wanted);
+        self
+    }
+
+    /// A callback that may rest. No snapshot is held meanwhile.
+    pub(crate) fn between_snapshots(
+        mut self,
+        rest: impl Fn() + Send + Sync + 'static,
+    ) -> VerifyOptions {
+        self.between_snapshots = Arc::new(rest);
         self
     }
 }
@@ -147,8 +158,10 @@ impl<'a> Run<'a> {
         let series = self.check_index(&self.store.snapshot()?);
         for index in &series {
             for blocks in index.blocks.chunks(BLOCKS_PER_SNAPSHOT) {
+                (self.options.between_snapshots)();
                 self.check_blocks(&self.store.snapshot()?, index, blocks, &mut |_| {})?;
             }
+            (self.options.between_snapshots)();
             self.check_rows(&self.store.snapshot()?, index, &mut |_| {})?;
         }
         Ok(())

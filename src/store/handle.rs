@@ -6,6 +6,7 @@ use crate::{
     home::{IfMissing, StackPath},
     platform::{self, FileId},
     store::{
+        admission::Admission,
         engine::{
             disk::DiskHook,
             fault::{Fault, guarded},
@@ -72,6 +73,7 @@ struct Inner {
     /// handle fails every operation until it is reopened, and on a full disk that happens at every
     /// attempt to store.
     reader: RwLock<Option<Reader>>,
+    admission: Admission,
 }
 
 impl fmt::Debug for Inner {
@@ -156,6 +158,7 @@ impl Store {
                 options,
                 engine: RwLock::new(engine),
                 reader: RwLock::new(None),
+                admission: Admission::default(),
             }),
         }
     }
@@ -223,6 +226,15 @@ impl Store {
     /// Verifies the checksums of all pages of the file. Returns what is wrong.
     pub(crate) fn check_pages(&self) -> Result<Option<String>> {
         open::check_pages(&self.inner.place, self.inner.options.opening())
+    }
+
+    pub(super) fn admission(&self) -> &Admission {
+        &self.inner.admission
+    }
+
+    /// Whether pages are checked before they are changed.
+    pub(super) fn checks_pages(&self) -> bool {
+        self.inner.options.opening().checks_pages
     }
 
     /// A reading of the clocks by which age is judged.
@@ -343,6 +355,7 @@ impl Store {
         };
         *engine.write().unwrap_or_else(PoisonError::into_inner) =
             opened.ok_or_else(|| Error::DatabaseReplaced { path: self.path() })?;
+        self.forget_admission();
         Ok(())
     }
 
@@ -380,9 +393,12 @@ impl Store {
     ///
     /// It also works on a full disk, for which some disk blocks are reserved.
     ///
-    /// Fails with [`Error::ReadOnly`] and [`Error::Database`] without deleting any record.
+    /// Fails with [`Error::ReadOnly`], [`Error::Database`] and, when the file is too damaged to be written to,
+    /// [`Error::Corrupt`], without deleting any record.
     pub fn wipe(&self, scope: &WipeScope) -> Result<usize> {
-        self.writer()?.wipe(scope)
+        let writer = self.writer()?;
+        self.admit_fully()?;
+        writer.wipe(scope)
     }
 
     /// The writers of this database in all processes, in the order in which they started, those that
@@ -465,7 +481,8 @@ impl Store {
     /// longer.
     ///
     /// Fails with [`Error::ReaderInTheWay`] when a snapshot of an older state, in any process, is
-    /// not dropped within the patience of `options`; with [`Error::Cancelled`]; with
+    /// not dropped within the patience of `options`; with [`Error::Cancelled`]; with [`Error::Corrupt`]
+    /// when the file is too damaged to be written to; with
     /// [`Error::ReadOnly`] on a store opened for reading only; and with [`Error::StorageFull`] and
     /// [`Error::Database`] when the disk fails.
     pub fn compact(&self, options: CompactOptions) -> Result<Compacted> {
@@ -510,6 +527,7 @@ impl Store {
     }
 
     fn compact_file(&self, options: CompactOptions) -> Result<Compacted> {
+        self.admit_again()?;
         let before = self.space()?;
         let target = compact::Target {
             place: self.place(),

@@ -56,9 +56,11 @@ pub struct Importer {
 impl Importer {
     /// Creates an importer for one run over any number of files.
     ///
-    /// Fails with [`Error::ReadOnly`](crate::Error::ReadOnly) when the store is read-only.
+    /// Fails with [`Error::ReadOnly`](crate::Error::ReadOnly) when the store is read-only, and with
+    /// [`Error::Corrupt`](crate::Error::Corrupt) when it is too damaged to be written to.
     pub fn new(store: &Store) -> Result<Importer> {
         let writer = store.writer()?;
+        store.admit_fully()?;
         let wipe_generation = store.snapshot()?.view().wipe_generation()?;
         Ok(Importer {
             writer,

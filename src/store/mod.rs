@@ -4,6 +4,7 @@
 //! time (redb's `MultiWriter` mode), so state that another process can change is never cached
 //! across transactions without checking that it is current.
 
+pub(crate) mod admission;
 pub(crate) mod engine;
 pub(crate) mod handle;
 pub(crate) mod importer;

@@ -55,7 +55,8 @@ impl StoreOptions {
         self
     }
 
-    /// Calls `hook` before each operation on the file. For tests that need the disk to fail.
+    /// Calls `hook` before each operation on the file. For tests that need the disk to fail. The file is
+    /// then not checked before it is changed: such a check reads all of it.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn disk_hook(
@@ -63,6 +64,7 @@ impl StoreOptions {
         hook: impl Fn(crate::store::DiskOperation<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> StoreOptions {
         self.opening.disk_hook = Some(Arc::new(hook));
+        self.opening.checks_pages = false;
         self
     }
 
@@ -96,6 +98,7 @@ impl Default for StoreOptions {
                 migrations: MIGRATIONS,
                 on_migration: Arc::new(|_| {}),
                 disk_hook: None,
+                checks_pages: true,
             },
             clock: Arc::new(ClockReading::now),
         }

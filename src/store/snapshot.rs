@@ -9,7 +9,7 @@ use crate::{
     signal::Signal,
     store::{
         ledger::{
-            damage::{self, KnownDamage},
+            damage::{self, Finding, KnownDamage},
             losses, totals,
             wipes::{WipeMarks, WipeScope},
         },
@@ -110,13 +110,19 @@ impl Snapshot {
     }
 
     /// What is known to be damaged in this database: records that are missing in the answers of
-    /// queries, and numbers that do not agree. It is found by a check once a day, after a writer was
-    /// killed, and by [`Store::verify`](crate::Store::verify) of a store that is open for writing.
+    /// queries, and numbers that do not agree. A running
+    /// writer finds it when it moves records, and checks all of them once a day and after a writer was
+    /// killed.
     ///
     /// Fails with [`Error::Database`](crate::Error::Database) and
     /// [`Error::Corrupt`](crate::Error::Corrupt).
     pub fn known_damage(&self) -> Result<Vec<KnownDamage>> {
         self.view.read(|| damage::read(self.view.transaction()))
+    }
+
+    /// When all records were checked last; `None` before the first time.
+    pub(crate) fn last_scrub(&self) -> Result<Option<Timestamp>> {
+        self.view.last_scrub()
     }
 
     /// The limits of each signal of `server`, or those of servers without limits of their own; `None`
@@ -150,6 +156,12 @@ impl Snapshot {
         self.view.read(|| totals::read(self.view.transaction()))
     }
 
+    /// The newest totals of each server, by name, or why they cannot be read.
+    pub(crate) fn each_totals(&self) -> Result<Vec<(ServerName, Result<Totals, String>)>> {
+        self.view
+            .read(|| totals::read_each(self.view.transaction()))
+    }
+
     /// The stored records of each server and signal, sorted by server and then by signal; of
     /// `server` only if it is given. Series without records are left out, and expired records are
     /// not counted.
@@ -158,6 +170,15 @@ impl Snapshot {
     /// and only rows, which are few, and blocks of which a part has expired are read.
     pub fn inventory(&self, server: Option<&str>) -> Result<Vec<InventoryRecord>> {
         inventory::list(&self.view, server)
+    }
+
+    /// Like [`Snapshot::inventory`], for a store that may be damaged: what of the inventory can be read, and
+    /// what cannot.
+    ///
+    /// Fails with [`Error::Database`](crate::Error::Database), and with
+    /// [`Error::Corrupt`](crate::Error::Corrupt) when the list of all servers cannot be read.
+    pub fn readable_inventory(&self) -> Result<(Vec<InventoryRecord>, Vec<Finding>)> {
+        inventory::list_readable(&self.view)
     }
 
     /// The servers that have stored records of any signal, or counters that outlived their records,

@@ -16,6 +16,7 @@ use crate::{
         handle::Store,
         layout::tables::{META, WRITERS},
         ledger::{
+            damage::{self, Finding},
             losses,
             spill::{self, Lock, Spilled},
             totals,
@@ -66,6 +67,7 @@ impl StoreWriter {
         action: &'static str,
         operation: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
     ) -> Result<T> {
+        self.store.admit()?;
         guarded(|| {
             let (transaction, file) = self.store.begin_write()?;
             schema::check_meta(&*transaction.open_table(META)?)?;
@@ -161,6 +163,7 @@ impl StoreWriter {
     ) -> Result<Entered> {
         self.recover_or_warn();
         self.transact("write to", |transaction| {
+            damage::note_first_scrub(transaction)?;
             losses::record(transaction, losses)?;
             let (place, hook) = (self.store.place(), self.store.disk_hook());
             writers::enter(transaction, place, wipe_generation, hook)
@@ -191,6 +194,9 @@ impl StoreWriter {
         let done = self.transact("write to", |transaction| {
             let last_commit = writers::last_commit(transaction)?;
             let ended = writers::ended(&*transaction.open_table(WRITERS)?, place)?;
+            if !ended.is_empty() {
+                self.store.note_unclean_end();
+            }
             let mut left = Vec::new();
             for number in &ended {
                 let last_batch = writers::last_batch(transaction, *number)?;
@@ -300,6 +306,15 @@ impl StoreWriter {
         self.transact_freeing("write to", |transaction| {
             losses::record(transaction, losses)?;
             writers::leave_as(transaction, writer)
+        })
+    }
+
+    /// Enters the findings of a scrub, which found nothing else.
+    pub(crate) fn note_scrub(&self, findings: &[Finding]) -> Result<()> {
+        self.transact("write to", |transaction| {
+            damage::keep_only(transaction, findings)?;
+            damage::note(transaction, findings)?;
+            damage::note_scrub(transaction)
         })
     }
 

@@ -1,7 +1,7 @@
 //! What is said about parts of a store that cannot be read.
 
 use crate::output::note;
-use gridctl_telemetry::query::Damage;
+use gridctl_telemetry::{Store, query::Damage};
 
 /// The number of damaged parts that are named at once.
 const NAMED_MAX: usize = 20;
@@ -22,6 +22,24 @@ pub(crate) fn note_skipped(damage: &[Damage]) -> bool {
         note(&line);
     }
     is_damaged
+}
+
+/// Says on stderr that a store is known to be damaged: some of the damage hides records without an error.
+pub(crate) fn note_known(store: &Store) {
+    // A store that cannot say is about to fail anyway.
+    let known = store
+        .snapshot()
+        .and_then(|snapshot| snapshot.known_damage());
+    if let Ok([first, rest @ ..]) = known.as_deref() {
+        let more = match rest.len() {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        note(&format!(
+            "warning: this store is known to be damaged, and records may be missing: {first}{more}; `verify` \
+             checks all of it"
+        ));
+    }
 }
 
 /// What a reader skipped.

@@ -10,7 +10,7 @@
 //! Commands flatten [`ScopeArgs`] and call [`ScopeArgs::open`]. Commands about whole stacks use
 //! [`open_stack`], [`stack_name`] or [`ScopeArgs::resolve_each`].
 
-use crate::{commands::store_options, output::note};
+use crate::{commands::store_options, damage, output::note};
 use anyhow::{Context, bail};
 use clap::builder::TypedValueParser;
 use gridctl_telemetry::{Query, ServerName, Signal, Store, home::list_stacks};
@@ -229,8 +229,10 @@ pub(crate) fn pick_stack(
 }
 
 fn open(home: &Path, stack: &str) -> anyhow::Result<Store> {
-    Store::open_read_only(home, stack, store_options())?
-        .with_context(|| format!("the stack {stack:?} was deleted just now"))
+    let store = Store::open_read_only(home, stack, store_options())?
+        .with_context(|| format!("the stack {stack:?} was deleted just now"))?;
+    damage::note_known(&store);
+    Ok(store)
 }
 
 /// What to add to a message about an unknown name: the names nearest to it, or all if they are few.

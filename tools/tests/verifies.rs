@@ -136,18 +136,38 @@ fn damage_is_named_and_the_rest_is_salvaged() {
     let verified = home.run(&["verify"]);
     assert_eq!(verified.code, 1, "{verified:?}");
     let said: Vec<&str> = verified.stdout.lines().collect();
-    assert_eq!(said.len(), 2, "{verified:?}");
+    assert_eq!(said.len(), 3, "{verified:?}");
     assert!(
         said[0].starts_with("gw: the pages of the file: "),
         "{verified:?}"
     );
-    assert_eq!(said[1], "gw: 1 finding, 0 records cannot be read, 2001 can");
+    assert!(
+        said[1].contains("the row of 2026-05-08T12:00:00"),
+        "{verified:?}"
+    );
+    assert!(
+        said[2].starts_with("gw: 2 findings, 1 record"),
+        "{verified:?}"
+    );
+    assert!(
+        said[2].ends_with("cannot be read, 2000 can"),
+        "{verified:?}"
+    );
+
+    // An export goes on after the damage.
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let export = home.run(&["export-jsonl", "--stack", "gw", "--out", out]);
+    assert_eq!(export.code, 1, "{export:?}");
+    assert_eq!(export.stderr.matches("the row of").count(), 1, "{export:?}");
+    assert_eq!(lines(&folder, "github").len(), LOGS);
+    assert_eq!(lines(&folder, "slack").len(), LOGS);
 
     let folder = tempfile::tempdir().unwrap();
     let salvaged = home.run(&["verify", "gw", "--salvage", folder.path().to_str().unwrap()]);
     assert_eq!(salvaged.code, 1, "{salvaged:?}");
     assert!(
-        salvaged.stderr.contains("salvaged 2001 records to 2 files"),
+        salvaged.stderr.contains("salvaged 2000 records to 2 files"),
         "{salvaged:?}"
     );
     // Another stack takes it.
@@ -155,7 +175,7 @@ fn damage_is_named_and_the_rest_is_salvaged() {
     let path = folder.path().join("gw");
     let import = other.run(&["import-jsonl", "gw", path.to_str().unwrap()]);
     assert_eq!(import.code, 0, "{import:?}");
-    assert_eq!(other.run(&["verify"]).stdout, "gw: OK, 2001 records\n");
+    assert_eq!(other.run(&["verify"]).stdout, "gw: OK, 2000 records\n");
 }
 
 #[test]

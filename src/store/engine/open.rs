@@ -41,6 +41,8 @@ pub(crate) struct OpenOptions {
     pub(crate) on_migration: Arc<dyn Fn(MigrationStep) + Send + Sync>,
     /// Called before each operation on the file.
     pub(crate) disk_hook: Option<DiskHook>,
+    /// Whether the pages of the file are checked before they are changed.
+    pub(crate) checks_pages: bool,
 }
 
 impl OpenOptions {

@@ -93,6 +93,8 @@ pub(crate) mod meta {
     /// A random number that tells the database from others at the same path; absent before the first
     /// writer.
     pub(crate) const DATABASE_ID: &str = "database_id";
+    /// When all records were checked last, in nanoseconds since the epoch.
+    pub(crate) const LAST_SCRUB: &str = "last_scrub";
     /// The number that the next writer gets.
     pub(crate) const NEXT_WRITER: &str = "next_writer";
     /// The number of wipes so far.

@@ -10,14 +10,17 @@ use crate::{
     signal::Signal,
     store::{
         engine::{fault::Fault, transaction::WriteTransaction},
-        layout::{checked, series, tables::DAMAGE},
+        layout::{
+            checked, series,
+            tables::{DAMAGE, META, meta},
+        },
         ledger::{checked_value, decode, encode, losses},
     },
     time::Timestamp,
 };
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Maximum number of entries. A database with more damage than that is not described by a list.
@@ -72,7 +75,7 @@ impl Finding {
 }
 
 /// Damage that is known, see [`Snapshot::known_damage`](crate::Snapshot::known_damage).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct KnownDamage {
@@ -89,6 +92,19 @@ pub struct KnownDamage {
     pub what: String,
     /// When it was found.
     pub found: Timestamp,
+}
+
+impl fmt::Display for KnownDamage {
+    /// What is damaged, and where.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(server) = &self.server {
+            write!(f, "{server}, ")?;
+        }
+        if let Some(signal) = self.signal {
+            write!(f, "{signal}: ")?;
+        }
+        f.write_str(&self.what)
+    }
 }
 
 /// An entry of [`DAMAGE`].
@@ -184,6 +200,28 @@ pub(crate) fn keep_only(transaction: &WriteTransaction, found: &[Finding]) -> Re
         table.remove(key)?;
     }
     Ok(())
+}
+
+/// Notes that all records were checked.
+pub(crate) fn note_scrub(transaction: &WriteTransaction) -> Result<(), Fault> {
+    let now = u64::try_from(Timestamp::now().unix_nanos()).unwrap_or(0);
+    transaction
+        .open_table(META)?
+        .insert(meta::LAST_SCRUB, now)?;
+    Ok(())
+}
+
+/// Notes the same for a database whose records were never checked: the first check is due a day from now.
+pub(crate) fn note_first_scrub(transaction: &WriteTransaction) -> Result<(), Fault> {
+    let is_known = transaction
+        .open_table(META)?
+        .get(meta::LAST_SCRUB)?
+        .is_some();
+    if is_known {
+        Ok(())
+    } else {
+        note_scrub(transaction)
+    }
 }
 
 /// What is known to be damaged, in the order in which it was found.

@@ -88,16 +88,27 @@ pub(crate) fn wipe(
     Ok(covered)
 }
 
-/// The totals of all servers, sorted by name.
-pub(crate) fn read(transaction: &ReadTransaction) -> Result<Vec<(ServerName, Totals)>, Fault> {
+/// The totals of each server that can be read, and why others cannot, sorted by name.
+pub(crate) fn read_each(
+    transaction: &ReadTransaction,
+) -> Result<Vec<(ServerName, Result<Totals, String>)>, Fault> {
     transaction
         .open_table(TOTALS)?
         .iter()?
         .map(|entry| {
             let (server, totals) = entry?;
             let (server, totals) = (server.value(), totals.value());
-            Ok((ServerName::new(server)?, read_entry(server, totals)?))
+            let totals = read_entry(server, totals).map_err(Fault::reason);
+            Ok((ServerName::new(server)?, totals))
         })
+        .collect()
+}
+
+/// The totals of all servers, sorted by name. Fails when those of one cannot be read.
+pub(crate) fn read(transaction: &ReadTransaction) -> Result<Vec<(ServerName, Totals)>, Fault> {
+    read_each(transaction)?
+        .into_iter()
+        .map(|(server, totals)| Ok((server, totals.map_err(Fault::Corrupt)?)))
         .collect()
 }
 

@@ -40,8 +40,8 @@ const WORTH_BYTES: u64 = 1 << 20;
 const WORTH_PART: u64 = 4;
 /// The free bytes from which compacting is worthwhile on a full disk.
 const ROOM_BYTES: u64 = 64 << 10;
-/// Reading a page costs 1/`LOOK_PART` of moving it.
-const LOOK_PART: u64 = 8;
+/// Checking and reading a page costs 1/`LOOK_PART` of moving it.
+const LOOK_PART: u64 = 2;
 
 type OnProgress = Arc<dyn Fn(CompactProgress) + Send + Sync>;
 type CancelWhen = Arc<dyn Fn() -> bool + Send + Sync>;

@@ -1,7 +1,7 @@
 //! The inventory: the number and size of the stored records of each signal of each server.
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     record::ServerName,
     signal::Signal,
     store::{
@@ -12,7 +12,7 @@ use crate::{
             series::SeriesId,
             tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey, SUMMARIES},
         },
-        ledger::wipes::WipeScope,
+        ledger::{damage::Finding, wipes::WipeScope},
         tiers::{
             blocks,
             rows::RowTier,
@@ -64,6 +64,39 @@ pub(crate) fn list(view: &View, server: Option<&str>) -> Result<Vec<InventoryRec
         }
     }
     Ok(records)
+}
+
+/// What of the inventory can be read, and what cannot, see
+/// [`Snapshot::readable_inventory`](crate::Snapshot::readable_inventory).
+pub(crate) fn list_readable(view: &View) -> Result<(Vec<InventoryRecord>, Vec<Finding>)> {
+    let (series, damaged) = view.readable_series()?;
+    let mut records = Vec::new();
+    let mut findings: Vec<Finding> = damaged
+        .into_iter()
+        .map(|damaged| Finding {
+            server: damaged.server,
+            signal: damaged.signal,
+            ..Finding::of_all(damaged.what).losing(None)
+        })
+        .collect();
+    for entry in series {
+        let (server, signal) = (entry.server.clone(), entry.signal);
+        let find = |what| Finding::of(&server, signal, what);
+        let cutoff = match view.cutoff(&server) {
+            Ok(cutoff) => cutoff,
+            Err(Error::Corrupt { what, .. }) => {
+                findings.push(find(what));
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        match view.read(|| inventory_record(view, entry, cutoff)) {
+            Ok(record) => records.extend(record),
+            Err(Error::Corrupt { what, .. }) => findings.push(find(what).losing(None)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((records, findings))
 }
 
 /// The records that a wipe would delete, see

@@ -9,8 +9,8 @@ use crate::{
         layout::{
             footprint::PAGE_BYTES,
             tables::{
-                DAMAGE, EVICTED, LIMITS, LOSSES, MERGE_QUEUE, META, ROWS, SERIES, TOTALS, WIPES,
-                WRITERS, meta,
+                BLOCK_CHUNKS, BLOCKS, DAMAGE, EVICTED, LIMITS, LOSSES, MERGE_QUEUE, META, ROWS,
+                SERIES, SUMMARIES, TOTALS, WIPES, WRITERS, meta,
             },
         },
     },
@@ -139,22 +139,58 @@ fn table_bytes<K: redb::Key + 'static, V: redb::Value + 'static>(
     transaction: &ReadTransaction,
     definition: TableDefinition<'_, K, V>,
 ) -> Result<u64, Fault> {
-    let table = transaction.open_table(definition)?;
     // redb counts pages by a recursion that follows them wherever they lead, and a damaged page that
-    // leads back to itself would end the process. Iterating is bounded, and proves that none does.
+    // leads back to itself would end the process.
+    walk(transaction, definition)?;
+    let stats = transaction.open_table(definition)?.stats()?;
+    Ok(stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes())
+}
+
+/// Reads a table from its first entry to its last, which redb bounds: afterwards, no page is known to lead
+/// back to itself. Fails when the entries are not in order, or not as many as there should be.
+fn walk<K: redb::Key + 'static, V: redb::Value + 'static>(
+    transaction: &ReadTransaction,
+    definition: TableDefinition<'_, K, V>,
+) -> Result<(), Fault> {
+    let table = transaction.open_table(definition)?;
+    let wrong = |what: &str| {
+        let name = definition.name();
+        Err(Fault::Corrupt(format!("the table {name}: {what}")))
+    };
     let length = table.len()?;
-    let mut entries = table.iter()?;
-    for _ in 0..length {
-        if entries.next().transpose()?.is_none() {
+    let mut count = 0;
+    let mut last: Option<Vec<u8>> = None;
+    for entry in table.iter()? {
+        let key = entry?.0;
+        let key = key.value();
+        let key = K::as_bytes(&key);
+        let key = key.as_ref();
+        if last
+            .as_ref()
+            .is_some_and(|last| K::compare(last, key).is_ge())
+        {
+            return wrong("its keys are not in order");
+        }
+        let last = last.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(key);
+        count += 1;
+        if count > length {
             break;
         }
     }
-    if entries.next().is_some() {
-        let what = format!("the table {}: it has too many entries", definition.name());
-        return Err(Fault::Corrupt(what));
+    if count != length {
+        return wrong("it has not as many entries as it should");
     }
-    let stats = table.stats()?;
-    Ok(stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes())
+    Ok(())
+}
+
+/// Reads all tables from their first entries to their last. Fails when one is not whole.
+pub(crate) fn walk_all(transaction: &ReadTransaction) -> Result<(), Fault> {
+    live_bytes(transaction)?;
+    walk(transaction, BLOCKS)?;
+    walk(transaction, BLOCK_CHUNKS)?;
+    walk(transaction, SUMMARIES)
 }
 
 /// The pages used by redb itself: the list of free pages, and the roots of tables.

@@ -160,6 +160,15 @@ impl View {
             .map(Timestamp::from_unix_nanos))
     }
 
+    /// When all records were checked last; `None` before the first time.
+    pub(crate) fn last_scrub(&self) -> Result<Option<Timestamp>> {
+        let nanos = self.number(meta::LAST_SCRUB)?;
+        Ok(i64::try_from(nanos)
+            .ok()
+            .filter(|nanos| *nanos > 0)
+            .map(Timestamp::from_unix_nanos))
+    }
+
     fn number(&self, name: &str) -> Result<u64> {
         self.read(|| Ok(self.meta()?.get(name)?.map_or(0, |value| value.value())))
     }

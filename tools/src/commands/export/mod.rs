@@ -14,6 +14,7 @@ use self::{
 use super::wait_for_arrival;
 use crate::{
     Outcome,
+    damage::{self, Damaged},
     flat::Packing,
     interrupt::Interrupt,
     losses,
@@ -179,6 +180,7 @@ impl Options<'_> {
             })
             .range(self.range)
             .memory_bytes(SCAN_BYTES)
+            .skip_damaged()
     }
 }
 
@@ -210,8 +212,10 @@ pub(crate) fn run(
             "{msg} {wide_bar} {human_pos}/{human_len} records, {per_sec}, {eta} left",
         ),
         counts: Counts::default(),
+        damage: Vec::new(),
         writer: LineWriter::new(args.format.into()),
     };
+    export.note_damage(unlisted(source.snapshot()?)?);
     let lost = losses_of(source.snapshot()?, options, screen)?;
     let done = match &args.target.out {
         Some(folder) if args.follow || args.resume.is_some() => {
@@ -221,6 +225,7 @@ pub(crate) fn run(
         None => export.print(&store, source, options, &selected, out)?,
     };
     export.bar.finish_and_clear();
+    let is_damaged = !export.damage.is_empty();
     let Counts {
         records,
         bytes,
@@ -246,6 +251,7 @@ pub(crate) fn run(
     }
     Ok(match (done, records) {
         (false, _) => Outcome::Interrupted,
+        (true, _) if is_damaged => Outcome::Problems,
         (true, 0) if args.resume.is_none() => Outcome::Problems,
         (true, _) => Outcome::Done,
     })
@@ -253,9 +259,16 @@ pub(crate) fn run(
 
 /// The series to export.
 fn select(snapshot: &Snapshot, options: &Options) -> anyhow::Result<Vec<InventoryRecord>> {
-    let mut selected = snapshot.inventory(None)?;
+    let (mut selected, _) = snapshot.readable_inventory()?;
     selected.retain(|record| options.selects(&record.server, record.signal));
     Ok(selected)
+}
+
+/// What of the list of all series cannot be read.
+fn unlisted(snapshot: &Snapshot) -> anyhow::Result<Vec<Damaged>> {
+    let (_, findings) = snapshot.readable_inventory()?;
+    let parts = findings.into_iter().map(|it| (it.what, it.records));
+    Ok(parts.collect())
 }
 
 fn losses_of(
@@ -295,11 +308,27 @@ struct Export {
     interrupt: Interrupt,
     bar: ProgressBar,
     counts: Counts,
+    /// What could not be read, each part once.
+    damage: Vec<Damaged>,
     /// One writer for all series, because it remembers the start of each server's counters.
     writer: LineWriter,
 }
 
 impl Export {
+    /// Names what cannot be read, unless it was named before.
+    fn note_damage(&mut self, parts: Vec<Damaged>) {
+        for part in parts {
+            if !self.damage.contains(&part) {
+                self.damage.push(part.clone());
+                self.bar.suspend(|| {
+                    for line in damage::describe(vec![part]) {
+                        note(&line);
+                    }
+                });
+            }
+        }
+    }
+
     /// Prints one signal. Returns whether the export ended by itself.
     fn print<'s>(
         &mut self,
@@ -398,6 +427,8 @@ impl Export {
             *self.counts.long_lines.entry(signal).or_default() += long_lines;
         }
         self.bar.inc(unshown);
+        let damage = records.damage();
+        self.note_damage(damage.iter().map(damage::skipped).collect());
         Ok(done)
     }
 }

@@ -7,7 +7,7 @@
 use anyhow::bail;
 use gridctl_telemetry::{
     Query, Snapshot, Store,
-    query::{Cursor, RawRecord, Scan},
+    query::{Cursor, Damage, RawRecord, Scan},
 };
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,7 @@ impl<'a> Source<'a> {
             query: query.clone(),
             scan: None,
             last: None,
+            damage: Vec::new(),
         }
     }
 }
@@ -73,6 +74,8 @@ pub(super) struct Records<'s, 'a> {
     scan: Option<Scan>,
     /// The last record that was read.
     last: Option<Cursor>,
+    /// What earlier scans skipped.
+    damage: Vec<Damage>,
 }
 
 impl Records<'_, '_> {
@@ -98,9 +101,17 @@ impl Records<'_, '_> {
         Ok(Some((record, is_exported)))
     }
 
+    /// What was skipped because it cannot be read.
+    pub(super) fn damage(&self) -> Vec<Damage> {
+        let present = self.scan.iter().flat_map(Scan::damage);
+        self.damage.iter().cloned().chain(present).collect()
+    }
+
     /// Gives the snapshot back. The next record is read from a new one.
     pub(super) fn release(&mut self) {
-        self.scan = None;
+        if let Some(scan) = self.scan.take() {
+            self.damage.extend(scan.damage());
+        }
         self.source.snapshot = None;
     }
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use bytesize::ByteSize;
 use gridctl_telemetry::{
     Query, ServerName, Signal, Snapshot, Store, TelemetryConfig, Timestamp,
-    ledger::{ClockJump, LedgerEntry},
+    ledger::{ClockJump, KnownDamage, LedgerEntry},
     maintenance::{FileSystem, ServerLimits, Space, WriterStatus},
     query::{CountBy, InventoryRecord},
 };
@@ -24,6 +24,8 @@ use std::{
     time::Duration,
 };
 
+/// The number of damaged parts that are named.
+const NAMED_MAX: usize = 5;
 /// The time over which records are counted for the rate.
 const RATE_TIME: Duration = Duration::from_secs(60);
 
@@ -49,6 +51,9 @@ pub(super) struct Found {
     last_commit: Option<Timestamp>,
     #[serde(rename = "ledger")]
     losses: Vec<LedgerEntry>,
+    /// What is known to be damaged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damage: Vec<KnownDamage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_jump: Option<ClockJump>,
     /// How the stack differs from the configuration of `--config`.
@@ -123,6 +128,7 @@ impl Found {
             comparison,
             space: store.space()?,
             losses: snapshot.ledger(..)?,
+            damage: snapshot.known_damage()?,
             clock_jump: snapshot.clock_jump()?,
         }))
     }
@@ -171,6 +177,21 @@ impl Found {
             line(
                 Some(Role::Error),
                 &format!("{losses}; `losses` has the details"),
+            )?;
+        }
+        let found = self.damage.iter().take(NAMED_MAX);
+        for damage in found {
+            line(Some(Role::Error), &format!("damaged: {damage}"))?;
+        }
+        if let Some(more) = self
+            .damage
+            .len()
+            .checked_sub(NAMED_MAX)
+            .filter(|it| *it > 0)
+        {
+            line(
+                Some(Role::Error),
+                &format!("and {more} more damaged parts; `verify` names all"),
             )?;
         }
         for difference in &self.comparison {
