@@ -484,13 +484,16 @@ impl Committer {
     fn maintain_here(&mut self, now: Instant) -> Result<()> {
         let started = std::time::Instant::now();
         let outcome = if self.maintenance.is_idle() {
-            // A writer that has nothing to commit notices here that its database was replaced.
-            self.writer.check_writer(self.entry, self.last_batch)?;
             self.committed = false;
             self.has_backlog = false;
+            // A writer that has nothing to commit notices here that its database was replaced.
+            let present = self.writer.check_writer(self.entry, self.last_batch);
             // Seals rows that another process left, or that exceed lowered limits.
-            self.writer
-                .begin_maintenance(&mut self.maintenance, &mut self.appender.cache)
+            present
+                .and_then(|()| {
+                    self.writer
+                        .begin_maintenance(&mut self.maintenance, &mut self.appender.cache)
+                })
                 .and_then(|()| self.seal_ripe())
                 .map(|()| Maintained::default())
         } else {
