@@ -139,6 +139,8 @@
 pub mod config;
 mod error;
 mod filter;
+#[cfg(feature = "simulation")]
+mod fuzz;
 pub mod home;
 pub mod ingest;
 pub mod lines;
@@ -253,10 +255,11 @@ pub mod external {
 }
 
 /// For tests and benchmarks: a writer with a simulated clock, a disk that fails, clocks that jump,
-/// and functions that show where records are stored.
+/// functions that show where records are stored, and the parsers for fuzzing.
 #[cfg(feature = "simulation")]
 pub mod testing {
     pub use crate::{
+        fuzz::{FuzzTarget, fuzz_targets},
         ingest::simulated::SimulatedWriter,
         store::{CheckedBlock, CheckedSeries, ClockReading, DiskOperation},
     };

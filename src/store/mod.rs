@@ -69,3 +69,8 @@ pub(crate) use self::{
     write::append::{Appender, PendingRecord, SeriesBatch},
     writer::StoreWriter,
 };
+#[cfg(feature = "simulation")]
+pub(crate) use self::{
+    layout::block::fuzz as fuzz_blocks,
+    ledger::{fuzz as fuzz_ledger, spill::fuzz as fuzz_spill},
+};

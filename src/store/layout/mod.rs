@@ -7,3 +7,4 @@ pub(crate) mod footprint;
 pub(crate) mod keys;
 pub(crate) mod series;
 pub(crate) mod tables;
+pub(crate) mod values;

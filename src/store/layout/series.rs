@@ -10,6 +10,7 @@ use crate::{
             checked,
             footprint::BlockSize,
             tables::{META, SERIES, meta},
+            values,
         },
     },
 };
@@ -81,7 +82,7 @@ impl SeriesState {
     }
 
     fn to_bytes(&self) -> Result<Vec<u8>, Fault> {
-        rmp_serde::to_vec(self).map_err(|error| {
+        values::encode(self).map_err(|error| {
             Fault::Corrupt(format!("cannot encode the state of a series: {error}"))
         })
     }
@@ -89,9 +90,8 @@ impl SeriesState {
 
 /// Decodes the state in an entry of [`SERIES`].
 pub(crate) fn read_state(key: (&str, u8), stored: &[u8]) -> Result<SeriesState, Fault> {
-    let decoded = checked::read::<(&str, u8)>(&key, stored).and_then(|state| {
-        rmp_serde::from_slice(state).map_err(|error| Fault::Corrupt(error.to_string()))
-    });
+    let decoded = checked::read::<(&str, u8)>(&key, stored)
+        .and_then(|state| values::decode(state).map_err(|error| Fault::Corrupt(error.to_string())));
     decoded.map_err(|fault| {
         let (server, code) = key;
         let signal = Signal::from_code(code).map_or("signal unknown", Signal::as_str);

@@ -88,10 +88,10 @@ impl LossSpan {
 
 /// A process that was killed: its lost records, and the number of those that were recovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Kill(LossSpan, u64);
+pub(super) struct Kill(LossSpan, u64);
 
 /// The kills in an entry of [`LOSSES`]. An entry of a version that had no list stands for one kill.
-fn decode_kills(bytes: &[u8]) -> Result<Vec<Kill>, Fault> {
+pub(super) fn decode_kills(bytes: &[u8]) -> Result<Vec<Kill>, Fault> {
     let mut rest = bytes;
     let all: LossSpan = decode_next(&mut rest)?;
     if rest.is_empty() {

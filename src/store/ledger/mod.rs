@@ -2,23 +2,28 @@
 //! wipes that writers must honour, and the totals that outlive the records they are of.
 
 pub(crate) mod damage;
+#[cfg(feature = "simulation")]
+pub(crate) mod fuzz;
 pub(crate) mod losses;
 pub(crate) mod spill;
 pub(crate) mod totals;
 pub(crate) mod wipes;
 pub(crate) mod writers;
 
-use crate::store::{engine::fault::Fault, layout::checked};
+use crate::store::{
+    engine::fault::Fault,
+    layout::{checked, values},
+};
 use redb::Key;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 fn encode(value: &impl Serialize) -> Result<Vec<u8>, Fault> {
-    rmp_serde::to_vec(value)
+    values::encode(value)
         .map_err(|error| Fault::Corrupt(format!("cannot encode an entry of the ledger: {error}")))
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
-    rmp_serde::from_slice(bytes).map_err(undecodable)
+    values::decode(bytes).map_err(undecodable)
 }
 
 /// The value of an entry whose key is `key`, without its checksum.
@@ -31,7 +36,7 @@ fn checked_value<'v, K: Key + 'static>(
 
 /// Decodes the value at the start of `bytes`, and leaves the rest.
 fn decode_next<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, Fault> {
-    rmp_serde::from_read(bytes).map_err(undecodable)
+    values::decode_next(bytes).map_err(undecodable)
 }
 
 #[expect(

@@ -43,7 +43,7 @@ use crate::{
     signal::Signal,
     store::{
         engine::disk::{DiskHook, DiskOperation},
-        layout::{block::RECORD_BYTES_MAX, series},
+        layout::{block::RECORD_BYTES_MAX, series, values},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,9 @@ use std::{
     os::unix::fs::FileExt,
 };
 use xxhash_rust::xxh3::xxh3_64;
+
+#[cfg(feature = "simulation")]
+pub(crate) mod fuzz;
 
 /// The length of the header, in bytes.
 const HEADER_BYTES: usize = 512;
@@ -283,7 +286,7 @@ impl Spill {
     }
 
     fn write_header(&self) -> io::Result<()> {
-        let header = rmp_serde::to_vec(&self.header).map_err(io::Error::other)?;
+        let header = values::encode(&self.header).map_err(io::Error::other)?;
         let length = u16::try_from(header.len()).map_err(io::Error::other)?;
         let mut checked = length.to_le_bytes().to_vec();
         checked.extend(header);
@@ -432,6 +435,10 @@ fn read_record(input: &mut impl Read) -> Next {
 fn read_header(file: &File) -> Option<SpillHeader> {
     let mut bytes = [0; HEADER_BYTES];
     file.read_exact_at(&mut bytes, 0).ok()?;
+    decode_header(&bytes)
+}
+
+fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Option<SpillHeader> {
     let (magic, rest) = bytes.split_first_chunk()?;
     let (checksum, checked) = rest.split_first_chunk()?;
     if magic != MAGIC || u64::from_le_bytes(*checksum) != xxh3_64(checked) {
@@ -439,5 +446,5 @@ fn read_header(file: &File) -> Option<SpillHeader> {
     }
     let (length, header) = checked.split_first_chunk()?;
     let header = header.get(..u16::from_le_bytes(*length).into())?;
-    rmp_serde::from_slice(header).ok()
+    values::decode(header).ok()
 }

@@ -148,7 +148,7 @@ struct MarkBefore(WipeMark, i64);
 
 /// An entry of [`WIPES`]: the marks of one scope. Older versions neither write nor read the list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Marks {
+pub(super) struct Marks {
     of_all: WipeMark,
     /// Oldest first.
     before: Vec<MarkBefore>,
@@ -162,7 +162,7 @@ impl Marks {
         value.and_then(Marks::decode).unwrap_or_default()
     }
 
-    fn decode(mut bytes: &[u8]) -> Result<Marks, Fault> {
+    pub(super) fn decode(mut bytes: &[u8]) -> Result<Marks, Fault> {
         let of_all = decode_next(&mut bytes)?;
         let before = if bytes.is_empty() {
             Vec::new()

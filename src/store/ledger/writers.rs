@@ -333,7 +333,7 @@ impl Registered {
 
 /// A process that has a writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Process {
+pub(super) struct Process {
     pid: u32,
     /// The start time of the process, which distinguishes it from an earlier process with the same
     /// id; 0 where the system does not provide it.

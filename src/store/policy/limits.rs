@@ -10,6 +10,7 @@ use crate::{
             block::PAYLOAD_BYTES_TARGET,
             checked,
             tables::{LIMITS, META, meta},
+            values,
         },
     },
 };
@@ -232,14 +233,14 @@ impl SeriesLimits {
     };
 
     fn to_bytes(self) -> Result<Vec<u8>, Fault> {
-        rmp_serde::to_vec(&self)
+        values::encode(&self)
             .map_err(|error| Fault::Corrupt(format!("cannot encode a limit: {error}")))
     }
 
     /// Decodes an entry of [`LIMITS`].
     fn read(server: &str, stored: &[u8]) -> Result<SeriesLimits, Fault> {
         let decoded = checked::read::<&str>(&server, stored).and_then(|limits| {
-            rmp_serde::from_slice(limits).map_err(|error| Fault::Corrupt(error.to_string()))
+            values::decode(limits).map_err(|error| Fault::Corrupt(error.to_string()))
         });
         decoded.map_err(|fault| match server {
             DEFAULT => fault.within("the default limits"),

@@ -73,6 +73,8 @@
 mod bits;
 mod bytes;
 mod columns;
+#[cfg(feature = "simulation")]
+pub(crate) mod fuzz;
 mod join;
 mod messagepack;
 mod pack;

@@ -346,11 +346,16 @@ impl Contents {
         let filter = TokenFilter::of(&tokens, bits_max);
         out.push(filter.probes);
         out.extend_from_slice(&filter.bytes);
-        let checksum = checksum_of(&out, header).unwrap_or_default();
-        for (to, byte) in out.iter_mut().skip(1).zip(checksum.to_le_bytes()) {
-            *to = byte;
-        }
+        put_checksum(&mut out, header);
         out
+    }
+}
+
+/// Writes the checksum of a summary of the block with this header into it.
+pub(super) fn put_checksum(summary: &mut [u8], header: &BlockHeader) {
+    let checksum = checksum_of(summary, header).unwrap_or_default();
+    for (to, byte) in summary.iter_mut().skip(1).zip(checksum.to_le_bytes()) {
+        *to = byte;
     }
 }
 
