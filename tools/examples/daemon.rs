@@ -21,6 +21,10 @@ use gridctl_telemetry::{
     traces::TelemetrySpanExporter,
 };
 use opentelemetry::trace::TracerProvider as _;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
 use std::{
     path::PathBuf,
     sync::{
@@ -63,11 +67,13 @@ fn main() -> anyhow::Result<()> {
 
     // An interrupt ends the loop below, so that the daemon shuts down in order.
     let (stop, stopped) = mpsc::channel();
-    ctrlc::set_handler(move || {
-        // A loop that has ended already has dropped the receiver.
-        let _ = stop.send(());
-    })
-    .context("cannot handle interrupts")?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot handle interrupts")?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            // A loop that has ended already has dropped the receiver.
+            let _ = stop.send(());
+        }
+    });
 
     // One call opens the database and starts the thread that writes to it.
     let config: TelemetryConfig = serde_json::from_str(CONFIG)?;
