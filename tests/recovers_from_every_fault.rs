@@ -395,7 +395,7 @@ fn every_operation_fails_and_the_store_goes_on() {
                         );
                         println!("{what}");
                         failures.push(what);
-                        was_hit = failures.len() % 3 != 0;
+                        was_hit = !failures.len().is_multiple_of(3);
                     }
                     if !was_hit {
                         break;

@@ -370,57 +370,71 @@ fn helper_disturbs() {
     }
 }
 
-#[test]
-fn a_kill_at_a_named_point_loses_nothing_that_was_acknowledged() {
-    if helper_arguments().is_some() {
-        return;
+/// A kill at a named point.
+#[derive(Debug)]
+struct NamedKill {
+    seed: u64,
+    /// The index in [`POINTS`].
+    point: usize,
+    operation: usize,
+    steps: usize,
+    /// The version of the database before; 0 when there is none.
+    version: usize,
+    /// No other process, another writer, a reader, or a reader and an operator.
+    company: usize,
+}
+
+impl NamedKill {
+    fn new(number: usize, random: &mut Random) -> NamedKill {
+        let point = number % POINTS.len();
+        NamedKill {
+            seed: random.next() >> 1,
+            point,
+            operation: random.below(30),
+            steps: random.below(8),
+            version: match POINTS[point] {
+                // A creation, or a migration.
+                Kind::Open => random.below(FIXTURES_MAX + 1),
+                _ if random.one_in(4) => 1 + random.below(FIXTURES_MAX),
+                _ => 0,
+            },
+            company: [0, 0, 0, 1, 2, 3][random.below(6)],
+        }
     }
-    let kills: usize =
-        std::env::var("GRIDCTL_TELEMETRY_KILLS").map_or(20, |kills| kills.parse().unwrap());
-    let mut random = Random::from_env();
-    let mut opens = Vec::new();
-    let mut acknowledged = 0;
-    let mut inside = 0;
-    for kill in 0..kills {
-        let point = kill % POINTS.len();
-        let (seed, operation) = (random.next() >> 1, random.below(30));
-        let version = match POINTS[point] {
-            // A creation, or a migration.
-            Kind::Open => random.below(FIXTURES_MAX + 1),
-            _ if random.one_in(4) => 1 + random.below(FIXTURES_MAX),
-            _ => 0,
-        };
-        let steps = random.below(8);
-        // None, another writer, a reader, or a reader and an operator.
-        let company = [0usize, 0, 0, 1, 2, 3][random.below(6)];
-        println!(
-            "kill {kill}: {:?}, operation {operation}, seed {seed}, {steps} steps, version {version}, \
-             company {company}",
-            POINTS[point]
-        );
-        let home = home_in_memory();
-        let path = home.path().to_str().unwrap();
-        let mut known = Known::new(seed);
-        if version > 0 {
+
+    /// The records of the workload.
+    fn known(&self, home: &Path) -> Known {
+        let mut known = Known::new(self.seed);
+        if self.version > 0 {
             let other = home_in_memory();
-            let image = fixture_of_version(version);
+            let image = fixture_of_version(self.version);
             put_image(other.path(), &image);
             known.learn(&open(other.path()));
-            put_image(home.path(), &image);
+            put_image(home, &image);
         }
-        let mut beside = (company == 1).then(|| Appender::start(home.path(), OTHERS[1], 0, "tiny"));
-        let mut others: Vec<Helper> = ["reader", "operator"][..company.saturating_sub(1)]
+        while known.next_number() < 4000 {
+            known.add();
+        }
+        known
+    }
+
+    /// Runs the workload until it is killed. Returns its last step, whether that was acknowledged, and the
+    /// other writer.
+    fn run(&self, home: &Path, random: &mut Random) -> (Step, bool, Option<Appender>) {
+        let path = home.to_str().unwrap();
+        let mut beside = (self.company == 1).then(|| Appender::start(home, OTHERS[1], 0, "tiny"));
+        let mut others: Vec<Helper> = ["reader", "operator"][..self.company.saturating_sub(1)]
             .iter()
             .map(|role| Helper::start("helper_disturbs", &[path, role]))
             .collect();
         let arguments = [
             path,
-            &seed.to_string(),
-            &point.to_string(),
-            &operation.to_string(),
-            &steps.to_string(),
-            &version.to_string(),
-            &(company == 0).to_string(),
+            &self.seed.to_string(),
+            &self.point.to_string(),
+            &self.operation.to_string(),
+            &self.steps.to_string(),
+            &self.version.to_string(),
+            &(self.company == 0).to_string(),
         ];
         let mut helper = Helper::start("helper_works", &arguments);
         let mut last = None;
@@ -440,23 +454,35 @@ fn a_kill_at_a_named_point_loses_nothing_that_was_acknowledged() {
             while beside.acknowledged == before {
                 beside.hear(1);
             }
-            beside.kill(&mut random);
+            beside.kill(random);
         }
-
         let (step, is_done) = last.expect("the helper ended before it began");
-        inside += usize::from(!is_done);
-        acknowledged += if is_done {
-            step.after.len()
-        } else {
-            step.before.len()
-        };
-        while known.next_number() < 4000 {
-            known.add();
-        }
+        (step, is_done, beside)
+    }
+}
+
+#[test]
+fn a_kill_at_a_named_point_loses_nothing_that_was_acknowledged() {
+    if helper_arguments().is_some() {
+        return;
+    }
+    let kills: usize =
+        std::env::var("GRIDCTL_TELEMETRY_KILLS").map_or(20, |kills| kills.parse().unwrap());
+    let mut random = Random::from_env();
+    let mut opens = Vec::new();
+    let mut acknowledged = 0;
+    for number in 0..kills {
+        let kill = NamedKill::new(number, &mut random);
+        println!("{:?}: {kill:?}", POINTS[kill.point]);
+        let home = home_in_memory();
+        let known = kill.known(home.path());
+        let (step, is_done, beside) = kill.run(home.path(), &mut random);
+        acknowledged += if is_done { &step.after } else { &step.before }.len();
         let clock = Arc::new(AtomicI64::new(step.clock));
-        let opening = match random.below(4) {
-            0 => Opening::ToRead,
-            _ => Opening::ToWrite,
+        let opening = if random.one_in(4) {
+            Opening::ToRead
+        } else {
+            Opening::ToWrite
         };
         let expected = Expected {
             step: &step,
@@ -464,11 +490,11 @@ fn a_kill_at_a_named_point_loses_nothing_that_was_acknowledged() {
             has_spill: !step.spilled.is_empty(),
         };
         let started = Instant::now();
-        let store = opening
-            .open(home.path(), options_now(&clock), &expected)
-            .unwrap();
+        let store = opening.open(home.path(), options_now(&clock), &expected);
         opens.push(started.elapsed());
-        let Some(store) = store else { continue };
+        let Some(store) = store.unwrap() else {
+            continue;
+        };
         let found = contents(&store, &known).unwrap();
         expected.compare(true, opening, &found).unwrap();
         store.snapshot().unwrap().check().unwrap();
@@ -485,8 +511,8 @@ fn a_kill_at_a_named_point_loses_nothing_that_was_acknowledged() {
     }
     opens.sort_unstable();
     println!(
-        "{kills} kills at named points, {inside} within a step, {acknowledged} records acknowledged; an open took \
-         {:.1?} at the median, {:.1?} at worst",
+        "{kills} kills at named points, {acknowledged} records acknowledged; an open took {:.1?} at the median, \
+         {:.1?} at worst",
         opens[opens.len() / 2],
         opens[opens.len() - 1]
     );

@@ -72,9 +72,10 @@ impl Sweep {
         }
         self.workloads.fetch_add(1, Ordering::Relaxed);
         // Reading all records of an old database takes long.
-        let images_per_operation = match workload.migrates {
-            true => 1,
-            false => IMAGES_PER_OPERATION,
+        let images_per_operation = if workload.migrates {
+            1
+        } else {
+            IMAGES_PER_OPERATION
         };
         let mut disk = Disk::new(&workload.base);
         let mut step = None;
@@ -99,7 +100,7 @@ impl Sweep {
                     self.images.fetch_sub(1, Ordering::Relaxed);
                     return;
                 }
-                let mut random = Random::new(seed ^ ((place * 1000 + nth) as u64) << 20);
+                let mut random = Random::new(seed ^ (((place * 1000 + nth) as u64) << 20));
                 let image = disk.crash(&mut random);
                 let expected = Expected {
                     has_spill: !image.beside.is_empty(),
@@ -211,7 +212,7 @@ fn a_creation_whose_header_is_torn_is_begun_anew() {
     for mask in (0..(1 << magic.len()) - 1).step_by(7) {
         let mut database = vec![0; 72 << 10];
         for (place, byte) in magic.iter().enumerate() {
-            if mask >> place & 1 == 1 {
+            if (mask >> place) & 1 == 1 {
                 database[place] = *byte;
             }
         }

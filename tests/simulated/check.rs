@@ -88,7 +88,7 @@ fn learned_key(stored: &StoredRecord) -> (&'static str, ServerName, u64) {
     let signal = match stored.record.signal() {
         Signal::Logs => "logs",
         Signal::Metrics => "metrics",
-        _ => "traces",
+        Signal::Traces => "traces",
     };
     (signal, stored.server.clone(), stored.sequence)
 }
@@ -197,9 +197,11 @@ impl Expected<'_> {
             may_evict,
             ..
         } = self.step;
-        let fail = |what: &str, numbers: Contents| match numbers.is_empty() {
-            true => Ok(()),
-            false => Err(format!("{what}: {numbers:?}")),
+        let fail = |what: &str, numbers: Contents| {
+            if numbers.is_empty() {
+                return Ok(());
+            }
+            Err(format!("{what}: {numbers:?}"))
         };
         let before = if self.is_done { after } else { before };
         let kept: Contents = before.intersection(after).copied().collect();
@@ -258,10 +260,10 @@ impl Opening {
         match self {
             Opening::ToRead => {
                 let store = Store::open_read_only(home, STACK, options).map_err(said)?;
-                match store.is_some() || expected.step.before.is_empty() {
-                    true => Ok(store),
-                    false => Err("there is no database".to_owned()),
+                if store.is_none() && !expected.step.before.is_empty() {
+                    return Err("there is no database".to_owned());
                 }
+                Ok(store)
             }
             Opening::ToWrite => Store::open(home, STACK, options).map(Some).map_err(said),
         }
@@ -380,8 +382,8 @@ impl Bench {
 fn is_whole(home: &Path) -> Result<(), String> {
     let file = folder(home).join("telemetry.redb");
     let mut database = redb::Database::open(file).map_err(said)?;
-    match database.check_integrity().map_err(said)? {
-        true => Ok(()),
-        false => Err("redb finds the file damaged".to_owned()),
+    if database.check_integrity().map_err(said)? {
+        return Ok(());
     }
+    Err("redb finds the file damaged".to_owned())
 }

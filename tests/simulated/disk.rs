@@ -183,24 +183,21 @@ impl Disk {
         let kept = random.below(9);
         for (place, operation) in self.pending.iter().enumerate() {
             let fate = match kind {
-                // The process is killed.
-                0 => Fate::Kept,
                 // Everything in order until the power fails.
                 1 if place < chosen => Fate::Kept,
-                1 if place > chosen => Fate::Lost,
-                1 => Fate::Torn(kept),
-                // One change is lost, torn or alone.
+                1 if place == chosen => Fate::Torn(kept),
+                // One change is lost or torn, or the only one that is there.
                 2 if place == chosen => Fate::Lost,
                 3 if place == chosen => Fate::Torn(kept),
-                2 | 3 => Fate::Kept,
                 4 if place == chosen => Fate::Kept,
-                4 => Fate::Lost,
                 // The header is there and nothing else, or the other way round.
                 5 | 6 if operation.is_of_header() == (kind == 5) => Fate::Kept,
                 5 | 6 if random.one_in(2) => Fate::Torn(kept),
-                5 | 6 => Fate::Lost,
-                _ if random.one_in(4) => Fate::Torn(kept),
-                _ if random.below(8) < kept => Fate::Kept,
+                // Any of them.
+                7.. if random.one_in(4) => Fate::Torn(kept),
+                7.. if random.below(8) < kept => Fate::Kept,
+                // The process is killed, or all other changes are there.
+                0 | 2 | 3 => Fate::Kept,
                 _ => Fate::Lost,
             };
             operation.apply_with(fate, &mut database, random);

@@ -385,7 +385,7 @@ impl Run {
         self.step(Kind::Spill, Contents::new(), |run| {
             let time = run.time;
             run.writer().spill(time);
-            run.spilled = run.pending.clone();
+            run.spilled.clone_from(&run.pending);
         });
     }
 
