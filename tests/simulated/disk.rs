@@ -185,10 +185,9 @@ impl Disk {
             let fate = match kind {
                 // Everything in order until the power fails.
                 1 if place < chosen => Fate::Kept,
-                1 if place == chosen => Fate::Torn(kept),
-                // One change is lost or torn, or the only one that is there.
+                // That, or one change of all is torn, lost, or the only one that is there.
+                1 | 3 if place == chosen => Fate::Torn(kept),
                 2 if place == chosen => Fate::Lost,
-                3 if place == chosen => Fate::Torn(kept),
                 4 if place == chosen => Fate::Kept,
                 // The header is there and nothing else, or the other way round.
                 5 | 6 if operation.is_of_header() == (kind == 5) => Fate::Kept,
