@@ -13,7 +13,7 @@ pub(crate) const SERVERS: [&str; 3] = ["a", "b", "c"];
 /// Three writers, and what must be stored once they are flushed.
 pub(crate) struct Writers {
     pub(crate) home: TempDir,
-    writers: Vec<(Writer, WriterGuard)>,
+    running: Vec<(Writer, WriterGuard)>,
     /// The numbers of the records of each server.
     expected: [Vec<u64>; 3],
     /// The number of the next record.
@@ -24,7 +24,7 @@ impl Writers {
     pub(crate) fn start(home: TempDir) -> Writers {
         let start = |_| Writer::start(&open(home.path()), on_demand()).unwrap();
         Writers {
-            writers: (0..3).map(start).collect(),
+            running: (0..3).map(start).collect(),
             home,
             expected: Default::default(),
             next: 0,
@@ -35,7 +35,7 @@ impl Writers {
     pub(crate) fn log(&mut self, count: usize, random: &mut Random) {
         let (writer, name) = (random.below(3), random.below(3));
         for _ in 0..random.below(count) {
-            let (writer, _) = &self.writers[writer];
+            let (writer, _) = &self.running[writer];
             writer
                 .log(&server(SERVERS[name]), &record(self.next))
                 .unwrap();
@@ -45,21 +45,21 @@ impl Writers {
     }
 
     pub(crate) fn flush(&mut self, random: &mut Random) {
-        self.writers[random.below(3)].0.flush().unwrap();
+        self.running[random.below(3)].0.flush().unwrap();
     }
 
     /// Closes a writer and starts another one.
     pub(crate) fn restart(&mut self, random: &mut Random) {
-        let (_, guard) = self.writers.swap_remove(random.below(3));
+        let (_, guard) = self.running.swap_remove(random.below(3));
         guard.close().unwrap();
         let store = open(self.home.path());
-        self.writers
+        self.running
             .push(Writer::start(&store, on_demand()).unwrap());
     }
 
     /// A writer wipes, which stores first what it has queued.
     pub(crate) fn wipe(&mut self, scope: &WipeScope, random: &mut Random) {
-        self.writers[random.below(3)].0.wipe(scope).unwrap();
+        self.running[random.below(3)].0.wipe(scope).unwrap();
         self.expect_wiped(scope);
     }
 
@@ -83,7 +83,7 @@ impl Writers {
 
     /// Checks, once all writers are flushed, that what must be stored is, and that the tables agree.
     pub(crate) fn check(&self) {
-        for (writer, _) in &self.writers {
+        for (writer, _) in &self.running {
             writer.flush().unwrap();
         }
         let snapshot = open(self.home.path()).snapshot().unwrap();
