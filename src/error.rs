@@ -320,10 +320,32 @@ where
     text.parse().map_err(serde::de::Error::custom)
 }
 
-/// Whether an I/O error means that the disk, the quota or the maximum file size is exhausted.
+/// Whether an I/O error means that the disk or the quota is exhausted. A limit of the size of files does not:
+/// freeing space would not help.
 pub(crate) fn is_storage_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_the_size_of_files_is_no_full_disk() {
+        for (kind, is_full) in [
+            (io::ErrorKind::StorageFull, true),
+            (io::ErrorKind::QuotaExceeded, true),
+            (io::ErrorKind::FileTooLarge, false),
+        ] {
+            let error = Error::io("write to", Path::new("telemetry.redb"), kind.into());
+            assert_eq!(
+                matches!(error, Error::StorageFull { .. }),
+                is_full,
+                "{error}"
+            );
+        }
+    }
 }

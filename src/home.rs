@@ -6,8 +6,9 @@
 //! the user, or in the folder that `GRIDCTL_HOME` or `--home` names in its place. [`default_home`] and
 //! [`home_in`] return it.
 //!
-//! Telemetry is as private as the traffic it describes. Every folder below `home` has mode 0700 and
-//! every file 0600, independent of the umask, and no file or folder of another user is opened: a
+//! Telemetry is as private as the traffic it describes. Every folder below `home` is created with mode 0700
+//! and every file with 0600, independent of the umask; of those that are there, the permissions of other
+//! users are removed and none is added. And no file or folder of another user is opened: a
 //! folder or link planted by another user would let that user read or redirect the records.
 
 use crate::{
@@ -206,7 +207,7 @@ impl StackPath {
         let created = folder
             .create_new_file(&spill_name(writer, file))
             .map_err(failed)?;
-        tighten(&created, examine(&created, &path)?, &path)?;
+        open_up(&created, examine(&created, &path)?, &path)?;
         Ok(created)
     }
 
@@ -325,8 +326,8 @@ fn open_folder(
     missing: IfMissing,
 ) -> Result<Option<Folder>> {
     let failed = |action, error| Error::io(action, path, error);
-    let folder = match parent.open_folder(name, own_link(parent, name, path)?) {
-        Ok(folder) => folder,
+    let (folder, created) = match parent.open_folder(name, own_link(parent, name, path)?) {
+        Ok(folder) => (folder, false),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             if missing == IfMissing::Skip {
                 return Ok(None);
@@ -341,13 +342,19 @@ fn open_folder(
             parent
                 .sync()
                 .map_err(|error| failed("sync the folder above", error))?;
-            parent
+            let folder = parent
                 .open_folder(name, Links::Refuse)
-                .map_err(|error| failed("open the folder", error))?
+                .map_err(|error| failed("open the folder", error))?;
+            (folder, true)
         }
         Err(error) => return Err(failed("open the folder", error)),
     };
-    tighten(&folder, examine(&folder, path)?, path)?;
+    let entry = examine(&folder, path)?;
+    if created {
+        open_up(&folder, entry, path)?;
+    } else {
+        tighten(&folder, entry, path)?;
+    }
     Ok(Some(folder))
 }
 
@@ -399,11 +406,13 @@ fn open_file(
     if !entry.is_file() {
         return Err(not_a_file());
     }
-    tighten(&file, entry, path)?;
     if created {
+        open_up(&file, entry, path)?;
         folder
             .sync()
             .map_err(|error| failed("sync the folder of", error))?;
+    } else {
+        tighten(&file, entry, path)?;
     }
     Ok(Some(file))
 }
@@ -434,6 +443,15 @@ fn tighten(file: impl AsFd, entry: Entry, path: &Path) -> Result<()> {
     entry
         .make_private(file)
         .map_err(|error| Error::io("tighten the permissions of", path, error))
+}
+
+/// Checks that a file or folder that was just created belongs to this user, and gives it exactly the
+/// permissions of its owner.
+fn open_up(file: impl AsFd, entry: Entry, path: &Path) -> Result<()> {
+    check_owner(entry.owner, path)?;
+    entry
+        .make_private_and_usable(file)
+        .map_err(|error| Error::io("set the permissions of", path, error))
 }
 
 fn check_owner(owner: u32, path: &Path) -> Result<()> {

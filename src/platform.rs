@@ -304,14 +304,27 @@ impl Entry {
         self.file_type == FileType::Symlink
     }
 
-    /// Removes all permissions of users other than the owner. `file` is the open file or folder
-    /// that this entry describes.
+    /// Removes all permissions of users other than the owner. Those that the owner has taken from itself stay
+    /// away. `file` is the open file or folder that this entry describes.
     pub(crate) fn make_private(&self, file: impl AsFd) -> io::Result<()> {
-        let mode = if self.file_type == FileType::Directory {
+        self.set_mode(file, self.mode & self.private_mode())
+    }
+
+    /// Gives a file or folder that was just created exactly the permissions of its owner: the umask may have
+    /// taken some of them.
+    pub(crate) fn make_private_and_usable(&self, file: impl AsFd) -> io::Result<()> {
+        self.set_mode(file, self.private_mode())
+    }
+
+    fn private_mode(&self) -> Mode {
+        if self.file_type == FileType::Directory {
             FOLDER_MODE
         } else {
             FILE_MODE
-        };
+        }
+    }
+
+    fn set_mode(&self, file: impl AsFd, mode: Mode) -> io::Result<()> {
         if self.mode != mode {
             rustix::fs::fchmod(file, mode)?;
         }

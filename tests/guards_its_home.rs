@@ -179,6 +179,23 @@ fn what_belongs_to_another_user_is_refused() {
     }
 }
 
+#[test]
+fn permissions_that_the_owner_has_taken_stay_away() {
+    let home = common::home();
+    store_something(home.path());
+    // Read-only, and readable by others.
+    let path = database(home.path());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    // Only root opens it for writing nevertheless.
+    let _ = Store::open(home.path(), STACK, StoreOptions::default());
+    let expected = if rustix::process::geteuid().is_root() {
+        0o400
+    } else {
+        0o444
+    };
+    assert_eq!(mode(&path), expected);
+}
+
 /// Moves the file or folder at `path` elsewhere and links to it.
 fn replace_by_link(home: &Path, path: &Path) -> PathBuf {
     let elsewhere = home.join("elsewhere");

@@ -10,7 +10,8 @@ use super::{
     otlp_json::{
         OTLP_NESTING_MAX, keep_foreign,
         records::{
-            self, Found as OtlpFound, Origin, OtlpRecord, VALUES_MAX, read_envelope, signal_of_key,
+            self, Found as OtlpFound, Origin, OtlpRecord, TEXT_BYTES_MAX, VALUES_MAX,
+            read_envelope, signal_of_key,
         },
     },
 };
@@ -52,8 +53,8 @@ use std::{borrow::Cow, fmt};
 /// [`RecordReader::server`]; only where neither is known, the `service.name` of logs and metrics, and
 /// the `component` of spans.
 ///
-/// At most 64 MiB of text are one value, and a value that is larger is a problem. Reading takes about
-/// forty times the text of the largest record, and at most 150 MiB beside the text.
+/// At most 64 MiB of text are one value, and a value that is larger is a problem. So is a record with
+/// more than 524,288 values or 32 MiB of text. Reading takes at most 256 MiB, with the text.
 #[derive(Debug)]
 pub struct RecordReader {
     signal: Signal,
@@ -270,7 +271,14 @@ impl RecordReader {
     /// that does not end with the line is found when it does.
     pub fn read_line(&mut self, line: &[u8], found: &mut dyn FnMut(Found)) {
         self.line += 1;
-        let text = self.text_of(line);
+        let Some(text) = self.text_of(line) else {
+            let max = Self::VALUE_BYTES_MAX;
+            let reason = Reason::TooLong { max };
+            return match self.pending.take() {
+                Some(pending) => self.give_up(&pending, reason, found),
+                None => problem(self.line, Reader::refuse(0, reason), 1, found),
+            };
+        };
         let mut text = text.as_ref();
         if let Some(pending) = self.pending.take() {
             text = self.go_on(pending, text, found);
@@ -301,8 +309,9 @@ impl RecordReader {
     }
 
     /// The line as text, without what is no part of it: NULs around it, which a file has that was
-    /// truncated while it was written or that lost power, and a byte order mark.
-    fn text_of<'a>(&mut self, line: &'a [u8]) -> Cow<'a, str> {
+    /// truncated while it was written or that lost power, and a byte order mark. `None` when it is too
+    /// long: a byte that is no UTF-8 becomes three.
+    fn text_of<'a>(&mut self, line: &'a [u8]) -> Option<Cow<'a, str>> {
         let mut rest = line;
         loop {
             let before = rest.len();
@@ -314,9 +323,19 @@ impl RecordReader {
                 break;
             }
         }
-        let text = String::from_utf8_lossy(rest);
-        self.repaired |= rest.len() < line.len() || matches!(text, Cow::Owned(_));
-        text
+        if let Ok(text) = str::from_utf8(rest) {
+            self.repaired |= rest.len() < line.len();
+            return Some(Cow::Borrowed(text));
+        }
+        let replacements = rest
+            .utf8_chunks()
+            .filter(|chunk| !chunk.invalid().is_empty());
+        let replacement_bytes = char::REPLACEMENT_CHARACTER.len_utf8();
+        if rest.len() + replacements.count() * replacement_bytes > Self::VALUE_BYTES_MAX {
+            return None;
+        }
+        self.repaired = true;
+        Some(String::from_utf8_lossy(rest))
     }
 
     /// Reads on in a value that has begun. Returns the rest of the line.
@@ -433,22 +452,22 @@ impl RecordReader {
         let mut entries = Vec::new();
         let mut is_envelope = false;
         let mut count = 0;
-        reader.allow_items(VALUES_MAX);
+        reader.allow(VALUES_MAX, TEXT_BYTES_MAX);
         reader.set_nesting_max(NESTING_MAX);
         let read = reader.read_object(|reader, key| {
             if let Some(signal) = signal_of_key(&key) {
                 is_envelope = true;
-                reader.allow_items(u32::MAX);
+                reader.allow_all();
                 reader.set_nesting_max(OTLP_NESTING_MAX);
                 count += self.read_records(reader, signal, place, found)?;
-                reader.allow_items(VALUES_MAX);
+                reader.allow(VALUES_MAX, TEXT_BYTES_MAX);
                 reader.set_nesting_max(NESTING_MAX);
             } else {
                 entries.push((key.into_owned(), read_value(reader)?));
             }
             Ok(())
         });
-        reader.allow_items(u32::MAX);
+        reader.allow_all();
         reader.set_nesting_max(OTLP_NESTING_MAX);
         let none = || Reader::refuse(offset, Reason::NoRecord);
         match read {

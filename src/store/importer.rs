@@ -8,12 +8,15 @@ use crate::{
         tiers::{cache::WriterCache, sealer::Tiering},
         write::{
             append::Appender,
-            import::{self, ImportBatch, ImportContext, ImportCounts},
+            import::{self, ImportBatch, ImportContext, ImportCounts, Imported},
         },
         writer::StoreWriter,
     },
 };
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, ops::Range, time::Duration};
+
+/// How long the importer waits between two transactions of a batch.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Imports the records of files without duplicates, however often a file is imported: a record is
 /// added only as often as the files hold it more often than the store.
@@ -70,19 +73,36 @@ impl Importer {
         })
     }
 
-    /// Stores the records of `batch` that are new, in one transaction.
+    /// Stores the records of `batch` that are new. Other writers wait for each of its transactions,
+    /// which look for stored records for a quarter of a second at most.
     ///
     /// Fails with [`Error::Database`](crate::Error::Database) and
-    /// [`Error::Corrupt`](crate::Error::Corrupt), without storing any record of the batch.
+    /// [`Error::Corrupt`](crate::Error::Corrupt). A part of the batch may then be stored: importing the
+    /// same files again adds only the rest.
     pub fn add(&mut self, mut batch: ImportBatch) -> Result<ImportCounts> {
+        let offered = batch.len() as u64;
+        let mut counts = ImportCounts::default();
+        loop {
+            self.add_first(&mut batch, &mut counts)?;
+            if batch.has_no_parts() {
+                break;
+            }
+            // Otherwise this process could begin the next transaction before another one that waits.
+            std::thread::sleep(PAUSE);
+        }
+        counts.duplicates = offered - counts.added - counts.too_old;
+        Ok(counts)
+    }
+
+    /// Stores the first records of a batch in one transaction, and removes them from the batch.
+    fn add_first(&mut self, batch: &mut ImportBatch, counts: &mut ImportCounts) -> Result<()> {
         let Importer {
             writer,
             appender,
             own,
             own_totals,
         } = self;
-        let offered = batch.len() as u64;
-        let (sequences, too_old) = writer.transact("import to", |transaction| {
+        let imported = writer.transact("import to", |transaction| {
             // No other process can commit while this transaction is open, so a snapshot taken now
             // shows exactly the state that the transaction builds on.
             let snapshot = writer.store().snapshot()?;
@@ -95,20 +115,23 @@ impl Importer {
                 used_bytes: writer.store().disk_usage()?.used_bytes,
                 place: writer.store().place(),
             };
-            import::import(transaction, &mut batch, context)
+            import::import(transaction, batch, context)
         })?;
-        appender.note_committed(batch.parts());
+        let Imported {
+            sequences,
+            too_old,
+            parts,
+        } = imported;
+        appender.note_committed(&batch.take_parts(parts));
         let added = sequences.end - sequences.start;
+        counts.added += added;
+        counts.too_old += too_old;
         match own.last_mut() {
             Some(last) if last.end == sequences.start => last.end = sequences.end,
             _ if added > 0 => own.push(sequences),
             _ => {}
         }
-        Ok(ImportCounts {
-            added,
-            duplicates: offered - added - too_old,
-            too_old,
-        })
+        Ok(())
     }
 }
 

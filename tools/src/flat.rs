@@ -1,6 +1,9 @@
 //! The layout of the flat files: their names, their servers, and the order in which they were written.
 
-use crate::{folders, output::note};
+use crate::{
+    folders,
+    output::{message_of, note},
+};
 use anyhow::{Context, bail};
 use gridctl_telemetry::{ServerName, Signal, Timestamp};
 use std::{
@@ -304,7 +307,7 @@ impl Walk {
                 names.push(name);
                 match self.descend(&path, names) {
                     // Folders inside a server's folder need not be telemetry.
-                    Err(error) if is_nested => note(&format!("skipped: {error:#}")),
+                    Err(error) if is_nested => note(&format!("skipped: {}", message_of(&error))),
                     outcome => outcome?,
                 }
                 names.pop();

@@ -17,6 +17,7 @@ mod losses;
 mod money;
 mod old_files;
 mod output;
+mod own_files;
 mod scope;
 mod screen;
 mod table;
@@ -247,7 +248,7 @@ fn finish(outcome: anyhow::Result<Outcome>) -> ExitCode {
         // A reader that closes the pipe, such as `head`, has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let message = output::escape(&format!("{error:#}"));
+            let message = output::escape(&output::message_of(&error));
             // If stderr fails, there is no other place to report that.
             let _ = writing(|| writeln!(io::stderr(), "error: {message}"));
             ExitCode::from(2)

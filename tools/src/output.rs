@@ -82,6 +82,20 @@ pub(crate) fn write_json(json: &[u8], screen: &Screen, out: &mut impl Write) -> 
     out.write_all(&escaped)
 }
 
+/// An error and its causes in one line. A cause that the text before it has already said is left out.
+pub(crate) fn message_of(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut message, cause| {
+        let cause = cause.to_string();
+        if !message.contains(&cause) {
+            if !message.is_empty() {
+                message.push_str(": ");
+            }
+            message.push_str(&cause);
+        }
+        message
+    })
+}
+
 /// The notes that wait until a pager has ended; `None` while there is no pager.
 static HELD_NOTES: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
@@ -270,6 +284,18 @@ mod tests {
         for shown in ["日本 ok", "e\u{301}", "\u{1f600}", "«ß»", "नमस्ते"] {
             assert_eq!(escape(shown), shown);
         }
+    }
+
+    #[test]
+    fn an_error_says_each_cause_once() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let told = anyhow::Error::from(full()).context("cannot write a");
+        assert_eq!(message_of(&told), format!("cannot write a: {}", full()));
+        let twice = told.context(format!("cannot export: cannot write a: {}", full()));
+        assert_eq!(
+            message_of(&twice),
+            format!("cannot export: cannot write a: {}", full())
+        );
     }
 
     #[test]

@@ -236,6 +236,62 @@ fn what_was_tidied_away_stays_exported() {
 }
 
 #[test]
+fn nothing_outside_of_the_folder_is_changed() {
+    let mut resumed = Resumed::new();
+    resumed.export(100);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = elsewhere.path().join("logs.jsonl");
+    let refused = |resumed: &Resumed, what: &str| {
+        append(&resumed.home, "github", 100..200);
+        let run = resumed.run();
+        assert_eq!(run.code, 2, "{run:?}");
+        assert!(run.stderr.contains(what), "{what}: {run:?}");
+    };
+    // Another name of the file itself.
+    fs::hard_link(resumed.active(), &other).unwrap();
+    let before = fs::read(&other).unwrap();
+    refused(&resumed, "a hard link");
+    assert_eq!(fs::read(&other).unwrap(), before);
+    fs::remove_file(&other).unwrap();
+
+    // A link in place of the folder of the server.
+    let moved = elsewhere.path().join("github");
+    fs::rename(resumed.folder(), &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, resumed.folder()).unwrap();
+    refused(&resumed, "symbolic link");
+    assert_eq!(fs::read(moved.join("logs.jsonl")).unwrap(), before);
+    fs::remove_file(resumed.folder()).unwrap();
+    fs::rename(&moved, resumed.folder()).unwrap();
+
+    // A progress that names files elsewhere, whose bytes it knows.
+    fs::write(&other, [&before[..], b"more"].concat()).unwrap();
+    let longer = fs::read(&other).unwrap();
+    let progress = resumed.out.path().join("progress.json");
+    let text = fs::read_to_string(&progress).unwrap();
+    let up = "../".repeat(20);
+    for name in [
+        other.to_str().unwrap().to_owned(),
+        format!("{up}{}", other.to_str().unwrap()),
+        "gw/github/notes.txt".to_owned(),
+    ] {
+        let changed = text.replace("gw/github/logs.jsonl", &name);
+        assert_ne!(changed, text);
+        fs::write(&progress, changed).unwrap();
+        refused(&resumed, "which no export writes");
+        assert_eq!(fs::read(&other).unwrap(), longer);
+    }
+
+    // A link in place of the progress.
+    fs::write(elsewhere.path().join("progress"), &text).unwrap();
+    fs::remove_file(&progress).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("progress"), &progress).unwrap();
+    refused(&resumed, "progress.json is a symbolic link");
+    fs::remove_file(&progress).unwrap();
+    fs::write(&progress, &text).unwrap();
+    assert_eq!(resumed.run().code, 0);
+}
+
+#[test]
 fn a_link_in_place_of_a_file_is_not_written_through() {
     let mut resumed = Resumed::new();
     resumed.export(100);

@@ -62,6 +62,9 @@ pub(crate) enum JsonReason {
     /// Values beyond the number that one record may have.
     #[error("too many values: a record has fewer")]
     TooManyValues,
+    /// Text beyond the length that one record may have.
+    #[error("too much text: a record has less")]
+    TooMuchText,
     /// Something behind the line's value.
     #[error("more text behind the value: a line holds one value")]
     TrailingText,

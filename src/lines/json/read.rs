@@ -27,6 +27,8 @@ pub(crate) struct Reader<'a> {
     repairs: u64,
     /// How many more items and entries may be read.
     items_left: u32,
+    /// How many more bytes of strings may be read.
+    text_left: usize,
 }
 
 /// A position between two tokens, to come back to.
@@ -100,6 +102,7 @@ impl<'a> Reader<'a> {
             tolerant: false,
             repairs: 0,
             items_left: u32::MAX,
+            text_left: usize::MAX,
         })
     }
 
@@ -116,6 +119,7 @@ impl<'a> Reader<'a> {
             tolerant: true,
             repairs: 0,
             items_left: u32::MAX,
+            text_left: usize::MAX,
         }
     }
 
@@ -124,10 +128,16 @@ impl<'a> Reader<'a> {
         self.repairs
     }
 
-    /// Lets no more than `items` items of arrays and entries of objects be read from here on: in
-    /// memory each takes more than its two bytes of text.
-    pub(crate) fn allow_items(&mut self, items: u32) {
+    /// Lets no more than `items` items of arrays and entries of objects be read from here on, and no more
+    /// than `text_bytes` bytes of strings: in memory each item takes more than its two bytes of text.
+    pub(crate) fn allow(&mut self, items: u32, text_bytes: usize) {
         self.items_left = items;
+        self.text_left = text_bytes;
+    }
+
+    /// Lets any number of items and bytes be read from here on.
+    pub(crate) fn allow_all(&mut self) {
+        self.allow(u32::MAX, usize::MAX);
     }
 
     /// Changes how deep arrays and objects may be nested from here on.
@@ -340,6 +350,7 @@ impl<'a> Reader<'a> {
         let start = self.position + 1;
         let end = plain_end(self.text.as_bytes(), start);
         if self.text.as_bytes().get(end) == Some(&b'"') {
+            self.count_text(end - start)?;
             self.position = end + 1;
             return Ok(Cow::Borrowed(self.slice(start, end)));
         }
@@ -483,6 +494,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    fn count_text(&mut self, bytes: usize) -> JsonResult<()> {
+        match self.text_left.checked_sub(bytes) {
+            Some(left) => self.text_left = left,
+            None => return Err(self.error(JsonReason::TooMuchText)),
+        }
+        Ok(())
+    }
+
     /// Steps into the array or object that opens here.
     fn open(&mut self) -> JsonResult<()> {
         // Unbounded recursion on a hostile line would overflow the stack, which aborts the process.
@@ -516,6 +535,7 @@ impl<'a> Reader<'a> {
         let mut text = String::new();
         let (mut start, mut end) = (start, plain_until);
         loop {
+            self.count_text(end - start + 1)?;
             text.push_str(self.slice(start, end));
             self.position = end;
             match self.text.as_bytes().get(end) {
@@ -846,9 +866,23 @@ mod tests {
     fn a_line_that_expands_is_refused() {
         let line = format!("[{}0]", "0,".repeat(1000));
         let mut reader = Reader::tolerant(&line, 1);
-        reader.allow_items(1000);
+        reader.allow(1000, usize::MAX);
         let error = read_value(&mut reader).expect_err("1001 items");
         assert!(matches!(error.reason(), JsonReason::TooManyValues));
+    }
+
+    #[test]
+    fn more_text_than_a_record_has_is_refused() {
+        for text in [r#""0123456789""#, r#"{"01234":"56789"}"#, r#""01234\678""#] {
+            let read = |bytes| {
+                let mut reader = Reader::tolerant(text, 2);
+                reader.allow(10, bytes);
+                read_value(&mut reader)
+            };
+            read(10).expect("it fits");
+            let error = read(9 - text.matches('\\').count()).expect_err("it is longer");
+            assert!(matches!(error.reason(), JsonReason::TooMuchText), "{text}");
+        }
     }
 
     #[test]

@@ -11,9 +11,12 @@ use opentelemetry_proto::tonic::{
 };
 use std::fmt;
 
-/// The most values that one record, resource or scope may have. In memory a value takes some fifty
+/// The most values that one record, resource or scope may have. In memory a value takes up to two hundred
 /// bytes, in a line two.
-pub(crate) const VALUES_MAX: u32 = 2 << 20;
+pub(crate) const VALUES_MAX: u32 = 1 << 19;
+/// The most text that one record, resource or scope may have, in bytes: ids and bytes are longer in a line
+/// than in the record, which has 16 MiB at most.
+pub(crate) const TEXT_BYTES_MAX: usize = 32 << 20;
 
 /// How the lists of an envelope are called, the present name first, then those of older versions.
 struct Lists {
@@ -264,9 +267,9 @@ impl Envelope<'_> {
 /// Reads a message; one that cannot be read is passed over.
 fn attempt<M: Message>(reader: &mut Reader<'_>) -> JsonResult<JsonResult<M>> {
     let start = reader.mark();
-    reader.allow_items(VALUES_MAX);
+    reader.allow(VALUES_MAX, TEXT_BYTES_MAX);
     let message = read_fields(reader);
-    reader.allow_items(u32::MAX);
+    reader.allow_all();
     if message.is_err() {
         reader.go_to(start);
         reader.skip_value()?;

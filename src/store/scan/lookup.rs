@@ -11,12 +11,12 @@ use crate::store::{
     tiers::{blocks, rows},
 };
 use redb::ReadTransaction;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 /// Calls `found` with the position and payload of each record whose timestamp is one of
 /// `timestamps`, in no particular order. `timestamps` must be sorted. Records whose sequence is in
-/// one of the ranges `ignored`, which must be sorted, are left out. Returns the number of blocks
-/// read.
+/// one of the ranges `ignored`, which must be sorted, are left out. Ends when `found` breaks. Returns
+/// the number of blocks read.
 ///
 /// A block is read at most once, however far apart the timestamps are, and only if one of them is
 /// between its first record and its last. One block is in memory at a time.
@@ -25,7 +25,7 @@ pub(crate) fn records_at(
     state: &SeriesState,
     timestamps: &[i64],
     ignored: &[Range<u64>],
-    mut found: impl FnMut(Position, &[u8]),
+    mut found: impl FnMut(Position, &[u8]) -> ControlFlow<()>,
 ) -> Result<usize, Fault> {
     let (Some(first), Some(last)) = (timestamps.first(), timestamps.last()) else {
         return Ok(0);
@@ -42,8 +42,9 @@ pub(crate) fn records_at(
         if timestamps.binary_search(&position.0).is_ok()
             && !is_in(ignored, position.1)
             && let Ok(payload) = rows::payload(key.value(), value.value())
+            && found(position, payload).is_break()
         {
-            found(position, payload);
+            return Ok(0);
         }
     }
     let headers = transaction.open_table(BLOCKS)?;
@@ -67,11 +68,16 @@ pub(crate) fn records_at(
                     Err(fault) if fault.is_damage() => continue,
                     Err(fault) => return Err(fault),
                 };
-                records_of(&block, within, |position, payload| {
-                    if !is_in(ignored, position.1) {
-                        found(position, payload);
+                let outcome = records_of(&block, within, |position, payload| {
+                    if is_in(ignored, position.1) {
+                        ControlFlow::Continue(())
+                    } else {
+                        found(position, payload)
                     }
                 });
+                if outcome.is_break() {
+                    return Ok(blocks_read);
+                }
             }
         }
     }
@@ -86,7 +92,11 @@ fn within<'a>(timestamps: &'a [i64], header: &BlockHeader) -> &'a [i64] {
 }
 
 /// Calls `found` for the records of a block that have one of `timestamps`.
-fn records_of(block: &DecodedBlock, timestamps: &[i64], mut found: impl FnMut(Position, &[u8])) {
+fn records_of(
+    block: &DecodedBlock,
+    timestamps: &[i64],
+    mut found: impl FnMut(Position, &[u8]) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     for same in timestamps.chunk_by(|a, b| a == b) {
         let Some(timestamp) = same.first() else {
             continue;
@@ -94,12 +104,13 @@ fn records_of(block: &DecodedBlock, timestamps: &[i64], mut found: impl FnMut(Po
         for index in block.lower_bound((*timestamp, 0))..block.len() {
             match (block.key(index), block.payload(index)) {
                 (Some(position), Some(payload)) if position.0 == *timestamp => {
-                    found(position, payload);
+                    found(position, payload)?;
                 }
                 _ => break,
             }
         }
     }
+    ControlFlow::Continue(())
 }
 
 fn is_in(ranges: &[Range<u64>], sequence: u64) -> bool {
@@ -154,6 +165,7 @@ mod tests {
             ignored,
             |position, _| {
                 positions.push(position);
+                ControlFlow::Continue(())
             },
         )
         .unwrap();
@@ -196,5 +208,21 @@ mod tests {
         let (positions, _) = lookup(&store, &all, &[0..5, 7..9_999]);
         let sequences: Vec<u64> = positions.iter().map(|(_, sequence)| *sequence).collect();
         assert_eq!(sequences, [5, 6, 9_999]);
+    }
+
+    #[test]
+    fn nothing_more_is_read_once_enough_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = hourly(&folder, 10_000);
+        let all: Vec<i64> = (0..10_000).map(|hour| hour * HOUR).collect();
+        let snapshot = store.snapshot().unwrap();
+        let state = snapshot.view().series().unwrap().remove(0).state;
+        let mut count = 0;
+        let transaction = snapshot.view().transaction();
+        let blocks_read = records_at(transaction, &state, &all, &[], |_, _| {
+            count += 1;
+            ControlFlow::Break(())
+        });
+        assert_eq!((blocks_read.unwrap(), count), (1, 1));
     }
 }

@@ -16,8 +16,20 @@ use crate::{
         write::append::{Appender, PendingRecord, SeriesBatch},
     },
 };
-use std::{borrow::Cow, collections::HashMap, fmt, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    ops::{ControlFlow, Range},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use xxhash_rust::xxh3::xxh3_128;
+
+/// How long one transaction looks for stored records: other writers wait for it.
+const TRANSACTION_TIME_MAX: Duration = Duration::from_millis(250);
+/// The number of records that are looked up before the time is checked.
+const LOOKUP_RECORDS: usize = 1024;
 
 /// The number of imported records by outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -35,6 +47,8 @@ pub struct ImportCounts {
 /// Encoded records to import together, with their secrets redacted.
 pub struct ImportBatch {
     parts: Vec<SeriesBatch>,
+    /// The index of the part of each series.
+    indexes: HashMap<(ServerName, Signal), usize>,
     records: usize,
     bytes: usize,
     rules: Option<Arc<Rules>>,
@@ -45,6 +59,7 @@ impl Default for ImportBatch {
     fn default() -> ImportBatch {
         ImportBatch {
             parts: Vec::new(),
+            indexes: HashMap::new(),
             records: 0,
             bytes: 0,
             rules: Some(Redactor::new().rules()),
@@ -104,13 +119,14 @@ impl ImportBatch {
             payload: payload.into_boxed_slice(),
             is_spilled: false,
         };
-        let known = |part: &&mut SeriesBatch| part.server == *server && part.signal == signal;
-        if let Some(part) = self.parts.iter_mut().rev().find(known) {
+        let index = *(self.indexes)
+            .entry((server.clone(), signal))
+            .or_insert(self.parts.len());
+        if index == self.parts.len() {
+            self.parts.push(SeriesBatch::new(server.clone(), signal));
+        }
+        if let Some(part) = self.parts.get_mut(index) {
             part.records.push(pending);
-        } else {
-            let mut part = SeriesBatch::new(server.clone(), signal);
-            part.records.push(pending);
-            self.parts.push(part);
         }
         Ok(())
     }
@@ -127,9 +143,14 @@ impl ImportBatch {
         self.records == 0
     }
 
-    /// The records of each series. After the import, those that were stored.
-    pub(crate) fn parts(&self) -> &[SeriesBatch] {
-        &self.parts
+    /// Whether all parts were removed.
+    pub(crate) fn has_no_parts(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Removes the parts that one transaction stored, with the records that were new.
+    pub(crate) fn take_parts(&mut self, count: usize) -> Vec<SeriesBatch> {
+        self.parts.drain(..count.min(self.parts.len())).collect()
     }
 
     /// The size of the encoded records, in bytes.
@@ -155,13 +176,22 @@ pub(crate) struct ImportContext<'a> {
     pub(crate) place: &'a StackPath,
 }
 
-/// Stores the records of `batch` that are new. Returns their sequences, and the number of records
-/// that were too old.
+/// What one transaction stored.
+pub(crate) struct Imported {
+    /// The sequences of the records that were new.
+    pub(crate) sequences: Range<u64>,
+    pub(crate) too_old: u64,
+    /// The number of parts of the batch, from the first, that were looked at.
+    pub(crate) parts: usize,
+}
+
+/// Stores those of the first records of `batch` that are new. Looks up records for no longer than
+/// [`TRANSACTION_TIME_MAX`]; what is left of the batch is for the next transaction.
 pub(crate) fn import(
     transaction: &WriteTransaction,
     batch: &mut ImportBatch,
     context: ImportContext<'_>,
-) -> Result<(Range<u64>, u64), Fault> {
+) -> Result<Imported, Fault> {
     let ImportContext {
         appender,
         view,
@@ -171,6 +201,7 @@ pub(crate) fn import(
         used_bytes,
         place,
     } = context;
+    let deadline = Instant::now() + TRANSACTION_TIME_MAX;
     let limits = &mut appender.cache.limits;
     limits.refresh(transaction)?;
     let stored: HashMap<_, _> = view
@@ -179,18 +210,29 @@ pub(crate) fn import(
         .map(|entry| ((entry.server, entry.signal), entry.state))
         .collect();
     let mut too_old = 0;
-    // Collected before any record is left out, because totals do not expire.
-    let snapshots = emitted_snapshots(batch);
-    for part in &mut batch.parts {
+    let mut snapshots = Vec::new();
+    let mut parts = 0;
+    while let Some(part) = batch.parts.get_mut(parts) {
+        parts += 1;
+        // Before any record is left out, because totals do not expire.
+        snapshots.extend(emitted_snapshots(part));
         let cutoff = limits.cutoff(&part.server, now).unwrap_or(i64::MIN);
         let before = part.records.len();
         part.records.retain(|record| record.timestamp >= cutoff);
         too_old += before - part.records.len();
         if let Some(state) = stored.get(&(part.server.clone(), part.signal)) {
-            drop_duplicates(view, state, own, part)?;
+            let rest = drop_duplicates(view, state, own, part, deadline)?;
+            if !rest.is_empty() {
+                let mut later = SeriesBatch::new(part.server.clone(), part.signal);
+                later.records = rest;
+                batch.parts.insert(parts, later);
+            }
+        }
+        if Instant::now() >= deadline {
+            break;
         }
     }
-    let batch = &mut batch.parts;
+    let batch = batch.parts.get_mut(..parts).unwrap_or_default();
     appender.append(transaction, batch, used_bytes)?;
     let running = !snapshots.is_empty() && writers::is_any_running(transaction, place)?;
     for (server, mut snapshots) in snapshots {
@@ -203,36 +245,67 @@ pub(crate) fn import(
     }
     let first = batch.first().map_or(0, |part| part.appended.sequences.0);
     let end = batch.last().map_or(first, |part| part.appended.sequences.1);
-    Ok((first..end, too_old as u64))
+    Ok(Imported {
+        sequences: first..end,
+        too_old: too_old as u64,
+        parts,
+    })
 }
 
-/// The snapshots of each server in the order of its files, each with the time when it was emitted.
-fn emitted_snapshots(batch: &ImportBatch) -> Vec<(ServerName, Vec<(u64, MetricsSnapshot)>)> {
-    let parts = batch.parts.iter();
-    parts
-        .filter(|part| part.signal == Signal::Metrics)
-        .map(|part| {
-            let records = part.records.iter();
-            let snapshots = records.filter_map(|record| {
-                let snapshot = totals::read_counters(record.timestamp, &record.payload)?;
-                Some((record.emitted, snapshot))
-            });
-            (part.server.clone(), snapshots.collect())
-        })
-        .collect()
+/// The snapshots of a part in the order of its files, each with the time when it was emitted; `None` for
+/// other signals.
+fn emitted_snapshots(part: &SeriesBatch) -> Option<(ServerName, Vec<(u64, MetricsSnapshot)>)> {
+    if part.signal != Signal::Metrics {
+        return None;
+    }
+    let snapshots = part.records.iter().filter_map(|record| {
+        let snapshot = totals::read_counters(record.timestamp, &record.payload)?;
+        Some((record.emitted, snapshot))
+    });
+    Some((part.server.clone(), snapshots.collect()))
 }
 
-/// Drops each record of `part` as often as it is stored already.
+/// Drops each record of `part` as often as it is stored already. Returns the records that were not
+/// looked up until `deadline`.
 fn drop_duplicates(
     view: &View,
     state: &SeriesState,
     own: &[Range<u64>],
     part: &mut SeriesBatch,
-) -> Result<(), Fault> {
-    part.records.sort_by_key(|record| record.timestamp);
-    let timestamps: Vec<i64> = part.records.iter().map(|record| record.timestamp).collect();
-    // A snapshot that was exported has no interval, and is still the same record.
+    deadline: Instant,
+) -> Result<Vec<PendingRecord>, Fault> {
     let is_of_metrics = part.signal == Signal::Metrics;
+    part.records.sort_by_key(|record| record.timestamp);
+    let mut rest = std::mem::take(&mut part.records);
+    while !rest.is_empty() {
+        let end = match rest.get(LOOKUP_RECORDS) {
+            // Totals are computed from all snapshots of a batch, in their order.
+            Some(next) if !is_of_metrics => {
+                rest.partition_point(|record| record.timestamp <= next.timestamp)
+            }
+            _ => rest.len(),
+        };
+        let later = rest.split_off(end);
+        let mut records = std::mem::replace(&mut rest, later);
+        drop_stored(view, state, own, &mut records, is_of_metrics)?;
+        part.records.append(&mut records);
+        if Instant::now() >= deadline {
+            break;
+        }
+    }
+    Ok(rest)
+}
+
+/// Drops each of the records as often as it is stored already. They must be in the order of time.
+fn drop_stored(
+    view: &View,
+    state: &SeriesState,
+    own: &[Range<u64>],
+    records: &mut Vec<PendingRecord>,
+    is_of_metrics: bool,
+) -> Result<(), Fault> {
+    let timestamps: Vec<i64> = records.iter().map(|record| record.timestamp).collect();
+    // A snapshot that was exported has no interval, and is still the same record.
     let content = |payload: &[u8]| {
         if is_of_metrics {
             xxh3_128(&MetricsSnapshot::line_payload(payload))
@@ -241,13 +314,13 @@ fn drop_duplicates(
         }
     };
     let identity = |record: &PendingRecord| (record.timestamp, content(&record.payload));
-    // The number of stored copies of each record of the batch. Other records are not counted, so
-    // its size is bounded by the batch.
-    let mut stored: HashMap<(i64, u128), usize> = part
-        .records
-        .iter()
-        .map(|record| (identity(record), 0))
-        .collect();
+    // How often each record is here, and how many stored copies were found. Other records are not
+    // counted, so its size is bounded by the batch.
+    let mut copies: HashMap<(i64, u128), (usize, usize)> = HashMap::new();
+    for record in &*records {
+        copies.entry(identity(record)).or_default().0 += 1;
+    }
+    let mut left = records.len();
     let transaction = view.transaction();
     records_at(
         transaction,
@@ -255,20 +328,26 @@ fn drop_duplicates(
         &timestamps,
         own,
         |(time, _), payload| {
-            if let Some(copies) = stored.get_mut(&(time, content(payload))) {
-                *copies += 1;
+            if let Some((here, stored)) = copies.get_mut(&(time, content(payload)))
+                && stored < here
+            {
+                *stored += 1;
+                left -= 1;
+            }
+            // Otherwise equal records would be compared with all of their copies, batch by batch.
+            if left == 0 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         },
     )?;
-    part.records.retain(|record| {
-        let copies = stored.get_mut(&identity(record));
-        match copies {
-            Some(copies) if *copies > 0 => {
-                *copies -= 1;
-                false
-            }
-            _ => true,
+    records.retain(|record| match copies.get_mut(&identity(record)) {
+        Some((_, stored)) if *stored > 0 => {
+            *stored -= 1;
+            false
         }
+        _ => true,
     });
     Ok(())
 }

@@ -30,6 +30,9 @@ use tempfile::NamedTempFile;
 /// So many records, or so many bytes of them, are stored at a time.
 const BATCH_RECORDS: usize = 16_384;
 const BATCH_BYTES: usize = 8 << 20;
+/// The most that the records of one line may take, in bytes. Each has all of the resource that the line
+/// shares, so a line of megabytes can be records of terabytes.
+const LINE_RECORD_BYTES_MAX: usize = 1 << 30;
 /// So many problems are shown one by one; the others are counted.
 const PROBLEMS_SHOWN: u64 = 20;
 /// The path that stands for standard input.
@@ -231,6 +234,8 @@ struct Import<'a> {
     counts: Counts,
     /// By server, and over the files of each: a rotation can come after a sentinel.
     sentinels: HashMap<ServerName, Sentinel>,
+    /// The number of the present line, and the size of its records in bytes.
+    line: (u64, usize),
     /// Why storing failed, in the middle of a line.
     failed: Option<gridctl_telemetry::Error>,
 }
@@ -252,6 +257,7 @@ impl<'a> Import<'a> {
             ),
             counts: Counts::default(),
             sentinels: HashMap::new(),
+            line: (0, 0),
             failed: None,
         }
     }
@@ -314,6 +320,7 @@ impl<'a> Import<'a> {
             }
         };
         self.counts.files += 1;
+        self.line = (0, 0);
         let mut reader = RecordReader::new(file.signal)
             .dialect(self.args.dialect)
             .server(file.server.clone())
@@ -395,9 +402,19 @@ impl<'a> Import<'a> {
         {
             self.orphan(&sentinel);
         }
+        if self.line.0 != found.place.line() {
+            self.line = (found.place.line(), 0);
+        }
+        if self.line.1 > LINE_RECORD_BYTES_MAX {
+            let reason =
+                "the records of the line take more than 1 GiB, because each has its resource";
+            return self.bad_record(file, found.place, &reason);
+        }
+        let before = self.batch.payload_bytes();
         if let Err(error) = self.batch.push(server, &found.record) {
             return self.bad_record(file, found.place, &error);
         }
+        self.line.1 += self.batch.payload_bytes() - before;
         self.counts.read += 1;
         self.counts.untimed += u64::from(!found.has_time);
         let is_full =

@@ -4,12 +4,15 @@
 //! written after the records are, so an orderly end repeats none, and `kill -9` repeats at most a page.
 
 use super::reader::Stretch;
-use crate::output::{AtomicFile, note};
+use crate::{
+    output::{AtomicFile, note},
+    own_files::read_named,
+};
 use anyhow::{Context, bail};
 use gridctl_telemetry::{Store, Timestamp, query::Cursor};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs, io,
+    fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -71,12 +74,8 @@ impl CursorFile {
             database: Database::of(store)?,
             position: None,
         };
-        let text = match fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(file),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
+        let Some(text) = read_named(path)? else {
+            return Ok(file);
         };
         let position: Position = serde_json::from_slice(&text).with_context(|| {
             format!(

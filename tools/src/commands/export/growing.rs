@@ -9,17 +9,14 @@ use super::{
     wait_for_arrival,
     written::{Found, Remembered, Written},
 };
-use crate::{
-    folders::Folders,
-    output::{escape, sync_folder_of},
-};
+use crate::{folders::Folders, output::escape, own_files::HeldFolder};
 use anyhow::{Context, bail};
 use gridctl_telemetry::{ServerName, Signal, Store};
+use rustix::fs::Stat;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
+    fs::File,
     io::Write,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -79,6 +76,8 @@ pub(super) fn export<'s>(
 struct Files<'a> {
     args: &'a Options<'a>,
     folder: &'a Path,
+    /// The same folder, which a rename does not replace.
+    held: HeldFolder,
     folders: Folders,
     /// The stored progress.
     committed: Progress,
@@ -106,10 +105,12 @@ impl Files<'_> {
         };
         let mut committed = known.unwrap_or_else(|| Progress::new(selection));
         let before = committed.clone();
-        let written = committed.restore(folder)?;
+        let held = HeldFolder::create(folder)?;
+        let written = committed.restore(&held, folder)?;
         let files = Files {
             args,
             folder,
+            held,
             folders: Folders::below(folder.join(&args.stack)),
             written,
             beginnings: committed.beginnings.clone(),
@@ -172,11 +173,11 @@ impl Files<'_> {
         let Some(written) = self.written.get(name) else {
             return Ok(None);
         };
-        match written.remember().find(path)? {
+        match written.remember().find(&self.held, path)? {
             Found::AsWritten(file, _) if file.metadata()?.len() == written.bytes => {
                 return Ok(Some(file));
             }
-            Found::AsWritten(..) | Found::Changed => set_aside(path)?,
+            Found::AsWritten(..) | Found::Changed => set_aside(&self.held, path)?,
             Found::Gone if written.bytes > 0 => note_gone(path),
             Found::Gone => {}
         }
@@ -187,7 +188,8 @@ impl Files<'_> {
     fn begin(&mut self, path: &Path, name: &str) -> anyhow::Result<File> {
         // An unknown file is the user's, or of an export that was not resumed: appending to it would
         // duplicate records.
-        if path.symlink_metadata().is_ok() {
+        let cannot = || format!("cannot create {}", path.display());
+        if self.held.entry(path).with_context(cannot)?.is_some() {
             bail!(
                 "{} is there already, and is not a file of this export: move it away",
                 path.display()
@@ -199,23 +201,17 @@ impl Files<'_> {
             files.insert(name.to_owned(), Remembered::default());
             self.remember()?;
         }
-        let file = fs::OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .with_context(|| format!("cannot create {}", path.display()))?;
-        sync_folder_of(path)?;
-        Ok(file)
+        self.held.create_file(path).with_context(cannot)
     }
 
     /// Renames a full file to the name of a rotated one.
     fn rotate(&mut self, full: &File, name: &str, path: &Path) -> anyhow::Result<()> {
         full.sync_all()?;
         self.written.insert(name.to_owned(), Written::default());
-        let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        let there = path.symlink_metadata().ok().map(id);
-        if there != Some(id(full.metadata()?)) {
+        let there = self.held.entry(path)?;
+        let written = rustix::fs::fstat(full).map_err(std::io::Error::from)?;
+        let is_it = |stat: &Stat| (stat.st_dev, stat.st_ino) == (written.st_dev, written.st_ino);
+        if !there.as_ref().is_some_and(is_it) {
             // The file was moved while it was written to, which replaces the rotation.
             if there.is_none() {
                 note_gone(path);
@@ -228,7 +224,9 @@ impl Files<'_> {
             .rotating
             .push((name.to_owned(), target_name.clone()));
         self.remember()?;
-        fs::rename(path, &target).with_context(|| format!("cannot rename {}", path.display()))?;
+        self.held
+            .rename(path, &target)
+            .with_context(|| format!("cannot rename {}", path.display()))?;
         self.touched.insert(target_name);
         Ok(())
     }

@@ -16,14 +16,14 @@ use super::{
 };
 use crate::{
     flat::FileName,
-    output::{AtomicFile, note, sync_folder_of},
+    output::{AtomicFile, note},
+    own_files::{HeldFolder, read_named},
 };
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// The progress of an export.
@@ -60,12 +60,8 @@ impl Progress {
 
     /// Reads the progress of an earlier run; `None` when there was none.
     pub(super) fn read(path: &Path, selection: &str) -> anyhow::Result<Option<Progress>> {
-        let text = match fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
+        let Some(text) = read_named(path)? else {
+            return Ok(None);
         };
         let progress: Progress = serde_json::from_slice(&text).with_context(|| {
             format!(
@@ -89,7 +85,20 @@ impl Progress {
                 progress.selection
             );
         }
+        if let Some(name) = progress.names().find(|name| !is_below(name)) {
+            bail!(
+                "{} names the file {name:?}, which no export writes: name another file, and export to \
+                 another folder",
+                path.display()
+            );
+        }
         Ok(Some(progress))
+    }
+
+    /// The files that it is about.
+    fn names(&self) -> impl Iterator<Item = &String> {
+        let renamed = self.rotating.iter().flat_map(|(from, to)| [from, to]);
+        self.files.keys().chain(renamed)
     }
 
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
@@ -100,7 +109,11 @@ impl Progress {
 
     /// Restores the files below `folder` to the stored progress, and returns their state. A file that
     /// was deleted is empty.
-    pub(super) fn restore(&mut self, folder: &Path) -> anyhow::Result<BTreeMap<String, Written>> {
+    pub(super) fn restore(
+        &mut self,
+        held: &HeldFolder,
+        folder: &Path,
+    ) -> anyhow::Result<BTreeMap<String, Written>> {
         let rotating = std::mem::take(&mut self.rotating);
         let mut written = BTreeMap::new();
         for (name, remembered) in &mut self.files {
@@ -109,7 +122,7 @@ impl Progress {
                 .filter(|(from, _)| from == name)
                 .map(|(_, to)| folder.join(to))
                 .collect();
-            let restored = restore_file(&folder.join(name), *remembered, &rotated)?;
+            let restored = restore_file(held, &folder.join(name), *remembered, &rotated)?;
             *remembered = restored.remember();
             written.insert(name.clone(), restored);
         }
@@ -120,29 +133,30 @@ impl Progress {
 /// Restores a file to its stored progress. Since then it may have been `rotated` to these names, the
 /// oldest of which is the file that the progress is about.
 fn restore_file(
+    held: &HeldFolder,
     path: &Path,
     remembered: Remembered,
     rotated: &[PathBuf],
 ) -> anyhow::Result<Written> {
     let cannot = || format!("cannot continue {}", path.display());
     if let Some((first, later)) = rotated.split_first() {
-        let before = remembered.find(first)?;
+        let before = remembered.find(held, first)?;
         // The records of all files begun after it are exported again.
-        later.iter().try_for_each(|path| discard(path))?;
+        later.iter().try_for_each(|path| discard(held, path))?;
         match before {
             Found::AsWritten(..) => {
-                discard(path)?;
-                fs::rename(first, path).with_context(cannot)?;
+                discard(held, path)?;
+                held.rename(first, path).with_context(cannot)?;
             }
             Found::Gone | Found::Changed => {
                 // Either the rename was not done, or this file was begun after it.
-                if matches!(remembered.find(path)?, Found::Changed) {
-                    discard(path)?;
+                if matches!(remembered.find(held, path)?, Found::Changed) {
+                    discard(held, path)?;
                 }
             }
         }
     }
-    let found = remembered.find(path)?;
+    let found = remembered.find(held, path)?;
     Ok(match found {
         Found::AsWritten(file, written) => {
             file.set_len(remembered.bytes).with_context(cannot)?;
@@ -156,7 +170,7 @@ fn restore_file(
             Written::default()
         }
         Found::Changed => {
-            set_aside(path)?;
+            set_aside(held, path)?;
             Written::default()
         }
     })
@@ -172,18 +186,17 @@ pub(super) fn note_gone(path: &Path) {
 
 /// Renames a changed file to the name of a rotated one, because it may hold records that no other file
 /// has, and reports that. An empty file is removed.
-pub(super) fn set_aside(path: &Path) -> anyhow::Result<()> {
-    let bytes = path.symlink_metadata().map(|metadata| metadata.len());
-    if bytes.is_ok_and(|bytes| bytes == 0) {
+pub(super) fn set_aside(held: &HeldFolder, path: &Path) -> anyhow::Result<()> {
+    let entry = held.entry(path);
+    if entry.is_ok_and(|entry| entry.is_some_and(|entry| entry.st_size == 0)) {
         note(&format!(
             "{} was emptied: its records count as exported, and the export continues in it",
             path.display()
         ));
-        return discard(path);
+        return discard(held, path);
     }
     let target = rotated_path(path)?;
-    fs::rename(path, &target)
-        .and_then(|()| sync_folder_of(&target))
+    held.rename(path, &target)
         .with_context(|| format!("cannot rename {}", path.display()))?;
     note(&format!(
         "{} was changed since the export wrote it: it was renamed to {}, and the export continues \
@@ -205,12 +218,21 @@ pub(super) fn rotated_path(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Removes a file, if it exists, whose records will be exported again.
-fn discard(path: &Path) -> anyhow::Result<()> {
-    // Fails unless it is a regular file.
-    if matches!(Remembered::default().find(path)?, Found::Gone) {
+fn discard(held: &HeldFolder, path: &Path) -> anyhow::Result<()> {
+    // Fails unless it is a plain file.
+    if matches!(Remembered::default().find(held, path)?, Found::Gone) {
         return Ok(());
     }
-    fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
+    held.remove(path)
+        .with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// Whether a name of a progress is that of a file of the layout below the folder of the export.
+fn is_below(name: &str) -> bool {
+    let path = Path::new(name);
+    let is_plain = |part| matches!(part, Component::Normal(_));
+    let file_name = path.file_name().and_then(|name| name.to_str());
+    path.components().all(is_plain) && file_name.and_then(FileName::parse).is_some()
 }
 
 /// The path of a file as the progress stores it.

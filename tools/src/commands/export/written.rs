@@ -4,15 +4,10 @@
 //! replaced. An export continues a file only if the bytes that it wrote last are where it wrote them.
 //! It never writes through a link.
 
-use anyhow::{Context, bail};
-use rustix::fs::OFlags;
+use crate::own_files::HeldFolder;
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use std::{
-    fs::{self, File},
-    io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
-};
+use std::{fs::File, os::unix::fs::FileExt, path::Path};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The number of last written bytes by which a file is recognised.
@@ -77,10 +72,10 @@ impl Remembered {
 
     /// Opens the file to append to it.
     ///
-    /// Fails when it is not a regular file, such as a link or a folder.
-    pub(super) fn find(self, path: &Path) -> anyhow::Result<Found> {
+    /// Fails when it is not a plain file of this user with one name.
+    pub(super) fn find(self, folder: &HeldFolder, path: &Path) -> anyhow::Result<Found> {
         let cannot = || format!("cannot continue {}", path.display());
-        let Some(file) = open(path)? else {
+        let Some(file) = folder.open(path)? else {
             return Ok(Found::Gone);
         };
         let bytes = file.metadata().with_context(cannot)?.len();
@@ -102,44 +97,11 @@ impl Remembered {
     }
 }
 
-/// Opens an existing file for reading and appending.
-fn open(path: &Path) -> anyhow::Result<Option<File>> {
-    let cannot = || format!("cannot continue {}", path.display());
-    match path.symlink_metadata() {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(metadata) => {
-            let kind = if metadata.is_symlink() {
-                "a symbolic link"
-            } else {
-                "not a regular file"
-            };
-            bail!(
-                "{} is {kind}, and an export writes only to regular files: move it away, and the export \
-                 continues in a new file",
-                path.display()
-            );
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(cannot),
-    }
-    // The file may be replaced before it is opened: do not follow a link, and do not block on a pipe.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .append(true)
-        .custom_flags(flags)
-        .open(path)
-        .with_context(cannot)?;
-    if !file.metadata().with_context(cannot)?.is_file() {
-        bail!("{} is not a regular file: move it away", path.display());
-    }
-    Ok(Some(file))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
 
     proptest! {
         #[test]
@@ -148,6 +110,7 @@ mod tests {
             more in proptest::collection::vec(any::<u8>(), 0..50),
         ) {
             let folder = tempfile::tempdir().unwrap();
+            let held = HeldFolder::create(folder.path()).unwrap();
             let path = folder.path().join("file");
             let mut written = Written::default();
             for piece in &pieces {
@@ -157,18 +120,18 @@ mod tests {
             text.extend(&more);
             fs::write(&path, &text).unwrap();
             let remembered = written.remember();
-            let found = remembered.find(&path).unwrap();
+            let found = remembered.find(&held, &path).unwrap();
             prop_assert!(matches!(
                 found,
                 Found::AsWritten(_, again) if again.remember() == remembered && again.end == written.end
             ));
             text[pieces.concat().len() - 1] ^= 1;
             fs::write(&path, &text).unwrap();
-            prop_assert!(matches!(remembered.find(&path).unwrap(), Found::Changed));
+            prop_assert!(matches!(remembered.find(&held, &path).unwrap(), Found::Changed));
             fs::write(&path, &text[..pieces.concat().len() - 1]).unwrap();
-            prop_assert!(matches!(remembered.find(&path).unwrap(), Found::Changed));
+            prop_assert!(matches!(remembered.find(&held, &path).unwrap(), Found::Changed));
             fs::remove_file(&path).unwrap();
-            prop_assert!(matches!(remembered.find(&path).unwrap(), Found::Gone));
+            prop_assert!(matches!(remembered.find(&held, &path).unwrap(), Found::Gone));
         }
     }
 }

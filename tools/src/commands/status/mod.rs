@@ -158,7 +158,15 @@ pub(crate) fn run(
             Err(error) => return Err(error.into()),
         }
     }
-    print(&found, &old, args, screen, out)?;
+    // "No telemetry." would be untrue of a stack that cannot be read.
+    let has_table = args.json || args.plain || found.iter().any(|found| !found.series.is_empty());
+    if has_table || outcome == Outcome::Done {
+        print(&found, &old, args, screen, out)?;
+    } else {
+        for found in &found {
+            found.describe(screen, out)?;
+        }
+    }
     for old in &old {
         if args.json || args.plain {
             note(&old.to_string());
