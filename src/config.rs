@@ -12,6 +12,7 @@ use serde::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    path::PathBuf,
     time::Duration,
 };
 use tracing::level_filters::LevelFilter;
@@ -206,6 +207,14 @@ pub enum ConfigWarning {
         /// The total limit of the stack, in bytes.
         total_bytes: u64,
     },
+    /// The database could not be opened, was set aside, and a new one begins, without the records of the
+    /// other: see [`StoreOptions::set_aside_damaged`](crate::StoreOptions::set_aside_damaged).
+    DatabaseSetAside {
+        /// Its present path.
+        path: PathBuf,
+        /// Why it could not be opened.
+        reason: String,
+    },
 }
 
 /// How the servers of a configuration and those with records differ; see
@@ -252,6 +261,12 @@ impl fmt::Display for ConfigWarning {
                 "{option} of the server {server} will delete {records} stored records of its \
                  {signal}, {}: raise it to keep them",
                 bytesize::ByteSize::b(*bytes).display().iec()
+            ),
+            ConfigWarning::DatabaseSetAside { path, reason } => write!(
+                f,
+                "{reason}; it was set aside as {}, and a new database begins: \
+                 `gridctl-telemetry verify FILE --salvage DIR` gets out what can be read",
+                path.display()
             ),
             ConfigWarning::DeletesFromTotal { bytes, total_bytes } => write!(
                 f,

@@ -193,6 +193,20 @@ pub enum Error {
         /// What was found instead of a database.
         reason: String,
     },
+    /// A file that cannot be opened as a database, beside the maximum number of such files that were set
+    /// aside before: see [`list_set_aside`](crate::home::list_set_aside).
+    #[error(
+        "{}: {reason}; it is not set aside, because {count} damaged files beside it are: move them away",
+        path.display()
+    )]
+    TooManySetAside {
+        /// The path of the database.
+        path: PathBuf,
+        /// Why it cannot be opened.
+        reason: String,
+        /// The number of files that were set aside.
+        count: usize,
+    },
     /// A database written by a newer version of this crate. It was not modified.
     #[error(
         "{} has schema version {found}, and this program knows versions up to {supported}: use a \

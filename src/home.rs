@@ -1,6 +1,8 @@
 //! The location of databases: `<home>/telemetry/<stack>/telemetry.redb`, with the disk blocks
 //! reserved for a full disk in `telemetry.reserve` beside it, and `telemetry.<writer>.spill` and
-//! `telemetry.<writer>.spill2` for each running writer.
+//! `telemetry.<writer>.spill2` for each running writer. A file that cannot be opened as a database is
+//! set aside as `telemetry.redb.damaged-<UTC>`, such as `telemetry.redb.damaged-20260508T140312Z`: see
+//! [`StoreOptions::set_aside_damaged`](crate::StoreOptions::set_aside_damaged).
 //!
 //! `<home>` is what the functions of this crate take as `home`: the folder `.gridctl` in the home of
 //! the user, or in the folder that `GRIDCTL_HOME` or `--home` names in its place. [`default_home`] and
@@ -13,7 +15,8 @@
 
 use crate::{
     error::{Error, Result},
-    platform::{self, Entry, Folder, Links},
+    platform::{self, Entry, FileId, Folder, Links},
+    time::Timestamp,
 };
 use std::{
     collections::BTreeSet,
@@ -28,6 +31,10 @@ use std::{
 const DATABASE_FILE: &str = "telemetry.redb";
 /// The name of the file that reserves disk blocks for deleting on a full disk.
 const RESERVE_FILE: &str = "telemetry.reserve";
+/// The start of the names of files that were set aside.
+const SET_ASIDE_START: &str = "telemetry.redb.damaged-";
+/// Maximum number of files that are set aside beside a database.
+const SET_ASIDE_MAX: usize = 8;
 /// The start of the names of the files of spills.
 const SPILL_FILE_START: &str = "telemetry.";
 /// The folder below `home` that holds one folder for each stack.
@@ -96,11 +103,42 @@ pub fn list_stacks(home: &Path) -> Result<Vec<String>> {
     Ok(stacks)
 }
 
+/// A file that was set aside because it could not be opened as a database.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct SetAside {
+    /// Its present path, whose end says when it was set aside.
+    pub path: PathBuf,
+    /// Its disk blocks, in bytes.
+    pub size_bytes: u64,
+}
+
+/// The files that were set aside beside the database of `stack` below `home`, oldest first.
+///
+/// No program deletes them, and at most eight are kept: with these, a ninth file that cannot be opened
+/// is refused. `gridctl-telemetry verify FILE --salvage DIR` writes what can be read of one to files that
+/// `import-jsonl` reads.
+///
+/// Fails with [`Error::InvalidStackName`], and with [`Error::Io`] when the folder cannot be read.
+pub fn list_set_aside(home: &Path, stack: &str) -> Result<Vec<SetAside>> {
+    StackPath::new(home, stack)?.list_set_aside()
+}
+
 /// The path of one stack's database. Creating the value does no I/O.
 #[derive(Debug, Clone)]
 pub(crate) struct StackPath {
     home: PathBuf,
     stack: String,
+    /// The name of the database file in the stack's folder.
+    file: String,
+}
+
+fn not_set_aside(path: &Path) -> Error {
+    Error::NotADatabase {
+        path: path.to_owned(),
+        reason: format!("expected a file named STACK/{SET_ASIDE_START}… that was set aside"),
+    }
 }
 
 /// What opening does when the database is missing.
@@ -134,7 +172,36 @@ impl StackPath {
         Ok(StackPath {
             home: home.to_owned(),
             stack: stack.to_owned(),
+            file: DATABASE_FILE.to_owned(),
         })
+    }
+
+    /// The path of a file that was set aside. Fails with [`Error::NotADatabase`] when its name says that
+    /// it is no such file.
+    pub(crate) fn of_set_aside(path: &Path) -> Result<StackPath> {
+        let absolute = std::path::absolute(path).map_err(|error| Error::io("find", path, error))?;
+        let name = absolute.file_name().and_then(|name| name.to_str());
+        let folder = absolute.parent();
+        let stack = folder
+            .and_then(Path::file_name)
+            .and_then(|name| name.to_str());
+        let telemetry = folder.and_then(Path::parent);
+        let (Some(name), Some(stack), Some(telemetry)) = (name, stack, telemetry) else {
+            return Err(not_set_aside(path));
+        };
+        match telemetry.parent() {
+            Some(home)
+                if telemetry
+                    .file_name()
+                    .is_some_and(|name| name == TELEMETRY_FOLDER)
+                    && name.starts_with(SET_ASIDE_START) =>
+            {
+                let mut place = StackPath::new(home, stack)?;
+                name.clone_into(&mut place.file);
+                Ok(place)
+            }
+            _ => Err(not_set_aside(path)),
+        }
     }
 
     pub(crate) fn stack(&self) -> &str {
@@ -142,7 +209,82 @@ impl StackPath {
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.folder().join(DATABASE_FILE)
+        self.folder().join(&self.file)
+    }
+
+    /// See [`list_set_aside`].
+    pub(crate) fn list_set_aside(&self) -> Result<Vec<SetAside>> {
+        let folder = self.folder();
+        let failed = |error| Error::io("read the folder", &folder, error);
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let is_set_aside =
+                (entry.file_name().to_str()).is_some_and(|name| name.starts_with(SET_ASIDE_START));
+            // Another program may be moving it away.
+            if is_set_aside && let Ok(metadata) = entry.metadata() {
+                found.push(SetAside {
+                    path: entry.path(),
+                    size_bytes: platform::allocated_bytes(&metadata),
+                });
+            }
+        }
+        found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+
+    /// Renames the database file, if it is still `file`, to a name with the time `now`. The caller holds
+    /// the lock of [`StackPath::lock_creation`]. Returns the new path; `None` when it is another file.
+    ///
+    /// Fails with [`Error::TooManySetAside`], which has `reason`, when the maximum number of files was
+    /// set aside before.
+    pub(crate) fn set_aside(
+        &self,
+        file: FileId,
+        now: Timestamp,
+        reason: &str,
+    ) -> Result<Option<PathBuf>> {
+        let path = self.database();
+        let failed = |error| Error::io("set aside", &path, error);
+        match std::fs::metadata(&path) {
+            Ok(metadata) if platform::file_id(&metadata) == file => {}
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        }
+        let others = self.list_set_aside()?;
+        if others.len() >= SET_ASIDE_MAX {
+            return Err(Error::TooManySetAside {
+                path,
+                reason: reason.to_owned(),
+                count: others.len(),
+            });
+        }
+        let Some(folder) = self.open_folder(IfMissing::Skip)? else {
+            return Ok(None);
+        };
+        // 2026-05-08T14:03:12.… becomes 20260508T140312Z.
+        let written = now.to_string();
+        let seconds = written.chars().take("2026-05-08T14:03:12".len());
+        let time: String = seconds.filter(|c| !['-', ':'].contains(c)).collect();
+        let base = format!("{SET_ASIDE_START}{time}Z");
+        let mut names = std::iter::once(base.clone()).chain((2..).map(|n| format!("{base}-{n}")));
+        let is_free = |name: &String| match folder.entry(name) {
+            Err(error) => error.kind() == ErrorKind::NotFound,
+            Ok(_) => false,
+        };
+        // At most as many names are taken as files are kept.
+        let Some(name) = names.by_ref().take(2 * SET_ASIDE_MAX).find(is_free) else {
+            return Err(failed(ErrorKind::AlreadyExists.into()));
+        };
+        folder.rename(DATABASE_FILE, &name).map_err(failed)?;
+        folder.sync().map_err(failed)?;
+        Ok(Some(self.folder().join(name)))
     }
 
     fn folder(&self) -> PathBuf {
@@ -154,18 +296,38 @@ impl StackPath {
     /// `missing` is [`IfMissing::Skip`].
     pub(crate) fn open_file(&self, missing: IfMissing) -> Result<Option<File>> {
         if missing == IfMissing::Create {
-            // The permissions of `home` are the user's choice. Components created here must not be
-            // accessible to more users than the folders below them.
-            Folder::create_all(&self.home)
-                .map_err(|error| Error::io("create the folder", &self.home, error))?;
+            self.create_folders()?;
         }
         match self.open_folder(missing)? {
             Some(folder) => {
                 let path = self.database();
-                let links = own_link(&folder, DATABASE_FILE, &path)?;
-                open_file(&folder, DATABASE_FILE, &path, links, missing)
+                let links = own_link(&folder, &self.file, &path)?;
+                open_file(&folder, &self.file, &path, links, missing)
             }
             None => Ok(None),
+        }
+    }
+
+    /// Creates the folders of the database that are missing.
+    pub(crate) fn create_folders(&self) -> Result<()> {
+        // The permissions of `home` are the user's choice. Components created here must not be
+        // accessible to more users than the folders below them.
+        Folder::create_all(&self.home)
+            .map_err(|error| Error::io("create the folder", &self.home, error))?;
+        self.open_folder(IfMissing::Create)?;
+        Ok(())
+    }
+
+    /// Removes the file that reserves disk blocks.
+    pub(crate) fn remove_reserve(&self) -> Result<()> {
+        match self.open_folder(IfMissing::Skip)? {
+            Some(folder) => match folder.remove_file(RESERVE_FILE) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(Error::io("remove", &self.reserve(), error))
+                }
+                _ => Ok(()),
+            },
+            None => Ok(()),
         }
     }
 

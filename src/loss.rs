@@ -64,10 +64,13 @@ pub enum LossCause {
     /// while its writer ran. The count is of all records that this writer had stored in it: some may be
     /// in the new file as well, and all are in the old one if that still exists.
     Replaced,
+    /// The file that held the records could not be opened as a database and was set aside, so their
+    /// number is not known: see [`list_set_aside`](crate::home::list_set_aside).
+    SetAside,
 }
 
 impl LossCause {
-    const ALL: [LossCause; 10] = [
+    const ALL: [LossCause; 11] = [
         LossCause::QueueFull,
         LossCause::TooLarge,
         LossCause::Invalid,
@@ -78,6 +81,7 @@ impl LossCause {
         LossCause::Wiped,
         LossCause::Damaged,
         LossCause::Replaced,
+        LossCause::SetAside,
     ];
 
     /// A short text for messages such as "dropped: queue full".
@@ -94,6 +98,7 @@ impl LossCause {
             LossCause::Wiped => "wiped",
             LossCause::Damaged => "damaged",
             LossCause::Replaced => "file replaced",
+            LossCause::SetAside => "file set aside",
         }
     }
 
@@ -110,6 +115,7 @@ impl LossCause {
             LossCause::Wiped => 8,
             LossCause::Damaged => 9,
             LossCause::Replaced => 10,
+            LossCause::SetAside => 11,
         }
     }
 

@@ -235,6 +235,11 @@ impl Folder {
         Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
     }
 
+    /// Renames the entry `name`, which is not a folder: of a link the link, not its target.
+    pub(crate) fn rename(&self, name: &str, new_name: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, name, &self.0, new_name)?)
+    }
+
     /// The metadata of the entry `name`, without following a link.
     pub(crate) fn entry(&self, name: &str) -> io::Result<Entry> {
         let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;

@@ -8,7 +8,7 @@ use crate::{
     record::ServerName,
     redact::Redactor,
     signal::Signal,
-    store::{Store, StoreOptions},
+    store::{SetAsideNote, Store, StoreOptions},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -152,7 +152,9 @@ impl TelemetryOptions {
 }
 
 impl Telemetry {
-    /// Opens the store of `stack` below `home` and sets up all producers. Also returns the warnings
+    /// Opens the store of `stack` below `home` and sets up all producers. A database that cannot be opened
+    /// is set aside, and a new one begins: see [`StoreOptions::set_aside_damaged`]. Also returns a warning
+    /// of that, and the warnings
     /// of [`TelemetryConfig::validate`], and those of [`Store::would_delete`] as of before the
     /// configuration took effect. To decide before that, call [`Store::would_delete`] first.
     ///
@@ -167,7 +169,8 @@ impl Telemetry {
     ) -> Result<(Telemetry, Vec<ConfigWarning>)> {
         let mut warnings = config.validate()?;
         let policy = config.retention_policy()?;
-        let store = Store::open(home, stack, options.store.clone())?;
+        let store_options = options.store.clone().set_aside_damaged(true);
+        let store = Store::open(home, stack, store_options)?;
         // A database that cannot be read to the end must not keep a daemon from starting.
         warnings.extend(store.would_delete(&policy).unwrap_or_default());
         let redactor = options.writer.redactor_or_default();
@@ -177,6 +180,10 @@ impl Telemetry {
             .redactor(Some(redactor.clone()))
             .retention(Some(policy));
         let (writer, guard) = Writer::start(&store, writer_options)?;
+        warnings.extend(store.set_aside_notes().into_iter().map(|note| {
+            let SetAsideNote { path, reason, .. } = note;
+            ConfigWarning::DatabaseSetAside { path, reason }
+        }));
         let otlp = OtlpWriter::new(writer.clone());
         otlp.set_unrouted_server(options.unrouted_server.clone());
         let telemetry = Telemetry {

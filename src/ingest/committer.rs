@@ -17,7 +17,7 @@ use crate::{
     signal::Signal,
     store::{
         Appender, BatchId, Entered, Maintained, Maintenance, PendingRecord, RECORD_BYTES_MAX,
-        SeriesBatch, SpilledRecord, Store, StoreWriter, WipeScope, WriterEntry,
+        SeriesBatch, SpillLock, SpilledRecord, Store, StoreWriter, WipeScope, WriterEntry,
     },
     time::Timestamp,
 };
@@ -71,6 +71,8 @@ pub(super) struct Committer {
     in_flight: Option<Batch>,
     /// The entry of this writer in the database.
     entry: WriterEntry,
+    /// See [`Entered::lock`].
+    lock: Option<SpillLock>,
     /// When it was entered.
     entered_at: Timestamp,
     /// The number of records that were stored since then.
@@ -179,11 +181,12 @@ impl Committer {
             writer.set_limits(policy)?;
         }
         let appender = writer.appender(options.tiering)?;
-        let Entered { entry, spill } = writer.enter_writer()?;
+        let Entered { entry, spill, lock } = writer.enter_writer()?;
         let spiller = Spiller::new(spill, options, Arc::clone(&counters));
         let mut committer = Committer {
             policy: CommitPolicy::new(options),
             entry,
+            lock,
             entered_at: Timestamp::now(),
             stored_records: 0,
             last_batch: 0,
@@ -379,8 +382,10 @@ impl Committer {
             to: at,
             recovered: 0,
         };
-        let Entered { entry, spill } = self.writer.enter_writer_again(wipe_generation, &[loss])?;
+        let entered = self.writer.enter_writer_again(wipe_generation, &[loss])?;
+        let Entered { entry, spill, lock } = entered;
         self.entry = entry;
+        self.lock = lock;
         self.entered_at = at;
         self.stored_records = 0;
         self.last_batch = 0;
@@ -606,7 +611,15 @@ impl Committer {
         self.in_present_database(now(), |committer| {
             committer.writer.leave_writer(committer.entry)
         })?;
-        self.spiller.remove()
+        self.remove_spill()
+    }
+
+    fn remove_spill(&mut self) -> Result<()> {
+        self.spiller.remove()?;
+        match self.lock.take() {
+            Some(_) => self.writer.remove_spill(self.entry),
+            None => Ok(()),
+        }
     }
 
     /// Like [`Committer::leave`], for a writer that could not commit and has
@@ -616,7 +629,7 @@ impl Committer {
         self.reopen()?;
         losses.extend(self.counters.take_unrecorded());
         self.writer.leave_writer_with_losses(self.entry, &losses)?;
-        self.spiller.remove()
+        self.remove_spill()
     }
 
     /// Notes that the store fails, for this process and for others.

@@ -10,7 +10,7 @@ use crossbeam::channel::Sender;
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -61,6 +61,17 @@ pub enum OutageEvent {
         at: Timestamp,
         /// The number of records that this writer had stored in the other file.
         records: u64,
+    },
+    /// The database could not be opened, was set aside, and a new one begins: see
+    /// [`StoreOptions::set_aside_damaged`](crate::StoreOptions::set_aside_damaged).
+    #[non_exhaustive]
+    SetAside {
+        /// When it was set aside.
+        at: Timestamp,
+        /// Its present path.
+        path: PathBuf,
+        /// Why it could not be opened.
+        reason: String,
     },
 }
 

@@ -12,7 +12,7 @@ use crate::{
     config::RetentionPolicy,
     error::{Error, Result},
     loss::LossCause,
-    store::{Finding, KnownDamage, Store, WipeScope},
+    store::{Finding, KnownDamage, SetAsideNote, Store, WipeScope},
     time::Timestamp,
 };
 use crossbeam::{
@@ -68,6 +68,7 @@ pub(super) fn start(
         outage: None,
         listener,
         unflushed_records: 0,
+        set_aside: 0,
         damage: None,
         told: HashSet::new(),
         scrub: None,
@@ -115,6 +116,8 @@ struct WriterThread {
     listener: Option<Sender<OutageEvent>>,
     /// The records that were stored in a file that was then replaced, and that no flush has reported.
     unflushed_records: u64,
+    /// The number of files that were set aside and that the listener knows of.
+    set_aside: usize,
     /// The damage reported last.
     damage: Option<String>,
     /// The damage that was known before this writer, or that it has told.
@@ -393,8 +396,14 @@ impl WriterThread {
         let _ = answer.send(committed.and_then(|()| self.tell_of_replacement()));
     }
 
-    /// Reports that the database was replaced by another file.
+    /// Reports that the database was set aside, or replaced by another file.
     fn note_replacement(&mut self) {
+        let set_aside = self.committer.writer.store().set_aside_notes();
+        for note in set_aside.into_iter().skip(self.set_aside) {
+            let SetAsideNote { at, path, reason } = note;
+            self.tell_listener(OutageEvent::SetAside { at, path, reason });
+            self.set_aside += 1;
+        }
         let Some(Replaced { at, records }) = self.committer.take_replaced() else {
             return;
         };

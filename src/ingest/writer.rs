@@ -162,6 +162,13 @@ impl Writer {
     /// cannot be started.
     pub fn start(store: &Store, options: WriterOptions) -> Result<(Writer, WriterGuard)> {
         options.validate()?;
+        match Writer::start_in(store, options.clone()) {
+            Err(error) if store.set_aside(&error)? => Writer::start_in(store, options),
+            outcome => outcome,
+        }
+    }
+
+    fn start_in(store: &Store, options: WriterOptions) -> Result<(Writer, WriterGuard)> {
         let (sender, receiver) = crossbeam::channel::bounded(options.queue_records_max);
         let counters = Arc::new(Counters::default());
         let thread_options = options.clone();

@@ -4,13 +4,14 @@ use crate::{
     config::{ConfigWarning, RetentionPolicy},
     error::{Error, Result},
     home::{IfMissing, StackPath},
+    loss::{LedgerEntry, LossCause},
     platform::{self, FileId},
     store::{
         admission::Admission,
         engine::{
             disk::DiskHook,
             fault::{Fault, guarded},
-            open::{self, Engine, Reader},
+            open::{self, Engine, OpenOptions, Reader, SetAsideNote},
             transaction::WriteTransaction,
         },
         layout::tables::WRITERS,
@@ -39,8 +40,11 @@ use redb::{ReadTransaction, ReadableDatabase};
 use std::{
     fmt, io,
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
+
+/// Maximum number of files in a row that are set aside while a database is opened.
+const SET_ASIDE_ATTEMPTS: usize = 3;
 
 /// The telemetry of one stack: a database that any number of processes read and write at the same
 /// time.
@@ -74,6 +78,8 @@ struct Inner {
     /// attempt to store.
     reader: RwLock<Option<Reader>>,
     admission: Admission,
+    /// The files that this handle has set aside, oldest first.
+    set_aside: Mutex<Vec<SetAsideNote>>,
 }
 
 impl fmt::Debug for Inner {
@@ -133,14 +139,28 @@ impl Store {
         Ok(engine.map(|engine| Store::new(place, options, engine)))
     }
 
+    /// Opens a file that was set aside (see [`list_set_aside`](crate::home::list_set_aside)), to
+    /// [verify](Store::verify) it or to [salvage](Store::salvage) what can be read of it. The file is not
+    /// changed: repair and migration, and all that is written through this handle, stay in memory.
+    ///
+    /// Fails with [`Error::NotADatabase`] when the name is not that of such a file, or it is not a
+    /// database; otherwise like [`Store::open`].
+    pub fn open_set_aside(path: &Path, options: StoreOptions) -> Result<Store> {
+        let place = StackPath::of_set_aside(path)?;
+        let engine = open::open_copy(&place, options.opening())?
+            .ok_or_else(|| Error::io("open", path, io::ErrorKind::NotFound.into()))?;
+        Ok(Store::new(place, options, engine))
+    }
+
     fn open_read_write(
         place: StackPath,
         options: StoreOptions,
         missing: IfMissing,
     ) -> Result<Option<Store>> {
-        let engine = Engine::open_read_write(&place, options.opening(), missing)?;
+        let (engine, set_aside) = open_engine(&place, options.opening(), missing)?;
         let store = engine.map(|engine| Store::new(place, options, engine));
         if let Some(store) = &store {
+            store.note_set_aside(set_aside);
             // Only the files are looked at: most stores are opened without any.
             let place = store.place();
             let spills = place.spills().unwrap_or_default();
@@ -159,6 +179,7 @@ impl Store {
                 engine: RwLock::new(engine),
                 reader: RwLock::new(None),
                 admission: Admission::default(),
+                set_aside: Mutex::default(),
             }),
         }
     }
@@ -349,14 +370,74 @@ impl Store {
             engine,
             ..
         } = &*self.inner;
+        let mut set_aside = Vec::new();
         let opened = match self.engine() {
-            Engine::ReadWrite(_) => Engine::open_read_write(place, options.opening(), missing)?,
+            Engine::ReadWrite(_) => {
+                let (opened, notes) = open_engine(place, options.opening(), missing)?;
+                set_aside = notes;
+                opened
+            }
             Engine::ReadOnly(_) => Engine::open_read_only(place, options.opening())?,
         };
         *engine.write().unwrap_or_else(PoisonError::into_inner) =
             opened.ok_or_else(|| Error::DatabaseReplaced { path: self.path() })?;
         self.forget_admission();
+        self.note_set_aside(set_aside);
         Ok(())
+    }
+
+    /// Sets the open file aside if the options say so and `error` means that it cannot be written to, and
+    /// opens a new database in its place. Returns whether it did.
+    pub(crate) fn set_aside(&self, error: &Error) -> Result<bool> {
+        let Inner { place, options, .. } = &*self.inner;
+        if !options.opening().sets_aside || !open::is_unusable(error) {
+            return Ok(false);
+        }
+        let Some(note) = open::set_aside(place, options.opening(), self.engine().file(), error)?
+        else {
+            return Ok(false);
+        };
+        self.reopen(IfMissing::Create)?;
+        self.note_set_aside(vec![note]);
+        Ok(true)
+    }
+
+    /// Reports files that were set aside, and enters them in the ledger.
+    fn note_set_aside(&self, notes: Vec<SetAsideNote>) {
+        for note in &notes {
+            let SetAsideNote { at, path, reason } = note;
+            tracing::error!(
+                subsystem = "telemetry",
+                path = %path.display(),
+                reason,
+                "the telemetry database could not be opened; it was set aside, and a new one begins"
+            );
+            let loss = LedgerEntry {
+                server: None,
+                signal: None,
+                cause: LossCause::SetAside,
+                count: 0,
+                from: *at,
+                to: *at,
+                recovered: 0,
+            };
+            let entered = (self.writer()).and_then(|writer| writer.record_losses(&[loss]));
+            if let Err(error) = entered {
+                tracing::warn!(
+                    subsystem = "telemetry",
+                    %error,
+                    "the ledger does not say that a telemetry database was set aside"
+                );
+            }
+        }
+        let all = self.inner.set_aside.lock();
+        all.unwrap_or_else(PoisonError::into_inner).extend(notes);
+    }
+
+    /// The files that this handle has set aside, oldest first.
+    pub(crate) fn set_aside_notes(&self) -> Vec<SetAsideNote> {
+        let notes = self.inner.set_aside.lock();
+        notes.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reopens the read-only handle. Snapshots of the old one fail, new ones work.
@@ -563,6 +644,36 @@ impl Store {
             let _ = self.compact_file(CompactOptions::default());
         }
     }
+}
+
+/// Opens a database for reading and writing. A file that cannot be opened is set aside if the options say
+/// so and a database is to be created.
+fn open_engine(
+    place: &StackPath,
+    opening: &OpenOptions,
+    missing: IfMissing,
+) -> Result<(Option<Engine>, Vec<SetAsideNote>)> {
+    let mut notes = Vec::new();
+    for _ in 0..SET_ASIDE_ATTEMPTS {
+        let found = std::fs::metadata(place.database());
+        let outcome = Engine::open_read_write(place, opening, missing);
+        match (outcome, found) {
+            (Err(error), Ok(found))
+                if opening.sets_aside
+                    && missing == IfMissing::Create
+                    && open::is_unusable(&error) =>
+            {
+                notes.extend(open::set_aside(
+                    place,
+                    opening,
+                    platform::file_id(&found),
+                    &error,
+                )?);
+            }
+            (outcome, _) => return Ok((outcome?, notes)),
+        }
+    }
+    Ok((Engine::open_read_write(place, opening, missing)?, notes))
 }
 
 /// Deletes the telemetry of `stack` that `scope` covers, see [`Store::wipe`]. Returns 0 when the

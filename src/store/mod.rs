@@ -49,9 +49,10 @@ pub use self::{
     write::import::{ImportBatch, ImportCounts},
 };
 pub(crate) use self::{
+    engine::open::SetAsideNote,
     layout::block::RECORD_BYTES_MAX,
     ledger::{
-        spill::{Spill, SpilledRecord},
+        spill::{Spill, SpillLock, SpilledRecord},
         wipes::WipeMarks,
         writers::{BatchId, Entered, WriterEntry},
     },

@@ -55,6 +55,21 @@ impl StoreOptions {
         self
     }
 
+    /// Sets whether a file that cannot be opened as a database makes way for a new one: damaged beyond
+    /// opening, of another program, or empty where a database was. [`Store::open`](crate::Store::open) and
+    /// the [`Writer`](crate::Writer) then rename it to `telemetry.redb.damaged-<UTC>`, enter that in the
+    /// ledger of the new database, and tell the listener of
+    /// [`WriterOptions::on_outage`](crate::WriterOptions::on_outage). A database of a newer version is
+    /// refused all the same. See [`list_set_aside`](crate::home::list_set_aside).
+    ///
+    /// For daemons, which should not be without telemetry because of it.
+    /// [`Telemetry`](crate::Telemetry) always does this. Default: no.
+    #[must_use]
+    pub fn set_aside_damaged(mut self, wanted: bool) -> StoreOptions {
+        self.opening.sets_aside = wanted;
+        self
+    }
+
     /// Calls `hook` before each operation on the file. For tests that need the disk to fail. The file is
     /// then not checked before it is changed: such a check reads all of it.
     #[cfg(feature = "simulation")]
@@ -97,6 +112,7 @@ impl Default for StoreOptions {
                 page_cache_bytes: StoreOptions::PAGE_CACHE_BYTES_DEFAULT,
                 migrations: MIGRATIONS,
                 on_migration: Arc::new(|_| {}),
+                sets_aside: false,
                 disk_hook: None,
                 checks_pages: true,
             },

@@ -148,6 +148,13 @@ impl StoreWriter {
         })
     }
 
+    /// Enters losses in the ledger.
+    pub(crate) fn record_losses(&self, losses: &[LedgerEntry]) -> Result<()> {
+        self.transact("write to", |transaction| {
+            losses::record(transaction, losses)
+        })
+    }
+
     /// Enters a writer of this process, see [`writers::enter`].
     pub(crate) fn enter_writer(&self) -> Result<Entered> {
         self.enter_writer_again(0, &[])
@@ -287,6 +294,11 @@ impl StoreWriter {
         }
         let path = self.store.path();
         Err(Error::DatabaseReplaced { path })
+    }
+
+    /// Removes the files of the spill of a writer that are left.
+    pub(crate) fn remove_spill(&self, writer: WriterEntry) -> Result<()> {
+        self.store.place().remove_spill(writer.number)
     }
 
     /// Removes the entry of a writer that ends properly.

@@ -53,6 +53,11 @@ pub(crate) fn summary<'a>(
                     recovered => format!(" ({recovered} were recovered)"),
                 }
             ),
+            LossCause::SetAside => format!(
+                "the records of {entries} damaged file{} that {} set aside",
+                if entries == 1 { "" } else { "s" },
+                if entries == 1 { "was" } else { "were" }
+            ),
             cause => format!("{records} records ({cause})"),
         })
         .collect();

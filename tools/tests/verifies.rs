@@ -192,3 +192,31 @@ fn a_file_that_is_no_database_is_a_finding_or_an_error() {
     fs::write(&file, "of another program").unwrap();
     assert_eq!(home.run(&["verify"]).code, 2);
 }
+
+#[test]
+fn a_file_that_was_set_aside_is_shown_and_read() {
+    let home = Home::new();
+    import(&home, "github");
+    let name = "telemetry.redb.damaged-20260508T140312Z";
+    let aside = home.database("gw").with_file_name(name);
+    fs::copy(home.database("gw"), &aside).unwrap();
+    let aside = aside.to_str().unwrap();
+    let status = home.run(&["status", "gw"]);
+    assert!(status.stdout.contains(aside), "{status:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let salvaged = home.run(&[
+        "verify",
+        aside,
+        "--salvage",
+        folder.path().to_str().unwrap(),
+    ]);
+    assert_eq!(salvaged.code, 0, "{salvaged:?}");
+    assert_eq!(salvaged.stdout, format!("{name}: OK, {LOGS} records\n"));
+    let files = folder.path().join(name);
+    let imported = home.run(&["import-jsonl", "new", files.to_str().unwrap()]);
+    assert_eq!(imported.code, 0, "{imported:?}");
+    let shown = home.run(&["verify", "new"]);
+    assert_eq!(shown.stdout, format!("new: OK, {LOGS} records\n"));
+    let other = home.run(&["verify", "some/file"]);
+    assert_eq!(other.code, 2, "{other:?}");
+}

@@ -15,6 +15,7 @@ use crate::{
         reserve,
         schema::{self, Found, Migration, MigrationStep},
     },
+    time::Timestamp,
 };
 use redb::{
     Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction,
@@ -26,7 +27,7 @@ use std::{
     io,
     ops::{Deref, DerefMut},
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -39,6 +40,9 @@ pub(crate) struct OpenOptions {
     pub(crate) migrations: &'static [Migration],
     /// Called before each step of a migration.
     pub(crate) on_migration: Arc<dyn Fn(MigrationStep) + Send + Sync>,
+    /// Whether a file that cannot be opened as a database is set aside when a database is opened to be
+    /// created.
+    pub(crate) sets_aside: bool,
     /// Called before each operation on the file.
     pub(crate) disk_hook: Option<DiskHook>,
     /// Whether the pages of the file are checked before they are changed.
@@ -237,18 +241,32 @@ pub(crate) fn open_database(
     missing: IfMissing,
 ) -> Result<Option<Opened<Database>>> {
     let path = place.database();
-    let Some(file) = place.open_file(missing)? else {
+    // Only one process at a time may create: a second one that finds the file half created would
+    // truncate it under the first, or set it aside.
+    let mut creation = None;
+    let mut file = place.open_file(IfMissing::Skip)?;
+    if file.is_none() && missing == IfMissing::Create {
+        place.create_folders()?;
+        creation = Some(place.lock_creation()?);
+        file = place.open_file(IfMissing::Skip)?;
+        if file.is_none() {
+            // A reserve says that there was a database, see `was_emptied`.
+            place.remove_reserve()?;
+            file = place.open_file(IfMissing::Create)?;
+        }
+    }
+    let Some(file) = file else {
         return Ok(None);
     };
     let database = guarded(|| {
         let look = || examine(&file, || place.open_file(IfMissing::Skip), options);
         let mut examined = look()?;
-        let mut creation = None;
-        if matches!(examined, Examined::New) {
-            // Only one process at a time may create: a second one that finds the file half created
-            // would truncate it under the first.
+        if matches!(examined, Examined::New) && creation.is_none() {
             creation = Some(place.lock_creation()?);
             examined = look()?;
+            if matches!(examined, Examined::New) && options.sets_aside && was_emptied(place) {
+                return Err(Fault::Corrupt(EMPTIED.to_owned()));
+            }
         }
         if matches!(examined, Examined::NeedsRepair)
             && let Some(file) = place.open_file(IfMissing::Skip)?
@@ -277,6 +295,101 @@ pub(crate) fn open_database(
     })
     .map_err(|fault| fault.at("open", &place.database()))?;
     Ok(Some(database))
+}
+
+/// Opens a file that was set aside, without changing it: what repair and migration write stays in memory.
+/// `None` when it is missing.
+pub(crate) fn open_copy(place: &StackPath, options: &OpenOptions) -> Result<Option<Engine>> {
+    let path = place.database();
+    let Some(file) = place.open_file(IfMissing::Skip)? else {
+        return Ok(None);
+    };
+    let opened = guarded(|| {
+        let id = file_id(&file)?;
+        if file.metadata().map_err(redb::StorageError::Io)?.len() == 0 {
+            let reason = "it is empty".to_owned();
+            return Err(Error::NotADatabase {
+                path: path.clone(),
+                reason,
+            }
+            .into());
+        }
+        let disk = Overlay::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
+        let database = GuardedDrop::new(options.builder().create_with_backend(disk)?);
+        match options.identify(&database.begin_read()?)? {
+            Some(Examined::TooNew(found)) => return Err(options.too_new(&path, found).into()),
+            Some(Examined::Foreign(reason)) => {
+                let path = path.clone();
+                return Err(Error::NotADatabase { path, reason }.into());
+            }
+            _ => {}
+        }
+        schema::migrate(&database, options.migrations, &*options.on_migration)?;
+        Ok(Opened { database, file: id })
+    })
+    .map_err(|fault| fault.at("open", &path))?;
+    Ok(Some(Engine::ReadWrite(Arc::new(opened))))
+}
+
+/// What is wrong with a file for which [`was_emptied`] is true.
+const EMPTIED: &str = "it is empty or full of zeros, and there was a database";
+
+/// Whether a new file is in the place of a database. Each database has a reserve beside it, and one that
+/// is being created has none yet.
+fn was_emptied(place: &StackPath) -> bool {
+    place.reserve().symlink_metadata().is_ok()
+}
+
+/// A file that could not be opened as a database and was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SetAsideNote {
+    pub(crate) at: Timestamp,
+    /// Its present path.
+    pub(crate) path: PathBuf,
+    /// Why it could not be opened.
+    pub(crate) reason: String,
+}
+
+/// Whether `error` says that a file cannot be opened as a database, now or later. One of a newer version
+/// can, by a newer program.
+pub(crate) fn is_unusable(error: &Error) -> bool {
+    match error {
+        Error::Corrupt { what, .. } => !is_newer_format(what),
+        Error::NotADatabase { .. } => true,
+        Error::Database { source, .. } => {
+            matches!(source.downcast_ref(), Some(redb::Error::UpgradeRequired(_)))
+        }
+        _ => false,
+    }
+}
+
+/// Whether redb found a file format that a version of the next years could have: the version is a byte,
+/// which damage can change to any other.
+fn is_newer_format(what: &str) -> bool {
+    let is_near = |found: u8| found < 16;
+    what.starts_with("Expected file format version")
+        && (what.rsplit(' ').next())
+            .and_then(|found| found.parse().ok())
+            .is_some_and(is_near)
+}
+
+/// Sets the file at the path aside, if it is still `file`, which could not be opened because of `error`.
+/// `None` when it is another file by now, or was empty and another process has made a database of it.
+pub(crate) fn set_aside(
+    place: &StackPath,
+    options: &OpenOptions,
+    file: FileId,
+    error: &Error,
+) -> Result<Option<SetAsideNote>> {
+    let _creation = place.lock_creation()?;
+    if matches!(error, Error::Corrupt { what, .. } if what == EMPTIED)
+        && guarded(|| open_reader(place, options)).is_ok_and(|reader| reader.is_some())
+    {
+        return Ok(None);
+    }
+    let (at, reason) = (Timestamp::now(), error.to_string());
+    let moved = place.set_aside(file, at, &reason)?;
+    Ok(moved.map(|path| SetAsideNote { at, path, reason }))
 }
 
 /// The result of examining a file.

@@ -304,6 +304,27 @@ impl Spill {
     }
 }
 
+/// The lock of a writer that has no spill, because there is no room for its header. It is released when
+/// this value is dropped.
+#[derive(Debug)]
+pub(crate) struct SpillLock {
+    _file: File,
+}
+
+impl SpillLock {
+    /// Creates and locks the first file of the spill of `writer`, without contents; `None` when the file
+    /// system has no place for a file, or no locks.
+    pub(crate) fn hold(place: &StackPath, writer: u64) -> Option<SpillLock> {
+        let file = place.create_spill(writer, SpillFile::First).ok()?;
+        if file.try_lock().is_ok() {
+            return Some(SpillLock { _file: file });
+        }
+        // An unlocked file would say that its writer is dead.
+        let _ = place.remove_spill(writer);
+        None
+    }
+}
+
 /// What the first file of a spill says about its writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lock {

@@ -3,8 +3,9 @@
 //! A writer enters itself when it starts and removes its entry when it ends. The entry of a writer
 //! that no longer runs belongs to a killed one. The next process that opens the database to write
 //! stores the records that it has left in its spill, and enters the kill in the ledger. Whether a
-//! writer runs is seen from the lock of its [spill](super::spill), or from the id and the start of its
-//! process where it has none.
+//! writer runs is seen from the lock of its [spill](super::spill), which the system releases when the
+//! process ends, in whatever PID namespace it is. Where there is no such file, because an older version
+//! started the writer or the file system has no locks, the id and the start of its process decide.
 
 use crate::{
     error::Error,
@@ -16,7 +17,7 @@ use crate::{
         layout::tables::{META, WRITERS, meta},
         ledger::{
             decode_next, encode, losses,
-            spill::{self, Lock, Spill},
+            spill::{self, Lock, Spill, SpillLock},
         },
     },
     time::Timestamp,
@@ -100,6 +101,8 @@ pub(crate) struct Entered {
     pub(crate) entry: WriterEntry,
     /// Its spill, or why that cannot be created.
     pub(crate) spill: Result<Spill, Error>,
+    /// Without a spill, what says that the writer runs.
+    pub(crate) lock: Option<SpillLock>,
 }
 
 /// Enters a writer of this process. `wipe_generation` is the number of the newest wipe that it knows
@@ -131,16 +134,21 @@ pub(crate) fn enter(
     let mut writers = transaction.open_table(WRITERS)?;
     writers.insert(number, registered.encode()?.as_slice())?;
     // In this transaction, so that no other process sees the entry before the lock.
-    // A writer can do without: its process id says whether it runs.
+    // A writer can do without: a lock alone, or else its process id, says whether it runs.
     let database = match found_database {
         0 => RandomState::new().build_hasher().finish().max(1),
         id => id,
     };
     meta.insert(meta::DATABASE_ID, database)?;
     let spill = Spill::create(place, number, (database, wipe_generation), hook);
+    let lock = match &spill {
+        Ok(_) => None,
+        Err(_) => SpillLock::hold(place, number),
+    };
     Ok(Entered {
         entry: WriterEntry { number, registered },
         spill,
+        lock,
     })
 }
 
@@ -373,15 +381,45 @@ mod tests {
             assert_eq!(found.len(), 1);
             found[0].is_running
         };
-        let Entered { entry, spill } = writer.enter_writer().unwrap();
+        let Entered { entry, spill, .. } = writer.enter_writer().unwrap();
         let spill = spill.unwrap();
         assert!(is_running());
+        // In another PID namespace, another process has its id, or none.
+        let registered = Registered {
+            process: Process {
+                pid: u32::MAX,
+                started: 1,
+            },
+            since: Some(1),
+        };
+        writer
+            .transact("test", |transaction| {
+                let mut writers = transaction.open_table(WRITERS)?;
+                writers.insert(entry.number, registered.encode()?.as_slice())?;
+                Ok(())
+            })
+            .unwrap();
+        assert!(is_running());
+        writer.recover().unwrap();
+        assert!(is_running(), "its entry and its counters stay");
+        drop(spill);
+        assert!(!is_running());
+        writer.recover().unwrap();
+        assert!(store.writers().unwrap().is_empty());
         // The process runs, but not the writer: another process may have its id.
+        let Entered { entry, spill, .. } = writer.enter_writer().unwrap();
+        assert!(is_running());
         drop(spill);
         assert!(!is_running());
         // Without a spill, the process decides.
         store.place().remove_spill(entry.number).unwrap();
         assert!(is_running());
+        // Or a lock alone, where the file has no room for a header.
+        let lock = SpillLock::hold(store.place(), entry.number).unwrap();
+        assert_eq!(spill::lock_of(store.place(), entry.number), Lock::Held);
+        assert!(is_running());
+        drop(lock);
+        assert!(!is_running());
     }
 
     #[test]
@@ -399,7 +437,7 @@ mod tests {
             for file in SpillFile::BOTH {
                 assert!(place.open_spill(number, file).unwrap().is_none());
             }
-            let Entered { entry, spill } = store.writer().unwrap().enter_writer().unwrap();
+            let Entered { entry, spill, .. } = store.writer().unwrap().enter_writer().unwrap();
             assert_eq!(entry.number, number);
             std::mem::forget(spill.expect("another file is removed"));
         }

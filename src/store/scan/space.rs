@@ -42,8 +42,11 @@ pub struct Space {
     pub free_bytes: u64,
     /// The reserve beside the database, which lets deletions succeed on a full disk, in bytes.
     pub reserve_bytes: u64,
-    /// All disk blocks together, in bytes.
+    /// All disk blocks together, in bytes, without files that were set aside: limits are not about them.
     pub used_bytes: u64,
+    /// The disk blocks of damaged files that were set aside beside the database, in bytes; see
+    /// [`list_set_aside`](crate::home::list_set_aside).
+    pub set_aside_bytes: u64,
     /// The length of the database file, holes included, in bytes.
     pub file_bytes: u64,
     /// The limit of all disk blocks together, in bytes, see
@@ -101,6 +104,9 @@ pub(crate) fn measure(
         free_bytes: blocks_bytes.saturating_sub(live_bytes),
         reserve_bytes,
         used_bytes: blocks_bytes + reserve_bytes,
+        set_aside_bytes: (place.list_set_aside()?.iter())
+            .map(|it| it.size_bytes)
+            .sum(),
         file_bytes: database.len(),
         limit_bytes,
     })

@@ -87,7 +87,7 @@ mod tests {
         fn with(options: StoreOptions) -> Stack {
             let home = tempfile::tempdir().unwrap();
             let store = Store::open(home.path(), "stack", options).unwrap();
-            let Entered { entry, spill } = store.writer().unwrap().enter_writer().unwrap();
+            let Entered { entry, spill, .. } = store.writer().unwrap().enter_writer().unwrap();
             Stack {
                 _home: home,
                 store,

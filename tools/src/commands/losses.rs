@@ -214,6 +214,10 @@ fn advice(cause: LossCause) -> Option<&'static str> {
             "the process was killed; its last records may be missing, and those that it had written to \
              its spill file were recovered",
         ),
+        LossCause::SetAside => Some(
+            "the database could not be opened, and a new one began: `verify FILE --salvage DIR` gets out \
+             what can be read of the file that `status` names",
+        ),
         LossCause::Replaced => Some(
             "the database file was replaced, restored or deleted while a daemon had it open; the \
              records are in the other file, if that still exists",

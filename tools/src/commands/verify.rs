@@ -28,7 +28,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The stack to verify [default: all]
+    /// The stack to verify, or the path of a file that was set aside because it is damaged [default: all]
     stack: Option<String>,
     /// Also write all records that can be read to DIR/STACK/SERVER/SIGNAL.jsonl, and pass over what is
     /// damaged
@@ -42,6 +42,14 @@ pub(crate) fn run(
     args: &Args,
     out: &mut impl Write,
 ) -> anyhow::Result<Outcome> {
+    let set_aside = args.stack.as_deref().filter(|stack| stack.contains('/'));
+    if let Some(path) = set_aside {
+        let interrupt = silenced()?;
+        let shown = Path::new(path).file_name().unwrap_or_default();
+        let shown = shown.to_string_lossy();
+        let opened = Store::open_set_aside(Path::new(path), store_options()).map(Some);
+        return verify(screen, args, &shown, opened, &interrupt, out);
+    }
     let known = list_stacks(home)?;
     let stacks = match &args.stack {
         Some(_) => vec![scope::pick_stack(home, args.stack.as_ref(), &known)?],
@@ -51,12 +59,11 @@ pub(crate) fn run(
         writeln!(out, "No telemetry.")?;
         return Ok(Outcome::Done);
     }
-    let interrupt = Interrupt::install()?;
-    // The engine panics at some damage, which becomes a finding.
-    std::panic::set_hook(Box::new(|_| {}));
+    let interrupt = silenced()?;
     let mut outcome = Outcome::Done;
     for stack in stacks {
-        match verify(home, screen, args, &stack, &interrupt, out)? {
+        let opened = Store::open_read_only(home, &stack, store_options());
+        match verify(screen, args, &stack, opened, &interrupt, out)? {
             Outcome::Interrupted => return Ok(Outcome::Interrupted),
             Outcome::Problems => outcome = Outcome::Problems,
             Outcome::Done => {}
@@ -66,16 +73,24 @@ pub(crate) fn run(
     Ok(outcome)
 }
 
+/// Silences panics: the engine panics at some damage, which becomes a finding.
+fn silenced() -> anyhow::Result<Interrupt> {
+    let interrupt = Interrupt::install()?;
+    std::panic::set_hook(Box::new(|_| {}));
+    Ok(interrupt)
+}
+
+/// Verifies the store of `stack`, if it can be opened.
 fn verify(
-    home: &Path,
     screen: &Screen,
     args: &Args,
     stack: &str,
+    opened: Result<Option<Store>, Error>,
     interrupt: &Interrupt,
     out: &mut impl Write,
 ) -> anyhow::Result<Outcome> {
     let shown = escape(stack);
-    let store = match Store::open_read_only(home, stack, store_options()) {
+    let store = match opened {
         Ok(Some(store)) => store,
         Ok(None) => return Ok(Outcome::Done),
         Err(Error::Corrupt { what, .. }) => {

@@ -10,6 +10,7 @@ use anyhow::Context;
 use bytesize::ByteSize;
 use gridctl_telemetry::{
     Query, ServerName, Signal, Snapshot, Store, TelemetryConfig, Timestamp,
+    home::{SetAside, list_set_aside},
     ledger::{ClockJump, KnownDamage, LedgerEntry},
     maintenance::{FileSystem, ServerLimits, Space, WriterStatus},
     query::{CountBy, InventoryRecord},
@@ -38,6 +39,8 @@ pub(super) struct Found {
     #[serde(skip)]
     pub(super) series: Vec<Series>,
     pub(super) space: Space,
+    /// The damaged files that were set aside beside the database.
+    set_aside: Vec<SetAside>,
     file_system: FileSystem,
     /// The records a second of the last minute, by signal.
     records_per_second: BTreeMap<Signal, f64>,
@@ -127,6 +130,7 @@ impl Found {
             series,
             comparison,
             space: store.space()?,
+            set_aside: list_set_aside(home, stack)?,
             losses: snapshot.ledger(..)?,
             damage: snapshot.known_damage()?,
             clock_jump: snapshot.clock_jump()?,
@@ -192,6 +196,19 @@ impl Found {
             line(
                 Some(Role::Error),
                 &format!("and {more} more damaged parts; `verify` names all"),
+            )?;
+        }
+        for SetAside {
+            path, size_bytes, ..
+        } in &self.set_aside
+        {
+            let (path, size) = (path.display(), human(*size_bytes));
+            line(
+                Some(Role::Warning),
+                &format!(
+                    "a damaged database was set aside, {size}: {path}; `verify FILE --salvage DIR` gets \
+                     out what can be read"
+                ),
             )?;
         }
         for difference in &self.comparison {
