@@ -303,7 +303,7 @@ fn closing_fails_only_if_records_are_not_stored() {
             failed += u64::from(!is_stored);
             let numbers = numbers_of(&open(case.home.path()), "github");
             // A commit that failed may be on the disk nevertheless.
-            let all = Vec::from_iter(0..case.logged);
+            let all: Vec<u64> = (0..case.logged).collect();
             assert!(
                 numbers == all || !is_stored && numbers == all[..39],
                 "{nth}"

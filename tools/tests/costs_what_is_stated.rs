@@ -15,7 +15,7 @@ use common::{Home, gzip};
 /// Lines that are a few kilobytes once they are compressed, and were hundreds of megabytes in memory.
 fn expanding() -> [Vec<u8>; 2] {
     let log = r#"{"time":"2026-05-08T14:03:00Z","level":"INFO","msg":"a","b":"#;
-    let objects = [r#"{"a":0}"#; 1_000_000].join(",");
+    let objects = vec![r#"{"a":0}"#; 1_000_000].join(",");
     let no_utf8 = [
         log.as_bytes().to_vec(),
         b"\"".to_vec(),

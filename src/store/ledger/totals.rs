@@ -88,10 +88,11 @@ pub(crate) fn wipe(
     Ok(covered)
 }
 
+/// The totals of a server, or why they cannot be read.
+type ReadTotals = (ServerName, Result<Totals, String>);
+
 /// The totals of each server that can be read, and why others cannot, sorted by name.
-pub(crate) fn read_each(
-    transaction: &ReadTransaction,
-) -> Result<Vec<(ServerName, Result<Totals, String>)>, Fault> {
+pub(crate) fn read_each(transaction: &ReadTransaction) -> Result<Vec<ReadTotals>, Fault> {
     transaction
         .open_table(TOTALS)?
         .iter()?

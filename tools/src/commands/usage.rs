@@ -117,9 +117,12 @@ pub(crate) fn run(
         out,
         &usage,
         |out| print_csv(&report, &args.by, out),
-        |out| match report.rows.is_empty() {
-            true => Ok(()),
-            false => table(report.clone(), &args.by, screen).print(screen, out),
+        |out| {
+            if report.rows.is_empty() {
+                Ok(())
+            } else {
+                table(report.clone(), &args.by, screen).print(screen, out)
+            }
         },
     )?;
     let signal = if args.by.contains(&By::Model) {
@@ -340,5 +343,5 @@ fn print_csv(report: &UsageReport, by: &[By], out: &mut impl Write) -> std::io::
                 .chain([cost.unwrap_or_default()]),
         )?;
     }
-    Ok(csv.flush()?)
+    csv.flush()
 }

@@ -894,8 +894,8 @@ mod tests {
         ] {
             let mut digits = Vec::new();
             push_hex(&bytes, &mut digits);
-            let wanted: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(digits, wanted.into_bytes());
+            let wanted: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(digits, wanted.concat().into_bytes());
         }
     }
 }

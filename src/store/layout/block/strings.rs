@@ -627,9 +627,9 @@ mod tests {
         let bytes: Vec<u8> = (0..=u8::MAX).chain([7, 0xf0, 0x9a]).collect();
         for length in [0, 1, 4, 7, bytes.len()] {
             let bytes = &bytes[bytes.len() - length..];
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             let mut found = Vec::new();
-            push_bytes_of_hex(digits.as_bytes(), &mut found);
+            push_bytes_of_hex(digits.concat().as_bytes(), &mut found);
             assert_eq!(found, bytes);
         }
     }

@@ -490,7 +490,7 @@ fn old_records(signal: Signal) -> Vec<Record> {
     let low = |number: u64| u64::try_from(id(number) & u128::from(u64::MAX)).unwrap();
     let tool = |number: u64| ["search", "fetch", "list"][usize::try_from(number % 3).unwrap()];
     let log = |number: u64| {
-        let level = if number % 50 == 0 {
+        let level = if number.is_multiple_of(50) {
             Level::WARN
         } else {
             Level::INFO
@@ -507,8 +507,8 @@ fn old_records(signal: Signal) -> Vec<Record> {
             .with("ratio", f64::from(u32::try_from(number).unwrap()) / 7.0)
             .with("trace_id", format!("{:032x}", id(number)))
             .with("session", format!("{:016x}", id(number % 9) >> 64));
-        Record::Log(if number % 4 == 0 {
-            log.with("fresh", number % 8 == 0)
+        Record::Log(if number.is_multiple_of(4) {
+            log.with("fresh", number.is_multiple_of(8))
         } else {
             log
         })
@@ -529,7 +529,7 @@ fn old_records(signal: Signal) -> Vec<Record> {
                 }),
                 ..KeyValue::default()
             }],
-            status: (number % 50 == 0).then(|| Status {
+            status: number.is_multiple_of(50).then(|| Status {
                 code: 2,
                 message: "deadline exceeded".to_owned(),
             }),

@@ -42,15 +42,14 @@ impl<'a> Source<'a> {
     ///
     /// Fails when the database was replaced by one with fewer records.
     pub(super) fn snapshot(&mut self) -> anyhow::Result<&Snapshot> {
-        let snapshot = match self.snapshot.take() {
-            Some(snapshot) => snapshot,
-            None => {
-                let snapshot = self.store.snapshot()?;
-                if snapshot.next_sequence()? < self.end {
-                    bail!("the database was replaced by another one during the export");
-                }
-                (snapshot, Instant::now())
+        let snapshot = if let Some(snapshot) = self.snapshot.take() {
+            snapshot
+        } else {
+            let snapshot = self.store.snapshot()?;
+            if snapshot.next_sequence()? < self.end {
+                bail!("the database was replaced by another one during the export");
             }
+            (snapshot, Instant::now())
         };
         Ok(&self.snapshot.insert(snapshot).0)
     }
@@ -82,16 +81,15 @@ impl Records<'_, '_> {
     /// The next record, and whether it is one to export: another has arrived since.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<(RawRecord<'_>, bool)>> {
         let end = self.source.end;
-        let scan = match self.scan.take() {
-            Some(scan) => scan,
-            None => {
-                let query = self.query.clone();
-                let query = match self.last {
-                    Some(last) => query.after(last),
-                    None => query,
-                };
-                self.source.snapshot()?.scan(&query)?
-            }
+        let scan = if let Some(scan) = self.scan.take() {
+            scan
+        } else {
+            let query = self.query.clone();
+            let query = match self.last {
+                Some(last) => query.after(last),
+                None => query,
+            };
+            self.source.snapshot()?.scan(&query)?
         };
         let Some(record) = self.scan.insert(scan).next()? else {
             return Ok(None);
