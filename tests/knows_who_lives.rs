@@ -64,8 +64,10 @@ fn a_daemon_in_another_pid_namespace_lives() {
     let process: u32 = helper.heard().parse().unwrap();
     assert_ne!(process, std::process::id());
     let writers = |store: &Store| {
-        let writers = store.writers().unwrap();
-        Vec::from_iter(writers.iter().map(|it| (it.process_id, it.is_running)))
+        let writers = store.writers().unwrap().into_iter();
+        writers
+            .map(|it| (it.process_id, it.is_running))
+            .collect::<Vec<_>>()
     };
     let crashes = |store: &Store| {
         let entries = store.snapshot().unwrap().ledger(..).unwrap();

@@ -84,7 +84,7 @@ fn assert_set_aside(home: &Path, what: &str) {
     let [ConfigWarning::DatabaseSetAside { path, reason }] = &warnings[..] else {
         panic!("{what}: {warnings:?}");
     };
-    assert_eq!((path, reason.is_empty()), (&found[0].path, false), "{what}");
+    assert!(path == &found[0].path && !reason.is_empty(), "{what}");
     assert!(warnings[0].to_string().contains("verify"), "{what}");
     let event = events.recv_timeout(HANG).unwrap();
     assert!(
@@ -227,10 +227,8 @@ fn a_bounded_number_of_files_is_kept_and_none_is_deleted() {
         .map(|it| fs::read_to_string(&it.path).unwrap())
         .collect();
     texts.sort_unstable();
-    assert_eq!(
-        texts,
-        Vec::from_iter((0..8).map(|number| format!("damage {number}")))
-    );
+    let expected: Vec<String> = (0..8).map(|number| format!("damage {number}")).collect();
+    assert_eq!(texts, expected);
     // Once one is moved away, there is room again.
     fs::remove_file(&kept[0].path).unwrap();
     start(home.path(), TelemetryOptions::default()).unwrap();
@@ -251,17 +249,19 @@ fn a_daemon_that_runs_sets_aside_what_replaces_its_file() {
         telemetry.writer().flush(),
         Err(Error::NotFlushed { .. })
     ));
-    let told = [(); 2].map(|()| events.recv_timeout(HANG).unwrap());
-    assert!(
-        matches!(
-            told,
-            [
-                OutageEvent::SetAside { .. },
-                OutageEvent::Replaced { records: 5, .. }
-            ]
-        ),
-        "{told:?}"
-    );
+    // An outage comes first if the writer's own work meets the other file before it is flushed.
+    let mut kept = 0;
+    loop {
+        match events.recv_timeout(HANG).unwrap() {
+            OutageEvent::SetAside { .. } => kept += 1,
+            OutageEvent::Replaced { records, .. } => {
+                assert_eq!(records, 5);
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(kept, 1);
     log(telemetry.writer(), 7);
     assert_eq!(count(telemetry.store()), 7);
     assert_eq!(entered(telemetry.store()), 1);
@@ -329,7 +329,9 @@ fn daemons_that_start_together_set_it_aside_once() {
         for helper in &mut helpers {
             assert_eq!(helper.heard(), "ready");
         }
-        helpers.iter_mut().for_each(|helper| helper.tell("start"));
+        for helper in &mut helpers {
+            helper.tell("start");
+        }
         let warnings: u64 = (helpers.iter_mut())
             .map(|helper| helper.heard().parse::<u64>().unwrap())
             .sum();

@@ -43,8 +43,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-/// Maximum number of files in a row that are set aside while a database is opened.
-const SET_ASIDE_ATTEMPTS: usize = 3;
+/// Maximum number of attempts to open a database, two for each file that is set aside meanwhile.
+const SET_ASIDE_ATTEMPTS: usize = 6;
 
 /// The telemetry of one stack: a database that any number of processes read and write at the same
 /// time.
@@ -314,7 +314,15 @@ impl Store {
             Engine::ReadOnly(_) => Err(Error::ReadOnly { path: self.path() }.into()),
         };
         if self.file_id()? != Some(self.engine().file()) {
-            self.reopen(IfMissing::Skip)?;
+            match self.reopen(IfMissing::Skip) {
+                // The writer goes on once it has set that file aside.
+                Err(error)
+                    if self.inner.options.opening().sets_aside && open::is_unusable(&error) =>
+                {
+                    return Err(Error::DatabaseReplaced { path: self.path() }.into());
+                }
+                outcome => outcome?,
+            }
         }
         match begin() {
             // The disk failed before, and this may be the first write since.
@@ -391,6 +399,11 @@ impl Store {
     pub(crate) fn set_aside(&self, error: &Error) -> Result<bool> {
         let Inner { place, options, .. } = &*self.inner;
         if !options.opening().sets_aside || !open::is_unusable(error) {
+            return Ok(false);
+        }
+        // A file that another process writes to can be written to.
+        let writers = self.writers().unwrap_or_default();
+        if writers.iter().any(|writer| writer.is_running) {
             return Ok(false);
         }
         let Some(note) = open::set_aside(place, options.opening(), self.engine().file(), error)?
@@ -654,6 +667,7 @@ fn open_engine(
     missing: IfMissing,
 ) -> Result<(Option<Engine>, Vec<SetAsideNote>)> {
     let mut notes = Vec::new();
+    let mut has_waited = false;
     for _ in 0..SET_ASIDE_ATTEMPTS {
         let found = std::fs::metadata(place.database());
         let outcome = Engine::open_read_write(place, opening, missing);
@@ -663,13 +677,16 @@ fn open_engine(
                     && missing == IfMissing::Create
                     && open::is_unusable(&error) =>
             {
-                notes.extend(open::set_aside(
-                    place,
-                    opening,
-                    platform::file_id(&found),
-                    &error,
-                )?);
+                if has_waited {
+                    let file = platform::file_id(&found);
+                    notes.extend(open::set_aside(place, opening, file, &error)?);
+                } else {
+                    // A file that another process is just creating looks damaged, too.
+                    drop(place.lock_creation()?);
+                }
+                has_waited = !has_waited;
             }
+            (Err(Error::DatabaseReplaced { .. }), _) => {}
             (outcome, _) => return Ok((outcome?, notes)),
         }
     }

@@ -268,6 +268,12 @@ pub(crate) fn open_database(
                 return Err(Fault::Corrupt(EMPTIED.to_owned()));
             }
         }
+        // Otherwise what was examined is not what is opened: the file was set aside meanwhile.
+        let id = file_id(&file)?;
+        let at_path = std::fs::metadata(&path).map(|found| platform::file_id(&found));
+        if at_path.ok() != Some(id) {
+            return Err(Error::DatabaseReplaced { path }.into());
+        }
         if matches!(examined, Examined::NeedsRepair)
             && let Some(file) = place.open_file(IfMissing::Skip)?
         {
@@ -277,7 +283,6 @@ pub(crate) fn open_database(
                 examined = found;
             }
         }
-        let id = file_id(&file)?;
         let disk = options.disk(file)?;
         match examined {
             // redb creates a database only in an empty file.

@@ -29,6 +29,8 @@ struct Written {
     /// The length of the file beneath that is still visible: bytes that were once cut off read as
     /// zeros.
     length_beneath: u64,
+    /// Whether anything was written. Until then another process may extend the file.
+    is_changed: bool,
     pages: BTreeMap<u64, Vec<u8>>,
 }
 
@@ -40,6 +42,7 @@ impl Overlay {
             written: Mutex::new(Written {
                 length,
                 length_beneath: length,
+                is_changed: false,
                 pages: BTreeMap::new(),
             }),
         })
@@ -47,6 +50,23 @@ impl Overlay {
 
     fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writes, with the present length of the file beneath if there are none yet.
+    fn present(&self) -> io::Result<MutexGuard<'_, Written>> {
+        let mut written = self.written();
+        if !written.is_changed {
+            written.length = self.disk.len()?;
+            written.length_beneath = written.length;
+        }
+        Ok(written)
+    }
+
+    /// The writes, to which one is about to be added.
+    fn changing(&self) -> io::Result<MutexGuard<'_, Written>> {
+        let mut written = self.present()?;
+        written.is_changed = true;
+        Ok(written)
     }
 
     /// Reads the bytes of the file beneath, without the writes in memory.
@@ -78,11 +98,11 @@ fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize)
 
 impl StorageBackend for Overlay {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.written().length)
+        Ok(self.present()?.length)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let written = self.written();
+        let written = self.present()?;
         if offset.saturating_add(out.len() as u64) > written.length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -103,7 +123,7 @@ impl StorageBackend for Overlay {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut written = self.written();
+        let mut written = self.changing()?;
         let mut rest = data;
         for (number, start, count) in parts(offset, data.len()) {
             if !written.pages.contains_key(&number) {
@@ -123,7 +143,7 @@ impl StorageBackend for Overlay {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        let mut written = self.written();
+        let mut written = self.changing()?;
         if length < written.length {
             drop(written.pages.split_off(&length.div_ceil(PAGE_BYTES as u64)));
             let end = usize::try_from(length % PAGE_BYTES as u64).unwrap_or(0);
