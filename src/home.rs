@@ -318,8 +318,11 @@ impl StackPath {
         Ok(())
     }
 
-    /// Removes the file that reserves disk blocks.
+    /// Removes the file that reserves disk blocks, if [`StackPath::open_reserve`] would open it.
     pub(crate) fn remove_reserve(&self) -> Result<()> {
+        if self.open_reserve(IfMissing::Skip)?.is_none() {
+            return Ok(());
+        }
         match self.open_folder(IfMissing::Skip)? {
             Some(folder) => match folder.remove_file(RESERVE_FILE) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -264,3 +264,27 @@ fn what_is_exported_says_nothing_of_it_and_is_a_duplicate_of_what_is_stored() {
         assert_eq!((counts.added, counts.duplicates), (0, 2), "{format:?}");
     }
 }
+
+#[test]
+fn a_cost_that_was_cleared_and_counted_again_survives_a_restart() {
+    let home = home_in_memory();
+    let now = Timestamp::now();
+    let daemon = Metered::start(home.path(), [true, true]);
+    let name = server("github");
+    let cost = CostCounts {
+        input_micro_usd: 7,
+        ..CostCounts::default()
+    };
+    let to = Attribution::new(&name);
+    daemon.accumulator.record_cost(to, cost, now);
+    daemon.flush_at(now);
+    daemon.accumulator.clear_cost();
+    daemon.accumulator.record_tokens(to, 7, 0, now);
+    daemon.accumulator.record_cost(to, cost, now);
+    daemon.flush_at(now);
+    daemon.guard.close().unwrap();
+    drop((daemon.flusher, daemon.writer, daemon.store));
+    let daemon = Metered::start(home.path(), [true, true]);
+    assert_eq!(daemon.shown("github", now), [(7, 7); 2]);
+    daemon.guard.close().unwrap();
+}

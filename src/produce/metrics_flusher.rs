@@ -393,6 +393,13 @@ impl Shared {
             };
             let counted_before = counted.get(server).copied().unwrap_or_default();
             snapshot.interval = self.interval(server, &snapshot, counted_now, counted_before);
+            // Cost that was cleared and counted again may be what it was: it does not move, but a reader
+            // that learns of the clearing alone would take it for zero.
+            let cleared = snapshot.interval.as_ref().is_some_and(|it| it.cost_cleared);
+            if cleared && snapshot.cost_total.is_none() && counts.cost.is_some() {
+                snapshot.cost_diff = Some(CostCounts::default());
+                snapshot.cost_total = counts.cost;
+            }
             // What is dropped here, and counted by the writer, is part of the next difference.
             let offered = self
                 .writer

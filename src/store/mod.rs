@@ -28,26 +28,6 @@ pub use self::{
     policy::system_clock::ClockReading,
     scan::check::{CheckedBlock, CheckedSeries},
 };
-pub use self::{
-    engine::schema::MigrationStep,
-    handle::{Store, inventory, wipe},
-    importer::Importer,
-    ledger::{
-        damage::{Finding, KnownDamage},
-        wipes::WipeScope,
-        writers::WriterStatus,
-    },
-    maintain::compact::{CompactOptions, CompactProgress, Compacted},
-    options::StoreOptions,
-    policy::{clock::ClockJump, limits::ServerLimits},
-    scan::{
-        inventory::InventoryRecord,
-        order::Direction,
-        space::{DiskUsage, FileSystem, Space},
-    },
-    snapshot::Snapshot,
-    write::import::{ImportBatch, ImportCounts},
-};
 pub(crate) use self::{
     engine::open::SetAsideNote,
     layout::block::RECORD_BYTES_MAX,
@@ -69,6 +49,26 @@ pub(crate) use self::{
     },
     write::append::{Appender, PendingRecord, SeriesBatch},
     writer::StoreWriter,
+};
+pub use self::{
+    engine::schema::MigrationStep,
+    handle::{Store, inventory, wipe},
+    importer::Importer,
+    ledger::{
+        damage::{Finding, KnownDamage},
+        wipes::WipeScope,
+        writers::WriterStatus,
+    },
+    maintain::compact::{CompactOptions, CompactProgress, Compacted},
+    options::StoreOptions,
+    policy::{clock::ClockJump, limits::ServerLimits},
+    scan::{
+        inventory::InventoryRecord,
+        order::Direction,
+        space::{DiskUsage, FileSystem, Space},
+    },
+    snapshot::Snapshot,
+    write::import::{ImportBatch, ImportCounts},
 };
 #[cfg(feature = "simulation")]
 pub(crate) use self::{

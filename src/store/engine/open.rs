@@ -342,7 +342,7 @@ const EMPTIED: &str = "it is empty or full of zeros, and there was a database";
 /// Whether a new file is in the place of a database. Each database has a reserve beside it, and one that
 /// is being created has none yet.
 fn was_emptied(place: &StackPath) -> bool {
-    place.reserve().symlink_metadata().is_ok()
+    matches!(place.open_reserve(IfMissing::Skip), Ok(Some(_)))
 }
 
 /// A file that could not be opened as a database and was set aside.
@@ -438,9 +438,12 @@ fn creation_was_interrupted(file: &File) -> io::Result<bool> {
         if offset == 0
             && let Some(header) = bytes.get_mut(..HEADER_BYTES.min(read))
         {
-            let is_magic =
-                (header.iter().zip(MAGIC)).all(|(byte, magic)| [0, *magic].contains(byte));
-            if is_magic {
+            // With the whole number, the creation has ended, and the file was cut off.
+            let mut start = header.iter().zip(MAGIC);
+            let is_begun = header.len() >= MAGIC.len()
+                && !header.starts_with(MAGIC)
+                && start.all(|(byte, magic)| [0, *magic].contains(byte));
+            if is_begun {
                 header.fill(0);
             }
         }
