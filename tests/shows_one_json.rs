@@ -103,6 +103,7 @@ fn what_is_stored_lost_and_used() {
             "freeBytes",
             "liveBytes",
             "reserveBytes",
+            "setAsideBytes",
             "usedBytes"
         ]
     );
