@@ -17,15 +17,12 @@ use gridctl_telemetry::{
     import::{ImportBatch, Importer},
     maintenance::{CompactOptions, WipeScope},
 };
-use rustix::{
-    fs::{FileType, Mode},
-    process::{Pid, Signal, kill_process},
-};
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{self, OpenOptions},
     io::{Read, Write},
     path::Path,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc::channel,
     thread,
     time::{Duration, Instant},
@@ -120,14 +117,8 @@ fn an_import_that_waits_for_a_fifo_ends() {
         let home = Home::new();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs.jsonl");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            FileType::Fifo,
-            Mode::RUSR | Mode::WUSR,
-            0,
-        )
-        .unwrap();
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
         // Opened for both, because opening it to write alone would wait.
         let writer = has_writer.then(|| OpenOptions::new().read(true).write(true).open(&path));
         let child = import(&home, path.to_str().unwrap()).spawn().unwrap();

@@ -456,42 +456,49 @@ fn creation_was_interrupted(file: &File) -> io::Result<bool> {
 
 fn examine(
     file: &File,
-    open: impl FnOnce() -> Result<Option<File>>,
+    open: impl Fn() -> Result<Option<File>>,
     options: &OpenOptions,
 ) -> Result<Examined, Fault> {
     let failed = redb::StorageError::Io;
-    if file.metadata().map_err(failed)?.len() == 0 {
-        return Ok(Examined::New);
-    }
-    let Some(opened) = open()? else {
-        return Ok(Examined::New);
-    };
-    let id = file_id(&opened)?;
-    let database = match options
-        .builder()
-        .open_read_only_with_backend(options.disk(opened)?)
-    {
-        Ok(database) => Opened {
-            database: GuardedDrop::new(database),
-            file: id,
-        },
-        Err(DatabaseError::RepairAborted) => return Ok(Examined::NeedsRepair),
-        Err(DatabaseError::Storage(redb::StorageError::Io(error)))
-            if matches!(
-                error.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-            ) =>
-        {
-            return Ok(if creation_was_interrupted(file).map_err(failed)? {
-                Examined::New
-            } else {
-                Examined::Foreign(error.to_string())
-            });
+    let mut is_second_look = false;
+    loop {
+        if file.metadata().map_err(failed)?.len() == 0 {
+            return Ok(Examined::New);
         }
-        Err(error) => return Err(error.into()),
-    };
-    let found = options.identify(&database.begin_read()?)?;
-    Ok(found.unwrap_or(Examined::Current(database)))
+        let Some(opened) = open()? else {
+            return Ok(Examined::New);
+        };
+        let id = file_id(&opened)?;
+        let opened = options
+            .builder()
+            .open_read_only_with_backend(options.disk(opened)?);
+        let database = match opened {
+            Ok(database) => Opened {
+                database: GuardedDrop::new(database),
+                file: id,
+            },
+            Err(DatabaseError::RepairAborted) => return Ok(Examined::NeedsRepair),
+            Err(DatabaseError::Storage(redb::StorageError::Io(error)))
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                if creation_was_interrupted(file).map_err(failed)? {
+                    return Ok(Examined::New);
+                }
+                if is_second_look {
+                    return Ok(Examined::Foreign(error.to_string()));
+                }
+                // Another process may have ended its creation between the two looks at it.
+                is_second_look = true;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let found = options.identify(&database.begin_read()?)?;
+        return Ok(found.unwrap_or(Examined::Current(database)));
+    }
 }
 
 fn file_id(file: &File) -> Result<FileId, Fault> {
