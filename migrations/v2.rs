@@ -168,15 +168,7 @@ mod tests {
                     .collect()
                 })
                 .collect();
-            let records: Vec<BlockRecord<'_>> = payloads
-                .iter()
-                .zip(0..)
-                .map(|(payload, number)| BlockRecord {
-                    timestamp: number,
-                    sequence: number.cast_unsigned(),
-                    payload,
-                })
-                .collect();
+            let records = BlockRecord::numbered(&payloads);
             let signal = crate::signal::Signal::Logs;
             let header = BlockEncoder::new().encode(signal, &records).header;
             let (found, payload_bytes, body_bytes) = sizes(&header.to_bytes());

@@ -91,7 +91,7 @@ fn sizes(header: &[u8]) -> (u32, u32) {
 
 /// How far from full a block is, in powers of four; `None` from half full on.
 fn level(count: u64, payload_bytes: u64) -> Option<u8> {
-    let fullness = (8192 * count / 8192).max(8192 * payload_bytes / (2 << 20));
+    let fullness = count.max(8192 * payload_bytes / (2 << 20));
     let bounds = [4096, 1024, 256, 64, 16, 4];
     let level = (0..6)
         .zip(bounds)
@@ -137,15 +137,7 @@ mod tests {
             (2, 600_000),
         ] {
             let payloads = vec![vec![0xc1; length]; count];
-            let records: Vec<BlockRecord<'_>> = payloads
-                .iter()
-                .zip(0..)
-                .map(|(payload, number)| BlockRecord {
-                    timestamp: number,
-                    sequence: number.cast_unsigned(),
-                    payload,
-                })
-                .collect();
+            let records = BlockRecord::numbered(&payloads);
             let signal = crate::signal::Signal::Logs;
             let header = BlockEncoder::new().encode(signal, &records).header;
             let (found, payload_bytes) = sizes(&header.to_bytes());

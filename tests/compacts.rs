@@ -304,11 +304,9 @@ fn a_process_compacts_its_own_store_while_it_writes_and_reads() {
 /// Makes gaps and compacts until it is killed.
 #[test]
 fn helper_compacts() {
-    let Some(arguments) = helper_arguments() else {
+    let Some((_, store, writer, _guard)) = common::helper_writer() else {
         return;
     };
-    let store = open(Path::new(&arguments[0]));
-    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     loop {
         log(&writer, "noise", 0..1000);
         store.wipe(&of_server("noise")).unwrap();
@@ -324,11 +322,9 @@ fn helper_compacts() {
 /// Appends until it is told to end, and reports which records are on the disk.
 #[test]
 fn helper_appends() {
-    let Some(arguments) = helper_arguments() else {
+    let Some((_, _store, writer, guard)) = common::helper_writer() else {
         return;
     };
-    let store = open(Path::new(&arguments[0]));
-    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     let mut next = 0;
     while told().is_some() {
         log(&writer, "kept", next..next + 30);
@@ -367,8 +363,7 @@ fn a_compaction_that_is_killed_at_any_moment_loses_nothing() {
     if helper_arguments().is_some() {
         return;
     }
-    let kills: usize =
-        std::env::var("GRIDCTL_TELEMETRY_KILLS").map_or(8, |kills| kills.parse().unwrap());
+    let kills: usize = common::number_from_env("GRIDCTL_TELEMETRY_KILLS", 8);
     let mut random = Random::from_env();
     let home = common::home();
     let path = home.path().to_str().unwrap();

@@ -393,11 +393,9 @@ fn is_filled_and_wiped(disk: &dyn Disk) {
 /// Stores records until it is killed.
 #[test]
 fn helper_stores() {
-    let Some(arguments) = helper_arguments() else {
+    let Some((_, _store, writer, _guard)) = common::helper_writer() else {
         return;
     };
-    let store = common::open(Path::new(&arguments[0]));
-    let (writer, _guard) = Writer::start(&store, common::on_demand()).unwrap();
     for number in 0.. {
         writer.log(&server("load"), &record(number)).unwrap();
         if number % 50 == 49 {

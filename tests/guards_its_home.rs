@@ -10,7 +10,9 @@
 
 mod common;
 
-use common::{Helper, STACK, helper_arguments, on_demand, open, record, say, server, without_hang};
+use common::{
+    Helper, STACK, database, helper_arguments, on_demand, open, record, say, server, without_hang,
+};
 use gridctl_telemetry::{
     Error, Store, StoreOptions, Writer,
     maintenance::{WipeScope, wipe},
@@ -30,10 +32,6 @@ fn telemetry(home: &Path) -> PathBuf {
 
 fn stack(home: &Path) -> PathBuf {
     telemetry(home).join(STACK)
-}
-
-fn database(home: &Path) -> PathBuf {
-    stack(home).join("telemetry.redb")
 }
 
 fn reserve(home: &Path) -> PathBuf {

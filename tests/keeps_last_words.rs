@@ -177,8 +177,7 @@ fn a_kill_at_any_moment_loses_the_newest_records_at_most() {
     if helper_arguments().is_some() {
         return;
     }
-    let kills: usize =
-        std::env::var("GRIDCTL_TELEMETRY_KILLS").map_or(10, |kills| kills.parse().unwrap());
+    let kills: usize = common::number_from_env("GRIDCTL_TELEMETRY_KILLS", 10);
     let mut random = Random::from_env();
     let (mut old, mut young, mut logged, mut recovered) = (0, 0, 0, 0);
     for _ in 0..kills {

@@ -18,7 +18,7 @@
 
 mod common;
 
-use common::{STACK, home, open, server};
+use common::{STACK, database, home, open, server};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use gridctl_telemetry::{
     Level, LogRecord, MetricsSnapshot, Query, Record, Signal, SpanRecord, Store, StoreOptions,
@@ -39,7 +39,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -247,10 +247,6 @@ fn entry(key: &str, value: any_value::Value) -> KeyValue {
 
 fn index(number: i64, length: i64) -> usize {
     usize::try_from(number % length).unwrap()
-}
-
-fn database(home: &Path) -> PathBuf {
-    home.join("telemetry").join(STACK).join("telemetry.redb")
 }
 
 /// Makes a store of these records that contains everything that a store can contain.

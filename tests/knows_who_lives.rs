@@ -11,23 +11,16 @@
 
 mod common;
 
-use common::{
-    Helper, STACK, helper_arguments, home, numbers_of, on_demand, open, record, say, server, told,
-};
+use common::{Helper, STACK, home, numbers_of, on_demand, open, record, say, server, told};
 use gridctl_telemetry::{Store, StoreOptions, Writer, ledger::LossCause};
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
 /// Stores a record each time it is told to.
 #[test]
 fn helper_appends() {
-    let Some(arguments) = helper_arguments() else {
+    let Some((_, _store, writer, _guard)) = common::helper_writer() else {
         return;
     };
-    let store = open(Path::new(&arguments[0]));
-    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     for number in 0.. {
         writer.log(&server("github"), &record(number)).unwrap();
         writer.flush().unwrap();

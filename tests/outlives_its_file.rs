@@ -13,8 +13,7 @@
 mod common;
 
 use common::{
-    HANG, Helper, STACK, helper_arguments, home, numbers, on_demand, open, record, say, server,
-    told,
+    HANG, Helper, STACK, database, home, numbers, on_demand, open, record, say, server, told,
 };
 use gridctl_telemetry::{
     Error, Query, Signal, Store, StoreOptions, Writer, WriterGuard,
@@ -23,16 +22,7 @@ use gridctl_telemetry::{
     ledger::LossCause,
     maintenance::WipeScope,
 };
-use std::{
-    fs,
-    ops::Range,
-    path::{Path, PathBuf},
-    sync::mpsc,
-};
-
-fn database(home: &Path) -> PathBuf {
-    home.join("telemetry").join(STACK).join("telemetry.redb")
-}
+use std::{fs, ops::Range, path::PathBuf, sync::mpsc};
 
 fn log(writer: &Writer, numbers: Range<u64>) {
     for number in numbers {
@@ -298,12 +288,10 @@ const ROUNDS: u64 = 20;
 /// Appends a record a flush, and says what was acknowledged. A flush that fails says so.
 #[test]
 fn helper_appends() {
-    let Some(arguments) = helper_arguments() else {
+    let Some((arguments, _store, writer, guard)) = common::helper_writer() else {
         return;
     };
-    let store = open(Path::new(&arguments[0]));
     let name = server(&arguments[1]);
-    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     let mut number = 0;
     while told().as_deref() == Some("more") {
         for _ in 0..ROUNDS {
@@ -355,11 +343,9 @@ fn two_daemons_go_on_side_by_side_in_a_new_file() {
 /// Logs records that no commit takes, and waits to be killed.
 #[test]
 fn helper_leaves_records_in_its_spill() {
-    let Some(arguments) = helper_arguments() else {
+    let Some((_, _store, writer, _guard)) = common::helper_writer() else {
         return;
     };
-    let store = open(Path::new(&arguments[0]));
-    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     log(&writer, 0..20);
     say("logged");
     told();

@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{STACK, home, on_demand, open, server};
+use common::{home, on_demand, open, server};
 use gridctl_telemetry::{
     Error, Level, LogRecord, Query, Signal, Timestamp, Writer,
     query::{CountBy, Damage, Direction, Filter},
@@ -41,7 +41,7 @@ fn fill(home: &Path) {
 
 /// Damages the body of the second block, the header of the fourth and the third row.
 fn damage(home: &Path) {
-    let path = home.join("telemetry").join(STACK).join("telemetry.redb");
+    let path = common::database(home);
     let database = redb::Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
     let keys: Vec<[u8; 21]> = transaction

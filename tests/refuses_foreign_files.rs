@@ -13,22 +13,17 @@
 
 mod common;
 
-use common::{Random, STACK, home, number, numbers, on_demand, open, record, server, without_hang};
+use common::{
+    Random, STACK, database, home, number, numbers, on_demand, open, record, server, without_hang,
+};
 use gridctl_telemetry::{
     Error, Query, Signal, Store, StoreOptions, Writer,
     maintenance::{WipeScope, wipe},
     query::inventory,
 };
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 use tempfile::TempDir;
-
-fn database(home: &Path) -> PathBuf {
-    home.join("telemetry").join(STACK).join("telemetry.redb")
-}
 
 /// A home whose database has these bytes.
 fn planted(bytes: &[u8]) -> TempDir {
@@ -276,7 +271,7 @@ fn a_file_that_was_cut_off_is_refused() {
 
 /// The number of places that each test damages, one after the other.
 fn damages() -> usize {
-    std::env::var("GRIDCTL_TELEMETRY_DAMAGES").map_or(100, |count| count.parse().unwrap())
+    common::number_from_env("GRIDCTL_TELEMETRY_DAMAGES", 100)
 }
 
 /// All places in the file that hold each value of a table: unused pages keep their old contents.

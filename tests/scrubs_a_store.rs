@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{HANG, Helper, STACK, helper_arguments, home, on_demand, open, record, say, server};
+use common::{HANG, Helper, home, on_demand, open, record, say, server};
 use gridctl_telemetry::{
     MetricsSnapshot, Signal, Store, Timestamp, Writer, WriterOptions, ingest::OutageEvent,
     ledger::LossCause, metrics::MetricsFlusher, query::SeedRange, record::TokenCounts,
@@ -25,7 +25,7 @@ const TOTALS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("totals");
 fn damage(home: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
     let database = redb::Builder::new()
         .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
-        .open(home.join("telemetry").join(STACK).join("telemetry.redb"))
+        .open(common::database(home))
         .unwrap();
     let transaction = database.begin_write().unwrap();
     change(&transaction);
@@ -44,11 +44,9 @@ fn damage_first_row(transaction: &redb::WriteTransaction) {
 
 #[test]
 fn stores_and_is_killed() {
-    let Some(arguments) = helper_arguments() else {
+    let Some((_, _store, writer, _guard)) = common::helper_writer() else {
         return;
     };
-    let store = open(Path::new(&arguments[0]));
-    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     for number in 0..20 {
         writer.log(&server("github"), &record(number)).unwrap();
     }

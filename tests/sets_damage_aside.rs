@@ -12,7 +12,9 @@
 
 mod common;
 
-use common::{HANG, Helper, STACK, helper_arguments, home, on_demand, open, say, server, told};
+use common::{
+    HANG, Helper, STACK, database, helper_arguments, home, on_demand, open, say, server, told,
+};
 use gridctl_telemetry::{
     Error, Level, LogRecord, Query, Signal, Store, StoreOptions, Telemetry, TelemetryConfig,
     TelemetryOptions, Timestamp, Writer, config::ConfigWarning, home::list_set_aside,
@@ -21,13 +23,9 @@ use gridctl_telemetry::{
 use redb::TableDefinition;
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, mpsc},
 };
-
-fn database(home: &Path) -> PathBuf {
-    home.join("telemetry").join(STACK).join("telemetry.redb")
-}
 
 fn log(writer: &Writer, records: u64) {
     for _ in 0..records {

@@ -28,12 +28,10 @@ const RECORDS: u64 = 15;
 /// Appends to one server, round after round.
 #[test]
 fn helper_appends() {
-    let Some(arguments) = helper_arguments() else {
+    let Some((arguments, _store, writer, guard)) = common::helper_writer() else {
         return;
     };
-    let store = open(Path::new(&arguments[0]));
     let name = server(&arguments[1]);
-    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
     for number in 0..ROUNDS as u64 * RECORDS {
         writer.log(&name, &record(number)).unwrap();
         if number % RECORDS == RECORDS - 1 {

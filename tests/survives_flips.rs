@@ -14,24 +14,17 @@
 mod common;
 
 use common::{
-    Helper, Random, STACK, helper_arguments, home, home_in_memory, on_demand, open, record, say,
-    server,
+    Helper, Random, STACK, database, helper_arguments, home, home_in_memory, on_demand, open,
+    record, say, server,
 };
 use gridctl_telemetry::{
     Error, Query, Record, Signal, Store, StoreOptions, Value, Writer, WriterOptions,
     import::{ImportBatch, Importer},
     maintenance::{CompactOptions, VerifyOptions, WipeScope},
 };
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 const RECORDS: u64 = 300;
-
-fn database(home: &Path) -> PathBuf {
-    home.join("telemetry").join(STACK).join("telemetry.redb")
-}
 
 fn write(store: &Store, options: WriterOptions) {
     let (writer, guard) = Writer::start(store, options).unwrap();
@@ -64,11 +57,9 @@ fn killed() -> Vec<u8> {
 
 #[test]
 fn writes_until_killed() {
-    let Some(arguments) = helper_arguments() else {
+    let Some((_, _store, writer, _guard)) = common::helper_writer() else {
         return;
     };
-    let store = open(Path::new(&arguments[0]));
-    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     for number in 0..RECORDS {
         writer.log(&server("a"), &record(number)).unwrap();
     }

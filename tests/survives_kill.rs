@@ -149,8 +149,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
     if helper_arguments().is_some() {
         return;
     }
-    let kills: usize =
-        std::env::var("GRIDCTL_TELEMETRY_KILLS").map_or(20, |kills| kills.parse().unwrap());
+    let kills: usize = common::number_from_env("GRIDCTL_TELEMETRY_KILLS", 20);
     let mut random = Random::from_env();
     let mut opens = Vec::new();
     let mut acknowledged = 0;
@@ -466,8 +465,7 @@ fn a_kill_at_a_named_point_loses_nothing_that_was_acknowledged() {
     if helper_arguments().is_some() {
         return;
     }
-    let kills: usize =
-        std::env::var("GRIDCTL_TELEMETRY_KILLS").map_or(20, |kills| kills.parse().unwrap());
+    let kills: usize = common::number_from_env("GRIDCTL_TELEMETRY_KILLS", 20);
     let mut random = Random::from_env();
     let mut opens = Vec::new();
     let mut acknowledged = 0;

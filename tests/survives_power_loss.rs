@@ -167,8 +167,7 @@ impl Sweep {
 
 #[test]
 fn what_was_acknowledged_survives_a_crash_at_any_operation() {
-    let images_max: usize =
-        std::env::var("GRIDCTL_TELEMETRY_IMAGES").map_or(10_000, |images| images.parse().unwrap());
+    let images_max: usize = common::number_from_env("GRIDCTL_TELEMETRY_IMAGES", 10_000);
     let seed = Random::from_env().seed();
     let started = Instant::now();
     let sweep = Sweep::default();

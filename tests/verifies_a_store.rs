@@ -13,7 +13,7 @@
 
 mod common;
 
-use common::{Random, STACK, home, on_demand, open, record, server, without_hang};
+use common::{Random, STACK, database, home, on_demand, open, record, server, without_hang};
 use gridctl_telemetry::{
     Error, MetricsSnapshot, Record, Signal, SpanRecord, Store, StoreOptions, Timestamp, Writer,
     WriterOptions,
@@ -23,7 +23,6 @@ use redb::{ReadableTable, TableDefinition};
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -32,10 +31,6 @@ use std::{
 use tempfile::TempDir;
 
 const RECORDS: u64 = 300;
-
-fn database(home: &Path) -> PathBuf {
-    home.join("telemetry").join(STACK).join("telemetry.redb")
-}
 
 /// Fills a store so that both tiers have records of every signal.
 fn fill(store: &Store) {
@@ -164,7 +159,7 @@ fn a_verification_can_be_cancelled() {
 
 /// The number of places that are damaged.
 fn damages() -> usize {
-    std::env::var("GRIDCTL_TELEMETRY_DAMAGES").map_or(100, |count| count.parse().unwrap())
+    common::number_from_env("GRIDCTL_TELEMETRY_DAMAGES", 100)
 }
 
 #[test]

@@ -12,8 +12,8 @@
 mod common;
 
 use common::{
-    Helper, Random, SERVERS, STACK, Writers, helper_arguments, number, numbers, numbers_of,
-    on_demand, open, record, say, server, told,
+    Helper, Random, SERVERS, STACK, Writers, number, numbers, numbers_of, on_demand, open, record,
+    say, server, told,
 };
 use gridctl_telemetry::{
     MetricsSnapshot, Query, Record, Signal, SpanRecord, Store, StoreOptions, Timestamp, Writer,
@@ -35,12 +35,10 @@ fn of_signal(signal: Signal) -> WipeScope {
 /// Runs commands: `log N` (N more records, which stay queued), `flush`, `wipe`.
 #[test]
 fn helper_writes() {
-    let Some(arguments) = helper_arguments() else {
+    let Some((arguments, _store, writer, _guard)) = common::helper_writer() else {
         return;
     };
-    let store = open(Path::new(&arguments[0]));
     let name = server(&arguments[1]);
-    let (writer, _guard) = Writer::start(&store, on_demand()).unwrap();
     let mut next = 0;
     say("ready");
     while let Some(line) = told() {

@@ -17,20 +17,6 @@ use crate::{
 use ::time::{UtcOffset, macros::datetime};
 use std::{str::FromStr, sync::LazyLock};
 
-/// The spellings of logs. The first byte of an input chooses one.
-const DIALECTS: [Dialect; 10] = [
-    Dialect::Auto,
-    Dialect::Slog,
-    Dialect::Zap,
-    Dialect::Pino,
-    Dialect::Bunyan,
-    Dialect::Logrus,
-    Dialect::Ecs,
-    Dialect::Tracing,
-    Dialect::Journald,
-    Dialect::Otlp,
-];
-
 pub(super) fn targets() -> Vec<FuzzTarget> {
     let bytes = |texts: &[&str]| texts.iter().map(|it| it.as_bytes().to_vec()).collect();
     vec![
@@ -140,7 +126,7 @@ fn lines(input: &[u8]) {
         return;
     };
     let signal = SIGNALS[usize::from(first >> 4) % SIGNALS.len()];
-    let dialect = DIALECTS[usize::from(first & 15) % DIALECTS.len()];
+    let dialect = Dialect::ALL[usize::from(first & 15) % Dialect::ALL.len()];
     let mut reader = RecordReader::new(signal)
         .dialect(dialect)
         .server(SERVER.clone());

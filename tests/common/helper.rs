@@ -65,10 +65,11 @@ impl Helper {
         writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    /// Kills the helper as `kill -9` does, and waits until it is gone.
+    /// Kills the helper as `kill -9` does, and waits until it is gone. Panics when it had ended by itself:
+    /// a helper that fails must not pass for a killed one.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.was_killed();
     }
 
     /// Waits for the end of a helper that kills itself. Panics when it ends otherwise.

@@ -15,7 +15,9 @@ use gridctl_telemetry::{
 };
 use std::{
     collections::BTreeMap,
-    path::Path,
+    fmt::Debug,
+    path::{Path, PathBuf},
+    str::FromStr,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -43,6 +45,16 @@ pub(crate) fn home_in_memory() -> TempDir {
     }
 }
 
+/// The file of the database of [`STACK`].
+pub(crate) fn database(home: &Path) -> PathBuf {
+    home.join("telemetry").join(STACK).join("telemetry.redb")
+}
+
+/// The number in the environment variable `name`, or `default` without it.
+pub(crate) fn number_from_env<T: FromStr<Err: Debug>>(name: &str, default: T) -> T {
+    std::env::var(name).map_or(default, |number| number.parse().unwrap())
+}
+
 pub(crate) fn open(home: &Path) -> Store {
     Store::open(home, STACK, StoreOptions::default()).unwrap()
 }
@@ -61,6 +73,15 @@ pub(crate) fn open_with_disk(
 
 pub(crate) fn server(name: &str) -> ServerName {
     ServerName::new(name).unwrap()
+}
+
+/// The arguments of this process, a store in the home that the first one names, and its writer; `None` in the
+/// test run itself.
+pub(crate) fn helper_writer() -> Option<(Vec<String>, Store, Writer, WriterGuard)> {
+    let arguments = helper_arguments()?;
+    let store = open(Path::new(&arguments[0]));
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
+    Some((arguments, store, writer, guard))
 }
 
 /// Options of a writer that commits only when flushed, and seals after so few records that a test
@@ -85,10 +106,8 @@ impl Random {
 
     /// The seed is `GRIDCTL_TELEMETRY_SEED`, or random. It is printed, and shown when a test fails.
     pub(crate) fn from_env() -> Random {
-        let seed = std::env::var("GRIDCTL_TELEMETRY_SEED").map_or_else(
-            |_| Timestamp::now().unix_nanos().cast_unsigned(),
-            |seed| seed.parse().unwrap(),
-        );
+        let now = Timestamp::now().unix_nanos().cast_unsigned();
+        let seed = number_from_env("GRIDCTL_TELEMETRY_SEED", now);
         println!("GRIDCTL_TELEMETRY_SEED={seed}");
         Random(seed)
     }

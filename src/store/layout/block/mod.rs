@@ -130,6 +130,19 @@ pub(crate) struct BlockRecord<'a> {
     pub(crate) payload: &'a [u8],
 }
 
+#[cfg(test)]
+impl<'a> BlockRecord<'a> {
+    /// Records whose timestamps and sequences are the places of their payloads.
+    pub(crate) fn numbered(payloads: &'a [Vec<u8>]) -> Vec<BlockRecord<'a>> {
+        let record = |(payload, number): (&'a Vec<u8>, i64)| BlockRecord {
+            timestamp: number,
+            sequence: number.cast_unsigned(),
+            payload,
+        };
+        payloads.iter().zip(0..).map(record).collect()
+    }
+}
+
 /// The encoding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {

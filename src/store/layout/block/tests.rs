@@ -415,13 +415,7 @@ fn check_selection(
     let mut draw = Draw(seed);
     for _ in 0..8 {
         let filter = said.filter(&mut draw, 2);
-        let wanted = Wanted {
-            signal,
-            filter: &filter,
-            first: (i64::MIN, 0),
-            last: (i64::MAX, u64::MAX),
-            since_sequence: 0,
-        };
+        let wanted = all_that_match(signal, &filter);
         let block = DecodedBlock::decode_matching(&header, &body, &wanted).unwrap();
         let found: Vec<_> = block
             .records()
@@ -591,13 +585,7 @@ fn blocks_of_the_codec_before_are_read_and_searched() {
         let mut draw = Draw(7);
         for _ in 0..200 {
             let filter = said.filter(&mut draw, 2);
-            let wanted = Wanted {
-                signal,
-                filter: &filter,
-                first: (i64::MIN, 0),
-                last: (i64::MAX, u64::MAX),
-                since_sequence: 0,
-            };
+            let wanted = all_that_match(signal, &filter);
             let found = DecodedBlock::decode_matching(&header, body, &wanted).unwrap();
             let expected = payloads().filter(|payload| filter.matches(signal, payload));
             assert!(
@@ -605,6 +593,17 @@ fn blocks_of_the_codec_before_are_read_and_searched() {
                 "{filter:?}"
             );
         }
+    }
+}
+
+/// All records of a block that `filter` matches.
+fn all_that_match(signal: Signal, filter: &Filter) -> Wanted<'_> {
+    Wanted {
+        signal,
+        filter,
+        first: (i64::MIN, 0),
+        last: (i64::MAX, u64::MAX),
+        since_sequence: 0,
     }
 }
 
@@ -633,15 +632,7 @@ fn gateway_block(count: u64) -> EncodedBlock {
             payload
         })
         .collect();
-    let records: Vec<BlockRecord<'_>> = payloads
-        .iter()
-        .zip(0..)
-        .map(|(payload, number)| BlockRecord {
-            timestamp: number,
-            sequence: number.cast_unsigned(),
-            payload,
-        })
-        .collect();
+    let records = BlockRecord::numbered(&payloads);
     BlockEncoder::new().encode(Signal::Logs, &records)
 }
 
