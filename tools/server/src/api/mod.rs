@@ -1,0 +1,8 @@
+//! JSON for programs.
+
+use crate::state::Server;
+use axum::Router;
+
+pub(crate) fn routes() -> Router<Server> {
+    Router::new()
+}

@@ -1,0 +1,8 @@
+//! HTML for a browser.
+
+use crate::state::Server;
+use axum::Router;
+
+pub(crate) fn routes() -> Router<Server> {
+    Router::new()
+}
