@@ -14,7 +14,6 @@ mod intervals;
 mod lines;
 mod listing;
 mod losses;
-mod money;
 mod old_files;
 mod output;
 mod own_files;
@@ -32,6 +31,7 @@ use crate::{
 };
 use clap::{CommandFactory, FromArgMatches, Parser};
 use gridctl_telemetry::home::{default_home, home_in};
+use gridctl_telemetry_server::display;
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -248,7 +248,7 @@ fn finish(outcome: anyhow::Result<Outcome>) -> ExitCode {
         // A reader that closes the pipe, such as `head`, has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let message = output::escape(&output::message_of(&error));
+            let message = display::escape(&output::message_of(&error));
             // If stderr fails, there is no other place to report that.
             let _ = writing(|| writeln!(io::stderr(), "error: {message}"));
             ExitCode::from(2)

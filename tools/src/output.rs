@@ -2,7 +2,7 @@
 
 use crate::{interrupt::writing, screen::Screen};
 use anyhow::{Context, bail};
-use gridctl_telemetry::query::plain_text;
+use gridctl_telemetry_server::display::escape;
 use std::{
     fs,
     io::{self, IsTerminal, Write},
@@ -10,53 +10,6 @@ use std::{
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
-
-/// Untrusted text, with all characters escaped that a terminal could take for a command.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for char in text.chars() {
-        if must_escape(char) {
-            out.extend(char.escape_unicode());
-        } else {
-            out.push(char);
-        }
-    }
-    out
-}
-
-/// An untrusted name on one line, without the escape sequences of terminals in it.
-pub(crate) fn escape_name(name: &str) -> String {
-    escape(&plain_text(name))
-}
-
-/// Whether a terminal could take a character for a command, or it is or makes other text invisible.
-pub(crate) fn must_escape(char: char) -> bool {
-    char.is_control() || is_invisible(char)
-}
-
-/// Characters that are not shown, or that break, reorder or hide the text around them: Unicode's format
-/// characters, line and paragraph separators, tags, fillers and characters for private use.
-fn is_invisible(char: char) -> bool {
-    matches!(
-        char,
-        '\u{ad}'
-            | '\u{61c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{3164}'
-            | '\u{e000}'..='\u{f8ff}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff0}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{10ffff}'
-    )
-}
 
 /// JSON in which the characters that a terminal could obey are escaped: the same JSON.
 pub(crate) fn escape_json(json: &str, out: &mut Vec<u8>) {
@@ -258,33 +211,6 @@ pub(crate) fn private_folder(folder: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn terminals_get_no_commands() {
-        assert_eq!(
-            escape("a\u{1b}[31mb\u{202e}c\n"),
-            "a\\u{1b}[31mb\\u{202e}c\\u{a}"
-        );
-        for hidden in [
-            '\u{7f}',
-            '\u{85}',
-            '\u{9b}',
-            '\u{ad}',
-            '\u{61c}',
-            '\u{2028}',
-            '\u{2029}',
-            '\u{2066}',
-            '\u{3164}',
-            '\u{feff}',
-            '\u{e0041}',
-        ] {
-            let text = escape(&format!("a{hidden}b"));
-            assert_eq!(text, format!("a{}b", hidden.escape_unicode()));
-        }
-        for shown in ["日本 ok", "e\u{301}", "\u{1f600}", "«ß»", "नमस्ते"] {
-            assert_eq!(escape(shown), shown);
-        }
-    }
 
     #[test]
     fn an_error_says_each_cause_once() {

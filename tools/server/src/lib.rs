@@ -6,12 +6,14 @@
 //! |---|---|
 //! | `state` | what all handlers share: the store, and the bound of concurrent reads |
 //! | `problem` | errors as problem details, RFC 9457 |
+//! | [`display`] | numbers, durations, costs and texts, as people read them |
 //! | `views` | what pages and the API both show: parameters of an address, histograms, series |
 //! | `pages` | HTML for a browser |
 //! | `api` | JSON for programs |
 //! | `receive` | OTLP/HTTP |
 
 mod api;
+pub mod display;
 mod pages;
 mod problem;
 mod receive;

@@ -8,8 +8,8 @@ use crate::{
     Outcome,
     damage::note_skipped,
     filters::FilterArgs,
-    listing::{self, Shown, duration, write_text},
-    output::{escape, escape_name, note},
+    listing::{self, Shown, write_text},
+    output::note,
     scope::ScopeArgs,
     screen::{Role, Screen},
     table::Table,
@@ -19,6 +19,7 @@ use gridctl_telemetry::{
     Signal, Timestamp,
     query::{Call, CallQuery, ErrorSource, Filter, TextPattern, ToolStats},
 };
+use gridctl_telemetry_server::display::{duration, escape, escape_name};
 use std::{fmt::Write as _, io::Write, path::Path, time::Duration};
 
 /// How long ago a call was that is shown with its date.

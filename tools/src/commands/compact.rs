@@ -4,7 +4,7 @@ use super::store_options;
 use crate::{
     Outcome,
     interrupt::Interrupt,
-    output::{escape, note, progress_bar},
+    output::{note, progress_bar},
     scope,
 };
 use bytesize::ByteSize;
@@ -13,6 +13,7 @@ use gridctl_telemetry::{
     home::list_stacks,
     maintenance::{CompactOptions, Compacted},
 };
+use gridctl_telemetry_server::display::escape;
 use std::{io::Write, path::Path, time::Duration};
 
 /// How long to wait for readers. An export of a large stack takes longer, and then an error is better

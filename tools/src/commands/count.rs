@@ -5,16 +5,17 @@ use crate::{
     damage::note_skipped,
     filters::{FilterArgs, SpanFilterArgs},
     intervals::Precision,
-    output::{escape, note},
+    output::note,
     scope::{ScopeArgs, SignalParser},
     screen::Screen,
-    table::{FormArgs, Table, grouped},
+    table::{FormArgs, Table},
 };
 use anyhow::bail;
 use gridctl_telemetry::{
     Signal, Timestamp,
     query::{CountBy, CountReport, CountRow, Interval},
 };
+use gridctl_telemetry_server::display::{escape, grouped};
 use serde::Serialize;
 use std::{cmp::Reverse, io::Write, path::Path, str::FromStr, time::Duration};
 

@@ -9,12 +9,12 @@ use self::gateway::{Gateway, SECRETS};
 use super::{export, status};
 use crate::{
     Outcome, losses,
-    output::escape,
     screen::{Output, Screen},
 };
 use anyhow::Context;
 use bytesize::ByteSize;
 use gridctl_telemetry::{Query, Signal, Snapshot, Store, StoreOptions, home::home_in};
+use gridctl_telemetry_server::display::escape;
 use std::{
     fs,
     io::Write,

@@ -301,7 +301,8 @@ impl<'a> Import<'a> {
         time: Option<Timestamp>,
     ) -> anyhow::Result<Option<Timestamp>> {
         let name = self.input.name(file);
-        self.bar.set_message(crate::output::escape(&name));
+        self.bar
+            .set_message(gridctl_telemetry_server::display::escape(&name));
         let bar = self.bar.clone();
         let on_read = Box::new(move |bytes| bar.inc(bytes));
         let unpacked_max = self.args.max_unpacked_size.as_u64();

@@ -4,7 +4,7 @@ use super::store_options;
 use crate::{
     Outcome, losses,
     old_files::stack_folders,
-    output::{escape, note},
+    output::note,
     scope::ScopeArgs,
     screen::{Role, Screen},
     table::Table,
@@ -15,6 +15,7 @@ use gridctl_telemetry::{
     ledger::{LedgerEntry, LossCause},
     query::TimeRange,
 };
+use gridctl_telemetry_server::display::escape;
 use serde::Serialize;
 use std::{collections::BTreeSet, io::Write, path::Path};
 

@@ -5,8 +5,8 @@ use crate::{
     Outcome,
     damage::note_skipped,
     filters::FilterArgs,
-    listing::{self, duration},
-    output::{escape, escape_name, note},
+    listing::{self},
+    output::note,
     scope::ScopeArgs,
     screen::Screen,
     table::Table,
@@ -15,6 +15,7 @@ use gridctl_telemetry::{
     ServerName, Signal,
     query::{TraceList, TraceQuery, TraceSummary},
 };
+use gridctl_telemetry_server::display::{duration, escape, escape_name};
 use serde::Serialize;
 use std::{io::Write, path::Path};
 

@@ -5,16 +5,18 @@ use crate::{
     damage::{describe, skipped},
     intervals::Precision,
     losses,
-    money::{MICROS_PER_USD, decimals, micro_usd, usd},
-    output::{escape, note},
+    output::note,
     scope::ScopeArgs,
     screen::Screen,
-    table::{FormArgs, Table, grouped},
+    table::{FormArgs, Table},
     window::WindowArgs,
 };
 use gridctl_telemetry::{
     ServerName, Signal, Timestamp,
     query::{TimeRange, UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
+};
+use gridctl_telemetry_server::display::{
+    MICROS_PER_USD, decimals, escape, grouped, micro_usd, usd,
 };
 use serde::Serialize;
 use std::{cmp::Reverse, io::Write, path::Path};

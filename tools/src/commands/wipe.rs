@@ -8,7 +8,7 @@ use crate::{
     Outcome,
     interrupt::Interrupt,
     old_files::{self, OldFiles},
-    output::{escape, note},
+    output::note,
     scope::{ScopeArgs, SignalParser},
     screen::Screen,
     window,
@@ -18,6 +18,7 @@ use bytesize::ByteSize;
 use gridctl_telemetry::{
     Error, ServerName, Signal, Store, Timestamp, maintenance::WipeScope, query::InventoryRecord,
 };
+use gridctl_telemetry_server::display::escape;
 use std::{
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},

@@ -10,7 +10,7 @@ mod text;
 
 pub(crate) use self::{
     render::{Format, Renderer, entries, names_server, origin_fields, write_value},
-    text::{Shown, duration, write_text},
+    text::{Shown, write_text},
 };
 
 use self::{

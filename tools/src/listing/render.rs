@@ -4,10 +4,9 @@
 //! either, and with every other character escaped that a terminal could obey. A line break in a message
 //! begins an indented line, so no message can pass for another record.
 
-use super::text::{Shown, duration, write_quoted, write_text};
+use super::text::{Shown, write_quoted, write_text};
 use crate::{
-    money::{decimals, micro_usd, usd},
-    output::{escape, escape_json},
+    output::escape_json,
     screen::{Role, Screen},
 };
 use anstyle::Style;
@@ -20,6 +19,7 @@ use gridctl_telemetry::{
     lines::{LineFormat, LineWriter},
     query::{RawRecord, StoredRecord, TextPattern},
 };
+use gridctl_telemetry_server::display::{decimals, duration, escape, micro_usd, usd};
 use std::{fmt::Write as _, time::Duration};
 use unicode_width::UnicodeWidthStr;
 

@@ -1,9 +1,9 @@
 //! Untrusted texts with highlighted matches.
 
-use crate::output::must_escape;
 use anstyle::Style;
 use gridctl_telemetry::query::{TextPattern, plain_text};
-use std::{fmt::Write as _, ops::Range, time::Duration};
+use gridctl_telemetry_server::display::must_escape;
+use std::{fmt::Write as _, ops::Range};
 
 /// The styles of a text, and what is highlighted in it.
 #[derive(Debug, Clone, Copy)]
@@ -93,35 +93,6 @@ fn found_in(plain: &str, patterns: &[TextPattern]) -> Vec<Range<usize>> {
     found
 }
 
-/// A duration with three digits: `12.3ms`; from a minute on `2m03s`, `1h02m`.
-pub(crate) fn duration(duration: Duration) -> String {
-    let nanos = duration.as_nanos();
-    if nanos < 1000 {
-        return format!("{nanos}ns");
-    }
-    if duration.as_secs() >= 60 {
-        let minutes = duration.as_secs() / 60;
-        return if minutes >= 60 {
-            format!("{}h{:02}m", minutes / 60, minutes % 60)
-        } else {
-            format!("{minutes}m{:02}s", duration.as_secs() % 60)
-        };
-    }
-    let (unit, name) = match nanos {
-        1_000_000_000.. => (1_000_000_000, "s"),
-        1_000_000.. => (1_000_000, "ms"),
-        _ => (1_000, "µs"),
-    };
-    let whole = nanos / unit;
-    // Cut and not rounded, so that 999.96ms is not 1000ms.
-    let hundredths = nanos % unit * 100 / unit;
-    match whole {
-        100.. => format!("{whole}{name}"),
-        10.. => format!("{whole}.{}{name}", hundredths / 10),
-        _ => format!("{whole}.{hundredths:02}{name}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,22 +157,6 @@ mod tests {
             ("\u{7}", "\\u{7}"),
         ] {
             assert_eq!(quoted(text), expected);
-        }
-    }
-
-    #[test]
-    fn durations_have_three_digits() {
-        for (nanos, expected) in [
-            (0, "0ns"),
-            (999, "999ns"),
-            (1_234, "1.23µs"),
-            (12_345_678, "12.3ms"),
-            (999_960_000, "999ms"),
-            (1_500_000_000, "1.50s"),
-            (123_000_000_000, "2m03s"),
-            (3_725_000_000_000, "1h02m"),
-        ] {
-            assert_eq!(duration(Duration::from_nanos(nanos)), expected);
         }
     }
 }

@@ -3,7 +3,6 @@
 use crate::{
     commands::store_options,
     losses,
-    output::escape,
     screen::{Role, Screen},
 };
 use anyhow::Context;
@@ -15,6 +14,7 @@ use gridctl_telemetry::{
     maintenance::{FileSystem, ServerLimits, Space, WriterStatus},
     query::{CountBy, InventoryRecord},
 };
+use gridctl_telemetry_server::display::escape;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,

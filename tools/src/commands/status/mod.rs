@@ -8,15 +8,11 @@ use self::{
     old::Old,
 };
 use crate::{
-    Outcome,
-    old_files::stack_folders,
-    output::{escape, note},
-    scope::ScopeArgs,
-    screen::Screen,
-    table::Table,
+    Outcome, old_files::stack_folders, output::note, scope::ScopeArgs, screen::Screen, table::Table,
 };
 use anyhow::bail;
 use gridctl_telemetry::{Signal, Timestamp, maintenance::Space};
+use gridctl_telemetry_server::display::escape;
 use serde::Serialize;
 use std::{
     io::Write,

@@ -1,12 +1,14 @@
 //! Costs, as people and programs read them.
 
-use crate::table::grouped;
+use super::grouped;
 use gridctl_telemetry::record::CostCounts;
 
-pub(crate) const MICROS_PER_USD: i128 = 1_000_000;
+/// Micro-USD in a USD.
+pub const MICROS_PER_USD: i128 = 1_000_000;
 
 /// A whole cost, in micro-USD.
-pub(crate) fn micro_usd(cost: CostCounts) -> i128 {
+#[must_use]
+pub fn micro_usd(cost: CostCounts) -> i128 {
     [
         cost.input_micro_usd,
         cost.output_micro_usd,
@@ -19,7 +21,8 @@ pub(crate) fn micro_usd(cost: CostCounts) -> i128 {
 }
 
 /// How many digits after the point a cost needs: cents, unless they would say little or nothing of it.
-pub(crate) fn decimals(micro_usd: i128) -> usize {
+#[must_use]
+pub fn decimals(micro_usd: i128) -> usize {
     match micro_usd.unsigned_abs() {
         0 | 100_000.. => 2,
         1_000.. => 4,
@@ -28,7 +31,8 @@ pub(crate) fn decimals(micro_usd: i128) -> usize {
 }
 
 /// A cost in USD, rounded to at most six digits after the point.
-pub(crate) fn usd(micro_usd: i128, decimals: usize) -> String {
+#[must_use]
+pub fn usd(micro_usd: i128, decimals: usize) -> String {
     let sign = if micro_usd < 0 { "-" } else { "" };
     let micro_usd = i128::try_from(micro_usd.unsigned_abs()).unwrap_or(i128::MAX);
     let unit = 10_i128.pow(6_u32.saturating_sub(u32::try_from(decimals).unwrap_or(6)));
