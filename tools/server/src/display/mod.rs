@@ -9,5 +9,5 @@ pub use self::{
     duration::duration,
     escape::{escape, escape_name, must_escape},
     money::{MICROS_PER_USD, decimals, micro_usd, usd},
-    number::grouped,
+    number::{grouped, per_second, percent, size},
 };

@@ -1,5 +1,7 @@
 //! Numbers, as people read them.
 
+use bytesize::ByteSize;
+
 /// A number with its digits in groups of three.
 #[must_use]
 pub fn grouped(number: impl Into<i128>) -> String {
@@ -16,6 +18,32 @@ pub fn grouped(number: impl Into<i128>) -> String {
         grouped.push(digit);
     }
     grouped
+}
+
+/// A rate in three digits or so.
+#[must_use]
+pub fn per_second(rate: f64) -> String {
+    if rate >= 9.95 || rate == 0.0 {
+        format!("{rate:.0}")
+    } else {
+        format!("{rate:.1}")
+    }
+}
+
+/// A part of a whole, in percent; never 0 for something, and never 100 for less than all.
+#[must_use]
+pub fn percent(part: u64, whole: u64) -> String {
+    let percent = u128::from(part) * 100 / u128::from(whole.max(1));
+    match percent {
+        0 if part > 0 => "<1%".to_owned(),
+        percent => format!("{percent}%"),
+    }
+}
+
+/// A size with its unit: `1.2 MiB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    ByteSize::b(bytes).display().iec().to_string()
 }
 
 #[cfg(test)]

@@ -1,8 +1,30 @@
 //! HTML for a browser.
+//!
+//! A handler takes a [`Viewer`](layout::Viewer) and calls [`layout::show`] with a function that makes a
+//! [`Page`](layout::Page) from a snapshot; the frame around it and the page of an error are made there.
+//! All of it works without script, except for new records that appear by themselves.
 
-use crate::state::Server;
-use axum::Router;
+mod address;
+mod assets;
+mod layout;
+
+use crate::{problem::Problem, state::Server};
+use axum::{
+    Router,
+    http::StatusCode,
+    response::Response,
+    routing::{get, post},
+};
 
 pub(crate) fn routes() -> Router<Server> {
     Router::new()
+        .route("/assets/{file}", get(assets::serve))
+        .route("/theme", post(layout::choose_theme))
+        .fallback(missing)
+}
+
+/// The page of an address that does not exist.
+async fn missing(viewer: layout::Viewer) -> Response {
+    let detail = format!("There is no page at {}.", viewer.address().path());
+    layout::error(&viewer, &Problem::new(StatusCode::NOT_FOUND, detail))
 }

@@ -6,7 +6,6 @@ use crate::{
     screen::{Role, Screen},
 };
 use anyhow::Context;
-use bytesize::ByteSize;
 use gridctl_telemetry::{
     Query, ServerName, Signal, Snapshot, Store, TelemetryConfig, Timestamp,
     home::{SetAside, list_set_aside},
@@ -14,7 +13,7 @@ use gridctl_telemetry::{
     maintenance::{FileSystem, ServerLimits, Space, WriterStatus},
     query::{CountBy, InventoryRecord},
 };
-use gridctl_telemetry_server::display::escape;
+use gridctl_telemetry_server::display::{escape, per_second, percent, size};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -154,8 +153,8 @@ impl Found {
             is_full.then_some(Role::Warning),
             &format!(
                 "its file system has {} of {} available",
-                human(available),
-                human(total)
+                size(available),
+                size(total)
             ),
         )?;
         if let Some(limits) = self.limits {
@@ -164,7 +163,7 @@ impl Found {
                 None,
                 &format!(
                     "each signal of a server is kept up to {} and for {}",
-                    human(limits.max_bytes),
+                    size(limits.max_bytes),
                     humantime::format_duration(age)
                 ),
             )?;
@@ -202,7 +201,7 @@ impl Found {
             path, size_bytes, ..
         } in &self.set_aside
         {
-            let (path, size) = (path.display(), human(*size_bytes));
+            let (path, size) = (path.display(), size(*size_bytes));
             line(
                 Some(Role::Warning),
                 &format!(
@@ -222,16 +221,16 @@ impl Found {
         let limit = space.limit_bytes.map_or_else(String::new, |limit| {
             format!(
                 " of {} ({})",
-                human(limit),
+                size(limit),
                 percent(space.used_bytes, limit)
             )
         });
         format!(
             "{}{limit} on disk: {} live, {} free, {} in reserve",
-            human(space.used_bytes),
-            human(space.live_bytes),
-            human(space.free_bytes),
-            human(space.reserve_bytes),
+            size(space.used_bytes),
+            size(space.live_bytes),
+            size(space.free_bytes),
+            size(space.reserve_bytes),
         )
     }
 
@@ -347,28 +346,6 @@ impl Rates {
 fn per_second_of(records: u64) -> f64 {
     // To a hundredth, so that JSON has no digits that mean nothing.
     (records as f64 / RATE_TIME.as_secs_f64() * 100.0).round() / 100.0
-}
-
-/// A rate in three digits or so.
-pub(super) fn per_second(rate: f64) -> String {
-    if rate >= 9.95 || rate == 0.0 {
-        format!("{rate:.0}")
-    } else {
-        format!("{rate:.1}")
-    }
-}
-
-/// A part of a whole, in percent; never 0 for something, and never 100 for less than all.
-pub(super) fn percent(part: u64, whole: u64) -> String {
-    let percent = u128::from(part) * 100 / u128::from(whole.max(1));
-    match percent {
-        0 if part > 0 => "<1%".to_owned(),
-        percent => format!("{percent}%"),
-    }
-}
-
-pub(super) fn human(bytes: u64) -> String {
-    ByteSize::b(bytes).display().iec().to_string()
 }
 
 pub(super) fn read_config(path: &Path) -> anyhow::Result<TelemetryConfig> {

@@ -4,7 +4,7 @@ mod found;
 mod old;
 
 use self::{
-    found::{Found, Limits, Series, human, per_second, percent, read_config},
+    found::{Found, Limits, Series, read_config},
     old::Old,
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 use anyhow::bail;
 use gridctl_telemetry::{Signal, Timestamp, maintenance::Space};
-use gridctl_telemetry_server::display::escape;
+use gridctl_telemetry_server::display::{self, escape, per_second, percent};
 use serde::Serialize;
 use std::{
     io::Write,
@@ -226,7 +226,7 @@ fn print_records(
             row.signal.to_string(),
             row.record_count.to_string(),
             per_second(row.records_per_second),
-            human(row.size_bytes),
+            display::size(row.size_bytes),
             row.full(),
             screen.brief_time(row.oldest),
             screen.brief_time(row.newest),
@@ -321,6 +321,6 @@ fn size(bytes: u64, args: &Args) -> String {
     if args.plain {
         bytes.to_string()
     } else {
-        human(bytes)
+        display::size(bytes)
     }
 }
