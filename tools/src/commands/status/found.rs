@@ -219,11 +219,7 @@ impl Found {
     fn space_used(&self) -> String {
         let space = &self.space;
         let limit = space.limit_bytes.map_or_else(String::new, |limit| {
-            format!(
-                " of {} ({})",
-                size(limit),
-                percent(space.used_bytes, limit)
-            )
+            format!(" of {} ({})", size(limit), percent(space.used_bytes, limit))
         });
         format!(
             "{}{limit} on disk: {} live, {} free, {} in reserve",
