@@ -7,6 +7,7 @@
 //! | `state` | what all handlers share: the store, and the bound of concurrent reads |
 //! | `problem` | errors as problem details, RFC 9457 |
 //! | [`display`] | numbers, durations, costs and texts, as people read them |
+//! | [`input`] | what people write to choose records, on a command line and in an address alike |
 //! | `views` | what pages and the API both show: parameters of an address, histograms, series |
 //! | `pages` | HTML for a browser |
 //! | `api` | JSON for programs |
@@ -14,6 +15,7 @@
 
 mod api;
 pub mod display;
+pub mod input;
 mod pages;
 mod problem;
 mod receive;

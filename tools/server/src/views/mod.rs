@@ -1,1 +1,4 @@
 //! What pages and the API both show.
+
+#[allow(dead_code, reason = "the pages and the API begin to use it")]
+pub(crate) mod params;

@@ -1,0 +1,62 @@
+//! The zone of a reader, in which days begin and times are read and shown.
+
+use gridctl_telemetry::{
+    Timestamp,
+    external::time::{OffsetDateTime, PrimitiveDateTime, UtcOffset},
+};
+use jiff::tz::TimeZone;
+
+/// A time zone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Zone(TimeZone);
+
+impl Zone {
+    /// Coordinated universal time.
+    pub const UTC: Zone = Zone(TimeZone::UTC);
+
+    /// The zone of this machine, or of the environment variable `TZ`.
+    #[must_use]
+    pub fn system() -> Zone {
+        Zone(TimeZone::system())
+    }
+
+    /// A time as people write it, see [`Timestamp::parse_written`]. Lengths of time are counted back from
+    /// `now`.
+    ///
+    /// Fails with [`Error::InvalidTime`](gridctl_telemetry::Error::InvalidTime).
+    pub fn parse(&self, text: &str, now: Timestamp) -> gridctl_telemetry::Result<Timestamp> {
+        Timestamp::parse_written(text, self.local(now), |civil| self.civil_offset(civil))
+    }
+
+    /// The offset from UTC at a point in time.
+    #[must_use]
+    pub fn offset_at(&self, time: Timestamp) -> UtcOffset {
+        let nanos = i128::from(time.unix_nanos());
+        let offset = jiff::Timestamp::from_nanosecond(nanos)
+            .map_or(0, |instant| self.0.to_offset(instant).seconds());
+        UtcOffset::from_whole_seconds(offset).unwrap_or(UtcOffset::UTC)
+    }
+
+    /// A time as the calendar and the clock of this zone show it.
+    #[must_use]
+    pub fn local(&self, time: Timestamp) -> OffsetDateTime {
+        OffsetDateTime::from(time).to_offset(self.offset_at(time))
+    }
+
+    /// The offset of a date and time. A time that a clock change skips is as long after the change as it is
+    /// after the skipped hour began; one that comes twice is the first.
+    fn civil_offset(&self, civil: PrimitiveDateTime) -> UtcOffset {
+        let as_utc = Timestamp::from(civil.assume_utc());
+        let instant = jiff::Timestamp::from_nanosecond(i128::from(as_utc.unix_nanos()))
+            .ok()
+            .and_then(|utc| self.0.to_timestamp(TimeZone::UTC.to_datetime(utc)).ok());
+        let Some(instant) = instant else {
+            return UtcOffset::UTC;
+        };
+        let seconds = as_utc.unix_nanos().div_euclid(1_000_000_000) - instant.as_second();
+        i32::try_from(seconds)
+            .ok()
+            .and_then(|seconds| UtcOffset::from_whole_seconds(seconds).ok())
+            .unwrap_or(UtcOffset::UTC)
+    }
+}
