@@ -6,6 +6,7 @@
 
 mod address;
 mod assets;
+mod charts;
 mod layout;
 
 use crate::{problem::Problem, state::Server};
