@@ -22,9 +22,17 @@ use gridctl_telemetry::{
     import::{ImportBatch, Importer},
     maintenance::{CompactOptions, VerifyOptions, WipeScope},
 };
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-const RECORDS: u64 = 300;
+const RECORDS: u64 = 60;
+const THREADS: usize = 2;
 
 fn write(store: &Store, options: WriterOptions) {
     let (writer, guard) = Writer::start(store, options).unwrap();
@@ -152,6 +160,33 @@ fn flips() {
     say("done");
 }
 
+/// The cases of the file at `path` in which the process that tried them ended.
+fn try_cases(path: &Path, cases: &[String]) -> Vec<String> {
+    let mut failures = Vec::new();
+    let mut rest: Vec<&str> = cases.iter().map(String::as_str).collect();
+    while !rest.is_empty() {
+        let mut arguments = vec![path.to_str().unwrap()];
+        arguments.extend(&rest);
+        let mut helper = Helper::start("flips", &arguments);
+        let mut last = None;
+        while let Some(said) = helper.hear() {
+            last = Some(said);
+        }
+        let last = last.unwrap_or_default();
+        if last == "done" {
+            break;
+        }
+        // The process ended at this case; the others have their own.
+        let at = last.split([' ', ',']).nth(1).unwrap_or_default().to_owned();
+        let done = rest
+            .iter()
+            .position(|case| case.split('.').next() == Some(&at));
+        rest.drain(..=done.unwrap_or(rest.len() - 1));
+        failures.push(last);
+    }
+    failures
+}
+
 #[test]
 fn no_flip_ends_a_process_or_makes_a_wrong_record() {
     if helper_arguments().is_some() {
@@ -159,7 +194,7 @@ fn no_flip_ends_a_process_or_makes_a_wrong_record() {
     }
     let mut random = Random::from_env();
     let wanted = std::env::var("GRIDCTL_TELEMETRY_FLIPS").unwrap_or_else(|_| "12".to_owned());
-    let mut failures = Vec::new();
+    let failures = Mutex::new(Vec::new());
     for (name, bytes) in [
         ("rows", closed(on_demand().tiering(4096, 4096, 4096))),
         ("blocks", closed(on_demand())),
@@ -176,29 +211,26 @@ fn no_flip_ends_a_process_or_makes_a_wrong_record() {
                 .map(|_| format!("{}.{}", random.below(bytes.len()), random.below(8)))
                 .collect(),
         };
-        for cases in cases.chunks(100) {
-            let mut rest: Vec<&str> = cases.iter().map(String::as_str).collect();
-            while !rest.is_empty() {
-                let mut arguments = vec![file.to_str().unwrap()];
-                arguments.extend(&rest);
-                let mut helper = Helper::start("flips", &arguments);
-                let mut last = None;
-                while let Some(said) = helper.hear() {
-                    last = Some(said);
-                }
-                let last = last.unwrap_or_default();
-                if last == "done" {
-                    break;
-                }
-                failures.push(format!("{name}: {last}"));
-                // The process ended at this case; the others have their own.
-                let at = last.split([' ', ',']).nth(1).unwrap_or_default().to_owned();
-                let done = rest
-                    .iter()
-                    .position(|case| case.split('.').next() == Some(&at));
-                rest.drain(..=done.unwrap_or(rest.len() - 1));
+        let chunks: Vec<&[String]> = cases.chunks(100).collect();
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    while let Some(cases) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let failed = try_cases(&file, cases);
+                        let failed = failed.iter().map(|case| format!("{name}: {case}"));
+                        failures.lock().unwrap().extend(failed);
+                    }
+                });
             }
-        }
+        });
+        println!(
+            "{name}: {} of {} bytes flipped, {} ways each",
+            cases.len(),
+            bytes.len(),
+            WAYS.len()
+        );
     }
+    let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{failures:#?}");
 }
