@@ -65,7 +65,7 @@ const UNIX_NANOS: &str = "gridctl.record.unix_nanos";
 const SERVICE_NAME: &str = "service.name";
 
 /// The attribute of a record, or of its resource, that names the server.
-const SERVER_NAME: &str = "server.name";
+pub(crate) const SERVER_NAME: &str = "server.name";
 
 /// The resource of logs and snapshots of `server`.
 pub(crate) fn server_resource(server: &str) -> Resource {

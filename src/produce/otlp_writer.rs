@@ -5,7 +5,7 @@ use crate::{
     ingest::{DropCause, Writer},
     lines::{json::value_text, otlp_json::keep_foreign},
     otlp::{
-        FoundMetric, SnapshotReader, foreign::data_points, log_from_otlp, said_server,
+        FoundMetric, SERVER_NAME, SnapshotReader, foreign::data_points, log_from_otlp, said_server,
         said_service, server_names, text_attribute,
     },
     record::{MetricsSnapshot, ServerName, SpanRecord},
@@ -17,13 +17,14 @@ use opentelemetry_proto::tonic::{
         logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
         trace::v1::ExportTraceServiceRequest,
     },
-    common::v1::InstrumentationScope,
+    common::v1::{InstrumentationScope, KeyValue},
     logs::v1::{LogRecord as OtlpLogRecord, LogsData, ResourceLogs},
     metrics::v1::{MetricsData, ResourceMetrics, ScopeMetrics},
     resource::v1::Resource,
     trace::v1::{ResourceSpans, TracesData},
 };
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, PoisonError, RwLock},
@@ -41,7 +42,8 @@ use std::{
 /// | span | its attributes `server.name` and `component` |
 ///
 /// A log record or metric that names no configured server goes to the [server for unrouted
-/// records](OtlpWriter::set_unrouted_server), if there is one. The records are those that an import
+/// records](OtlpWriter::set_unrouted_server), if there is one. A writer that [takes any
+/// server](OtlpWriter::set_takes_any_server) needs no configured ones. The records are those that an import
 /// of the same message stores: metrics of other programs are kept whole.
 ///
 /// A writer is a handle: clones share their servers. No method waits for the disk except
@@ -79,7 +81,11 @@ struct Shared {
 struct Servers {
     by_signal: BTreeMap<Signal, BTreeSet<ServerName>>,
     unrouted: Option<ServerName>,
+    takes_any: bool,
 }
+
+/// The attributes that may name the server of a log record, in order.
+const LOG_KEYS: [&str; 3] = ["component", "server", SERVER_NAME];
 
 /// An OTLP message of one signal.
 #[derive(Debug, Clone, PartialEq)]
@@ -195,6 +201,14 @@ impl OtlpWriter {
         self.change(|servers| servers.unrouted = server);
     }
 
+    /// Stores the records of every server from now on, for programs that nobody has configured. A record then
+    /// belongs to the server that it names in its attribute `server.name`, else its resource in `server.name`,
+    /// else in `service.name`; attributes that only gridctl gives a meaning are not looked at. Default: only
+    /// those of configured servers.
+    pub fn set_takes_any_server(&self, takes_any: bool) {
+        self.change(|servers| servers.takes_any = takes_any);
+    }
+
     /// The servers whose records of `signal` are stored, sorted.
     #[must_use]
     pub fn configured_servers(&self, signal: Signal) -> Vec<ServerName> {
@@ -264,15 +278,15 @@ impl OtlpWriter {
         if text("subsystem") == Some("telemetry") {
             return Err(OtlpReason::Own);
         }
-        let keys = ["component", "server", "server.name"].into_iter();
-        let names = keys.filter_map(text).chain(names_of(resource));
-        let server = servers.find(Signal::Logs, names)?;
-        let found = log_from_otlp(record, resource, scope, Some(server), value_text);
+        let names = LOG_KEYS.into_iter().filter_map(text);
+        let names = names.chain(names_of(resource));
+        let server = servers.find(Signal::Logs, names, &record.attributes, resource)?;
+        let found = log_from_otlp(record, resource, scope, Some(&server), value_text);
         let mut record = found.record;
         if !found.has_time {
             record.timestamp = Timestamp::now();
         }
-        let stored = self.shared.writer.log(server, &record);
+        let stored = self.shared.writer.log(&server, &record);
         stored.map_err(OtlpReason::Dropped)
     }
 
@@ -283,14 +297,18 @@ impl OtlpWriter {
         outcome: &mut OtlpOutcome,
     ) {
         let resource = resource_metrics.resource;
-        let server = servers.find(Signal::Metrics, names_of(resource.as_ref()));
+        let resource_ref = resource.as_ref();
+        let server = servers.find(Signal::Metrics, names_of(resource_ref), &[], resource_ref);
         for scope_metrics in resource_metrics.scope_metrics {
             let mut snapshots = SnapshotReader::default();
             let mut store = |snapshot: Result<MetricsSnapshot, OtlpReason>, points| {
-                let stored = server.and_then(|server| {
-                    let stored = self.shared.writer.metrics(server, &snapshot?);
-                    stored.map_err(OtlpReason::Dropped)
-                });
+                let stored = match &server {
+                    Ok(server) => snapshot.and_then(|snapshot| {
+                        let stored = self.shared.writer.metrics(server, &snapshot);
+                        stored.map_err(OtlpReason::Dropped)
+                    }),
+                    Err(reason) => Err(*reason),
+                };
                 outcome.count(stored, points);
             };
             for metric in scope_metrics.metrics {
@@ -338,9 +356,12 @@ impl OtlpWriter {
             record.scope_schema_url = scope_spans.schema_url;
             for span in scope_spans.spans {
                 record.span = span;
-                let server = servers.find(Signal::Traces, server_names(&record.span));
+                let names = server_names(&record.span);
+                let attributes = &record.span.attributes;
+                let resource = record.resource.as_ref();
+                let server = servers.find(Signal::Traces, names, attributes, resource);
                 let stored = server.and_then(|server| {
-                    let stored = self.shared.writer.span(server, &record);
+                    let stored = self.shared.writer.span(&server, &record);
                     stored.map_err(OtlpReason::Dropped)
                 });
                 outcome.count(stored, 1);
@@ -377,8 +398,28 @@ fn points_of(snapshot: &MetricsSnapshot) -> u64 {
 }
 
 impl Servers {
-    /// The first of `names` that is configured for `signal`, else the server for unrouted records.
+    /// The server of a record: the first of `names` that is configured for `signal`, else the server for
+    /// unrouted records; or the one that its attributes or its resource name, if any server is taken.
     fn find<'a>(
+        &self,
+        signal: Signal,
+        names: impl Iterator<Item = &'a str>,
+        attributes: &[KeyValue],
+        resource: Option<&Resource>,
+    ) -> Result<Cow<'_, ServerName>, OtlpReason> {
+        if self.takes_any {
+            let mut names = said_server(attributes)
+                .into_iter()
+                .chain(names_of(resource));
+            let named = names.find_map(|name| ServerName::new(name).ok());
+            return named.map(Cow::Owned).ok_or(OtlpReason::WithoutServer);
+        }
+        let found = self.find_configured(signal, names);
+        found.map(Cow::Borrowed)
+    }
+
+    /// The first of `names` that is configured for `signal`, else the server for unrouted records.
+    fn find_configured<'a>(
         &self,
         signal: Signal,
         mut names: impl Iterator<Item = &'a str>,

@@ -201,6 +201,20 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "serve",
+        &[
+            ("the only stack, in a browser", "serve --open"),
+            (
+                "for other machines, with a token: (umask 077; openssl rand -hex 32 > token)",
+                "serve gw --listen 0.0.0.0:4318 --token-file token",
+            ),
+            (
+                "for the pages of an application that sends telemetry",
+                "serve gw --allow-origin https://app.example.com",
+            ),
+        ],
+    ),
+    (
         "demo",
         &[("half a minute of a gateway", "demo --seconds 30")],
     ),

@@ -49,6 +49,9 @@ static WRITES: AtomicU64 = AtomicU64::new(0);
 /// The pager that shows the output.
 static PAGER: Mutex<Option<Pid>> = Mutex::new(None);
 
+/// What to call when the program is asked to end.
+static ON_REQUEST: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+
 /// Whether the program was asked to end.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
@@ -83,6 +86,15 @@ impl Interrupt {
         INSTALLED.get().is_some_and(Interrupt::requested)
     }
 
+    /// Calls `call` when the program is asked to end, or at once if it was. Only the last of several calls is
+    /// made.
+    pub(crate) fn on_request(&self, call: impl FnOnce() + Send + 'static) {
+        *ON_REQUEST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(call));
+        if self.requested() {
+            call_on_request();
+        }
+    }
+
     fn handle(&self, signal: i32) {
         let pager = PAGER.lock().unwrap_or_else(PoisonError::into_inner);
         match *pager {
@@ -96,6 +108,7 @@ impl Interrupt {
         if self.0.swap(true, Ordering::AcqRel) {
             end();
         }
+        call_on_request();
         // Without this thread, the second signal still ends the program.
         let _ = thread::Builder::new().spawn(end_when_writing);
     }
@@ -114,6 +127,16 @@ impl Interrupt {
                 _ => return !self.requested(),
             }
         }
+    }
+}
+
+fn call_on_request() {
+    let call = ON_REQUEST
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    if let Some(call) = call {
+        call();
     }
 }
 

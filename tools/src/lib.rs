@@ -120,6 +120,12 @@ enum Command {
     ImportJsonl(commands::import::Args),
     /// Write stored records as NDJSON or OTLP/JSON files
     ExportJsonl(commands::export::Args),
+    /// Show the stack in a browser, and receive OTLP
+    ///
+    /// Serves pages at /, an API for programs at /api/telemetry, and takes the telemetry of any OpenTelemetry SDK
+    /// at /v1/logs, /v1/traces and /v1/metrics: set OTEL_EXPORTER_OTLP_ENDPOINT to the address. A record belongs to
+    /// the server that its resource names in server.name, else in service.name.
+    Serve(commands::serve::Args),
     /// Run a small gateway daemon in a new folder, and show the results
     Demo(commands::demo::Args),
     /// Print a script that completes commands and options in a shell
@@ -216,6 +222,7 @@ pub fn main() -> ExitCode {
         Command::ExportJsonl(args) => screen.show(Scroll, |out| {
             commands::export::run(&home, &screen, &args, out)
         }),
+        Command::Serve(args) => screen.show(Scroll, |out| commands::serve::run(&home, &args, out)),
         Command::Demo(args) => screen.show(Scroll, |out| commands::demo::run(&screen, &args, out)),
         Command::Completions(args) => {
             screen.show(Scroll, |out| commands::completions::run(&args, out))

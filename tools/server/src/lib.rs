@@ -1,36 +1,63 @@
 //! The store of a stack over HTTP: pages for a browser, a JSON API, and a receiver of OTLP.
 //!
-//! [`router`] returns all routes, for a daemon to mount into its own [`axum::Router`].
+//! A [`Server`] is a store with its writer and the [conditions](ServerOptions) under which others may use them.
+//! [`router`] returns all its routes, for a daemon to mount into its own [`axum::Router`]; [`serve`] serves them
+//! on a port.
+//!
+//! ```no_run
+//! use gridctl_telemetry::{Store, StoreOptions, Writer, WriterOptions, home::default_home};
+//! use gridctl_telemetry_server::{Server, ServerOptions, serve};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::open(&default_home()?, "my-stack", StoreOptions::default())?;
+//! let (writer, guard) = Writer::start(&store, WriterOptions::default())?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:4318").await?;
+//! let options = ServerOptions::default().listen(listener.local_addr()?);
+//! let server = Server::new(store, writer, options)?;
+//! serve(listener, server, async { /* until the daemon ends */ }).await?;
+//! guard.close()?;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! | module | what is in it |
 //! |---|---|
 //! | `state` | what all handlers share: the store, and the bound of concurrent reads |
+//! | `guard` | who may send a request: host, origin, token, limits; the headers of answers |
+//! | `serve` | connections: how many, how long they may be idle, and how they end |
 //! | `problem` | errors as problem details, RFC 9457 |
 //! | [`display`] | numbers, durations, costs and texts, as people read them |
 //! | [`input`] | what people write to choose records, on a command line and in an address alike |
 //! | `views` | what pages and the API both show: parameters of an address, histograms, series |
 //! | `pages` | HTML for a browser |
 //! | `api` | JSON for programs |
-//! | `receive` | OTLP/HTTP |
+//! | `receive` | OTLP over HTTP |
 
 mod api;
 pub mod display;
+mod guard;
 pub mod input;
 mod pages;
 mod problem;
 mod receive;
+mod serve;
 mod state;
 mod views;
 
-pub use state::Server;
+pub use guard::{Origin, OriginError, Token, TokenError};
+pub use serve::serve;
+pub use state::{Server, ServerError, ServerOptions};
 
 use axum::Router;
 
-/// All routes: the pages at `/`, the API at `/api/telemetry`, the receiver at `/v1`.
-pub fn router(server: Server) -> Router {
-    Router::new()
+/// All routes: the pages at `/`, the API at `/api/telemetry`, the receiver at `/v1`. Each request passes the
+/// guard first, whatever the daemon has around it.
+///
+/// Mount it at the root of a host: the pages link to each other from there.
+pub fn router(server: &Server) -> Router {
+    let routes = Router::new()
         .merge(pages::routes())
         .merge(api::routes())
-        .merge(receive::routes())
-        .with_state(server)
+        .merge(receive::routes());
+    guard::around(routes, server)
 }

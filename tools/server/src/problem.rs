@@ -1,18 +1,25 @@
 //! Errors as problem details, RFC 9457.
 
 use axum::{
-    Json,
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    Extension, Json,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
 /// An error that a client is told of.
-#[derive(Debug, Serialize)]
+///
+/// Its response has the problem as an extension, too, so that a layer can tell it in another form.
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Problem {
     title: &'static str,
     status: u16,
     detail: String,
+    #[serde(skip)]
+    headers: HeaderMap,
 }
 
 impl Problem {
@@ -21,7 +28,20 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: detail.into(),
+            headers: HeaderMap::new(),
         }
+    }
+
+    /// A server that has too much to do. The client is told to try again after a second.
+    pub(crate) fn busy(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .header(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// Adds a header to the answer.
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
     }
 
     /// A fault of the server or its store.
@@ -54,6 +74,9 @@ impl From<gridctl_telemetry::Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let json = HeaderValue::from_static("application/problem+json");
-        (self.status(), [(CONTENT_TYPE, json)], Json(self)).into_response()
+        let headers = self.headers.clone();
+        let body = Json(self.clone());
+        let content_type = [(CONTENT_TYPE, json)];
+        (self.status(), headers, content_type, Extension(self), body).into_response()
     }
 }

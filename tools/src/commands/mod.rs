@@ -10,6 +10,7 @@ pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod losses;
 pub(crate) mod man;
+pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod tail;
 pub(crate) mod trace;

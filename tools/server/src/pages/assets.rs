@@ -52,7 +52,7 @@ impl Asset {
 }
 
 /// The address of the stylesheet.
-pub(super) fn style() -> String {
+pub(crate) fn style() -> String {
     STYLE.address()
 }
 

@@ -9,6 +9,8 @@ mod assets;
 mod charts;
 mod layout;
 
+pub(crate) use assets::style as style_address;
+
 use crate::{problem::Problem, state::Server};
 use axum::{
     Router,

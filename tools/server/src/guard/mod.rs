@@ -1,0 +1,128 @@
+//! What a request must fulfil before a handler sees it.
+//!
+//! In this order:
+//!
+//! 1. The header `Host` names this server, else the page that sent the request may be that of a stranger whose
+//!    name points to this machine (DNS rebinding).
+//! 2. The request is not that of a page of another origin, see [`origin`].
+//! 3. It shows the token, if there is one, see [`token`].
+//! 4. There is room for it: [`limits`] bounds how many requests run, how large their bodies are and how long
+//!    they take to arrive.
+//!
+//! Handlers that delete records also check the [`PageToken`]. Every answer gets the headers in [`headers`].
+
+mod headers;
+mod host;
+mod limits;
+mod login;
+mod origin;
+mod token;
+
+pub(crate) use self::token::{PageToken, Sessions};
+pub use self::{
+    origin::{Origin, OriginError},
+    token::{Token, TokenError},
+};
+
+use crate::{
+    problem::Problem,
+    state::{Server, ServerOptions},
+};
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{Method, StatusCode},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use host::Hosts;
+use limits::Limits;
+use token::Caller;
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// Where OTLP is received. Only these addresses take requests of other origins.
+const RECEIVER: &str = "/v1/";
+
+/// The conditions of one server.
+pub(crate) struct Guard {
+    hosts: Hosts,
+    origins: Vec<Origin>,
+    token: Option<Token>,
+    /// The name of the cookie with a session. It has the port, because the servers of a machine share cookies.
+    cookie: String,
+    sessions: Sessions,
+    limits: Limits,
+}
+
+impl Guard {
+    pub(crate) fn new(options: &ServerOptions, sessions: Sessions) -> Guard {
+        Guard {
+            hosts: Hosts::new(options.listen.ip(), options.hosts.clone()),
+            origins: options.origins.clone(),
+            token: options.token.clone(),
+            cookie: format!("gridctl-telemetry-{}", options.listen.port()),
+            sessions,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Refuses a request by what it says about itself.
+    fn check(&self, request: &Request) -> Result<Caller, Problem> {
+        let authority = self.hosts.check(request)?;
+        let is_allowed = is_receiver(request) && self.allowed_origin(request).is_some();
+        if !is_allowed {
+            origin::check(request, &authority)?;
+        }
+        self.caller(request)
+    }
+
+    /// The origin of a request that is one of the allowed ones.
+    fn allowed_origin(&self, request: &Request) -> Option<&Origin> {
+        let origin = origin::of(request)?;
+        self.origins.iter().find(|allowed| allowed.is(origin))
+    }
+}
+
+fn is_receiver(request: &Request) -> bool {
+    request.uri().path().starts_with(RECEIVER)
+}
+
+/// Puts the guard in front of all routes.
+pub(crate) fn around(router: Router<Server>, server: &Server) -> Router {
+    router
+        .merge(login::routes())
+        .method_not_allowed_fallback(async || {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this address takes requests of another method",
+            )
+        })
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::internal("the request ended in an error of the program").into_response()
+        }))
+        .layer(middleware::from_fn_with_state(server.clone(), pass))
+        .with_state(server.clone())
+}
+
+/// Lets a request pass to its handler, or answers it.
+async fn pass(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let guard = server.guard();
+    let is_receiver = is_receiver(&request);
+    let cors = is_receiver
+        .then(|| guard.allowed_origin(&request))
+        .flatten()
+        .map(|origin| headers::cors(origin, &request));
+    let mut response = match (&cors, request.method()) {
+        // A browser asks before a page of another origin sends something; it cannot show a token then.
+        (Some(_), &Method::OPTIONS) => match guard.hosts.check(&request) {
+            Ok(_) => StatusCode::NO_CONTENT.into_response(),
+            Err(problem) => problem.into_response(),
+        },
+        _ => match guard.check(&request) {
+            Ok(caller) => guard.limits.run(request, caller, next).await,
+            Err(problem) => guard.refuse(problem, &request),
+        },
+    };
+    headers::add(&mut response, cors);
+    response
+}
