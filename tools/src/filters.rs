@@ -4,12 +4,12 @@
 //! [`Filters::narrow`].
 
 use crate::{screen::Screen, window::WindowArgs};
-use anyhow::{Context, bail};
+use anyhow::bail;
 use gridctl_telemetry::{
-    Level, Query, Signal,
+    Query, Signal,
     query::{Filter, TextPattern, TimeRange},
 };
-use std::str::FromStr;
+use gridctl_telemetry_server::input::{self, FilterText, Invalid, LevelRange};
 
 /// The heading of these options.
 const HEADING: &str = "Filters (a record must pass all of them)";
@@ -73,59 +73,31 @@ impl FilterArgs {
     ///
     /// Fails when a time, an expression, a pattern or an id is malformed; the error names the option.
     pub(crate) fn read(&self, screen: &Screen) -> anyhow::Result<Filters> {
-        self.read_within(self.window.range(screen)?)
-    }
-
-    #[allow(dead_code, reason = "for commands about the last day")]
-    /// Like [`FilterArgs::read`], with a range that begins as `default` says, such as `24h`, if neither
-    /// --since nor --until is given.
-    pub(crate) fn read_or(&self, default: &str, screen: &Screen) -> anyhow::Result<Filters> {
-        self.read_within(self.window.range_or(default, screen)?)
-    }
-
-    fn read_within(&self, range: TimeRange) -> anyhow::Result<Filters> {
-        let patterns = self.patterns("--grep", &self.grep)?;
-        let mut filters: Vec<Filter> = Vec::new();
-        filters.extend(self.level.map(LevelRange::filter));
-        filters.extend(patterns.iter().cloned().map(Filter::text));
-        let not_found = self.patterns("--not-grep", &self.not_grep)?;
-        filters.extend(not_found.into_iter().map(|pattern| !Filter::text(pattern)));
-        filters.extend(each("--field", &self.field, Filter::field)?);
-        let not_fields = each("--not-field", &self.not_field, Filter::field)?;
-        filters.extend(not_fields.into_iter().map(|filter| !filter));
-        for (option, ids, read) in [
-            ("--trace", &self.trace, Filter::trace_id as fn(&str) -> _),
-            ("--span", &self.span, Filter::span_id),
-        ] {
-            if !ids.is_empty() {
-                filters.push(Filter::any(each(option, ids, read)?));
-            }
-        }
+        let range = self.window.range(screen)?;
+        let read = self.text().read();
+        let input::Filters { filter, patterns } =
+            read.map_err(|invalid| option(invalid, screen))?;
         Ok(Filters {
             range,
-            filter: (!filters.is_empty()).then(|| Filter::all(filters)),
+            filter,
             patterns,
         })
     }
 
-    fn patterns(&self, option: &str, texts: &[String]) -> anyhow::Result<Vec<TextPattern>> {
-        each(option, texts, |text| {
-            let pattern = match (self.fixed_strings, self.word_regexp) {
-                (true, true) => TextPattern::words(text),
-                (true, false) => TextPattern::substring(text),
-                (false, true) => {
-                    // Read alone first: `a)|(b` is an error, although it is none between parentheses.
-                    TextPattern::regex(text)?;
-                    TextPattern::regex(&format!(r"\b{{start-half}}(?:{text})\b{{end-half}}"))
-                }
-                (false, false) => TextPattern::regex(text),
-            }?;
-            if self.case_sensitive {
-                pattern.case_sensitive()
-            } else {
-                Ok(pattern)
-            }
-        })
+    fn text(&self) -> FilterText {
+        FilterText {
+            level: self.level,
+            grep: self.grep.clone(),
+            not_grep: self.not_grep.clone(),
+            fixed_strings: self.fixed_strings,
+            word_regexp: self.word_regexp,
+            case_sensitive: self.case_sensitive,
+            field: self.field.clone(),
+            not_field: self.not_field.clone(),
+            trace: self.trace.clone(),
+            span: self.span.clone(),
+            ..FilterText::default()
+        }
     }
 }
 
@@ -148,22 +120,18 @@ impl SpanFilterArgs {
     /// Reads the options, for records of one signal.
     ///
     /// Fails when the pattern is malformed, and when the records are no spans.
-    pub(crate) fn read(&self, signal: Signal) -> anyhow::Result<Vec<Filter>> {
-        let mut filters = Vec::new();
-        if let Some(name) = &self.name {
-            let pattern = TextPattern::regex(name).context("--name")?;
-            filters.push(Filter::name(pattern));
-        }
-        if let Some(min) = self.min_duration {
-            filters.push(Filter::duration(*min..));
-        }
-        if let Some(max) = self.max_duration {
-            filters.push(Filter::duration(..=*max));
-        }
-        if !filters.is_empty() && signal != Signal::Traces {
+    pub(crate) fn read(&self, signal: Signal, screen: &Screen) -> anyhow::Result<Option<Filter>> {
+        let text = FilterText {
+            name: self.name.clone(),
+            duration_min: self.min_duration.map(Into::into),
+            duration_max: self.max_duration.map(Into::into),
+            ..FilterText::default()
+        };
+        let read = text.read().map_err(|invalid| option(invalid, screen))?;
+        if text.is_about_spans() && signal != Signal::Traces {
             bail!("--name, --min-duration and --max-duration are about spans: add --signal traces");
         }
-        Ok(filters)
+        Ok(read.filter)
     }
 }
 
@@ -178,51 +146,16 @@ impl Filters {
     }
 }
 
-/// Reads each value of an option, which an error names.
-fn each<T>(
-    option: &str,
-    texts: &[String],
-    read: impl Fn(&str) -> gridctl_telemetry::Result<T>,
-) -> anyhow::Result<Vec<T>> {
-    texts
-        .iter()
-        .map(|text| read(text).context(option.to_owned()))
-        .collect()
-}
-
-/// A range of severities, bounds included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct LevelRange {
-    min: Option<Level>,
-    max: Option<Level>,
-}
-
-impl LevelRange {
-    fn filter(self) -> Filter {
-        let min = self.min.map(Filter::level_at_least);
-        Filter::all(min.into_iter().chain(self.max.map(Filter::level_at_most)))
-    }
-}
-
-impl FromStr for LevelRange {
-    type Err = gridctl_telemetry::Error;
-
-    /// Reads `LEVEL`, which has no upper bound, or `LEVEL..LEVEL`, either of which may be left out.
-    fn from_str(text: &str) -> gridctl_telemetry::Result<LevelRange> {
-        let bound = |text: &str| {
-            let text = text.trim();
-            (!text.is_empty()).then(|| text.parse()).transpose()
-        };
-        Ok(match text.split_once("..") {
-            Some((min, max)) => LevelRange {
-                min: bound(min)?,
-                max: bound(max)?,
-            },
-            None => LevelRange {
-                min: Some(text.trim().parse()?),
-                max: None,
-            },
-        })
+/// The error about an option, which it names.
+pub(crate) fn option(invalid: Invalid, screen: &Screen) -> anyhow::Error {
+    match invalid {
+        Invalid::Value { name, source } => anyhow::Error::new(source).context(format!("--{name}")),
+        Invalid::Inverted { since, until } => anyhow::anyhow!(
+            "--since {} is after --until {}: exchange them",
+            screen.time(since),
+            screen.time(until)
+        ),
+        other => anyhow::Error::new(other),
     }
 }
 
@@ -242,25 +175,9 @@ mod tests {
     }
 
     #[test]
-    fn ranges_of_levels_are_read() {
-        let range = |text: &str| text.parse::<LevelRange>().unwrap();
-        let (min, max) = (Some(Level::WARN), Some(Level::ERROR));
-        assert_eq!(range("warn"), LevelRange { min, max: None });
-        assert_eq!(range("WARN..error"), LevelRange { min, max });
-        assert_eq!(range("..error"), LevelRange { min: None, max });
-        assert_eq!(range("warning.."), LevelRange { min, max: None });
-        for bad in ["", "loud", "warn..loud"] {
-            assert!(bad.parse::<LevelRange>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn an_error_names_the_option() {
         for (args, expected) in [
-            (
-                args(|args| args.grep = vec!["ok".into(), "a(".into()]),
-                "--grep: ",
-            ),
+            (args(|args| args.grep = vec!["a(".into()]), "--grep: "),
             (
                 args(|args| args.not_grep = vec!["[".into()]),
                 "--not-grep: ",
@@ -272,42 +189,10 @@ mod tests {
             ),
             (args(|args| args.trace = vec!["xyz".into()]), "--trace: "),
             (args(|args| args.span = vec![String::new()]), "--span: "),
-            (
-                args(|args| {
-                    args.grep = vec!["a)|(b".into()];
-                    args.word_regexp = true;
-                }),
-                "--grep: ",
-            ),
         ] {
             let error = read(&args).unwrap_err();
             let error = format!("{error:#}");
             assert!(error.starts_with(expected), "{error}");
         }
-        // A pattern of text needs no syntax.
-        let fixed = args(|args| {
-            args.grep = vec!["a(".into()];
-            args.fixed_strings = true;
-        });
-        assert_eq!(read(&fixed).unwrap().patterns.len(), 1);
-    }
-
-    #[test]
-    fn patterns_are_read_as_asked() {
-        let found = |text: &str, change: fn(&mut FilterArgs)| {
-            let mut args = args(change);
-            args.grep = vec!["re.used".into()];
-            read(&args).unwrap().patterns[0].is_match(text)
-        };
-        assert!(found("was REFUSED by", |_| {}));
-        assert!(!found("was REFUSED by", |args| args.case_sensitive = true));
-        assert!(!found("was refused by", |args| args.fixed_strings = true));
-        assert!(found("was re.used by", |args| args.fixed_strings = true));
-        assert!(!found("was refusedly", |args| args.word_regexp = true));
-        assert!(found("was refused by", |args| args.word_regexp = true));
-        assert!(!found("was re.used2 by", |args| {
-            args.word_regexp = true;
-            args.fixed_strings = true;
-        }));
     }
 }

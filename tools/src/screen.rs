@@ -8,11 +8,8 @@ use crate::{
     output,
 };
 use anstyle::{AnsiColor, Style};
-use gridctl_telemetry::{
-    Timestamp,
-    external::time::{OffsetDateTime, PrimitiveDateTime, UtcOffset},
-};
-use jiff::tz::TimeZone;
+use gridctl_telemetry::{Timestamp, external::time::OffsetDateTime};
+use gridctl_telemetry_server::input::Zone;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -118,7 +115,7 @@ pub(crate) struct Screen {
     columns: u16,
     rows: u16,
     /// The reader's zone, or UTC with `--utc`.
-    zone: TimeZone,
+    zone: Zone,
     /// When the program started, so that all times in its arguments are relative to the same one.
     now: Timestamp,
     pager: Option<PagerCommand>,
@@ -140,11 +137,7 @@ impl Screen {
             },
             columns: known(size.map_or(0, |size| size.ws_col), COLUMNS_DEFAULT),
             rows: known(size.map_or(0, |size| size.ws_row), ROWS_DEFAULT),
-            zone: if args.utc {
-                TimeZone::UTC
-            } else {
-                TimeZone::system()
-            },
+            zone: if args.utc { Zone::UTC } else { Zone::system() },
             now: Timestamp::now(),
             pager: (is_terminal && !is_dumb && !args.no_pager)
                 .then(PagerCommand::find)
@@ -186,19 +179,18 @@ impl Screen {
 
     /// A time as people write it, see [`Timestamp::parse_written`], in the reader's zone.
     pub(crate) fn parse_time(&self, text: &str) -> gridctl_telemetry::Result<Timestamp> {
-        let now = in_zone(self.now, &self.zone);
-        Timestamp::parse_written(text, now, |civil| civil_offset(civil, &self.zone))
+        self.zone.parse(text, self.now)
     }
 
     /// The reader's zone, in which days begin; UTC with `--utc`.
-    pub(crate) fn offset_at(&self, time: Timestamp) -> UtcOffset {
-        offset_at(time, &self.zone)
+    pub(crate) fn zone(&self) -> &Zone {
+        &self.zone
     }
 
     /// A time as a reader's calendar and clock show it: in the reader's zone on a terminal, else in UTC.
     pub(crate) fn local(&self, time: Timestamp) -> OffsetDateTime {
         if self.is_terminal {
-            in_zone(time, &self.zone)
+            self.zone.local(time)
         } else {
             time.into()
         }
@@ -274,34 +266,6 @@ pub(crate) fn is_narrow() -> bool {
 /// Whether an environment variable is set and not empty.
 fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
-}
-
-fn in_zone(time: Timestamp, zone: &TimeZone) -> OffsetDateTime {
-    OffsetDateTime::from(time).to_offset(offset_at(time, zone))
-}
-
-fn offset_at(time: Timestamp, zone: &TimeZone) -> UtcOffset {
-    let nanos = i128::from(time.unix_nanos());
-    let offset = jiff::Timestamp::from_nanosecond(nanos)
-        .map_or(0, |instant| zone.to_offset(instant).seconds());
-    UtcOffset::from_whole_seconds(offset).unwrap_or(UtcOffset::UTC)
-}
-
-/// The offset of a date and time. A time that a clock change skips is as long after the change as it is
-/// after the skipped hour began; one that comes twice is the first.
-fn civil_offset(civil: PrimitiveDateTime, zone: &TimeZone) -> UtcOffset {
-    let as_utc = Timestamp::from(civil.assume_utc());
-    let instant = jiff::Timestamp::from_nanosecond(i128::from(as_utc.unix_nanos()))
-        .ok()
-        .and_then(|utc| zone.to_timestamp(TimeZone::UTC.to_datetime(utc)).ok());
-    let Some(instant) = instant else {
-        return UtcOffset::UTC;
-    };
-    let seconds = as_utc.unix_nanos().div_euclid(1_000_000_000) - instant.as_second();
-    i32::try_from(seconds)
-        .ok()
-        .and_then(|seconds| UtcOffset::from_whole_seconds(seconds).ok())
-        .unwrap_or(UtcOffset::UTC)
 }
 
 /// A text within `columns` columns: a longer one is cut and ends in `…`. The text must be escaped.
@@ -599,7 +563,6 @@ impl Measure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gridctl_telemetry::external::time::{Date, Month};
 
     fn screen(zone: &str) -> Screen {
         Screen {
@@ -607,7 +570,7 @@ mod tests {
             has_colors: false,
             columns: 80,
             rows: 24,
-            zone: TimeZone::posix(zone).unwrap(),
+            zone: Zone::posix(zone).unwrap(),
             now: "2026-05-08T12:00:00Z".parse().unwrap(),
             pager: None,
         }
@@ -625,27 +588,11 @@ mod tests {
                 "2026-01-07T23:00:00Z",
                 "2026-01-08 00:00:00.000",
             ),
-            // Skipped, and there twice.
-            (
-                "2026-03-29 02:30",
-                "2026-03-29T01:30:00Z",
-                "2026-03-29 03:30:00.000",
-            ),
-            (
-                "2026-10-25 02:30",
-                "2026-10-25T00:30:00Z",
-                "2026-10-25 02:30:00.000",
-            ),
         ] {
             assert_eq!(read(text).to_string(), utc, "{text}");
             assert_eq!(screen.clock_time(read(text)), shown, "{text}");
         }
         assert_eq!(screen.time(read("12:00")), "2026-05-08T12:00:00+02:00");
-        let midnight = Date::from_calendar_date(2026, Month::January, 8)
-            .unwrap()
-            .midnight();
-        assert_eq!(civil_offset(midnight, &screen.zone).whole_hours(), 1);
-        assert_eq!(screen.offset_at(screen.now()).whole_hours(), 2);
         for extreme in [Timestamp::MIN, Timestamp::MAX] {
             assert_eq!(screen.clock_time(extreme).len(), 23);
         }

@@ -1,8 +1,9 @@
 //! `--since` and `--until`: the range of time that a command looks at.
 
-use crate::screen::Screen;
-use anyhow::{Context, bail};
+use crate::{filters::option, screen::Screen};
+use anyhow::Context;
 use gridctl_telemetry::{Timestamp, query::TimeRange};
+use gridctl_telemetry_server::input::WindowText;
 
 /// The range of time of the records.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -21,20 +22,12 @@ impl WindowArgs {
     ///
     /// Fails when a time is in no known form, and when the range ends before it begins.
     pub(crate) fn range(&self, screen: &Screen) -> anyhow::Result<TimeRange> {
-        let range = TimeRange {
-            since: read("--since", self.since.as_deref(), screen)?,
-            until: read("--until", self.until.as_deref(), screen)?,
+        let text = WindowText {
+            since: self.since.clone(),
+            until: self.until.clone(),
         };
-        if let (Some(since), Some(until)) = (range.since, range.until)
-            && since > until
-        {
-            bail!(
-                "--since {} is after --until {}: exchange them",
-                screen.time(since),
-                screen.time(until)
-            );
-        }
-        Ok(range)
+        let range = text.range(screen.zone(), screen.now());
+        range.map_err(|invalid| option(invalid, screen))
     }
 
     /// The range, which begins as `default` says, such as `24h`, if neither time is given.

@@ -86,7 +86,7 @@ impl FromStr for By {
 
 impl By {
     fn count_by(&self, screen: &Screen) -> gridctl_telemetry::Result<CountBy> {
-        let zone = screen.clone();
+        let zone = screen.zone().clone();
         let zone = move |time| zone.offset_at(time);
         Ok(match self {
             By::Level => CountBy::Level,
@@ -151,7 +151,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<Outcome> {
     check(&args.by)?;
     let filters = args.filters.read(screen)?;
-    let spans = args.spans.read(args.signal)?;
+    let spans = args.spans.read(args.signal, screen)?;
     let scope = args.scope.open(home)?;
     let query = filters.narrow(scope.query(args.signal)).skip_damaged();
     let query = spans

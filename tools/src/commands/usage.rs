@@ -93,7 +93,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<Outcome> {
     let scope = args.scope.open(home)?;
     let range = args.window.range_or(SINCE_DEFAULT, screen)?;
-    let zone = screen.clone();
+    let zone = screen.zone().clone();
     let mut query = UsageQuery::new()
         .range(range)
         .skip_damaged()

@@ -111,7 +111,7 @@ pub(crate) fn run(
     plan: Plan,
 ) -> anyhow::Result<Outcome> {
     let filters = args.filters.read(screen)?;
-    let spans = args.spans.read(args.signal)?;
+    let spans = args.spans.read(args.signal, screen)?;
     let format = args.output.unwrap_or(plan.format);
     let both = args.context.unwrap_or(0);
     let around = (

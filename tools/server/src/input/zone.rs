@@ -20,6 +20,12 @@ impl Zone {
         Zone(TimeZone::system())
     }
 
+    /// The zone that a rule of POSIX describes, such as `CET-1CEST,M3.5.0,M10.5.0/3`; `None` if it is none.
+    #[must_use]
+    pub fn posix(rule: &str) -> Option<Zone> {
+        TimeZone::posix(rule).ok().map(Zone)
+    }
+
     /// A time as people write it, see [`Timestamp::parse_written`]. Lengths of time are counted back from
     /// `now`.
     ///
@@ -58,5 +64,36 @@ impl Zone {
             .ok()
             .and_then(|seconds| UtcOffset::from_whole_seconds(seconds).ok())
             .unwrap_or(UtcOffset::UTC)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gridctl_telemetry::external::time::{Date, Month};
+
+    #[test]
+    fn times_are_read_in_the_zone() {
+        // Central European time and its summer time.
+        let zone = Zone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let now = "2026-05-08T12:00:00Z".parse().unwrap();
+        for (text, utc) in [
+            ("12:00", "2026-05-08T10:00:00Z"),
+            ("2026-01-08", "2026-01-07T23:00:00Z"),
+            // Skipped, and there twice.
+            ("2026-03-29 02:30", "2026-03-29T01:30:00Z"),
+            ("2026-10-25 02:30", "2026-10-25T00:30:00Z"),
+        ] {
+            assert_eq!(zone.parse(text, now).unwrap().to_string(), utc, "{text}");
+        }
+        let midnight = Date::from_calendar_date(2026, Month::January, 8)
+            .unwrap()
+            .midnight();
+        assert_eq!(zone.civil_offset(midnight).whole_hours(), 1);
+        assert_eq!(zone.offset_at(now).whole_hours(), 2);
+        for extreme in [Timestamp::MIN, Timestamp::MAX] {
+            let _ = zone.local(extreme);
+        }
+        assert_eq!(Zone::posix("nowhere"), None);
     }
 }
