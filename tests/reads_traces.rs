@@ -15,7 +15,7 @@ use gridctl_telemetry::{
     WriterGuard,
     query::{
         CallQuery, ErrorSource, Filter, TextPattern, ToolStats, Trace, TracePlace, TraceQuery,
-        TraceSummary,
+        TraceSummary, TraceTree,
     },
 };
 use opentelemetry_proto::tonic::{
@@ -119,13 +119,37 @@ impl Daemon {
     }
 
     fn trace(&self, id: &str) -> Trace {
-        self.store.trace(id).unwrap().expect("the trace")
+        let trace = self.store.trace(id).unwrap().expect("the trace");
+        let tree = self.store.trace_tree(id).unwrap().expect("the tree");
+        assert_eq!((&tree.summary, tree.logs), (&trace.summary, trace.logs));
+        if !trace.is_cut {
+            assert_same_tree(&tree, &trace);
+        }
+        trace
     }
 
     fn list(&self, query: &TraceQuery, count: usize) -> (String, bool) {
         let list = self.store.traces(query, count).unwrap();
         let ids = list.traces.iter().map(|trace| &trace.trace_id[..2]);
         (ids.collect::<Vec<_>>().join(" "), list.has_more)
+    }
+}
+
+/// A tree of encoded records is that of the decoded ones.
+fn assert_same_tree(tree: &TraceTree, trace: &Trace) {
+    assert_eq!(tree.nodes.len(), trace.entries.len());
+    for (number, (node, entry)) in tree.nodes.iter().zip(&trace.entries).enumerate() {
+        assert_eq!((node.depth, node.place), (entry.depth, entry.place));
+        assert_eq!(tree.record(node).to_stored().unwrap(), entry.stored);
+        let after = &trace.entries[number + 1..];
+        let below = after.iter().take_while(|after| after.depth > node.depth);
+        assert_eq!(node.below, below.count());
+        let is_error = match &entry.stored.record {
+            Record::Span(span) => span.is_error(),
+            Record::Log(log) => log.level >= Level::ERROR,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(node.is_error, is_error);
     }
 }
 
@@ -257,6 +281,10 @@ fn a_huge_trace_is_counted_whole_and_says_that_it_was_cut() {
     assert_eq!(trace.entries.len(), Trace::RECORDS_MAX);
     assert_eq!(&*trace.summary.server, "gateway");
     assert!(trace.entries[1..].iter().all(|entry| entry.depth == 1));
+    let tree = daemon.store.trace_tree(&id(0xa1)).unwrap().unwrap();
+    assert!(!tree.is_cut);
+    assert_eq!(tree.nodes.len() as u64, count + 1);
+    assert_eq!(tree.nodes[0].below as u64, count);
 }
 
 #[test]
@@ -537,6 +565,27 @@ proptest! {
         prop_assert_eq!(list.has_more, expected.len() > count);
         expected.truncate(count);
         let found: Vec<_> = list.traces.iter().map(numbers).collect();
+
+        // Pages, each from the cursor of the one before it, are the whole list.
+        for query in [query.clone(), query.slowest_first()] {
+            let whole = daemon.store.traces(&query, usize::MAX).unwrap().traces;
+            let mut paged: Vec<TraceSummary> = Vec::new();
+            loop {
+                let query = match paged.last() {
+                    Some(last) => {
+                        let cursor = query.cursor_after(last).to_string();
+                        query.clone().after(cursor.parse().unwrap())
+                    }
+                    None => query.clone(),
+                };
+                let page = daemon.store.traces(&query, count).unwrap();
+                paged.extend(page.traces);
+                if !page.has_more {
+                    break;
+                }
+            }
+            prop_assert_eq!(paged, whole);
+        }
         let expected: Vec<_> = expected.into_iter().map(|(_, trace, numbers)| (id(trace), numbers)).collect();
         prop_assert_eq!(found, expected);
 

@@ -27,8 +27,8 @@ pub use self::{
     scan::{Damage, RawRecord, Records, Scan, StoredRecord},
     seed::{ScopeFilter, Seed, SeedRange, SeededTrace},
     traces::{
-        Call, CallError, CallList, CallQuery, ErrorSource, ToolList, ToolStats, Trace, TraceEntry,
-        TraceList, TracePlace, TraceQuery, TraceSummary,
+        Call, CallError, CallList, CallQuery, ErrorSource, ToolList, ToolStats, Trace, TraceCursor,
+        TraceEntry, TraceList, TraceNode, TracePlace, TraceQuery, TraceSummary, TraceTree,
     },
     usage::{UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
     verify::{Verified, VerifyOptions, VerifyProgress},

@@ -2,19 +2,20 @@
 
 use super::{
     best::Best,
-    shifted,
+    hex, shifted,
     summary::{Gathered, TraceSummary},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result, excerpt},
     filter::SpanHead,
+    otlp::id::decode_id,
     read::{Damage, Query, RawRecord},
     signal::Signal,
     store::{Direction, Snapshot, Store},
     time::Timestamp,
 };
 use hashbrown::HashMap;
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 /// How long before the start of a trace its last spans are looked for, if its root is known and if not.
 const SLACK_NANOS: i64 = 60_000_000_000;
@@ -30,7 +31,7 @@ const OPEN_TRACES_MAX: usize = 65_536;
 ///
 /// ```
 /// use gridctl_telemetry::{Query, ServerName, Signal, query::TraceQuery};
-/// use std::time::Duration;
+/// use std::{fmt, str::FromStr, time::Duration};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let home = tempfile::tempdir()?;
@@ -51,6 +52,70 @@ pub struct TraceQuery {
     only_failed: bool,
     duration_min: Duration,
     slowest_first: bool,
+    after: Option<TraceCursor>,
+}
+
+/// A position in a list of traces: directly after one of them.
+///
+/// It stays valid when traces are added and deleted. Its text form is opaque; every later version of this crate reads
+/// it. A trace that gets further spans can move to another place in the list.
+///
+/// ```
+/// use gridctl_telemetry::{Query, Signal, query::{TraceCursor, TraceQuery}};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+/// let query = TraceQuery::new(Query::new(Signal::Traces));
+/// let page = store.traces(&query, 20)?;
+/// if let Some(last) = page.traces.last() {
+///     // A client sends back the text of the cursor to get the next page.
+///     let cursor: TraceCursor = query.cursor_after(last).to_string().parse()?;
+///     let next = store.traces(&query.after(cursor), 20)?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TraceCursor {
+    slowest_first: bool,
+    rank: Rank,
+}
+
+impl fmt::Display for TraceCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let order = if self.slowest_first { 's' } else { 'n' };
+        write!(f, "{order}{:016x}{}", self.rank.0, hex(&self.rank.1))
+    }
+}
+
+impl FromStr for TraceCursor {
+    type Err = Error;
+
+    /// Parses the text written by [`TraceCursor`]'s `Display`.
+    ///
+    /// Fails with [`Error::InvalidCursor`].
+    fn from_str(text: &str) -> Result<TraceCursor> {
+        let parse = || {
+            let (order, rest) = text.split_at_checked(1)?;
+            let (nanos, id) = rest.split_at_checked(16)?;
+            // `from_str_radix` accepts a sign, which a cursor never has.
+            let is_hex = rest.bytes().all(|digit| digit.is_ascii_hexdigit());
+            let nanos = u64::from_str_radix(nanos, 16).ok().filter(|_| is_hex)?;
+            Some(TraceCursor {
+                slowest_first: match order {
+                    "s" => true,
+                    "n" => false,
+                    _ => return None,
+                },
+                rank: (nanos.cast_signed(), decode_id(id, id.len() / 2)?),
+            })
+        };
+        parse().ok_or_else(|| Error::InvalidCursor {
+            text: excerpt(text),
+        })
+    }
 }
 
 /// Nanoseconds, and the trace id, so that the order of traces that are equal is always the same.
@@ -82,6 +147,7 @@ impl TraceQuery {
             only_failed: false,
             duration_min: Duration::ZERO,
             slowest_first: false,
+            after: None,
         }
     }
 
@@ -104,14 +170,37 @@ impl TraceQuery {
         self
     }
 
+    /// Only traces that come after `cursor`: the next page. The cursor must be of a query in the same order.
+    pub fn after(mut self, cursor: TraceCursor) -> TraceQuery {
+        self.after = Some(cursor);
+        self
+    }
+
+    /// The position directly after a trace in the list of this query.
+    #[must_use]
+    pub fn cursor_after(&self, trace: &TraceSummary) -> TraceCursor {
+        let id = decode_id(&trace.trace_id, trace.trace_id.len() / 2);
+        TraceCursor {
+            slowest_first: self.slowest_first,
+            rank: (
+                self.first_rank(trace.duration, trace.end),
+                id.unwrap_or_default(),
+            ),
+        }
+    }
+
     /// The higher, the earlier in the list.
     fn rank(&self, trace: &Gathered) -> Rank {
-        let first = if self.slowest_first {
-            i64::try_from(trace.duration().as_nanos()).unwrap_or(i64::MAX)
-        } else {
-            trace.end.unix_nanos()
-        };
+        let first = self.first_rank(trace.duration(), trace.end);
         (first, trace.trace_id.clone())
+    }
+
+    fn first_rank(&self, duration: Duration, end: Timestamp) -> i64 {
+        if self.slowest_first {
+            i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+        } else {
+            end.unix_nanos()
+        }
     }
 
     fn is_wanted(&self, trace: &Gathered) -> bool {
@@ -152,9 +241,16 @@ impl Snapshot {
     /// more than ten minutes before all others of a trace whose root is not stored. Spans without a trace id
     /// are left out.
     ///
-    /// Fails like [`Snapshot::scan`], and with [`Error::InvalidRecord`](crate::Error::InvalidRecord) when a
-    /// span cannot be decoded.
+    /// Fails like [`Snapshot::scan`], with [`Error::InvalidRecord`] when a span cannot be decoded, and with
+    /// [`Error::InvalidCursor`] when the cursor is of a list in another order.
     pub fn traces(&self, query: &TraceQuery, count: usize) -> Result<TraceList> {
+        if let Some(cursor) = &query.after
+            && cursor.slowest_first != query.slowest_first
+        {
+            return Err(Error::InvalidCursor {
+                text: cursor.to_string(),
+            });
+        }
         let mut listing = Listing {
             query,
             open: HashMap::new(),
@@ -242,7 +338,11 @@ impl Listing<'_> {
     fn close(&mut self, mut is_closed: impl FnMut(&Gathered) -> bool) {
         for (_, trace) in self.open.extract_if(|_, trace| is_closed(trace)) {
             if self.query.is_wanted(&trace) {
-                self.best.offer(self.query.rank(&trace), trace);
+                let rank = self.query.rank(&trace);
+                let after = self.query.after.as_ref();
+                if after.is_none_or(|cursor| rank < cursor.rank) {
+                    self.best.offer(rank, trace);
+                }
             }
         }
     }
@@ -253,5 +353,37 @@ impl Listing<'_> {
             && self.best.threshold().is_some_and(|threshold| {
                 (self.open.values()).all(|trace| self.query.rank(trace) < *threshold)
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_texts_are_no_cursors() {
+        let cursor = TraceCursor {
+            slowest_first: true,
+            rank: (-1, vec![0, 0xab]),
+        };
+        assert_eq!(cursor.to_string(), "sffffffffffffffff00ab");
+        assert_eq!(cursor.to_string().parse::<TraceCursor>().unwrap(), cursor);
+        for text in [
+            "",
+            "n",
+            "n+00000000000000f",
+            "x0000000000000000",
+            "n00000000000000000",
+            "n0000000000000000zz",
+            "ä",
+        ] {
+            assert!(
+                matches!(
+                    text.parse::<TraceCursor>(),
+                    Err(Error::InvalidCursor { .. })
+                ),
+                "{text}"
+            );
+        }
     }
 }

@@ -6,12 +6,14 @@
 //! | `summary` | what is known of a whole trace |
 //! | `list` | the traces of a query |
 //! | `trace` | one trace with its spans and logs |
+//! | `nodes` | one trace whose records are still encoded |
 //! | `calls`, `durations`, `reason` | calls of tools, and why they failed |
 
 mod best;
 mod calls;
 mod durations;
 mod list;
+mod nodes;
 mod reason;
 mod summary;
 mod trace;
@@ -19,7 +21,8 @@ mod tree;
 
 pub use self::{
     calls::{Call, CallList, CallQuery, ToolList, ToolStats},
-    list::{TraceList, TraceQuery},
+    list::{TraceCursor, TraceList, TraceQuery},
+    nodes::{TraceNode, TraceTree},
     reason::{CallError, ErrorSource},
     summary::TraceSummary,
     trace::{Trace, TraceEntry},

@@ -9,11 +9,12 @@ use crate::{
     error::{Error, Result, excerpt},
     filter::Filter,
     read::{Damage, Query, RawRecord, StoredRecord},
-    record::Record,
+    record::{Record, ServerName},
     signal::Signal,
     store::{Direction, Snapshot, Store},
     time::{TimeRange, Timestamp},
 };
+
 /// The number of digits of a trace id.
 const ID_DIGITS: usize = 32;
 /// Maximum number of ids in the error about a part of an id that several traces have.
@@ -92,19 +93,25 @@ impl Snapshot {
     /// `id` is not a part of an id, with [`Error::AmbiguousTraceId`] when several traces are meant, and like
     /// [`Snapshot::scan`].
     pub fn trace(&self, id: &str) -> Result<Option<Trace>> {
+        match self.whole_id(id)? {
+            Some((id, filter)) => self.whole_trace(&id, &filter, TimeRange::default()),
+            None => Ok(None),
+        }
+    }
+
+    /// The whole id that is meant by `id`, and the filter of its records. An id with all digits need not be stored.
+    pub(super) fn whole_id(&self, id: &str) -> Result<Option<(String, Filter)>> {
         let part = Filter::trace_id(id)?;
         let id = id.trim().replace('-', "").to_ascii_lowercase();
         if id.len() == ID_DIGITS {
-            return self.whole_trace(&id, &part, TimeRange::default());
+            return Ok(Some((id, part)));
         }
-        match self.resolve(&id, &part)? {
-            Some(whole) => {
-                // A log can have an id of another form, of which only the part is known.
-                let filter = Filter::trace_id(&whole).unwrap_or(part);
-                self.whole_trace(&whole, &filter, TimeRange::default())
-            }
-            None => Ok(None),
-        }
+        let whole = self.resolve(&id, &part)?;
+        Ok(whole.map(|whole| {
+            // A log can have an id of another form, of which only the part is known.
+            let filter = Filter::trace_id(&whole).unwrap_or(part);
+            (whole, filter)
+        }))
     }
 
     /// The only whole id that is meant by a part of it.
@@ -172,28 +179,59 @@ impl Snapshot {
         filter: &Filter,
         range: TimeRange,
     ) -> Result<Option<Trace>> {
+        let limits = Limits {
+            records: Trace::RECORDS_MAX as u64,
+            bytes: Trace::BYTES_MAX,
+        };
+        let mut keep = |record: &RawRecord<'_>| record.to_stored();
+        let found = self.gather_trace(id, filter, range, limits, &mut keep)?;
+        Ok(found.map(|found| Trace {
+            summary: found.summary,
+            logs: found.logs,
+            entries: in_order(found.records),
+            is_cut: found.is_cut,
+            damage: found.damage,
+        }))
+    }
+
+    /// What `keep` makes of the records of the trace with this whole id, the newest first: of spans, and then of
+    /// logs, each within `limits`. A record for which `keep` fails is damaged.
+    pub(super) fn gather_trace<T>(
+        &self,
+        id: &str,
+        filter: &Filter,
+        range: TimeRange,
+        limits: Limits,
+        keep: &mut dyn FnMut(&RawRecord<'_>) -> Result<T>,
+    ) -> Result<Option<Found<T>>> {
         let mut gathered: Option<Gathered> = None;
-        let spans = self.gather(Signal::Traces, id, filter, range, |record| {
-            let Some(head) = record.encoded().span_head() else {
-                return;
-            };
-            match &mut gathered {
-                Some(gathered) => gathered.add(record, head),
-                None => gathered = Some(Gathered::new(record, head)),
-            }
-        })?;
-        let logs = self.gather(Signal::Logs, id, filter, range, |_| {})?;
-        let summary = match (gathered, logs.records.first(), logs.records.last()) {
+        let scope = (id, filter, range);
+        let mut spans = self.gather(
+            Signal::Traces,
+            scope,
+            limits,
+            &mut |record| {
+                if let Some(head) = record.encoded().span_head() {
+                    match &mut gathered {
+                        Some(gathered) => gathered.add(record, head),
+                        None => gathered = Some(Gathered::new(record, head)),
+                    }
+                }
+            },
+            keep,
+        )?;
+        let logs = self.gather(Signal::Logs, scope, limits, &mut |_| {}, keep)?;
+        spans.damage.extend(logs.damage);
+        let summary = match (gathered, logs.newest, logs.oldest) {
             (Some(gathered), ..) => gathered.finish(),
-            // The newest comes first.
-            (None, Some(last), Some(first)) => TraceSummary {
+            (None, Some(end), Some((start, server))) => TraceSummary {
                 trace_id: id.to_owned(),
                 name: String::new(),
-                server: first.server.clone(),
+                server,
                 is_rootless: true,
-                start: first.timestamp,
-                end: last.timestamp,
-                duration: between(first.timestamp, last.timestamp),
+                start,
+                end,
+                duration: between(start, end),
                 spans: 0,
                 errors: 0,
                 servers: Vec::new(),
@@ -201,43 +239,47 @@ impl Snapshot {
                 client: None,
             },
             _ => {
-                if !(spans.damage.is_empty() && logs.damage.is_empty()) {
+                if !spans.damage.is_empty() {
                     self.fail_at_damage(filter)?;
                 }
                 return Ok(None);
             }
         };
-        let is_cut = spans.is_cut || logs.is_cut;
-        let logs_found = logs.found;
-        let (mut records, mut damage) = (spans.records, spans.damage);
-        records.extend(logs.records);
-        damage.extend(logs.damage);
-        Ok(Some(Trace {
+        spans.records.extend(logs.records);
+        Ok(Some(Found {
             summary,
-            logs: logs_found,
-            entries: in_order(records),
-            is_cut,
-            damage,
+            logs: logs.found,
+            records: spans.records,
+            is_cut: spans.is_cut || logs.is_cut,
+            damage: spans.damage,
         }))
     }
 
     /// The records of one signal of a trace, the newest first. Calls `visit` with each, also with those
     /// that are left out.
-    fn gather(
+    fn gather<T>(
         &self,
         signal: Signal,
-        id: &str,
-        filter: &Filter,
-        range: TimeRange,
-        mut visit: impl FnMut(&RawRecord<'_>),
-    ) -> Result<Kept> {
+        (id, filter, range): (&str, &Filter, TimeRange),
+        limits: Limits,
+        visit: &mut dyn FnMut(&RawRecord<'_>),
+        keep: &mut dyn FnMut(&RawRecord<'_>) -> Result<T>,
+    ) -> Result<Kept<T>> {
         let query = Query::new(signal)
             .range(range)
             .filter(filter.clone())
             .direction(Direction::Backward)
             .skip_damaged();
         let mut scan = self.scan(&query)?;
-        let mut gathered = Kept::default();
+        let mut gathered = Kept {
+            records: Vec::new(),
+            newest: None,
+            oldest: None,
+            found: 0,
+            bytes: 0,
+            is_cut: false,
+            damage: Vec::new(),
+        };
         while let Some(record) = scan.next()? {
             // The filter may be a part of the id.
             let is_of_trace = record
@@ -250,13 +292,19 @@ impl Snapshot {
             gathered.found += 1;
             gathered.bytes += record.payload_bytes();
             // Once one is left out, all older ones are, so that no gap is in the middle.
-            if gathered.found <= Trace::RECORDS_MAX as u64 && gathered.bytes <= Trace::BYTES_MAX {
-                match record.to_stored() {
-                    Ok(stored) => gathered.records.push(stored),
-                    Err(error) => gathered.damage.push(Damage::of_record(&record, &error)),
-                }
-            } else {
+            if gathered.found > limits.records || gathered.bytes > limits.bytes {
                 gathered.is_cut = true;
+                continue;
+            }
+            match keep(&record) {
+                Ok(kept) => {
+                    gathered.newest = gathered.newest.or(Some(record.timestamp));
+                    if signal == Signal::Logs {
+                        gathered.oldest = Some((record.timestamp, record.server.clone()));
+                    }
+                    gathered.records.push(kept);
+                }
+                Err(error) => gathered.damage.push(Damage::of_record(&record, &error)),
             }
         }
         gathered.damage.extend(scan.damage());
@@ -271,10 +319,31 @@ impl Store {
     }
 }
 
-/// The records of a trace that are kept.
-#[derive(Debug, Default)]
-struct Kept {
-    records: Vec<StoredRecord>,
+/// How much of each signal of a trace is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) records: u64,
+    /// Of the encoded records.
+    pub(super) bytes: usize,
+}
+
+/// What was found of a trace.
+#[derive(Debug)]
+pub(super) struct Found<T> {
+    pub(super) summary: TraceSummary,
+    pub(super) logs: u64,
+    pub(super) records: Vec<T>,
+    pub(super) is_cut: bool,
+    pub(super) damage: Vec<Damage>,
+}
+
+/// The records of a signal that are kept.
+#[derive(Debug)]
+struct Kept<T> {
+    records: Vec<T>,
+    newest: Option<Timestamp>,
+    /// Of logs.
+    oldest: Option<(Timestamp, ServerName)>,
     found: u64,
     bytes: usize,
     is_cut: bool,
@@ -308,8 +377,12 @@ fn named_span(stored: &StoredRecord) -> Vec<u8> {
     let Record::Log(log) = &stored.record else {
         return Vec::new();
     };
-    let id = log.span_id().unwrap_or_default();
-    crate::otlp::id::decode_id(id, 8).unwrap_or_default()
+    span_id_of(log.span_id().unwrap_or_default())
+}
+
+/// The bytes of a span id in a text; empty if it is none.
+pub(super) fn span_id_of(text: &str) -> Vec<u8> {
+    crate::otlp::id::decode_id(text, 8).unwrap_or_default()
 }
 
 fn node<'a>((stored, span_id): (&'a StoredRecord, &'a Vec<u8>)) -> Node<'a> {
