@@ -13,7 +13,6 @@ mod interrupt;
 mod intervals;
 mod lines;
 mod listing;
-mod losses;
 mod old_files;
 mod output;
 mod own_files;

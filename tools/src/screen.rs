@@ -9,7 +9,7 @@ use crate::{
 };
 use anstyle::{AnsiColor, Style};
 use gridctl_telemetry::{Timestamp, external::time::OffsetDateTime};
-use gridctl_telemetry_server::input::Zone;
+use gridctl_telemetry_server::{display::clock_millis, input::Zone};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -215,15 +215,7 @@ impl Screen {
     /// A time to the millisecond without its zone, `2026-05-08 14:03:20.500`: in the reader's zone on a
     /// terminal, else in UTC. Always 23 columns for the years of timestamps.
     pub(crate) fn clock_time(&self, time: Timestamp) -> String {
-        let local = self.local(time);
-        format!(
-            "{} {:02}:{:02}:{:02}.{:03}",
-            local.date(),
-            local.hour(),
-            local.minute(),
-            local.second(),
-            local.millisecond()
-        )
+        clock_millis(self.local(time))
     }
 
     /// Runs a command that prints to standard output.

@@ -47,6 +47,7 @@ mod views;
 pub use guard::{Origin, OriginError, Token, TokenError};
 pub use serve::serve;
 pub use state::{Server, ServerError, ServerOptions};
+pub use views::rates::Rates;
 
 use axum::Router;
 

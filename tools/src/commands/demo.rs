@@ -8,13 +8,13 @@ mod gateway;
 use self::gateway::{Gateway, SECRETS};
 use super::{export, status};
 use crate::{
-    Outcome, losses,
+    Outcome,
     screen::{Output, Screen},
 };
 use anyhow::Context;
 use bytesize::ByteSize;
 use gridctl_telemetry::{Query, Signal, Snapshot, Store, StoreOptions, home::home_in};
-use gridctl_telemetry_server::display::escape;
+use gridctl_telemetry_server::display::{escape, losses};
 use std::{
     fs,
     io::Write,
@@ -50,7 +50,7 @@ pub(crate) fn run(screen: &Screen, args: &Args, out: &mut impl Write) -> anyhow:
     writeln!(out, "\nThe stored records:\n")?;
     status::run(&home, screen, &status::Args::of_stack(STACK), out)?;
     let snapshot = open(&home)?.snapshot()?;
-    match losses::summary(&snapshot.ledger(..)?, screen) {
+    match losses::summary(&snapshot.ledger(..)?, |time| screen.time(time)) {
         Some(losses) => writeln!(out, "The ledger: {losses}.")?,
         None => writeln!(out, "The ledger is empty: every offered record is stored.")?,
     }

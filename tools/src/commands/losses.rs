@@ -2,7 +2,7 @@
 
 use super::store_options;
 use crate::{
-    Outcome, losses,
+    Outcome,
     old_files::stack_folders,
     output::note,
     scope::ScopeArgs,
@@ -15,7 +15,7 @@ use gridctl_telemetry::{
     ledger::{LedgerEntry, LossCause},
     query::TimeRange,
 };
-use gridctl_telemetry_server::display::escape;
+use gridctl_telemetry_server::display::{escape, losses};
 use serde::Serialize;
 use std::{collections::BTreeSet, io::Write, path::Path};
 
@@ -120,7 +120,9 @@ impl Report {
     }
 
     fn print(&self, screen: &Screen, out: &mut impl Write) -> anyhow::Result<()> {
-        if let Some(summary) = losses::summary(self.lost.iter().map(|lost| &lost.entry), screen) {
+        if let Some(summary) = losses::summary(self.lost.iter().map(|lost| &lost.entry), |time| {
+            screen.time(time)
+        }) {
             print_lost(&self.lost, screen, out)?;
             let red = screen.style(Role::Error);
             writeln!(out, "{red}{}{red:#}", escape(&summary))?;

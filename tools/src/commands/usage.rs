@@ -4,7 +4,6 @@ use crate::{
     Outcome,
     damage::{describe, skipped},
     intervals::Precision,
-    losses,
     output::note,
     scope::ScopeArgs,
     screen::Screen,
@@ -16,7 +15,7 @@ use gridctl_telemetry::{
     query::{TimeRange, UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
 };
 use gridctl_telemetry_server::display::{
-    MICROS_PER_USD, decimals, escape, grouped, micro_usd, usd,
+    MICROS_PER_USD, decimals, escape, grouped, losses, micro_usd, usd,
 };
 use serde::Serialize;
 use std::{cmp::Reverse, io::Write, path::Path};
@@ -138,8 +137,8 @@ pub(crate) fn run(
         entry.signal.is_none_or(|of| of == signal) && entry.server.as_ref().is_none_or(is_server)
     });
     let (evicted, lost) = (
-        losses::evicted(&ledger, screen),
-        losses::summary(&ledger, screen),
+        losses::evicted(&ledger, |time| screen.time(time)),
+        losses::summary(&ledger, |time| screen.time(time)),
     );
     for gone in evicted.into_iter().chain(lost) {
         note(&format!("not counted: {gone}"));

@@ -2,8 +2,8 @@
 
 use anstyle::Style;
 use gridctl_telemetry::query::{TextPattern, plain_text};
-use gridctl_telemetry_server::display::must_escape;
-use std::{fmt::Write as _, ops::Range};
+use gridctl_telemetry_server::display::{found_in, must_escape};
+use std::fmt::Write as _;
 
 /// The styles of a text, and what is highlighted in it.
 #[derive(Debug, Clone, Copy)]
@@ -74,23 +74,6 @@ fn write_with(
         end = found.end;
     }
     write(plain.get(end..).unwrap_or_default(), shown.base);
-}
-
-/// Where any of the patterns is found, in order and without overlaps.
-fn found_in(plain: &str, patterns: &[TextPattern]) -> Vec<Range<usize>> {
-    let mut found: Vec<Range<usize>> = patterns
-        .iter()
-        .flat_map(|pattern| pattern.find_all(plain))
-        .collect();
-    found.sort_by_key(|range| range.start);
-    found.dedup_by(|next, last| {
-        let overlaps = next.start <= last.end;
-        if overlaps {
-            last.end = last.end.max(next.end);
-        }
-        overlaps
-    });
-    found
 }
 
 #[cfg(test)]

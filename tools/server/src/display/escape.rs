@@ -1,6 +1,7 @@
 //! Texts from records, which may try to look like something else.
 
-use gridctl_telemetry::query::plain_text;
+use gridctl_telemetry::query::{TextPattern, plain_text};
+use std::ops::Range;
 
 /// Untrusted text, with all characters escaped that a terminal could take for a command.
 #[must_use]
@@ -50,6 +51,24 @@ fn is_invisible(char: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}'
             | '\u{e0000}'..='\u{10ffff}'
     )
+}
+
+/// Where any of the patterns is found in [`plain_text`], in order and without overlaps.
+#[must_use]
+pub fn found_in(plain: &str, patterns: &[TextPattern]) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = patterns
+        .iter()
+        .flat_map(|pattern| pattern.find_all(plain))
+        .collect();
+    found.sort_by_key(|range| range.start);
+    found.dedup_by(|next, last| {
+        let overlaps = next.start <= last.end;
+        if overlaps {
+            last.end = last.end.max(next.end);
+        }
+        overlaps
+    });
+    found
 }
 
 #[cfg(test)]

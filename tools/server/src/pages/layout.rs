@@ -1,8 +1,9 @@
 //! The frame of every page: head, navigation, alerts, the range of time, and the footer.
 
-use super::{address::Address, assets};
+use super::{address::Address, assets, parts};
 use crate::{
     display::{grouped, percent, size},
+    input::Zone,
     problem::Problem,
     state::Server,
 };
@@ -126,6 +127,14 @@ pub(crate) struct Viewer {
 impl Viewer {
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The zone in which times are shown: that of this machine, unless the address asks for UTC.
+    pub(crate) fn zone(&self) -> Zone {
+        match self.address.get("utc") {
+            Some("true" | "1" | "on") => Zone::UTC,
+            _ => Zone::system(),
+        }
     }
 }
 
@@ -408,7 +417,7 @@ fn frame_page(viewer: &Viewer, frame: Option<&Frame>, page: Page) -> Markup {
                     }
                     (page.body)
                 }
-                footer.foot { (footer(frame)) }
+                footer.foot { (footer(viewer, frame)) }
                 (help())
             }
         }
@@ -586,7 +595,7 @@ fn range_picker(address: &Address) -> Markup {
     }
 }
 
-fn footer(frame: Option<&Frame>) -> Markup {
+fn footer(viewer: &Viewer, frame: Option<&Frame>) -> Markup {
     html! {
         div.foot-inner {
             @if let Some(frame) = frame {
@@ -602,17 +611,12 @@ fn footer(frame: Option<&Frame>) -> Markup {
                     }
                 }
                 @if let Some(time) = frame.last_commit {
-                    span { "Last commit " (self::time(time)) }
+                    span { "Last commit " (parts::time(time, &viewer.zone())) }
                 }
             }
             span.foot-version { "gridctl-telemetry " (env!("CARGO_PKG_VERSION")) }
         }
     }
-}
-
-/// A time as an element that says it to programs, too.
-pub(crate) fn time(time: Timestamp) -> Markup {
-    html! { time datetime=(time) { (time) } }
 }
 
 /// The choice of a theme.

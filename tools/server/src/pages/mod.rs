@@ -8,6 +8,8 @@ mod address;
 mod assets;
 mod charts;
 mod layout;
+mod overview;
+mod parts;
 
 pub(crate) use assets::style as style_address;
 
@@ -22,6 +24,7 @@ use axum::{
 pub(crate) fn routes() -> Router<Server> {
     Router::new()
         .route("/assets/{file}", get(assets::serve))
+        .route("/", get(overview::overview))
         .route("/theme", post(layout::choose_theme))
         .fallback(missing)
 }

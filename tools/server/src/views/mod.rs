@@ -1,4 +1,6 @@
 //! What pages and the API both show.
 
+pub(crate) mod overview;
 #[allow(dead_code, reason = "the pages and the API begin to use it")]
 pub(crate) mod params;
+pub(crate) mod rates;

@@ -17,7 +17,6 @@ use crate::{
     damage::{self, Damaged},
     flat::Packing,
     interrupt::Interrupt,
-    losses,
     output::{note, progress_bar},
     scope::{Scope, ScopeArgs, SignalParser},
     screen::{Output, Screen},
@@ -30,6 +29,7 @@ use gridctl_telemetry::{
     lines::{LineFormat, LineWriter},
     query::{InventoryRecord, TimeRange},
 };
+use gridctl_telemetry_server::display::losses;
 use indicatif::ProgressBar;
 use std::{
     collections::BTreeMap,
@@ -283,7 +283,7 @@ fn losses_of(
         (servers.is_empty() || server.is_none_or(|server| servers.contains(server)))
             && (signals.is_empty() || loss.signal.is_none_or(|signal| signals.contains(&signal)))
     });
-    Ok(losses::summary(&lost, screen))
+    Ok(losses::summary(&lost, |time| screen.time(time)))
 }
 
 #[derive(Debug, Default)]

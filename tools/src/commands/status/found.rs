@@ -2,18 +2,20 @@
 
 use crate::{
     commands::store_options,
-    losses,
     screen::{Role, Screen},
 };
 use anyhow::Context;
 use gridctl_telemetry::{
-    Query, ServerName, Signal, Snapshot, Store, TelemetryConfig, Timestamp,
+    ServerName, Signal, Store, TelemetryConfig, Timestamp,
     home::{SetAside, list_set_aside},
     ledger::{ClockJump, KnownDamage, LedgerEntry},
     maintenance::{FileSystem, ServerLimits, Space, WriterStatus},
-    query::{CountBy, InventoryRecord},
+    query::InventoryRecord,
 };
-use gridctl_telemetry_server::display::{escape, per_second, percent, size};
+use gridctl_telemetry_server::{
+    Rates,
+    display::{escape, losses, per_second, percent, size},
+};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -26,8 +28,6 @@ use std::{
 
 /// The number of damaged parts that are named.
 const NAMED_MAX: usize = 5;
-/// The time over which records are counted for the rate.
-const RATE_TIME: Duration = Duration::from_secs(60);
 
 /// The state of a stack.
 #[derive(Debug, Serialize)]
@@ -173,10 +173,10 @@ impl Found {
         if let Some(jump) = &self.clock_jump {
             line(Some(Role::Warning), &jump.to_string())?;
         }
-        if let Some(evicted) = losses::evicted(&self.losses, screen) {
+        if let Some(evicted) = losses::evicted(&self.losses, |time| screen.time(time)) {
             line(None, &evicted)?;
         }
-        if let Some(losses) = losses::summary(&self.losses, screen) {
+        if let Some(losses) = losses::summary(&self.losses, |time| screen.time(time)) {
             line(
                 Some(Role::Error),
                 &format!("{losses}; `losses` has the details"),
@@ -294,54 +294,6 @@ fn describe_writer(writer: &WriterStatus, screen: &Screen) -> (Role, String) {
             ),
         ),
     }
-}
-
-/// The number of records of the last [`RATE_TIME`], of each server and signal that had any.
-struct Rates(BTreeMap<(ServerName, Signal), u64>);
-
-impl Rates {
-    /// Counts the records of the [`RATE_TIME`] before `now`.
-    fn measure(snapshot: &Snapshot, now: Timestamp) -> gridctl_telemetry::Result<Rates> {
-        let time_nanos = i64::try_from(RATE_TIME.as_nanos()).unwrap_or(i64::MAX);
-        let since = Timestamp::from_unix_nanos(now.unix_nanos().saturating_sub(time_nanos));
-        let mut counts = BTreeMap::new();
-        for signal in Signal::ALL {
-            let query = Query::new(signal).range(since..=now).skip_damaged();
-            for row in snapshot.count(&query, &[CountBy::Server])?.rows {
-                if let Some(server) = row.server {
-                    counts.insert((server, signal), row.count);
-                }
-            }
-        }
-        Ok(Rates(counts))
-    }
-
-    fn of(&self, server: &ServerName, signal: Signal) -> f64 {
-        let count = self.0.get(&(server.clone(), signal));
-        per_second_of(count.copied().unwrap_or(0))
-    }
-
-    fn by_signal(&self) -> BTreeMap<Signal, f64> {
-        Signal::ALL
-            .into_iter()
-            .map(|signal| {
-                let of_signal = self.0.iter().filter(|((_, of), _)| *of == signal);
-                (
-                    signal,
-                    per_second_of(of_signal.map(|(_, count)| count).sum()),
-                )
-            })
-            .collect()
-    }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a rate has two decimals, far from where a number of records is rounded"
-)]
-fn per_second_of(records: u64) -> f64 {
-    // To a hundredth, so that JSON has no digits that mean nothing.
-    (records as f64 / RATE_TIME.as_secs_f64() * 100.0).round() / 100.0
 }
 
 pub(super) fn read_config(path: &Path) -> anyhow::Result<TelemetryConfig> {

@@ -1,14 +1,17 @@
 //! One-line summaries of the ledger.
 
-use crate::screen::Screen;
-use gridctl_telemetry::{ledger::LedgerEntry, ledger::LossCause};
+use gridctl_telemetry::{
+    Timestamp,
+    ledger::{LedgerEntry, LossCause},
+};
 use std::collections::BTreeMap;
 
 /// The number of evicted records; `None` when there are none. Evictions are not losses: limits cause
 /// them.
-pub(crate) fn evicted<'a>(
+#[must_use]
+pub fn evicted<'a>(
     entries: impl IntoIterator<Item = &'a LedgerEntry>,
-    screen: &Screen,
+    time: impl Fn(Timestamp) -> String,
 ) -> Option<String> {
     let (count, to) = entries
         .into_iter()
@@ -17,14 +20,15 @@ pub(crate) fn evicted<'a>(
         .reduce(|(count, to), (more, later)| (count + more, to.max(later)))?;
     Some(format!(
         "limits evicted {count} records with times up to {}",
-        screen.time(to)
+        time(to)
     ))
 }
 
 /// The lost records by cause; `None` when there are none.
-pub(crate) fn summary<'a>(
+#[must_use]
+pub fn summary<'a>(
     losses: impl IntoIterator<Item = &'a LedgerEntry>,
-    screen: &Screen,
+    time: impl Fn(Timestamp) -> String,
 ) -> Option<String> {
     let mut by_cause: BTreeMap<LossCause, (u64, u64)> = BTreeMap::new();
     let mut recovered = 0;
@@ -63,8 +67,8 @@ pub(crate) fn summary<'a>(
         .collect();
     Some(format!(
         "lost between {} and {}: {}",
-        screen.time(from),
-        screen.time(to),
+        time(from),
+        time(to),
         parts.join(", ")
     ))
 }
@@ -72,8 +76,6 @@ pub(crate) fn summary<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::screen::ScreenArgs;
-    use gridctl_telemetry::Timestamp;
 
     #[test]
     fn losses_are_summed_by_cause() {
@@ -89,8 +91,8 @@ mod tests {
             });
             serde_json::from_value(entry).unwrap()
         };
-        let screen = &Screen::new(&ScreenArgs::in_utc());
-        assert_eq!(summary(&[], screen), None);
+        let time = |time: Timestamp| time.to_string();
+        assert_eq!(summary(&[], time), None);
         let losses = [
             loss(LossCause::QueueFull, 3, 5_000_000_000),
             loss(LossCause::Crash, 0, 1_000_000_000),
@@ -99,12 +101,12 @@ mod tests {
             loss(LossCause::Retention, 5, 500_000_000),
         ];
         assert_eq!(
-            evicted(&losses, screen).unwrap(),
+            evicted(&losses, time).unwrap(),
             "limits evicted 15 records with times up to 1970-01-01T00:00:01.5Z"
         );
-        assert_eq!(evicted(&losses[..3], screen), None);
+        assert_eq!(evicted(&losses[..3], time), None);
         assert_eq!(
-            summary(&losses, screen).unwrap(),
+            summary(&losses, time).unwrap(),
             "lost between 1970-01-01T00:00:01Z and 1970-01-01T00:00:06Z: 7 records (queue full), the \
              uncommitted records of 1 killed writer"
         );
