@@ -5,25 +5,36 @@ use gridctl_telemetry::{
     external::time::{OffsetDateTime, PrimitiveDateTime, UtcOffset},
 };
 use jiff::tz::TimeZone;
+use std::sync::LazyLock;
 
 /// A time zone.
+///
+/// The zone of the machine is looked up when it is first needed, because listing all zones that the machine knows takes a
+/// millisecond.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Zone(TimeZone);
+pub struct Zone(Option<TimeZone>);
+
+/// The zone of this machine.
+static SYSTEM: LazyLock<TimeZone> = LazyLock::new(TimeZone::system);
 
 impl Zone {
     /// Coordinated universal time.
-    pub const UTC: Zone = Zone(TimeZone::UTC);
+    pub const UTC: Zone = Zone(Some(TimeZone::UTC));
 
     /// The zone of this machine, or of the environment variable `TZ`.
     #[must_use]
     pub fn system() -> Zone {
-        Zone(TimeZone::system())
+        Zone(None)
     }
 
     /// The zone that a rule of POSIX describes, such as `CET-1CEST,M3.5.0,M10.5.0/3`; `None` if it is none.
     #[must_use]
     pub fn posix(rule: &str) -> Option<Zone> {
-        TimeZone::posix(rule).ok().map(Zone)
+        TimeZone::posix(rule).ok().map(|zone| Zone(Some(zone)))
+    }
+
+    fn zone(&self) -> &TimeZone {
+        self.0.as_ref().unwrap_or(&SYSTEM)
     }
 
     /// A time as people write it, see [`Timestamp::parse_written`]. Lengths of time are counted back from
@@ -39,7 +50,7 @@ impl Zone {
     pub fn offset_at(&self, time: Timestamp) -> UtcOffset {
         let nanos = i128::from(time.unix_nanos());
         let offset = jiff::Timestamp::from_nanosecond(nanos)
-            .map_or(0, |instant| self.0.to_offset(instant).seconds());
+            .map_or(0, |instant| self.zone().to_offset(instant).seconds());
         UtcOffset::from_whole_seconds(offset).unwrap_or(UtcOffset::UTC)
     }
 
@@ -55,7 +66,11 @@ impl Zone {
         let as_utc = Timestamp::from(civil.assume_utc());
         let instant = jiff::Timestamp::from_nanosecond(i128::from(as_utc.unix_nanos()))
             .ok()
-            .and_then(|utc| self.0.to_timestamp(TimeZone::UTC.to_datetime(utc)).ok());
+            .and_then(|utc| {
+                self.zone()
+                    .to_timestamp(TimeZone::UTC.to_datetime(utc))
+                    .ok()
+            });
         let Some(instant) = instant else {
             return UtcOffset::UTC;
         };
