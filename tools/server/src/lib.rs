@@ -28,6 +28,7 @@
 //! | `problem` | errors as problem details, RFC 9457 |
 //! | [`display`] | numbers, durations, costs and texts, as people read them |
 //! | [`input`] | what people write to choose records, on a command line and in an address alike |
+//! | [`shapes`] | the JSON that the programs print and the API answers |
 //! | `views` | what pages and the API both show: parameters of an address, histograms, series |
 //! | `pages` | HTML for a browser |
 //! | `api` | JSON for programs |
@@ -41,6 +42,7 @@ mod pages;
 mod problem;
 mod receive;
 mod serve;
+pub mod shapes;
 mod state;
 mod views;
 

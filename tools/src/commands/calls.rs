@@ -2,7 +2,7 @@
 
 use super::{
     print_json,
-    traces::{Format, Report, short_id},
+    traces::{Format, short_id},
 };
 use crate::{
     Outcome,
@@ -19,7 +19,10 @@ use gridctl_telemetry::{
     Signal, Timestamp,
     query::{Call, CallQuery, ErrorSource, Filter, TextPattern, ToolStats},
 };
-use gridctl_telemetry_server::display::{duration, escape, escape_name};
+use gridctl_telemetry_server::{
+    display::{duration, escape, escape_name},
+    shapes::OfStack,
+};
 use std::{fmt::Write as _, io::Write, path::Path, time::Duration};
 
 /// How long ago a call was that is shown with its date.
@@ -79,7 +82,7 @@ pub(crate) fn run(
         let count = args.lines.unwrap_or(COUNT_DEFAULT);
         let list = scope.store.calls(&query, limit(count))?;
         if args.output == Format::Json {
-            print_json(&Report { stack, list: &list }, screen, out)?;
+            print_json(&OfStack { stack, list: &list }, screen, out)?;
         } else {
             for call in &list.calls {
                 print_call(call, screen, out)?;
@@ -99,7 +102,7 @@ pub(crate) fn run(
         let left_out = list.tools.len().saturating_sub(count);
         list.tools.truncate(count);
         if args.output == Format::Json {
-            print_json(&Report { stack, list: &list }, screen, out)?;
+            print_json(&OfStack { stack, list: &list }, screen, out)?;
         } else if !list.tools.is_empty() {
             table(&list.tools, screen).print(screen, out)?;
         }

@@ -13,11 +13,14 @@ use crate::{
 use anyhow::bail;
 use gridctl_telemetry::{
     Signal, Timestamp,
-    query::{CountBy, CountReport, CountRow, Interval},
+    query::{CountReport, CountRow},
 };
-use gridctl_telemetry_server::display::{escape, grouped};
-use serde::Serialize;
-use std::{cmp::Reverse, io::Write, path::Path, str::FromStr, time::Duration};
+use gridctl_telemetry_server::{
+    display::{escape, grouped},
+    input::CountText,
+    shapes::OfRange,
+};
+use std::{cmp::Reverse, io::Write, path::Path};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -34,7 +37,7 @@ pub(crate) struct Args {
         value_delimiter = ',',
         default_value = "level"
     )]
-    by: Vec<By>,
+    by: Vec<CountText>,
     #[command(flatten)]
     form: FormArgs,
     #[command(flatten)]
@@ -43,104 +46,33 @@ pub(crate) struct Args {
     spans: SpanFilterArgs,
 }
 
-/// What to count by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum By {
-    Level,
-    Server,
-    Name,
-    Field(String),
-    Hour,
-    Day,
-    Every(Duration),
-}
-
-impl FromStr for By {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<By, String> {
-        const HOUR: Duration = Duration::from_secs(3600);
-        const DAY: Duration = Duration::from_secs(24 * 3600);
-        match text {
-            "level" => Ok(By::Level),
-            "server" => Ok(By::Server),
-            "name" => Ok(By::Name),
-            "hour" => Ok(By::Hour),
-            "day" => Ok(By::Day),
-            _ => match (text.strip_prefix("field:"), humantime::parse_duration(text)) {
-                (Some(key), _) if !key.is_empty() => Ok(By::Field(key.to_owned())),
-                (None, Ok(HOUR)) => Ok(By::Hour),
-                (None, Ok(DAY)) => Ok(By::Day),
-                (None, Ok(length)) => match Interval::every(length) {
-                    Ok(_) => Ok(By::Every(length)),
-                    Err(error) => Err(error.to_string()),
-                },
-                _ => Err(
-                    "expected level, server, name, field:KEY, hour, day or a length of time such as 5m"
-                        .to_owned(),
-                ),
-            },
-        }
+fn heading(by: &CountText) -> String {
+    match by {
+        CountText::Level => "LEVEL".to_owned(),
+        CountText::Server => "SERVER".to_owned(),
+        CountText::Name => "NAME".to_owned(),
+        CountText::Field(key) => escape(key),
+        CountText::Hour => "HOUR".to_owned(),
+        CountText::Day => "DAY".to_owned(),
+        CountText::Every(_) => "TIME".to_owned(),
     }
 }
 
-impl By {
-    fn count_by(&self, screen: &Screen) -> gridctl_telemetry::Result<CountBy> {
-        let zone = screen.zone().clone();
-        let zone = move |time| zone.offset_at(time);
-        Ok(match self {
-            By::Level => CountBy::Level,
-            By::Server => CountBy::Server,
-            By::Name => CountBy::Name,
-            By::Field(key) => CountBy::Field(key.clone()),
-            By::Hour => CountBy::Interval(Interval::hours(zone)),
-            By::Day => CountBy::Interval(Interval::days(zone)),
-            By::Every(length) => CountBy::Interval(Interval::every(*length)?),
-        })
+/// What a row has of this; `None` for records that have none of it.
+fn cell(
+    by: &CountText,
+    row: &CountRow,
+    write: impl Fn(Precision, Timestamp) -> String,
+) -> Option<String> {
+    match by {
+        CountText::Level => row.level.map(|level| level.to_string()),
+        CountText::Server => row.server.as_deref().map(escape),
+        CountText::Name => row.name.as_deref().map(escape),
+        CountText::Field(_) => row.value.as_deref().map(escape),
+        CountText::Hour => row.time.map(|time| write(Precision::Minute, time)),
+        CountText::Day => row.time.map(|time| write(Precision::Day, time)),
+        CountText::Every(length) => row.time.map(|time| write(Precision::of(*length), time)),
     }
-
-    fn heading(&self) -> String {
-        match self {
-            By::Level => "LEVEL".to_owned(),
-            By::Server => "SERVER".to_owned(),
-            By::Name => "NAME".to_owned(),
-            By::Field(key) => escape(key),
-            By::Hour => "HOUR".to_owned(),
-            By::Day => "DAY".to_owned(),
-            By::Every(_) => "TIME".to_owned(),
-        }
-    }
-
-    /// What a row has of this; `None` for records that have none of it.
-    fn cell(
-        &self,
-        row: &CountRow,
-        write: impl Fn(Precision, Timestamp) -> String,
-    ) -> Option<String> {
-        match self {
-            By::Level => row.level.map(|level| level.to_string()),
-            By::Server => row.server.as_deref().map(escape),
-            By::Name => row.name.as_deref().map(escape),
-            By::Field(_) => row.value.as_deref().map(escape),
-            By::Hour => row.time.map(|time| write(Precision::Minute, time)),
-            By::Day => row.time.map(|time| write(Precision::Day, time)),
-            By::Every(length) => row.time.map(|time| write(Precision::of(*length), time)),
-        }
-    }
-}
-
-/// What `--json` prints.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Report<'a> {
-    stack: &'a str,
-    signal: Signal,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    since: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<Timestamp>,
-    #[serde(flatten)]
-    counts: &'a CountReport,
 }
 
 pub(crate) fn run(
@@ -149,7 +81,9 @@ pub(crate) fn run(
     args: &Args,
     out: &mut impl Write,
 ) -> anyhow::Result<Outcome> {
-    check(&args.by)?;
+    if let Some(conflict) = CountText::conflict(&args.by) {
+        bail!("--by: {conflict}");
+    }
     let filters = args.filters.read(screen)?;
     let spans = args.spans.read(args.signal, screen)?;
     let scope = args.scope.open(home)?;
@@ -157,17 +91,12 @@ pub(crate) fn run(
     let query = spans
         .into_iter()
         .fold(query, gridctl_telemetry::Query::filter);
-    let by = args.by.iter().map(|by| by.count_by(screen));
+    let by = args.by.iter().map(|by| by.read(screen.zone()));
     let report = scope
         .store
         .count(&query, &by.collect::<Result<Vec<_>, _>>()?)?;
-    let counts = Report {
-        stack: scope.store.stack(),
-        signal: args.signal,
-        since: filters.range.since,
-        until: filters.range.until,
-        counts: &report,
-    };
+    let stack = scope.store.stack();
+    let counts = OfRange::new(stack, Some(args.signal), filters.range, &report);
     args.form.print(
         out,
         &counts,
@@ -194,28 +123,15 @@ pub(crate) fn run(
     })
 }
 
-/// Fails when rows would need two times or two entries.
-fn check(by: &[By]) -> anyhow::Result<()> {
-    let is_time = |by: &&By| matches!(by, By::Hour | By::Day | By::Every(_));
-    if by.iter().filter(is_time).count() > 1 {
-        bail!("--by: a record is counted in one length of time: name one of them");
-    }
-    let is_field = |by: &&By| matches!(by, By::Field(_));
-    if by.iter().filter(is_field).count() > 1 {
-        bail!("--by: records are counted by one field:KEY: name one, or filter by --field");
-    }
-    Ok(())
-}
-
 /// Rows by time, those of one time by level, the highest first, or by their number, the most first.
-fn table(mut rows: Vec<CountRow>, total: u64, by: &[By], screen: &Screen) -> Table {
+fn table(mut rows: Vec<CountRow>, total: u64, by: &[CountText], screen: &Screen) -> Table {
     rows.sort_by_key(|row| (row.time, Reverse(row.level), Reverse(row.count)));
-    let mut header: Vec<String> = by.iter().map(By::heading).collect();
+    let mut header: Vec<String> = by.iter().map(heading).collect();
     header.push("COUNT".to_owned());
     let mut table = Table::new(header, by.len()..by.len() + 1);
     let write = |precision: Precision, time| precision.write(time, screen);
     for row in &rows {
-        let cells = by.iter().map(|by| by.cell(row, write));
+        let cells = by.iter().map(|by| cell(by, row, write));
         let cells = cells.map(|cell| cell.unwrap_or_else(|| "-".to_owned()));
         table.add_with_bar(cells.chain([grouped(row.count)]), row.count);
     }
@@ -223,15 +139,17 @@ fn table(mut rows: Vec<CountRow>, total: u64, by: &[By], screen: &Screen) -> Tab
     table
 }
 
-fn print_csv(report: &CountReport, by: &[By], out: &mut impl Write) -> std::io::Result<()> {
+fn print_csv(report: &CountReport, by: &[CountText], out: &mut impl Write) -> std::io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     let headings = by.iter().map(|by| match by {
-        By::Field(_) => by.heading(),
-        by => by.heading().to_lowercase(),
+        CountText::Field(_) => heading(by),
+        by => heading(by).to_lowercase(),
     });
     csv.write_record(headings.chain(["count".to_owned()]))?;
     for row in &report.rows {
-        let cells = by.iter().map(|by| by.cell(row, |_, time| time.to_string()));
+        let cells = by
+            .iter()
+            .map(|by| cell(by, row, |_, time| time.to_string()));
         let cells = cells.map(Option::unwrap_or_default);
         csv.write_record(cells.chain([row.count.to_string()]))?;
     }

@@ -15,8 +15,10 @@ use gridctl_telemetry::{
     ledger::{LedgerEntry, LossCause},
     query::TimeRange,
 };
-use gridctl_telemetry_server::display::{escape, losses};
-use serde::Serialize;
+use gridctl_telemetry_server::{
+    display::{escape, losses},
+    shapes::{LossShape, LossesShape},
+};
 use std::{collections::BTreeSet, io::Write, path::Path};
 
 #[derive(Debug, clap::Args)]
@@ -30,22 +32,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// An entry of the ledger of a stack.
-#[derive(Debug, Serialize)]
-struct Entry {
-    stack: String,
-    #[serde(flatten)]
-    entry: LedgerEntry,
-}
-
-/// What `--json` prints.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    lost: Vec<Entry>,
-    /// By limits: these are not losses.
-    evicted: Vec<Entry>,
-}
-
 /// Ends with [`Outcome::Problems`] if anything was lost, so that a script can watch it.
 pub(crate) fn run(
     home: &Path,
@@ -57,7 +43,7 @@ pub(crate) fn run(
     let known: Vec<String> = stack_folders(home)?.into_iter().collect();
     let (stacks, servers) = args.scope.resolve_each(home, &known)?;
     let is_only = stacks.len() == 1;
-    let mut report = Report::default();
+    let mut report = LossesShape::default();
     let mut outcome = Outcome::Done;
     for stack in stacks {
         match read(home, &stack, &servers, range) {
@@ -78,7 +64,7 @@ pub(crate) fn run(
         serde_json::to_writer_pretty(&mut *out, &report)?;
         writeln!(out)?;
     } else {
-        report.print(screen, out)?;
+        print(&report, screen, out)?;
     }
     out.flush()?;
     Ok(if report.lost.is_empty() {
@@ -106,51 +92,36 @@ fn read(
     Ok(entries)
 }
 
-impl Report {
-    fn add(&mut self, stack: &str, entry: LedgerEntry) {
-        let entries = if entry.cause == LossCause::Retention {
-            &mut self.evicted
-        } else {
-            &mut self.lost
-        };
-        entries.push(Entry {
-            stack: stack.to_owned(),
-            entry,
-        });
-    }
-
-    fn print(&self, screen: &Screen, out: &mut impl Write) -> anyhow::Result<()> {
-        if let Some(summary) = losses::summary(self.lost.iter().map(|lost| &lost.entry), |time| {
-            screen.time(time)
-        }) {
-            print_lost(&self.lost, screen, out)?;
-            let red = screen.style(Role::Error);
-            writeln!(out, "{red}{}{red:#}", escape(&summary))?;
-            let causes: BTreeSet<LossCause> =
-                self.lost.iter().map(|lost| lost.entry.cause).collect();
-            for cause in causes {
-                if let Some(advice) = advice(cause) {
-                    writeln!(out, "{cause}: {advice}")?;
-                }
+fn print(report: &LossesShape, screen: &Screen, out: &mut impl Write) -> anyhow::Result<()> {
+    if let Some(summary) = losses::summary(report.lost.iter().map(|lost| &lost.entry), |time| {
+        screen.time(time)
+    }) {
+        print_lost(&report.lost, screen, out)?;
+        let red = screen.style(Role::Error);
+        writeln!(out, "{red}{}{red:#}", escape(&summary))?;
+        let causes: BTreeSet<LossCause> = report.lost.iter().map(|lost| lost.entry.cause).collect();
+        for cause in causes {
+            if let Some(advice) = advice(cause) {
+                writeln!(out, "{cause}: {advice}")?;
             }
-        } else {
-            let green = screen.style(Role::Good);
-            writeln!(out, "{green}No records were lost.{green:#}")?;
         }
-        if !self.evicted.is_empty() {
-            writeln!(out, "\nEvicted by limits, which are no losses:")?;
-            print_evicted(&self.evicted, screen, out)?;
-        }
-        Ok(())
+    } else {
+        let green = screen.style(Role::Good);
+        writeln!(out, "{green}No records were lost.{green:#}")?;
     }
+    if !report.evicted.is_empty() {
+        writeln!(out, "\nEvicted by limits, which are no losses:")?;
+        print_evicted(&report.evicted, screen, out)?;
+    }
+    Ok(())
 }
 
-fn print_lost(lost: &[Entry], screen: &Screen, out: &mut impl Write) -> anyhow::Result<()> {
+fn print_lost(lost: &[LossShape], screen: &Screen, out: &mut impl Write) -> anyhow::Result<()> {
     let header = [
         "STACK", "SERVER", "SIGNAL", "FROM", "TO", "RECORDS", "CAUSE",
     ];
     let mut table = Table::new(header, 5..6);
-    for Entry { stack, entry } in lost {
+    for LossShape { stack, entry } in lost {
         let records = match entry.count {
             // A killed process cannot count the records that it had in memory.
             0 => "unknown".to_owned(),
@@ -173,9 +144,13 @@ fn print_lost(lost: &[Entry], screen: &Screen, out: &mut impl Write) -> anyhow::
     Ok(table.print(screen, out)?)
 }
 
-fn print_evicted(evicted: &[Entry], screen: &Screen, out: &mut impl Write) -> anyhow::Result<()> {
+fn print_evicted(
+    evicted: &[LossShape],
+    screen: &Screen,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let mut table = Table::new(["STACK", "SERVER", "SIGNAL", "FROM", "TO", "RECORDS"], 5..6);
-    for Entry { stack, entry } in evicted {
+    for LossShape { stack, entry } in evicted {
         table.add([
             escape(stack),
             server(entry),

@@ -3,7 +3,7 @@
 mod waterfall;
 
 use self::waterfall::Waterfall;
-use super::{print_json, traces::Report};
+use super::print_json;
 use crate::{
     Outcome,
     damage::note_skipped,
@@ -12,11 +12,11 @@ use crate::{
     screen::Screen,
 };
 use gridctl_telemetry::{
-    Query, ServerName, Signal, Snapshot, Timestamp,
-    lines::{JsonView, LineFormat, LineWriter},
-    query::{Trace, TraceEntry, TracePlace, TraceSummary},
+    Query, Signal, Snapshot,
+    lines::{LineFormat, LineWriter},
+    query::Trace,
 };
-use serde::Serialize;
+use gridctl_telemetry_server::shapes::{OfStack, TraceShape};
 use std::{io::Write, path::Path};
 
 #[derive(Debug, clap::Args)]
@@ -48,41 +48,6 @@ enum Format {
     Otlp,
 }
 
-/// What `-o json` prints.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Shown<'a> {
-    #[serde(flatten)]
-    summary: &'a TraceSummary,
-    logs: u64,
-    is_cut: bool,
-    entries: Vec<Entry<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry<'a> {
-    depth: usize,
-    place: TracePlace,
-    signal: Signal,
-    server: &'a ServerName,
-    timestamp: Timestamp,
-    record: JsonView<'a>,
-}
-
-impl<'a> Entry<'a> {
-    fn new(entry: &'a TraceEntry) -> Entry<'a> {
-        Entry {
-            depth: entry.depth,
-            place: entry.place,
-            signal: entry.stored.record.signal(),
-            server: &entry.stored.server,
-            timestamp: entry.stored.timestamp,
-            record: entry.stored.json(LineFormat::Ndjson),
-        }
-    }
-}
-
 pub(crate) fn run(
     home: &Path,
     screen: &Screen,
@@ -111,14 +76,9 @@ pub(crate) fn run(
     match args.output {
         Format::Tree => Waterfall::new(&trace, screen, args.attributes).print(out)?,
         Format::Json => {
-            let list = &Shown {
-                summary: &trace.summary,
-                logs: trace.logs,
-                is_cut: trace.is_cut,
-                entries: trace.entries.iter().map(Entry::new).collect(),
-            };
+            let list = &TraceShape::new(&trace);
             let stack = store.stack();
-            print_json(&Report { stack, list }, screen, out)?;
+            print_json(&OfStack { stack, list }, screen, out)?;
         }
         Format::Otlp => print_otlp(&snapshot, &trace, screen, out)?,
     }

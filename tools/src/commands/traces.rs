@@ -15,8 +15,10 @@ use gridctl_telemetry::{
     ServerName, Signal,
     query::{TraceList, TraceQuery, TraceSummary},
 };
-use gridctl_telemetry_server::display::{duration, escape, escape_name};
-use serde::Serialize;
+use gridctl_telemetry_server::{
+    display::{duration, escape, escape_name},
+    shapes::OfStack,
+};
 use std::{io::Write, path::Path};
 
 /// The number of traces unless -n or --slowest says another.
@@ -57,14 +59,6 @@ pub(super) enum Format {
     Json,
 }
 
-/// What `-o json` prints.
-#[derive(Debug, Serialize)]
-pub(super) struct Report<'a, T> {
-    pub(super) stack: &'a str,
-    #[serde(flatten)]
-    pub(super) list: &'a T,
-}
-
 pub(crate) fn run(
     home: &Path,
     screen: &Screen,
@@ -90,7 +84,7 @@ pub(crate) fn run(
     match args.output {
         Format::Json => {
             let stack = scope.store.stack();
-            print_json(&Report { stack, list: &list }, screen, out)?;
+            print_json(&OfStack { stack, list: &list }, screen, out)?;
         }
         Format::Table if !list.traces.is_empty() => table(&list, screen).print(screen, out)?,
         Format::Table => {}

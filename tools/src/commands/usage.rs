@@ -14,10 +14,10 @@ use gridctl_telemetry::{
     ServerName, Signal, Timestamp,
     query::{TimeRange, UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
 };
-use gridctl_telemetry_server::display::{
-    MICROS_PER_USD, decimals, escape, grouped, losses, micro_usd, usd,
+use gridctl_telemetry_server::{
+    display::{MICROS_PER_USD, decimals, escape, grouped, losses, micro_usd, usd},
+    shapes::OfRange,
 };
-use serde::Serialize;
 use std::{cmp::Reverse, io::Write, path::Path};
 
 /// How far back usage is summed up unless a time is given.
@@ -71,19 +71,6 @@ impl From<By> for UsageBy {
     }
 }
 
-/// What `--json` prints.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Report<'a> {
-    stack: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    since: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<Timestamp>,
-    #[serde(flatten)]
-    usage: &'a UsageReport,
-}
-
 pub(crate) fn run(
     home: &Path,
     screen: &Screen,
@@ -108,12 +95,7 @@ pub(crate) fn run(
         .fold(query, |query, by| query.by((*by).into()));
     let snapshot = scope.store.snapshot()?;
     let report = snapshot.usage(&query)?;
-    let usage = Report {
-        stack: scope.store.stack(),
-        since: range.since,
-        until: range.until,
-        usage: &report,
-    };
+    let usage = OfRange::new(scope.store.stack(), None, range, &report);
     args.form.print(
         out,
         &usage,

@@ -9,7 +9,7 @@ mod render;
 mod text;
 
 pub(crate) use self::{
-    render::{Format, Renderer, entries, names_server, origin_fields, write_value},
+    render::{Format, Renderer, origin_fields, write_value},
     text::{Shown, write_text},
 };
 

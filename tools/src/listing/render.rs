@@ -12,14 +12,15 @@ use crate::{
 use anstyle::Style;
 use gridctl_telemetry::{
     Level, MetricsSnapshot, Record, ServerName, SpanRecord, Timestamp, Value,
-    external::opentelemetry_proto::tonic::{
-        common::v1::KeyValue,
-        trace::v1::{Span, Status, span::SpanKind, status::StatusCode},
+    external::opentelemetry_proto::tonic::trace::v1::{
+        Span, Status, span::SpanKind, status::StatusCode,
     },
     lines::{LineFormat, LineWriter},
     query::{RawRecord, StoredRecord, TextPattern},
 };
-use gridctl_telemetry_server::display::{decimals, duration, escape, micro_usd, usd};
+use gridctl_telemetry_server::display::{
+    decimals, duration, entries, escape, micro_usd, names_server, origin_entries, otlp_entries, usd,
+};
 use std::{fmt::Write as _, time::Duration};
 use unicode_width::UnicodeWidthStr;
 
@@ -273,14 +274,6 @@ pub(crate) fn write_value(value: &Value, shown: Shown<'_>, line: &mut String) {
     }
 }
 
-/// Whether an entry names the server of a record, also within the group of a span.
-pub(crate) fn names_server(path: &str) -> bool {
-    ["component", "server", "server.name"].iter().any(|name| {
-        let above = path.strip_suffix(name);
-        above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
-    })
-}
-
 /// The severity of a record, as filters see it.
 fn level_of(record: &Record) -> Option<Level> {
     match record {
@@ -288,39 +281,6 @@ fn level_of(record: &Record) -> Option<Level> {
         Record::Span(span) if span.is_error() => Some(Level::ERROR),
         Record::Span(_) => Some(Level::INFO),
         _ => None,
-    }
-}
-
-/// The entries of a record beside its message, nested ones by their path: the keys of `--field`.
-pub(crate) fn entries(record: &Record) -> Vec<(String, Value)> {
-    let mut flat = Vec::new();
-    match record {
-        Record::Log(log) => flatten("", &log.attributes, &mut flat),
-        Record::Metrics(snapshot) => flatten("", &snapshot.extra, &mut flat),
-        Record::Span(span) => flatten("", &attributes(&span.span.attributes), &mut flat),
-        _ => {}
-    }
-    flat
-}
-
-fn attributes(attributes: &[KeyValue]) -> Vec<(String, Value)> {
-    let value = |attribute: &KeyValue| attribute.value.clone().unwrap_or_default().into();
-    attributes
-        .iter()
-        .map(|attribute| (attribute.key.clone(), value(attribute)))
-        .collect()
-}
-
-/// Values nest at most 128 levels.
-fn flatten(above: &str, entries: &[(String, Value)], flat: &mut Vec<(String, Value)>) {
-    for (key, value) in entries {
-        let path = format!("{above}{key}");
-        match value {
-            Value::Object(entries) if !entries.is_empty() => {
-                flatten(&format!("{path}."), entries, flat);
-            }
-            value => flat.push((path, value.clone())),
-        }
     }
 }
 
@@ -409,15 +369,9 @@ pub(crate) fn origin_fields(record: &SpanRecord, field: &mut impl FnMut(&str, &V
             .saturating_sub(record.span.start_time_unix_nano);
         let at = format!("+{}", duration(Duration::from_nanos(since)));
         parts.push((format!("event {}", event.name), at.into()));
-        flatten("event ", &attributes(&event.attributes), &mut parts);
+        parts.extend(otlp_entries("event ", &event.attributes));
     }
-    if let Some(scope) = &record.scope {
-        parts.push(("scope".to_owned(), scope.name.clone().into()));
-        flatten("scope ", &attributes(&scope.attributes), &mut parts);
-    }
-    if let Some(resource) = &record.resource {
-        flatten("resource ", &attributes(&resource.attributes), &mut parts);
-    }
+    parts.extend(origin_entries(record));
     for (key, value) in parts {
         field(&key, &value);
     }

@@ -2,6 +2,7 @@
 
 mod clock;
 mod duration;
+mod entries;
 mod escape;
 pub mod losses;
 mod money;
@@ -10,6 +11,7 @@ mod number;
 pub use self::{
     clock::{clock_millis, clock_seconds},
     duration::duration,
+    entries::{entries, names_server, origin_entries, otlp_entries},
     escape::{escape, escape_name, found_in, must_escape},
     money::{MICROS_PER_USD, decimals, micro_usd, usd},
     number::{grouped, per_second, percent, size},

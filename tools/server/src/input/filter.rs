@@ -151,6 +151,12 @@ pub struct LevelRange {
 }
 
 impl LevelRange {
+    /// Whether `level` is in the range.
+    #[must_use]
+    pub fn contains(self, level: Level) -> bool {
+        self.min.is_none_or(|min| min <= level) && self.max.is_none_or(|max| level <= max)
+    }
+
     fn filter(self) -> Filter {
         let min = self.min.map(Filter::level_at_least);
         Filter::all(min.into_iter().chain(self.max.map(Filter::level_at_most)))

@@ -1,15 +1,19 @@
 //! What people write to choose records, on a command line and in an address alike: times, lengths of time,
 //! severities, patterns, entries.
 
+mod count;
 mod filter;
 mod window;
 mod zone;
 
 pub use self::{
+    count::CountText,
     filter::{FilterText, Filters, LevelRange},
     window::WindowText,
     zone::Zone,
 };
+
+pub(crate) use self::count::length_text;
 
 use gridctl_telemetry::{Error, Timestamp};
 

@@ -1,5 +1,6 @@
 //! The zone of a reader, in which days begin and times are read and shown.
 
+use gridctl_telemetry::query::Interval;
 use gridctl_telemetry::{
     Timestamp,
     external::time::{OffsetDateTime, PrimitiveDateTime, UtcOffset},
@@ -52,6 +53,20 @@ impl Zone {
         let offset = jiff::Timestamp::from_nanosecond(nanos)
             .map_or(0, |instant| self.zone().to_offset(instant).seconds());
         UtcOffset::from_whole_seconds(offset).unwrap_or(UtcOffset::UTC)
+    }
+
+    /// The hours of the zone.
+    #[must_use]
+    pub fn hours(&self) -> Interval {
+        let zone = self.clone();
+        Interval::hours(move |time| zone.offset_at(time))
+    }
+
+    /// The days of the zone.
+    #[must_use]
+    pub fn days(&self) -> Interval {
+        let zone = self.clone();
+        Interval::days(move |time| zone.offset_at(time))
     }
 
     /// A time as the calendar and the clock of this zone show it.

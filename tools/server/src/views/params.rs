@@ -8,13 +8,13 @@
 //! [`LOGS`]. All others are refused, because a misspelt filter that is ignored would show too much.
 
 use crate::{
-    input::{FilterText, Filters, Invalid, WindowText, Zone},
+    input::{CountText, FilterText, Filters, Invalid, WindowText, Zone, length_text},
     problem::Problem,
 };
 use gridctl_telemetry::{
     Query, ServerName, Signal, Timestamp,
     external::opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode},
-    query::{Cursor, Direction, TimeRange, TraceQuery, UsageBy, UsageQuery},
+    query::{CountBy, Cursor, Direction, TimeRange, TraceQuery, UsageBy, UsageQuery},
 };
 use std::{fmt::Display, str::FromStr, time::Duration};
 
@@ -123,8 +123,9 @@ pub(crate) struct Params {
     pub(crate) cursor: Option<String>,
     pub(crate) direction: Option<Direction>,
     pub(crate) limit: Option<usize>,
-    pub(crate) interval: Option<Bucket>,
-    pub(crate) by: Vec<By>,
+    pub(crate) interval: Option<CountText>,
+    /// What rows are about: see [`Params::usage`] and [`Params::counted_by`].
+    pub(crate) by: Vec<String>,
     pub(crate) format: Option<Format>,
     /// What is marked within one trace.
     pub(crate) find: Option<String>,
@@ -148,14 +149,6 @@ pub(crate) enum Order {
     #[default]
     Newest,
     Slowest,
-}
-
-/// The intervals of a histogram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bucket {
-    Hour,
-    Day,
-    Every(Duration),
 }
 
 /// What usage is summed up by.
@@ -364,22 +357,18 @@ const KNOWN: &[Known] = &[
     },
     Known {
         name: "by",
-        accepts: "server, tool, hour, day, model, skill, or several of them joined by commas",
+        accepts: "server, tool, hour, day, model or skill for usage; level, server, name, field:KEY, hour, \
+                  day or a length of time such as 5m for counts; several are joined by commas",
         repeats: true,
         read: |params, text| {
-            text.split(',')
-                .try_for_each(|text| push(&mut params.by, word(BY, text)))
+            params.by.extend(text.split(',').map(str::to_owned));
+            Ok(())
         },
         write: |params| {
-            let by: Vec<String> = params
-                .by
-                .iter()
-                .flat_map(|by| word_of(BY, Some(*by)))
-                .collect();
-            if by.is_empty() {
-                by
+            if params.by.is_empty() {
+                Vec::new()
             } else {
-                vec![by.join(",")]
+                vec![params.by.join(",")]
             }
         },
     },
@@ -387,13 +376,14 @@ const KNOWN: &[Known] = &[
         name: "interval",
         accepts: "hour, day or a length of time such as 15m",
         repeats: false,
-        read: |params, text| set(&mut params.interval, bucket(text)),
-        write: |params| match params.interval {
-            Some(Bucket::Hour) => vec!["hour".to_owned()],
-            Some(Bucket::Day) => vec!["day".to_owned()],
-            Some(Bucket::Every(length)) => lengths(Some(length)),
-            None => Vec::new(),
+        read: |params, text| match text.parse() {
+            Ok(interval) if CountText::is_time(&interval) => {
+                params.interval = Some(interval);
+                Ok(())
+            }
+            _ => Err(format!("{:?} is no length of time", shown(text))),
         },
+        write: |params| texts(params.interval.as_slice()),
     },
     Known {
         name: "find",
@@ -636,19 +626,35 @@ impl Params {
     }
 
     /// The usage in `range`, summed up by what is asked for, or by `default`.
-    pub(crate) fn usage(&self, range: TimeRange, default: &[By]) -> UsageQuery {
+    pub(crate) fn usage(&self, range: TimeRange, default: &[By]) -> Result<UsageQuery, Problem> {
+        let by = self.by.iter().map(|text| word(BY, text));
+        let by: Vec<By> = by
+            .collect::<Result<_, _>>()
+            .map_err(|reason| wrong("by", &reason))?;
         let zone = self.zone();
         let query = UsageQuery::new()
             .range(range)
             .skip_damaged()
             .zone(move |time| zone.offset_at(time));
         let query = (self.servers.iter().cloned()).fold(query, UsageQuery::server);
-        let by = if self.by.is_empty() {
-            default
-        } else {
-            &self.by
-        };
-        by.iter().fold(query, |query, by| query.by((*by).into()))
+        let by = if by.is_empty() { default } else { &by };
+        Ok(by.iter().fold(query, |query, by| query.by((*by).into())))
+    }
+
+    /// What records are counted by: what is asked for, or severities.
+    pub(crate) fn counted_by(&self) -> Result<Vec<CountBy>, Problem> {
+        let by = self.by.iter().map(|text| text.parse());
+        let mut by: Vec<CountText> = by
+            .collect::<Result<_, String>>()
+            .map_err(|reason| wrong("by", &reason))?;
+        if let Some(conflict) = CountText::conflict(&by) {
+            return Err(wrong("by", conflict));
+        }
+        if by.is_empty() {
+            by.push(CountText::Level);
+        }
+        let by = by.iter().map(|by| by.read(&self.zone()));
+        Ok(by.collect::<Result<_, _>>()?)
     }
 
     fn of_servers(&self, query: Query) -> Query {
@@ -679,7 +685,7 @@ impl From<Invalid> for Problem {
 }
 
 fn unknown(name: &str, accepted: &[&str]) -> Problem {
-    let shown: String = name.chars().take(100).collect();
+    let shown = shown(name);
     Problem::bad_request(format!(
         "there is no parameter {shown:?} here: accepted are {}",
         accepted.join(", ")
@@ -738,7 +744,7 @@ fn word<T: Copy>(words: &[(&str, T)], text: &str) -> Result<T, String> {
     let mut found = words
         .iter()
         .filter(|(word, _)| word.eq_ignore_ascii_case(text));
-    let shown: String = text.chars().take(100).collect();
+    let shown = shown(text);
     found
         .next()
         .map(|(_, value)| *value)
@@ -757,16 +763,12 @@ fn length(text: &str) -> Result<Duration, String> {
 }
 
 fn lengths(length: Option<Duration>) -> Vec<String> {
-    let text = length.map(|length| humantime::format_duration(length).to_string());
-    text.map(|text| text.replace(' ', "")).into_iter().collect()
+    length.map(length_text).into_iter().collect()
 }
 
-fn bucket(text: &str) -> Result<Bucket, String> {
-    Ok(match text {
-        "hour" => Bucket::Hour,
-        "day" => Bucket::Day,
-        text => Bucket::Every(length(text)?),
-    })
+/// The begin of a text that a message quotes.
+fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
 }
 
 #[cfg(test)]

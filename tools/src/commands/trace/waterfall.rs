@@ -1,7 +1,7 @@
 //! A trace as a tree of spans, each with a bar at its time.
 
 use crate::{
-    listing::{Format, Renderer, entries, names_server, origin_fields, write_text, write_value},
+    listing::{Format, Renderer, origin_fields, write_text, write_value},
     screen::{Role, Screen, cut},
 };
 use anstyle::Style;
@@ -9,7 +9,7 @@ use gridctl_telemetry::{
     Level, LogRecord, Record, SpanRecord, Timestamp, Value,
     query::{Trace, TraceEntry, TracePlace},
 };
-use gridctl_telemetry_server::display::{duration, escape, escape_name};
+use gridctl_telemetry_server::display::{duration, entries, escape, escape_name, names_server};
 use std::{
     fmt::Write as _,
     io::{self, Write},
