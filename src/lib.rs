@@ -180,9 +180,9 @@ pub mod query {
         filter::{Filter, TextPattern, plain_text},
         read::{
             Arrival, Arrivals, Call, CallError, CallList, CallQuery, CountBy, CountReport,
-            CountRow, Cursor, Damage, ErrorSource, Follow, FollowHandle, Interval, RawRecord,
-            Records, Scan, ScopeFilter, Seed, SeedRange, SeededTrace, StoredRecord, ToolList,
-            ToolStats, Trace, TraceCursor, TraceEntry, TraceList, TraceNode, TracePlace,
+            CountRow, Cursor, Damage, ErrorSource, Follow, FollowHandle, Interval, ModelUsage,
+            RawRecord, Records, Scan, ScopeFilter, Seed, SeedRange, SeededTrace, StoredRecord,
+            ToolList, ToolStats, Trace, TraceCursor, TraceEntry, TraceList, TraceNode, TracePlace,
             TraceQuery, TraceSummary, TraceTree, UsageBy, UsageCounts, UsageQuery, UsageReport,
             UsageRow,
         },

@@ -30,6 +30,6 @@ pub use self::{
         Call, CallError, CallList, CallQuery, ErrorSource, ToolList, ToolStats, Trace, TraceCursor,
         TraceEntry, TraceList, TraceNode, TracePlace, TraceQuery, TraceSummary, TraceTree,
     },
-    usage::{UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
+    usage::{ModelUsage, UsageBy, UsageCounts, UsageQuery, UsageReport, UsageRow},
     verify::{Verified, VerifyOptions, VerifyProgress},
 };

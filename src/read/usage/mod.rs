@@ -8,6 +8,8 @@
 mod counters;
 mod models;
 
+pub use self::models::ModelUsage;
+
 use self::counters::{Counters, Of, Reading};
 use crate::{
     error::{Error, Result},

@@ -50,17 +50,17 @@ pub(super) fn count(snapshot: &Snapshot, query: &UsageQuery) -> Result<Rows> {
         let Some(span) = stored.record.into_span().map(|record| record.span) else {
             continue;
         };
-        let Some(counts) = usage_of(&span) else {
+        let Some(usage) = ModelUsage::of(&span) else {
             continue;
         };
         let key = Key {
             time: query.interval(stored.timestamp),
             server: query.is_by(UsageBy::Server).then_some(stored.server),
-            name: first(MODEL_KEYS, |key| text_attribute(&span.attributes, key)).map(str::to_owned),
+            name: usage.model.map(str::to_owned),
         };
         let trace = xxh3_64(&span.trace_id);
-        let operation = text_attribute(&span.attributes, OPERATION);
-        if operation.is_some_and(|operation| SUMMING_OPERATIONS.contains(&operation)) {
+        let counts = usage.counts();
+        if usage.is_sum {
             sums.push((trace, key, counts));
         } else {
             traces_with_calls.insert(trace);
@@ -77,18 +77,43 @@ pub(super) fn count(snapshot: &Snapshot, query: &UsageQuery) -> Result<Rows> {
     Ok(rows)
 }
 
-/// The usage that a span reports, if any.
-fn usage_of(span: &Span) -> Option<UsageCounts> {
-    let count = |keys| first(keys, |key| count_attribute(&span.attributes, key));
-    let (input, output) = (count(INPUT_KEYS), count(OUTPUT_KEYS));
-    (input.is_some() || output.is_some()).then(|| {
-        UsageCounts::of_calls(CallCounts {
-            calls: 1,
+/// What a span says of the language model that it called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModelUsage<'a> {
+    /// The model that answered, or else the requested one.
+    pub model: Option<&'a str>,
+    /// The tokens that were sent to it.
+    pub input_tokens: i64,
+    /// The tokens that it returned.
+    pub output_tokens: i64,
+    /// Whether the numbers are those of the spans below this one together, such as those of an agent.
+    pub is_sum: bool,
+}
+
+impl ModelUsage<'_> {
+    /// The usage that a span reports in the attributes `gen_ai.usage.*`, if any.
+    #[must_use]
+    pub fn of(span: &Span) -> Option<ModelUsage<'_>> {
+        let count = |keys| first(keys, |key| count_attribute(&span.attributes, key));
+        let (input, output) = (count(INPUT_KEYS), count(OUTPUT_KEYS));
+        let operation = text_attribute(&span.attributes, OPERATION);
+        (input.is_some() || output.is_some()).then(|| ModelUsage {
+            model: first(MODEL_KEYS, |key| text_attribute(&span.attributes, key)),
             input_tokens: input.unwrap_or(0),
             output_tokens: output.unwrap_or(0),
+            is_sum: operation.is_some_and(|it| SUMMING_OPERATIONS.contains(&it)),
+        })
+    }
+
+    fn counts(self) -> UsageCounts {
+        UsageCounts::of_calls(CallCounts {
+            calls: 1,
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
             last_called_at: None,
         })
-    })
+    }
 }
 
 fn count_attribute(attributes: &[KeyValue], key: &str) -> Option<i64> {
