@@ -85,4 +85,108 @@
     }
     event.preventDefault();
   });
+
+  // A range of time is selected by dragging over a chart; without a script, each bar is a link.
+  for (const section of document.querySelectorAll("[data-selects]")) {
+    const plot = section.querySelector("svg.chart-plot");
+    const bars = plot ? [...plot.querySelectorAll(".chart-bar")] : [];
+    if (bars.length < 2) continue;
+    let start = null;
+    let shade = null;
+    let dragged = false;
+    const at = (event) => {
+      const box = plot.getBoundingClientRect();
+      return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
+    };
+    const end = () => {
+      shade?.remove();
+      start = shade = null;
+    };
+    // Links and images would be dragged themselves.
+    plot.addEventListener("dragstart", (event) => event.preventDefault());
+    plot.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      start = { share: at(event), x: event.clientX };
+      dragged = false;
+    });
+    plot.addEventListener("pointermove", (event) => {
+      if (!start || (!dragged && Math.abs(event.clientX - start.x) < 5)) return;
+      if (!dragged) {
+        dragged = true;
+        plot.setPointerCapture(event.pointerId);
+        shade = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+        shade.setAttribute("class", "chart-selection");
+        shade.setAttribute("y", "0");
+        shade.setAttribute("height", "128");
+        plot.append(shade);
+      }
+      const [from, to] = [start.share, at(event)].sort((a, b) => a - b);
+      shade.setAttribute("x", `${from * 100}%`);
+      shade.setAttribute("width", `${(to - from) * 100}%`);
+    });
+    plot.addEventListener("pointerup", (event) => {
+      if (!start || !dragged) return end();
+      const box = plot.getBoundingClientRect();
+      const [from, to] = [start.share, at(event)].sort((a, b) => a - b).map((share) => box.left + share * box.width);
+      end();
+      // The range ends where bars do, so its times are those of the server.
+      const inside = bars.filter((bar) => {
+        const hit = bar.querySelector(".chart-hit").getBoundingClientRect();
+        return hit.right > from && hit.left < to;
+      });
+      if (inside.length === 0) return;
+      const address = new URL(section.dataset.selects, location.href);
+      address.searchParams.set("since", inside[0].dataset.since);
+      address.searchParams.set("until", inside[inside.length - 1].dataset.until);
+      location.assign(address);
+    });
+    plot.addEventListener("pointercancel", end);
+    // The click that ends a drag is none on the bar below it.
+    plot.addEventListener("click", (event) => {
+      if (!dragged) return;
+      event.preventDefault();
+      event.stopPropagation();
+      dragged = false;
+    }, true);
+  }
+
+  // New records appear above the others. They come as the rows that the server makes.
+  const ROWS_MAX = 1000;
+  for (const button of document.querySelectorAll("[data-live]")) {
+    const list = document.querySelector("[data-rows]");
+    const status = document.querySelector("[data-live-status]");
+    let source = null;
+    const say = (text) => { if (status) status.textContent = text; };
+    const stop = () => {
+      source?.close();
+      source = null;
+      button.setAttribute("aria-pressed", "false");
+      button.textContent = "Live";
+      say("New records are not shown.");
+    };
+    const run = () => {
+      source = new EventSource(button.dataset.live);
+      button.setAttribute("aria-pressed", "true");
+      button.textContent = "Live";
+      say("New records are shown as they arrive.");
+      source.addEventListener("row", (event) => {
+        const parsed = document.createElement("template");
+        parsed.innerHTML = event.data;
+        const row = parsed.content.querySelector("li");
+        const id = row?.querySelector("details")?.id;
+        if (!row || (id && byId(id))) return;
+        row.classList.add("is-new");
+        setTimeout(() => row.classList.remove("is-new"), 2000);
+        list.prepend(row);
+        while (list.children.length > ROWS_MAX) list.lastElementChild.remove();
+      });
+      source.addEventListener("open", () => { button.textContent = "Live"; });
+      source.addEventListener("error", () => { button.textContent = source?.readyState === EventSource.CLOSED ? "Live (ended)" : "Live (reconnecting)"; });
+    };
+    button.hidden = false;
+    button.addEventListener("click", () => (source ? stop() : run()));
+  }
+
+  // The address that telemetry is sent to is the one of this page.
+  for (const element of document.querySelectorAll("[data-origin]")) element.textContent = location.origin;
 })();

@@ -19,6 +19,18 @@ impl Address {
         }
     }
 
+    /// A page with the parameters of a query string, or of the body of a form, which has the same form.
+    pub(crate) fn of_query(path: &str, query: &str) -> Address {
+        Address {
+            path: path.to_owned(),
+            // A form sends its empty fields, too: they say nothing, and make addresses long.
+            params: form_urlencoded::parse(query.as_bytes())
+                .filter(|(_, value)| !value.is_empty())
+                .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                .collect(),
+        }
+    }
+
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
@@ -36,6 +48,19 @@ impl Address {
             .next()
             .map(|(_, value)| value)
             .filter(|it| !it.is_empty())
+    }
+
+    /// All values of a parameter.
+    pub(crate) fn values(&self, name: &str) -> Vec<&str> {
+        let values = self.params().filter(|(of, _)| *of == name);
+        values.map(|(_, value)| value).collect()
+    }
+
+    /// The parameters as a query string, without a question mark.
+    pub(crate) fn query(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(&self.params);
+        query.finish()
     }
 
     /// The same address with one value for `name`, which replaces others.
@@ -77,15 +102,7 @@ impl Address {
 
 impl From<&Uri> for Address {
     fn from(uri: &Uri) -> Address {
-        let query = uri.query().unwrap_or_default().as_bytes();
-        Address {
-            path: uri.path().to_owned(),
-            // A form sends its empty fields, too: they say nothing, and make addresses long.
-            params: form_urlencoded::parse(query)
-                .filter(|(_, value)| !value.is_empty())
-                .map(|(name, value)| (name.into_owned(), value.into_owned()))
-                .collect(),
-        }
+        Address::of_query(uri.path(), uri.query().unwrap_or_default())
     }
 }
 
@@ -95,9 +112,7 @@ impl fmt::Display for Address {
         if self.params.is_empty() {
             return Ok(());
         }
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(&self.params);
-        write!(f, "?{}", query.finish())
+        write!(f, "?{}", self.query())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{address::Address, assets, parts};
 use crate::{
-    display::{grouped, percent, size},
+    display::{clock_seconds, grouped, percent, size},
     input::Zone,
     problem::Problem,
     state::Server,
@@ -18,7 +18,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use gridctl_telemetry::{
-    Snapshot, Timestamp, home::list_set_aside, ledger::LossCause, maintenance::Space,
+    Snapshot, Store, Timestamp,
+    home::{SetAside, list_set_aside},
+    ledger::LossCause,
+    maintenance::Space,
 };
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
@@ -156,6 +159,7 @@ pub(crate) struct Page {
     title: String,
     crumbs: Vec<(String, Address)>,
     has_range: bool,
+    status: StatusCode,
     body: Markup,
 }
 
@@ -166,6 +170,7 @@ impl Page {
             title: title.into(),
             crumbs: Vec::new(),
             has_range: false,
+            status: StatusCode::OK,
             body,
         }
     }
@@ -174,6 +179,13 @@ impl Page {
     #[must_use]
     pub(crate) fn under(mut self, name: impl Into<String>, address: Address) -> Page {
         self.crumbs.push((name.into(), address));
+        self
+    }
+
+    /// Sets the status of the answer. Default: 200.
+    #[must_use]
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Page {
+        self.status = status;
         self
     }
 
@@ -195,17 +207,12 @@ pub(crate) async fn show(
     let shown = viewer.clone();
     let made = server.read(move |snapshot| {
         let frame = Frame::of(&reader, snapshot);
-        let page = match make(snapshot, &shown) {
-            Ok(page) => page,
-            // The frame of an error is as good as any other: the store can be read.
-            Err(problem) => return Ok((problem.status(), problem_page(&problem), frame)),
-        };
-        Ok((StatusCode::OK, page, frame))
+        // The frame of an error is as good as any other: the store can be read.
+        let page = make(snapshot, &shown).unwrap_or_else(|problem| problem_page(&problem));
+        Ok((page, frame))
     });
     match made.await {
-        Ok((status, page, frame)) => {
-            (status, frame_page(&viewer, Some(&frame), page)).into_response()
-        }
+        Ok((page, frame)) => (page.status, frame_page(&viewer, Some(&frame), page)).into_response(),
         Err(problem) => error(&viewer, &problem),
     }
 }
@@ -251,6 +258,7 @@ fn problem_page(problem: &Problem) -> Page {
         title: title.to_owned(),
         crumbs: Vec::new(),
         has_range: false,
+        status,
         body,
     }
 }
@@ -345,15 +353,15 @@ impl Frame {
         if let Ok(Some(jump)) = snapshot.clock_jump() {
             alerts.push(Alert::warning(jump.to_string()));
         }
-        let path = store.path();
-        let home = path.ancestors().nth(3).unwrap_or(Path::new("/"));
-        if let Ok(set_aside) = list_set_aside(home, store.stack())
-            && !set_aside.is_empty()
-        {
-            let count = set_aside.len();
-            let files = if count == 1 { "file was" } else { "files were" };
+        let set_aside = set_aside_of(store).len();
+        if set_aside > 0 {
+            let files = if set_aside == 1 {
+                "file was"
+            } else {
+                "files were"
+            };
             alerts.push(Alert::warning(format!(
-                "{count} damaged database {files} set aside."
+                "{set_aside} damaged database {files} set aside."
             )));
         }
         Frame {
@@ -363,6 +371,13 @@ impl Frame {
             alerts,
         }
     }
+}
+
+/// The files that were set aside beside the database; none if its folder cannot be read.
+pub(super) fn set_aside_of(store: &Store) -> Vec<SetAside> {
+    let path = store.path();
+    let home = path.ancestors().nth(3).unwrap_or(Path::new("/"));
+    list_set_aside(home, store.stack()).unwrap_or_default()
 }
 
 fn is_recent(time: Timestamp, now: Timestamp) -> bool {
@@ -413,7 +428,7 @@ fn frame_page(viewer: &Viewer, frame: Option<&Frame>, page: Page) -> Markup {
                             }
                             h1 { (page.title) }
                         }
-                        @if page.has_range { (range_picker(&viewer.address)) }
+                        @if page.has_range { (range_picker(&viewer.address, &viewer.zone())) }
                     }
                     (page.body)
                 }
@@ -555,12 +570,18 @@ fn alerts(alerts: &[Alert]) -> Markup {
     }
 }
 
-fn range_picker(address: &Address) -> Markup {
+fn range_picker(address: &Address, zone: &Zone) -> Markup {
     let (since, until) = (address.get("since"), address.get("until"));
     let preset = RANGES
         .iter()
         .find(|(value, _)| until.is_none() && since.unwrap_or_default() == *value);
-    let label = match (preset, since, until) {
+    // A time that a click in a chart chose is written out to the nanosecond.
+    let brief = |text: &str| match text.parse() {
+        Ok(time) => clock_seconds(zone.local(time)),
+        Err(_) => text.to_owned(),
+    };
+    let (since_text, until_text) = (since.map(brief), until.map(brief));
+    let label = match (preset, since_text, until_text) {
         (Some((_, name)), ..) => (*name).to_owned(),
         (None, Some(since), Some(until)) => format!("{since} to {until}"),
         (None, Some(since), None) => format!("Since {since}"),

@@ -8,8 +8,12 @@ mod address;
 mod assets;
 mod charts;
 mod layout;
+mod ledger;
+mod logs;
 mod overview;
 mod parts;
+mod record;
+mod wipe;
 
 pub(crate) use assets::style as style_address;
 
@@ -25,6 +29,9 @@ pub(crate) fn routes() -> Router<Server> {
     Router::new()
         .route("/assets/{file}", get(assets::serve))
         .route("/", get(overview::overview))
+        .route("/logs", get(logs::logs))
+        .route("/ledger", get(ledger::ledger))
+        .route("/wipe", get(wipe::ask).post(wipe::wipe))
         .route("/theme", post(layout::choose_theme))
         .fallback(missing)
 }

@@ -8,3 +8,4 @@ pub(crate) mod params;
 pub(crate) mod rates;
 #[allow(dead_code, reason = "the pages begin to use it")]
 pub(crate) mod suggest;
+pub(crate) mod wipe;

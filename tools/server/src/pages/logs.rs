@@ -1,0 +1,414 @@
+//! Log records: a search, a histogram over time, and the records that match.
+
+use super::{
+    address::Address,
+    charts::{Bar, Bars, Layer, Span, Unit},
+    layout::{Page, Section, Viewer, show},
+    overview,
+    record::Rows,
+};
+use crate::{
+    display::{escape, grouped},
+    problem::Problem,
+    state::Server,
+    views::{
+        histogram::Histogram,
+        params::{LOGS, Params},
+        suggest::Suggestions,
+    },
+};
+use axum::{extract::State, response::Response};
+use gridctl_telemetry::{
+    Signal, Snapshot,
+    query::{Cursor, Direction},
+};
+use maud::{Markup, html};
+use std::{borrow::Cow, time::Duration};
+
+/// The number of records of a page, unless the address has another one.
+const ROWS: usize = 100;
+/// The records of a page end at this size, in bytes. A record can have a mebibyte.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+/// How long records may be counted for the histogram.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// Maximum number of suggestions for attributes.
+const SUGGESTIONS_MAX: usize = 400;
+/// Before the cursor of a record in an address: the page ends before that record.
+const BEFORE: &str = "-";
+
+/// The parameters that filter, and what each is called.
+const FILTERS: [(&str, &str); 11] = [
+    ("server", "server"),
+    ("level", "level"),
+    ("grep", "contains"),
+    ("not-grep", "does not contain"),
+    ("field", "has"),
+    ("not-field", "has not"),
+    ("trace", "trace"),
+    ("span", "span"),
+    ("fixed-strings", "plain text"),
+    ("word-regexp", "whole words"),
+    ("case-sensitive", "case-sensitive"),
+];
+const LEVELS: [(&str, &str); 8] = [
+    ("", "Any"),
+    ("trace", "Trace and above"),
+    ("debug", "Debug and above"),
+    ("info", "Info and above"),
+    ("warn", "Warn and above"),
+    ("error", "Error and above"),
+    ("info..info", "Info only"),
+    ("warn..warn", "Warn only"),
+];
+
+pub(super) async fn logs(State(server): State<Server>, viewer: Viewer) -> Response {
+    let stack = server.store().stack().to_owned();
+    show(server, viewer, move |snapshot, viewer| {
+        page(snapshot, viewer, &stack)
+    })
+    .await
+}
+
+fn page(snapshot: &Snapshot, viewer: &Viewer, stack: &str) -> Result<Page, Problem> {
+    let address = viewer.address();
+    let params = match Params::parse(Some(&address.query()), LOGS) {
+        Ok(params) => params,
+        Err(problem) => {
+            // What was typed stays in the form, where it can be corrected.
+            let suggestions = Suggestions::find(snapshot, &Params::default(), Signal::Logs)?;
+            let body = html! {
+                (form(address, &suggestions))
+                p.notice.is-error role="alert" { (problem.detail()) }
+            };
+            let page = Page::new(Section::Logs, "Logs", body).with_range();
+            return Ok(page.with_status(problem.status()));
+        }
+    };
+    let suggestions = Suggestions::find(snapshot, &params, Signal::Logs)?;
+    let histogram = Histogram::count(snapshot, &params, Signal::Logs, PATIENCE)?;
+    let found = Found::read(snapshot, &params, viewer)?;
+    let has_logs = histogram.is_some() || !found.rows.is_empty() || suggestions.sampled > 0;
+    let body = html! {
+        (form(address, &suggestions))
+        (chips(address))
+        @if let Some(histogram) = &histogram { (chart(histogram, &params, address)) }
+        @if found.unreadable > 0 {
+            p.notice.is-error { (found.unreadable) " parts of the store cannot be read; their records are missing here. " a href="/ledger" { "Details" } }
+        }
+        @if !found.rows.is_empty() {
+            (list(&found, address))
+        } @else if has_logs {
+            (nothing(address))
+        } @else {
+            (overview::empty(stack))
+        }
+    };
+    Ok(Page::new(Section::Logs, "Logs", body).with_range())
+}
+
+/// The records of a page.
+struct Found {
+    rows: Vec<Markup>,
+    /// The cursors of the pages before and after it.
+    previous: Option<String>,
+    next: Option<String>,
+    direction: Direction,
+    unreadable: usize,
+}
+
+impl Found {
+    fn read(snapshot: &Snapshot, params: &Params, viewer: &Viewer) -> Result<Found, Problem> {
+        let direction = params.direction.unwrap_or(Direction::Backward);
+        let cursor = params.cursor.as_deref();
+        let before = cursor.and_then(|cursor| cursor.strip_prefix(BEFORE));
+        let reading = match (before, direction) {
+            (None, direction) => direction,
+            (Some(_), Direction::Forward) => Direction::Backward,
+            (Some(_), Direction::Backward) => Direction::Forward,
+        };
+        let asked = params.with(|asked| {
+            asked.cursor = before.or(cursor).map(str::to_owned);
+            asked.direction = Some(reading);
+        });
+        let query = asked.records(Signal::Logs, reading)?;
+        let patterns = params.filters()?.patterns;
+        let zone = params.zone();
+        let shown = Rows {
+            zone: &zone,
+            patterns: &patterns,
+            list: viewer.address(),
+        };
+        let limit = params.limit_or(ROWS);
+        let mut scan = snapshot.scan(&query)?;
+        let (mut rows, mut bytes, mut has_more, mut undecoded) = (Vec::new(), 0, false, 0);
+        let mut ends: Option<(Cursor, Cursor)> = None;
+        while let Some(record) = scan.next()? {
+            if rows.len() == limit || bytes > PAGE_BYTES_MAX {
+                has_more = true;
+                break;
+            }
+            bytes += record.payload_bytes();
+            match record.to_stored() {
+                Ok(record) => {
+                    let cursor = record.cursor();
+                    ends = Some((ends.map_or(cursor, |(first, _)| first), cursor));
+                    rows.push(shown.row(&record));
+                }
+                Err(_) => undecoded += 1,
+            }
+        }
+        let unreadable = scan.damage().len() + undecoded;
+        let (mut has_previous, mut has_next) = (cursor.is_some(), has_more);
+        if before.is_some() {
+            rows.reverse();
+            ends = ends.map(|(first, last)| (last, first));
+            (has_previous, has_next) = (has_more, true);
+        }
+        let (first, last) = ends.unzip();
+        Ok(Found {
+            rows,
+            previous: first
+                .filter(|_| has_previous)
+                .map(|first| format!("{BEFORE}{first}")),
+            next: last.filter(|_| has_next).map(|last| last.to_string()),
+            direction,
+            unreadable,
+        })
+    }
+}
+
+fn form(address: &Address, suggestions: &Suggestions) -> Markup {
+    let values = |name: &str| address.values(name);
+    let searches = values("grep");
+    let chosen = values("server");
+    let is_advanced = FILTERS
+        .iter()
+        .any(|(name, _)| *name != "grep" && address.get(name).is_some());
+    html! {
+        form.search method="get" action="/logs" role="search" {
+            @for name in ["since", "until", "utc", "interval"] {
+                @if let Some(value) = address.get(name) { input type="hidden" name=(name) value=(value); }
+            }
+            div.search-line {
+                label.hide for="grep" { "Search in messages and values" }
+                input #grep type="search" name="grep" value=[searches.first()] data-search autocomplete="off" spellcheck="false"
+                    placeholder="Search in messages and values: words, or a regular expression";
+                button.button.button-main type="submit" { "Search" }
+            }
+            details.filters open[is_advanced] {
+                summary { "Filters" }
+                div.filters-body {
+                    label.field { span { "Level" } (level_select(address)) }
+                    (text_fields("field", "Has the attribute", "key=value, key>5, key~regex, key, !key", address, Some("entries"), 0))
+                    (text_fields("not-field", "Has not", "key=value", address, Some("entries"), 0))
+                    (text_fields("grep", "Contains also", "", address, None, 1))
+                    (text_fields("not-grep", "Does not contain", "", address, None, 0))
+                    (text_fields("trace", "Trace", "id, or a part of it", address, None, 0))
+                    (text_fields("span", "Span", "id, or a part of it", address, None, 0))
+                    fieldset.field.filters-servers {
+                        legend { "Servers" }
+                        @for server in &suggestions.servers {
+                            label.check {
+                                input type="checkbox" name="server" value=(server) checked[chosen.contains(&server.as_str())];
+                                span { (escape(server)) }
+                            }
+                        }
+                        // A server that is not stored any more, or is misspelt, stays in the form.
+                        @for name in chosen.iter().filter(|name| !suggestions.servers.iter().any(|server| server.as_str() == **name)) {
+                            label.check { input type="checkbox" name="server" value=(name) checked; span { (escape(name)) } }
+                        }
+                    }
+                    fieldset.field {
+                        legend { "Words" }
+                        @for (name, label) in [("fixed-strings", "Plain text, no regular expression"), ("word-regexp", "Whole words only"), ("case-sensitive", "Upper and lower case differ")] {
+                            label.check {
+                                input type="checkbox" name=(name) value="true" checked[address.get(name).is_some()];
+                                span { (label) }
+                            }
+                        }
+                    }
+                    label.field { span { "Order" } (select("direction", address, &[("", "Newest first"), ("forward", "Oldest first")])) }
+                    label.field { span { "Rows" } (select("limit", address, &[("", "100"), ("50", "50"), ("250", "250"), ("1000", "1,000")])) }
+                    div.filters-end {
+                        button.button.button-main type="submit" { "Apply" }
+                        a.button href=(cleared(address)) { "Clear" }
+                    }
+                }
+            }
+            datalist #entries {
+                @for field in suggestions.fields(SUGGESTIONS_MAX) { option value=(field) {} }
+            }
+        }
+    }
+}
+
+/// The list without filters, for the same range of time.
+fn cleared(address: &Address) -> Address {
+    let names = FILTERS.map(|(name, _)| name);
+    address.clone().without(&names).without(&["cursor"])
+}
+
+/// An input for each value after the first `skipped` ones, and an empty one.
+fn text_fields(
+    name: &str,
+    label: &str,
+    placeholder: &str,
+    address: &Address,
+    list: Option<&str>,
+    skipped: usize,
+) -> Markup {
+    let values = address.values(name);
+    html! {
+        div.field role="group" aria-label=(label) {
+            span { (label) }
+            @for value in values.iter().skip(skipped).copied().chain([""]) {
+                input type="text" name=(name) value=(value) placeholder=(placeholder) list=[list] aria-label=(label)
+                    autocomplete="off" spellcheck="false";
+            }
+        }
+    }
+}
+
+fn level_select(address: &Address) -> Markup {
+    select("level", address, &LEVELS)
+}
+
+/// A choice. A value in the address that is none of the options is one, too.
+fn select(name: &str, address: &Address, options: &[(&str, &str)]) -> Markup {
+    let present = address.get(name).unwrap_or_default();
+    let is_known = options.iter().any(|(value, _)| *value == present);
+    html! {
+        select name=(name) {
+            @for (value, label) in options {
+                option value=(value) selected[*value == present] { (label) }
+            }
+            @if !is_known { option value=(present) selected { (present) } }
+        }
+    }
+}
+
+/// The filters in force, each with a link to the list without it.
+fn chips(address: &Address) -> Markup {
+    let chips: Vec<(&str, &str, &str)> = FILTERS
+        .iter()
+        .flat_map(|(name, label)| {
+            let values = address.values(name).into_iter();
+            values.map(move |value| (*name, *label, value))
+        })
+        .collect();
+    let bare = address.clone().without(&["cursor"]);
+    html! {
+        @if !chips.is_empty() {
+            ul.chips aria-label="Filters in force" {
+                @for (name, label, value) in chips {
+                    li.chip {
+                        span.faint { (label) }
+                        @if value != "true" { " " (escape(value)) }
+                        a href=(bare.clone().without_value(name, value)) aria-label={ "Remove: " (label) " " (escape(value)) } { "×" }
+                    }
+                }
+                li { a href=(cleared(address)) { "Clear all" } }
+            }
+        }
+    }
+}
+
+fn chart(histogram: &Histogram, params: &Params, address: &Address) -> Markup {
+    let zone = params.zone();
+    let bare = address.clone().without(&["cursor", "interval"]);
+    let ends = histogram.bins.first().zip(histogram.bins.last());
+    let Some((first, last)) = ends else {
+        return html! {};
+    };
+    let can_narrow = histogram.bins.len() > 1;
+    let bars = Bars {
+        title: "Log records by level",
+        unit: Unit::RECORDS,
+        span: Span::new(first.since, last.until),
+        layers: [
+            ("Debug", "level-debug"),
+            ("Info", "level-info"),
+            ("Warn", "level-warn"),
+            ("Error", "level-error"),
+        ]
+        .map(|(name, class)| Layer {
+            name: Cow::Borrowed(name),
+            class,
+        })
+        .into(),
+        bars: histogram
+            .bins
+            .iter()
+            .map(|bin| Bar {
+                span: Span::new(bin.since, bin.until),
+                values: vec![
+                    bin.counts.debug,
+                    bin.counts.info,
+                    bin.counts.warn,
+                    bin.counts.error,
+                ],
+                href: can_narrow.then(|| {
+                    let range = bare.clone().with("since", bin.since);
+                    range.with("until", bin.until).to_string()
+                }),
+            })
+            .collect(),
+    };
+    html! {
+        section.panel.histogram aria-label="Log records over time" data-selects=(bare.without(&["since", "until"])) {
+            div.panel-body {
+                (bars.draw(&|time| zone.offset_at(time)))
+                @if let Some(since) = histogram.counted_since {
+                    p.chart-note { "Only records since " (super::parts::time(since, &zone)) " are counted: counting older ones takes too long. A shorter range shows all." }
+                }
+            }
+        }
+    }
+}
+
+fn list(found: &Found, address: &Address) -> Markup {
+    let (older, newer) = match found.direction {
+        Direction::Backward => ("Older", "Newer"),
+        Direction::Forward => ("Newer", "Older"),
+    };
+    let page = |cursor: &String| address.clone().with("cursor", cursor);
+    html! {
+        section.panel.logs aria-labelledby="records" {
+            div.panel-head {
+                h2 #records { (grouped(found.rows.len() as u64)) @if found.rows.len() == 1 { " record" } @else { " records" } }
+                div.logs-tools {
+                    @if found.direction == Direction::Backward && found.previous.is_none() && address.get("until").is_none() {
+                        button.button.button-small type="button" hidden data-live=(address.clone().without(&["cursor", "limit", "direction", "interval"]).at("/logs/live")) aria-pressed="false" { "Live" }
+                    }
+                    span.hide role="status" data-live-status {}
+                }
+            }
+            ol.log-list data-rows { @for row in &found.rows { (row) } }
+        }
+        nav.pager aria-label="More records" {
+            @if let Some(previous) = &found.previous { a.button rel="prev" href=(page(previous)) { "← " (newer) } } @else { span {} }
+            @if let Some(next) = &found.next { a.button rel="next" href=(page(next)) { (older) " →" } }
+        }
+    }
+}
+
+/// What to do when nothing matches.
+fn nothing(address: &Address) -> Markup {
+    let has_filters = FILTERS.iter().any(|(name, _)| address.get(name).is_some());
+    let has_range = address.get("since").is_some() || address.get("until").is_some();
+    html! {
+        section.panel.empty {
+            h2.empty-lead { "No log records match" }
+            @if address.get("cursor").is_some() {
+                p { "There are no more records on this side." }
+                p { a.button href=(address.clone().without(&["cursor"])) { "Go to the first page" } }
+            } @else {
+                p { "Look at a longer range of time, or remove a filter." }
+                p.empty-actions {
+                    @if has_range { a.button href=(address.clone().without(&["since", "until", "cursor"])) { "All time" } }
+                    @if has_filters { a.button href=(cleared(address)) { "Clear the filters" } }
+                }
+            }
+        }
+    }
+}
