@@ -272,6 +272,18 @@ pub enum Error {
         /// How long the compaction waited for readers.
         waited: Duration,
     },
+    /// A running writer still holds records that are older than a wipe, so they cannot be overwritten.
+    #[error(
+        "cannot overwrite all of {} yet: a running writer still keeps older records in a file beside it \
+         (waited {:.1} s): see with `status` whether it can store, and try again",
+        path.display(), waited.as_secs_f64()
+    )]
+    WriterInTheWay {
+        /// The database.
+        path: PathBuf,
+        /// How long the operation waited for the writer.
+        waited: Duration,
+    },
     /// The operation was cancelled on request. No record was lost.
     #[error("cancelled: {action} {}", path.display())]
     Cancelled {

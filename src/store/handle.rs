@@ -22,6 +22,7 @@ use crate::{
         },
         maintain::{
             compact::{self, CompactOptions, Compacted},
+            overwrite::Overwriting,
             summaries,
         },
         options::StoreOptions,
@@ -575,16 +576,72 @@ impl Store {
     /// longer.
     ///
     /// Fails with [`Error::ReaderInTheWay`] when a snapshot of an older state, in any process, is
-    /// not dropped within the patience of `options`; with [`Error::Cancelled`]; with [`Error::Corrupt`]
+    /// not dropped within the patience of `options`; with [`Error::WriterInTheWay`], if
+    /// [`CompactOptions::overwrite_deleted`] is wanted, when a writer does not commit older records within
+    /// it; with [`Error::Cancelled`]; with [`Error::Corrupt`]
     /// when the file is too damaged to be written to; with
     /// [`Error::ReadOnly`] on a store opened for reading only; and with [`Error::StorageFull`] and
     /// [`Error::Database`] when the disk fails.
     pub fn compact(&self, options: CompactOptions) -> Result<Compacted> {
         match self.add_missing_summaries(&options) {
             // Summaries are optional, and a full disk is a reason to compact.
+            Err(Error::StorageFull { .. }) | Ok(()) if options.overwrites() => {
+                self.overwrite_deleted(&options)
+            }
             Err(Error::StorageFull { .. }) | Ok(()) => self.compact_file(options),
             Err(error) => Err(error),
         }
+    }
+
+    /// Compacts, and overwrites what deleted records have left, see [`overwrite`].
+    fn overwrite_deleted(&self, options: &CompactOptions) -> Result<Compacted> {
+        let began = platform::monotonic_nanos();
+        self.writer()?.recover()?;
+        // Afterwards, no reader and no cache of a process holds a state that has the deleted records.
+        let first = self.compact_file(options.clone())?;
+        let overwriting = Overwriting {
+            place: self.place(),
+            opening: self.inner.options.opening(),
+            options,
+        };
+        self.check_file(overwriting.renew_pages()?)?;
+        self.compact_file(options.clone())?;
+        self.check_file(overwriting.overwrite_free_pages()?)?;
+        let after = match self.compact_file(options.clone()) {
+            Ok(last) => last.after,
+            // A reader that began meanwhile only keeps disk space, and nothing that was deleted before.
+            Err(Error::ReaderInTheWay { .. }) => self.space()?,
+            Err(error) => return Err(error),
+        };
+        self.wait_for_spills(began, options)?;
+        Ok(Compacted {
+            before: first.before,
+            after,
+        })
+    }
+
+    /// Waits until no spill of a writer holds a record that was emitted before `emitted_before`.
+    fn wait_for_spills(&self, emitted_before: u64, options: &CompactOptions) -> Result<()> {
+        let place = self.place();
+        let attempt = || {
+            if options.is_cancelled() {
+                return Err(Error::Cancelled {
+                    action: "overwrite deleted records of",
+                    path: self.path(),
+                }
+                .into());
+            }
+            let mut older = place.spills()?;
+            older.retain(|writer| spill::holds_older(place, *writer, emitted_before));
+            if (older.iter()).any(|writer| spill::lock_of(place, *writer) == Lock::Free) {
+                self.writer()?.recover()?;
+            }
+            Ok(older.is_empty().then_some(()))
+        };
+        let path = self.path();
+        let too_long = |waited| Error::WriterInTheWay { path, waited };
+        (options.wait(attempt, too_long))
+            .map_err(|fault: Fault| fault.at("overwrite deleted records of", &self.path()))
     }
 
     /// Adds the summaries that blocks of earlier versions lack, in small transactions.

@@ -115,6 +115,7 @@ impl Default for StoreOptions {
                 sets_aside: false,
                 disk_hook: None,
                 checks_pages: true,
+                overwrites_cut: false,
             },
             clock: Arc::new(ClockReading::now),
         }

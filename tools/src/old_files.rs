@@ -18,7 +18,8 @@ use rustix::{
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -57,18 +58,20 @@ impl OldFiles {
         servers: &[ServerName],
         signal: Option<Signal>,
     ) -> anyhow::Result<OldFiles> {
-        Walk::run(home, stack, servers, signal, false)
+        Walk::run(home, stack, servers, signal, None)
     }
 
     /// Deletes the files that [`OldFiles::find`] finds, and returns those that were deleted. A file
-    /// that cannot be deleted is left, with the reason.
+    /// that cannot be deleted is left, with the reason. If `overwrite`, each is overwritten with zeros
+    /// before.
     pub(crate) fn delete(
         home: &Path,
         stack: &str,
         servers: &[ServerName],
         signal: Option<Signal>,
+        overwrite: bool,
     ) -> anyhow::Result<OldFiles> {
-        Walk::run(home, stack, servers, signal, true)
+        Walk::run(home, stack, servers, signal, Some(Delete { overwrite }))
     }
 
     /// All files found.
@@ -109,11 +112,18 @@ pub(crate) fn stack_folders(home: &Path) -> anyhow::Result<BTreeSet<String>> {
     Ok(stacks)
 }
 
+/// How files are deleted.
+struct Delete {
+    /// Whether they are overwritten with zeros before.
+    overwrite: bool,
+}
+
 struct Walk<'a> {
     /// Empty for all servers.
     servers: &'a [ServerName],
     signal: Option<Signal>,
-    delete: bool,
+    /// `None` when files are only looked for.
+    delete: Option<Delete>,
     user: u32,
     files: OldFiles,
 }
@@ -124,7 +134,7 @@ impl Walk<'_> {
         stack: &str,
         servers: &[ServerName],
         signal: Option<Signal>,
-        delete: bool,
+        delete: Option<Delete>,
     ) -> anyhow::Result<OldFiles> {
         let path = stack_folder(home, stack);
         let mut walk = Walk {
@@ -197,10 +207,16 @@ impl Walk<'_> {
                 left.push((entry_path, reason.into()));
                 continue;
             }
-            if self.delete {
-                match rustix::fs::unlinkat(folder, &name, AtFlags::empty()) {
+            if let Some(delete) = &self.delete {
+                let overwritten = if delete.overwrite {
+                    self.overwrite(folder, &name)
+                } else {
+                    Ok(())
+                };
+                let unlink = || rustix::fs::unlinkat(folder, &name, AtFlags::empty());
+                match overwritten.and_then(|()| Ok(unlink()?)) {
                     Ok(()) => deleted = true,
-                    Err(Errno::NOENT) => continue,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                     Err(error) => {
                         left.push((entry_path, format!("it cannot be deleted: {error}")));
                         self.files.failed = true;
@@ -265,6 +281,20 @@ impl Walk<'_> {
 
     fn is_selected(&self, server: &ServerName) -> bool {
         self.servers.is_empty() || self.servers.contains(server)
+    }
+
+    /// Overwrites a file with zeros.
+    fn overwrite(&self, folder: &OwnedFd, name: &str) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = fs::File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
+        // Of the file that is open: another one may have been put in its place since it was examined.
+        let stat = rustix::fs::fstat(&file)?;
+        if let Some(reason) = self.reason_to_leave(FileType::from_raw_mode(stat.st_mode), &stat) {
+            return Err(io::Error::other(reason));
+        }
+        let length = file.metadata()?.len();
+        io::copy(&mut io::repeat(0).take(length), &mut file)?;
+        file.sync_data()
     }
 
     fn reason_to_leave(&self, kind: FileType, stat: &Stat) -> Option<&'static str> {

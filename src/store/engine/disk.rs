@@ -35,17 +35,53 @@ pub enum DiskOperation<'a> {
 /// Called before each operation. An error is returned to the database in place of the operation.
 pub(crate) type DiskHook = Arc<dyn Fn(DiskOperation<'_>) -> io::Result<()> + Send + Sync>;
 
+/// The number of bytes that are overwritten at once.
+const OVERWRITTEN_BYTES: usize = 1 << 20;
+
 pub(crate) struct Disk {
     file: FileBackend,
     hook: Option<DiskHook>,
+    overwrites_cut: bool,
 }
 
 impl Disk {
-    pub(crate) fn new(file: File, hook: Option<DiskHook>) -> Result<Disk, DatabaseError> {
+    /// With `overwrites_cut`, the end of the file is overwritten with zeros before it is cut off.
+    pub(crate) fn new(
+        file: File,
+        hook: Option<DiskHook>,
+        overwrites_cut: bool,
+    ) -> Result<Disk, DatabaseError> {
         Ok(Disk {
             file: FileBackend::new(file)?,
             hook,
+            overwrites_cut,
         })
+    }
+
+    /// Overwrites the file from `start` to its end with zeros.
+    fn overwrite_end(&self, start: u64) -> io::Result<()> {
+        let end = self.file.len()?;
+        let (mut found, zeros) = (vec![0; OVERWRITTEN_BYTES], vec![0; OVERWRITTEN_BYTES]);
+        let (mut offset, mut is_changed) = (start, false);
+        while offset < end {
+            let length = usize::try_from(end - offset)
+                .map_or(OVERWRITTEN_BYTES, |left| left.min(OVERWRITTEN_BYTES));
+            let (Some(found), Some(zeros)) = (found.get_mut(..length), zeros.get(..length)) else {
+                break;
+            };
+            self.file.read(offset, found)?;
+            // A hole stays one.
+            if found != zeros {
+                self.write(offset, zeros)?;
+                is_changed = true;
+            }
+            offset += length as u64;
+        }
+        if is_changed {
+            // Otherwise the system would not write what is cut off a moment later.
+            self.sync_data()?;
+        }
+        Ok(())
     }
 
     fn ask(&self, operation: DiskOperation<'_>) -> io::Result<()> {
@@ -73,6 +109,9 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        if self.overwrites_cut {
+            self.overwrite_end(len)?;
+        }
         self.ask(DiskOperation::SetLength(len))?;
         self.file.set_len(len)
     }

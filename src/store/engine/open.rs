@@ -47,6 +47,8 @@ pub(crate) struct OpenOptions {
     pub(crate) disk_hook: Option<DiskHook>,
     /// Whether the pages of the file are checked before they are changed.
     pub(crate) checks_pages: bool,
+    /// Whether the end of the file is overwritten before it is cut off.
+    pub(crate) overwrites_cut: bool,
 }
 
 impl OpenOptions {
@@ -59,7 +61,11 @@ impl OpenOptions {
     }
 
     fn disk(&self, file: File) -> Result<Disk, Fault> {
-        Ok(Disk::new(file, self.disk_hook.clone())?)
+        Ok(Disk::new(
+            file,
+            self.disk_hook.clone(),
+            self.overwrites_cut,
+        )?)
     }
 
     /// The version that this program writes.

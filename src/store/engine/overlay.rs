@@ -225,7 +225,7 @@ mod tests {
             let before: Vec<u8> = (0..20_000u32).map(|byte| byte.to_le_bytes()[0] | 1).collect();
             let file = tempfile::tempfile().unwrap();
             file.write_all_at(&before, 0).unwrap();
-            let disk = Disk::new(file.try_clone().unwrap(), None).unwrap();
+            let disk = Disk::new(file.try_clone().unwrap(), None, false).unwrap();
             let overlay = Overlay::new(disk).unwrap();
             let model = tempfile::tempfile().unwrap();
             model.write_all_at(&before, 0).unwrap();

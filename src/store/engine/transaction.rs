@@ -36,6 +36,11 @@ impl WriteTransaction {
         Ok(self.0.into_inner().commit()?)
     }
 
+    /// Takes all changes back.
+    pub(crate) fn abort(self) -> Result<(), Fault> {
+        Ok(self.0.into_inner().abort()?)
+    }
+
     /// The number of pages that are in use. For tests.
     #[cfg(test)]
     pub(crate) fn allocated_pages(&self) -> Result<u64, Fault> {

@@ -409,6 +409,28 @@ pub(crate) fn read(place: &StackPath, writer: u64, last_batch: u64) -> Option<Sp
     })
 }
 
+/// Whether the spill of `writer` holds records that were emitted before `emitted_before`, see
+/// [`platform::monotonic_nanos`], committed ones included.
+pub(crate) fn holds_older(place: &StackPath, writer: u64, emitted_before: u64) -> bool {
+    SpillFile::BOTH.into_iter().any(|file| {
+        let Ok(Some(file)) = place.open_spill(writer, file) else {
+            return false;
+        };
+        let mut input = BufReader::new(file);
+        if input.seek(SeekFrom::Start(HEADER_BYTES as u64)).is_err() {
+            return false;
+        }
+        loop {
+            match read_record(&mut input) {
+                Next::Record(record) if record.emitted < emitted_before => return true,
+                Next::Record(_) | Next::Lost { is_last: false, .. } => {}
+                // Its writer is just appending it.
+                Next::Lost { .. } | Next::End => return false,
+            }
+        }
+    })
+}
+
 /// What comes next in a file.
 enum Next {
     Record(SpilledRecord<'static>),

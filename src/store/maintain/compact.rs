@@ -70,6 +70,7 @@ pub struct CompactOptions {
     patience: Duration,
     on_progress: OnProgress,
     cancel_when: CancelWhen,
+    overwrites: bool,
 }
 
 impl CompactOptions {
@@ -99,9 +100,53 @@ impl CompactOptions {
         self.cancel_when = Arc::new(wanted);
         self
     }
+
+    /// Whether all that deleted records have left in the files of the stack is overwritten: in free pages,
+    /// in the unused parts of others, at the end of the file that is cut off, and in the files in which
+    /// running writers keep records until they are committed. Default: no.
+    ///
+    /// This writes all records that are kept once more, in transactions of a few MiB, and takes some
+    /// seconds for each gibibyte. Readers and writers wait three times as for a compaction. Damaged files
+    /// that were set aside stay as they are (see [`list_set_aside`](crate::home::list_set_aside)), and
+    /// names of servers stay in the ledger.
+    ///
+    /// The file is what is overwritten. A drive that moves blocks, as an SSD does, a file system that
+    /// copies on write or has snapshots, and backups may keep what was there before.
+    pub fn overwrite_deleted(mut self, wanted: bool) -> CompactOptions {
+        self.overwrites = wanted;
+        self
+    }
 }
 
 impl CompactOptions {
+    pub(crate) fn overwrites(&self) -> bool {
+        self.overwrites
+    }
+
+    /// Calls `attempt` until it is done, or the patience is at an end. Returns its result.
+    ///
+    /// Fails with the error of `too_long`, which is given how long it waited.
+    pub(crate) fn wait<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<Option<T>, Fault>,
+        too_long: impl FnOnce(Duration) -> Error,
+    ) -> Result<T, Fault> {
+        let started = Instant::now();
+        let mut wait = WAIT_MIN;
+        loop {
+            if let Some(done) = attempt()? {
+                return Ok(done);
+            }
+            let waited = started.elapsed();
+            let left = self.patience.saturating_sub(waited);
+            if left.is_zero() {
+                return Err(too_long(waited).into());
+            }
+            std::thread::sleep(wait.min(left));
+            wait = (wait * 2).min(WAIT_MAX);
+        }
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         (self.cancel_when)()
     }
@@ -113,6 +158,7 @@ impl Default for CompactOptions {
             patience: Duration::ZERO,
             on_progress: Arc::new(|_| {}),
             cancel_when: Arc::new(|| false),
+            overwrites: false,
         }
     }
 }
@@ -199,6 +245,7 @@ impl Target<'_> {
         // redb compacts through an exclusive handle, so a second one is opened.
         let opening = OpenOptions {
             disk_hook: Some(watch.hook(self.opening.disk_hook.clone())),
+            overwrites_cut: watch.options.overwrites,
             ..self.opening.clone()
         };
         let path = self.place.database();
@@ -213,24 +260,17 @@ impl Target<'_> {
 
     /// Compacts once no snapshot of an older state is left.
     fn compact_when_unread(&self, database: &mut Database, watch: &Watch) -> Result<(), Fault> {
-        let started = Instant::now();
-        let mut wait = WAIT_MIN;
-        loop {
+        let attempt = || {
             watch.ask().map_err(redb::StorageError::Io)?;
             match database.compact() {
-                Ok(_) => return Ok(()),
-                Err(CompactionError::TransactionInProgress) => {}
-                Err(error) => return Err(error.into()),
+                Ok(_) => Ok(Some(())),
+                Err(CompactionError::TransactionInProgress) => Ok(None),
+                Err(error) => Err(error.into()),
             }
-            let waited = started.elapsed();
-            let left = watch.options.patience.saturating_sub(waited);
-            if left.is_zero() {
-                let path = self.place.database();
-                return Err(Error::ReaderInTheWay { path, waited }.into());
-            }
-            std::thread::sleep(wait.min(left));
-            wait = (wait * 2).min(WAIT_MAX);
-        }
+        };
+        let path = self.place.database();
+        let too_long = |waited| Error::ReaderInTheWay { path, waited };
+        watch.options.wait(attempt, too_long)
     }
 }
 

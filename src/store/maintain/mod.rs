@@ -4,4 +4,5 @@ pub(crate) mod compact;
 pub(crate) mod eviction;
 pub(crate) mod maintenance;
 pub(crate) mod merge;
+pub(crate) mod overwrite;
 pub(crate) mod summaries;

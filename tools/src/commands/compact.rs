@@ -39,7 +39,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     };
     for stack in stacks {
         let compacted = match Store::open_existing(home, &stack, store_options()) {
-            Ok(Some(store)) => compact(&store, PATIENCE, &interrupt),
+            Ok(Some(store)) => compact(&store, CompactOptions::default(), PATIENCE, &interrupt),
             Ok(None) => continue,
             Err(error) => Err(error),
         };
@@ -69,13 +69,14 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
 /// Compacts with a progress bar.
 pub(super) fn compact(
     store: &Store,
+    options: CompactOptions,
     patience: Duration,
     interrupt: &Interrupt,
 ) -> gridctl_telemetry::Result<Compacted> {
     let bar = progress_bar(0, "{msg} {wide_bar} {bytes}/{total_bytes}, {eta} left");
     bar.set_message(escape(store.stack()));
     let (shown, interrupt) = (bar.clone(), interrupt.clone());
-    let options = CompactOptions::default()
+    let options = options
         .on_progress(move |progress| {
             shown.set_length(progress.total_bytes);
             shown.set_position(progress.moved_bytes);

@@ -16,7 +16,10 @@ use crate::{
 use anyhow::bail;
 use bytesize::ByteSize;
 use gridctl_telemetry::{
-    Error, ServerName, Signal, Store, Timestamp, maintenance::WipeScope, query::InventoryRecord,
+    Error, ServerName, Signal, Store, Timestamp,
+    home::list_set_aside,
+    maintenance::{CompactOptions, WipeScope},
+    query::InventoryRecord,
 };
 use gridctl_telemetry_server::display::escape;
 use std::{
@@ -27,6 +30,9 @@ use std::{
 
 /// How long to wait for readers before the disk space is left to a later `compact`.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for readers, and for records that running writers have not committed, before records
+/// that cannot be overwritten are reported.
+const PATIENCE_TO_OVERWRITE: Duration = Duration::from_secs(4);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -42,6 +48,12 @@ pub(crate) struct Args {
     /// @UNIX. Counters go on from their present values
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     before: Option<String>,
+    /// Also overwrite what wiped records have left in the files of the stack, those of earlier wipes
+    /// included. Takes some seconds for each GiB that is kept, and a running daemon waits. A drive that
+    /// moves blocks (an SSD), a file system that copies on write or has snapshots (btrfs, ZFS), and backups
+    /// may still have them: only encryption of the whole disk protects from who reads the drive itself
+    #[arg(long)]
+    secure: bool,
     /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
@@ -54,6 +66,8 @@ struct Wanted {
     servers: Vec<ServerName>,
     signal: Option<Signal>,
     before: Option<Timestamp>,
+    /// Whether wiped records are overwritten.
+    secure: bool,
 }
 
 impl Wanted {
@@ -72,7 +86,7 @@ impl Wanted {
     /// The files of the Go daemon that are deleted. A file is not cut at a time.
     fn old_files(&self, home: &Path, stack: &str, delete: bool) -> anyhow::Result<OldFiles> {
         if delete && self.before.is_none() {
-            return OldFiles::delete(home, stack, &self.servers, self.signal);
+            return OldFiles::delete(home, stack, &self.servers, self.signal, self.secure);
         }
         let mut found = OldFiles::find(home, stack, &self.servers, self.signal)?;
         if self.before.is_some() {
@@ -98,10 +112,20 @@ pub(crate) fn run(
         servers,
         signal: args.signal,
         before: window::read("--before", args.before.as_deref(), screen)?,
+        secure: args.secure,
     };
     let mut affected = Vec::new();
     let mut left = Vec::new();
+    // Those without records of the scope, too: an earlier wipe may not have overwritten them.
+    let mut overwritten = Vec::new();
     for stack in stacks {
+        if wanted.secure {
+            left.extend(list_set_aside(home, &stack)?.into_iter().map(|found| {
+                let reason = "it was set aside because it is damaged, and may hold wiped records";
+                (found.path, reason.to_owned())
+            }));
+            overwritten.extend(Store::open_existing(home, &stack, store_options())?);
+        }
         let found = Affected::find(home, stack, &wanted)?;
         if found.is_empty() {
             left.extend(found.old.left);
@@ -111,8 +135,7 @@ pub(crate) fn run(
     }
     if affected.is_empty() {
         writeln!(out, "Nothing to wipe.")?;
-        print_left(&left, out)?;
-        return Ok(Outcome::Done);
+        return finish(&overwritten, &left, &wanted, Outcome::Done, out);
     }
     for found in &affected {
         found.show(screen, out)?;
@@ -144,12 +167,33 @@ pub(crate) fn run(
         }
         left.extend(deleted.left);
     }
-    print_left(&left, out)?;
+    let stores = if wanted.secure {
+        overwritten
+    } else {
+        (affected.into_iter())
+            .filter_map(|found| found.store)
+            .collect()
+    };
+    finish(&stores, &left, &wanted, outcome, out)
+}
+
+/// Prints which files are left, and returns the disk space of wiped records.
+fn finish(
+    stores: &[Store],
+    left: &[(PathBuf, String)],
+    wanted: &Wanted,
+    mut outcome: Outcome,
+    out: &mut impl Write,
+) -> anyhow::Result<Outcome> {
+    print_left(left, out)?;
     out.flush()?;
+    if wanted.secure && !left.is_empty() {
+        outcome = Outcome::Problems;
+    }
     // Not earlier: until everything is deleted, an interrupt ends the program at once.
     let interrupt = Interrupt::install()?;
-    for store in affected.iter().filter_map(|found| found.store.as_ref()) {
-        outcome = match return_space(store, &interrupt, out)? {
+    for store in stores {
+        outcome = match return_space(store, wanted.secure, &interrupt, out)? {
             Outcome::Interrupted => return Ok(Outcome::Interrupted),
             Outcome::Problems => Outcome::Problems,
             Outcome::Done => outcome,
@@ -221,18 +265,39 @@ fn print_left(left: &[(PathBuf, String)], out: &mut impl Write) -> io::Result<()
     Ok(())
 }
 
-/// Returns the disk space of wiped records to the file system. Failures do not affect the wipe.
+/// Returns the disk space of wiped records to the file system, and overwrites it first if `secure`. Failures
+/// do not affect the wipe.
 fn return_space(
     store: &Store,
+    secure: bool,
     interrupt: &Interrupt,
     out: &mut impl Write,
 ) -> anyhow::Result<Outcome> {
-    let stack = store.stack();
-    let outcome = match compact(store, PATIENCE, interrupt) {
+    let stack = escape(store.stack());
+    let patience = if secure {
+        PATIENCE_TO_OVERWRITE
+    } else {
+        PATIENCE
+    };
+    let options = CompactOptions::default().overwrite_deleted(secure);
+    let outcome = match compact(store, options, patience, interrupt) {
         Ok(compacted) => {
-            writeln!(out, "{}", describe_compacted(stack, &compacted))?;
+            if secure {
+                writeln!(
+                    out,
+                    "{stack}: overwrote what wiped records had left in its files"
+                )?;
+            }
+            writeln!(out, "{}", describe_compacted(store.stack(), &compacted))?;
             out.flush()?;
             return Ok(Outcome::Done);
+        }
+        Err(Error::ReaderInTheWay { .. }) if secure => {
+            note(&format!(
+                "{stack}: wiped, but not overwritten: a reader still uses pages of wiped records; run \
+                 `wipe --secure` again once it ends"
+            ));
+            Outcome::Problems
         }
         Err(Error::ReaderInTheWay { .. }) => {
             note(&format!(
@@ -240,11 +305,29 @@ fn return_space(
             ));
             Outcome::Done
         }
-        Err(Error::Cancelled { .. }) => {
+        Err(Error::WriterInTheWay { .. }) => {
             note(&format!(
-                "{stack}: wiped, but interrupted before the disk space was returned: run `compact`"
+                "{stack}: wiped, but not all is overwritten: a running writer still keeps older records that \
+                 it has not committed; see `status`, and run `wipe --secure` again"
+            ));
+            Outcome::Problems
+        }
+        Err(Error::Cancelled { .. }) => {
+            let (done, next) = if secure {
+                ("everything was overwritten", "wipe --secure")
+            } else {
+                ("the disk space was returned", "compact")
+            };
+            note(&format!(
+                "{stack}: wiped, but interrupted before {done}: run `{next}`"
             ));
             Outcome::Interrupted
+        }
+        Err(error) if secure => {
+            note(&format!(
+                "warning: {stack}: wiped, but not overwritten: {error}"
+            ));
+            Outcome::Problems
         }
         Err(error) => {
             note(&format!("warning: {stack}: {error}"));
