@@ -30,6 +30,7 @@
 //! | [`input`] | what people write to choose records, on a command line and in an address alike |
 //! | [`shapes`] | the JSON that the programs print and the API answers |
 //! | `views` | what pages and the API both show: parameters of an address, histograms, series |
+//! | `live` | records as they arrive |
 //! | `pages` | HTML for a browser |
 //! | `api` | JSON for programs |
 //! | `receive` | OTLP over HTTP |
@@ -38,6 +39,7 @@ mod api;
 pub mod display;
 mod guard;
 pub mod input;
+mod live;
 mod pages;
 mod problem;
 mod receive;

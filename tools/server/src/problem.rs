@@ -8,7 +8,9 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use gridctl_telemetry::Error;
 use serde::Serialize;
+use std::{io, path::Path};
 
 /// An error that a client is told of.
 ///
@@ -38,6 +40,14 @@ impl Problem {
             .header(RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
+    /// A database that cannot be reached. The client is told to try again after a second.
+    pub(crate) fn away(path: &Path, error: &io::Error) -> Self {
+        Self::busy(format!(
+            "the database {} is away ({error}): the answers come back with it",
+            path.display()
+        ))
+    }
+
     /// Adds a header to the answer.
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
@@ -65,9 +75,31 @@ impl Problem {
     }
 }
 
-impl From<gridctl_telemetry::Error> for Problem {
-    fn from(error: gridctl_telemetry::Error) -> Self {
-        Self::internal(error.to_string())
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let detail = error.to_string();
+        match error {
+            Error::UnknownSignal { .. }
+            | Error::UnknownLevel { .. }
+            | Error::InvalidTimestamp { .. }
+            | Error::InvalidTime { .. }
+            | Error::InvalidFilter { .. }
+            | Error::AmbiguousTraceId { .. }
+            | Error::InvalidCursor { .. }
+            | Error::InvalidServerName { .. }
+            | Error::InvalidOption { .. }
+            | Error::IncompatibleUsage { .. } => Self::bad_request(detail),
+            // Another try can succeed: the file comes back, the disk has room again.
+            Error::Io { .. }
+            | Error::StorageFull { .. }
+            | Error::Database { .. }
+            | Error::DatabaseReplaced { .. }
+            | Error::NotFlushed { .. }
+            | Error::ForeignOwner { .. }
+            | Error::NotAFile { .. }
+            | Error::NotADatabase { .. } => Self::busy(detail),
+            _ => Self::internal(detail),
+        }
     }
 }
 

@@ -2,10 +2,12 @@
 
 use crate::{
     guard::{Guard, Origin, OriginError, Sessions, Token},
+    live::Live,
     problem::Problem,
 };
 use gridctl_telemetry::{Snapshot, Store, Writer, receive::OtlpWriter};
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -30,6 +32,7 @@ struct Shared {
     options: ServerOptions,
     guard: Guard,
     reads: Semaphore,
+    live: Live,
 }
 
 /// Who may use a [`Server`], and from where.
@@ -170,12 +173,17 @@ impl Server {
                 guard: Guard::new(&options, sessions),
                 options,
                 reads: Semaphore::new(READS_MAX),
+                live: Live::default(),
             }),
         })
     }
 
     pub(crate) fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.shared.live
     }
 
     pub(crate) fn writer(&self) -> &Writer {
@@ -205,7 +213,14 @@ impl Server {
     ) -> Result<T, Problem> {
         let _permit = self.shared.reads.acquire().await;
         let store = self.shared.store.clone();
-        blocking(move || read(&store.snapshot()?)).await
+        blocking(move || {
+            // The open handle would go on reading a file that is deleted.
+            if let Err(error) = fs::metadata(store.path()) {
+                return Err(Problem::away(&store.path(), &error));
+            }
+            read(&store.snapshot()?)
+        })
+        .await
     }
 
     /// What `write` does with the writer, such as a wipe. It runs on a thread that may block.

@@ -14,22 +14,21 @@ use crate::{
 use gridctl_telemetry::{
     Query, ServerName, Signal, Timestamp,
     external::opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode},
-    query::{CountBy, Cursor, Direction, TimeRange, TraceQuery, UsageBy, UsageQuery},
+    query::{
+        CallQuery, CountBy, Cursor, Direction, Filter, TextPattern, TimeRange, TraceQuery, UsageBy,
+        UsageQuery,
+    },
 };
 use std::{fmt::Display, str::FromStr, time::Duration};
 
 /// Maximum number of values of one parameter: each pattern is compiled, and each entry is searched for.
 const VALUES_MAX: usize = 32;
 
-/// The parameters of a range of time.
-pub(crate) const RANGE: &[&str] = &["server", "since", "until", "utc"];
-/// The parameters of records.
-pub(crate) const RECORDS: &[&str] = &[
-    "server",
-    "since",
-    "until",
-    "utc",
-    "signal",
+/// The parameters that a view accepts, in groups.
+pub(crate) type View = &'static [&'static [&'static str]];
+
+const SCOPE: &[&str] = &["server", "since", "until", "utc"];
+const FILTER: &[&str] = &[
     "level",
     "grep",
     "not-grep",
@@ -40,71 +39,62 @@ pub(crate) const RECORDS: &[&str] = &[
     "not-field",
     "trace",
     "span",
+];
+/// About spans alone.
+const SPAN_FILTER: &[&str] = &[
     "parent",
     "name",
     "kind",
     "status",
     "min-duration",
     "max-duration",
-    "cursor",
-    "direction",
-    "limit",
-    "interval",
 ];
-/// The parameters of log records: those of all records that are not about spans alone.
-pub(crate) const LOGS: &[&str] = &[
-    "server",
-    "since",
-    "until",
-    "utc",
-    "level",
-    "grep",
-    "not-grep",
-    "fixed-strings",
-    "word-regexp",
-    "case-sensitive",
-    "field",
-    "not-field",
-    "trace",
-    "span",
-    "cursor",
-    "direction",
-    "limit",
-    "interval",
+const PAGE: &[&str] = &["cursor", "direction", "limit", "format"];
+
+/// A range of time.
+pub(crate) const RANGE: View = &[SCOPE];
+/// Log records.
+pub(crate) const LOGS: View = &[SCOPE, FILTER, PAGE, &["interval"]];
+/// Spans.
+pub(crate) const SPANS: View = &[SCOPE, FILTER, SPAN_FILTER, PAGE];
+/// Snapshots of metrics.
+pub(crate) const METRICS: View = &[SCOPE, FILTER, PAGE];
+/// Records of any signal as they arrive.
+pub(crate) const LIVE: View = &[
+    &["server", "signal", "utc", "cursor", "since"],
+    FILTER,
+    SPAN_FILTER,
 ];
-/// The parameters of lists of traces. `min-duration` is about the whole trace.
-pub(crate) const TRACES: &[&str] = &[
-    "server",
-    "since",
-    "until",
-    "utc",
-    "errors",
-    "order",
-    "min-duration",
-    "max-duration",
-    "level",
-    "grep",
-    "not-grep",
-    "fixed-strings",
-    "word-regexp",
-    "case-sensitive",
-    "field",
-    "not-field",
-    "trace",
-    "span",
-    "parent",
-    "name",
-    "kind",
-    "status",
-    "cursor",
-    "limit",
+/// Numbers of records.
+pub(crate) const COUNTS: View = &[SCOPE, FILTER, SPAN_FILTER, &["signal", "by"]];
+/// What to search for.
+pub(crate) const SUGGESTIONS: View = &[&["server", "signal"]];
+/// Lists of traces. `min-duration` is about the whole trace.
+pub(crate) const TRACES: View = &[
+    SCOPE,
+    FILTER,
+    SPAN_FILTER,
+    &["errors", "order", "cursor", "limit"],
 ];
-/// The parameters of one trace.
-pub(crate) const TRACE: &[&str] = &["utc", "format", "find", "limit", "cursor"];
-/// The parameters of usage.
-pub(crate) const USAGE: &[&str] = &["server", "since", "until", "utc", "by", "limit"];
-/// The parameters of a wipe.
-pub(crate) const WIPE: &[&str] = &["server", "signal", "until", "utc"];
+/// One trace.
+pub(crate) const TRACE: View = &[&["utc", "format", "find", "limit", "cursor"]];
+/// Tokens, costs and numbers of calls.
+pub(crate) const USAGE: View = &[SCOPE, &["by"]];
+/// The tools that were called.
+pub(crate) const TOOLS: View = &[SCOPE, FILTER, SPAN_FILTER, &["tool", "errors"]];
+/// Single calls of tools.
+pub(crate) const CALLS: View = &[
+    SCOPE,
+    FILTER,
+    SPAN_FILTER,
+    &["tool", "errors", "order", "limit"],
+];
+/// What is stored.
+pub(crate) const INVENTORY: View = &[&["server", "signal"]];
+/// What is deleted. `until` deletes only records before that time.
+pub(crate) const WIPE: View = &[&["server", "signal", "until", "utc"]];
+/// No parameters.
+pub(crate) const NONE: View = &[];
 
 /// What a request asks for. A field that was not given, or was empty, has its default.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -118,6 +108,8 @@ pub(crate) struct Params {
     pub(crate) filter: FilterText,
     /// Whether only traces and calls that failed are asked for.
     pub(crate) errors: bool,
+    /// A part of the name of a tool.
+    pub(crate) tool: Option<String>,
     pub(crate) order: Order,
     /// Continues after the page that ended with it. Each view has its own form of it.
     pub(crate) cursor: Option<String>,
@@ -162,10 +154,12 @@ pub(crate) enum By {
     Skill,
 }
 
-/// The form of one trace.
+/// The form of records or of one trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Json,
+    /// A record on each line.
+    Ndjson,
     Otlp,
 }
 
@@ -346,6 +340,13 @@ const KNOWN: &[Known] = &[
         write: |params| switched(params.errors),
     },
     Known {
+        name: "tool",
+        accepts: "a part of the name of a tool",
+        repeats: false,
+        read: |params, text| set(&mut params.tool, own(text)),
+        write: |params| texts(params.tool.as_slice()),
+    },
+    Known {
         name: "order",
         accepts: "newest or slowest",
         repeats: false,
@@ -394,7 +395,7 @@ const KNOWN: &[Known] = &[
     },
     Known {
         name: "format",
-        accepts: "json or otlp",
+        accepts: "json, ndjson (a record on each line) or otlp",
         repeats: false,
         read: |params, text| set(&mut params.format, word(FORMATS, text)),
         write: |params| word_of(FORMATS, params.format),
@@ -446,7 +447,11 @@ const STATUSES: &[(&str, StatusCode)] = &[
     ("error", StatusCode::Error),
 ];
 const ORDERS: &[(&str, Order)] = &[("newest", Order::Newest), ("slowest", Order::Slowest)];
-const FORMATS: &[(&str, Format)] = &[("json", Format::Json), ("otlp", Format::Otlp)];
+const FORMATS: &[(&str, Format)] = &[
+    ("json", Format::Json),
+    ("ndjson", Format::Ndjson),
+    ("otlp", Format::Otlp),
+];
 const DIRECTIONS: &[(&str, Direction)] = &[
     ("forward", Direction::Forward),
     ("backward", Direction::Backward),
@@ -466,7 +471,7 @@ impl Params {
     ///
     /// Fails with a [`Problem`] that names the parameter that is unknown, wrong or repeated, and what is
     /// accepted.
-    pub(crate) fn parse(query: Option<&str>, accepted: &[&str]) -> Result<Params, Problem> {
+    pub(crate) fn parse(query: Option<&str>, accepted: View) -> Result<Params, Problem> {
         let mut params = Params {
             now: Now(Some(Timestamp::now())),
             ..Params::default()
@@ -474,8 +479,9 @@ impl Params {
         let mut counts = vec![0_usize; KNOWN.len()];
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             let known = KNOWN.iter().zip(&mut counts);
-            let mut known =
-                known.filter(|(known, _)| known.name == name && accepted.contains(&known.name));
+            let mut known = known.filter(|(known, _)| {
+                known.name == name && accepted.iter().any(|group| group.contains(&known.name))
+            });
             let Some((known, count)) = known.next() else {
                 return Err(unknown(&name, accepted));
             };
@@ -625,6 +631,22 @@ impl Params {
         Ok(query)
     }
 
+    /// The calls of tools that are asked for.
+    pub(crate) fn calls(&self) -> Result<CallQuery, Problem> {
+        let mut spans = self.records(Signal::Traces, Direction::Backward)?;
+        if self.errors {
+            spans = spans.filter(Filter::failed());
+        }
+        let mut query = CallQuery::new(spans);
+        if let Some(tool) = &self.tool {
+            query = query.tool(TextPattern::substring(tool)?);
+        }
+        if self.order == Order::Slowest {
+            query = query.slowest_first();
+        }
+        Ok(query)
+    }
+
     /// The usage in `range`, summed up by what is asked for, or by `default`.
     pub(crate) fn usage(&self, range: TimeRange, default: &[By]) -> Result<UsageQuery, Problem> {
         let by = self.by.iter().map(|text| word(BY, text));
@@ -684,11 +706,11 @@ impl From<Invalid> for Problem {
     }
 }
 
-fn unknown(name: &str, accepted: &[&str]) -> Problem {
+fn unknown(name: &str, accepted: View) -> Problem {
     let shown = shown(name);
     Problem::bad_request(format!(
         "there is no parameter {shown:?} here: accepted are {}",
-        accepted.join(", ")
+        accepted.concat().join(", ")
     ))
 }
 
@@ -776,12 +798,19 @@ mod tests {
     use super::*;
     use gridctl_telemetry::Level;
 
-    fn every() -> Vec<&'static str> {
-        KNOWN.iter().map(|known| known.name).collect()
-    }
+    /// Every parameter.
+    const ALL: View = &[
+        SCOPE,
+        FILTER,
+        SPAN_FILTER,
+        PAGE,
+        &[
+            "signal", "errors", "tool", "order", "by", "interval", "find",
+        ],
+    ];
 
     fn parse(query: &str) -> Result<Params, String> {
-        Params::parse(Some(query), &every()).map_err(|problem| problem.detail().to_owned())
+        Params::parse(Some(query), ALL).map_err(|problem| problem.detail().to_owned())
     }
 
     #[test]
@@ -790,7 +819,7 @@ mod tests {
                      level=warn..error&grep=a%2Bb&grep=c&not-grep=%C3%A4&fixed-strings=true&word-regexp=true&\
                      case-sensitive=true&field=a%3Db%26c&field=%21x&not-field=n%3E%3D5&trace=abc&span=12&\
                      parent=34&name=tools%2F.*&kind=client&status=error&min-duration=1s500ms&max-duration=2h&\
-                     errors=true&order=slowest&by=server%2Cday&interval=15m&find=x&format=otlp&\
+                     errors=true&tool=x&order=slowest&by=server%2Cday&interval=15m&find=x&format=otlp&\
                      direction=backward&limit=50&cursor=00";
         let params = parse(query).unwrap();
         assert_eq!(params.to_query(), query);
@@ -815,7 +844,11 @@ mod tests {
 
     #[test]
     fn an_empty_value_is_as_good_as_none() {
-        let empty: String = every().iter().map(|name| format!("{name}=&")).collect();
+        let empty: String = ALL
+            .concat()
+            .iter()
+            .map(|name| format!("{name}=&"))
+            .collect();
         assert_eq!(parse(&empty).unwrap(), Params::default());
         assert_eq!(Params::parse(None, &[]).unwrap(), Params::default());
         assert_eq!(parse("errors=on&utc=0").unwrap().to_query(), "errors=true");
@@ -826,7 +859,7 @@ mod tests {
         for (query, expected) in [
             (
                 "sevrer=a",
-                "there is no parameter \"sevrer\" here: accepted are server, signal, ",
+                "there is no parameter \"sevrer\" here: accepted are server, since, ",
             ),
             ("level=loud", "level: "),
             ("since=soon", "since: "),
@@ -860,10 +893,29 @@ mod tests {
 
     #[test]
     fn what_views_accept_is_known() {
-        for accepted in [RANGE, RECORDS, LOGS, TRACES, TRACE, USAGE, WIPE] {
-            for name in accepted {
-                assert!(every().contains(name), "{name}");
-            }
+        for name in [
+            RANGE,
+            LOGS,
+            SPANS,
+            METRICS,
+            LIVE,
+            COUNTS,
+            SUGGESTIONS,
+            TRACES,
+            TRACE,
+            USAGE,
+            TOOLS,
+            CALLS,
+            INVENTORY,
+            WIPE,
+            NONE,
+            ALL,
+        ]
+        .concat()
+        .concat()
+        {
+            assert!(KNOWN.iter().any(|known| known.name == name), "{name}");
         }
+        assert_eq!(ALL.concat().len(), KNOWN.len());
     }
 }
