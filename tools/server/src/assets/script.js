@@ -169,7 +169,7 @@
       button.setAttribute("aria-pressed", "true");
       button.textContent = "Live";
       say("New records are shown as they arrive.");
-      source.addEventListener("row", (event) => {
+      source.addEventListener("message", (event) => {
         const parsed = document.createElement("template");
         parsed.innerHTML = event.data;
         const row = parsed.content.querySelector("li");

@@ -93,7 +93,11 @@ fn disk(space: &Space, file_system: Option<FileSystem>) -> Markup {
         .limit_bytes
         .unwrap_or(space.used_bytes)
         .max(space.used_bytes);
-    let share = |bytes: u64| u128::from(bytes) * 10_000 / u128::from(whole.max(1));
+    // In hundredths of a percent. Something is never nothing.
+    let share = |bytes: u64| {
+        let share = u128::from(bytes) * 10_000 / u128::from(whole.max(1));
+        if bytes > 0 { share.max(30) } else { 0 }
+    };
     let parts = [
         (
             "Live",
@@ -164,13 +168,13 @@ fn limits(
         section.panel aria-labelledby="limits" {
             div.panel-head {
                 h2 #limits { "Limits" }
-                p { a.is-bad href="/wipe" { "Wipe…" } }
+                p { a href="/wipe" { "Wipe…" } }
             }
             @if inventory.is_empty() {
                 div.panel-body { p.soft { "No records are stored." } }
             } @else {
                 div.table-wrap {
-                    table.table.cards {
+                    table.table.cards.is-middle {
                         thead {
                             tr {
                                 th scope="col" { "Server" }
@@ -207,7 +211,7 @@ fn limits(
                                     td.num data-label="Oldest" { (ago(stored.oldest_time, now, zone)) }
                                     td.num data-label="Newest" { (ago(stored.newest_time, now, zone)) }
                                     td.num data-label="Wipe" {
-                                        a.is-bad href=(Address::new("/wipe").with("server", &stored.server).with("signal", stored.signal)) { "Wipe…" }
+                                        a.quiet href=(Address::new("/wipe").with("server", &stored.server).with("signal", stored.signal)) { "Wipe…" }
                                     }
                                 }
                             }

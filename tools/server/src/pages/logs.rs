@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     display::{escape, grouped},
+    live::{self, Position},
     problem::Problem,
     state::Server,
     views::{
@@ -17,10 +18,10 @@ use crate::{
         suggest::Suggestions,
     },
 };
-use axum::{extract::State, response::Response};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use gridctl_telemetry::{
     Signal, Snapshot,
-    query::{Cursor, Direction},
+    query::{Cursor, Direction, StoredRecord},
 };
 use maud::{Markup, html};
 use std::{borrow::Cow, time::Duration};
@@ -69,6 +70,28 @@ pub(super) async fn logs(State(server): State<Server>, viewer: Viewer) -> Respon
     .await
 }
 
+/// New records as they arrive: each event is the row of a record.
+pub(super) async fn live(
+    State(server): State<Server>,
+    viewer: Viewer,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let address = viewer.address().clone();
+    let params = Params::parse(Some(&address.query()), LOGS)?;
+    let patterns = params.filters()?.patterns;
+    let zone = params.zone();
+    let list = address.at("/logs");
+    let show = move |record: &StoredRecord| {
+        let rows = Rows {
+            zone: &zone,
+            patterns: &patterns,
+            list: &list,
+        };
+        Ok(rows.row(record).into_string())
+    };
+    live::stream(server, &params, Signal::Logs, &headers, show).await
+}
+
 fn page(snapshot: &Snapshot, viewer: &Viewer, stack: &str) -> Result<Page, Problem> {
     let address = viewer.address();
     let params = match Params::parse(Some(&address.query()), LOGS) {
@@ -96,7 +119,7 @@ fn page(snapshot: &Snapshot, viewer: &Viewer, stack: &str) -> Result<Page, Probl
             p.notice.is-error { (found.unreadable) " parts of the store cannot be read; their records are missing here. " a href="/ledger" { "Details" } }
         }
         @if !found.rows.is_empty() {
-            (list(&found, address))
+            (list(&found, address, &Position::end_of(snapshot)?))
         } @else if has_logs {
             (nothing(address))
         } @else {
@@ -177,13 +200,22 @@ impl Found {
     }
 }
 
+impl Found {
+    fn heading(&self) -> String {
+        let count = grouped(self.rows.len() as u64);
+        match (self.direction, &self.previous, &self.next) {
+            (_, None, None) if self.rows.len() == 1 => "1 record".to_owned(),
+            (Direction::Backward, None, Some(_)) => format!("Newest {count} records"),
+            (Direction::Forward, None, Some(_)) => format!("Oldest {count} records"),
+            _ => format!("{count} records"),
+        }
+    }
+}
+
 fn form(address: &Address, suggestions: &Suggestions) -> Markup {
     let values = |name: &str| address.values(name);
     let searches = values("grep");
     let chosen = values("server");
-    let is_advanced = FILTERS
-        .iter()
-        .any(|(name, _)| *name != "grep" && address.get(name).is_some());
     html! {
         form.search method="get" action="/logs" role="search" {
             @for name in ["since", "until", "utc", "interval"] {
@@ -195,7 +227,7 @@ fn form(address: &Address, suggestions: &Suggestions) -> Markup {
                     placeholder="Search in messages and values: words, or a regular expression";
                 button.button.button-main type="submit" { "Search" }
             }
-            details.filters open[is_advanced] {
+            details.filters {
                 summary { "Filters" }
                 div.filters-body {
                     label.field { span { "Level" } (level_select(address)) }
@@ -366,19 +398,26 @@ fn chart(histogram: &Histogram, params: &Params, address: &Address) -> Markup {
     }
 }
 
-fn list(found: &Found, address: &Address) -> Markup {
+fn list(found: &Found, address: &Address, end: &Position) -> Markup {
     let (older, newer) = match found.direction {
         Direction::Backward => ("Older", "Newer"),
         Direction::Forward => ("Newer", "Older"),
     };
     let page = |cursor: &String| address.clone().with("cursor", cursor);
+    let all = address
+        .clone()
+        .without(&["cursor", "limit", "direction", "interval"]);
+    let has_live = found.direction == Direction::Backward
+        && found.previous.is_none()
+        && address.get("until").is_none();
     html! {
         section.panel.logs aria-labelledby="records" {
             div.panel-head {
-                h2 #records { (grouped(found.rows.len() as u64)) @if found.rows.len() == 1 { " record" } @else { " records" } }
+                h2 #records { (found.heading()) }
                 div.logs-tools {
-                    @if found.direction == Direction::Backward && found.previous.is_none() && address.get("until").is_none() {
-                        button.button.button-small type="button" hidden data-live=(address.clone().without(&["cursor", "limit", "direction", "interval"]).at("/logs/live")) aria-pressed="false" { "Live" }
+                    a.button.button-small href=(all.clone().at("/api/telemetry/logs").with("format", "ndjson")) download { "NDJSON" }
+                    @if has_live {
+                        button.button.button-small type="button" hidden data-live=(all.at("/logs/live").with("cursor", end)) aria-pressed="false" { "Live" }
                     }
                     span.hide role="status" data-live-status {}
                 }

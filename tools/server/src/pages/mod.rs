@@ -30,6 +30,7 @@ pub(crate) fn routes() -> Router<Server> {
         .route("/assets/{file}", get(assets::serve))
         .route("/", get(overview::overview))
         .route("/logs", get(logs::logs))
+        .route("/logs/live", get(logs::live))
         .route("/ledger", get(ledger::ledger))
         .route("/wipe", get(wipe::ask).post(wipe::wipe))
         .route("/theme", post(layout::choose_theme))
@@ -41,3 +42,6 @@ async fn missing(viewer: layout::Viewer) -> Response {
     let detail = format!("There is no page at {}.", viewer.address().path());
     layout::error(&viewer, &Problem::new(StatusCode::NOT_FOUND, detail))
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,7 +141,7 @@ fn servers(overview: &Overview, now: Timestamp, zone: &Zone) -> Markup {
                 p { "Lines show the last 24 hours, since " (time(overview.since, zone)) }
             }
             div.table-wrap {
-                table.table.cards {
+                table.table.cards.is-middle {
                     thead {
                         tr {
                             th scope="col" { "Server" }
@@ -207,11 +207,13 @@ fn stored(server: &ServerView) -> Markup {
     html! {
         @match (server.fullest(), server.limits) {
             (Some(fullest), Some(limits)) => {
-                div.stored-line {
-                    span { (bytes) }
-                    span.faint { (fullest.signal) " " (percent(fullest.size_bytes, limits.bytes_max)) " of " (size(limits.bytes_max)) }
+                div {
+                    div.stored-line {
+                        span { (bytes) }
+                        span.faint { (fullest.signal) " " (percent(fullest.size_bytes, limits.bytes_max)) " of " (size(limits.bytes_max)) }
+                    }
+                    (meter(fullest.size_bytes, limits.bytes_max, &format!("{} of its limit", fullest.signal)))
                 }
-                (meter(fullest.size_bytes, limits.bytes_max, &format!("{} of its limit", fullest.signal)))
             },
             _ => (bytes),
         }

@@ -89,8 +89,7 @@ impl Rows<'_> {
         html! {
             div.log-body {
                 p.log-full { (text(&log.message, self.patterns, &mut budget)) }
-                table.entries {
-                    caption.hide { "Attributes" }
+                table.entries aria-label="Attributes" {
                     tbody {
                         (entry("time", html! { (stored.timestamp) }, None, None))
                         (entry("level", html! { (log.level) }, Some(only("level", &format!("{level}..{level}"))), None))

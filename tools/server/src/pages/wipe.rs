@@ -68,7 +68,7 @@ fn page(snapshot: &Snapshot, viewer: &Viewer, token: &PageToken) -> Result<Page,
     let found = wipe.would_delete(snapshot)?;
     let servers = snapshot.servers()?;
     let body = html! {
-        div.columns {
+        div.columns.is-uneven {
             (scope(address, &servers))
             section.panel aria-labelledby="question" {
                 @if found.is_empty() {
