@@ -189,4 +189,21 @@
 
   // The address that telemetry is sent to is the one of this page.
   for (const element of document.querySelectorAll("[data-origin]")) element.textContent = location.origin;
+
+  // Marks the rows of a trace as their text is typed; Enter asks the server, which searches all of the trace.
+  for (const input of document.querySelectorAll("[data-find]")) {
+    const rows = [...document.querySelectorAll(".waterfall-record")].map((row) => [row, row.textContent.toLowerCase()]);
+    const status = input.form.querySelector("[data-find-status]");
+    input.addEventListener("input", () => {
+      const wanted = input.value.trim().toLowerCase();
+      let count = 0;
+      for (const [row, text] of rows) {
+        const isFound = wanted !== "" && text.includes(wanted);
+        row.classList.toggle("is-found", isFound);
+        row.classList.toggle("is-unmatched", wanted !== "" && !isFound);
+        count += isFound;
+      }
+      status.textContent = wanted === "" ? "" : `${count} on this page`;
+    });
+  }
 })();

@@ -6,9 +6,10 @@ use super::{
     layout::{Page, Section, Viewer, show},
     overview,
     record::Rows,
+    search::{LEVELS, chips, cleared, select, servers, text_fields, words},
 };
 use crate::{
-    display::{escape, grouped},
+    display::grouped,
     live::{self, Position},
     problem::Problem,
     state::Server,
@@ -51,17 +52,6 @@ const FILTERS: [(&str, &str); 11] = [
     ("word-regexp", "whole words"),
     ("case-sensitive", "case-sensitive"),
 ];
-const LEVELS: [(&str, &str); 8] = [
-    ("", "Any"),
-    ("trace", "Trace and above"),
-    ("debug", "Debug and above"),
-    ("info", "Info and above"),
-    ("warn", "Warn and above"),
-    ("error", "Error and above"),
-    ("info..info", "Info only"),
-    ("warn..warn", "Warn only"),
-];
-
 pub(super) async fn logs(State(server): State<Server>, viewer: Viewer) -> Response {
     let stack = server.store().stack().to_owned();
     show(server, viewer, move |snapshot, viewer| {
@@ -113,7 +103,7 @@ fn page(snapshot: &Snapshot, viewer: &Viewer, stack: &str) -> Result<Page, Probl
     let has_logs = histogram.is_some() || !found.rows.is_empty() || suggestions.sampled > 0;
     let body = html! {
         (form(address, &suggestions))
-        (chips(address))
+        (chips(address, &FILTERS))
         @if let Some(histogram) = &histogram { (chart(histogram, &params, address)) }
         @if found.unreadable > 0 {
             p.notice.is-error { (found.unreadable) " parts of the store cannot be read; their records are missing here. " a href="/ledger" { "Details" } }
@@ -215,7 +205,6 @@ impl Found {
 fn form(address: &Address, suggestions: &Suggestions) -> Markup {
     let values = |name: &str| address.values(name);
     let searches = values("grep");
-    let chosen = values("server");
     html! {
         form.search method="get" action="/logs" role="search" {
             @for name in ["since", "until", "utc", "interval"] {
@@ -230,116 +219,25 @@ fn form(address: &Address, suggestions: &Suggestions) -> Markup {
             details.filters {
                 summary { "Filters" }
                 div.filters-body {
-                    label.field { span { "Level" } (level_select(address)) }
+                    label.field { span { "Level" } (select("level", address, &LEVELS)) }
                     (text_fields("field", "Has the attribute", "key=value, key>5, key~regex, key, !key", address, Some("entries"), 0))
                     (text_fields("not-field", "Has not", "key=value", address, Some("entries"), 0))
                     (text_fields("grep", "Contains also", "", address, None, 1))
                     (text_fields("not-grep", "Does not contain", "", address, None, 0))
                     (text_fields("trace", "Trace", "id, or a part of it", address, None, 0))
                     (text_fields("span", "Span", "id, or a part of it", address, None, 0))
-                    fieldset.field.filters-servers {
-                        legend { "Servers" }
-                        @for server in &suggestions.servers {
-                            label.check {
-                                input type="checkbox" name="server" value=(server) checked[chosen.contains(&server.as_str())];
-                                span { (escape(server)) }
-                            }
-                        }
-                        // A server that is not stored any more, or is misspelt, stays in the form.
-                        @for name in chosen.iter().filter(|name| !suggestions.servers.iter().any(|server| server.as_str() == **name)) {
-                            label.check { input type="checkbox" name="server" value=(name) checked; span { (escape(name)) } }
-                        }
-                    }
-                    fieldset.field {
-                        legend { "Words" }
-                        @for (name, label) in [("fixed-strings", "Plain text, no regular expression"), ("word-regexp", "Whole words only"), ("case-sensitive", "Upper and lower case differ")] {
-                            label.check {
-                                input type="checkbox" name=(name) value="true" checked[address.get(name).is_some()];
-                                span { (label) }
-                            }
-                        }
-                    }
+                    (servers(address, suggestions))
+                    (words(address))
                     label.field { span { "Order" } (select("direction", address, &[("", "Newest first"), ("forward", "Oldest first")])) }
                     label.field { span { "Rows" } (select("limit", address, &[("", "100"), ("50", "50"), ("250", "250"), ("1000", "1,000")])) }
                     div.filters-end {
                         button.button.button-main type="submit" { "Apply" }
-                        a.button href=(cleared(address)) { "Clear" }
+                        a.button href=(cleared(address, &FILTERS)) { "Clear" }
                     }
                 }
             }
             datalist #entries {
                 @for field in suggestions.fields(SUGGESTIONS_MAX) { option value=(field) {} }
-            }
-        }
-    }
-}
-
-/// The list without filters, for the same range of time.
-fn cleared(address: &Address) -> Address {
-    let names = FILTERS.map(|(name, _)| name);
-    address.clone().without(&names).without(&["cursor"])
-}
-
-/// An input for each value after the first `skipped` ones, and an empty one.
-fn text_fields(
-    name: &str,
-    label: &str,
-    placeholder: &str,
-    address: &Address,
-    list: Option<&str>,
-    skipped: usize,
-) -> Markup {
-    let values = address.values(name);
-    html! {
-        div.field role="group" aria-label=(label) {
-            span { (label) }
-            @for value in values.iter().skip(skipped).copied().chain([""]) {
-                input type="text" name=(name) value=(value) placeholder=(placeholder) list=[list] aria-label=(label)
-                    autocomplete="off" spellcheck="false";
-            }
-        }
-    }
-}
-
-fn level_select(address: &Address) -> Markup {
-    select("level", address, &LEVELS)
-}
-
-/// A choice. A value in the address that is none of the options is one, too.
-fn select(name: &str, address: &Address, options: &[(&str, &str)]) -> Markup {
-    let present = address.get(name).unwrap_or_default();
-    let is_known = options.iter().any(|(value, _)| *value == present);
-    html! {
-        select name=(name) {
-            @for (value, label) in options {
-                option value=(value) selected[*value == present] { (label) }
-            }
-            @if !is_known { option value=(present) selected { (present) } }
-        }
-    }
-}
-
-/// The filters in force, each with a link to the list without it.
-fn chips(address: &Address) -> Markup {
-    let chips: Vec<(&str, &str, &str)> = FILTERS
-        .iter()
-        .flat_map(|(name, label)| {
-            let values = address.values(name).into_iter();
-            values.map(move |value| (*name, *label, value))
-        })
-        .collect();
-    let bare = address.clone().without(&["cursor"]);
-    html! {
-        @if !chips.is_empty() {
-            ul.chips aria-label="Filters in force" {
-                @for (name, label, value) in chips {
-                    li.chip {
-                        span.faint { (label) }
-                        @if value != "true" { " " (escape(value)) }
-                        a href=(bare.clone().without_value(name, value)) aria-label={ "Remove: " (label) " " (escape(value)) } { "×" }
-                    }
-                }
-                li { a href=(cleared(address)) { "Clear all" } }
             }
         }
     }
@@ -445,7 +343,7 @@ fn nothing(address: &Address) -> Markup {
                 p { "Look at a longer range of time, or remove a filter." }
                 p.empty-actions {
                     @if has_range { a.button href=(address.clone().without(&["since", "until", "cursor"])) { "All time" } }
-                    @if has_filters { a.button href=(cleared(address)) { "Clear the filters" } }
+                    @if has_filters { a.button href=(cleared(address, &FILTERS)) { "Clear the filters" } }
                 }
             }
         }

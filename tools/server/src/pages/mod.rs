@@ -13,6 +13,10 @@ mod logs;
 mod overview;
 mod parts;
 mod record;
+mod search;
+mod trace;
+mod traces;
+mod usage;
 mod wipe;
 
 pub(crate) use assets::style as style_address;
@@ -33,6 +37,9 @@ pub(crate) fn routes() -> Router<Server> {
         .route("/logs/live", get(logs::live))
         .route("/ledger", get(ledger::ledger))
         .route("/wipe", get(wipe::ask).post(wipe::wipe))
+        .route("/traces", get(traces::traces))
+        .route("/traces/{id}", get(trace::trace))
+        .route("/usage", get(usage::usage))
         .route("/theme", post(layout::choose_theme))
         .fallback(missing)
 }

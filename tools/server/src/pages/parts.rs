@@ -6,7 +6,7 @@ use crate::{
 };
 use gridctl_telemetry::{
     Timestamp,
-    query::{TextPattern, plain_text},
+    query::{Damage, TextPattern, plain_text},
 };
 use maud::{Markup, html};
 
@@ -82,6 +82,21 @@ fn visible(text: &str) -> String {
         parts.join("\t")
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What could not be read and is missing on the page, if there is something.
+pub(super) fn unreadable(damage: &[Damage]) -> Markup {
+    html! {
+        @if let Some(first) = damage.first() {
+            p.notice.is-error {
+                "A part of the store cannot be read, and its records are missing here: "
+                @if let Some(server) = &first.server { (escape(server)) ": " }
+                (escape(&first.what)) ". "
+                @if damage.len() > 1 { "So it is with " (damage.len() - 1) " more parts. " }
+                a href="/ledger" { "Details" }
+            }
+        }
+    }
 }
 
 /// A bar that shows a part of a whole, and says it.

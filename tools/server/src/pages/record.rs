@@ -160,7 +160,8 @@ fn is_telling(key: &str) -> bool {
     !names_server(key) && !matches!(key, "trace_id" | "span_id" | "target")
 }
 
-fn text_of(value: &Value) -> String {
+/// A value as text, without quotes around a string.
+pub(super) fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         value => value.to_string(),

@@ -5,7 +5,6 @@ use super::{
     axis::{interval_label, time_ticks, value_ticks},
     float,
 };
-use gridctl_telemetry::Timestamp;
 use maud::{Markup, html};
 use std::borrow::Cow;
 
@@ -271,7 +270,7 @@ pub(super) fn anchor(share: f64) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gridctl_telemetry::external::time::UtcOffset;
+    use gridctl_telemetry::{Timestamp, external::time::UtcOffset};
 
     const UTC: Zone<'static> = &|_| UtcOffset::UTC;
 

@@ -66,10 +66,10 @@ impl Window {
         let left = self.0.share(start).min(1.0 - BAR_MIN);
         let width = (self.0.share(end) - left).max(BAR_MIN);
         html! {
-            svg class="waterfall-bar" width="100%" height="18" role="img" {
+            svg class="waterfall-bar" width="100%" height="26" role="img" {
                 title { (label) }
                 use href="#waterfall-grid" {}
-                rect class=(class) x=(Percent::of(left)) y="5" width=(Percent::of(width)) height="8" rx="2" {}
+                rect class=(class) x=(Percent::of(left)) y="9" width=(Percent::of(width)) height="8" rx="2" {}
                 @for mark in marks { (self.mark(mark)) }
             }
         }
@@ -78,7 +78,7 @@ impl Window {
     /// The place of a log record in a row of its own.
     pub(crate) fn point(self, mark: &Mark) -> Markup {
         html! {
-            svg class="waterfall-bar" width="100%" height="18" role="img" {
+            svg class="waterfall-bar" width="100%" height="26" role="img" {
                 title { (mark.label) }
                 use href="#waterfall-grid" {}
                 (self.mark(mark))
@@ -94,7 +94,7 @@ impl Window {
             format!("waterfall-mark {}", mark.class)
         };
         html! {
-            circle class=(class) cx=(Percent::of(self.0.share(mark.at))) cy="9" r="3" {
+            circle class=(class) cx=(Percent::of(self.0.share(mark.at))) cy="13" r="3" {
                 title { (mark.label) }
             }
         }
@@ -129,16 +129,16 @@ mod tests {
     #[test]
     fn bars_are_at_their_times_and_always_seen() {
         for (start, end, expected) in [
-            (0, 1_000, r#"x="0%" y="5" width="100%""#),
-            (250, 500, r#"x="25%" y="5" width="25%""#),
+            (0, 1_000, r#"x="0%" y="9" width="100%""#),
+            (250, 500, r#"x="25%" y="9" width="25%""#),
             // No duration.
-            (500, 500, r#"x="50%" y="5" width="0.3%""#),
-            (1_000, 1_000, r#"x="99.7%" y="5" width="0.3%""#),
+            (500, 500, r#"x="50%" y="9" width="0.3%""#),
+            (1_000, 1_000, r#"x="99.7%" y="9" width="0.3%""#),
             // Outside of the trace, and one that ends before it starts.
-            (-500, -400, r#"x="0%" y="5" width="0.3%""#),
-            (2_000, 3_000, r#"x="99.7%" y="5" width="0.3%""#),
-            (600, 300, r#"x="60%" y="5" width="0.3%""#),
-            (i64::MIN, i64::MAX, r#"x="0%" y="5" width="100%""#),
+            (-500, -400, r#"x="0%" y="9" width="0.3%""#),
+            (2_000, 3_000, r#"x="99.7%" y="9" width="0.3%""#),
+            (600, 300, r#"x="60%" y="9" width="0.3%""#),
+            (i64::MIN, i64::MAX, r#"x="0%" y="9" width="100%""#),
         ] {
             let text = bar(start, end);
             assert!(text.contains(expected), "{start} {end}: {text}");
