@@ -19,10 +19,16 @@
 mod lines;
 mod records;
 mod state;
+#[cfg(test)]
+mod tests;
 mod traces;
 mod usage;
 
-use crate::{problem::Problem, state::Server};
+use crate::{
+    problem::Problem,
+    state::Server,
+    views::params::{self, View},
+};
 use axum::{
     Json, Router,
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header::CONTENT_TYPE, header::LINK},
@@ -36,92 +42,111 @@ pub(crate) const ROOT: &str = "/api/telemetry";
 
 /// An address below [`ROOT`], and what it answers.
 struct Route {
-    /// The methods, as in the OpenAPI document.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the test of the document"))]
-    methods: &'static [&'static str],
+    /// As in the OpenAPI document, which a test compares with this.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the test"))]
+    method: &'static str,
     path: &'static str,
+    /// The parameters that it accepts.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the test"))]
+    view: View,
     handler: fn() -> MethodRouter<Server>,
 }
 
 const ROUTES: &[Route] = &[
     Route {
-        methods: &["delete"],
+        method: "delete",
         path: "",
+        view: params::WIPE,
         handler: || delete(state::wipe),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/inventory",
+        view: params::INVENTORY,
         handler: || get(state::inventory),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/logs",
+        view: params::LOGS,
         handler: || get(records::logs),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/spans",
+        view: params::SPANS,
         handler: || get(records::spans),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/metrics",
+        view: params::METRICS,
         handler: || get(records::metrics),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/counts",
+        view: params::COUNTS,
         handler: || get(records::counts),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/suggestions",
+        view: params::SUGGESTIONS,
         handler: || get(records::suggestions),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/live",
+        view: params::LIVE,
         handler: || get(records::live),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/traces",
+        view: params::TRACES,
         handler: || get(traces::list),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/traces/{id}",
+        view: params::TRACE,
         handler: || get(traces::one),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/usage",
+        view: params::USAGE,
         handler: || get(usage::usage),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/tools",
+        view: params::TOOLS,
         handler: || get(usage::tools),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/calls",
+        view: params::CALLS,
         handler: || get(usage::calls),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/losses",
+        view: params::RANGE,
         handler: || get(state::losses),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/health",
+        view: params::NONE,
         handler: || get(state::health),
     },
     Route {
-        methods: &["get"],
+        method: "get",
         path: "/openapi.json",
+        view: params::NONE,
         handler: || get(openapi),
     },
 ];

@@ -611,7 +611,7 @@ impl Params {
             .skip_damaged())
     }
 
-    /// The traces that are asked for. The shortest duration is that of a whole trace, and all other filters
+    /// The traces that are asked for, after the cursor. The shortest duration is that of a whole trace, and all other filters
     /// are of spans, one of which a trace must have.
     pub(crate) fn traces(&self) -> Result<TraceQuery, Problem> {
         let spans = self.with(|params| {
@@ -627,6 +627,9 @@ impl Params {
         }
         if self.order == Order::Slowest {
             query = query.slowest_first();
+        }
+        if let Some(cursor) = self.typed_cursor()? {
+            query = query.after(cursor);
         }
         Ok(query)
     }
