@@ -5,6 +5,7 @@ use crate::{
     record::{ServerName, Totals},
     store::{
         handle::Store,
+        scan::lookup::Sequences,
         tiers::{cache::WriterCache, sealer::Tiering},
         write::{
             append::Appender,
@@ -13,7 +14,7 @@ use crate::{
         writer::StoreWriter,
     },
 };
-use std::{collections::HashMap, ops::Range, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 /// How long the importer waits between two transactions of a batch.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -23,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 ///
 /// Two records are the same when their server, signal, timestamp and content are equal. A record
 /// that occurs twice in a file is stored twice, and is still stored twice after the file is
-/// imported again.
+/// imported again, in however many batches its copies are.
 ///
 /// ```
 /// use gridctl_telemetry::{Level, LogRecord, Record, ServerName, Timestamp, import::{ImportBatch, Importer}};
@@ -50,8 +51,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub struct Importer {
     writer: StoreWriter,
     appender: Appender,
-    /// The sequences of the records stored by this importer: they do not count as duplicates.
-    own: Vec<Range<u64>>,
+    /// The sequences of the records that this importer has stored, or found stored for a record of a file:
+    /// each is the copy of one record.
+    taken: Sequences,
     /// The totals entered by this importer, from which it continues.
     own_totals: HashMap<ServerName, Totals>,
 }
@@ -68,13 +70,14 @@ impl Importer {
         Ok(Importer {
             writer,
             appender: Appender::new(WriterCache::default(), Tiering::default(), wipe_generation),
-            own: Vec::new(),
+            taken: Sequences::default(),
             own_totals: HashMap::new(),
         })
     }
 
     /// Stores the records of `batch` that are new. Other writers wait for each of its transactions,
-    /// which look for stored records for a quarter of a second at most.
+    /// which look for stored records for a quarter of a second at most, and store records of at most 1,024
+    /// pairs of a server and a signal.
     ///
     /// Fails with [`Error::Database`](crate::Error::Database) and
     /// [`Error::Corrupt`](crate::Error::Corrupt). A part of the batch may then be stored: importing the
@@ -99,7 +102,7 @@ impl Importer {
         let Importer {
             writer,
             appender,
-            own,
+            taken,
             own_totals,
         } = self;
         let imported = writer.transact("import to", |transaction| {
@@ -109,7 +112,7 @@ impl Importer {
             let context = ImportContext {
                 appender,
                 view: snapshot.view(),
-                own,
+                taken,
                 own_totals,
                 now: writer.trusted_now(transaction)?,
                 used_bytes: writer.store().disk_usage()?.used_bytes,
@@ -119,6 +122,7 @@ impl Importer {
         })?;
         let Imported {
             sequences,
+            mut matched,
             too_old,
             parts,
         } = imported;
@@ -126,10 +130,11 @@ impl Importer {
         let added = sequences.end - sequences.start;
         counts.added += added;
         counts.too_old += too_old;
-        match own.last_mut() {
-            Some(last) if last.end == sequences.start => last.end = sequences.end,
-            _ if added > 0 => own.push(sequences),
-            _ => {}
+        taken.insert(sequences);
+        // Neighbours become one range, and no range is in between for long.
+        matched.sort_unstable();
+        for sequence in matched {
+            taken.insert(sequence..sequence + 1);
         }
         Ok(())
     }
@@ -141,7 +146,7 @@ mod tests {
     use crate::{
         record::{Level, LogRecord, Record, ServerName},
         signal::Signal,
-        store::StoreOptions,
+        store::{StoreOptions, write::import::PARTS_MAX},
         time::Timestamp,
     };
 
@@ -164,6 +169,64 @@ mod tests {
             assert_eq!(known.rows.bytes(), present.rows.bytes());
             let bytes_of = |cache: &WriterCache| cache.rows.bytes_of(&server, Signal::Logs);
             assert_eq!(bytes_of(known), bytes_of(&present));
+        }
+    }
+
+    fn log(time: i64, text: &str) -> Record {
+        let time = Timestamp::from_unix_nanos(time);
+        Record::Log(LogRecord::new(time, Level::INFO, text))
+    }
+
+    #[test]
+    fn copies_are_counted_over_batches() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let server = ServerName::new("github").unwrap();
+        // The numbers of copies in each batch of a run, and how many of them are added.
+        for (batches, added) in [
+            (vec![1], 1),
+            (vec![1, 1], 1),
+            (vec![2], 0),
+            (vec![1, 1], 0),
+            (vec![1, 3, 1], 3),
+            (vec![2, 1, 1, 1], 0),
+        ] {
+            let mut importer = Importer::new(&store).unwrap();
+            let mut total = 0;
+            for copies in &batches {
+                let mut batch = ImportBatch::default();
+                for _ in 0..*copies {
+                    batch.push(&server, &log(5, "a copy")).unwrap();
+                }
+                total += importer.add(batch).unwrap().added;
+            }
+            assert_eq!(total, added, "{batches:?}");
+        }
+    }
+
+    /// Other writers wait for each transaction.
+    #[test]
+    fn an_import_of_many_series_commits_in_slices() {
+        const SERVERS: usize = 2 * PARTS_MAX + 100;
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        for is_new in [true, false] {
+            let mut importer = Importer::new(&store).unwrap();
+            let mut batch = ImportBatch::default();
+            for number in 0..SERVERS {
+                let server = ServerName::new(format!("server {number}")).unwrap();
+                batch.push(&server, &log(5, "one of many")).unwrap();
+            }
+            let mut counts = ImportCounts::default();
+            let mut slices = 0;
+            while !batch.has_no_parts() {
+                let before = batch.parts();
+                importer.add_first(&mut batch, &mut counts).unwrap();
+                assert!(before - batch.parts() <= PARTS_MAX);
+                slices += 1;
+            }
+            assert!(slices >= 3, "{slices}");
+            assert_eq!(counts.added, if is_new { SERVERS as u64 } else { 0 });
         }
     }
 }

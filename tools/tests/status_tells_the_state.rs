@@ -226,3 +226,33 @@ fn status_says_why_a_writer_cannot_store() {
     assert!(state(&home)["writers"][0]["failingSince"].is_null());
     guard.close().unwrap();
 }
+
+#[test]
+fn a_damaged_entry_of_a_series_hides_nothing_else() {
+    let home = Home::new();
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+    for server in ["github", "slack"] {
+        let server = ServerName::new(server).unwrap();
+        writer.log(&server, &record()).unwrap();
+    }
+    guard.close().unwrap();
+    drop((writer, store));
+    let database = redb::Database::open(home.database("gw")).unwrap();
+    let change = database.begin_write().unwrap();
+    let series = redb::TableDefinition::<(&str, u8), &[u8]>::new("series");
+    let mut table = change.open_table(series).unwrap();
+    table
+        .insert(("github", 0), b"no state".as_slice())
+        .unwrap();
+    drop(table);
+    change.commit().unwrap();
+    drop(database);
+    let shown = home.run(&["status", "gw"]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    let said = "cannot be read: the entry of github, logs: the checksum does not match";
+    assert!(shown.stdout.contains(said), "{shown:?}");
+    assert!(shown.stdout.contains("slack"), "{shown:?}");
+    let json = home.run(&["status", "gw", "--json"]);
+    assert!(json.stdout.contains("the entry of github"), "{json:?}");
+}

@@ -160,7 +160,7 @@ pub(crate) fn ended(
     let mut ended = Vec::new();
     for entry in writers.iter()? {
         let (number, value) = entry?;
-        if !Registered::decode(value.value())?.is_alive(place, number.value()) {
+        if !is_running(place, number.value(), value.value()) {
             ended.push(number.value());
         }
     }
@@ -235,7 +235,7 @@ pub(crate) fn is_any_running(
 ) -> Result<bool, Fault> {
     for entry in transaction.open_table(WRITERS)?.iter()? {
         let (number, value) = entry?;
-        if Registered::decode(value.value())?.is_alive(place, number.value()) {
+        if is_running(place, number.value(), value.value()) {
             return Ok(true);
         }
     }
@@ -248,7 +248,7 @@ pub(crate) fn is_any_running(
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct WriterStatus {
-    /// The id of its process.
+    /// The id of its process; 0 when its entry is damaged.
     pub process_id: u32,
     /// When it started; absent when an older version of this crate started it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -271,13 +271,15 @@ pub(crate) fn list(
     let mut writers = Vec::new();
     for entry in transaction.open_table(WRITERS)?.iter()? {
         let (number, value) = entry?;
-        let registered = Registered::decode(value.value())?;
+        let registered = Registered::decode(value.value()).ok();
         let header = spill::header_of(place, number.value());
         let failure = header.and_then(|header| header.failure).unzip();
         writers.push(WriterStatus {
-            process_id: registered.process.pid,
-            since: registered.since.map(Timestamp::from_unix_nanos),
-            is_running: registered.is_alive(place, number.value()),
+            process_id: registered.map_or(0, |it| it.process.pid),
+            since: registered
+                .and_then(|it| it.since)
+                .map(Timestamp::from_unix_nanos),
+            is_running: is_running(place, number.value(), value.value()),
             failing_since: failure.0.map(Timestamp::from_unix_nanos),
             last_error: failure.1,
         });
@@ -327,15 +329,16 @@ impl Registered {
             .transpose()?;
         Ok(Registered { process, since })
     }
+}
 
-    /// Whether the writer with this entry and `number` runs.
-    fn is_alive(&self, place: &StackPath, number: u64) -> bool {
-        match spill::lock_of(place, number) {
-            Lock::Held => true,
-            Lock::Free => false,
-            // An older version started it, or its file system has no locks.
-            Lock::Unknown => self.process.is_alive(),
-        }
+/// Whether the writer with this number and entry runs. The entry has no checksum: it only matters where
+/// nothing else says so, and a writer whose entry is damaged ends and is entered anew, with another number.
+fn is_running(place: &StackPath, number: u64, entry: &[u8]) -> bool {
+    match spill::lock_of(place, number) {
+        Lock::Held => true,
+        Lock::Free => false,
+        // An older version started it, or its file system has no locks.
+        Lock::Unknown => Registered::decode(entry).is_ok_and(|it| it.process.is_alive()),
     }
 }
 
@@ -368,7 +371,11 @@ mod tests {
     use super::*;
     use crate::{
         home::SpillFile,
-        store::{Store, StoreOptions},
+        ingest::{Writer, WriterOptions},
+        read::Query,
+        record::{Level, LogRecord, ServerName},
+        signal::Signal,
+        store::{Store, StoreOptions, WipeScope},
     };
 
     #[test]
@@ -455,5 +462,50 @@ mod tests {
         let new = Registered { process, since }.encode().unwrap();
         assert_eq!(Registered::decode(&new).unwrap().since, since);
         assert_eq!(rmp_serde::from_slice::<Process>(&new).unwrap(), process);
+    }
+
+    /// Neither keeps a damaged entry another writer from being entered, nor does its own writer collide with
+    /// that one.
+    #[test]
+    fn a_damaged_entry_stops_no_writer() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let server = ServerName::new("github").unwrap();
+        let start = || Writer::start(&store, WriterOptions::default()).unwrap();
+        let log = |writer: &Writer, number| {
+            let time = Timestamp::from_unix_nanos(number);
+            let record = LogRecord::new(time, Level::INFO, "ok");
+            writer.log(&server, &record).unwrap();
+        };
+        for damage in [&b"\xc1"[..], b"", b"\x92\x01\x02"] {
+            let (first, first_guard) = start();
+            log(&first, 0);
+            first.flush().unwrap();
+            let change = |transaction: &WriteTransaction| {
+                let mut writers = transaction.open_table(WRITERS)?;
+                let number = writers.first()?.unwrap().0.value();
+                writers.insert(number, damage)?;
+                Ok(())
+            };
+            store.writer().unwrap().transact("damage", change).unwrap();
+            assert!(store.writers().unwrap()[0].is_running);
+            let (second, second_guard) = start();
+            for number in 1..4 {
+                log(&first, number);
+                log(&second, number + 10);
+                // The first one takes the database for another one, once.
+                let flushed = first.flush();
+                assert!(number == 1 || flushed.is_ok(), "{flushed:?}");
+                second.flush().unwrap();
+            }
+            first_guard.close().unwrap();
+            second_guard.close().unwrap();
+            let found = store.last(&Query::new(Signal::Logs), 100).unwrap();
+            let found: Vec<i64> = found.iter().map(|it| it.timestamp.unix_nanos()).collect();
+            assert_eq!(found, [0, 1, 2, 3, 11, 12, 13]);
+            store.writer().unwrap().recover().unwrap();
+            assert!(store.writers().unwrap().is_empty());
+            store.wipe(&WipeScope::everything()).unwrap();
+        }
     }
 }

@@ -11,11 +11,52 @@ use crate::store::{
     tiers::{blocks, rows},
 };
 use redb::ReadTransaction;
-use std::ops::{ControlFlow, Range};
+use std::{
+    collections::BTreeMap,
+    ops::{ControlFlow, Range},
+};
+
+/// Maximum number of ranges of a set of sequences, which bounds its memory.
+const RANGES_MAX: usize = 1 << 20;
+
+/// A set of sequences.
+#[derive(Debug, Default)]
+pub(crate) struct Sequences {
+    /// The end of each range, by its start. No two of them touch.
+    ranges: BTreeMap<u64, u64>,
+}
+
+impl Sequences {
+    /// Adds the sequences of a range, unless there are more than a million gaps.
+    pub(crate) fn insert(&mut self, range: Range<u64>) {
+        let Range { mut start, mut end } = range;
+        if start >= end {
+            return;
+        }
+        while let Some((found, found_end)) = self.up_to(end).filter(|(_, it)| *it >= start) {
+            self.ranges.remove(&found);
+            (start, end) = (start.min(found), end.max(found_end));
+        }
+        if self.ranges.len() < RANGES_MAX {
+            self.ranges.insert(start, end);
+        }
+    }
+
+    /// The last range that starts at `sequence` or before.
+    fn up_to(&self, sequence: u64) -> Option<(u64, u64)> {
+        let (start, end) = self.ranges.range(..=sequence).next_back()?;
+        Some((*start, *end))
+    }
+
+    /// Whether all sequences up to and including `last` are in the set.
+    fn contains(&self, first: u64, last: u64) -> bool {
+        self.up_to(first).is_some_and(|(_, end)| last < end)
+    }
+}
 
 /// Calls `found` with the position and payload of each record whose timestamp is one of
 /// `timestamps`, in no particular order. `timestamps` must be sorted. Records whose sequence is in
-/// one of the ranges `ignored`, which must be sorted, are left out. Ends when `found` breaks. Returns
+/// `ignored` are left out. Ends when `found` breaks. Returns
 /// the number of blocks read.
 ///
 /// A block is read at most once, however far apart the timestamps are, and only if one of them is
@@ -24,7 +65,7 @@ pub(crate) fn records_at(
     transaction: &ReadTransaction,
     state: &SeriesState,
     timestamps: &[i64],
-    ignored: &[Range<u64>],
+    ignored: &Sequences,
     mut found: impl FnMut(Position, &[u8]) -> ControlFlow<()>,
 ) -> Result<usize, Fault> {
     let (Some(first), Some(last)) = (timestamps.first(), timestamps.last()) else {
@@ -40,7 +81,7 @@ pub(crate) fn records_at(
         let position = keys::row_position(key.value());
         // A damaged record is no duplicate: it is stored again.
         if timestamps.binary_search(&position.0).is_ok()
-            && !is_in(ignored, position.1)
+            && !ignored.contains(position.1, position.1)
             && let Ok(payload) = rows::payload(key.value(), value.value())
             && found(position, payload).is_break()
         {
@@ -61,7 +102,7 @@ pub(crate) fn records_at(
                 continue;
             };
             let within = within(timestamps, &header);
-            if !within.is_empty() && !is_ignored(ignored, &header) {
+            if !within.is_empty() && !ignored.contains(header.sequence_min, header.sequence_max) {
                 blocks_read += 1;
                 let block = match guarded(|| blocks::load(&chunks, key.value(), &header)) {
                     Ok(block) => block,
@@ -69,7 +110,7 @@ pub(crate) fn records_at(
                     Err(fault) => return Err(fault),
                 };
                 let outcome = records_of(&block, within, |position, payload| {
-                    if is_in(ignored, position.1) {
+                    if ignored.contains(position.1, position.1) {
                         ControlFlow::Continue(())
                     } else {
                         found(position, payload)
@@ -113,21 +154,6 @@ fn records_of(
     ControlFlow::Continue(())
 }
 
-fn is_in(ranges: &[Range<u64>], sequence: u64) -> bool {
-    let next = ranges.partition_point(|range| range.end <= sequence);
-    ranges
-        .get(next)
-        .is_some_and(|range| range.start <= sequence)
-}
-
-/// Whether all records of a block are ignored.
-fn is_ignored(ignored: &[Range<u64>], header: &BlockHeader) -> bool {
-    let next = ignored.partition_point(|range| range.end <= header.sequence_min);
-    ignored
-        .get(next)
-        .is_some_and(|range| range.start <= header.sequence_min && header.sequence_max < range.end)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +180,28 @@ mod tests {
         (store, importer)
     }
 
+    fn sequences(ranges: &[Range<u64>]) -> Sequences {
+        let mut sequences = Sequences::default();
+        for range in ranges {
+            sequences.insert(range.clone());
+        }
+        sequences
+    }
+
+    #[test]
+    fn ranges_that_touch_become_one() {
+        let mut set = sequences(&[5..7, 0..2, 9..12, 7..8, 3..3]);
+        let expected = BTreeMap::from([(0, 2), (5, 8), (9, 12)]);
+        assert_eq!(set.ranges, expected);
+        for sequence in 0..14 {
+            let is_in = [0..2, 5..8, 9..12].iter().any(|it| it.contains(&sequence));
+            assert_eq!(set.contains(sequence, sequence), is_in);
+        }
+        assert!(set.contains(5, 7) && !set.contains(5, 8) && !set.contains(4, 5));
+        set.insert(1..10);
+        assert_eq!(set.ranges, BTreeMap::from([(0, 12)]));
+    }
+
     fn lookup(store: &Store, timestamps: &[i64], ignored: &[Range<u64>]) -> (Vec<Position>, usize) {
         let snapshot = store.snapshot().unwrap();
         let state = snapshot.view().series().unwrap().remove(0).state;
@@ -162,7 +210,7 @@ mod tests {
             snapshot.view().transaction(),
             &state,
             timestamps,
-            ignored,
+            &sequences(ignored),
             |position, _| {
                 positions.push(position);
                 ControlFlow::Continue(())
@@ -219,7 +267,7 @@ mod tests {
         let state = snapshot.view().series().unwrap().remove(0).state;
         let mut count = 0;
         let transaction = snapshot.view().transaction();
-        let blocks_read = records_at(transaction, &state, &all, &[], |_, _| {
+        let blocks_read = records_at(transaction, &state, &all, &sequences(&[]), |_, _| {
             count += 1;
             ControlFlow::Break(())
         });

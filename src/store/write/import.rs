@@ -9,9 +9,13 @@ use crate::{
     signal::Signal,
     store::{
         engine::{fault::Fault, transaction::WriteTransaction},
-        layout::{block::RECORD_BYTES_MAX, series::SeriesState},
+        layout::{
+            block::RECORD_BYTES_MAX,
+            series::{self, SeriesState},
+            tables::SERIES,
+        },
         ledger::{totals, writers},
-        scan::lookup::records_at,
+        scan::lookup::{Sequences, records_at},
         tiers::view::View,
         write::append::{Appender, PendingRecord, SeriesBatch},
     },
@@ -30,6 +34,8 @@ use xxhash_rust::xxh3::xxh3_128;
 const TRANSACTION_TIME_MAX: Duration = Duration::from_millis(250);
 /// The number of records that are looked up before the time is checked.
 const LOOKUP_RECORDS: usize = 1024;
+/// Maximum number of parts that one transaction stores, each of another series.
+pub(crate) const PARTS_MAX: usize = 1024;
 
 /// The number of imported records by outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -148,6 +154,12 @@ impl ImportBatch {
         self.parts.is_empty()
     }
 
+    /// The number of parts.
+    #[cfg(test)]
+    pub(crate) fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Removes the parts that one transaction stored, with the records that were new.
     pub(crate) fn take_parts(&mut self, count: usize) -> Vec<SeriesBatch> {
         self.parts.drain(..count.min(self.parts.len())).collect()
@@ -165,8 +177,9 @@ pub(crate) struct ImportContext<'a> {
     pub(crate) appender: &'a mut Appender,
     /// The state that the transaction builds on.
     pub(crate) view: &'a View,
-    /// The sequences of records stored by the same importer: they do not count as duplicates.
-    pub(crate) own: &'a [Range<u64>],
+    /// The sequences of records that the same importer has stored, or found for records of earlier batches:
+    /// they do not count as duplicates.
+    pub(crate) taken: &'a Sequences,
     /// The totals entered by the same importer.
     pub(crate) own_totals: &'a mut HashMap<ServerName, Totals>,
     /// The time by which age is judged, in nanoseconds since the epoch.
@@ -180,13 +193,16 @@ pub(crate) struct ImportContext<'a> {
 pub(crate) struct Imported {
     /// The sequences of the records that were new.
     pub(crate) sequences: Range<u64>,
+    /// The sequences of stored records for which records of the batch were left out.
+    pub(crate) matched: Vec<u64>,
     pub(crate) too_old: u64,
     /// The number of parts of the batch, from the first, that were looked at.
     pub(crate) parts: usize,
 }
 
 /// Stores those of the first records of `batch` that are new. Looks up records for no longer than
-/// [`TRANSACTION_TIME_MAX`]; what is left of the batch is for the next transaction.
+/// [`TRANSACTION_TIME_MAX`], and takes no more than [`PARTS_MAX`] parts; what is left of the batch is for the
+/// next transaction.
 pub(crate) fn import(
     transaction: &WriteTransaction,
     batch: &mut ImportBatch,
@@ -195,7 +211,7 @@ pub(crate) fn import(
     let ImportContext {
         appender,
         view,
-        own,
+        taken,
         own_totals,
         now,
         used_bytes,
@@ -204,12 +220,9 @@ pub(crate) fn import(
     let deadline = Instant::now() + TRANSACTION_TIME_MAX;
     let limits = &mut appender.cache.limits;
     limits.refresh(transaction)?;
-    let stored: HashMap<_, _> = view
-        .series()?
-        .into_iter()
-        .map(|entry| ((entry.server, entry.signal), entry.state))
-        .collect();
+    let series = view.transaction().open_table(SERIES)?;
     let mut too_old = 0;
+    let mut matched = Vec::new();
     let mut snapshots = Vec::new();
     let mut parts = 0;
     while let Some(part) = batch.parts.get_mut(parts) {
@@ -220,15 +233,18 @@ pub(crate) fn import(
         let before = part.records.len();
         part.records.retain(|record| record.timestamp >= cutoff);
         too_old += before - part.records.len();
-        if let Some(state) = stored.get(&(part.server.clone(), part.signal)) {
-            let rest = drop_duplicates(view, state, own, part, deadline)?;
+        let key = (part.server.as_str(), part.signal as u8);
+        let stored = series.get(key)?;
+        // What is stored under a damaged entry is not found any more, and is stored again.
+        if let Some(state) = stored.and_then(|it| series::read_state(key, it.value()).ok()) {
+            let rest = drop_duplicates(view, &state, taken, part, &mut matched, deadline)?;
             if !rest.is_empty() {
                 let mut later = SeriesBatch::new(part.server.clone(), part.signal);
                 later.records = rest;
                 batch.parts.insert(parts, later);
             }
         }
-        if Instant::now() >= deadline {
+        if parts >= PARTS_MAX || Instant::now() >= deadline {
             break;
         }
     }
@@ -247,6 +263,7 @@ pub(crate) fn import(
     let end = batch.last().map_or(first, |part| part.appended.sequences.1);
     Ok(Imported {
         sequences: first..end,
+        matched,
         too_old: too_old as u64,
         parts,
     })
@@ -265,13 +282,14 @@ fn emitted_snapshots(part: &SeriesBatch) -> Option<(ServerName, Vec<(u64, Metric
     Some((part.server.clone(), snapshots.collect()))
 }
 
-/// Drops each record of `part` as often as it is stored already. Returns the records that were not
-/// looked up until `deadline`.
+/// Drops each record of `part` as often as it is stored already, and adds the sequences of those to
+/// `matched`. Returns the records that were not looked up until `deadline`.
 fn drop_duplicates(
     view: &View,
     state: &SeriesState,
-    own: &[Range<u64>],
+    taken: &Sequences,
     part: &mut SeriesBatch,
+    matched: &mut Vec<u64>,
     deadline: Instant,
 ) -> Result<Vec<PendingRecord>, Fault> {
     let is_of_metrics = part.signal == Signal::Metrics;
@@ -287,7 +305,7 @@ fn drop_duplicates(
         };
         let later = rest.split_off(end);
         let mut records = std::mem::replace(&mut rest, later);
-        drop_stored(view, state, own, &mut records, is_of_metrics)?;
+        drop_stored(view, state, taken, &mut records, is_of_metrics, matched)?;
         part.records.append(&mut records);
         if Instant::now() >= deadline {
             break;
@@ -300,9 +318,10 @@ fn drop_duplicates(
 fn drop_stored(
     view: &View,
     state: &SeriesState,
-    own: &[Range<u64>],
+    taken: &Sequences,
     records: &mut Vec<PendingRecord>,
     is_of_metrics: bool,
+    matched: &mut Vec<u64>,
 ) -> Result<(), Fault> {
     let timestamps: Vec<i64> = records.iter().map(|record| record.timestamp).collect();
     // A snapshot that was exported has no interval, and is still the same record.
@@ -326,13 +345,14 @@ fn drop_stored(
         transaction,
         state,
         &timestamps,
-        own,
-        |(time, _), payload| {
+        taken,
+        |(time, sequence), payload| {
             if let Some((here, stored)) = copies.get_mut(&(time, content(payload)))
                 && stored < here
             {
                 *stored += 1;
                 left -= 1;
+                matched.push(sequence);
             }
             // Otherwise equal records would be compared with all of their copies, batch by batch.
             if left == 0 {

@@ -299,10 +299,10 @@ fn entries(walk: &mut ShapeWalk<'_>, path: Option<&str>) -> Option<()> {
             }))?;
         } else if let Some((0xc0, after)) = walk.rest().split_first() {
             walk.advance_to(after);
-            walk.places.nulls.push(path_of_entry);
+            walk.null(path_of_entry)?;
         } else {
             entries(walk, Some(&path_of_entry))?;
-            walk.places.objects.push(path_of_entry);
+            walk.object(&path_of_entry)?;
         }
     }
     Some(())

@@ -43,6 +43,10 @@ pub(super) struct Entry {
     pub(super) tag: Option<u64>,
 }
 
+/// Maximum length of all paths of a shape together, in bytes. A long key within which many values are nested
+/// would else be repeated for each of them. Records of a shape with longer paths are read whole.
+const PATHS_BYTES_MAX: usize = 256 << 10;
+
 /// The tag of a string in an `AnyValue` message.
 pub(super) const ANY_STRING: u64 = 1 << 3 | 2;
 /// The tag of a boolean.
@@ -84,7 +88,9 @@ pub(super) struct ShapeWalk<'a> {
     at: usize,
     parts: &'a mut dyn Iterator<Item = (Part, usize)>,
     next: Option<(Part, usize)>,
-    pub(super) places: Places,
+    places: Places,
+    /// The number of bytes that paths may still take.
+    paths_left: usize,
 }
 
 impl<'a> ShapeWalk<'a> {
@@ -99,7 +105,27 @@ impl<'a> ShapeWalk<'a> {
             parts,
             next,
             places: Places::default(),
+            paths_left: PATHS_BYTES_MAX,
         }
+    }
+
+    fn take_path(&mut self, path: &str) -> Option<()> {
+        self.paths_left = self.paths_left.checked_sub(path.len())?;
+        Some(())
+    }
+
+    /// Notes the path of an entry that is null.
+    pub(super) fn null(&mut self, path: String) -> Option<()> {
+        self.take_path(&path)?;
+        self.places.nulls.push(path);
+        Some(())
+    }
+
+    /// Notes the path of an entry that is an object.
+    pub(super) fn object(&mut self, path: &str) -> Option<()> {
+        self.take_path(path)?;
+        self.places.objects.push(path.to_owned());
+        Some(())
     }
 
     /// The part that comes before the next literal byte.
@@ -119,6 +145,9 @@ impl<'a> ShapeWalk<'a> {
     /// Passes the due part, whose values are at `place`.
     pub(super) fn leaf(&mut self, place: Place) -> Option<()> {
         self.due()?.column_kind()?;
+        if let Place::Entry(entry) = &place {
+            self.take_path(&entry.path)?;
+        }
         self.next = self.parts.next();
         self.places.leaves.push(place);
         Some(())
@@ -140,5 +169,33 @@ impl<'a> ShapeWalk<'a> {
     /// The places, once everything has been passed.
     pub(super) fn finish(self) -> Option<Places> {
         (self.next.is_none() && self.at == self.literals.len()).then_some(self.places)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_key_is_not_repeated_for_each_value_below_it() {
+        let walk = |path_bytes: usize, count: usize| {
+            let mut parts = std::iter::repeat_n((Part::Int, 0), count);
+            let mut walk = ShapeWalk::new(&[], &mut parts);
+            for _ in 0..count {
+                walk.leaf(Place::Entry(Entry {
+                    path: "k".repeat(path_bytes),
+                    is_top: false,
+                    tag: None,
+                }))?;
+            }
+            walk.finish()
+        };
+        assert_eq!(walk(100, 2000).unwrap().leaves.len(), 2000);
+        assert_eq!(walk(8 << 20, 1), None);
+        assert_eq!(walk(8 << 10, 1000), None);
+        let mut parts = std::iter::empty();
+        let mut walk = ShapeWalk::new(&[], &mut parts);
+        assert_eq!(walk.null("k".repeat(200 << 10)), Some(()));
+        assert_eq!(walk.object(&"k".repeat(200 << 10)), None);
     }
 }

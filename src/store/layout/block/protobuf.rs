@@ -233,7 +233,7 @@ fn fields(walk: &mut ShapeWalk<'_>, kind: Message, within: &Within) -> Option<()
             match within {
                 _ if child == Message::Link => fields(walk, child, &Within::Link)?,
                 Within::Entry(path) if child == Message::KeyValueList => {
-                    walk.places.objects.push(path.clone());
+                    walk.object(path)?;
                     fields(walk, child, within)?;
                 }
                 _ => fields(walk, child, within)?,
@@ -243,10 +243,12 @@ fn fields(walk: &mut ShapeWalk<'_>, kind: Message, within: &Within) -> Option<()
     }
     match (kind, within) {
         (Message::KeyValue, _) if !has_value => {
-            walk.places.nulls.extend(entry_path(within, key));
+            if let Some(path) = entry_path(within, key) {
+                walk.null(path)?;
+            }
         }
         (Message::AnyValue, Within::Entry(path)) if seen == 0 => {
-            walk.places.nulls.push(path.clone());
+            walk.null(path.clone())?;
         }
         _ => {}
     }

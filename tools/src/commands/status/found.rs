@@ -56,6 +56,9 @@ pub(super) struct Found {
     /// What is known to be damaged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damage: Vec<KnownDamage>,
+    /// What cannot be read of the list of series.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_jump: Option<ClockJump>,
     /// How the stack differs from the configuration of `--config`.
@@ -100,7 +103,7 @@ impl Found {
             return Ok(None);
         };
         let snapshot = store.snapshot()?;
-        let inventory = snapshot.inventory(None)?;
+        let (inventory, unreadable) = snapshot.readable_inventory()?;
         let comparison = match config {
             Some(config) => compare(&store, &inventory, config)?,
             None => Vec::new(),
@@ -131,6 +134,7 @@ impl Found {
             space: store.space()?,
             set_aside: list_set_aside(home, stack)?,
             losses: snapshot.ledger(..)?,
+            unreadable: unreadable.into_iter().map(|it| it.what).collect(),
             damage: snapshot.known_damage()?,
             clock_jump: snapshot.clock_jump()?,
         }))
@@ -181,6 +185,9 @@ impl Found {
                 Some(Role::Error),
                 &format!("{losses}; `losses` has the details"),
             )?;
+        }
+        for what in self.unreadable.iter().take(NAMED_MAX) {
+            line(Some(Role::Error), &format!("cannot be read: {what}"))?;
         }
         let found = self.damage.iter().take(NAMED_MAX);
         for damage in found {
