@@ -31,7 +31,7 @@ use std::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// Maximum number of viewers.
@@ -297,17 +297,13 @@ where
                 self.position.after = None;
             }
             if self.position.end > self.position.since {
-                match self.read().await {
-                    Ok(told) => {
-                        self.events = told.events;
-                        self.position = told.position;
-                    }
-                    // Tried again below, when the database is there again.
-                    Err(_) => {
-                        tokio::time::sleep(LOOK_TIME).await;
-                        return heartbeat();
-                    }
-                }
+                let Ok(told) = self.read().await else {
+                    // The database is away. The next call tries again.
+                    sleep(LOOK_TIME).await;
+                    return heartbeat();
+                };
+                self.events = told.events;
+                self.position = told.position;
                 continue;
             }
             match timeout(HEARTBEAT, self.marks.changed()).await {

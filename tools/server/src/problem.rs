@@ -21,7 +21,8 @@ pub(crate) struct Problem {
     status: u16,
     detail: String,
     #[serde(skip)]
-    headers: HeaderMap,
+    /// Boxed, because results with a problem are moved around.
+    headers: Box<HeaderMap>,
 }
 
 impl Problem {
@@ -30,7 +31,7 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: detail.into(),
-            headers: HeaderMap::new(),
+            headers: Box::default(),
         }
     }
 
@@ -106,7 +107,7 @@ impl From<Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let json = HeaderValue::from_static("application/problem+json");
-        let headers = self.headers.clone();
+        let headers = HeaderMap::clone(&self.headers);
         let body = Json(self.clone());
         let content_type = [(CONTENT_TYPE, json)];
         (self.status(), headers, content_type, Extension(self), body).into_response()

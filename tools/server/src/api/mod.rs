@@ -42,7 +42,7 @@ pub(crate) const ROOT: &str = "/api/telemetry";
 
 /// An address below [`ROOT`], and what it answers.
 struct Route {
-    /// As in the OpenAPI document, which a test compares with this.
+    /// As in `openapi.json`, which a test compares with this.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the test"))]
     method: &'static str,
     path: &'static str,

@@ -104,17 +104,17 @@ async fn page(
         let next = last.map(|last| {
             let cursor = last.cursor().to_string();
             params.link_with(&format!("{ROOT}{path}"), |params| {
-                params.cursor = Some(cursor)
+                params.cursor = Some(cursor);
             })
         });
-        let list = &Records {
+        let page = &Records {
             records: stored.iter().map(RecordShape::new).collect(),
             damaged: scan.damage().len(),
         };
         Made::page(
             &OfStack {
                 stack: &stack,
-                list,
+                list: page,
             },
             next,
         )

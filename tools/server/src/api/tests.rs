@@ -105,7 +105,7 @@ impl Stack {
     /// 40 log records, 6 spans in 3 traces, 2 snapshots.
     fn filled() -> Stack {
         let stack = Stack::empty();
-        let (github, slack) = (name("github"), name("slack"));
+        let [github, other] = ["github", "slack"].map(name);
         stack.logs(0..40);
         for trace in 1..=3 {
             for id in 1..=2 {
@@ -113,7 +113,7 @@ impl Stack {
                 stack.writer.span(&github, &record).unwrap();
             }
         }
-        for (server, tokens) in [(&github, 100), (&slack, 7)] {
+        for (server, tokens) in [(&github, 100), (&other, 7)] {
             let mut snapshot = MetricsSnapshot::new(at(60));
             snapshot.diff.input_tokens = tokens;
             snapshot.diff.total_tokens = tokens;

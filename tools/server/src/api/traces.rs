@@ -34,19 +34,19 @@ pub(super) async fn list(
     server
         .read(move |snapshot| {
             let query = params.traces()?;
-            let list = &snapshot.traces(&query, params.limit_or(LIMIT_DEFAULT))?;
-            let last = list.traces.last().filter(|_| list.has_more);
+            let page = &snapshot.traces(&query, params.limit_or(LIMIT_DEFAULT))?;
+            let last = page.traces.last().filter(|_| page.has_more);
             let next = last.map(|last| {
                 let cursor = query.cursor_after(last).to_string();
                 params.link_with(&format!("{ROOT}/traces"), |params| {
                     params.cursor = Some(cursor);
                 })
             });
-            let list = OfStack {
+            let shape = OfStack {
                 stack: &stack,
-                list,
+                list: page,
             };
-            Made::page(&list, next)
+            Made::page(&shape, next)
         })
         .await
 }
