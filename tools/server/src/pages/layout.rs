@@ -2,7 +2,7 @@
 
 use super::{address::Address, assets, parts};
 use crate::{
-    display::{clock_seconds, grouped, percent, size},
+    display::{clock_seconds, escape, grouped, percent, size},
     input::Zone,
     problem::Problem,
     state::Server,
@@ -265,15 +265,18 @@ fn problem_page(problem: &Problem) -> Page {
 
 /// Something that every page points out.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Alert {
-    pub(crate) is_error: bool,
-    pub(crate) text: String,
+struct Alert {
+    is_error: bool,
+    /// Whether it is about lost records, of which the overview and the ledger say more themselves.
+    is_loss: bool,
+    text: String,
 }
 
 impl Alert {
     fn error(text: impl Into<String>) -> Alert {
         Alert {
             is_error: true,
+            is_loss: false,
             text: text.into(),
         }
     }
@@ -281,6 +284,7 @@ impl Alert {
     fn warning(text: impl Into<String>) -> Alert {
         Alert {
             is_error: false,
+            is_loss: false,
             text: text.into(),
         }
     }
@@ -341,11 +345,14 @@ impl Frame {
                 });
                 if entries > 0 {
                     let what = match count {
-                        0 => "Records were lost".to_owned(),
+                        0 => "Records may have been lost".to_owned(),
                         1 => "1 record was lost".to_owned(),
                         count => format!("{} records were lost", grouped(count)),
                     };
-                    alerts.push(Alert::warning(format!("{what} in the last 24 hours.")));
+                    alerts.push(Alert {
+                        is_loss: true,
+                        ..Alert::warning(format!("{what} in the last 24 hours."))
+                    });
                 }
             }
             Err(error) => alerts.push(Alert::error(error.to_string())),
@@ -417,7 +424,7 @@ fn frame_page(viewer: &Viewer, frame: Option<&Frame>, page: Page) -> Markup {
                         div.top-tools { (theme_switch(viewer)) (help_button()) }
                     }
                 }
-                @if let Some(frame) = frame { (alerts(&frame.alerts)) }
+                @if let Some(frame) = frame { (alerts(&frame.alerts, page.section)) }
                 main #main tabindex="-1" {
                     div.heading {
                         div.heading-text {
@@ -552,16 +559,21 @@ fn help() -> Markup {
     }
 }
 
-fn alerts(alerts: &[Alert]) -> Markup {
+fn alerts(alerts: &[Alert], section: Option<Section>) -> Markup {
+    let says_more = matches!(section, Some(Section::Overview | Section::Ledger));
+    let mut shown = alerts
+        .iter()
+        .filter(|alert| !(alert.is_loss && says_more))
+        .peekable();
     html! {
-        @if !alerts.is_empty() {
+        @if shown.peek().is_some() {
             aside.alerts aria-label="Alerts" {
                 ul {
-                    @for alert in alerts {
+                    @for alert in shown {
                         li.alert.is-error[alert.is_error] {
                             span.alert-mark aria-hidden="true" { "!" }
-                            span.alert-text { (alert.text) }
-                            a href="/ledger" { "Details" }
+                            span.alert-text { (escape(&alert.text)) }
+                            @if section != Some(Section::Ledger) { a href="/ledger" { "Details" } }
                         }
                     }
                 }
@@ -583,7 +595,10 @@ fn range_picker(address: &Address, zone: &Zone) -> Markup {
     let (since_text, until_text) = (since.map(brief), until.map(brief));
     let label = match (preset, since_text, until_text) {
         (Some((_, name)), ..) => (*name).to_owned(),
-        (None, Some(since), Some(until)) => format!("{since} to {until}"),
+        (None, Some(since), Some(until)) => match (since.split_once(' '), until.split_once(' ')) {
+            (Some((date, _)), Some((same, time))) if date == same => format!("{since} to {time}"),
+            _ => format!("{since} to {until}"),
+        },
         (None, Some(since), None) => format!("Since {since}"),
         (None, None, Some(until)) => format!("Until {until}"),
         (None, None, None) => "All time".to_owned(),

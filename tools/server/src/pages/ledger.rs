@@ -356,9 +356,9 @@ fn explained(entry: &LedgerEntry) -> String {
         LossCause::Closed => "A record came after its writer was closed.".to_owned(),
         LossCause::DiskFault => "The disk failed until the writer was closed.".to_owned(),
         LossCause::Crash => match entry.recovered {
-            0 => "A process was killed before it had stored all of its records.".to_owned(),
+            0 => "A process was killed; its last records may be missing.".to_owned(),
             recovered => format!(
-                "A process was killed before it had stored all of its records; {} of them were recovered.",
+                "A process was killed; its last records may be missing, and {} were recovered.",
                 grouped(recovered)
             ),
         },

@@ -105,13 +105,11 @@ fn page(snapshot: &Snapshot, viewer: &Viewer, stack: &str) -> Result<Page, Probl
         (form(address, &suggestions))
         (chips(address, &FILTERS))
         @if let Some(histogram) = &histogram { (chart(histogram, &params, address)) }
-        @if found.unreadable > 0 {
-            p.notice.is-error { (found.unreadable) " parts of the store cannot be read; their records are missing here. " a href="/ledger" { "Details" } }
-        }
+        (damage(&found.damage))
         @if !found.rows.is_empty() {
             (list(&found, address, &Position::end_of(snapshot)?))
         } @else if has_logs {
-            (nothing(address))
+            (nothing(address, !found.damage.is_empty()))
         } @else {
             (overview::empty(stack))
         }
@@ -126,7 +124,8 @@ struct Found {
     previous: Option<String>,
     next: Option<String>,
     direction: Direction,
-    unreadable: usize,
+    /// What cannot be read, and is left out.
+    damage: Vec<String>,
 }
 
 impl Found {
@@ -153,7 +152,8 @@ impl Found {
         };
         let limit = params.limit_or(ROWS);
         let mut scan = snapshot.scan(&query)?;
-        let (mut rows, mut bytes, mut has_more, mut undecoded) = (Vec::new(), 0, false, 0);
+        let (mut rows, mut bytes, mut has_more) = (Vec::new(), 0, false);
+        let mut damage = Vec::new();
         let mut ends: Option<(Cursor, Cursor)> = None;
         while let Some(record) = scan.next()? {
             if rows.len() == limit || bytes > PAGE_BYTES_MAX {
@@ -167,10 +167,10 @@ impl Found {
                     ends = Some((ends.map_or(cursor, |(first, _)| first), cursor));
                     rows.push(shown.row(&record));
                 }
-                Err(_) => undecoded += 1,
+                Err(error) => damage.push(error.to_string()),
             }
         }
-        let unreadable = scan.damage().len() + undecoded;
+        damage.extend(scan.damage().into_iter().map(|damage| damage.what));
         let (mut has_previous, mut has_next) = (cursor.is_some(), has_more);
         if before.is_some() {
             rows.reverse();
@@ -185,7 +185,7 @@ impl Found {
                 .map(|first| format!("{BEFORE}{first}")),
             next: last.filter(|_| has_next).map(|last| last.to_string()),
             direction,
-            unreadable,
+            damage,
         })
     }
 }
@@ -329,13 +329,28 @@ fn list(found: &Found, address: &Address, end: &Position) -> Markup {
     }
 }
 
+/// What is missing in a list.
+fn damage(damage: &[String]) -> Markup {
+    html! {
+        @if let Some(first) = damage.first() {
+            p.notice.is-error {
+                @if damage.len() == 1 { "A part of the store cannot be read, and its records are missing here: " }
+                @else { (damage.len()) " parts of the store cannot be read, and their records are missing here. The first: " }
+                (escape(first)) ". " code { "gridctl-telemetry verify" } " says more."
+            }
+        }
+    }
+}
+
 /// What to do when nothing matches.
-fn nothing(address: &Address) -> Markup {
+fn nothing(address: &Address, is_damaged: bool) -> Markup {
     let has_filters = FILTERS.iter().any(|(name, _)| address.get(name).is_some());
     let has_range = address.get("since").is_some() || address.get("until").is_some();
     html! {
         section.panel.empty {
-            h2.empty-lead { "No log records match" }
+            h2.empty-lead {
+                @if is_damaged { "No log records that can be read match" } @else { "No log records match" }
+            }
             @if address.get("cursor").is_some() {
                 p { "There are no more records on this side." }
                 p { a.button href=(address.clone().without(&["cursor"])) { "Go to the first page" } }

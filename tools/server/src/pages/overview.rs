@@ -62,12 +62,7 @@ fn page(store: &Store, snapshot: &Snapshot, zone: &Zone) -> Result<Page, Problem
                     p { a href="/ledger" { "Ledger & disk" } }
                 }
                 div.panel-body.stack {
-                    p {
-                        @match &lost {
-                            Some(lost) => span.is-warn { "Records were " (escape(lost)) "." },
-                            None => span.is-good { "No records were lost." },
-                        }
-                    }
+                    @if lost.is_none() { p.is-good { "No records were lost." } }
                     p.soft {
                         @match &evicted {
                             Some(evicted) => { "The " (escape(evicted)) "." },
