@@ -242,9 +242,7 @@ fn a_damaged_entry_of_a_series_hides_nothing_else() {
     let change = database.begin_write().unwrap();
     let series = redb::TableDefinition::<(&str, u8), &[u8]>::new("series");
     let mut table = change.open_table(series).unwrap();
-    table
-        .insert(("github", 0), b"no state".as_slice())
-        .unwrap();
+    table.insert(("github", 0), b"no state".as_slice()).unwrap();
     drop(table);
     change.commit().unwrap();
     drop(database);

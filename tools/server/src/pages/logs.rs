@@ -5,6 +5,7 @@ use super::{
     charts::{Bar, Bars, Layer, Span, Unit},
     layout::{Page, Section, Viewer, show},
     overview,
+    parts::{time, unreadable},
     record::Rows,
     search::{LEVELS, chips, cleared, select, servers, text_fields, words},
 };
@@ -22,14 +23,14 @@ use crate::{
 use axum::{extract::State, http::HeaderMap, response::Response};
 use gridctl_telemetry::{
     Signal, Snapshot,
-    query::{Cursor, Direction, StoredRecord},
+    query::{Cursor, Damage, Direction, StoredRecord},
 };
 use maud::{Markup, html};
 use std::{borrow::Cow, time::Duration};
 
 /// The number of records of a page, unless the address has another one.
 const ROWS: usize = 100;
-/// The records of a page end at this size, in bytes. A record can have a mebibyte.
+/// The rows of a page end at this size, in bytes.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 /// How long records may be counted for the histogram.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -105,7 +106,7 @@ fn page(snapshot: &Snapshot, viewer: &Viewer, stack: &str) -> Result<Page, Probl
         (form(address, &suggestions))
         (chips(address, &FILTERS))
         @if let Some(histogram) = &histogram { (chart(histogram, &params, address)) }
-        (damage(&found.damage))
+        (unreadable(&found.damage))
         @if !found.rows.is_empty() {
             (list(&found, address, &Position::end_of(snapshot)?))
         } @else if has_logs {
@@ -125,7 +126,7 @@ struct Found {
     next: Option<String>,
     direction: Direction,
     /// What cannot be read, and is left out.
-    damage: Vec<String>,
+    damage: Vec<Damage>,
 }
 
 impl Found {
@@ -151,26 +152,22 @@ impl Found {
             list: viewer.address(),
         };
         let limit = params.limit_or(ROWS);
-        let mut scan = snapshot.scan(&query)?;
+        let mut records = snapshot.scan(&query)?.records();
         let (mut rows, mut bytes, mut has_more) = (Vec::new(), 0, false);
-        let mut damage = Vec::new();
         let mut ends: Option<(Cursor, Cursor)> = None;
-        while let Some(record) = scan.next()? {
+        for record in records.by_ref() {
+            let record = record?;
             if rows.len() == limit || bytes > PAGE_BYTES_MAX {
                 has_more = true;
                 break;
             }
-            bytes += record.payload_bytes();
-            match record.to_stored() {
-                Ok(record) => {
-                    let cursor = record.cursor();
-                    ends = Some((ends.map_or(cursor, |(first, _)| first), cursor));
-                    rows.push(shown.row(&record));
-                }
-                Err(error) => damage.push(error.to_string()),
-            }
+            let cursor = record.cursor();
+            ends = Some((ends.map_or(cursor, |(first, _)| first), cursor));
+            let row = shown.row(&record);
+            bytes += row.0.len();
+            rows.push(row);
         }
-        damage.extend(scan.damage().into_iter().map(|damage| damage.what));
+        let damage = records.damage();
         let (mut has_previous, mut has_next) = (cursor.is_some(), has_more);
         if before.is_some() {
             rows.reverse();
@@ -226,9 +223,9 @@ fn form(address: &Address, suggestions: &Suggestions) -> Markup {
                     (text_fields("not-grep", "Does not contain", "", address, None, 0))
                     (text_fields("trace", "Trace", "id, or a part of it", address, None, 0))
                     (text_fields("span", "Span", "id, or a part of it", address, None, 0))
+                    label.field { span { "Order" } (select("direction", address, &[("", "Newest first"), ("forward", "Oldest first")])) }
                     (servers(address, suggestions))
                     (words(address))
-                    label.field { span { "Order" } (select("direction", address, &[("", "Newest first"), ("forward", "Oldest first")])) }
                     label.field { span { "Rows" } (select("limit", address, &[("", "100"), ("50", "50"), ("250", "250"), ("1000", "1,000")])) }
                     div.filters-end {
                         button.button.button-main type="submit" { "Apply" }
@@ -289,7 +286,7 @@ fn chart(histogram: &Histogram, params: &Params, address: &Address) -> Markup {
             div.panel-body {
                 (bars.draw(&|time| zone.offset_at(time)))
                 @if let Some(since) = histogram.counted_since {
-                    p.chart-note { "Only records since " (super::parts::time(since, &zone)) " are counted: counting older ones takes too long. A shorter range shows all." }
+                    p.chart-note { "Only records since " (time(since, &zone)) " are counted: counting older ones takes too long. A shorter range shows all." }
                 }
             }
         }
@@ -325,19 +322,6 @@ fn list(found: &Found, address: &Address, end: &Position) -> Markup {
         nav.pager aria-label="More records" {
             @if let Some(previous) = &found.previous { a.button rel="prev" href=(page(previous)) { "← " (newer) } } @else { span {} }
             @if let Some(next) = &found.next { a.button rel="next" href=(page(next)) { (older) " →" } }
-        }
-    }
-}
-
-/// What is missing in a list.
-fn damage(damage: &[String]) -> Markup {
-    html! {
-        @if let Some(first) = damage.first() {
-            p.notice.is-error {
-                @if damage.len() == 1 { "A part of the store cannot be read, and its records are missing here: " }
-                @else { (damage.len()) " parts of the store cannot be read, and their records are missing here. The first: " }
-                (escape(first)) ". " code { "gridctl-telemetry verify" } " says more."
-            }
         }
     }
 }

@@ -58,9 +58,9 @@ impl Rows<'_> {
             li class={ "log " (level_class(log.level)) } {
                 details id={ "r-" (cursor) } data-row data-cursor=(cursor) {
                     summary {
-                        (exact_time(stored.timestamp, self.zone))
-                        span.log-level { (log.level) }
-                        span.log-server { (escape(&stored.server)) }
+                        (exact_time(stored.timestamp, self.zone)) " "
+                        span.log-level { (log.level) } " "
+                        span.log-server { (escape(&stored.server)) } " "
                         span.log-line { (self.line(log, &entries)) }
                     }
                     (self.body(stored, log, &entries))

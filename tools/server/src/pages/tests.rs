@@ -17,20 +17,23 @@ use gridctl_telemetry::{
 use tower::ServiceExt;
 
 /// All pages that take no id.
-const PAGES: [&str; 4] = ["/", "/logs", "/ledger", "/wipe"];
+const PAGES: [&str; 6] = ["/", "/logs", "/traces", "/usage", "/ledger", "/wipe"];
 
 /// A store and its pages.
 struct Site {
     router: Router,
     store: Store,
     writer: Writer,
-    _guard: WriterGuard,
+    guard: WriterGuard,
     home: tempfile::TempDir,
 }
 
 impl Site {
     fn new() -> Site {
-        let home = tempfile::tempdir().unwrap();
+        Site::in_home(tempfile::tempdir().unwrap())
+    }
+
+    fn in_home(home: tempfile::TempDir) -> Site {
         let store = Store::open(home.path(), "shop", StoreOptions::default()).unwrap();
         let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
         let server = Server::new(store.clone(), writer.clone(), ServerOptions::default()).unwrap();
@@ -38,7 +41,7 @@ impl Site {
             router: router(&server),
             store,
             writer,
-            _guard: guard,
+            guard,
             home,
         }
     }
@@ -104,6 +107,64 @@ async fn a_stack_without_records_says_how_to_send_some() {
     }
     let (_, body) = site.get("/wipe").await;
     assert!(body.contains("Nothing to wipe"));
+}
+
+#[tokio::test]
+async fn every_page_answers_for_many_servers_with_long_names() {
+    let site = Site::new();
+    let name = |number: usize| format!("{number}-{}", "long".repeat(30));
+    for number in 0..200 {
+        let record = LogRecord::new(Timestamp::now(), Level::WARN, "x".repeat(100_000));
+        site.log(&name(number), &record);
+    }
+    site.writer.flush().unwrap();
+    for page in PAGES {
+        let (status, body) = site.get(page).await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        assert!(body.len() < 6 << 20, "{page}: {} bytes", body.len());
+    }
+    let (_, body) = site.get("/").await;
+    for number in 0..200 {
+        assert!(body.contains(&name(number)), "{number}");
+    }
+    let (_, body) = site.get("/logs?limit=1000").await;
+    assert!(body.contains("84000 more characters"));
+}
+
+#[tokio::test]
+async fn every_page_answers_for_a_damaged_store() {
+    let site = Site::new();
+    site.log_each_second(5000);
+    let path = site.store.path();
+    let Site {
+        home,
+        guard,
+        store,
+        writer,
+        router,
+    } = site;
+    guard.close().unwrap();
+    drop((store, writer, router));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let message = b"record ";
+    let places: Vec<usize> = bytes
+        .windows(message.len())
+        .enumerate()
+        .filter(|(_, window)| window == message)
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!places.is_empty());
+    for place in places {
+        bytes[place] ^= 0xff;
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let site = Site::in_home(home);
+    for page in PAGES {
+        let (status, body) = site.get(page).await;
+        assert_eq!(status, StatusCode::OK, "{page}\n{body}");
+    }
+    let (_, body) = site.get("/logs").await;
+    assert!(body.contains("cannot be read, and its records are missing here"));
 }
 
 #[tokio::test]
