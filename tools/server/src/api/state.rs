@@ -6,7 +6,10 @@ use crate::{
     problem::Problem,
     shapes::LossesShape,
     state::Server,
-    views::params::{INVENTORY, NONE, Params, RANGE, WIPE},
+    views::{
+        params::{INVENTORY, NONE, Params, RANGE, WIPE},
+        wipe::Wipe,
+    },
 };
 use axum::{
     extract::{RawQuery, State},
@@ -15,7 +18,7 @@ use axum::{
 };
 use gridctl_telemetry::{
     Snapshot, Timestamp,
-    maintenance::{Space, WipeScope, WriterStatus},
+    maintenance::{Space, WriterStatus},
     query::InventoryRecord,
 };
 use serde::Serialize;
@@ -59,21 +62,7 @@ pub(super) async fn wipe(
     let given = headers.get(PAGE_TOKEN);
     page_token.check(given.and_then(|token| token.to_str().ok()))?;
     let params = Params::parse(query.as_deref(), WIPE)?;
-    let before = params.range()?.until;
-    let servers = if params.servers.is_empty() {
-        vec![None]
-    } else {
-        params.servers.iter().cloned().map(Some).collect()
-    };
-    server
-        .write(move |writer| {
-            for server in servers {
-                let scope = WipeScope::everything().server(server);
-                writer.wipe(&scope.signal(params.signal).before(before))?;
-            }
-            Ok(())
-        })
-        .await?;
+    Wipe::of(&params)?.run(&server).await?;
     let all = |snapshot: &Snapshot| Ok(snapshot.inventory(None)?);
     Ok(array(&server.read(all).await?))
 }

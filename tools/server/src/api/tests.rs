@@ -14,6 +14,7 @@ use gridctl_telemetry::{
         common::v1::{AnyValue, KeyValue, any_value},
         trace::v1::{Span, Status, status::StatusCode as SpanStatus},
     },
+    record::CostCounts,
 };
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -118,7 +119,7 @@ impl Stack {
             snapshot.diff.input_tokens = tokens;
             snapshot.diff.total_tokens = tokens;
             snapshot.total = snapshot.diff;
-            snapshot.cost_diff = Some(Default::default());
+            snapshot.cost_diff = Some(CostCounts::default());
             stack.writer.metrics(server, &snapshot).unwrap();
         }
         stack.writer.flush().unwrap();

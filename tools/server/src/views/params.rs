@@ -309,14 +309,14 @@ const KNOWN: &[Known] = &[
         accepts: "internal, server, client, producer, consumer or unspecified",
         repeats: false,
         read: |params, text| set(&mut params.filter.kind, word(KINDS, text)),
-        write: |params| word_of(KINDS, params.filter.kind),
+        write: |params| word_of(KINDS, params.filter.kind.as_ref()),
     },
     Known {
         name: "status",
         accepts: "unset, ok or error",
         repeats: false,
         read: |params, text| set(&mut params.filter.status, word(STATUSES, text)),
-        write: |params| word_of(STATUSES, params.filter.status),
+        write: |params| word_of(STATUSES, params.filter.status.as_ref()),
     },
     Known {
         name: "min-duration",
@@ -353,7 +353,7 @@ const KNOWN: &[Known] = &[
         read: |params, text| word(ORDERS, text).map(|order| params.order = order),
         write: |params| {
             let order = (params.order != Order::default()).then_some(params.order);
-            word_of(ORDERS, order)
+            word_of(ORDERS, order.as_ref())
         },
     },
     Known {
@@ -398,14 +398,14 @@ const KNOWN: &[Known] = &[
         accepts: "json, ndjson (a record on each line) or otlp",
         repeats: false,
         read: |params, text| set(&mut params.format, word(FORMATS, text)),
-        write: |params| word_of(FORMATS, params.format),
+        write: |params| word_of(FORMATS, params.format.as_ref()),
     },
     Known {
         name: "direction",
         accepts: "forward (the oldest records first) or backward (the newest first)",
         repeats: false,
         read: |params, text| set(&mut params.direction, word(DIRECTIONS, text)),
-        write: |params| word_of(DIRECTIONS, params.direction),
+        write: |params| word_of(DIRECTIONS, params.direction.as_ref()),
     },
     Known {
         name: "limit",
@@ -776,10 +776,8 @@ fn word<T: Copy>(words: &[(&str, T)], text: &str) -> Result<T, String> {
         .ok_or_else(|| format!("{shown:?} is unknown"))
 }
 
-fn word_of<T: PartialEq>(words: &[(&str, T)], value: Option<T>) -> Vec<String> {
-    let found = words
-        .iter()
-        .filter(|(_, known)| value.as_ref() == Some(known));
+fn word_of<T: PartialEq>(words: &[(&str, T)], value: Option<&T>) -> Vec<String> {
+    let found = words.iter().filter(|(_, known)| value == Some(known));
     found.map(|(word, _)| (*word).to_owned()).take(1).collect()
 }
 
@@ -847,11 +845,7 @@ mod tests {
 
     #[test]
     fn an_empty_value_is_as_good_as_none() {
-        let empty: String = ALL
-            .concat()
-            .iter()
-            .map(|name| format!("{name}=&"))
-            .collect();
+        let empty = ALL.concat().join("=&") + "=";
         assert_eq!(parse(&empty).unwrap(), Params::default());
         assert_eq!(Params::parse(None, &[]).unwrap(), Params::default());
         assert_eq!(parse("errors=on&utc=0").unwrap().to_query(), "errors=true");

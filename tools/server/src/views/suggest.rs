@@ -4,7 +4,10 @@ use super::params::Params;
 use crate::{display::entries, problem::Problem};
 use gridctl_telemetry::{Query, Record, ServerName, Signal, Snapshot, Value, query::Direction};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// The number of newest records that are looked at.
 const SAMPLE: usize = 2000;
@@ -32,7 +35,8 @@ pub(crate) struct Suggestions {
 /// A key of entries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Key {
-    pub(crate) key: String,
+    #[serde(rename = "key")]
+    pub(crate) path: String,
     /// The number of records of the sample that have it.
     pub(crate) count: usize,
     /// Its values, the most frequent first; empty if there are too many to choose from.
@@ -73,7 +77,7 @@ impl Suggestions {
             }
         }
         let mut keys: Vec<Key> = keys.into_iter().map(|(key, seen)| seen.key(key)).collect();
-        keys.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.key.cmp(&b.key)));
+        keys.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.path.cmp(&b.path)));
         keys.truncate(KEYS_MAX);
         Ok(Suggestions {
             servers: snapshot.servers()?,
@@ -85,10 +89,10 @@ impl Suggestions {
 
     /// Expressions for the parameter `field`, at most `max`: keys, then keys with values.
     pub(crate) fn fields(&self, max: usize) -> Vec<String> {
-        let keys = self.keys.iter().map(|key| key.key.clone());
+        let keys = self.keys.iter().map(|key| key.path.clone());
         let values = self.keys.iter().flat_map(|key| {
             let values = key.values.iter();
-            values.map(|value| format!("{}={value}", key.key))
+            values.map(|value| format!("{}={value}", key.path))
         });
         keys.chain(values).take(max).collect()
     }
@@ -112,11 +116,11 @@ impl Seen {
         }
     }
 
-    fn key(self, key: String) -> Key {
+    fn key(self, path: String) -> Key {
         let mut values: Vec<(String, usize)> = self.values.into_iter().collect();
-        values.sort_by(|a, b| b.1.cmp(&a.1));
+        values.sort_by_key(|(_, count)| Reverse(*count));
         Key {
-            key,
+            path,
             count: self.count,
             values: values.into_iter().map(|(value, _)| value).collect(),
         }
