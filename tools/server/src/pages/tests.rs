@@ -20,16 +20,16 @@ use tower::ServiceExt;
 const PAGES: [&str; 6] = ["/", "/logs", "/traces", "/usage", "/ledger", "/wipe"];
 
 /// A store and its pages.
-struct Site {
+pub(super) struct Site {
     router: Router,
     store: Store,
-    writer: Writer,
+    pub(super) writer: Writer,
     guard: WriterGuard,
     home: tempfile::TempDir,
 }
 
 impl Site {
-    fn new() -> Site {
+    pub(super) fn new() -> Site {
         Site::in_home(tempfile::tempdir().unwrap())
     }
 
@@ -71,7 +71,7 @@ impl Site {
         (parts, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    async fn get(&self, address: &str) -> (StatusCode, String) {
+    pub(super) async fn get(&self, address: &str) -> (StatusCode, String) {
         let request = Request::get(address).header(HOST, "localhost:4318");
         let (parts, body) = self.send(request.body(Body::empty()).unwrap()).await;
         (parts.status, body)
@@ -86,7 +86,7 @@ impl Site {
 }
 
 /// The value of an attribute, after the first place where `before` is.
-fn attribute(page: &str, before: &str, name: &str) -> Option<String> {
+pub(super) fn attribute(page: &str, before: &str, name: &str) -> Option<String> {
     let (_, rest) = page.split_once(before)?;
     let (_, rest) = rest.split_once(&format!("{name}=\""))?;
     let (value, _) = rest.split_once('"')?;

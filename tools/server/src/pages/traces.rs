@@ -351,10 +351,10 @@ fn pager(address: &Address, rows: &TraceList, query: &TraceQuery, is_first: bool
     html! {
         nav.pager aria-label="Pages of the list" {
             @if is_first { span {} } @else {
-                a.button href=(address.clone().without(&["cursor"])) rel="prev" { "First page" }
+                a.button rel="prev" href=(address.clone().without(&["cursor"])) { "First page" }
             }
             @if let Some(last) = next {
-                a.button href=(address.clone().with("cursor", query.cursor_after(last))) rel="next" { "Next page" }
+                a.button rel="next" href=(address.clone().with("cursor", query.cursor_after(last))) { "Next page" }
             }
         }
     }

@@ -223,6 +223,8 @@ impl Shown {
     fn read(snapshot: &Snapshot, params: &Params) -> Result<Shown, Problem> {
         let what = What::of(params);
         let range = params.range()?;
+        // A word that names nothing is refused, although the page asks for more than one report.
+        params.usage(range, &[])?;
         let until = range.until.unwrap_or_else(|| params.now());
         let length = range.since.map(|since| nanos_between(since, until));
         let usage = |range, by: &[&str]| -> Result<UsageReport, Problem> {

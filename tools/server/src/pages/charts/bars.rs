@@ -20,6 +20,8 @@ const X_TICKS: u16 = 6;
 const Y_TICKS: u16 = 3;
 /// The part of its place that a bar fills.
 const FILLED: f64 = 0.88;
+/// The widest bar, so that a single one is no wall.
+const WIDTH_MAX: f64 = 0.08;
 /// The least height of a part of a bar, so that every count above zero is seen.
 const PART_MIN: f64 = 1.0;
 
@@ -153,10 +155,16 @@ impl Bars<'_> {
             self.span.share(bar.span.start),
             self.span.share(bar.span.end),
         );
-        let (x, width) = (
-            Percent::of(left),
-            Percent::of((right - left).max(0.001) * FILLED),
-        );
+        let place = (right - left).max(0.001);
+        let filled = (place * FILLED).min(WIDTH_MAX);
+        // A bar that is narrower than its place is in the middle of it.
+        let indent = if filled < WIDTH_MAX {
+            0.0
+        } else {
+            (place - filled) / 2.0
+        };
+        let (x, width) = (Percent::of(left + indent), Percent::of(filled));
+        let (hit_x, hit_width) = (Percent::of(left), Percent::of(place));
         let mut below: u64 = 0;
         let mut bottom = y(0);
         let mut parts = Vec::new();
@@ -172,7 +180,7 @@ impl Bars<'_> {
         let drawing = html! {
             title { (self.label(bar, zone)) }
             // A low bar can be pointed at over its whole height.
-            rect class="chart-hit" x=(x) y=(Pixels(TOP)) width=(width) height=(Pixels(HEIGHT)) {}
+            rect class="chart-hit" x=(hit_x) y=(Pixels(TOP)) width=(hit_width) height=(Pixels(HEIGHT)) {}
             @for (class, top, height) in &parts {
                 rect class=(class) x=(x) y=(top) width=(width) height=(height) {}
             }
@@ -291,7 +299,7 @@ mod tests {
         let bars = Bars {
             title: "Records & levels",
             unit: Unit::RECORDS,
-            span: Span::new(at(0), at(600)),
+            span: Span::new(at(0), at(1200)),
             layers: layers
                 .map(|(name, class)| Layer {
                     name: name.into(),
@@ -310,15 +318,15 @@ mod tests {
     fn bars_are_stacked_and_every_count_is_seen() {
         let text = chart(vec![bar(0, &[50, 50]), bar(5, &[1, 0])]);
         assert!(text.contains(
-            r#"<rect class="level-error" x="0%" y="68" width="8.8%" height="60"></rect>"#
+            r#"<rect class="level-error" x="0%" y="68" width="4.4%" height="60"></rect>"#
         ));
         assert!(
             text.contains(
-                r#"<rect class="level-info" x="0%" y="8" width="8.8%" height="60"></rect>"#
+                r#"<rect class="level-info" x="0%" y="8" width="4.4%" height="60"></rect>"#
             )
         );
         // One of a hundred has a height, too.
-        assert!(text.contains(r#"x="50%" y="126.8" width="8.8%" height="1.2""#));
+        assert!(text.contains(r#"x="25%" y="126.8" width="4.4%" height="1.2""#));
         assert!(text.contains("101 records in all, most of them at 1970-01-01 00:00: 100."));
         assert!(text.contains("Error <span class=\"chart-sum\">51</span>"));
     }
@@ -327,8 +335,29 @@ mod tests {
     fn a_tiny_part_has_a_pixel() {
         let text = chart(vec![bar(0, &[1, 1_000_000])]);
         assert!(
-            text.contains(r#"<rect class="level-error" x="0%" y="127" width="8.8%" height="1">"#)
+            text.contains(r#"<rect class="level-error" x="0%" y="127" width="4.4%" height="1">"#)
         );
+    }
+
+    #[test]
+    fn a_single_bar_is_no_wall() {
+        let bars = Bars {
+            title: "Tokens",
+            unit: Unit::TOKENS,
+            span: Span::new(at(0), at(3600)),
+            layers: vec![Layer {
+                name: "all".into(),
+                class: "series-1",
+            }],
+            bars: vec![Bar {
+                span: Span::new(at(0), at(3600)),
+                values: vec![5],
+                href: None,
+            }],
+        };
+        let text = bars.draw(UTC).into_string();
+        assert!(text.contains(r#"<rect class="chart-hit" x="0%" y="8" width="100%""#));
+        assert!(text.contains(r#"<rect class="series-1" x="46%" y="28" width="8%""#));
     }
 
     #[test]
@@ -339,7 +368,7 @@ mod tests {
         let many = chart((0..10).map(|minute| bar(minute, &[1, 2])).collect());
         assert_eq!(many.matches("class=\"chart-bar\"").count(), 10);
         // Before and after the range.
-        let outside = chart(vec![bar(-1, &[1, 1]), bar(10, &[1, 1])]);
+        let outside = chart(vec![bar(-1, &[1, 1]), bar(20, &[1, 1])]);
         assert_eq!(outside.matches("class=\"chart-bar\"").count(), 0);
     }
 }

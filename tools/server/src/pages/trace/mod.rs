@@ -5,6 +5,8 @@
 
 mod record;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod visible;
 
 use self::{
@@ -210,7 +212,8 @@ impl<'a> View<'a> {
                     @if summary.errors > 0 { span.is-bad { (grouped(summary.errors)) " failed" } } @else { "none failed" }
                 }))
                 (fact("Log records", grouped(self.tree.logs), html! {
-                    a href=(Address::new("/logs").with("trace", id)) { "Show as a list" }
+                    @if self.tree.logs > 0 { a href=(Address::new("/logs").with("trace", id)) { "Show as a list" } }
+                    @else { "none has its id" }
                 }))
                 (fact("Servers", grouped(summary.servers.len() as u64), html! {
                     span.tags {
@@ -269,6 +272,9 @@ impl<'a> View<'a> {
                                 li {
                                     a href=(self.row(*index, visible)) { (escape_name(&record.span.name)) }
                                     @if let Some(tool) = record.tool() { " " span.soft { (escape_name(tool)) } }
+                                    @if let Some(node) = self.node(*index) {
+                                        " " span.faint { (offset(self.tree.summary.start, node.start)) " " (escape(self.tree.record(node).server)) }
+                                    }
                                     " "
                                     @if let Some(reason) = reason { span.wrap { (text(&reason, &[], &mut Budget(LIST_TEXT))) } }
                                     @else { span.faint { "it does not say why" } }
@@ -276,7 +282,7 @@ impl<'a> View<'a> {
                             }
                         }
                         @if failed.len() > FAILURES_MAX {
-                            li.faint { "and " (grouped((failed.len() - FAILURES_MAX) as u64)) " more, which are marked below" }
+                            li.faint { "and " (grouped((failed.len() - FAILURES_MAX) as u64)) " more" }
                         }
                     }
                 }
