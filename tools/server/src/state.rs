@@ -31,7 +31,7 @@ struct Shared {
     otlp: OtlpWriter,
     options: ServerOptions,
     guard: Guard,
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
     live: Live,
 }
 
@@ -172,7 +172,7 @@ impl Server {
                 otlp,
                 guard: Guard::new(&options, sessions),
                 options,
-                reads: Semaphore::new(READS_MAX),
+                reads: Arc::new(Semaphore::new(READS_MAX)),
                 live: Live::default(),
             }),
         })
@@ -211,9 +211,11 @@ impl Server {
         &self,
         read: impl FnOnce(&Snapshot) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let _permit = self.shared.reads.acquire().await;
+        let permit = Arc::clone(&self.shared.reads).acquire_owned().await;
         let store = self.shared.store.clone();
         blocking(move || {
+            // Until the read ends, also if its caller has gone: else more reads would run than there may be.
+            let _permit = permit;
             // The open handle would go on reading a file that is deleted.
             if let Err(error) = fs::metadata(store.path()) {
                 return Err(Problem::away(&store.path(), &error));

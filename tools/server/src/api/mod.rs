@@ -68,7 +68,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: "get",
         path: "/logs",
-        view: params::LOGS,
+        view: params::RECORDS,
         handler: || get(records::logs),
     },
     Route {
@@ -80,7 +80,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: "get",
         path: "/metrics",
-        view: params::METRICS,
+        view: params::RECORDS,
         handler: || get(records::metrics),
     },
     Route {
@@ -110,7 +110,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: "get",
         path: "/traces/{id}",
-        view: params::TRACE,
+        view: params::TRACE_DATA,
         handler: || get(traces::one),
     },
     Route {

@@ -7,7 +7,7 @@ use crate::{
     shapes::{OfRange, OfStack, RecordShape},
     state::Server,
     views::{
-        params::{COUNTS, Format, LIVE, LOGS, METRICS, Params, SPANS, SUGGESTIONS},
+        params::{COUNTS, Format, LIVE, Params, RECORDS, SPANS, SUGGESTIONS},
         suggest::Suggestions,
     },
 };
@@ -46,7 +46,7 @@ pub(super) async fn logs(
     State(server): State<Server>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let params = Params::parse(query.as_deref(), LOGS)?;
+    let params = Params::parse(query.as_deref(), RECORDS)?;
     list(server, params, Signal::Logs, "/logs").await
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn metrics(
     State(server): State<Server>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let params = Params::parse(query.as_deref(), METRICS)?;
+    let params = Params::parse(query.as_deref(), RECORDS)?;
     list(server, params, Signal::Metrics, "/metrics").await
 }
 

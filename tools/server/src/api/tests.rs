@@ -678,6 +678,26 @@ fn a_slow_viewer_delays_nobody_and_viewers_are_bounded() {
 }
 
 #[test]
+fn a_viewer_outlives_a_wipe() {
+    run(async {
+        let stack = Stack::filled();
+        let mut viewer = Viewer::open(&stack, "", None).await;
+        stack.logs(50..53);
+        assert_eq!(viewer.take(2).await, [50, 51]);
+        let id = viewer.last_id.clone().unwrap();
+        let token = stack.page_token().await;
+        let headers = [("x-page-token", &*token)];
+        let wiped = stack.send(Method::DELETE, ROOT, &headers).await;
+        assert_eq!(wiped.json(), serde_json::json!([]));
+        stack.logs(60..62);
+        let mut again = Viewer::open(&stack, "", Some(&id)).await;
+        assert_eq!(again.take(2).await, [60, 61]);
+        // This one had the page with the third record already.
+        assert_eq!(viewer.take(3).await, [52, 60, 61]);
+    });
+}
+
+#[test]
 fn a_viewer_sees_what_replaces_the_database() {
     run(async {
         let stack = Stack::filled();

@@ -5,7 +5,7 @@ use crate::{
     problem::Problem,
     shapes::{OfStack, TraceShape},
     state::Server,
-    views::params::{Format, Params, TRACE, TRACES},
+    views::params::{Format, Params, TRACE_DATA, TRACES},
 };
 use axum::{
     body::{Body, Bytes},
@@ -56,7 +56,7 @@ pub(super) async fn one(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let params = Params::parse(query.as_deref(), TRACE)?;
+    let params = Params::parse(query.as_deref(), TRACE_DATA)?;
     match params.format {
         None | Some(Format::Json) => {
             let stack = server.store().stack().to_owned();

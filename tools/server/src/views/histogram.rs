@@ -88,10 +88,6 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    pub(crate) fn total(&self) -> u64 {
-        self.debug + self.info + self.warn + self.error
-    }
-
     fn add(&mut self, level: Option<Level>, count: u64) {
         *match level {
             Some(level) if level >= Level::ERROR => &mut self.error,
@@ -295,5 +291,166 @@ impl Counting<'_> {
                 bin.counts.add(row.level, row.count);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::params::LOGS;
+    use gridctl_telemetry::{
+        LogRecord, ServerName, Store, StoreOptions, Writer, WriterGuard, WriterOptions,
+    };
+
+    /// Noon in UTC.
+    const THEN: i64 = 1_778_241_600 * SECOND;
+    const LONG: Duration = Duration::from_secs(3600);
+
+    impl Counts {
+        fn total(&self) -> u64 {
+            self.debug + self.info + self.warn + self.error
+        }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_nanos(THEN + seconds * SECOND)
+    }
+
+    fn params(query: &str) -> Params {
+        Params::parse(Some(query), LOGS).unwrap()
+    }
+
+    /// A record every ten seconds of an hour, each sixth of which is an error and each sixth a warning.
+    fn hour() -> (tempfile::TempDir, Store, Writer, WriterGuard) {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+        let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+        for number in 0..360 {
+            let level = match number % 6 {
+                0 => Level::ERROR,
+                1 => Level::WARN,
+                2 => Level::DEBUG,
+                _ => Level::INFO,
+            };
+            let server = ["github", "slack"][usize::from(number % 9 == 0)];
+            let record = LogRecord::new(at(number * 10), level, format!("record {number}"));
+            let server = ServerName::new(server).unwrap();
+            writer.log(&server, &record).unwrap();
+        }
+        writer.flush().unwrap();
+        (home, store, writer, guard)
+    }
+
+    #[test]
+    fn all_records_are_in_bins_whatever_is_asked_for() {
+        let (_home, store, _writer, _guard) = hour();
+        let snapshot = store.snapshot().unwrap();
+        let count = |query: &str| {
+            Histogram::count(&snapshot, &params(query), Signal::Logs, LONG)
+                .unwrap()
+                .unwrap()
+        };
+        let all = count("");
+        assert_eq!(all.interval.to_string(), "1m");
+        assert_eq!(all.bins.len(), 60);
+        assert_eq!(all.counts.total(), 360);
+        for bin in &all.bins {
+            let Counts {
+                debug,
+                info,
+                warn,
+                error,
+            } = bin.counts;
+            assert_eq!((debug, info, warn, error), (1, 3, 1, 1));
+        }
+        // Numbers from summaries and numbers from records are the same.
+        for (by_summaries, by_records) in [
+            ("", "grep=record"),
+            ("level=warn", "level=warn&grep=record"),
+            (
+                "level=debug..warn&server=slack",
+                "level=debug..warn&server=slack&field=!x",
+            ),
+            ("interval=7m", "interval=7m&not-grep=other"),
+            (
+                "since=%401778242000&until=%401778243333",
+                "since=%401778242000&until=%401778243333&grep=record",
+            ),
+        ] {
+            let by_records = count(by_records);
+            assert_eq!(count(by_summaries), by_records, "{by_summaries}");
+            assert!(by_records.counts.total() > 0);
+        }
+        assert_eq!(count("level=warn").counts.total(), 120);
+        assert_eq!(count("interval=hour").bins.len(), 1);
+        // Within a bin, only what is in the range counts.
+        assert_eq!(
+            count("since=%401778241605&until=%401778241625")
+                .counts
+                .total(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_range_without_records_has_no_bins() {
+        let (_home, store, _writer, _guard) = hour();
+        let snapshot = store.snapshot().unwrap();
+        let count = |query: &str| Histogram::count(&snapshot, &params(query), Signal::Logs, LONG);
+        for query in ["server=nobody", "until=2020-01-01", "since=2100-01-01"] {
+            assert_eq!(count(query).unwrap(), None, "{query}");
+        }
+        let none = Histogram::count(&snapshot, &params(""), Signal::Traces, LONG).unwrap();
+        assert_eq!(none, None);
+        let many = count("interval=1ms").unwrap_err();
+        assert!(
+            many.detail().contains("more than 1000 parts"),
+            "{}",
+            many.detail()
+        );
+    }
+
+    #[test]
+    fn the_newest_records_are_counted_first_where_that_takes_long() {
+        let (_home, store, _writer, _guard) = hour();
+        let snapshot = store.snapshot().unwrap();
+        let asked = params("grep=record");
+        let cut = Histogram::count(&snapshot, &asked, Signal::Logs, Duration::ZERO)
+            .unwrap()
+            .unwrap();
+        assert_eq!(cut.counted_since, Some(at(56 * 60)));
+        assert_eq!(cut.counts.total(), 24);
+        assert_eq!(cut.bins[55].counts.total(), 0);
+        assert_eq!(cut.bins[56].counts.total(), 6);
+    }
+
+    #[test]
+    fn days_are_those_of_the_zone() {
+        let zone = crate::input::Zone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let [since, until] = ["2026-03-28T00:00:00Z", "2026-03-30T12:00:00Z"]
+            .map(|text| text.parse::<Timestamp>().unwrap());
+        let bins = bins(&zone.days(), &CountText::Day, since, until).unwrap();
+        let hours = |bin: &Bin| (bin.until.unix_nanos() - bin.since.unix_nanos()) / HOUR;
+        // The clocks go forward on the second day.
+        assert_eq!(bins.iter().map(hours).collect::<Vec<_>>(), [24, 23, 24]);
+        assert!(bins.windows(2).all(|two| two[0].until == two[1].since));
+    }
+
+    #[test]
+    fn every_range_has_a_suitable_interval() {
+        for (range, interval) in [
+            (1, "1ms"),
+            (MINUTE, "2s"),
+            (HOUR, "2m"),
+            (HOUR - 1, "1m"),
+            (DAY, "30m"),
+            (7 * DAY, "3h"),
+            (29 * DAY, "12h"),
+            (30 * DAY, "day"),
+            (59 * DAY, "day"),
+        ] {
+            assert_eq!(interval_for(range).to_string(), interval, "{range}");
+        }
+        assert!(matches!(interval_for(i64::MAX), CountText::Every(_)));
     }
 }

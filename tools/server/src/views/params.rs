@@ -49,16 +49,16 @@ const SPAN_FILTER: &[&str] = &[
     "min-duration",
     "max-duration",
 ];
-const PAGE: &[&str] = &["cursor", "direction", "limit", "format"];
+const PAGE: &[&str] = &["cursor", "direction", "limit"];
 
 /// A range of time.
 pub(crate) const RANGE: View = &[SCOPE];
-/// Log records.
+/// The page of log records.
 pub(crate) const LOGS: View = &[SCOPE, FILTER, PAGE, &["interval"]];
+/// Logs and metrics.
+pub(crate) const RECORDS: View = &[SCOPE, FILTER, PAGE, &["format"]];
 /// Spans.
-pub(crate) const SPANS: View = &[SCOPE, FILTER, SPAN_FILTER, PAGE];
-/// Snapshots of metrics.
-pub(crate) const METRICS: View = &[SCOPE, FILTER, PAGE];
+pub(crate) const SPANS: View = &[SCOPE, FILTER, SPAN_FILTER, PAGE, &["format"]];
 /// Records of any signal as they arrive.
 pub(crate) const LIVE: View = &[
     &["server", "signal", "utc", "cursor", "since"],
@@ -76,8 +76,10 @@ pub(crate) const TRACES: View = &[
     SPAN_FILTER,
     &["errors", "order", "cursor", "limit"],
 ];
-/// One trace.
+/// The page of one trace.
 pub(crate) const TRACE: View = &[&["utc", "format", "find", "limit", "cursor"]];
+/// One trace for a program.
+pub(crate) const TRACE_DATA: View = &[&["format"]];
 /// Tokens, costs and numbers of calls.
 pub(crate) const USAGE: View = &[SCOPE, &["by"]];
 /// The tools that were called.
@@ -806,7 +808,7 @@ mod tests {
         SPAN_FILTER,
         PAGE,
         &[
-            "signal", "errors", "tool", "order", "by", "interval", "find",
+            "signal", "errors", "tool", "order", "by", "interval", "find", "format",
         ],
     ];
 
@@ -894,12 +896,13 @@ mod tests {
             RANGE,
             LOGS,
             SPANS,
-            METRICS,
+            RECORDS,
             LIVE,
             COUNTS,
             SUGGESTIONS,
             TRACES,
             TRACE,
+            TRACE_DATA,
             USAGE,
             TOOLS,
             CALLS,
