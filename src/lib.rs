@@ -229,7 +229,7 @@ pub mod traces {
 
 /// OTLP messages of any signal, which the SDK's exporters and a daemon's receivers store in one way.
 pub mod receive {
-    pub use crate::produce::{OtlpMessage, OtlpOutcome, OtlpReason, OtlpWriter};
+    pub use crate::produce::{OtlpMessage, OtlpMessageError, OtlpOutcome, OtlpReason, OtlpWriter};
 }
 
 /// Storing the records of files, each record once, however often a file is imported.

@@ -430,6 +430,21 @@ impl Writer {
             })?
     }
 
+    /// The part of the queue that is taken, from 0.0 to 1.0: in records or in bytes, whichever is more. A receiver
+    /// that can make its clients wait does so before the queue is full.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a part needs no more digits")]
+    pub fn fullness(&self) -> f64 {
+        let WriterOptions {
+            queue_records_max,
+            queue_bytes_max,
+            ..
+        } = self.shared.options;
+        let bytes = self.shared.counters.queued_bytes.load(Ordering::Relaxed);
+        let records = self.shared.rest.len() as f64 / queue_records_max as f64;
+        records.max(bytes as f64 / queue_bytes_max as f64).min(1.0)
+    }
+
     /// The statistics since the writer started.
     #[must_use]
     pub fn stats(&self) -> WriterStats {

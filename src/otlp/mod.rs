@@ -36,6 +36,7 @@ pub(crate) mod base64;
 pub(crate) mod foreign;
 pub(crate) mod id;
 mod log;
+pub(crate) mod memory;
 mod metrics;
 mod span;
 

@@ -8,6 +8,7 @@ mod log_router;
 #[cfg(feature = "otel-sdk")]
 mod metric_exporter;
 mod metrics_flusher;
+mod otlp_message;
 mod otlp_writer;
 #[cfg(feature = "otel-sdk")]
 mod span_exporter;
@@ -22,7 +23,8 @@ pub use self::{
         UnroutedKey,
     },
     metrics_flusher::{MetricsFlusher, SeedReport, SeededServer},
-    otlp_writer::{OtlpMessage, OtlpOutcome, OtlpReason, OtlpWriter},
+    otlp_message::{OtlpMessage, OtlpMessageError},
+    otlp_writer::{OtlpOutcome, OtlpReason, OtlpWriter},
     trace_client::{SkippedSpans, TraceClient},
 };
 #[cfg(feature = "otel-sdk")]

@@ -1,5 +1,6 @@
 //! Stores OTLP messages: the one way in for the SDK's exporters and for receivers.
 
+use super::OtlpMessage;
 use crate::{
     error::Result,
     ingest::{DropCause, Writer},
@@ -13,15 +14,11 @@ use crate::{
     time::Timestamp,
 };
 use opentelemetry_proto::tonic::{
-    collector::{
-        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
-        trace::v1::ExportTraceServiceRequest,
-    },
     common::v1::{InstrumentationScope, KeyValue},
-    logs::v1::{LogRecord as OtlpLogRecord, LogsData, ResourceLogs},
-    metrics::v1::{MetricsData, ResourceMetrics, ScopeMetrics},
+    logs::v1::{LogRecord as OtlpLogRecord, ResourceLogs},
+    metrics::v1::{ResourceMetrics, ScopeMetrics},
     resource::v1::Resource,
-    trace::v1::{ResourceSpans, TracesData},
+    trace::v1::ResourceSpans,
 };
 use std::{
     borrow::Cow,
@@ -87,18 +84,6 @@ struct Servers {
 /// The attributes that may name the server of a log record, in order.
 const LOG_KEYS: [&str; 3] = ["component", "server", SERVER_NAME];
 
-/// An OTLP message of one signal.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum OtlpMessage {
-    /// Log records.
-    Logs(LogsData),
-    /// Metrics.
-    Metrics(MetricsData),
-    /// Spans.
-    Traces(TracesData),
-}
-
 /// What became of a message. Records are counted as OTLP's partial success counts them: log records,
 /// data points, spans.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -153,11 +138,22 @@ impl OtlpOutcome {
         found.map_or(0, |(_, count)| *count)
     }
 
+    /// Adds what became of another part of the message.
+    pub fn add(&mut self, other: OtlpOutcome) {
+        self.accepted += other.accepted;
+        for (reason, records) in other.rejected {
+            self.reject(reason, records);
+        }
+    }
+
     fn count(&mut self, outcome: Result<(), OtlpReason>, records: u64) {
-        let Err(reason) = outcome else {
-            self.accepted += records;
-            return;
-        };
+        match outcome {
+            Ok(()) => self.accepted += records,
+            Err(reason) => self.reject(reason, records),
+        }
+    }
+
+    fn reject(&mut self, reason: OtlpReason, records: u64) {
         match self.rejected.iter_mut().find(|(other, _)| *other == reason) {
             Some((_, count)) => *count += records,
             None => self.rejected.push((reason, records)),
@@ -438,59 +434,5 @@ impl Servers {
         } else {
             OtlpReason::WithoutServer
         })
-    }
-}
-
-impl From<LogsData> for OtlpMessage {
-    fn from(data: LogsData) -> OtlpMessage {
-        OtlpMessage::Logs(data)
-    }
-}
-
-impl From<Vec<ResourceLogs>> for OtlpMessage {
-    fn from(resource_logs: Vec<ResourceLogs>) -> OtlpMessage {
-        OtlpMessage::Logs(LogsData { resource_logs })
-    }
-}
-
-impl From<ExportLogsServiceRequest> for OtlpMessage {
-    fn from(request: ExportLogsServiceRequest) -> OtlpMessage {
-        request.resource_logs.into()
-    }
-}
-
-impl From<MetricsData> for OtlpMessage {
-    fn from(data: MetricsData) -> OtlpMessage {
-        OtlpMessage::Metrics(data)
-    }
-}
-
-impl From<Vec<ResourceMetrics>> for OtlpMessage {
-    fn from(resource_metrics: Vec<ResourceMetrics>) -> OtlpMessage {
-        OtlpMessage::Metrics(MetricsData { resource_metrics })
-    }
-}
-
-impl From<ExportMetricsServiceRequest> for OtlpMessage {
-    fn from(request: ExportMetricsServiceRequest) -> OtlpMessage {
-        request.resource_metrics.into()
-    }
-}
-
-impl From<TracesData> for OtlpMessage {
-    fn from(data: TracesData) -> OtlpMessage {
-        OtlpMessage::Traces(data)
-    }
-}
-
-impl From<Vec<ResourceSpans>> for OtlpMessage {
-    fn from(resource_spans: Vec<ResourceSpans>) -> OtlpMessage {
-        OtlpMessage::Traces(TracesData { resource_spans })
-    }
-}
-
-impl From<ExportTraceServiceRequest> for OtlpMessage {
-    fn from(request: ExportTraceServiceRequest) -> OtlpMessage {
-        request.resource_spans.into()
     }
 }

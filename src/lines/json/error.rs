@@ -65,6 +65,9 @@ pub(crate) enum JsonReason {
     /// Text beyond the length that one record may have.
     #[error("too much text: a record has less")]
     TooMuchText,
+    /// Messages that take more memory than the reader allows.
+    #[error("too many messages for the memory that they may take")]
+    TooMuchMemory,
     /// Something behind the line's value.
     #[error("more text behind the value: a line holds one value")]
     TrailingText,

@@ -30,10 +30,8 @@ mod scan;
 mod value;
 mod write;
 
-#[cfg(test)]
-pub(crate) use self::error::JsonReason;
 pub(crate) use self::{
-    error::{JsonError, JsonResult},
+    error::{JsonError, JsonReason, JsonResult},
     read::{Kind, Mark, NESTING_MAX, Number, Reader, Skim},
     value::{read_value, value_text, write_float, write_number, write_value},
     write::{write_f64, write_i64, write_string, write_u64},

@@ -29,6 +29,8 @@ pub(crate) struct Reader<'a> {
     items_left: u32,
     /// How many more bytes of strings may be read.
     text_left: usize,
+    /// How many more bytes of memory messages may take.
+    memory_left: usize,
 }
 
 /// A position between two tokens, to come back to.
@@ -103,6 +105,7 @@ impl<'a> Reader<'a> {
             repairs: 0,
             items_left: u32::MAX,
             text_left: usize::MAX,
+            memory_left: usize::MAX,
         })
     }
 
@@ -120,6 +123,7 @@ impl<'a> Reader<'a> {
             repairs: 0,
             items_left: u32::MAX,
             text_left: usize::MAX,
+            memory_left: usize::MAX,
         }
     }
 
@@ -138,6 +142,21 @@ impl<'a> Reader<'a> {
     /// Lets any number of items and bytes be read from here on.
     pub(crate) fn allow_all(&mut self) {
         self.allow(u32::MAX, usize::MAX);
+    }
+
+    /// Lets messages that are read from here on take no more than `bytes` bytes of memory, their texts not
+    /// counted.
+    pub(crate) fn allow_memory(&mut self, bytes: usize) {
+        self.memory_left = bytes;
+    }
+
+    /// Counts `bytes` bytes of memory that a message takes. Fails when that is more than allowed.
+    pub(crate) fn count_memory(&mut self, bytes: usize) -> JsonResult<()> {
+        match self.memory_left.checked_sub(bytes) {
+            Some(left) => self.memory_left = left,
+            None => return Err(self.error(JsonReason::TooMuchMemory)),
+        }
+        Ok(())
     }
 
     /// Changes how deep arrays and objects may be nested from here on.

@@ -52,7 +52,14 @@ pub(crate) fn write_message<M: Message>(message: &M, out: &mut Vec<u8>) {
 /// any line of ours, or is no such message. Keys that the message does not have are ignored, so that
 /// the text of another signal reads as an empty message.
 pub(crate) fn read_message<M: Message>(text: &[u8]) -> JsonResult<M> {
+    message_in(text, usize::MAX)
+}
+
+/// Like [`read_message`]. Fails before the messages in it take more than `bytes_max` bytes of memory, their
+/// texts not counted.
+pub(crate) fn message_in<M: Message>(text: &[u8], bytes_max: usize) -> JsonResult<M> {
     let mut reader = Reader::with_nesting_max(text, OTLP_NESTING_MAX)?;
+    reader.allow_memory(bytes_max);
     let message = read_fields(&mut reader)?;
     reader.finish()?;
     Ok(message)
@@ -60,6 +67,7 @@ pub(crate) fn read_message<M: Message>(text: &[u8]) -> JsonResult<M> {
 
 /// Reads a message where one stands in a line.
 pub(super) fn read_fields<M: Message>(reader: &mut Reader<'_>) -> JsonResult<M> {
+    reader.count_memory(size_of::<M>())?;
     let mut message = M::default();
     let mut seen = Seen::default();
     if reader.skip_if_too_deep()? {

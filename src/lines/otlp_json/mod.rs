@@ -35,5 +35,5 @@ mod tests;
 pub(crate) use self::{
     envelope::Envelope,
     foreign::{foreign_metric, keep_foreign},
-    message::{Message, OTLP_NESTING_MAX, read_message, write_message},
+    message::{Message, OTLP_NESTING_MAX, message_in, read_message, write_message},
 };

@@ -4,6 +4,7 @@ use crate::{
     guard::{Guard, Origin, OriginError, Sessions, Token},
     live::Live,
     problem::Problem,
+    receive::Intake,
 };
 use gridctl_telemetry::{Snapshot, Store, Writer, receive::OtlpWriter};
 use std::{
@@ -31,6 +32,7 @@ struct Shared {
     otlp: OtlpWriter,
     options: ServerOptions,
     guard: Guard,
+    intake: Intake,
     reads: Arc<Semaphore>,
     live: Live,
 }
@@ -172,6 +174,7 @@ impl Server {
                 otlp,
                 guard: Guard::new(&options, sessions),
                 options,
+                intake: Intake::default(),
                 reads: Arc::new(Semaphore::new(READS_MAX)),
                 live: Live::default(),
             }),
@@ -192,6 +195,10 @@ impl Server {
 
     pub(crate) fn otlp(&self) -> &OtlpWriter {
         &self.shared.otlp
+    }
+
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.shared.intake
     }
 
     pub(crate) fn options(&self) -> &ServerOptions {

@@ -18,14 +18,14 @@ mod login;
 mod origin;
 mod token;
 
-pub(crate) use self::token::{PageToken, Sessions};
-pub use self::{
-    origin::{Origin, OriginError},
-    token::{Token, TokenError},
+pub(crate) use self::{
+    limits::{BodyMemory, TELEMETRY_BYTES_MAX},
+    token::{PageToken, Sessions},
 };
 
 use crate::{
     problem::Problem,
+    receive::{self, Encoding},
     state::{Server, ServerOptions},
 };
 use axum::{
@@ -107,11 +107,10 @@ pub(crate) fn around(router: Router<Server>, server: &Server) -> Router {
 /// Lets a request pass to its handler, or answers it.
 async fn pass(State(server): State<Server>, request: Request, next: Next) -> Response {
     let guard = server.guard();
-    let is_receiver = is_receiver(&request);
-    let cors = is_receiver
-        .then(|| guard.allowed_origin(&request))
-        .flatten()
-        .map(|origin| headers::cors(origin, &request));
+    let telemetry = is_receiver(&request)
+        .then(|| Encoding::of_body(request.headers()).unwrap_or(Encoding::Json));
+    let allowed = telemetry.and_then(|_| guard.allowed_origin(&request));
+    let cors = allowed.map(|origin| headers::cors(origin, &request));
     let mut response = match (&cors, request.method()) {
         // A browser asks before a page of another origin sends something; it cannot show a token then.
         (Some(_), &Method::OPTIONS) => match guard.hosts.check(&request) {
@@ -123,6 +122,12 @@ async fn pass(State(server): State<Server>, request: Request, next: Next) -> Res
             Err(problem) => guard.refuse(problem, &request),
         },
     };
+    // An exporter expects refusals in its own encoding, wherever they come from.
+    if let Some(encoding) = telemetry
+        && let Some(problem) = response.extensions().get::<Problem>()
+    {
+        response = receive::refusal(problem, encoding);
+    }
     headers::add(&mut response, cors);
     response
 }

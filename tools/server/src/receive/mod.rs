@@ -1,8 +1,89 @@
-//! OTLP over HTTP.
+//! OTLP over HTTP, as <https://opentelemetry.io/docs/specs/otlp/#otlphttp> says.
+//!
+//! A request is answered in its own encoding, protobuf or JSON. An answer of success means that the records are
+//! in the writer's queue, but for those that its partial success counts. A request that is refused as a whole has
+//! left nothing in the queue: its client may send it again if the status is 429 or 503, and must not otherwise.
 
-use crate::state::Server;
-use axum::Router;
+mod encoding;
+mod intake;
+mod unpack;
+
+pub(crate) use encoding::Encoding;
+pub(crate) use intake::Intake;
+
+use crate::{
+    guard::BodyMemory,
+    problem::Problem,
+    state::{Server, blocking},
+};
+use axum::{
+    Extension, Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header::ACCEPT_ENCODING},
+    response::Response,
+    routing::post,
+};
+use gridctl_telemetry::{Signal, receive::OtlpMessage};
+use unpack::Packing;
 
 pub(crate) fn routes() -> Router<Server> {
-    Router::new()
+    let signals = [
+        ("/v1/logs", Signal::Logs),
+        ("/v1/metrics", Signal::Metrics),
+        ("/v1/traces", Signal::Traces),
+    ];
+    signals
+        .into_iter()
+        .fold(Router::new(), |router, (path, signal)| {
+            router.route(
+                path,
+                post(move |state, headers, memory, body| {
+                    receive(signal, state, headers, memory, body)
+                }),
+            )
+        })
+}
+
+async fn receive(
+    signal: Signal,
+    State(server): State<Server>,
+    headers: HeaderMap,
+    memory: Option<Extension<BodyMemory>>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let encoding = Encoding::of_body(&headers)?;
+    let packing = Packing::of_body(&headers)?;
+    // One at a time: the memory of decoded messages stays bounded, and they do not race for the room in the queue.
+    let turn = server.intake().turn().await?;
+    let outcome = blocking(move || {
+        // All of it is given back after the body, even if the client has gone.
+        let (_turn, _memory) = (turn, memory);
+        let bytes = packing.unpack(&body)?;
+        let message = encoding.decode(signal, &bytes)?;
+        drop(bytes);
+        Intake::take(&server, message)
+    })
+    .await?;
+    Ok(encoding.answer(signal, &outcome))
+}
+
+/// The answer to a request that was refused, in the encoding of the request.
+pub(crate) fn refusal(problem: &Problem, encoding: Encoding) -> Response {
+    let mut response = encoding.status(problem);
+    if problem.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        let packings = HeaderValue::from_static("gzip, zstd");
+        response.headers_mut().insert(ACCEPT_ENCODING, packings);
+    }
+    response
+}
+
+impl Encoding {
+    fn decode(self, signal: Signal, bytes: &[u8]) -> Result<OtlpMessage, Problem> {
+        let decoded = match self {
+            Encoding::Protobuf => OtlpMessage::from_protobuf(signal, bytes),
+            Encoding::Json => OtlpMessage::from_json(signal, bytes),
+        };
+        decoded.map_err(intake::problem_of)
+    }
 }
