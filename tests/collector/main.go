@@ -1,4 +1,5 @@
-// A minimal OpenTelemetry Collector: it reads files of OTLP/JSON lines and writes their messages as protobuf or JSON.
+// A minimal OpenTelemetry Collector: it reads files of OTLP/JSON lines, and writes their messages as protobuf or JSON
+// or sends them on.
 //
 // Usage: collector --config=FILE
 package main
@@ -14,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/confmap/provider/fileprovider"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/exporter/debugexporter"
+	"go.opentelemetry.io/collector/exporter/otlphttpexporter"
 	"go.opentelemetry.io/collector/otelcol"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/service/telemetry"
@@ -44,6 +46,7 @@ func factories() (otelcol.Factories, error) {
 	exporters, err := otelcol.MakeFactoryMap[exporter.Factory](
 		debugexporter.NewFactory(),
 		fileexporter.NewFactory(),
+		otlphttpexporter.NewFactory(),
 	)
 	return otelcol.Factories{
 		Receivers: receivers,

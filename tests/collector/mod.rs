@@ -59,6 +59,23 @@ impl Collector {
         messages(&self.run(signal, include, expected, "proto"))
     }
 
+    /// Lets the Collector send what it reads to an OTLP/HTTP receiver, in this encoding (`proto` or `json`) and
+    /// compression. Returns when all is sent, or given up.
+    #[allow(dead_code, reason = "each test uses a part of it")]
+    pub(crate) fn send(
+        &self,
+        signal: Signal,
+        include: &[PathBuf],
+        expected: usize,
+        endpoint: &str,
+        [encoding, compression]: [&str; 2],
+    ) {
+        let exporter = json!({
+            "endpoint": endpoint, "encoding": encoding, "compression": compression,
+        });
+        self.pass_on(signal, include, expected, ("otlp_http", &exporter));
+    }
+
     /// Like [`Collector::receive`], but returns the Collector's own OTLP/JSON lines.
     #[allow(dead_code, reason = "each test uses a part of it")]
     pub(crate) fn relay(&self, signal: Signal, include: &[PathBuf], expected: usize) -> Vec<u8> {
@@ -67,15 +84,27 @@ impl Collector {
 
     fn run(&self, signal: Signal, include: &[PathBuf], expected: usize, format: &str) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("config.yaml");
         let received = folder.path().join("received");
+        let exporter = json!({ "path": received, "format": format });
+        self.pass_on(signal, include, expected, ("file", &exporter));
+        fs::read(&received).unwrap()
+    }
+
+    /// Lets the Collector read files and pass the records on to an exporter.
+    fn pass_on(
+        &self,
+        signal: Signal,
+        include: &[PathBuf],
+        expected: usize,
+        exporter: (&str, &serde_json::Value),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.yaml");
         // JSON is YAML.
-        let text = configuration(signal, include, &received, format);
-        fs::write(&config, text).unwrap();
+        fs::write(&config, configuration(signal, include, exporter)).unwrap();
         let mut running = Running::start(&self.program, &config);
         running.wait_for(signal, expected);
         running.terminate();
-        fs::read(&received).unwrap()
     }
 }
 
@@ -112,8 +141,12 @@ fn build() -> Option<PathBuf> {
     Some(program)
 }
 
-fn configuration(signal: Signal, include: &[PathBuf], received: &Path, format: &str) -> String {
-    let pipeline = json!({ "receivers": ["otlp_json_file"], "exporters": ["file", "debug"] });
+fn configuration(
+    signal: Signal,
+    include: &[PathBuf],
+    (name, exporter): (&str, &serde_json::Value),
+) -> String {
+    let pipeline = json!({ "receivers": ["otlp_json_file"], "exporters": [name, "debug"] });
     json!({
         "receivers": { "otlp_json_file": {
             "include": include,
@@ -126,7 +159,7 @@ fn configuration(signal: Signal, include: &[PathBuf], received: &Path, format: &
             "poll_interval": "20ms",
         } },
         "exporters": {
-            "file": { "path": received, "format": format },
+            name: exporter,
             // Reports each batch that was received, which the tests wait for.
             "debug": { "use_internal_logger": false, "sampling_initial": i32::MAX },
         },

@@ -22,6 +22,10 @@ pub(crate) use self::{
     limits::{BodyMemory, TELEMETRY_BYTES_MAX},
     token::{PageToken, Sessions},
 };
+pub use self::{
+    origin::{Origin, OriginError},
+    token::{Token, TokenError},
+};
 
 use crate::{
     problem::Problem,
