@@ -98,7 +98,7 @@ fn pages_of_other_origins_change_nothing() {
     assert!(running.stored(Signal::Logs).is_empty());
     for headers in [
         &[][..],
-        &[&own],
+        &[own.as_str()],
         &["Sec-Fetch-Site: same-origin"],
         &["Sec-Fetch-Site: none"],
     ] {

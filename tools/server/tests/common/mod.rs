@@ -82,6 +82,11 @@ impl Running {
         }
     }
 
+    /// Ends the writer, and leaves the server running.
+    pub(crate) fn close_writer(&mut self) {
+        self.guard.take().unwrap().close().unwrap();
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
