@@ -7,6 +7,7 @@
 //! - `retention.rs` measures the cost of limits and of merging.
 //! - `redact.rs` measures the cost of redaction.
 //! - `query.rs` asks the program one question after another, and measures what summaries cost.
+//! - `receive.rs` sends spans to the receiver over HTTP.
 //! - `json.rs` reads and writes log lines with our JSON and with `serde_json`.
 //!
 //! Records follow from a seed, so every engine and every run stores the same ones. The time of the

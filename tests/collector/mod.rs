@@ -72,6 +72,8 @@ impl Collector {
     ) {
         let exporter = json!({
             "endpoint": endpoint, "encoding": encoding, "compression": compression,
+            // The default queue drops what it has no room for.
+            "sending_queue": { "block_on_overflow": true },
         });
         self.pass_on(signal, include, expected, ("otlp_http", &exporter));
     }

@@ -33,7 +33,7 @@
 //! | `live` | records as they arrive |
 //! | `pages` | HTML for a browser |
 //! | `api` | JSON for programs |
-//! | `receive` | OTLP over HTTP |
+//! | `receive` | OTLP over HTTP, and over gRPC with the feature `grpc` |
 
 mod api;
 pub mod display;
@@ -50,6 +50,8 @@ mod views;
 
 pub use guard::{Origin, OriginError, Token, TokenError};
 pub use serve::serve;
+#[cfg(feature = "grpc")]
+pub use serve::serve_grpc;
 pub use state::{Server, ServerError, ServerOptions};
 pub use views::rates::Rates;
 

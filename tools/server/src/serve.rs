@@ -2,16 +2,20 @@
 //!
 //! [`axum::serve`] bounds neither, so this is a loop of our own over [`hyper`]'s connections. When all places are
 //! taken, the connection that has been idle for the longest time gives its place to the next one: ten thousand
-//! clients that say nothing do not keep out one that asks something.
+//! clients that say nothing, or half of something, do not keep out one that asks something.
 
+#[cfg(feature = "grpc")]
+use crate::{guard, receive};
 use crate::{router, state::Server};
 use axum::{Router, body::Body, extract::Request, response::Response};
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     future::Future,
     io,
     pin::Pin,
@@ -31,6 +35,8 @@ use tokio::{
 };
 use tower::ServiceExt;
 
+type Protocol = auto::Builder<TokioExecutor>;
+
 /// The number of connections at once. A process may have 1,024 open files, and the database needs some.
 const CONNECTIONS_MAX: usize = 512;
 /// How long the head of a request may take to arrive, and how long a connection waits for the next request.
@@ -39,6 +45,12 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(15);
 const HEADERS_MAX: usize = 100;
 /// The size of the head of a request, and of what is buffered of a connection, in bytes.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
+/// The number of requests at once on a connection with HTTP/2.
+#[cfg(feature = "grpc")]
+const STREAMS_MAX: u32 = 64;
+/// The size of the headers of a request with HTTP/2, in bytes.
+#[cfg(feature = "grpc")]
+const HEADER_LIST_BYTES_MAX: u32 = 32 << 10;
 /// How long a client may take to read the next part of an answer.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long requests have to end after the server was asked to.
@@ -57,9 +69,49 @@ pub async fn serve(
     server: Server,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let router = router(&server);
+    let mut protocol = auto::Builder::new(TokioExecutor::new()).http1_only();
+    protocol
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX);
+    accept(listener, &server, router, protocol, shutdown).await
+}
+
+/// Receives OTLP over gRPC on `listener`, like [`serve`].
+///
+/// # Errors
+///
+/// Like [`serve`].
+#[cfg(feature = "grpc")]
+pub async fn serve_grpc(
+    listener: TcpListener,
+    server: Server,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let router = guard::around_grpc(receive::grpc::routes(), &server);
+    let mut protocol = auto::Builder::new(TokioExecutor::new()).http2_only();
+    protocol
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEAD_TIME_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX);
+    accept(listener, &server, router, protocol, shutdown).await
+}
+
+/// Serves connections with a protocol until `shutdown` is ready.
+async fn accept(
+    listener: TcpListener,
+    server: &Server,
+    router: Router,
+    protocol: Protocol,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     let address = listener.local_addr()?;
     (server.options().check_address(address)).map_err(io::Error::other)?;
-    let router = router(&server);
     let connections = Arc::new(Connections::default());
     let mut tasks = JoinSet::new();
     tokio::pin!(shutdown);
@@ -79,7 +131,7 @@ pub async fn serve(
         let Some(place) = connections.place().await else {
             continue;
         };
-        tasks.spawn(run(stream, router.clone(), place));
+        tasks.spawn(run(stream, router.clone(), protocol.clone(), place));
     }
     drop(listener);
     connections.end_all();
@@ -91,25 +143,18 @@ pub async fn serve(
 }
 
 /// Serves one connection.
-async fn run(stream: TcpStream, router: Router, place: Place) {
+async fn run(stream: TcpStream, router: Router, protocol: Protocol, place: Place) {
     // If that fails, answers are only later.
     let _ = stream.set_nodelay(true);
     let connection = Arc::clone(&place.connection);
-    let service = service_fn(|request: Request<Incoming>| {
-        let busy = Busy::begin(&connection);
-        let router = router.clone();
-        async move {
-            let response = router.oneshot(request.map(Body::new)).await?;
-            Ok::<_, Infallible>(busy.until_sent(response))
-        }
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request
+            .extensions_mut()
+            .insert(Link(Arc::clone(&connection)));
+        router.clone().oneshot(request.map(Body::new))
     });
     let stream = TokioIo::new(Impatient::new(stream));
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .serve_connection(stream, service);
+    let serving = protocol.serve_connection(stream, service);
     tokio::pin!(serving);
     loop {
         tokio::select! {
@@ -136,7 +181,7 @@ struct Connections {
 /// A connection that has a place.
 #[derive(Debug)]
 struct Connection {
-    /// The number of requests that are not answered to the end.
+    /// The number of requests that are received and not answered to the end.
     requests: AtomicUsize,
     idle_since: Mutex<Instant>,
     /// Whether it was told to end.
@@ -229,18 +274,26 @@ impl Drop for Place {
     }
 }
 
-/// A request that is not answered to the end.
+/// The connection of a request, as an extension of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Link(Arc<Connection>);
+
+impl Link {
+    /// Keeps the connection from being ended in favour of another one. A client that is slow to send its request has
+    /// no claim to its place.
+    pub(crate) fn busy(self) -> Busy {
+        self.0.requests.fetch_add(1, Ordering::AcqRel);
+        Busy(self.0)
+    }
+}
+
+/// A request that is received and not answered to the end.
 #[derive(Debug)]
-struct Busy(Arc<Connection>);
+pub(crate) struct Busy(Arc<Connection>);
 
 impl Busy {
-    fn begin(connection: &Arc<Connection>) -> Busy {
-        connection.requests.fetch_add(1, Ordering::AcqRel);
-        Busy(Arc::clone(connection))
-    }
-
     /// Keeps the connection busy until the body of the response is sent or given up.
-    fn until_sent(self, response: Response) -> Response {
+    pub(crate) fn until_sent(self, response: Response) -> Response {
         response.map(|body| {
             Body::new(body.map_frame(move |frame| {
                 let _busy = &self;

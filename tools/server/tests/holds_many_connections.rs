@@ -75,17 +75,16 @@ fn that_say_nothing_or_half_of_something() {
 fn whose_bodies_do_not_come() {
     let running = Running::start();
     let mut held = Vec::new();
-    // More than the requests that may run at once.
-    for _ in 0..300 {
+    // More than there are places for connections.
+    for _ in 0..600 {
         let mut stream = running.connect();
         let head = format!(
             "POST /v1/logs HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\nContent-Length: 15000000\r\n\r\n{{"
         );
-        stream.write_all(head.as_bytes()).unwrap();
+        let _ = stream.write_all(head.as_bytes());
         held.push(stream);
     }
-    // Pages are still shown.
-    assert_eq!(running.get("/login", &[]).status, 200);
+    answers(&running);
 }
 
 #[test]

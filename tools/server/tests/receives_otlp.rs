@@ -13,7 +13,7 @@ mod common;
 
 use common::{JSON, PROTOBUF, Running};
 use gridctl_telemetry::{
-    Query, Record, ServerName, Signal, WriterOptions,
+    Query, Record, ServerName, Signal, SpanRecord, WriterOptions,
     external::opentelemetry_proto::tonic::{
         collector::trace::v1::ExportTraceServiceResponse,
         common::v1::{AnyValue, KeyValue, any_value::Value as Any},
@@ -232,14 +232,14 @@ fn a_full_queue_refuses_whole_messages_for_a_while() {
         .commit_interval_min(hour)
         .commit_interval_max(hour);
     let running = Running::start_over(options, |options| options);
-    let message = traces(vec![spans(&[("service.name", "app")], 0, 600)]).encode_to_vec();
+    let message = traces(vec![spans(&[("service.name", "app")], 0, 400)]).encode_to_vec();
     let mut accepted = 0;
     let refused = loop {
         let answer = running.export(Signal::Traces, &[PROTOBUF], &message);
         if answer.status != 200 {
             break answer;
         }
-        accepted += 600;
+        accepted += 400;
         assert!(accepted < 1 << 20);
         let said = ExportTraceServiceResponse::decode(&*answer.body).unwrap();
         assert_eq!(said.partial_success, None);
@@ -327,10 +327,10 @@ fn same<'a>(signal: Signal, path: &Path, bodies: impl IntoIterator<Item = &'a [u
         let mut reader = RecordReader::new(signal);
         let mut import = |found| match found {
             Found::Record(found) => {
-                let server = found
-                    .server
-                    .clone()
-                    .unwrap_or_else(|| service_of(&found.record));
+                let server = match &found.record {
+                    Record::Span(span) => service_of(span),
+                    _ => found.server.clone().unwrap(),
+                };
                 imported.writer.record(&server, &found.record).unwrap();
             }
             Found::Problem(error) => panic!("{path:?}: {error}"),
@@ -346,11 +346,8 @@ fn same<'a>(signal: Signal, path: &Path, bodies: impl IntoIterator<Item = &'a [u
     count(&ours)
 }
 
-/// An import takes the server of spans from its arguments, and the receiver from the service.
-fn service_of(record: &Record) -> ServerName {
-    let Record::Span(span) = record else {
-        panic!("{record:?} names no server")
-    };
+/// The receiver takes the server of these spans from their service, and an import from the attribute `component`.
+fn service_of(span: &SpanRecord) -> ServerName {
     let attributes = &span.resource.as_ref().unwrap().attributes;
     let service = attributes
         .iter()

@@ -47,7 +47,7 @@ fn said(answer: &Answer, content_type: &str) -> String {
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
@@ -174,10 +174,10 @@ fn damaged_packing() {
 #[test]
 fn bombs() {
     let running = Running::start();
-    let zeros = vec![b' '; 1 << 30];
+    let zeros = vec![b' '; 256 << 20];
     let bombs = [
         ("gzip", gzip(&zeros)),
-        ("zstd", zstd::encode_all(&*zeros, 19).unwrap()),
+        ("zstd", zstd::encode_all(&*zeros, 3).unwrap()),
     ];
     drop(zeros);
     for (encoding, bomb) in &bombs {
@@ -276,12 +276,12 @@ fn lengths_that_lie() {
 #[test]
 fn large_heads_and_forms() {
     let running = Running::start();
-    let long = format!("X-Long: {}", "x".repeat(100 << 10));
+    let long = format!("X-Long: {}", "x".repeat(300 << 10));
     assert_eq!(running.get("/", &[&long]).status, 431);
     let many: Vec<String> = (0..200).map(|number| format!("X-{number}: 1")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(running.get("/", &many).status, 431);
-    let path = format!("GET /{}", "x".repeat(100 << 10));
+    let path = format!("GET /{}", "x".repeat(300 << 10));
     assert!([414, 431].contains(&running.request(&path, &[], &[]).status));
     let form = "Content-Type: application/x-www-form-urlencoded";
     let answer = running.request("POST /login", &[form], &vec![b'x'; 70 << 10]);

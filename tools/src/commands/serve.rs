@@ -4,6 +4,8 @@ use super::store_options;
 use crate::{Outcome, interrupt::Interrupt, output::note, scope};
 use anyhow::Context;
 use gridctl_telemetry::{Store, Writer, WriterOptions, config::RetentionPolicy, home::list_stacks};
+#[cfg(feature = "grpc")]
+use gridctl_telemetry_server::serve_grpc;
 use gridctl_telemetry_server::{Server, ServerOptions, Token, display::escape, serve};
 use std::{
     io::Write,
@@ -12,7 +14,11 @@ use std::{
     process::{Command, Stdio},
     thread,
 };
-use tokio::{net::TcpListener, runtime, sync::oneshot};
+use tokio::{
+    net::TcpListener,
+    runtime::{self, Runtime},
+    sync::watch,
+};
 
 /// The number of threads that serve requests. Reads and decoding run on others.
 const WORKERS: usize = 2;
@@ -26,6 +32,10 @@ pub(crate) struct Args {
     /// The address and port to listen on. An address that other machines reach needs --token-file
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4318")]
     listen: SocketAddr,
+    /// Another address and port, on which OTLP is received over gRPC [usual port: 4317]
+    #[cfg(feature = "grpc")]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen_grpc: Option<SocketAddr>,
     /// Open the pages in a browser
     #[arg(long)]
     open: bool,
@@ -60,36 +70,71 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let bound = runtime.block_on(TcpListener::bind(args.listen));
-    let listener = bound.with_context(|| {
-        format!(
-            "cannot listen on {}: pass another port with --listen, or end the program that has it",
-            args.listen
-        )
-    })?;
-    let address = listener.local_addr()?;
+    let (listener, address) = listen(&runtime, "--listen", args.listen)?;
+    #[cfg(feature = "grpc")]
+    let grpc = match args.listen_grpc {
+        Some(address) => {
+            options.check_address(address)?;
+            Some(listen(&runtime, "--listen-grpc", address)?)
+        }
+        None => None,
+    };
     let (store, is_new) = open(home, args.stack.as_ref())?;
     let retention = is_new.then(RetentionPolicy::default);
     let writer_options = WriterOptions::default().retention(retention);
     let (writer, guard) = Writer::start(&store, writer_options)?;
-    let stack = escape(store.stack());
+    let stack = escape(store.stack()).into_owned();
     let server = Server::new(store, writer, options.listen(address))?;
 
-    let (asked, ask) = oneshot::channel();
+    let (asked, ask) = watch::channel(false);
     let interrupt = Interrupt::install()?;
-    interrupt.on_request(move || _ = asked.send(()));
+    interrupt.on_request(move || _ = asked.send(true));
+    // An end without a message is one, too.
+    let end = async |mut ask: watch::Receiver<bool>| _ = ask.wait_for(|asked| *asked).await;
     let url = url(address);
     writeln!(out, "{stack}: pages at {url}, OTLP at {url}v1/")?;
+    #[cfg(feature = "grpc")]
+    let receiving = grpc.map(|(listener, address)| {
+        let (server, ask) = (server.clone(), ask.clone());
+        (
+            address,
+            runtime.spawn(serve_grpc(listener, server, end(ask))),
+        )
+    });
+    #[cfg(feature = "grpc")]
+    if let Some((address, _)) = &receiving {
+        writeln!(out, "{stack}: OTLP over gRPC at {address}")?;
+    }
     out.flush()?;
     if args.open {
         open_browser(&url);
     }
-    let served = runtime.block_on(serve(listener, server, async { _ = ask.await }));
+    let served = runtime.block_on(serve(listener, server, end(ask)));
+    #[cfg(feature = "grpc")]
+    if let Some((_, receiving)) = receiving {
+        runtime.block_on(receiving)??;
+    }
     // A read that waits for the disk must not hold up the end.
     runtime.shutdown_background();
     guard.close()?;
     served?;
     Ok(Outcome::Done)
+}
+
+/// Takes an address. Returns it with the port that the system chose.
+fn listen(
+    runtime: &Runtime,
+    option: &str,
+    address: SocketAddr,
+) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let bound = runtime.block_on(TcpListener::bind(address));
+    let listener = bound.with_context(|| {
+        format!(
+            "cannot listen on {address}: pass another port with {option}, or end the program that has it"
+        )
+    })?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 /// The stack, and whether it is new.

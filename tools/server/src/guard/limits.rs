@@ -1,7 +1,7 @@
 //! How many requests run, how large their bodies are, and how long they take.
 
-use super::{is_receiver, token::Caller};
-use crate::problem::Problem;
+use super::token::Caller;
+use crate::{problem::Problem, serve::Link};
 use axum::{
     body::{Body, Bytes},
     extract::Request,
@@ -16,12 +16,13 @@ use tokio::{
     time::timeout,
 };
 
-/// The number of requests that are handled at once. An answer that is still being sent is not counted.
+/// The number of requests that are handled at once. A body that still arrives and an answer that is still being sent
+/// are not counted.
 const REQUESTS_MAX: usize = 256;
 /// The size of a body of telemetry, in bytes.
 pub(crate) const TELEMETRY_BYTES_MAX: usize = 16 << 20;
 /// The size of any other body, which is a form, in bytes.
-const FORM_BYTES_MAX: usize = 64 << 10;
+pub(super) const FORM_BYTES_MAX: usize = 64 << 10;
 /// The memory of all bodies together, in bytes.
 const BODIES_BYTES_MAX: usize = 48 << 20;
 /// How long a body may take to arrive.
@@ -53,30 +54,36 @@ impl Default for Limits {
 pub(crate) struct BodyMemory(#[expect(dead_code, reason = "held")] Arc<OwnedSemaphorePermit>);
 
 impl Limits {
-    /// Receives the body of a request, then runs its handler.
-    pub(super) async fn run(&self, request: Request, caller: Caller, next: Next) -> Response {
+    /// Receives the body of a request, of at most `bytes_max` bytes, then runs its handler.
+    pub(super) async fn run(
+        &self,
+        request: Request,
+        caller: Caller,
+        bytes_max: usize,
+        next: Next,
+    ) -> Response {
+        let mut request = match self.receive(request, bytes_max).await {
+            Ok(request) => request,
+            Err(problem) => return problem.into_response(),
+        };
         // Requests that wait would hold memory, and their senders would try again meanwhile.
         let Ok(_permit) = self.requests.try_acquire() else {
             return Problem::busy("too many requests at once").into_response();
         };
-        let mut request = match self.receive(request).await {
-            Ok(request) => request,
-            Err(problem) => return problem.into_response(),
-        };
+        let busy = request.extensions_mut().remove::<Link>().map(Link::busy);
         request.extensions_mut().insert(caller);
-        match timeout(HANDLER_TIME_MAX, next.run(request)).await {
+        let response = match timeout(HANDLER_TIME_MAX, next.run(request)).await {
             Ok(response) => response,
             Err(_) => Problem::busy("the request took too long").into_response(),
+        };
+        match busy {
+            Some(busy) => busy.until_sent(response),
+            None => response,
         }
     }
 
     /// The request with all its body in memory.
-    async fn receive(&self, request: Request) -> Result<Request, Problem> {
-        let bytes_max = if is_receiver(&request) {
-            TELEMETRY_BYTES_MAX
-        } else {
-            FORM_BYTES_MAX
-        };
+    async fn receive(&self, request: Request, bytes_max: usize) -> Result<Request, Problem> {
         let (parts, body) = request.into_parts();
         let announced = parts.headers.get(CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());

@@ -34,13 +34,13 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{Method, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use host::Hosts;
-use limits::Limits;
+use limits::{FORM_BYTES_MAX, Limits};
 use token::Caller;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -101,6 +101,8 @@ pub(crate) fn around(router: Router<Server>, server: &Server) -> Router {
                 "this address takes requests of another method",
             )
         })
+        // The guard has limits of its own.
+        .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(|_| {
             Problem::internal("the request ended in an error of the program").into_response()
         }))
@@ -122,7 +124,14 @@ async fn pass(State(server): State<Server>, request: Request, next: Next) -> Res
             Err(problem) => problem.into_response(),
         },
         _ => match guard.check(&request) {
-            Ok(caller) => guard.limits.run(request, caller, next).await,
+            Ok(caller) => {
+                let bytes_max = if telemetry.is_some() {
+                    TELEMETRY_BYTES_MAX
+                } else {
+                    FORM_BYTES_MAX
+                };
+                guard.limits.run(request, caller, bytes_max, next).await
+            }
             Err(problem) => guard.refuse(problem, &request),
         },
     };
@@ -134,4 +143,26 @@ async fn pass(State(server): State<Server>, request: Request, next: Next) -> Res
     }
     headers::add(&mut response, cors);
     response
+}
+
+/// Puts the guard in front of the routes of gRPC. No page makes a browser send such requests: it does not speak
+/// HTTP/2 without TLS.
+#[cfg(feature = "grpc")]
+pub(crate) fn around_grpc(router: Router<Server>, server: &Server) -> Router {
+    router
+        .layer(middleware::from_fn_with_state(server.clone(), pass_grpc))
+        .with_state(server.clone())
+}
+
+#[cfg(feature = "grpc")]
+async fn pass_grpc(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let guard = server.guard();
+    match guard.caller(&request) {
+        Ok(caller) => {
+            let limits = &guard.limits;
+            limits.run(request, caller, TELEMETRY_BYTES_MAX, next).await
+        }
+        // A client of gRPC knows what the status of HTTP means.
+        Err(problem) => problem.into_response(),
+    }
 }

@@ -1,10 +1,12 @@
-//! OTLP over HTTP, as <https://opentelemetry.io/docs/specs/otlp/#otlphttp> says.
+//! OTLP over HTTP, and over gRPC with the feature `grpc`, as <https://opentelemetry.io/docs/specs/otlp/#otlphttp> says.
 //!
 //! A request is answered in its own encoding, protobuf or JSON. An answer of success means that the records are
 //! in the writer's queue, but for those that its partial success counts. A request that is refused as a whole has
 //! left nothing in the queue: its client may send it again if the status is 429 or 503, and must not otherwise.
 
 mod encoding;
+#[cfg(feature = "grpc")]
+pub(crate) mod grpc;
 mod intake;
 mod unpack;
 
@@ -24,7 +26,10 @@ use axum::{
     response::Response,
     routing::post,
 };
-use gridctl_telemetry::{Signal, receive::OtlpMessage};
+use gridctl_telemetry::{
+    Signal,
+    receive::{OtlpMessage, OtlpOutcome},
+};
 use unpack::Packing;
 
 pub(crate) fn routes() -> Router<Server> {
@@ -54,18 +59,34 @@ async fn receive(
 ) -> Result<Response, Problem> {
     let encoding = Encoding::of_body(&headers)?;
     let packing = Packing::of_body(&headers)?;
+    let memory = memory.map(|Extension(memory)| memory);
+    let decode = move || {
+        let bytes = packing.unpack(&body)?;
+        encoding.decode(signal, &bytes)
+    };
+    let outcome = store(&server, memory, decode).await?;
+    Ok(encoding.answer(signal, &outcome))
+}
+
+/// Decodes a message and offers its records to the writer.
+///
+/// # Errors
+///
+/// What `decode` returns, and what [`Intake::take`] does.
+async fn store(
+    server: &Server,
+    memory: Option<BodyMemory>,
+    decode: impl FnOnce() -> Result<OtlpMessage, Problem> + Send + 'static,
+) -> Result<OtlpOutcome, Problem> {
     // One at a time: the memory of decoded messages stays bounded, and they do not race for the room in the queue.
     let turn = server.intake().turn().await?;
-    let outcome = blocking(move || {
-        // All of it is given back after the body, even if the client has gone.
+    let server = server.clone();
+    blocking(move || {
+        // Both are given back after the body, even if the client has gone.
         let (_turn, _memory) = (turn, memory);
-        let bytes = packing.unpack(&body)?;
-        let message = encoding.decode(signal, &bytes)?;
-        drop(bytes);
-        Intake::take(&server, message)
+        Intake::take(&server, decode()?)
     })
-    .await?;
-    Ok(encoding.answer(signal, &outcome))
+    .await
 }
 
 /// The answer to a request that was refused, in the encoding of the request.
