@@ -78,6 +78,22 @@ impl Collector {
         self.pass_on(signal, include, expected, ("otlp_http", &exporter));
     }
 
+    /// Like [`Collector::send`], over gRPC, with gzip.
+    #[allow(dead_code, reason = "each test uses a part of it")]
+    pub(crate) fn send_grpc(
+        &self,
+        signal: Signal,
+        include: &[PathBuf],
+        expected: usize,
+        address: &str,
+    ) {
+        let exporter = json!({
+            "endpoint": address, "tls": { "insecure": true },
+            "sending_queue": { "block_on_overflow": true },
+        });
+        self.pass_on(signal, include, expected, ("otlp_grpc", &exporter));
+    }
+
     /// Like [`Collector::receive`], but returns the Collector's own OTLP/JSON lines.
     #[allow(dead_code, reason = "each test uses a part of it")]
     pub(crate) fn relay(&self, signal: Signal, include: &[PathBuf], expected: usize) -> Vec<u8> {

@@ -341,7 +341,6 @@ fn lines(running: &Running, signal: Signal) -> Vec<(String, String)> {
     found
 }
 
-/// What a first server has of the SDK is sent through the Collector to a second, which then has the same.
 #[test]
 fn of_a_collector() {
     let Some(collector) = Collector::build("of_a_collector") else {
@@ -355,33 +354,68 @@ fn of_a_collector() {
         (Signal::Metrics, ["proto", "none"]),
         (Signal::Metrics, ["json", "zstd"]),
     ] {
+        let running = Running::start();
+        let sent = Sent::new(signal);
+        collector.send(signal, &sent.files, COUNT, &running.url(), settings);
+        sent.is_found(&running, &settings.join(", "));
+    }
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn of_a_collector_over_grpc() {
+    let Some(collector) = Collector::build("of_a_collector_over_grpc") else {
+        return;
+    };
+    for signal in Signal::ALL {
+        let running = Running::start_grpc();
+        let sent = Sent::new(signal);
+        collector.send_grpc(signal, &sent.files, COUNT, &running.address.to_string());
+        sent.is_found(&running, "gRPC");
+    }
+}
+
+/// What a Collector sends.
+struct Sent {
+    signal: Signal,
+    text: String,
+    files: [PathBuf; 1],
+    _folder: tempfile::TempDir,
+}
+
+impl Sent {
+    fn new(signal: Signal) -> Sent {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("sent.jsonl");
-        fs::write(&file, sent(signal)).unwrap();
-        let running = Running::start();
-        collector.send(
+        let text = sent(signal);
+        fs::write(&file, &text).unwrap();
+        Sent {
             signal,
-            &[PathBuf::from(&file)],
-            COUNT,
-            &running.url(),
-            settings,
-        );
-        let mut expected: Vec<String> = sent(signal).lines().map(normal).collect();
-        let found = lines(&running, signal);
+            text,
+            files: [file],
+            _folder: folder,
+        }
+    }
+
+    /// Compares what is stored with what was sent.
+    fn is_found(&self, running: &Running, how: &str) {
+        let signal = self.signal;
+        let mut expected: Vec<String> = self.text.lines().map(normal).collect();
+        let found = lines(running, signal);
         assert!(found.iter().all(|(server, _)| server == "collector"));
         let mut found: Vec<String> = found.iter().map(|(_, line)| normal(line)).collect();
         expected.sort();
         found.sort();
         let same = expected.iter().zip(&found).filter(|(a, b)| a == b).count();
         report(&format!(
-            "a Collector sends {signal} as {}, {}: {COUNT} sent, {} found, {} differences",
-            settings[0],
-            settings[1],
+            "a Collector sends {signal} ({how}): {COUNT} sent, {} found, {} differences",
             found.len(),
             COUNT - same
         ));
         assert_eq!(found.len(), COUNT);
-        assert_eq!(found, expected);
+        for (expected, found) in expected.iter().zip(&found) {
+            assert_eq!(expected, found);
+        }
     }
 }
 

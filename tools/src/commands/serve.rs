@@ -83,7 +83,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     let retention = is_new.then(RetentionPolicy::default);
     let writer_options = WriterOptions::default().retention(retention);
     let (writer, guard) = Writer::start(&store, writer_options)?;
-    let stack = escape(store.stack()).into_owned();
+    let stack = escape(store.stack());
     let server = Server::new(store, writer, options.listen(address))?;
 
     let (asked, ask) = watch::channel(false);

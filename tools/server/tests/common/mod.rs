@@ -8,8 +8,9 @@ use gridctl_telemetry::{
 use gridctl_telemetry_server::{Server, ServerOptions, serve};
 use std::{
     collections::BTreeMap,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    pin::Pin,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -18,6 +19,9 @@ use tokio::{net::TcpListener, runtime, sync::oneshot};
 
 /// How long a client waits for an answer before the test reports a hang.
 pub(crate) const HANG: Duration = Duration::from_secs(120);
+
+/// A server until it has ended.
+type Serving = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
 /// A running server over a new store.
 pub(crate) struct Running {
@@ -45,6 +49,31 @@ impl Running {
         writer: WriterOptions,
         change: impl FnOnce(ServerOptions) -> ServerOptions,
     ) -> Running {
+        Running::run(writer, change, |listener, server, stopped| {
+            Box::pin(serve(listener, server, async { _ = stopped.await }))
+        })
+    }
+
+    /// Starts a server that speaks gRPC.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn start_grpc() -> Running {
+        Running::run(
+            WriterOptions::default(),
+            |options| options,
+            |listener, server, stopped| {
+                let stopped = async { _ = stopped.await };
+                Box::pin(gridctl_telemetry_server::serve_grpc(
+                    listener, server, stopped,
+                ))
+            },
+        )
+    }
+
+    fn run(
+        writer: WriterOptions,
+        change: impl FnOnce(ServerOptions) -> ServerOptions,
+        serve: impl FnOnce(TcpListener, Server, oneshot::Receiver<()>) -> Serving + Send + 'static,
+    ) -> Running {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
         let (writer, guard) = Writer::start(&store, writer).unwrap();
@@ -59,8 +88,7 @@ impl Running {
         let server = Server::new(store.clone(), writer.clone(), options).unwrap();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
-            let shutdown = async { _ = stopped.await };
-            runtime.block_on(serve(listener, server, shutdown)).unwrap();
+            runtime.block_on(serve(listener, server, stopped)).unwrap();
             runtime.shutdown_background();
         });
         Running {
