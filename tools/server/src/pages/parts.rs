@@ -92,8 +92,8 @@ pub(super) fn unreadable(damage: &[Damage]) -> Markup {
                 "A part of the store cannot be read, and its records are missing here: "
                 @if let Some(server) = &first.server { (escape(server)) ": " }
                 (escape(&first.what)) ". "
-                @if damage.len() > 1 { "So it is with " (damage.len() - 1) " more parts. " }
-                a href="/ledger" { "Details" }
+                @if damage.len() > 1 { (damage.len() - 1) " more parts cannot be read either. " }
+                code { "gridctl-telemetry verify" } " names all of them."
             }
         }
     }

@@ -123,8 +123,8 @@ fn entry(key: &str, value: Markup, only: Option<Address>, not: Option<Address>) 
             th scope="row" { (key) }
             td { (value) }
             td.entry-links {
-                @if let Some(only) = only { a href=(only) aria-label={ "Only records with this " (key) } { "only this" } }
-                @if let Some(not) = not { a href=(not) aria-label={ "Only records without this " (key) } { "not this" } }
+                @if let Some(only) = only { a href=(only) aria-label={ "only this " (key) } { "only this" } }
+                @if let Some(not) = not { a href=(not) aria-label={ "not this " (key) } { "not this" } }
             }
         }
     }

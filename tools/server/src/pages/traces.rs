@@ -297,7 +297,7 @@ fn table(rows: &TraceList, params: &Params, zone: &Zone) -> Markup {
                             th scope="col" { "Trace" }
                             th scope="col" { "Started" }
                             th.num scope="col" { "Duration" }
-                            th scope="col" aria-label="Duration as a bar" {}
+                            th scope="col" { span.hide { "Duration as a bar" } }
                             th.num scope="col" { "Spans" }
                             th.num scope="col" { "Failed" }
                             th scope="col" { "Servers" }

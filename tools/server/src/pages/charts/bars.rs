@@ -85,7 +85,10 @@ impl Bars<'_> {
         };
         let height = Pixels(TOP + HEIGHT + X_HEIGHT);
         let mut said = format!("{} {}", self.title, self.summary(&drawn, zone));
-        if drawn.iter().any(|bar| bar.href.is_some()) {
+        let has_links = drawn.iter().any(|bar| bar.href.is_some());
+        // An image has no links within it.
+        let role = if has_links { "group" } else { "img" };
+        if has_links {
             said.push_str(" The table below has a link for each bar.");
         }
         html! {
@@ -97,7 +100,7 @@ impl Bars<'_> {
                             text x=(Pixels(Y_WIDTH - 6.0)) y=(Pixels(y(*tick) + 4.0)) text-anchor="end" { (self.unit.brief(*tick)) }
                         }
                     }
-                    svg class="chart-plot" width="100%" height=(height) role="img"
+                    svg class="chart-plot" width="100%" height=(height) role=(role)
                         data-since=(self.span.start) data-until=(self.span.end) {
                         title { (self.title) }
                         desc { (said) }

@@ -85,7 +85,7 @@ impl Scatter<'_> {
                             text x=(Pixels(Y_WIDTH - 6.0)) y=(Pixels(y(*tick) + 4.0)) text-anchor="end" { (Unit::Nanos.brief(*tick)) }
                         }
                     }
-                    svg class="chart-plot" width="100%" height=(height) role="img" {
+                    svg class="chart-plot" width="100%" height=(height) role="group" {
                         title { (self.title) }
                         desc { (self.summary(span, zone)) " The list below has a link for each." }
                         g class="chart-grid" {
