@@ -110,8 +110,7 @@ impl Theme {
         let chosen = cookies
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(';'))
-            .filter_map(|cookie| cookie.trim().strip_prefix("theme="))
-            .next();
+            .find_map(|cookie| cookie.trim().strip_prefix("theme="));
         match chosen {
             Some("light") => Theme::Light,
             Some("dark") => Theme::Dark,
@@ -205,21 +204,23 @@ pub(crate) async fn show(
 ) -> Response {
     let reader = server.clone();
     let shown = viewer.clone();
-    let made = server.read(move |snapshot| {
+    let reading = server.read(move |snapshot| {
         let frame = Frame::of(&reader, snapshot);
         // The frame of an error is as good as any other: the store can be read.
         let page = make(snapshot, &shown).unwrap_or_else(|problem| problem_page(&problem));
         Ok((page, frame))
     });
-    match made.await {
-        Ok((page, frame)) => (page.status, frame_page(&viewer, Some(&frame), page)).into_response(),
+    match reading.await {
+        Ok((page, frame)) => {
+            (page.status, frame_page(&viewer, Some(&frame), &page)).into_response()
+        }
         Err(problem) => error(&viewer, &problem),
     }
 }
 
 /// Answers with the page of an error, without anything from the store.
 pub(crate) fn error(viewer: &Viewer, problem: &Problem) -> Response {
-    let page = frame_page(viewer, None, problem_page(problem));
+    let page = frame_page(viewer, None, &problem_page(problem));
     (problem.status(), page).into_response()
 }
 
@@ -392,7 +393,7 @@ fn is_recent(time: Timestamp, now: Timestamp) -> bool {
     i128::from(age) < i128::try_from(LOSS_SHOWN.as_nanos()).unwrap_or(i128::MAX)
 }
 
-fn frame_page(viewer: &Viewer, frame: Option<&Frame>, page: Page) -> Markup {
+fn frame_page(viewer: &Viewer, frame: Option<&Frame>, page: &Page) -> Markup {
     let stack = frame.map(|frame| frame.stack.as_str());
     let theme = (viewer.theme != Theme::System).then(|| viewer.theme.as_str());
     html! {

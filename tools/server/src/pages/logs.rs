@@ -242,7 +242,7 @@ fn form(address: &Address, suggestions: &Suggestions) -> Markup {
 
 fn chart(histogram: &Histogram, params: &Params, address: &Address) -> Markup {
     let zone = params.zone();
-    let bare = address.clone().without(&["cursor", "interval"]);
+    let all = address.clone().without(&["cursor", "interval"]);
     let ends = histogram.bins.first().zip(histogram.bins.last());
     let Some((first, last)) = ends else {
         return html! {};
@@ -275,14 +275,14 @@ fn chart(histogram: &Histogram, params: &Params, address: &Address) -> Markup {
                     bin.counts.error,
                 ],
                 href: can_narrow.then(|| {
-                    let range = bare.clone().with("since", bin.since);
+                    let range = all.clone().with("since", bin.since);
                     range.with("until", bin.until).to_string()
                 }),
             })
             .collect(),
     };
     html! {
-        section.panel.histogram aria-label="Log records over time" data-selects=(bare.without(&["since", "until"])) {
+        section.panel.histogram aria-label="Log records over time" data-selects=(all.without(&["since", "until"])) {
             div.panel-body {
                 (bars.draw(&|time| zone.offset_at(time)))
                 @if let Some(since) = histogram.counted_since {

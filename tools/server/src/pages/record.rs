@@ -91,13 +91,13 @@ impl Rows<'_> {
                 p.log-full { (text(&log.message, self.patterns, &mut budget)) }
                 table.entries aria-label="Attributes" {
                     tbody {
-                        (entry("time", html! { (stored.timestamp) }, None, None))
-                        (entry("level", html! { (log.level) }, Some(only("level", &format!("{level}..{level}"))), None))
-                        (entry("server", html! { (escape(&stored.server)) }, Some(only("server", &stored.server)), None))
+                        (entry("time", &html! { (stored.timestamp) }, None, None))
+                        (entry("level", &html! { (log.level) }, Some(&only("level", &format!("{level}..{level}"))), None))
+                        (entry("server", &html! { (escape(&stored.server)) }, Some(&only("server", &stored.server)), None))
                         @for (key, value) in entries.iter().take(ENTRIES_MAX) {
                             @let expression = expression(key, value);
                             @let with = |name| expression.as_ref().map(|it| self.narrowed().and(name, it));
-                            (entry(key, text(&text_of(value), self.patterns, &mut budget), with("field"), with("not-field")))
+                            (entry(key, &text(&text_of(value), self.patterns, &mut budget), with("field").as_ref(), with("not-field").as_ref()))
                         }
                     }
                 }
@@ -116,7 +116,7 @@ impl Rows<'_> {
 }
 
 /// An attribute, with links to the records that have the same one and to those that do not.
-fn entry(key: &str, value: Markup, only: Option<Address>, not: Option<Address>) -> Markup {
+fn entry(key: &str, value: &Markup, only: Option<&Address>, not: Option<&Address>) -> Markup {
     let key = escape(key);
     html! {
         tr {
