@@ -103,6 +103,7 @@ impl OtlpMessage {
 
     /// The same records as several messages, each of at most `records_max` log records or spans (at least one).
     /// The metrics of a scope stay together: a snapshot can be made of several.
+    #[must_use]
     pub fn split(self, records_max: usize) -> Box<dyn Iterator<Item = OtlpMessage>> {
         let records_max = records_max.max(1);
         match self {

@@ -407,8 +407,8 @@ impl Servers {
             let mut names = said_server(attributes)
                 .into_iter()
                 .chain(names_of(resource));
-            let named = names.find_map(|name| ServerName::new(name).ok());
-            return named.map(Cow::Owned).ok_or(OtlpReason::WithoutServer);
+            let server = names.find_map(|name| ServerName::new(name).ok());
+            return server.map(Cow::Owned).ok_or(OtlpReason::WithoutServer);
         }
         let found = self.find_configured(signal, names);
         found.map(Cow::Borrowed)

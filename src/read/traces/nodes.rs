@@ -171,14 +171,13 @@ impl Held {
             let named = record.span_id().map(|id| span_id_of(&id));
             parent = append(&mut self.ids, &named.unwrap_or_default());
         }
-        let server = match self.numbers.get(record.server) {
-            Some(number) => *number,
-            None => {
-                let number = self.servers.len();
-                self.servers.push(record.server.clone());
-                self.numbers.insert(record.server.clone(), number);
-                number
-            }
+        let server = if let Some(number) = self.numbers.get(record.server) {
+            *number
+        } else {
+            let number = self.servers.len();
+            self.servers.push(record.server.clone());
+            self.numbers.insert(record.server.clone(), number);
+            number
         };
         Ok(Unplaced {
             node: TraceNode {

@@ -155,11 +155,11 @@ impl Overwriting<'_> {
         database: &Database,
         definition: TableDefinition<'_, K, V>,
     ) -> Result<(), Fault> {
-        let mut after = None;
+        let mut after: Option<Vec<u8>> = None;
         loop {
             self.ask()?;
             let transaction = begin(database)?;
-            after = renew_slice(&transaction, definition, after)?;
+            after = renew_slice(&transaction, definition, after.as_deref())?;
             transaction.commit()?;
             if after.is_none() {
                 return Ok(());
@@ -179,12 +179,12 @@ fn begin(database: &Database) -> Result<WriteTransaction, Fault> {
 fn renew_slice<K: Key + 'static, V: Value + 'static>(
     transaction: &WriteTransaction,
     definition: TableDefinition<'_, K, V>,
-    after: Option<Vec<u8>>,
+    after: Option<&[u8]>,
 ) -> Result<Option<Vec<u8>>, Fault> {
     let mut table = transaction.open_table(definition)?;
     let mut slice = Vec::new();
     let mut bytes = 0;
-    let first = match &after {
+    let first = match after {
         Some(after) => Bound::Excluded(K::from_bytes(after)),
         None => Bound::Unbounded,
     };
@@ -202,7 +202,7 @@ fn renew_slice<K: Key + 'static, V: Value + 'static>(
     for (key, value) in &slice {
         let key = K::from_bytes(key);
         table.remove(&key)?;
-        table.insert(&key, &V::from_bytes(value))?;
+        table.insert(&key, V::from_bytes(value))?;
     }
     Ok(slice.pop().map(|(key, _)| key))
 }
