@@ -147,11 +147,33 @@ impl Tally<'_> {
         Ok(())
     }
 
+    /// Counts records of a block, which are in the order of their timestamps.
+    ///
+    /// Those that are counted together are found by their ends, and added at once: of the thousands of records of
+    /// a block, few are the last ones of an interval.
     fn count_each(&self, records: impl IntoIterator<Item = (i64, Option<Level>)>, add: Add<'_>) {
-        for (timestamp, level) in records {
-            if (self.first..=self.last).contains(&timestamp) {
-                add(timestamp, level, 1);
+        let mut records: Vec<(i64, Option<Level>)> = records.into_iter().collect();
+        records.retain(|(timestamp, _)| (self.first..=self.last).contains(timestamp));
+        if !records.is_sorted_by_key(|(timestamp, _)| *timestamp) {
+            records.sort_unstable_by_key(|(timestamp, _)| *timestamp);
+        }
+        let mut rest = records.as_slice();
+        while let Some((first, _)) = rest.first() {
+            let end =
+                rest.partition_point(|(timestamp, _)| (self.are_together)(*first, *timestamp));
+            // A record is counted together with itself.
+            let (together, later) = rest.split_at(end.max(1));
+            let mut counts: Vec<(Option<Level>, u64)> = Vec::new();
+            for (_, level) in together {
+                match counts.iter_mut().find(|(known, _)| known == level) {
+                    Some((_, count)) => *count += 1,
+                    None => counts.push((*level, 1)),
+                }
             }
+            for (level, count) in counts {
+                add(*first, level, count);
+            }
+            rest = later;
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const BINS_WANTED: i64 = 60;
 /// Maximum number of bins, for intervals that a request chooses.
 const BINS_MAX: usize = 1000;
-/// The number of bins that are counted at once where records must be read.
+/// The number of bins that are counted at once.
 const BINS_AT_ONCE: usize = 4;
 
 const SECOND: i64 = 1_000_000_000;
@@ -102,8 +102,8 @@ impl Histogram {
     /// Counts the records of `signal` that are asked for, in the intervals that are asked for, or in about
     /// sixty. `None` when no record is stored in the range.
     ///
-    /// Without a filter, or with one of severities alone, the summaries of blocks tell the numbers. Else
-    /// records are read, the newest first, for no longer than about `patience`.
+    /// Without a filter, or with one of severities alone, the summaries of blocks tell most numbers. Else
+    /// records are read. Either takes no longer than about `patience`: the newest records are counted first.
     pub(crate) fn count(
         snapshot: &Snapshot,
         params: &Params,
@@ -233,36 +233,32 @@ struct Counting<'a> {
 }
 
 impl Counting<'_> {
-    /// Counts the records of `bins`. Returns from when on they were counted, unless all were.
+    /// Counts the records of `bins`, the newest first. Returns from when on they were counted, unless all were.
     fn fill(&self, bins: &mut [Bin], patience: Duration) -> Result<Option<Timestamp>, Problem> {
         let asked = self.params.range()?;
-        let (Some(first), Some(last)) = (bins.first().copied(), bins.last().copied()) else {
-            return Ok(None);
-        };
-        let within = |since: Timestamp, until: Timestamp| TimeRange {
-            since: Some(asked.since.map_or(since, |asked| asked.max(since))),
-            until: Some(asked.until.map_or(until, |asked| asked.min(until))),
-        };
         let only_levels = FilterText {
             level: None,
             ..self.params.filter.clone()
         } == FilterText::default();
-        let whole = self.params.with(|params| params.cursor = None);
-        if only_levels {
-            let all = whole.with(|params| params.filter = FilterText::default());
-            let query = all.records(self.signal, Direction::Forward)?;
-            let report = self.report(query, within(first.since, last.until))?;
-            self.add(report, bins);
-            return Ok(None);
-        }
+        let whole = self.params.with(|params| {
+            params.cursor = None;
+            if only_levels {
+                // The summaries of blocks tell the numbers of all severities.
+                params.filter.level = None;
+            }
+        });
         let query = whole.records(self.signal, Direction::Forward)?;
         let begun = Instant::now();
         let mut left = bins;
         while !left.is_empty() {
             let (rest, newest) = left.split_at_mut(left.len().saturating_sub(BINS_AT_ONCE));
             if let (Some(first), Some(last)) = (newest.first(), newest.last()) {
-                let since = first.since;
-                let report = self.report(query.clone(), within(since, last.until))?;
+                let (since, until) = (first.since, last.until);
+                let range = TimeRange {
+                    since: Some(asked.since.map_or(since, |asked| asked.max(since))),
+                    until: Some(asked.until.map_or(until, |asked| asked.min(until))),
+                };
+                let report = self.report(query.clone(), range)?;
                 self.add(report, newest);
                 if !rest.is_empty() && begun.elapsed() > patience {
                     return Ok(Some(since));
