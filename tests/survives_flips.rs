@@ -1,7 +1,10 @@
-//! A flipped bit ends no process and makes no record a wrong one, whatever is done with the store.
+//! A damaged file ends no process and makes no record a wrong one, whatever is done with the store, and
+//! verification notices each record that is missing.
 //!
-//! `GRIDCTL_TELEMETRY_FLIPS` sets the number of flips of each database, 12 by default; `all` flips a bit of
-//! every byte.
+//! A bit is flipped, the file is cut off, or a page is zeroed, swapped with another one, or replaced by what it
+//! was earlier. `GRIDCTL_TELEMETRY_FLIPS` sets the number of flips of each database, 12 by default, and a third
+//! of that is the number of each other damage; `all` flips a bit of every byte, cuts at every sector, and
+//! damages every page.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +18,7 @@ mod common;
 
 use common::{
     Helper, Random, STACK, database, helper_arguments, home, home_in_memory, on_demand, open,
-    record, say, server,
+    record, say, server, told,
 };
 use gridctl_telemetry::{
     Error, Query, Record, Signal, Store, StoreOptions, Value, Writer, WriterOptions,
@@ -24,6 +27,7 @@ use gridctl_telemetry::{
 };
 use std::{
     fs,
+    ops::Range,
     path::Path,
     sync::{
         Mutex,
@@ -34,9 +38,9 @@ use std::{
 const RECORDS: u64 = 60;
 const THREADS: usize = 2;
 
-fn write(store: &Store, options: WriterOptions) {
+fn write(store: &Store, options: WriterOptions, numbers: Range<u64>) {
     let (writer, guard) = Writer::start(store, options).unwrap();
-    for number in 0..RECORDS {
+    for number in numbers {
         let name = server(["a", "b"][usize::from(number % 3 == 0)]);
         writer.log(&name, &record(number)).unwrap();
         if number % 70 == 69 {
@@ -47,20 +51,34 @@ fn write(store: &Store, options: WriterOptions) {
     guard.close().unwrap();
 }
 
-/// The file of a database whose records are rows, or blocks for the most part.
-fn closed(options: WriterOptions) -> Vec<u8> {
-    let home = home();
-    write(&open(home.path()), options);
-    fs::read(database(home.path())).unwrap()
+/// Two states of the file of a database.
+struct States {
+    earlier: Vec<u8>,
+    now: Vec<u8>,
 }
 
-/// The file of a database whose process was killed.
-fn killed() -> Vec<u8> {
+/// A database whose records are rows, or blocks for the most part.
+fn closed(options: &WriterOptions) -> States {
+    let home = home();
+    let half = RECORDS / 2;
+    write(&open(home.path()), options.clone(), 0..half);
+    let earlier = fs::read(database(home.path())).unwrap();
+    write(&open(home.path()), options.clone(), half..RECORDS);
+    let now = fs::read(database(home.path())).unwrap();
+    States { earlier, now }
+}
+
+/// A database whose process was killed.
+fn killed() -> States {
     let home = home();
     let mut helper = Helper::start("writes_until_killed", &[home.path().to_str().unwrap()]);
+    assert_eq!(helper.heard(), "begun");
+    let earlier = fs::read(database(home.path())).unwrap();
+    helper.tell("go on");
     assert_eq!(helper.heard(), "stored");
     helper.kill();
-    fs::read(database(home.path())).unwrap()
+    let now = fs::read(database(home.path())).unwrap();
+    States { earlier, now }
 }
 
 #[test]
@@ -70,6 +88,11 @@ fn writes_until_killed() {
     };
     for number in 0..RECORDS {
         writer.log(&server("a"), &record(number)).unwrap();
+        if number == RECORDS / 2 {
+            writer.flush().unwrap();
+            say("begun");
+            told();
+        }
     }
     writer.flush().unwrap();
     say("stored");
@@ -137,22 +160,70 @@ fn all(home: &Path, way: &str) -> Result<(), Error> {
 
 const WAYS: [&str; 5] = ["read", "write", "compact", "wipe", "import"];
 
-/// Flips bits of a file, one at a time, and uses the store. Says each case before it begins.
+const PAGE: usize = 4096;
+const SECTOR: usize = 512;
+
+/// A damage, written as its name and numbers.
+fn damage(states: &States, case: &str) -> Vec<u8> {
+    let mut words = case.split('.');
+    let kind = words.next().unwrap();
+    let numbers: Vec<usize> = words.map(|word| word.parse().unwrap()).collect();
+    let mut bytes = states.now.clone();
+    let page = |number: usize| number * PAGE..(number + 1) * PAGE;
+    match (kind, &numbers[..]) {
+        ("flip", [at, bit]) => bytes[*at] ^= 1 << bit,
+        ("cut", [length]) => bytes.truncate(*length),
+        ("zero", [number]) => bytes[page(*number)].fill(0),
+        ("swap", [one, other]) => {
+            bytes[page(*one)].copy_from_slice(&states.now[page(*other)]);
+            bytes[page(*other)].copy_from_slice(&states.now[page(*one)]);
+        }
+        ("stale", [number]) => {
+            let stale = states.earlier.get(page(*number)).unwrap_or(&[0; PAGE]);
+            bytes[page(*number)].copy_from_slice(stale);
+        }
+        other => panic!("unknown damage {other:?}"),
+    }
+    bytes
+}
+
+/// A third as many cases of each damage as `flips`, or all of them.
+fn other_cases(states: &States, flips: Option<usize>, random: &mut Random) -> Vec<String> {
+    let pages = states.now.len() / PAGE;
+    let mut cases = Vec::new();
+    let mut add = |all: usize, case: &mut dyn FnMut(usize) -> String| match flips {
+        None => cases.extend((0..all).map(case)),
+        Some(flips) => cases.extend((0..flips.div_ceil(3)).map(|_| case(random.below(all)))),
+    };
+    add(states.now.len() / SECTOR - 1, &mut |at| {
+        format!("cut.{}", (at + 1) * SECTOR)
+    });
+    add(pages, &mut |page| format!("zero.{page}"));
+    // With an earlier header, the file of a killed process is an earlier state as a whole.
+    add(pages - 1, &mut |page| format!("stale.{}", page + 1));
+    add(pages * 3, &mut |number| {
+        let page = number / 3;
+        format!("swap.{page}.{}", (page + 1 + number % 3 * 5) % pages)
+    });
+    cases
+}
+
+/// Damages a file, in one way at a time, and uses the store. Says each case before it begins.
 #[test]
-fn flips() {
+fn damages() {
     let Some(arguments) = helper_arguments() else {
         return;
     };
-    let whole = fs::read(&arguments[0]).unwrap();
-    for case in &arguments[1..] {
-        let (at, bit) = case.split_once('.').unwrap();
-        let (at, bit): (usize, usize) = (at.parse().unwrap(), bit.parse().unwrap());
+    let states = States {
+        earlier: fs::read(&arguments[0]).unwrap(),
+        now: fs::read(&arguments[1]).unwrap(),
+    };
+    for case in &arguments[2..] {
+        let damaged = damage(&states, case);
         for way in WAYS {
-            say(format!("byte {at}, bit {bit}, {way}"));
+            say(format!("{case} {way}"));
             let home = home_in_memory();
             fs::create_dir_all(database(home.path()).parent().unwrap()).unwrap();
-            let mut damaged = whole.clone();
-            damaged[at] ^= 1 << bit;
             fs::write(database(home.path()), &damaged).unwrap();
             let _ = all(home.path(), way);
         }
@@ -160,14 +231,15 @@ fn flips() {
     say("done");
 }
 
-/// The cases of the file at `path` in which the process that tried them ended.
-fn try_cases(path: &Path, cases: &[String]) -> Vec<String> {
+/// The cases of the files in `folder` in which the process that tried them ended.
+fn try_cases(folder: &Path, cases: &[String]) -> Vec<String> {
+    let files = ["earlier", "now"].map(|name| folder.join(name));
     let mut failures = Vec::new();
     let mut rest: Vec<&str> = cases.iter().map(String::as_str).collect();
     while !rest.is_empty() {
-        let mut arguments = vec![path.to_str().unwrap()];
+        let mut arguments: Vec<&str> = files.iter().map(|it| it.to_str().unwrap()).collect();
         arguments.extend(&rest);
-        let mut helper = Helper::start("flips", &arguments);
+        let mut helper = Helper::start("damages", &arguments);
         let mut last = None;
         while let Some(said) = helper.hear() {
             last = Some(said);
@@ -177,10 +249,8 @@ fn try_cases(path: &Path, cases: &[String]) -> Vec<String> {
             break;
         }
         // The process ended at this case; the others have their own.
-        let at = last.split([' ', ',']).nth(1).unwrap_or_default().to_owned();
-        let done = rest
-            .iter()
-            .position(|case| case.split('.').next() == Some(&at));
+        let ended = last.split(' ').next().unwrap_or_default().to_owned();
+        let done = rest.iter().position(|case| *case == ended);
         rest.drain(..=done.unwrap_or(rest.len() - 1));
         failures.push(last);
     }
@@ -188,36 +258,39 @@ fn try_cases(path: &Path, cases: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn no_flip_ends_a_process_or_makes_a_wrong_record() {
+fn no_damage_ends_a_process_or_makes_a_wrong_record() {
     if helper_arguments().is_some() {
         return;
     }
     let mut random = Random::from_env();
     let wanted = std::env::var("GRIDCTL_TELEMETRY_FLIPS").unwrap_or_else(|_| "12".to_owned());
     let failures = Mutex::new(Vec::new());
-    for (name, bytes) in [
-        ("rows", closed(on_demand().tiering(4096, 4096, 4096))),
-        ("blocks", closed(on_demand())),
+    let flips = (wanted != "all").then(|| wanted.parse::<usize>().unwrap());
+    for (name, states) in [
+        ("rows", closed(&on_demand().tiering(4096, 4096, 4096))),
+        ("blocks", closed(&on_demand())),
         ("killed", killed()),
     ] {
         let folder = home();
-        let file = folder.path().join(name);
-        fs::write(&file, &bytes).unwrap();
-        let cases: Vec<String> = match wanted.as_str() {
-            "all" => (0..bytes.len())
-                .map(|at| format!("{at}.{}", random.below(8)))
+        fs::write(folder.path().join("earlier"), &states.earlier).unwrap();
+        fs::write(folder.path().join("now"), &states.now).unwrap();
+        let bytes = states.now.len();
+        let mut cases: Vec<String> = match flips {
+            None => (0..bytes)
+                .map(|at| format!("flip.{at}.{}", random.below(8)))
                 .collect(),
-            count => (0..count.parse().unwrap())
-                .map(|_| format!("{}.{}", random.below(bytes.len()), random.below(8)))
+            Some(flips) => (0..flips)
+                .map(|_| format!("flip.{}.{}", random.below(bytes), random.below(8)))
                 .collect(),
         };
+        cases.extend(other_cases(&states, flips, &mut random));
         let chunks: Vec<&[String]> = cases.chunks(100).collect();
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
                 scope.spawn(|| {
                     while let Some(cases) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let failed = try_cases(&file, cases);
+                        let failed = try_cases(folder.path(), cases);
                         let failed = failed.iter().map(|case| format!("{name}: {case}"));
                         failures.lock().unwrap().extend(failed);
                     }
@@ -225,9 +298,8 @@ fn no_flip_ends_a_process_or_makes_a_wrong_record() {
             }
         });
         println!(
-            "{name}: {} of {} bytes flipped, {} ways each",
+            "{name}: {} damages of {bytes} bytes, {} ways each",
             cases.len(),
-            bytes.len(),
             WAYS.len()
         );
     }
