@@ -2,8 +2,9 @@
 //! every record that it acknowledged is stored once and unchanged, and the store can still be used.
 //!
 //! A named point is an operation on the disk within a step of a workload (an append with its seals, a spill, a
-//! merge, a wipe, an import, a compaction, a migration, a restart), or the moment after the last one, before
-//! the step is acknowledged.
+//! merge, a wipe, an import, a compaction, a migration, a restart, a change of the limits), or the moment after the last one, before
+//! the step is acknowledged. Half of the processes that are alone have limits small enough to evict: the ledger
+//! then says how many records of each series are missing.
 //!
 //! `GRIDCTL_TELEMETRY_KILLS` sets the number of kills of each test, 20 by default.
 
@@ -29,7 +30,7 @@ use gridctl_telemetry::{
     testing::DiskOperation,
 };
 use simulated::{
-    check::{Contents, Expected, Known, Opening, contents},
+    check::{Contents, Evictions, Expected, Known, Opening, contents},
     disk::Image,
     workload::{FIXTURES_MAX, Kind, OTHERS, Run, Step, fixture_of_version, options_now, put_image},
 };
@@ -221,7 +222,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
 }
 
 /// The kinds of steps that a process is killed in.
-const POINTS: [Kind; 8] = [
+const POINTS: [Kind; 9] = [
     Kind::Open,
     Kind::Append,
     Kind::Spill,
@@ -230,6 +231,7 @@ const POINTS: [Kind; 8] = [
     Kind::Maintain,
     Kind::Compact,
     Kind::Restart,
+    Kind::Limits,
 ];
 
 /// Kills this process as `kill -9` does.
@@ -284,6 +286,10 @@ fn helper_works() {
     for _ in 0..steps.parse().unwrap() {
         run.any_step();
     }
+    if run.is_alone && run.random.one_in(2) {
+        // So that the last steps evict.
+        run.step_of(Kind::Limits);
+    }
     is_last.store(true, Ordering::Relaxed);
     loop {
         run.step_of(point);
@@ -298,9 +304,12 @@ fn tell(step: &Step, has_ended: bool) -> String {
     };
     let kind = POINTS.iter().position(|kind| *kind == step.kind);
     format!(
-        "{has_ended} {} {} [{}] [{}] [{}] [{}]",
+        "{has_ended} {} {} {} {} {} [{}] [{}] [{}] [{}]",
         kind.unwrap_or(1),
         step.clock,
+        step.may_evict,
+        tell_evictions(&step.evicted),
+        tell_evictions(&step.evicted_after),
         list(&step.before),
         list(&step.after),
         list(&step.batch),
@@ -308,10 +317,38 @@ fn tell(step: &Step, has_ended: bool) -> String {
     )
 }
 
+fn tell_evictions(evictions: &Evictions) -> String {
+    let told = evictions.iter().map(|((server, signal), count)| {
+        assert!(!server.contains([' ', '=', ';']));
+        format!("{server}={signal}={count};")
+    });
+    format!("[{}", told.collect::<String>())
+}
+
+fn evictions_heard(told: &str) -> Evictions {
+    let entries = told[1..].split_terminator(';').map(|entry| {
+        let [server, signal, count] = entry.split('=').collect::<Vec<_>>()[..] else {
+            panic!("{told:?}");
+        };
+        let key = (common::server(server), signal.parse().unwrap());
+        (key, count.parse().unwrap())
+    });
+    entries.collect()
+}
+
 /// A step from its line, and whether it has ended.
 fn heard(line: &str) -> Option<(Step, bool)> {
     let words: Vec<&str> = line.split(' ').collect();
-    let [has_ended, kind, clock, sets @ ..] = &words[..] else {
+    let [
+        has_ended,
+        kind,
+        clock,
+        may_evict,
+        evicted,
+        evicted_after,
+        sets @ ..,
+    ] = &words[..]
+    else {
         return None;
     };
     let mut sets = sets.iter().map(|set| {
@@ -327,7 +364,10 @@ fn heard(line: &str) -> Option<(Step, bool)> {
         after: Arc::new(sets.next()?),
         batch: sets.next()?,
         spilled: sets.next()?,
-        may_evict: false,
+        may_evict: *may_evict == "true",
+        is_foretold: true,
+        evicted: evictions_heard(evicted),
+        evicted_after: evictions_heard(evicted_after),
     };
     Some((step, *has_ended == "true"))
 }
@@ -397,7 +437,11 @@ impl NamedKill {
                 _ if random.one_in(4) => 1 + random.below(FIXTURES_MAX),
                 _ => 0,
             },
-            company: [0, 0, 0, 1, 2, 3][random.below(6)],
+            company: match POINTS[point] {
+                // Other processes judge age by another clock.
+                Kind::Limits => 0,
+                _ => [0, 0, 0, 1, 2, 3][random.below(6)],
+            },
         }
     }
 
@@ -494,7 +538,7 @@ fn a_kill_at_a_named_point_loses_nothing_that_was_acknowledged() {
             continue;
         };
         let found = contents(&store, &known).unwrap();
-        expected.compare(true, opening, &found).unwrap();
+        (expected.compare(true, opening, &store, &known, &found)).unwrap();
         store.snapshot().unwrap().check().unwrap();
         drop(store);
         if let Some(beside) = beside {
