@@ -12,11 +12,13 @@ mod committer;
 mod options;
 mod outage;
 mod policy;
+mod queue;
 mod scrub;
 #[cfg(feature = "simulation")]
 pub(crate) mod simulated;
 mod spiller;
 mod stats;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod thread;

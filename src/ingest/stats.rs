@@ -10,7 +10,7 @@ use crate::{
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -108,7 +108,7 @@ pub(super) struct Counters {
     pub(super) offered: AtomicU64,
     pub(super) stored: AtomicU64,
     pub(super) commits: AtomicU64,
-    pub(super) queued_bytes: AtomicUsize,
+    pub(super) queued_bytes: Arc<AtomicUsize>,
     dropped: Mutex<Dropped>,
     maintenance: Mutex<MaintenanceStats>,
     health: Mutex<Health>,

@@ -1,7 +1,9 @@
 //! The handle that producers write through, and the guard that ends its thread.
 
 use super::{
-    DropCause, QueuedRecord, WhenFull, WriterOptions, WriterStats, stats::Counters,
+    DropCause, QueuedRecord, WhenFull, WriterOptions, WriterStats,
+    queue::{Bounds, Queue, Refused, Unanswered},
+    stats::Counters,
     thread as writer_thread,
 };
 use crate::{
@@ -13,17 +15,17 @@ use crate::{
     store::{Store, WipeMarks, WipeScope},
     time::Timestamp,
 };
-use crossbeam::channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use std::{
     cell::Cell,
     convert::Infallible,
     fmt,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering, fence},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle, Thread},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -63,17 +65,11 @@ pub struct Writer {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    queue: Sender<Message>,
-    /// Receives the messages that are left in the queue when the thread ends.
-    rest: Receiver<Message>,
-    ended: AtomicBool,
-    sleep: Sleep,
+    queue: Queue<Message>,
     /// Whether the guard was dropped without being able to tell the thread to close.
     left_behind: AtomicBool,
     options: WriterOptions,
     pub(super) counters: Arc<Counters>,
-    closed: AtomicBool,
-    room: Room,
     /// The store, until the thread ends: a writer that is kept must not keep the file open.
     store: Mutex<Option<Store>>,
     /// The number of wipes before this writer started.
@@ -109,40 +105,6 @@ pub(super) enum Message {
     Close,
 }
 
-/// Where the thread waits for messages.
-///
-/// Not in the channel: that gives the processor away several times before it waits, and on a busy
-/// machine the thread then gets it back hundreds of milliseconds too late.
-#[derive(Debug, Default)]
-struct Sleep {
-    thread: OnceLock<Thread>,
-    /// Whether the thread waits, or is about to.
-    is_asleep: AtomicBool,
-}
-
-/// Where producers wait for room in the queue under [`WhenFull::Block`].
-#[derive(Debug, Default)]
-pub(super) struct Room {
-    lock: Mutex<()>,
-    freed: Condvar,
-}
-
-impl Room {
-    pub(super) fn notify(&self) {
-        let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.freed.notify_all();
-    }
-
-    fn wait_while(&self, full: impl Fn() -> bool) {
-        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(
-            self.freed
-                .wait_while(guard, |()| full())
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-    }
-}
-
 /// Flushes and closes the writer when it is dropped. Keep it as long as records are produced:
 /// records offered later are dropped.
 #[derive(Debug)]
@@ -169,19 +131,23 @@ impl Writer {
     }
 
     fn start_in(store: &Store, options: WriterOptions) -> Result<(Writer, WriterGuard)> {
-        let (sender, receiver) = crossbeam::channel::bounded(options.queue_records_max);
         let counters = Arc::new(Counters::default());
+        let bounds = Bounds {
+            messages_max: options.queue_records_max,
+            bytes_max: options.queue_bytes_max,
+            blocks: options.when_full == WhenFull::Block,
+        };
+        let refuse = {
+            let counters = Arc::clone(&counters);
+            Box::new(move |message| refuse(&counters, message))
+        };
+        let (queue, receiver) = Queue::new(bounds, Arc::clone(&counters.queued_bytes), refuse);
         let thread_options = options.clone();
         let shared = Arc::new(Shared {
-            queue: sender,
-            rest: receiver.clone(),
-            ended: AtomicBool::new(false),
-            sleep: Sleep::default(),
+            queue,
             left_behind: AtomicBool::new(false),
             options,
             counters: Arc::clone(&counters),
-            closed: AtomicBool::new(false),
-            room: Room::default(),
             store: Mutex::new(Some(store.clone())),
             wipe_generation: store.snapshot()?.wipe_generation()?,
             on_wipe: Mutex::default(),
@@ -331,10 +297,17 @@ impl Writer {
             // exactly its size.
             payload: Box::from(payload),
         };
-        self.shared.enqueue(record).inspect_err(|cause| {
+        let bytes = record.memory_bytes();
+        let offered = self.shared.queue.offer(Message::Record(record), bytes);
+        offered.map_err(|refused| {
+            let cause = match refused {
+                Refused::Full => DropCause::QueueFull,
+                Refused::Closed => DropCause::Closed,
+            };
             self.shared
                 .counters
-                .count_drop(server, signal, *cause, timestamp);
+                .count_drop(server, signal, cause, timestamp);
+            cause
         })
     }
 
@@ -351,9 +324,7 @@ impl Writer {
             .counters
             .count_drop(server, signal, cause, timestamp);
         // If the queue is full, the thread is about to commit anyway.
-        if self.shared.queue.try_send(Message::Dropped).is_ok() {
-            self.shared.note_sent();
-        }
+        self.shared.queue.try_send(Message::Dropped);
         cause
     }
 
@@ -441,7 +412,7 @@ impl Writer {
             ..
         } = self.shared.options;
         let bytes = self.shared.counters.queued_bytes.load(Ordering::Relaxed);
-        let records = self.shared.rest.len() as f64 / queue_records_max as f64;
+        let records = self.shared.queue.len() as f64 / queue_records_max as f64;
         records.max(bytes as f64 / queue_bytes_max as f64).min(1.0)
     }
 
@@ -463,120 +434,21 @@ impl fmt::Debug for dyn OnWipe {
 }
 
 impl Shared {
-    fn enqueue(&self, record: QueuedRecord) -> Result<(), DropCause> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(DropCause::Closed);
-        }
-        let bytes = record.memory_bytes();
-        let blocks = self.options.when_full == WhenFull::Block;
-        while !self.reserve(bytes) {
-            // A record larger than the whole queue never fits, so waiting would never end.
-            if !blocks || bytes > self.options.queue_bytes_max {
-                return Err(DropCause::QueueFull);
-            }
-            self.room.wait_while(|| {
-                let taken = self.counters.queued_bytes.load(Ordering::Acquire);
-                taken + bytes > self.options.queue_bytes_max && !self.closed.load(Ordering::Acquire)
-            });
-            if self.closed.load(Ordering::Acquire) {
-                return Err(DropCause::Closed);
-            }
-        }
-        let sent = match self.queue.try_send(Message::Record(record)) {
-            Err(TrySendError::Full(message)) if blocks => {
-                self.queue.send(message).map_err(|_| DropCause::Closed)
-            }
-            Err(TrySendError::Full(_)) => Err(DropCause::QueueFull),
-            Err(TrySendError::Disconnected(_)) => Err(DropCause::Closed),
-            Ok(()) => Ok(()),
-        };
-        match sent {
-            Ok(()) => self.note_sent(),
-            Err(_) => self.release(bytes),
-        }
-        sent
-    }
-
-    fn reserve(&self, bytes: usize) -> bool {
-        let taken = self
-            .counters
-            .queued_bytes
-            .fetch_add(bytes, Ordering::Acquire);
-        let fits = taken.saturating_add(bytes) <= self.options.queue_bytes_max;
-        if !fits {
-            self.release(bytes);
-        }
-        fits
-    }
-
-    fn release(&self, bytes: usize) {
-        self.counters
-            .queued_bytes
-            .fetch_sub(bytes, Ordering::Release);
-    }
-
-    /// Notes that the thread takes no more messages from the queue. Messages that are left, or that
-    /// producers are just sending, are refused and counted: either by this call, or in the
-    /// producer's thread by [`Shared::note_sent`]. The fences make sure that one of the
-    /// two sees each message.
+    /// Refuses the messages that are left: the thread takes no more of them.
     pub(super) fn end(&self) {
-        self.mark_closed();
+        self.queue.close();
         *lock(&self.store) = None;
-        self.ended.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        self.refuse_rest();
-    }
-
-    /// To be called after each message that was sent.
-    fn note_sent(&self) {
-        fence(Ordering::SeqCst);
-        if self.ended.load(Ordering::Relaxed) {
-            self.refuse_rest();
-        }
-        let Sleep { thread, is_asleep } = &self.sleep;
-        if is_asleep.load(Ordering::Relaxed)
-            && is_asleep.swap(false, Ordering::Relaxed)
-            && let Some(thread) = thread.get()
-        {
-            thread.unpark();
-        }
-    }
-
-    /// Lets the thread wait until there is a message or `duration` has passed. It can also return
-    /// earlier. The fences make sure that either this call sees a message, or its producer sees that
-    /// the thread waits.
-    pub(super) fn wait_for_message(&self, duration: Duration) {
-        let Sleep { thread, is_asleep } = &self.sleep;
-        thread.get_or_init(thread::current);
-        is_asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if self.rest.is_empty() {
-            thread::park_timeout(duration);
-        }
-        is_asleep.store(false, Ordering::Relaxed);
-    }
-
-    fn refuse_rest(&self) {
-        while let Ok(message) = self.rest.try_recv() {
-            self.refuse(message);
-        }
+        self.queue.end();
     }
 
     /// Refuses and counts a message that no thread will handle.
     pub(super) fn refuse(&self, message: Message) {
-        // Dropping the message disconnects its answer channel, which ends the wait of its caller.
-        let Message::Record(record) = message else {
-            return;
-        };
-        self.release(record.memory_bytes());
-        let QueuedRecord {
-            server,
-            signal,
-            timestamp,
-            ..
-        } = record;
-        self.counters
-            .count_drop(&server, signal, DropCause::Closed, timestamp);
+        self.queue.refuse(message);
+    }
+
+    /// Lets the thread wait for a message, see [`Queue::wait_for_message`].
+    pub(super) fn wait_for_message(&self, duration: Duration) {
+        self.queue.wait_for_message(duration);
     }
 
     fn flush(&self, timeout: Duration) -> Result<()> {
@@ -585,30 +457,19 @@ impl Shared {
 
     /// Sends a message after all queued ones and waits for the answer.
     fn ask<T>(&self, timeout: Duration, message: impl FnOnce(Sender<T>) -> Message) -> Result<T> {
-        let deadline = Instant::now() + timeout;
-        let (sender, receiver) = crossbeam::channel::bounded(1);
-        let late = || Error::NotFlushed {
-            reason: format!("the writer thread did not answer within {timeout:?}"),
-            source: None,
-        };
-        match self.queue.send_deadline(message(sender), deadline) {
-            Ok(()) => self.note_sent(),
-            Err(SendTimeoutError::Timeout(_)) => return Err(late()),
-            Err(SendTimeoutError::Disconnected(_)) => return Err(Error::WriterClosed),
-        }
-        receiver
-            .recv_deadline(deadline)
-            .map_err(|error| match error {
-                RecvTimeoutError::Timeout => late(),
-                RecvTimeoutError::Disconnected => Error::WriterClosed,
-            })
+        let answer = self.queue.ask(Instant::now() + timeout, message);
+        answer.map_err(|unanswered| match unanswered {
+            Unanswered::Late => Error::NotFlushed {
+                reason: format!("the writer thread did not answer within {timeout:?}"),
+                source: None,
+            },
+            Unanswered::Closed => Error::WriterClosed,
+        })
     }
 
     /// Wakes waiting producers to check for room again.
     pub(super) fn notify_room(&self) {
-        if self.options.when_full == WhenFull::Block {
-            self.room.notify();
-        }
+        self.queue.notify_room();
     }
 
     pub(super) fn is_left_behind(&self) -> bool {
@@ -617,13 +478,25 @@ impl Shared {
 
     /// Whether no more records are taken.
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.queue.is_closed()
     }
+}
 
-    pub(super) fn mark_closed(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.room.notify();
-    }
+/// Counts a message that no thread will handle.
+fn refuse(counters: &Counters, message: Message) {
+    // Dropping another message disconnects its answer channel, which ends the wait of its caller.
+    let Message::Record(record) = message else {
+        return;
+    };
+    let bytes = record.memory_bytes();
+    counters.queued_bytes.fetch_sub(bytes, Ordering::Release);
+    let QueuedRecord {
+        server,
+        signal,
+        timestamp,
+        ..
+    } = record;
+    counters.count_drop(&server, signal, DropCause::Closed, timestamp);
 }
 
 impl WriterGuard {
@@ -640,19 +513,18 @@ impl WriterGuard {
         };
         // Records are refused from here on: otherwise producers could keep the flush from ever
         // ending.
-        self.shared.mark_closed();
+        self.shared.queue.close();
         let timeout = self.shared.options.flush_timeout;
         let flushed = self.shared.flush(timeout);
         // A thread that hangs in a disk operation is left running: waiting for it would hang the
         // caller, too.
-        let told = self.shared.queue.send_timeout(Message::Close, timeout);
-        let untold = matches!(told, Err(SendTimeoutError::Timeout(_)));
+        let told = (self.shared.queue).send(Message::Close, Instant::now() + timeout);
+        let untold = told == Err(Unanswered::Late);
         if untold {
             // The thread ends once the disk responds again and the queue is empty.
             self.shared.left_behind.store(true, Ordering::Release);
-            let _ = self.shared.queue.try_send(Message::Close);
+            self.shared.queue.try_send(Message::Close);
         }
-        self.shared.note_sent();
         let hangs = untold || self.done.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
         // The last attempt of the thread may have stored what the flush could not.
         let outcome = if hangs {
