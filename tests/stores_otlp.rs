@@ -358,6 +358,68 @@ fn a_receiver_learns_how_many_points_were_rejected() {
     assert_eq!(metrics(&received.store).len(), 2);
 }
 
+/// The attributes of a metric are kept as OTLP/JSON, where each name stands beside `key`.
+#[test]
+fn attributes_of_metrics_keep_their_names_and_lose_their_secrets() {
+    let received = Received::new();
+    received.otlp.set_takes_any_server(true);
+    let text = |text: &str| any_value::Value::StringValue(text.to_owned());
+    let attribute = |key: &str, value| proto::KeyValue {
+        key: key.to_owned(),
+        value: Some(proto::AnyValue { value: Some(value) }),
+        ..proto::KeyValue::default()
+    };
+    let secret = "hunter".repeat(2);
+    let list = any_value::Value::ArrayValue(proto::ArrayValue {
+        values: vec![proto::AnyValue {
+            value: Some(text(&secret)),
+        }],
+    });
+    let message = vec![ResourceMetrics {
+        resource: Some(OtlpResource {
+            attributes: vec![attribute("service.name", text("app"))],
+            ..OtlpResource::default()
+        }),
+        scope_metrics: vec![ScopeMetrics {
+            metrics: vec![Metric {
+                name: "a".to_owned(),
+                data: Some(Data::Gauge(Gauge {
+                    data_points: vec![NumberDataPoint {
+                        attributes: vec![
+                            attribute("tool", text("search")),
+                            attribute("cache_key", text("k")),
+                            attribute("password", text(&secret)),
+                            attribute("api_key", list),
+                            attribute("auth_token", any_value::Value::IntValue(5)),
+                        ],
+                        ..NumberDataPoint::default()
+                    }],
+                })),
+                ..Metric::default()
+            }],
+            ..ScopeMetrics::default()
+        }],
+        ..ResourceMetrics::default()
+    }];
+    assert_eq!(received.otlp.store(message).accepted, 1);
+    received.otlp.flush().unwrap();
+    let stored = metrics(&received.store);
+    let [(server, metric)] = stored.as_slice() else {
+        panic!("{stored:?}")
+    };
+    assert_eq!(server, "app");
+    assert_eq!(
+        metric["gauge"]["dataPoints"][0]["attributes"],
+        serde_json::json!([
+            { "key": "tool", "value": { "stringValue": "search" } },
+            { "key": "cache_key", "value": { "stringValue": "k" } },
+            { "key": "password", "value": { "stringValue": "[REDACTED]" } },
+            { "key": "api_key", "value": { "arrayValue": { "values": [{ "stringValue": "[REDACTED]" }] } } },
+            { "key": "auth_token", "value": { "intValue": "5" } },
+        ])
+    );
+}
+
 #[test]
 fn a_daemon_stores_what_its_configuration_has_on() {
     let home = home();

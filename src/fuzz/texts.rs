@@ -1,4 +1,4 @@
-//! What users and other programs write: lines, times, filters, configurations and names.
+//! What users and other programs write: lines, messages of OTLP, times, filters, configurations and names.
 
 use super::{
     FuzzTarget,
@@ -9,18 +9,21 @@ use crate::{
     filter::{Filter, TextPattern, plain_text},
     lines::{Dialect, Found, LineFormat, LineWriter, RecordReader, parse_line},
     otlp::{base64::decode_base64, id::decode_id},
+    produce::OtlpMessage,
     query::{Cursor, RawRecord},
     record::{Level, Record, ServerName},
     signal::Signal,
     time::Timestamp,
 };
 use ::time::{UtcOffset, macros::datetime};
+use prost::Message;
 use std::{str::FromStr, sync::LazyLock};
 
 pub(super) fn targets() -> Vec<FuzzTarget> {
     let bytes = |texts: &[&str]| texts.iter().map(|it| it.as_bytes().to_vec()).collect();
     vec![
         FuzzTarget::new("lines", lines, line_seeds(), LINE_WORDS),
+        FuzzTarget::new("messages", messages, message_seeds(), LINE_WORDS),
         FuzzTarget::new("times", times, bytes(TIMES), TIMES),
         FuzzTarget::new("filters", filters, bytes(EXPRESSIONS), EXPRESSIONS),
         FuzzTarget::new(
@@ -121,6 +124,55 @@ fn line_seeds() -> Vec<Vec<u8>> {
 }
 
 /// Reads lines, stores what was found, and writes it as lines, which are read again.
+/// The bodies that a receiver gets: the place of the signal, then protobuf or JSON.
+fn message_seeds() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for (place, signal) in (0..).zip(SIGNALS) {
+        let mut lines = LineWriter::new(LineFormat::Otlp);
+        let mut json = Vec::new();
+        for record in records(signal).iter().take(4) {
+            let mut payload = Vec::new();
+            record.encode_payload(&mut payload).unwrap();
+            let raw = RawRecord {
+                server: &SERVER,
+                signal,
+                timestamp: record.timestamp(),
+                sequence: 1,
+                payload: &payload,
+            };
+            lines.write(&raw, &mut json).unwrap();
+        }
+        lines.finish(&mut json);
+        let line = json.split(|byte| *byte == b'\n').next().unwrap();
+        let protobuf = match OtlpMessage::from_json(signal, line).unwrap() {
+            OtlpMessage::Logs(data) => data.encode_to_vec(),
+            OtlpMessage::Metrics(data) => data.encode_to_vec(),
+            OtlpMessage::Traces(data) => data.encode_to_vec(),
+        };
+        for body in [line, &protobuf] {
+            seeds.push([&[place], body].concat());
+        }
+    }
+    seeds
+}
+
+fn messages(input: &[u8]) {
+    let Some((first, body)) = input.split_first() else {
+        return;
+    };
+    let signal = SIGNALS[usize::from(*first) % SIGNALS.len()];
+    let read = [
+        OtlpMessage::from_protobuf(signal, body),
+        OtlpMessage::from_json(signal, body),
+    ];
+    for message in read.into_iter().flatten() {
+        assert_eq!(message.signal(), signal);
+        for part in message.split(2) {
+            assert_eq!(part.signal(), signal);
+        }
+    }
+}
+
 fn lines(input: &[u8]) {
     let Some((first, text)) = input.split_first() else {
         return;

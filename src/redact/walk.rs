@@ -122,6 +122,7 @@ impl Rules {
     fn redact_entries(&self, entries: &mut [(String, Value)], keys: Keys) -> bool {
         let mut changed = false;
         let mut named = Replace::Nothing;
+        let is_entry = entries.iter().any(|(key, _)| is_value_of_entry(key));
         for (key, value) in entries.iter() {
             if let (true, Value::String(name)) = (names_entry(key), value) {
                 named = named.max(keys.replace(entry_names(name)));
@@ -129,9 +130,15 @@ impl Rules {
         }
         for (key, value) in entries {
             if is_value_of_entry(key) {
-                changed |= replace_value(value, named);
+                changed |= match (keys, &mut *value) {
+                    (Keys::SnapshotMap, Value::Object(value)) => replace_otlp(value, named),
+                    (_, value) => replace_value(value, named),
+                };
             }
-            changed |= replace_value(value, keys.replace(key_names(key)));
+            // The name of an entry is no secret, although it stands beside `key`.
+            if !(is_entry && names_entry(key)) {
+                changed |= replace_value(value, keys.replace(key_names(key)));
+            }
             changed |= self.redact_value(value, keys);
             changed |= self.redact_text(key, Apply::Shapes);
         }
@@ -226,6 +233,24 @@ fn is_value_of_entry(key: &str) -> bool {
     ["value", "values"]
         .iter()
         .any(|name| key.eq_ignore_ascii_case(name))
+}
+
+/// Replaces the strings in the value of an attribute of a metric, which is kept as OTLP/JSON: other texts in it, such as
+/// integers, must stay what they are.
+fn replace_otlp(value: &mut [(String, Value)], replace: Replace) -> bool {
+    let mut changed = false;
+    for (key, value) in value {
+        changed |= match value {
+            Value::Object(inner) => replace_otlp(inner, replace),
+            Value::Array(items) => items.iter_mut().fold(false, |changed, item| match item {
+                Value::Object(inner) => replace_otlp(inner, replace) | changed,
+                _ => changed,
+            }),
+            value if key == "stringValue" => replace_value(value, replace),
+            _ => false,
+        };
+    }
+    changed
 }
 
 /// Replaces what `replace` says of `value`, and says whether that changed it.

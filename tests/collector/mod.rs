@@ -25,6 +25,9 @@ const REQUIRE: &str = "GRIDCTL_TELEMETRY_REQUIRE_COLLECTOR";
 /// depend on it: only a failing test waits that long.
 const HANG: Duration = Duration::from_secs(60);
 
+/// The number of requests that wait to be sent: a Collector drops what it has no room for.
+const QUEUE_SIZE: usize = 100_000;
+
 /// The Collector's program.
 #[derive(Debug, Clone)]
 pub(crate) struct Collector {
@@ -72,8 +75,7 @@ impl Collector {
     ) {
         let exporter = json!({
             "endpoint": endpoint, "encoding": encoding, "compression": compression,
-            // The default queue drops what it has no room for.
-            "sending_queue": { "block_on_overflow": true },
+            "sending_queue": { "queue_size": QUEUE_SIZE },
         });
         self.pass_on(signal, include, expected, ("otlp_http", &exporter));
     }
@@ -89,7 +91,7 @@ impl Collector {
     ) {
         let exporter = json!({
             "endpoint": address, "tls": { "insecure": true },
-            "sending_queue": { "block_on_overflow": true },
+            "sending_queue": { "queue_size": QUEUE_SIZE },
         });
         self.pass_on(signal, include, expected, ("otlp_grpc", &exporter));
     }

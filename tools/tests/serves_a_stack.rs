@@ -114,7 +114,7 @@ fn a_new_stack_has_the_default_limits() {
     assert_eq!(Serve::start(&home, &[]).end(Signal::TERM), 0);
     let status = home.run(&["status", "gw", "--json"]);
     assert!(
-        status.stdout.contains("\"maxTotalBytes\": 2147483648"),
+        status.stdout.contains("\"limitBytes\": 2147483648"),
         "{}",
         status.stdout
     );

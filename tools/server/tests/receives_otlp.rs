@@ -13,7 +13,7 @@ mod common;
 
 use common::{JSON, PROTOBUF, Running};
 use gridctl_telemetry::{
-    Query, Record, ServerName, Signal, SpanRecord, WriterOptions,
+    Query, Record, ServerName, Signal, SpanRecord, StoreOptions, WriterOptions,
     external::opentelemetry_proto::tonic::{
         collector::trace::v1::ExportTraceServiceResponse,
         common::v1::{AnyValue, KeyValue, any_value::Value as Any},
@@ -23,6 +23,7 @@ use gridctl_telemetry::{
     },
     lines::{Found, LineFormat, LineWriter, RecordReader},
     receive::OtlpWriter,
+    testing::DiskOperation,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -31,6 +32,10 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 fn text(key: &str, value: &str) -> KeyValue {
@@ -224,14 +229,21 @@ fn a_message_that_is_larger_than_the_queue_is_stored_whole() {
 
 #[test]
 fn a_full_queue_refuses_whole_messages_for_a_while() {
-    // Nothing is committed within the test, so what is queued stays.
-    let hour = std::time::Duration::from_secs(3600);
-    let options = WriterOptions::default()
-        .queue_records_max(1000)
-        .batch_records_max(1 << 20)
-        .commit_interval_min(hour)
-        .commit_interval_max(hour);
-    let running = Running::start_over(options, |options| options);
+    // The disk does not answer until the test lets it, so what is queued stays.
+    let (open, disk) = std::sync::mpsc::channel::<()>();
+    let disk = std::sync::Mutex::new(disk);
+    let is_stuck = Arc::new(AtomicBool::new(false));
+    let stuck = Arc::clone(&is_stuck);
+    let store = StoreOptions::default().disk_hook(move |operation| {
+        if stuck.load(Ordering::Acquire) && matches!(operation, DiskOperation::Sync) {
+            // Ends when the sender is dropped.
+            let _ = disk.lock().unwrap().recv();
+        }
+        Ok(())
+    });
+    let options = WriterOptions::default().queue_records_max(1000);
+    let running = Running::start_in(store, options, |options| options);
+    is_stuck.store(true, Ordering::Release);
     let message = traces(vec![spans(&[("service.name", "app")], 0, 400)]).encode_to_vec();
     let mut accepted = 0;
     let refused = loop {
@@ -245,6 +257,8 @@ fn a_full_queue_refuses_whole_messages_for_a_while() {
         assert_eq!(said.partial_success, None);
     };
     assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    is_stuck.store(false, Ordering::Release);
+    drop(open);
     assert_eq!(running.stored(Signal::Traces).len(), accepted);
     assert_eq!(running.writer.stats().dropped_total(), 0);
 }

@@ -49,7 +49,16 @@ impl Running {
         writer: WriterOptions,
         change: impl FnOnce(ServerOptions) -> ServerOptions,
     ) -> Running {
-        Running::run(writer, change, |listener, server, stopped| {
+        Running::start_in(StoreOptions::default(), writer, change)
+    }
+
+    /// Starts a server over a store with other options.
+    pub(crate) fn start_in(
+        store: StoreOptions,
+        writer: WriterOptions,
+        change: impl FnOnce(ServerOptions) -> ServerOptions,
+    ) -> Running {
+        Running::run(store, writer, change, |listener, server, stopped| {
             Box::pin(serve(listener, server, async { _ = stopped.await }))
         })
     }
@@ -58,6 +67,7 @@ impl Running {
     #[cfg(feature = "grpc")]
     pub(crate) fn start_grpc() -> Running {
         Running::run(
+            StoreOptions::default(),
             WriterOptions::default(),
             |options| options,
             |listener, server, stopped| {
@@ -70,12 +80,13 @@ impl Running {
     }
 
     fn run(
+        store: StoreOptions,
         writer: WriterOptions,
         change: impl FnOnce(ServerOptions) -> ServerOptions,
         serve: impl FnOnce(TcpListener, Server, oneshot::Receiver<()>) -> Serving + Send + 'static,
     ) -> Running {
         let home = tempfile::tempdir().unwrap();
-        let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+        let store = Store::open(home.path(), "gw", store).unwrap();
         let (writer, guard) = Writer::start(&store, writer).unwrap();
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(2)
