@@ -1,6 +1,6 @@
 //! The stylesheet, the script and the icon, which are part of the binary.
 //!
-//! Their addresses contain a hash of their content, so a browser keeps them for ever and a new version of
+//! Their addresses contain a hash of their content, so a browser may keep them, and a new version of
 //! the program never meets an old stylesheet.
 
 use axum::{

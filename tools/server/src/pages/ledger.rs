@@ -257,7 +257,7 @@ fn lost(entries: &[LedgerEntry], zone: &Zone) -> Markup {
                             }
                         }
                         tbody {
-                            // The newest first: that is the one that somebody can still do something about.
+                            // The newest first: its cause may still be there.
                             @for entry in lost.iter().rev().take(ENTRIES_MAX) {
                                 tr data-row {
                                     th.wrap scope="row" { (entry.cause) p.note { (explained(entry)) } }

@@ -2,7 +2,7 @@
 //!
 //! A handler takes a [`Viewer`](layout::Viewer) and calls [`layout::show`] with a function that makes a
 //! [`Page`](layout::Page) from a snapshot; the frame around it and the page of an error are made there.
-//! All of it works without script, except for new records that appear by themselves.
+//! All of it works without script, except for showing new records as they arrive.
 
 mod address;
 mod assets;

@@ -229,7 +229,7 @@ async fn pages_need_no_inline_script_or_style() {
 }
 
 #[tokio::test]
-async fn assets_are_kept_for_ever_under_their_hash() {
+async fn assets_may_be_kept_because_their_address_has_a_hash() {
     let site = Site::new();
     let (_, body) = site.get("/").await;
     let style = attribute(&body, "rel=\"stylesheet\"", "href").unwrap();
