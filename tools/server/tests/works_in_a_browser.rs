@@ -183,6 +183,28 @@ fn a_range_of_the_histogram_narrows_the_list() {
 }
 
 #[test]
+fn a_histogram_that_takes_long_comes_after_the_page() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let site = Site::start();
+    let now = Timestamp::now().unix_nanos();
+    for number in 0..20_000 {
+        let at = Timestamp::from_unix_nanos(now - number * SECOND);
+        site.log("github", &LogRecord::new(at, Level::INFO, "call completed"));
+    }
+    site.writer.flush().unwrap();
+    browser.open(&site.address("/logs?grep=call"));
+    // Whether it was counted in time or not, it is whole in the end, and a range of it can be selected.
+    browser.wait("document.querySelector('.histogram') && !document.querySelector('[data-counts], .chart-note')");
+    let [left, top, width, height] = browser.place("[data-selects] svg.chart-plot");
+    let at = |share: i64| (left + width * share / 100, top + height / 2);
+    browser.pointer(&[at(10), at(15), at(20)]);
+    browser.wait("location.search.includes('since=') && location.pathname === '/logs'");
+    site.assert_safe(&browser);
+}
+
+#[test]
 fn a_trace_opens_from_a_record() {
     let Some(browser) = Browser::start() else {
         return;

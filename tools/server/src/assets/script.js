@@ -87,10 +87,10 @@
   });
 
   // A range of time is selected by dragging over a chart; without a script, each bar is a link.
-  for (const section of document.querySelectorAll("[data-selects]")) {
+  const makeSelectable = (section) => {
     const plot = section.querySelector("svg.chart-plot");
     const bars = plot ? [...plot.querySelectorAll(".chart-bar")] : [];
-    if (bars.length < 2) continue;
+    if (bars.length < 2) return;
     let start = null;
     let shade = null;
     let dragged = false;
@@ -148,6 +148,20 @@
       event.stopPropagation();
       dragged = false;
     }, true);
+  };
+  document.querySelectorAll("[data-selects]").forEach(makeSelectable);
+
+  // What takes long to count is shown after the page.
+  for (const section of document.querySelectorAll("[data-counts]")) {
+    fetch(section.dataset.counts)
+      .then((answer) => (answer.ok ? answer.text() : ""))
+      .then((text) => {
+        const whole = new DOMParser().parseFromString(text, "text/html").querySelector("[data-selects]");
+        if (!whole) return;
+        section.replaceWith(whole);
+        makeSelectable(whole);
+      })
+      .catch(() => {});
   }
 
   // New records appear above the others. They come as the rows that the server makes.

@@ -32,8 +32,10 @@ use std::{borrow::Cow, time::Duration};
 const ROWS: usize = 100;
 /// The rows of a page end at this size, in bytes.
 const PAGE_BYTES_MAX: usize = 4 << 20;
-/// How long records may be counted for the histogram.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long records may be counted for the histogram above a list, which must not wait for it, and on a page of its
+/// own.
+const PATIENCE: Duration = Duration::from_millis(25);
+const PATIENCE_ALONE: Duration = Duration::from_secs(10);
 /// Maximum number of suggestions for attributes.
 const SUGGESTIONS_MAX: usize = 400;
 /// Before the cursor of a record in an address: the page ends before that record.
@@ -83,6 +85,26 @@ pub(super) async fn live(
     live::stream(server, &params, Signal::Logs, &headers, show).await
 }
 
+/// The histogram alone, which takes the time that it takes. A script puts it into the page of the list.
+pub(super) async fn histogram(State(server): State<Server>, viewer: Viewer) -> Response {
+    show(server, viewer, |snapshot, viewer| {
+        let address = viewer.address().clone().at("/logs");
+        let params = Params::parse(Some(&address.query()), LOGS)?;
+        let histogram = Histogram::count(snapshot, &params, Signal::Logs, PATIENCE_ALONE)?;
+        let body = html! {
+            (chips(&address, &FILTERS))
+            @match &histogram {
+                Some(histogram) => (chart(histogram, &params, &address, true)),
+                None => p.soft { "There are no records in this range." },
+            }
+            p { a href=(address) { "The records" } }
+        };
+        let page = Page::new(Section::Logs, "Logs over time", body);
+        Ok(page.under("Logs", address).with_range())
+    })
+    .await
+}
+
 fn page(snapshot: &Snapshot, viewer: &Viewer, stack: &str) -> Result<Page, Problem> {
     let address = viewer.address();
     let params = match Params::parse(Some(&address.query()), LOGS) {
@@ -105,7 +127,7 @@ fn page(snapshot: &Snapshot, viewer: &Viewer, stack: &str) -> Result<Page, Probl
     let body = html! {
         (form(address, &suggestions))
         (chips(address, &FILTERS))
-        @if let Some(histogram) = &histogram { (chart(histogram, &params, address)) }
+        @if let Some(histogram) = &histogram { (chart(histogram, &params, address, false)) }
         (unreadable(&found.damage))
         @if !found.rows.is_empty() {
             (list(&found, address, &Position::end_of(snapshot)?))
@@ -240,7 +262,8 @@ fn form(address: &Address, suggestions: &Suggestions) -> Markup {
     }
 }
 
-fn chart(histogram: &Histogram, params: &Params, address: &Address) -> Markup {
+/// The histogram. One that is not counted to the end has the address of the page that does that.
+fn chart(histogram: &Histogram, params: &Params, address: &Address, is_alone: bool) -> Markup {
     let zone = params.zone();
     let all = address.clone().without(&["cursor", "interval"]);
     let ends = histogram.bins.first().zip(histogram.bins.last());
@@ -248,6 +271,8 @@ fn chart(histogram: &Histogram, params: &Params, address: &Address) -> Markup {
         return html! {};
     };
     let can_narrow = histogram.bins.len() > 1;
+    let is_cut = histogram.counted_since.is_some() && !is_alone;
+    let whole = is_cut.then(|| address.clone().without(&["cursor"]).at("/logs/histogram"));
     let bars = Bars {
         title: "Log records by level",
         unit: Unit::RECORDS,
@@ -282,11 +307,17 @@ fn chart(histogram: &Histogram, params: &Params, address: &Address) -> Markup {
             .collect(),
     };
     html! {
-        section.panel.histogram aria-label="Log records over time" data-selects=(all.without(&["since", "until"])) {
+        section.panel.histogram aria-label="Log records over time" data-selects=(all.clone().without(&["since", "until"])) data-counts=[whole.as_ref()] {
             div.panel-body {
                 (bars.draw(&|time| zone.offset_at(time)))
                 @if let Some(since) = histogram.counted_since {
-                    p.chart-note { "Only records since " (time(since, &zone)) " are counted: counting older ones takes too long. A shorter range shows all." }
+                    p.chart-note {
+                        "Only records since " (time(since, &zone)) " are counted: counting older ones takes longer. "
+                        @match &whole {
+                            Some(whole) => a href=(whole) { "Count all" },
+                            None => "A shorter range shows all.",
+                        }
+                    }
                 }
             }
         }

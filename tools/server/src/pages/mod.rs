@@ -34,6 +34,7 @@ pub(crate) fn routes() -> Router<Server> {
         .route("/assets/{file}", get(assets::serve))
         .route("/", get(overview::overview))
         .route("/logs", get(logs::logs))
+        .route("/logs/histogram", get(logs::histogram))
         .route("/logs/live", get(logs::live))
         .route("/ledger", get(ledger::ledger))
         .route("/wipe", get(wipe::ask).post(wipe::wipe))
