@@ -47,6 +47,13 @@ impl Timestamp {
         self.0
     }
 
+    /// The time from `earlier` to this one; zero if `earlier` is later.
+    #[must_use]
+    pub fn saturating_duration_since(self, earlier: Timestamp) -> Duration {
+        let nanos = i128::from(self.0) - i128::from(earlier.0);
+        Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+    }
+
     /// The present time of the system clock.
     #[must_use]
     pub fn now() -> Timestamp {

@@ -22,6 +22,31 @@ pub struct CallError {
     pub span: Option<String>,
 }
 
+impl CallError {
+    /// Why a span failed, as far as it says so itself: in its status, else in one of its events, else in its
+    /// attributes. `server` is that of the span.
+    #[must_use]
+    pub fn said_by(server: &ServerName, record: &SpanRecord) -> Option<CallError> {
+        let span = &record.span;
+        let status = span.status.as_ref().map(|status| status.message.as_str());
+        let status = status.filter(|message| !message.is_empty());
+        let of_event = || {
+            let mut events = span.events.iter().rev();
+            events.find_map(|event| text_of(&event.attributes))
+        };
+        let (source, message) = status
+            .map(|message| (ErrorSource::Status, message))
+            .or_else(|| Some((ErrorSource::Event, of_event()?)))
+            .or_else(|| Some((ErrorSource::Attribute, text_of(&span.attributes)?)))?;
+        Some(CallError {
+            message: message.to_owned(),
+            source,
+            server: server.clone(),
+            span: Some(span.name.clone()),
+        })
+    }
+}
+
 /// What says why a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -71,13 +96,13 @@ impl Trace {
         // Stable, so that of equally deep spans the first one comes first.
         failed.sort_by_key(|(entry, _)| std::cmp::Reverse(entry.depth));
         let own = match &call.stored.record {
-            Record::Span(record) => said_by_span(call, record),
+            Record::Span(record) => CallError::said_by(&call.stored.server, record),
             _ => None,
         };
         own.or_else(|| {
             failed
                 .into_iter()
-                .find_map(|(entry, record)| said_by_span(entry, record))
+                .find_map(|(entry, record)| CallError::said_by(&entry.stored.server, record))
         })
         .or_else(|| {
             below
@@ -94,26 +119,6 @@ impl Trace {
                 })
         })
     }
-}
-
-fn said_by_span(entry: &TraceEntry, record: &SpanRecord) -> Option<CallError> {
-    let span = &record.span;
-    let status = span.status.as_ref().map(|status| status.message.as_str());
-    let status = status.filter(|message| !message.is_empty());
-    let of_event = || {
-        let mut events = span.events.iter().rev();
-        events.find_map(|event| text_of(&event.attributes))
-    };
-    let (source, message) = status
-        .map(|message| (ErrorSource::Status, message))
-        .or_else(|| Some((ErrorSource::Event, of_event()?)))
-        .or_else(|| Some((ErrorSource::Attribute, text_of(&span.attributes)?)))?;
-    Some(CallError {
-        message: message.to_owned(),
-        source,
-        server: entry.stored.server.clone(),
-        span: Some(span.name.clone()),
-    })
 }
 
 fn text_of(attributes: &[KeyValue]) -> Option<&str> {

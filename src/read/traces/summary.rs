@@ -134,7 +134,7 @@ impl Gathered {
     }
 
     pub(super) fn duration(&self) -> Duration {
-        between(self.start, self.end)
+        self.end.saturating_duration_since(self.start)
     }
 
     pub(super) fn finish(self) -> TraceSummary {
@@ -153,10 +153,4 @@ impl Gathered {
             client: self.client,
         }
     }
-}
-
-/// The time from `start` to `end`; zero when it ends before it starts.
-pub(super) fn between(start: Timestamp, end: Timestamp) -> Duration {
-    let nanos = i128::from(end.unix_nanos()) - i128::from(start.unix_nanos());
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }

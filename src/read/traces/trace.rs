@@ -2,7 +2,7 @@
 
 use super::{
     known_time,
-    summary::{Gathered, TraceSummary, between},
+    summary::{Gathered, TraceSummary},
     tree::{Node, Placed, TracePlace, arrange},
 };
 use crate::{
@@ -231,7 +231,7 @@ impl Snapshot {
                 is_rootless: true,
                 start,
                 end,
-                duration: between(start, end),
+                duration: end.saturating_duration_since(start),
                 spans: 0,
                 errors: 0,
                 servers: Vec::new(),

@@ -1,5 +1,6 @@
 //! Durations, as people read them.
 
+use gridctl_telemetry::Timestamp;
 use std::time::Duration;
 
 /// A duration with three digits: `12.3ms`; from a minute on `2m03s`, `1h02m`.
@@ -32,6 +33,16 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// When something was, counted from `start`: `+12.3ms`, and `-12.3ms` before it.
+#[must_use]
+pub fn offset(start: Timestamp, at: Timestamp) -> String {
+    if at < start {
+        format!("-{}", duration(start.saturating_duration_since(at)))
+    } else {
+        format!("+{}", duration(at.saturating_duration_since(start)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +61,14 @@ mod tests {
         ] {
             assert_eq!(duration(Duration::from_nanos(nanos)), expected);
         }
+    }
+
+    #[test]
+    fn offsets_have_a_sign() {
+        let at = Timestamp::from_unix_nanos;
+        assert_eq!(offset(at(5), at(5)), "+0ns");
+        assert_eq!(offset(at(5), at(12)), "+7ns");
+        assert_eq!(offset(at(5), at(-5)), "-10ns");
+        assert!(offset(Timestamp::MIN, Timestamp::MAX).starts_with('+'));
     }
 }

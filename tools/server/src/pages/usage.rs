@@ -224,7 +224,7 @@ impl Shown {
         let what = What::of(params);
         let range = params.range()?;
         // A word that names nothing is refused, although the page asks for more than one report.
-        params.usage(range, &[])?;
+        params.usage(range, &[]).map(drop)?;
         let until = range.until.unwrap_or_else(|| params.now());
         let length = range.since.map(|since| nanos_between(since, until));
         let usage = |range, by: &[&str]| -> Result<UsageReport, Problem> {
@@ -363,7 +363,7 @@ impl Shown {
         let has_others = self.now.len() > LAYERS;
         let mut layers: Vec<Layer<'_>> = (largest.iter().zip(CLASSES))
             .map(|(name, class)| Layer {
-                name: self.shown_name(name).into(),
+                name: self.shown_name(name.as_deref()).into(),
                 class,
             })
             .collect();
@@ -412,7 +412,7 @@ impl Shown {
         }
     }
 
-    fn shown_name(&self, name: &Option<String>) -> String {
+    fn shown_name(&self, name: Option<&str>) -> String {
         match name {
             Some(name) => escape_name(name),
             None => self.what.unnamed().to_owned(),
@@ -461,7 +461,7 @@ impl Shown {
                             @for (number, (name, counts)) in self.now.iter().enumerate().take(rows_max) {
                                 @let class = if number < LAYERS { CLASSES.get(number).copied().unwrap_or_default() } else { "series-other" };
                                 tr data-row {
-                                    th scope="row" { span class={ "chart-key " (class) } { (self.shown_name(name)) } }
+                                    th scope="row" { span class={ "chart-key " (class) } { (self.shown_name(name.as_deref())) } }
                                     (cells(counts))
                                     td.num data-label="Share" { (percent(u64::try_from(main.of(counts).max(0)).unwrap_or(0), whole)) }
                                     @if let Some(before) = &self.before {

@@ -9,12 +9,13 @@ use gridctl_telemetry::{
     Level, LogRecord, Record, SpanRecord, Timestamp, Value,
     query::{Trace, TraceEntry, TracePlace},
 };
-use gridctl_telemetry_server::display::{duration, entries, escape, escape_name, names_server};
+use gridctl_telemetry_server::display::{
+    duration, entries, escape, escape_name, names_server, offset,
+};
 use std::{
     fmt::Write as _,
     io::{self, Write},
     ops::RangeInclusive,
-    time::Duration,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -176,7 +177,7 @@ impl<'a> Waterfall<'a> {
         let took = if span.start_time_unix_nano == 0 || span.end_time_unix_nano == 0 {
             "?".to_owned()
         } else {
-            duration(between(start, end))
+            duration(end.saturating_duration_since(start))
         };
         writeln!(out, "{line} {took:>DURATION_COLUMNS$}")?;
         let message = span.status.as_ref().map(|status| status.message.as_str());
@@ -214,12 +215,7 @@ impl<'a> Waterfall<'a> {
     ) -> io::Result<()> {
         let dim = self.screen.style(Role::Dim);
         let style = self.renderer.level_style(Some(log.level));
-        let start = self.trace.summary.start;
-        let at = if log.timestamp < start {
-            format!("-{}", duration(between(log.timestamp, start)))
-        } else {
-            format!("+{}", duration(between(start, log.timestamp)))
-        };
+        let at = offset(self.trace.summary.start, log.timestamp);
         let mut line = format!(
             "{dim}{}· {at}{dim:#} {style}{}{style:#} ",
             guides.own, log.level
@@ -281,7 +277,8 @@ impl<'a> Waterfall<'a> {
         let summary = &self.trace.summary;
         let columns = self.bar_columns as u128;
         let whole = summary.duration.as_nanos().max(1);
-        let column = |time: Timestamp| between(summary.start, time).as_nanos() * columns;
+        let column =
+            |time: Timestamp| time.saturating_duration_since(summary.start).as_nanos() * columns;
         let first = (column(start) / whole).min(columns.saturating_sub(1));
         let last = column(end).div_ceil(whole).clamp(first + 1, columns);
         let narrow = |columns: u128| usize::try_from(columns).unwrap_or(0);
@@ -345,9 +342,4 @@ fn times(entry: &TraceEntry, record: &SpanRecord) -> (Timestamp, Timestamp) {
         nanos => Timestamp::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX)),
     };
     (start, end.max(start))
-}
-
-fn between(start: Timestamp, end: Timestamp) -> Duration {
-    let nanos = i128::from(end.unix_nanos()) - i128::from(start.unix_nanos());
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }

@@ -6,7 +6,7 @@ use super::{
     float,
 };
 use maud::{Markup, html};
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 /// The height of the bars, and of the room for times below them, in pixels.
 const HEIGHT: f64 = 120.0;
@@ -27,6 +27,7 @@ const PART_MIN: f64 = 1.0;
 
 /// Stacked bars over time.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "a chart of bars has bars")]
 pub(crate) struct Bars<'a> {
     /// What is shown, such as `Log records by level`.
     pub(crate) title: &'a str,
@@ -144,10 +145,8 @@ impl Bars<'_> {
         let mut text = format!("from {start} to {end}: {} in all", self.unit.full(sum));
         if let Some(highest) = drawn.iter().max_by_key(|bar| bar.sum()).filter(|_| sum > 0) {
             let at = interval_label(highest.span.start, highest.span.nanos(), zone);
-            text.push_str(&format!(
-                ", most of them at {at}: {}",
-                self.unit.cell(highest.sum())
-            ));
+            let most = self.unit.cell(highest.sum());
+            let _ = write!(text, ", most of them at {at}: {most}");
         }
         text.push('.');
         text
@@ -202,11 +201,11 @@ impl Bars<'_> {
         let mut text = interval_label(bar.span.start, bar.span.nanos(), zone);
         for (layer, value) in self.layers.iter().zip(&bar.values) {
             if *value > 0 {
-                text.push_str(&format!("\n{}: {}", layer.name, self.unit.cell(*value)));
+                let _ = write!(text, "\n{}: {}", layer.name, self.unit.cell(*value));
             }
         }
         if bar.sum() == 0 {
-            text.push_str(&format!("\n{}", self.unit.full(0)));
+            let _ = write!(text, "\n{}", self.unit.full(0));
         }
         text
     }

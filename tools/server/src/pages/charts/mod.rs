@@ -4,8 +4,8 @@
 //! a phone. Heights are in pixels. Colours come from classes (`assets/charts.css`), because the pages forbid
 //! styles in attributes.
 //!
-//! A chart is an image with a name and a description. What it shows is also in a table below it, whose links are
-//! those of the chart, so the links within the image are left out of the order of the Tab key.
+//! A chart has a name and a description. What it shows is also in a table or list below it, whose links are
+//! those of the chart, so the links within the drawing are left out of the order of the Tab key.
 //!
 //! | file | what is in it |
 //! |---|---|

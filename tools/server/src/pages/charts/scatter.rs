@@ -12,7 +12,7 @@ use super::{
 use crate::display::{duration, grouped};
 use gridctl_telemetry::Timestamp;
 use maud::{Markup, html};
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, fmt::Write as _, time::Duration};
 
 const HEIGHT: f64 = 150.0;
 const X_HEIGHT: f64 = 22.0;
@@ -148,11 +148,8 @@ impl Scatter<'_> {
             grouped(self.failed() as u64)
         );
         if let Some(slowest) = self.points.iter().max_by_key(|point| point.duration) {
-            text.push_str(&format!(
-                " The slowest took {} at {}.",
-                duration(slowest.duration),
-                label(slowest.at)
-            ));
+            let (took, at) = (duration(slowest.duration), label(slowest.at));
+            let _ = write!(text, " The slowest took {took} at {at}.");
         }
         text
     }

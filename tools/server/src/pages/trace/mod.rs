@@ -21,7 +21,7 @@ use super::{
     traces::title,
 };
 use crate::{
-    display::{duration, escape, escape_name, grouped},
+    display::{duration, escape, escape_name, grouped, offset},
     input::Zone,
     problem::Problem,
     state::Server,
@@ -37,7 +37,7 @@ use gridctl_telemetry::{
     query::{Filter, ModelUsage, TextPattern, TraceNode, TraceTree},
 };
 use maud::{Markup, html};
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 /// Maximum number of failures, of found records and of log records in a list of their own.
 const FAILURES_MAX: usize = 5;
@@ -124,7 +124,7 @@ impl<'a> View<'a> {
             zone: params.zone(),
             place,
             found: pattern
-                .clone()
+                .as_ref()
                 .map_or_else(Vec::new, |pattern| found(tree, pattern)),
             patterns: pattern.into_iter().collect(),
             shapes: tree.nodes.iter().map(shape).collect(),
@@ -268,7 +268,7 @@ impl<'a> View<'a> {
                     ul.panel-body {
                         @for index in failed.iter().take(FAILURES_MAX) {
                             @if let Some(Record::Span(record)) = self.record(*index) {
-                                @let reason = record::reason(&record);
+                                @let reason = self.node(*index).and_then(|node| record::reason(self.tree.record(node).server, &record));
                                 li {
                                     a href=(self.row(*index, visible)) { (escape_name(&record.span.name)) }
                                     @if let Some(tool) = record.tool() { " " span.soft { (escape_name(tool)) } }
@@ -481,7 +481,7 @@ impl<'a> View<'a> {
 }
 
 /// The nodes whose records have this text, in what they say or in the name of a server.
-fn found(tree: &TraceTree, pattern: TextPattern) -> Vec<usize> {
+fn found(tree: &TraceTree, pattern: &TextPattern) -> Vec<usize> {
     let filter = Filter::text(pattern.clone());
     let is_found = |node: &TraceNode| {
         let record = tree.record(node);
@@ -506,14 +506,6 @@ fn level_tag(level: Option<Level>) -> Markup {
     html! {
         @if let Some(level) = level { span class={ "level-name " (level_class(level)) } { (level) } }
     }
-}
-
-/// When something was, from the start of the trace on.
-fn offset(start: Timestamp, at: Timestamp) -> String {
-    let nanos = i128::from(at.unix_nanos()) - i128::from(start.unix_nanos());
-    let length = Duration::from_nanos(u64::try_from(nanos.unsigned_abs()).unwrap_or(u64::MAX));
-    let sign = if nanos < 0 { '-' } else { '+' };
-    format!("{sign}{}", duration(length))
 }
 
 /// A time, and when in the trace it is.

@@ -1,8 +1,10 @@
 //! What one record of a trace says, below its row.
 
-use super::{View, offset, time_and_offset};
+use super::{View, time_and_offset};
 use crate::{
-    display::{duration, entries, escape, escape_name, grouped, origin_entries, otlp_entries},
+    display::{
+        duration, entries, escape, escape_name, grouped, offset, origin_entries, otlp_entries,
+    },
     pages::{
         address::Address,
         parts::{Budget, text},
@@ -12,35 +14,20 @@ use crate::{
 use gridctl_telemetry::{
     Record, ServerName, SpanRecord, Timestamp, Value,
     external::opentelemetry_proto::tonic::trace::v1::{Status, span::SpanKind, status::StatusCode},
-    query::{ModelUsage, TraceNode},
+    query::{CallError, ModelUsage, TraceNode},
 };
-use maud::{Markup, html};
-use std::time::Duration;
+use maud::{Markup, Render, html};
+use std::{fmt::Write as _, time::Duration};
 
 /// Maximum number of characters of one value.
 const VALUE_TEXT: usize = 4_000;
 /// Maximum number of events and of links of a span.
 const EVENTS_MAX: usize = 50;
 
-/// Why a span failed, as far as it says it itself.
-pub(super) fn reason(record: &SpanRecord) -> Option<String> {
-    if !record.is_error() {
-        return None;
-    }
-    let status = record
-        .span
-        .status
-        .as_ref()
-        .map(|status| status.message.clone());
-    status.filter(|message| !message.is_empty()).or_else(|| {
-        let events = record.span.events.iter();
-        let exceptions = events.flat_map(|event| otlp_entries("", &event.attributes));
-        let said = exceptions.chain(otlp_entries("", &record.span.attributes));
-        let mut said = said.filter(|(key, _)| {
-            ["exception.message", "error.message", "error.type"].contains(&key.as_str())
-        });
-        said.next().map(|(_, value)| text_of(&value))
-    })
+/// Why a span failed, as far as it says so itself.
+pub(super) fn reason(server: &ServerName, record: &SpanRecord) -> Option<String> {
+    let said = CallError::said_by(server, record).filter(|_| record.is_error());
+    said.map(|error| error.message)
 }
 
 /// Everything that a span says.
@@ -151,8 +138,8 @@ fn model(usage: &ModelUsage<'_>) -> Markup {
 
 /// How far a span is outside of the one above it: on two machines, clocks differ.
 fn skew(node: &TraceNode, above: &TraceNode) -> Markup {
-    let before = between(node.start, above.start);
-    let after = between(above.end, node.end);
+    let before = above.start.saturating_duration_since(node.start);
+    let after = node.end.saturating_duration_since(above.end);
     html! {
         @if before > Duration::ZERO {
             (pair("Note", html! { "It begins " (duration(before)) " before the span above it." }))
@@ -163,13 +150,7 @@ fn skew(node: &TraceNode, above: &TraceNode) -> Markup {
     }
 }
 
-/// From `start` to `end`; zero if that is the other way round.
-fn between(start: Timestamp, end: Timestamp) -> Duration {
-    let nanos = i128::from(end.unix_nanos()) - i128::from(start.unix_nanos());
-    Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
-}
-
-fn pair(name: &str, value: Markup) -> Markup {
+fn pair(name: &str, value: impl Render) -> Markup {
     html! { dt { (name) } dd { (value) } }
 }
 
@@ -208,5 +189,8 @@ fn lower(name: &str, prefix: &str) -> String {
 
 /// An id as lower-case hex.
 pub(super) fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    id.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }

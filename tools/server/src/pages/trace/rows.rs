@@ -1,11 +1,11 @@
 //! The waterfall: a row for each record, with its name in the tree and a bar at its time.
 
 use super::{
-    View, level_tag, offset, record, series,
+    View, level_tag, record, series,
     visible::{Item, Visible},
 };
 use crate::{
-    display::{duration, escape, escape_name, grouped},
+    display::{duration, escape, escape_name, grouped, offset},
     pages::{
         charts::{Mark, Span, Window},
         parts::{Budget, text},
@@ -134,22 +134,22 @@ impl<'a> Rows<'a> {
         };
         let name = escape_name(&record.span.name);
         let tool = record.tool().map(escape_name);
-        let took = took(record);
+        let length = length_of(record);
         let label = format!(
             "{name}: {} at {}",
-            took.as_deref().unwrap_or("duration unknown"),
+            length.as_deref().unwrap_or("duration unknown"),
             offset(summary.start, node.start)
         );
-        let reason = record::reason(record);
+        let reason = record::reason(server, record);
         html! {
             summary.waterfall-row.is-failed[node.is_error] {
                 span class=(name_class(level)) {
-                    (self.signs(level, node))
+                    (signs(level, node))
                     span.waterfall-label { (text(&record.span.name, &self.view.patterns, &mut Budget(MESSAGE_TEXT))) }
                     @if let Some(tool) = tool.filter(|tool| !name.contains(tool)) { " " span.waterfall-tool { (tool) } }
                     @if summary.servers.len() > 1 { " " span class={ "waterfall-server chart-key " (series(number)) } { (escape(server)) } }
                 }
-                span.waterfall-took { @match &took { Some(took) => (took), None => span.faint title="It does not say when it began or ended" { "?" } } }
+                span.waterfall-took { @match &length { Some(length) => (length), None => span.faint title="It does not say when it began or ended" { "?" } } }
                 span.waterfall-time { (self.window.bar(node.start, node.end, class, &label, &self.marks(index))) }
                 @if let Some(reason) = reason {
                     span class={ (indent("waterfall-reason", level)) } { (text(&reason, &self.view.patterns, &mut Budget(MESSAGE_TEXT))) }
@@ -171,28 +171,13 @@ impl<'a> Rows<'a> {
         html! {
             summary.waterfall-row.is-log {
                 span class=(name_class(level)) {
-                    (self.signs(level, node))
+                    (signs(level, node))
                     (level_tag(Some(record.level))) " "
                     span.waterfall-label { (text(first_line(&record.message), &self.view.patterns, &mut Budget(MESSAGE_TEXT))) }
                     @if summary.servers.len() > 1 { " " span.waterfall-server { (escape(server)) } }
                 }
                 span.waterfall-took { (offset(summary.start, node.end)) }
                 span.waterfall-time { (self.window.point(&mark)) }
-            }
-        }
-    }
-
-    /// What is special about the place of a record, in signs that need no colour.
-    fn signs(&self, level: usize, node: &TraceNode) -> Markup {
-        html! {
-            @if level > INDENTS { span.faint title="Levels below the first row" { (level) " " } }
-            @match node.place {
-                TracePlace::Orphan => span.waterfall-sign title="The span above it is not stored" { "?" },
-                TracePlace::Cycle => span.waterfall-sign title="It is its own ancestor" { "@" },
-                _ => "",
-            }
-            @if node.is_error && node.signal == Signal::Traces {
-                span.waterfall-sign.is-bad { "✗" span.hide { " failed: " } }
             }
         }
     }
@@ -231,6 +216,21 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// What is special about the place of a record, in signs that need no colour.
+fn signs(level: usize, node: &TraceNode) -> Markup {
+    html! {
+        @if level > INDENTS { span.faint title="Levels below the first row" { (level) " " } }
+        @match node.place {
+            TracePlace::Orphan => span.waterfall-sign title="The span above it is not stored" { "?" },
+            TracePlace::Cycle => span.waterfall-sign title="It is its own ancestor" { "@" },
+            _ => "",
+        }
+        @if node.is_error && node.signal == Signal::Traces {
+            span.waterfall-sign.is-bad { "✗" span.hide { " failed: " } }
+        }
+    }
+}
+
 /// The time of the records of the page: that of the part of the trace which is shown.
 fn window(view: &View<'_>, visible: &Visible<'_>) -> Option<Span> {
     let top = visible.top?;
@@ -257,7 +257,7 @@ fn first_line(message: &str) -> &str {
 }
 
 /// How long a span took; `None` when that is unknown.
-fn took(record: &SpanRecord) -> Option<String> {
+fn length_of(record: &SpanRecord) -> Option<String> {
     let (start, end) = (
         record.span.start_time_unix_nano,
         record.span.end_time_unix_nano,
