@@ -121,17 +121,22 @@ impl Rules {
 
     fn redact_entries(&self, entries: &mut [(String, Value)], keys: Keys) -> bool {
         let mut changed = false;
-        let mut named = Replace::Nothing;
+        let (mut named, mut named_attribute) = (Replace::Nothing, Replace::Nothing);
         let is_entry = entries.iter().any(|(key, _)| is_value_of_entry(key));
         for (key, value) in entries.iter() {
             if let (true, Value::String(name)) = (names_entry(key), value) {
-                named = named.max(keys.replace(entry_names(name)));
+                let names = entry_names(name);
+                named = named.max(keys.replace(names));
+                named_attribute = named_attribute.max(Keys::Attributes.replace(names));
             }
         }
         for (key, value) in entries {
             if is_value_of_entry(key) {
                 changed |= match (keys, &mut *value) {
-                    (Keys::SnapshotMap, Value::Object(value)) => replace_otlp(value, named),
+                    // An attribute of a metric.
+                    (Keys::SnapshotMap, Value::Object(value)) => {
+                        replace_otlp(value, named_attribute)
+                    }
                     (_, value) => replace_value(value, named),
                 };
             }
