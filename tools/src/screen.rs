@@ -64,17 +64,6 @@ pub(crate) struct ScreenArgs {
     no_pager: bool,
 }
 
-#[cfg(test)]
-impl ScreenArgs {
-    /// The default options, with times that do not depend on the machine.
-    pub(crate) fn in_utc() -> ScreenArgs {
-        ScreenArgs {
-            utc: true,
-            ..ScreenArgs::default()
-        }
-    }
-}
-
 /// The heading of options that all commands have.
 pub(crate) const HEADING: &str = "Options of all commands";
 
