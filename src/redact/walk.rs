@@ -125,9 +125,9 @@ impl Rules {
         let is_entry = entries.iter().any(|(key, _)| is_value_of_entry(key));
         for (key, value) in entries.iter() {
             if let (true, Value::String(name)) = (names_entry(key), value) {
-                let names = entry_names(name);
-                named = named.max(keys.replace(names));
-                named_attribute = named_attribute.max(Keys::Attributes.replace(names));
+                let says = entry_names(name);
+                named = named.max(keys.replace(says));
+                named_attribute = named_attribute.max(Keys::Attributes.replace(says));
             }
         }
         for (key, value) in entries {
