@@ -59,25 +59,25 @@ impl Guard {
             .filter(|(name, _)| *name == self.cookie)
             .find_map(|(_, id)| self.sessions.find(id))
     }
+}
 
-    /// The answer to a request that is refused. A browser that lacks the token is led to the login page.
-    pub(super) fn refuse(&self, problem: Problem, request: &Request) -> Response {
-        let accepts = request.headers().get(ACCEPT);
-        let accepts = accepts.and_then(|accepts| accepts.to_str().ok());
-        let shows_pages = accepts.is_some_and(|accepts| accepts.contains("text/html"));
-        if problem.status() != StatusCode::UNAUTHORIZED
-            || request.method() != Method::GET
-            || !shows_pages
-        {
-            return problem.into_response();
-        }
-        let asked = request.uri().path_and_query();
-        let next = asked.map_or("/", |asked| asked.as_str());
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("next", next)
-            .finish();
-        see_other(&format!("{LOGIN}?{query}"), None)
+/// The answer to a request that is refused. A browser that lacks the token is led to the login page.
+pub(super) fn refuse(problem: Problem, request: &Request) -> Response {
+    let accepts = request.headers().get(ACCEPT);
+    let accepts = accepts.and_then(|accepts| accepts.to_str().ok());
+    let shows_pages = accepts.is_some_and(|accepts| accepts.contains("text/html"));
+    if problem.status() != StatusCode::UNAUTHORIZED
+        || request.method() != Method::GET
+        || !shows_pages
+    {
+        return problem.into_response();
     }
+    let asked = request.uri().path_and_query();
+    let next = asked.map_or("/", |asked| asked.as_str());
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("next", next)
+        .finish();
+    see_other(&format!("{LOGIN}?{query}"), None)
 }
 
 /// The token of the header `Authorization`.

@@ -132,7 +132,7 @@ async fn pass(State(server): State<Server>, request: Request, next: Next) -> Res
                 };
                 guard.limits.run(request, caller, bytes_max, next).await
             }
-            Err(problem) => guard.refuse(problem, &request),
+            Err(problem) => login::refuse(problem, &request),
         },
     };
     // An exporter expects refusals in its own encoding, wherever they come from.

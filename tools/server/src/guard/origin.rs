@@ -72,10 +72,9 @@ pub(super) fn check(request: &Request, host: &Authority) -> Result<(), Problem> 
     let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
     let is_own = match (site, of(request)) {
         // Links in other programs, bookmarks and what the user enters are `none`.
-        (Some(b"same-origin" | b"none"), _) => true,
+        (Some(b"same-origin" | b"none"), _) | (None, None) => true,
         (Some(_), _) => false,
         (None, Some(origin)) => is_of(origin, host),
-        (None, None) => true,
     };
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if is_own || reads && is_followed_link(headers) {

@@ -114,7 +114,7 @@ fn is_passing(reason: OtlpReason) -> bool {
 }
 
 /// What a client is told about a message that cannot be decoded.
-pub(super) fn problem_of(error: OtlpMessageError) -> Problem {
+pub(super) fn problem_of(error: &OtlpMessageError) -> Problem {
     match error {
         OtlpMessageError::TooLarge { .. } => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())

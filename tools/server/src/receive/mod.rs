@@ -105,6 +105,6 @@ impl Encoding {
             Encoding::Protobuf => OtlpMessage::from_protobuf(signal, bytes),
             Encoding::Json => OtlpMessage::from_json(signal, bytes),
         };
-        decoded.map_err(intake::problem_of)
+        decoded.map_err(|error| intake::problem_of(&error))
     }
 }
