@@ -122,7 +122,7 @@ enum Command {
     /// Show the stack in a browser, and receive OTLP
     ///
     /// Serves pages at /, an API for programs at /api/telemetry, and takes the telemetry of any OpenTelemetry SDK
-    /// at /v1/logs, /v1/traces and /v1/metrics: set OTEL_EXPORTER_OTLP_ENDPOINT to the address. A record belongs to
+    /// at /v1/logs, /v1/traces and /v1/metrics: set `OTEL_EXPORTER_OTLP_ENDPOINT` to the address. A record belongs to
     /// the server that its resource names in server.name, else in service.name.
     Serve(commands::serve::Args),
     /// Run a small gateway daemon in a new folder, and show the results

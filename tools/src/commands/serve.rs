@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// A file with the token that every request must show, which only its owner may read (mode 0600)
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// An origin whose pages may send telemetry, such as https://app.example.com; may be given several times
+    /// An origin whose pages may send telemetry, such as `https://app.example.com`; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// A name by which this server is called, such as telemetry.example.com; may be given several times
@@ -109,7 +109,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     if args.open {
         open_browser(&url);
     }
-    let served = runtime.block_on(serve(listener, server, end(ask)));
+    let outcome = runtime.block_on(serve(listener, server, end(ask)));
     #[cfg(feature = "grpc")]
     if let Some((_, receiving)) = receiving {
         runtime.block_on(receiving)??;
@@ -117,7 +117,7 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     // A read that waits for the disk must not hold up the end.
     runtime.shutdown_background();
     guard.close()?;
-    served?;
+    outcome?;
     Ok(Outcome::Done)
 }
 
