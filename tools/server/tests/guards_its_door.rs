@@ -285,13 +285,13 @@ fn a_browser_logs_in_with_the_token() {
     );
 
     let form = "Content-Type: application/x-www-form-urlencoded";
-    let log_in = |token: &str, next: &str| {
+    let answer_to = |token: &str, next: &str| {
         let body = format!("token={token}&next={next}");
         running.request("POST /login", &[form], body.as_bytes())
     };
-    let wrong = log_in("wrong", "%2Flogs");
+    let wrong = answer_to("wrong", "%2Flogs");
     assert_eq!((wrong.status, wrong.header("set-cookie")), (401, ""));
-    let right = log_in(&token(), "%2Flogs");
+    let right = answer_to(&token(), "%2Flogs");
     assert_eq!((right.status, right.header("location")), (303, "/logs"));
     let cookie = right.header("set-cookie");
     for word in ["HttpOnly", "SameSite=Strict", "Path=/"] {
@@ -309,7 +309,7 @@ fn a_browser_logs_in_with_the_token() {
         "%2F%5Cevil.example",
         "",
     ] {
-        assert_eq!(log_in(&token(), next).header("location"), "/", "{next}");
+        assert_eq!(answer_to(&token(), next).header("location"), "/", "{next}");
     }
 }
 

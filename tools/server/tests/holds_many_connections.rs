@@ -78,10 +78,10 @@ fn whose_bodies_do_not_come() {
     // More than there are places for connections.
     for _ in 0..600 {
         let mut stream = running.connect();
-        let head = format!(
+        let request = format!(
             "POST /v1/logs HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\nContent-Length: 15000000\r\n\r\n{{"
         );
-        let _ = stream.write_all(head.as_bytes());
+        let _ = stream.write_all(request.as_bytes());
         held.push(stream);
     }
     answers(&running);

@@ -48,12 +48,12 @@ fn text(key: &str, value: &str) -> KeyValue {
     }
 }
 
-fn resource(attributes: &[(&str, &str)]) -> Option<Resource> {
+fn resource(attributes: &[(&str, &str)]) -> Resource {
     let attributes = attributes.iter();
-    Some(Resource {
+    Resource {
         attributes: attributes.map(|(key, value)| text(key, value)).collect(),
         ..Resource::default()
-    })
+    }
 }
 
 /// Spans that are numbered from `first`, of one resource.
@@ -67,7 +67,7 @@ fn spans(attributes: &[(&str, &str)], first: u64, count: u64) -> ResourceSpans {
         ..Span::default()
     };
     ResourceSpans {
-        resource: resource(attributes),
+        resource: Some(resource(attributes)),
         scope_spans: vec![ScopeSpans {
             spans: (first..first + count).map(span).collect(),
             ..ScopeSpans::default()
@@ -99,7 +99,9 @@ fn lines(running: &Running, signal: Signal) -> BTreeMap<String, Vec<String>> {
         let lines = found.entry(record.server.to_string()).or_default();
         lines.push(String::from_utf8(line).unwrap());
     }
-    found.values_mut().for_each(|lines| lines.sort());
+    for lines in found.values_mut() {
+        lines.sort();
+    }
     found
 }
 
@@ -206,7 +208,9 @@ fn encodings_and_compressions_agree() {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// More records than the queue holds.
@@ -279,7 +283,7 @@ fn received_records_are_redacted() {
     let secret = format!("password={}", "hunter".repeat(2));
     let data = LogsData {
         resource_logs: vec![ResourceLogs {
-            resource: resource(&[("service.name", "app")]),
+            resource: Some(resource(&[("service.name", "app")])),
             scope_logs: vec![ScopeLogs {
                 log_records: vec![LogRecord {
                     body: text("", &secret).value,
@@ -327,10 +331,11 @@ fn files_of_other_programs_arrive_as_an_import_reads_them() {
 /// Compares what the receiver and an import store. Returns the number of records.
 fn same<'a>(signal: Signal, path: &Path, bodies: impl IntoIterator<Item = &'a [u8]>) -> usize {
     let (received, imported) = (Running::start(), Running::start());
+    let path = path.display();
     let mut rejected = 0;
     for body in bodies {
         let answer = received.export(signal, &[JSON], body);
-        assert_eq!(answer.status, 200, "{path:?}: {answer:?}");
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
         rejected += answer.json()["partialSuccess"]
             .as_object()
             .map_or(0, |said| {
@@ -347,7 +352,7 @@ fn same<'a>(signal: Signal, path: &Path, bodies: impl IntoIterator<Item = &'a [u
                 };
                 imported.writer.record(&server, &found.record).unwrap();
             }
-            Found::Problem(error) => panic!("{path:?}: {error}"),
+            Found::Problem(error) => panic!("{path}: {error}"),
             _ => {}
         };
         reader.read_line(&line, &mut import);
@@ -355,8 +360,8 @@ fn same<'a>(signal: Signal, path: &Path, bodies: impl IntoIterator<Item = &'a [u
     }
     let (ours, theirs) = (lines(&received, signal), lines(&imported, signal));
     let count = |lines: &BTreeMap<String, Vec<String>>| lines.values().map(Vec::len).sum::<usize>();
-    assert_eq!(rejected, 0, "{path:?}");
-    assert_eq!(ours, theirs, "{path:?}");
+    assert_eq!(rejected, 0, "{path}");
+    assert_eq!(ours, theirs, "{path}");
     count(&ours)
 }
 
@@ -382,7 +387,7 @@ fn invalid_files_are_refused_with_the_place_of_the_error() {
     let mut count = 0;
     for path in files(&data.join("otlp-jsonl/invalid")) {
         let answer = running.export(signal_of(&path), &[JSON], &fs::read(&path).unwrap());
-        assert_eq!(answer.status, 400, "{path:?}: {answer:?}");
+        assert_eq!(answer.status, 400, "{}: {answer:?}", path.display());
         let said = answer.json();
         assert_eq!(said["code"], 3);
         let message = said["message"].as_str().unwrap();

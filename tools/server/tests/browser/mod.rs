@@ -96,7 +96,10 @@ impl Browser {
                 },
             } } }),
         );
-        browser.session = session["sessionId"].as_str().unwrap().to_owned();
+        session["sessionId"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut browser.session);
         Some(browser)
     }
 

@@ -8,6 +8,7 @@ use gridctl_telemetry::{
 use gridctl_telemetry_server::{Server, ServerOptions, serve};
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     pin::Pin,
@@ -159,7 +160,7 @@ impl Running {
             head.push('\n');
         }
         if !body.is_empty() {
-            head.push_str(&format!("Content-Length: {}\n", body.len()));
+            writeln!(head, "Content-Length: {}", body.len()).unwrap();
         }
         head.push_str("Connection: close\n\n");
         self.send(&head, body)
