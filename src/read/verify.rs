@@ -203,6 +203,11 @@ impl<'a> Run<'a> {
             }
             Err(error) => return Err(error),
         };
+        let damaged = writers.iter().filter(|it| it.process_id == 0).count();
+        if damaged > 0 {
+            let what = format!("in the list of writers, entries are damaged: {damaged}");
+            self.find(Finding::of_all(what));
+        }
         if writers.iter().any(|writer| writer.is_running) {
             return Ok(());
         }

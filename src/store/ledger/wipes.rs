@@ -83,6 +83,14 @@ impl WipeScope {
         self
     }
 
+    /// This scope for each of `servers`, or itself if there are none.
+    pub fn for_servers(self, servers: &[ServerName]) -> impl Iterator<Item = WipeScope> {
+        let all = servers.is_empty().then(|| self.clone());
+        let each = servers.iter().cloned();
+        all.into_iter()
+            .chain(each.map(move |server| self.clone().server(server)))
+    }
+
     /// Whether this scope covers the counters of `server`.
     pub(crate) fn covers_counters(&self, server: &str) -> bool {
         self.before.is_none() && self.covers(server, Signal::Metrics)

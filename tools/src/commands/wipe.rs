@@ -73,14 +73,10 @@ struct Wanted {
 impl Wanted {
     /// A scope for each server, or one for all.
     fn scopes(&self) -> impl Iterator<Item = WipeScope> {
-        let all = self.servers.is_empty().then_some(None);
-        let each = self.servers.iter().cloned().map(Some);
-        all.into_iter().chain(each).map(|server| {
-            WipeScope::everything()
-                .server(server)
-                .signal(self.signal)
-                .before(self.before)
-        })
+        WipeScope::everything()
+            .signal(self.signal)
+            .before(self.before)
+            .for_servers(&self.servers)
     }
 
     /// The files of the Go daemon that are deleted. A file is not cut at a time.

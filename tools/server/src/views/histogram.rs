@@ -1,6 +1,9 @@
 //! How many records there are over time, by severity.
 
-use super::params::Params;
+use super::{
+    params::Params,
+    steps::{DAY, HOUR, ROUND, SECOND},
+};
 use crate::{
     input::{CountText, FilterText},
     problem::Problem,
@@ -18,40 +21,8 @@ const BINS_MAX: usize = 1000;
 /// The number of bins that are counted at once.
 const BINS_AT_ONCE: usize = 4;
 
-const SECOND: i64 = 1_000_000_000;
-const MINUTE: i64 = 60 * SECOND;
-const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
-
-/// The lengths of bins, which readers can add up in their heads.
-const LENGTHS: [i64; 26] = [
-    SECOND / 1000,
-    SECOND / 100,
-    SECOND / 10,
-    SECOND / 2,
-    SECOND,
-    2 * SECOND,
-    5 * SECOND,
-    10 * SECOND,
-    15 * SECOND,
-    30 * SECOND,
-    MINUTE,
-    2 * MINUTE,
-    5 * MINUTE,
-    10 * MINUTE,
-    15 * MINUTE,
-    30 * MINUTE,
-    HOUR,
-    2 * HOUR,
-    3 * HOUR,
-    6 * HOUR,
-    12 * HOUR,
-    DAY,
-    2 * DAY,
-    7 * DAY,
-    14 * DAY,
-    28 * DAY,
-];
+/// The lengths of bins below a second.
+const SHORT: [i64; 4] = [SECOND / 1000, SECOND / 100, SECOND / 10, SECOND / 2];
 
 /// The numbers of records of a range of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,8 +146,8 @@ fn covered(
 
 /// A length of bins for a range of this length in nanoseconds.
 fn interval_for(range: i64) -> CountText {
-    let fits = |length: &&i64| range / **length < BINS_WANTED;
-    let length = LENGTHS.iter().find(fits).copied();
+    let fits = |length: &i64| range / *length < BINS_WANTED;
+    let length = SHORT.into_iter().chain(ROUND).find(fits);
     match length.unwrap_or(range / BINS_WANTED / DAY * DAY) {
         HOUR => CountText::Hour,
         DAY => CountText::Day,
@@ -292,7 +263,7 @@ impl Counting<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::steps::MINUTE, *};
     use crate::views::params::LOGS;
     use gridctl_telemetry::{
         LogRecord, ServerName, Store, StoreOptions, Writer, WriterGuard, WriterOptions,

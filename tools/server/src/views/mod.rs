@@ -4,5 +4,6 @@ pub(crate) mod histogram;
 pub(crate) mod overview;
 pub(crate) mod params;
 pub(crate) mod rates;
+pub(crate) mod steps;
 pub(crate) mod suggest;
 pub(crate) mod wipe;

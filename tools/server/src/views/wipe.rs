@@ -55,14 +55,10 @@ impl Wipe {
 
     /// A scope for each server, or one for all.
     fn scopes(&self) -> impl Iterator<Item = WipeScope> {
-        let all = self.servers.is_empty().then_some(None);
-        let each = self.servers.iter().cloned().map(Some);
-        all.into_iter().chain(each).map(|server| {
-            WipeScope::everything()
-                .server(server)
-                .signal(self.signal)
-                .before(self.before)
-        })
+        WipeScope::everything()
+            .signal(self.signal)
+            .before(self.before)
+            .for_servers(&self.servers)
     }
 
     /// What it would delete of the records that are there now.

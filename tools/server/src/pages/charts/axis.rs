@@ -1,6 +1,7 @@
 //! Round numbers on the axes of time, values and durations.
 
 use super::Span;
+use crate::views::steps::{DAY, HOUR, MINUTE, ROUND, SECOND};
 use gridctl_telemetry::{
     Timestamp,
     external::time::{OffsetDateTime, UtcOffset},
@@ -10,40 +11,9 @@ use gridctl_telemetry::{
 pub(crate) type Zone<'a> = &'a dyn Fn(Timestamp) -> UtcOffset;
 
 const MILLI: i64 = 1_000_000;
-const SECOND: i64 = 1_000 * MILLI;
-const MINUTE: i64 = 60 * SECOND;
-const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
 
-/// The distances of marks on an axis of time, beside the decimal ones below a second.
-const TIME_STEPS: [i64; 26] = [
-    SECOND,
-    2 * SECOND,
-    5 * SECOND,
-    10 * SECOND,
-    15 * SECOND,
-    30 * SECOND,
-    MINUTE,
-    2 * MINUTE,
-    5 * MINUTE,
-    10 * MINUTE,
-    15 * MINUTE,
-    30 * MINUTE,
-    HOUR,
-    2 * HOUR,
-    3 * HOUR,
-    6 * HOUR,
-    12 * HOUR,
-    DAY,
-    2 * DAY,
-    7 * DAY,
-    14 * DAY,
-    28 * DAY,
-    91 * DAY,
-    366 * DAY,
-    5 * 366 * DAY,
-    20 * 366 * DAY,
-];
+/// The distances of marks on an axis of time beyond the round ones, and beside the decimal ones below a second.
+const LONG_STEPS: [i64; 4] = [91 * DAY, 366 * DAY, 5 * 366 * DAY, 20 * 366 * DAY];
 
 /// The durations that are marked on a logarithmic axis.
 const LOG_DURATIONS: [u64; 13] = [
@@ -88,12 +58,9 @@ fn time_step(least: i128) -> i128 {
     if least <= i128::from(SECOND / 2) {
         return decimal_step(least);
     }
-    let round = TIME_STEPS.into_iter().map(i128::from);
-    let largest = TIME_STEPS.into_iter().next_back().map_or(1, i128::from);
-    round
-        .into_iter()
-        .find(|step| *step >= least)
-        .unwrap_or(largest * 10)
+    let mut round = ROUND.into_iter().chain(LONG_STEPS).map(i128::from);
+    let largest = LONG_STEPS.into_iter().next_back().map_or(1, i128::from);
+    round.find(|step| *step >= least).unwrap_or(largest * 10)
 }
 
 /// The smallest of 1, 2, 5, 10, 20, 50 and so on that is not below `least`.
