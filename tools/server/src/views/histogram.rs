@@ -21,6 +21,9 @@ const BINS_MAX: usize = 1000;
 /// The number of bins that are counted at once.
 const BINS_AT_ONCE: usize = 4;
 
+/// The number of records that are read between two looks at the clock.
+const RECORDS_AT_ONCE: u64 = 256;
+
 /// The lengths of bins below a second.
 const SHORT: [i64; 4] = [SECOND / 1000, SECOND / 100, SECOND / 10, SECOND / 2];
 
@@ -218,7 +221,7 @@ impl Counting<'_> {
                 params.filter.level = None;
             }
         });
-        let query = whole.records(self.signal, Direction::Forward)?;
+        let query = whole.records(self.signal, Direction::Backward)?;
         let begun = Instant::now();
         let mut left = bins;
         while !left.is_empty() {
@@ -229,8 +232,12 @@ impl Counting<'_> {
                     since: Some(asked.since.map_or(since, |asked| asked.max(since))),
                     until: Some(asked.until.map_or(until, |asked| asked.min(until))),
                 };
-                let report = self.report(query.clone(), range)?;
-                self.add(report, newest);
+                let query = query.clone().range(range);
+                if only_levels {
+                    self.add(self.report(&query)?, newest);
+                } else if let Some(since) = self.read(&query, newest, begun + patience)? {
+                    return Ok(Some(since));
+                }
                 if !rest.is_empty() && begun.elapsed() > patience {
                     return Ok(Some(since));
                 }
@@ -240,9 +247,32 @@ impl Counting<'_> {
         Ok(None)
     }
 
-    fn report(&self, query: Query, range: TimeRange) -> Result<CountReport, Problem> {
+    fn report(&self, query: &Query) -> Result<CountReport, Problem> {
         let by = [CountBy::Level, CountBy::Interval(self.interval.clone())];
-        Ok(self.snapshot.count(&query.range(range), &by)?)
+        Ok(self.snapshot.count(query, &by)?)
+    }
+
+    /// Reads the records of `bins` one by one, the newest first, since a bin can have millions of them. Returns the
+    /// time of the last one that was counted by `deadline`, unless all were.
+    fn read(
+        &self,
+        query: &Query,
+        bins: &mut [Bin],
+        deadline: Instant,
+    ) -> Result<Option<Timestamp>, Problem> {
+        let mut records = self.snapshot.scan(query)?;
+        let mut count = 0_u64;
+        while let Some(record) = records.next()? {
+            let next = bins.partition_point(|bin| bin.since <= record.timestamp);
+            if let Some(bin) = next.checked_sub(1).and_then(|place| bins.get_mut(place)) {
+                bin.counts.add(record.level(), 1);
+            }
+            count += 1;
+            if count.is_multiple_of(RECORDS_AT_ONCE) && Instant::now() > deadline {
+                return Ok(Some(record.timestamp));
+            }
+        }
+        Ok(None)
     }
 
     fn add(&self, report: CountReport, bins: &mut [Bin]) {
