@@ -66,22 +66,8 @@ fn line_seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (place, signal) in SIGNALS.into_iter().enumerate() {
         for format in [LineFormat::Ndjson, LineFormat::Otlp] {
-            let mut lines = LineWriter::new(format);
-            let mut out = vec![u8::try_from(place).unwrap() * 16];
-            for record in records(signal).iter().take(4) {
-                let mut payload = Vec::new();
-                record.encode_payload(&mut payload).unwrap();
-                let raw = RawRecord {
-                    server: &SERVER,
-                    signal,
-                    timestamp: record.timestamp(),
-                    sequence: 1,
-                    payload: &payload,
-                };
-                lines.write(&raw, &mut out).unwrap();
-            }
-            lines.finish(&mut out);
-            seeds.push(out);
+            let place = u8::try_from(place).unwrap() * 16;
+            seeds.push([&[place], &*lines_of(signal, format)].concat());
         }
     }
     for (dialect, line) in [
@@ -123,26 +109,31 @@ fn line_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Reads lines, stores what was found, and writes it as lines, which are read again.
+/// A few records of `signal` as lines.
+fn lines_of(signal: Signal, format: LineFormat) -> Vec<u8> {
+    let mut lines = LineWriter::new(format);
+    let mut out = Vec::new();
+    for record in records(signal).iter().take(4) {
+        let mut payload = Vec::new();
+        record.encode_payload(&mut payload).unwrap();
+        let raw = RawRecord {
+            server: &SERVER,
+            signal,
+            timestamp: record.timestamp(),
+            sequence: 1,
+            payload: &payload,
+        };
+        lines.write(&raw, &mut out).unwrap();
+    }
+    lines.finish(&mut out);
+    out
+}
+
 /// The bodies that a receiver gets: the place of the signal, then protobuf or JSON.
 fn message_seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (place, signal) in (0..).zip(SIGNALS) {
-        let mut lines = LineWriter::new(LineFormat::Otlp);
-        let mut json = Vec::new();
-        for record in records(signal).iter().take(4) {
-            let mut payload = Vec::new();
-            record.encode_payload(&mut payload).unwrap();
-            let raw = RawRecord {
-                server: &SERVER,
-                signal,
-                timestamp: record.timestamp(),
-                sequence: 1,
-                payload: &payload,
-            };
-            lines.write(&raw, &mut json).unwrap();
-        }
-        lines.finish(&mut json);
+        let json = lines_of(signal, LineFormat::Otlp);
         let line = json.split(|byte| *byte == b'\n').next().unwrap();
         let protobuf = match OtlpMessage::from_json(signal, line).unwrap() {
             OtlpMessage::Logs(data) => data.encode_to_vec(),
@@ -156,6 +147,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
+/// Decodes a body as protobuf and as JSON, and splits the message.
 fn messages(input: &[u8]) {
     let Some((first, body)) = input.split_first() else {
         return;
@@ -173,6 +165,7 @@ fn messages(input: &[u8]) {
     }
 }
 
+/// Reads lines, stores what was found, and writes it as lines, which are read again.
 fn lines(input: &[u8]) {
     let Some((first, text)) = input.split_first() else {
         return;

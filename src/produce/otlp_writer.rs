@@ -197,7 +197,7 @@ impl OtlpWriter {
         self.change(|servers| servers.unrouted = server);
     }
 
-    /// Stores the records of every server from now on, for programs that nobody has configured. A record then
+    /// Stores the records of every server from now on, configured or not. A record then
     /// belongs to the server that it names in its attribute `server.name`, else its resource in `server.name`,
     /// else in `service.name`; attributes that only gridctl gives a meaning are not looked at. Default: only
     /// those of configured servers.

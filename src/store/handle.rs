@@ -613,7 +613,7 @@ impl Store {
             Err(Error::ReaderInTheWay { .. }) => self.space()?,
             Err(error) => return Err(error),
         };
-        self.wait_for_spills(began, options)?;
+        self.wait_for_spills(began, &overwriting)?;
         Ok(Compacted {
             before: first.before,
             after,
@@ -621,16 +621,10 @@ impl Store {
     }
 
     /// Waits until no spill of a writer holds a record that was emitted before `emitted_before`.
-    fn wait_for_spills(&self, emitted_before: u64, options: &CompactOptions) -> Result<()> {
+    fn wait_for_spills(&self, emitted_before: u64, overwriting: &Overwriting<'_>) -> Result<()> {
         let place = self.place();
         let attempt = || {
-            if options.is_cancelled() {
-                return Err(Error::Cancelled {
-                    action: "overwrite deleted records of",
-                    path: self.path(),
-                }
-                .into());
-            }
+            overwriting.ask()?;
             let mut older = place.spills()?;
             older.retain(|writer| spill::holds_older(place, *writer, emitted_before));
             if (older.iter()).any(|writer| spill::lock_of(place, *writer) == Lock::Free) {
@@ -640,8 +634,7 @@ impl Store {
         };
         let path = self.path();
         let too_long = |waited| Error::WriterInTheWay { path, waited };
-        (options.wait(attempt, too_long))
-            .map_err(|fault: Fault| fault.at("overwrite deleted records of", &self.path()))
+        overwriting.run(|| overwriting.options.wait(attempt, too_long))
     }
 
     /// Adds the summaries that blocks of earlier versions lack, in small transactions.

@@ -31,7 +31,7 @@ const OPEN_TRACES_MAX: usize = 65_536;
 ///
 /// ```
 /// use gridctl_telemetry::{Query, ServerName, Signal, query::TraceQuery};
-/// use std::{fmt, str::FromStr, time::Duration};
+/// use std::time::Duration;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let home = tempfile::tempdir()?;

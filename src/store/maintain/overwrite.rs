@@ -111,11 +111,12 @@ impl Overwriting<'_> {
         })
     }
 
-    fn run<T>(&self, operation: impl FnOnce() -> Result<T, Fault>) -> Result<T> {
+    pub(crate) fn run<T>(&self, operation: impl FnOnce() -> Result<T, Fault>) -> Result<T> {
         guarded(operation).map_err(|fault| fault.at(ACTION, &self.place.database()))
     }
 
-    fn ask(&self) -> Result<(), Fault> {
+    /// Fails when the overwriting was cancelled.
+    pub(crate) fn ask(&self) -> Result<(), Fault> {
         if self.options.is_cancelled() {
             let (action, path) = (ACTION, self.place.database());
             return Err(Error::Cancelled { action, path }.into());

@@ -5,9 +5,10 @@ use crate::{
     problem::Problem,
     shapes::{OfRange, OfStack},
     state::Server,
-    views::params::{By, CALLS, Params, TOOLS, USAGE},
+    views::params::{CALLS, Params, TOOLS, USAGE},
 };
 use axum::extract::{RawQuery, State};
+use gridctl_telemetry::query::UsageBy;
 
 /// How far back usage is summed up unless a time is given.
 const SINCE_DEFAULT: &str = "24h";
@@ -20,7 +21,7 @@ pub(super) async fn usage(
 ) -> Result<Made, Problem> {
     let params = Params::parse(query.as_deref(), USAGE)?;
     let range = params.range_or(SINCE_DEFAULT)?;
-    let query = params.usage(range, &[By::Server])?;
+    let query = params.usage(range, &[UsageBy::Server])?;
     let stack = server.store().stack().to_owned();
     server
         .read(move |snapshot| {

@@ -61,7 +61,7 @@ impl Hosts {
         let plain = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = plain.parse::<IpAddr>() {
             let address = address.to_canonical();
-            // Whoever may choose where a name points cannot choose where an address points.
+            // A stranger can make a name of his own point here, but not an address.
             return address.is_loopback()
                 || address == self.listen
                 || self.listen.is_unspecified()

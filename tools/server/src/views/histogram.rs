@@ -222,7 +222,7 @@ impl Counting<'_> {
             }
         });
         let query = whole.records(self.signal, Direction::Backward)?;
-        let begun = Instant::now();
+        let deadline = Instant::now() + patience;
         let mut left = bins;
         while !left.is_empty() {
             let (rest, newest) = left.split_at_mut(left.len().saturating_sub(BINS_AT_ONCE));
@@ -235,10 +235,10 @@ impl Counting<'_> {
                 let query = query.clone().range(range);
                 if only_levels {
                     self.add(self.report(&query)?, newest);
-                } else if let Some(since) = self.read(&query, newest, begun + patience)? {
+                } else if let Some(since) = self.read(&query, newest, deadline)? {
                     return Ok(Some(since));
                 }
-                if !rest.is_empty() && begun.elapsed() > patience {
+                if !rest.is_empty() && Instant::now() > deadline {
                     return Ok(Some(since));
                 }
             }

@@ -145,17 +145,6 @@ pub(crate) enum Order {
     Slowest,
 }
 
-/// What usage is summed up by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum By {
-    Server,
-    Tool,
-    Hour,
-    Day,
-    Model,
-    Skill,
-}
-
 /// The form of records or of one trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -458,13 +447,13 @@ const DIRECTIONS: &[(&str, Direction)] = &[
     ("forward", Direction::Forward),
     ("backward", Direction::Backward),
 ];
-const BY: &[(&str, By)] = &[
-    ("server", By::Server),
-    ("tool", By::Tool),
-    ("hour", By::Hour),
-    ("day", By::Day),
-    ("model", By::Model),
-    ("skill", By::Skill),
+const BY: &[(&str, UsageBy)] = &[
+    ("server", UsageBy::Server),
+    ("tool", UsageBy::Tool),
+    ("hour", UsageBy::Hour),
+    ("day", UsageBy::Day),
+    ("model", UsageBy::Model),
+    ("skill", UsageBy::Skill),
 ];
 
 impl Params {
@@ -653,9 +642,13 @@ impl Params {
     }
 
     /// The usage in `range`, summed up by what is asked for, or by `default`.
-    pub(crate) fn usage(&self, range: TimeRange, default: &[By]) -> Result<UsageQuery, Problem> {
+    pub(crate) fn usage(
+        &self,
+        range: TimeRange,
+        default: &[UsageBy],
+    ) -> Result<UsageQuery, Problem> {
         let by = self.by.iter().map(|text| word(BY, text));
-        let by: Vec<By> = by
+        let by: Vec<UsageBy> = by
             .collect::<Result<_, _>>()
             .map_err(|reason| wrong("by", &reason))?;
         let zone = self.zone();
@@ -665,7 +658,7 @@ impl Params {
             .zone(move |time| zone.offset_at(time));
         let query = (self.servers.iter().cloned()).fold(query, UsageQuery::server);
         let by = if by.is_empty() { default } else { &by };
-        Ok(by.iter().fold(query, |query, by| query.by((*by).into())))
+        Ok(by.iter().fold(query, |query, by| query.by(*by)))
     }
 
     /// What records are counted by: what is asked for, or severities.
@@ -686,19 +679,6 @@ impl Params {
 
     fn of_servers(&self, query: Query) -> Query {
         self.servers.iter().cloned().fold(query, Query::server)
-    }
-}
-
-impl From<By> for UsageBy {
-    fn from(by: By) -> UsageBy {
-        match by {
-            By::Server => UsageBy::Server,
-            By::Tool => UsageBy::Tool,
-            By::Hour => UsageBy::Hour,
-            By::Day => UsageBy::Day,
-            By::Model => UsageBy::Model,
-            By::Skill => UsageBy::Skill,
-        }
     }
 }
 
