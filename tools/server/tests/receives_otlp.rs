@@ -11,7 +11,7 @@
 
 mod common;
 
-use common::{JSON, PROTOBUF, Running};
+use common::{JSON, PROTOBUF, Running, hex};
 use gridctl_telemetry::{
     Query, Record, ServerName, Signal, SpanRecord, StoreOptions, WriterOptions,
     external::opentelemetry_proto::tonic::{
@@ -205,12 +205,6 @@ fn encodings_and_compressions_agree() {
     }
     assert_eq!(found[0]["app"].len(), 500);
     assert!(found.iter().all(|lines| *lines == found[0]));
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// More records than the queue holds.

@@ -14,7 +14,7 @@ mod collector;
 mod common;
 
 use collector::{Collector, report};
-use common::Running;
+use common::{Running, hex};
 use gridctl_telemetry::{
     Level, Query, Record, Signal, Value,
     external::opentelemetry_proto::tonic::common::v1::{
@@ -310,11 +310,6 @@ fn integer(attributes: &[Attribute], key: &str) -> i64 {
         Some(Any::IntValue(number)) => *number,
         other => panic!("{key}: {other:?}"),
     }
-}
-
-fn hex(id: &[u8]) -> String {
-    id.iter()
-        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// The stored metrics as OTLP/JSON, with their servers.

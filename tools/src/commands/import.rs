@@ -18,6 +18,7 @@ use gridctl_telemetry::{
     lines::{Dialect, Found, FoundRecord, Place, RecordReader},
     redact::Redactor,
 };
+use gridctl_telemetry_server::display::escape;
 use indicatif::ProgressBar;
 use std::{
     collections::HashMap,
@@ -301,8 +302,7 @@ impl<'a> Import<'a> {
         time: Option<Timestamp>,
     ) -> anyhow::Result<Option<Timestamp>> {
         let name = self.input.name(file);
-        self.bar
-            .set_message(gridctl_telemetry_server::display::escape(&name));
+        self.bar.set_message(escape(&name));
         let bar = self.bar.clone();
         let on_read = Box::new(move |bytes| bar.inc(bytes));
         let unpacked_max = self.args.max_unpacked_size.as_u64();

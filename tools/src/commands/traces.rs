@@ -2,14 +2,8 @@
 
 use super::print_json;
 use crate::{
-    Outcome,
-    damage::note_skipped,
-    filters::FilterArgs,
-    listing::{self},
-    output::note,
-    scope::ScopeArgs,
-    screen::Screen,
-    table::Table,
+    Outcome, damage::note_skipped, filters::FilterArgs, listing, output::note, scope::ScopeArgs,
+    screen::Screen, table::Table,
 };
 use gridctl_telemetry::{
     ServerName, Signal,

@@ -1,9 +1,9 @@
 //! The zone of a reader, in which days begin and times are read and shown.
 
-use gridctl_telemetry::query::Interval;
 use gridctl_telemetry::{
     Timestamp,
     external::time::{OffsetDateTime, PrimitiveDateTime, UtcOffset},
+    query::Interval,
 };
 use jiff::tz::TimeZone;
 use std::sync::LazyLock;

@@ -389,8 +389,7 @@ pub(super) fn set_aside_of(store: &Store) -> Vec<SetAside> {
 }
 
 fn is_recent(time: Timestamp, now: Timestamp) -> bool {
-    let age = now.unix_nanos().saturating_sub(time.unix_nanos());
-    i128::from(age) < i128::try_from(LOSS_SHOWN.as_nanos()).unwrap_or(i128::MAX)
+    now.saturating_duration_since(time) < LOSS_SHOWN
 }
 
 fn frame_page(viewer: &Viewer, frame: Option<&Frame>, page: &Page) -> Markup {

@@ -11,7 +11,10 @@ use crate::{
     input::Zone,
     problem::Problem,
     state::Server,
-    views::params::{Params, USAGE},
+    views::{
+        params::{Params, USAGE},
+        steps::{DAY, HOUR},
+    },
 };
 use axum::{extract::State, response::Response};
 use gridctl_telemetry::{
@@ -28,10 +31,8 @@ use std::{
 const ROWS: usize = 100;
 /// The number of names that have a colour of their own; the others are shown together.
 const LAYERS: usize = 7;
-const HOUR_NANOS: i64 = 3_600_000_000_000;
-const DAY_NANOS: i64 = 24 * HOUR_NANOS;
 /// Ranges up to this long are shown by the hour, and others by the day.
-const HOURS_NANOS_MAX: i64 = 4 * DAY_NANOS;
+const HOURS_NANOS_MAX: i64 = 4 * DAY;
 /// Maximum number of bars. Older ones are not drawn.
 const BARS_MAX: i64 = 400;
 
@@ -347,11 +348,7 @@ impl Shown {
     }
 
     fn bar_nanos(&self) -> i64 {
-        if self.is_by_hour {
-            HOUR_NANOS
-        } else {
-            DAY_NANOS
-        }
+        if self.is_by_hour { HOUR } else { DAY }
     }
 
     fn chart(&self, measure: Measure) -> Markup {

@@ -1,17 +1,19 @@
 //! Each server of a stack: what is stored of it, and how its last day went.
 
-use super::rates::Rates;
+use super::{
+    rates::Rates,
+    steps::{self, before},
+};
 use crate::{display::micro_usd, input::Zone, problem::Problem};
 use gridctl_telemetry::{
     Level, Query, ServerName, Signal, Snapshot, Timestamp,
     maintenance::ServerLimits,
-    query::{CountBy, Interval, InventoryRecord, UsageBy, UsageQuery},
+    query::{CountBy, InventoryRecord, UsageBy, UsageQuery},
 };
 use std::{collections::BTreeMap, time::Duration};
 
 /// The number of hours that are looked at, the present one included.
 pub(crate) const HOURS: usize = 24;
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// The servers of a stack.
 #[derive(Debug)]
@@ -86,17 +88,15 @@ impl Overview {
         now: Timestamp,
         zone: &Zone,
     ) -> Result<Overview, Problem> {
-        let hours = Interval::hours({
-            let zone = zone.clone();
-            move |time| zone.offset_at(time)
-        });
-        let back = HOUR * u32::try_from(HOURS - 1).unwrap_or(0);
+        let hours = zone.hours();
+        let back = Duration::from_secs(60 * 60 * (HOURS as u64 - 1));
         let since = before(hours.start_of(now), back);
         let range = since..=now;
         let hour_of = |time: Timestamp| {
             let nanos = time.unix_nanos().saturating_sub(since.unix_nanos());
-            let hour = i128::from(nanos) / i128::try_from(HOUR.as_nanos()).unwrap_or(1);
-            usize::try_from(hour).unwrap_or(0).min(HOURS - 1)
+            usize::try_from(nanos / steps::HOUR)
+                .unwrap_or(0)
+                .min(HOURS - 1)
         };
 
         let (inventory, findings) = snapshot.readable_inventory()?;
@@ -179,9 +179,4 @@ fn add(hours: &mut [u64], hour: usize, count: u64) {
     if let Some(sum) = hours.get_mut(hour) {
         *sum = sum.saturating_add(count);
     }
-}
-
-fn before(time: Timestamp, length: Duration) -> Timestamp {
-    let nanos = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX);
-    Timestamp::from_unix_nanos(time.unix_nanos().saturating_sub(nanos))
 }

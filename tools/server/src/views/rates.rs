@@ -1,5 +1,6 @@
 //! How many records a second arrive.
 
+use super::steps::before;
 use gridctl_telemetry::{Query, ServerName, Signal, Snapshot, Timestamp, query::CountBy};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,8 +18,7 @@ impl Rates {
     ///
     /// Like [`Snapshot::count`].
     pub fn measure(snapshot: &Snapshot, now: Timestamp) -> gridctl_telemetry::Result<Rates> {
-        let time_nanos = i64::try_from(RATE_TIME.as_nanos()).unwrap_or(i64::MAX);
-        let since = Timestamp::from_unix_nanos(now.unix_nanos().saturating_sub(time_nanos));
+        let since = before(now, RATE_TIME);
         let mut counts = BTreeMap::new();
         for signal in Signal::ALL {
             let query = Query::new(signal).range(since..=now).skip_damaged();

@@ -1,4 +1,7 @@
-//! Lengths of time that readers can add up in their heads.
+//! Lengths of time: round ones, which readers can add up in their heads, and steps back from a time.
+
+use gridctl_telemetry::Timestamp;
+use std::time::Duration;
 
 /// A second, in nanoseconds.
 pub(crate) const SECOND: i64 = 1_000_000_000;
@@ -31,3 +34,9 @@ pub(crate) const ROUND: [i64; 22] = [
     14 * DAY,
     28 * DAY,
 ];
+
+/// The time that is `length` before `time`.
+pub(crate) fn before(time: Timestamp, length: Duration) -> Timestamp {
+    let nanos = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX);
+    Timestamp::from_unix_nanos(time.unix_nanos().saturating_sub(nanos))
+}
