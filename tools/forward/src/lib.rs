@@ -1,0 +1,1 @@
+//! Sends what a store has to an OTLP/HTTP endpoint, in order and at least once.
