@@ -1,0 +1,1 @@
+//! Answers for agents: the stores of stacks over the Model Context Protocol.
