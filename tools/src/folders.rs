@@ -10,9 +10,9 @@
 //! Every other folder belongs to the server of its own name, so that the folders of old daemons keep
 //! their meaning: `50%` and `50%25` are two servers.
 
-use crate::output::private_folder;
 use anyhow::bail;
 use gridctl_telemetry::ServerName;
+use gridctl_telemetry_files::private_folder;
 use std::{
     collections::BTreeMap,
     fs,

@@ -15,7 +15,6 @@ mod lines;
 mod listing;
 mod old_files;
 mod output;
-mod own_files;
 mod scope;
 mod screen;
 mod table;

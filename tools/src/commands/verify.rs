@@ -6,7 +6,7 @@ use crate::{
     flat::Packing,
     folders::Folders,
     interrupt::Interrupt,
-    output::{AtomicFile, SealedFile, note, progress_bar},
+    output::{note, progress_bar},
     scope,
     screen::Screen,
 };
@@ -18,6 +18,7 @@ use gridctl_telemetry::{
     maintenance::{Finding, Verified, VerifyOptions},
     query::RawRecord,
 };
+use gridctl_telemetry_files::{AtomicFile, SealedFile};
 use gridctl_telemetry_server::display::escape;
 use std::{
     io::Write,

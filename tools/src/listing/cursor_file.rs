@@ -4,12 +4,10 @@
 //! written after the records are, so an orderly end repeats none, and `kill -9` repeats at most a page.
 
 use super::reader::Stretch;
-use crate::{
-    output::{AtomicFile, note},
-    own_files::read_named,
-};
+use crate::output::note;
 use anyhow::{Context, bail};
 use gridctl_telemetry::{Store, Timestamp, query::Cursor};
+use gridctl_telemetry_files::{AtomicFile, read_named};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,

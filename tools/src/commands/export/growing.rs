@@ -9,9 +9,10 @@ use super::{
     wait_for_arrival,
     written::{Found, Remembered, Written},
 };
-use crate::{folders::Folders, own_files::HeldFolder};
+use crate::folders::Folders;
 use anyhow::{Context, bail};
 use gridctl_telemetry::{ServerName, Signal, Store};
+use gridctl_telemetry_files::HeldFolder;
 use gridctl_telemetry_server::display::escape;
 use rustix::fs::Stat;
 use std::{

@@ -14,12 +14,9 @@ use super::{
     first_line::Beginnings,
     written::{Found, Remembered, Written},
 };
-use crate::{
-    flat::FileName,
-    output::{AtomicFile, note},
-    own_files::{HeldFolder, read_named},
-};
+use crate::{flat::FileName, output::note};
 use anyhow::{Context, bail};
+use gridctl_telemetry_files::{AtomicFile, HeldFolder, read_named};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,

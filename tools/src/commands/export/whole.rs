@@ -8,11 +8,12 @@ use super::{
 use crate::{
     flat::{FileName, Packing, rotated_name},
     folders::Folders,
-    output::{AtomicFile, SealedFile, note},
+    output::note,
 };
 use anyhow::bail;
 use flate2::write::GzEncoder;
 use gridctl_telemetry::{ServerName, Signal, Timestamp, query::InventoryRecord};
+use gridctl_telemetry_files::{AtomicFile, SealedFile};
 use gridctl_telemetry_server::display::escape;
 use std::{
     io::{self, Write},

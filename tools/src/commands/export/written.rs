@@ -4,8 +4,8 @@
 //! replaced. An export continues a file only if the bytes that it wrote last are where it wrote them.
 //! It never writes through a link.
 
-use crate::own_files::HeldFolder;
 use anyhow::Context;
+use gridctl_telemetry_files::HeldFolder;
 use serde::{Deserialize, Serialize};
 use std::{fs::File, os::unix::fs::FileExt, path::Path};
 use xxhash_rust::xxh3::xxh3_64;

@@ -4,7 +4,7 @@
 //! or of a folder above it. So nothing below the folder is reached through a link, and only a plain file
 //! with one name is opened: what is written to another one would change a file elsewhere.
 
-use crate::output::private_folder;
+use crate::private_folder;
 use anyhow::{Context, bail};
 use rustix::{
     fd::OwnedFd,
@@ -25,7 +25,7 @@ const NAMED_BYTES_MAX: u64 = 64 << 20;
 
 /// A folder that is held open.
 #[derive(Debug)]
-pub(crate) struct HeldFolder {
+pub struct HeldFolder {
     folder: OwnedFd,
     path: PathBuf,
 }
@@ -36,7 +36,7 @@ fn folder_flags() -> OFlags {
 
 impl HeldFolder {
     /// Opens a folder, and creates it if it is missing. A link may lead to it, because its user has named it.
-    pub(crate) fn create(path: &Path) -> anyhow::Result<HeldFolder> {
+    pub fn create(path: &Path) -> anyhow::Result<HeldFolder> {
         // A path without folders is in the current one.
         let path = if path.as_os_str().is_empty() {
             Path::new(".")
@@ -80,7 +80,7 @@ impl HeldFolder {
     /// Opens a file for reading and appending. `None` when there is none.
     ///
     /// Fails when it is not a plain file of this user with one name.
-    pub(crate) fn open(&self, path: &Path) -> anyhow::Result<Option<File>> {
+    pub fn open(&self, path: &Path) -> anyhow::Result<Option<File>> {
         let cannot = || format!("cannot continue {}", path.display());
         // Without NONBLOCK, opening would wait where a FIFO has this name.
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -125,7 +125,7 @@ impl HeldFolder {
     }
 
     /// Creates a file with mode 0600, to append to.
-    pub(crate) fn create_file(&self, path: &Path) -> io::Result<File> {
+    pub fn create_file(&self, path: &Path) -> io::Result<File> {
         let (folder, name) = self.parent(path)?;
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL;
         let mode = Mode::RUSR | Mode::WUSR;
@@ -135,20 +135,20 @@ impl HeldFolder {
     }
 
     /// Renames a file within its folder, also after a power loss.
-    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let ((folder, from), (target, to)) = (self.parent(from)?, self.parent(to)?);
         renameat(&folder, from, &target, to)?;
         Ok(fsync(&target)?)
     }
 
     /// Removes a file.
-    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
         let (folder, name) = self.parent(path)?;
         Ok(unlinkat(&folder, name, AtFlags::empty())?)
     }
 
     /// What the file system says about an entry, of a link about itself; `None` when there is none.
-    pub(crate) fn entry(&self, path: &Path) -> io::Result<Option<Stat>> {
+    pub fn entry(&self, path: &Path) -> io::Result<Option<Stat>> {
         let entry = self
             .parent(path)
             .and_then(|(folder, name)| Ok(statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?));
@@ -175,7 +175,7 @@ fn refuse<T>(path: &Path, is_link: bool) -> anyhow::Result<T> {
 /// Reads a small file that a user has named, such as that of a cursor. `None` when there is none.
 ///
 /// Fails when it is not a plain file of this user with one name.
-pub(crate) fn read_named(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+pub fn read_named(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         bail!("{} is not a file name: name a file", path.display());
     };
