@@ -1,0 +1,1 @@
+//! Writes what a store has as Parquet, in the columns of the OpenTelemetry Collector's ClickHouse exporter.
