@@ -125,6 +125,9 @@ pub(crate) fn block_limits(limits: &Limits, server: &str) -> BlockLimits {
     BlockLimits {
         records: RECORDS_MAX,
         payload_bytes: limits.block_payload_bytes(server),
+        // Neighbours in time are merged. Those that are far apart are merged only when there are many,
+        // and cutting them again would undo it.
+        ends_at_gaps: false,
     }
 }
 

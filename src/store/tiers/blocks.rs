@@ -78,11 +78,15 @@ impl Blocks<'_> {
     ) -> Result<usize, Fault> {
         let mut rest = records;
         let mut written = 0;
-        while let Some((part, after)) = rest.split_at_checked(BlockEncoder::cut(
-            rest,
-            limits.records,
-            limits.payload_bytes,
-        )) {
+        while !rest.is_empty() {
+            let fit = BlockEncoder::cut(rest, limits.records, limits.payload_bytes);
+            let (mut part, mut after) = rest.split_at_checked(fit).unwrap_or((rest, &[]));
+            if limits.ends_at_gaps
+                && let Some((before, _)) = part.split_at_checked(before_gap(part))
+            {
+                after = rest.get(before.len()..).unwrap_or_default();
+                part = before;
+            }
             let Some(last) = part.last() else { break };
             let EncodedBlock {
                 header,
@@ -278,6 +282,34 @@ pub(crate) struct BlockLimits {
     pub(crate) records: usize,
     /// The payload bytes after which the block is closed.
     pub(crate) payload_bytes: usize,
+    /// Whether a block ends before a long gap in time, see [`before_gap`].
+    pub(crate) ends_at_gaps: bool,
+}
+
+/// A gap in time that is at least this long can end a block, in nanoseconds: an hour.
+const GAP_MIN: u64 = 3_600_000_000_000;
+/// The minimum number of records on both sides of a gap that ends a block.
+const GAP_RECORDS_MIN: usize = 128;
+
+/// The number of `records` before their first long gap, or all.
+///
+/// Producers whose clocks differ, and old records that are imported while new ones arrive, fill the
+/// same batches with records of times that are far apart. Blocks across the gap would all overlap, so
+/// that reading any of these times had to read and hold every one of them.
+///
+/// The gap is longer than the time of the records before it, so that regular records, however rare,
+/// have none.
+fn before_gap(records: &[BlockRecord<'_>]) -> usize {
+    let Some(first) = records.first() else {
+        return 0;
+    };
+    let last_begin = records.len().saturating_sub(GAP_RECORDS_MIN);
+    let gap = records.windows(2).zip(1..=last_begin).find(|(pair, at)| {
+        let [before, after] = pair else { return false };
+        let gap = after.timestamp.abs_diff(before.timestamp);
+        *at >= GAP_RECORDS_MIN && gap >= GAP_MIN && gap > before.timestamp.abs_diff(first.timestamp)
+    });
+    gap.map_or(records.len(), |(_, at)| at)
 }
 
 /// The block of a series whose last record is the oldest.
@@ -484,6 +516,48 @@ const _: () =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Records with these times, in hours.
+    fn records(hours: impl IntoIterator<Item = i64>) -> Vec<BlockRecord<'static>> {
+        let hour = GAP_MIN.cast_signed();
+        let records = hours.into_iter().zip(0u64..).map(|(at, sequence)| BlockRecord {
+            timestamp: at * hour + sequence.cast_signed(),
+            sequence,
+            payload: b"",
+        });
+        records.collect()
+    }
+
+    #[test]
+    fn a_block_ends_before_a_gap_between_many_records() {
+        let times = |counts: &[(usize, i64)]| -> Vec<i64> {
+            let times = counts.iter().flat_map(|(count, at)| vec![*at; *count]);
+            times.collect()
+        };
+        for (counts, expected) in [
+            // Two, and three, times that are far apart.
+            (&[(500, 0), (400, 300)][..], 500),
+            (&[(200, 0), (200, 24), (200, 48)], 200),
+            // A few records would make a block of their own.
+            (&[(127, 0), (400, 300)], 527),
+            (&[(128, 0), (400, 300)], 128),
+            (&[(400, 0), (127, 300)], 527),
+            (&[(400, 0), (128, 300)], 400),
+            (&[(100, 0), (100, 10), (200, 50)], 200),
+            (&[(600, 0)], 600),
+            (&[], 0),
+        ] {
+            assert_eq!(before_gap(&records(times(counts))), expected, "{counts:?}");
+        }
+        // Rare and regular records have no gap.
+        assert_eq!(before_gap(&records((0..1000).map(|at| at * 5))), 1000);
+        // The times of the whole range do not overflow.
+        let mut extremes = records(vec![0; 400]);
+        for (index, record) in extremes.iter_mut().enumerate() {
+            record.timestamp = if index < 200 { i64::MIN } else { i64::MAX };
+        }
+        assert_eq!(before_gap(&extremes), 200);
+    }
 
     #[test]
     fn pieces_fit_pages_and_make_the_body() {

@@ -55,6 +55,7 @@ impl Sealer {
         BlockLimits {
             records: self.tiering.block_records,
             payload_bytes: limits.block_payload_bytes(server),
+            ends_at_gaps: true,
         }
     }
 }
