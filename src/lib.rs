@@ -53,6 +53,7 @@
 //! | [`query`] | reading: by time, by arrival, by content, the last records; traces, calls, usage, counts, the inventory |
 //! | [`ledger`] | entries for lost, dropped and evicted records, and clock jumps |
 //! | [`lines`] | NDJSON and OTLP/JSON lines, in both directions |
+//! | [`send`] | stored records as OTLP messages, for programs that send them on |
 //! | [`import`] | storing the records of files, each record once |
 //! | [`maintenance`] | disk space, compaction, verification, wipes, migrations |
 //! | [`home`] | the folder that holds the databases |
@@ -230,6 +231,11 @@ pub mod traces {
 /// OTLP messages of any signal, which the SDK's exporters and a daemon's receivers store in one way.
 pub mod receive {
     pub use crate::produce::{OtlpMessage, OtlpMessageError, OtlpOutcome, OtlpReason, OtlpWriter};
+}
+
+/// OTLP messages of stored records, for programs that send them on.
+pub mod send {
+    pub use crate::lines::OtlpBatch;
 }
 
 /// Storing the records of files, each record once, however often a file is imported.

@@ -67,10 +67,13 @@ pub enum LossCause {
     /// The file that held the records could not be opened as a database and was set aside, so their
     /// number is not known: see [`list_set_aside`](crate::home::list_set_aside).
     SetAside,
+    /// An endpoint to which the record was forwarded refused it for ever. The record is in this store until a
+    /// limit evicts it, and in a file that the forwarder set aside unless there were too many.
+    Refused,
 }
 
 impl LossCause {
-    const ALL: [LossCause; 11] = [
+    const ALL: [LossCause; 12] = [
         LossCause::QueueFull,
         LossCause::TooLarge,
         LossCause::Invalid,
@@ -82,6 +85,7 @@ impl LossCause {
         LossCause::Damaged,
         LossCause::Replaced,
         LossCause::SetAside,
+        LossCause::Refused,
     ];
 
     /// A short text for messages such as "dropped: queue full".
@@ -99,6 +103,7 @@ impl LossCause {
             LossCause::Damaged => "damaged",
             LossCause::Replaced => "file replaced",
             LossCause::SetAside => "file set aside",
+            LossCause::Refused => "refused by an endpoint",
         }
     }
 
@@ -116,6 +121,7 @@ impl LossCause {
             LossCause::Damaged => 9,
             LossCause::Replaced => 10,
             LossCause::SetAside => 11,
+            LossCause::Refused => 12,
         }
     }
 
@@ -167,6 +173,27 @@ pub struct LedgerEntry {
     /// that are in the store nevertheless.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub recovered: u64,
+}
+
+impl LedgerEntry {
+    /// Records that an endpoint refused for ever, see [`LossCause::Refused`].
+    #[must_use]
+    pub fn refused(
+        server: ServerName,
+        signal: Signal,
+        count: u64,
+        times: (Timestamp, Timestamp),
+    ) -> LedgerEntry {
+        LedgerEntry {
+            server: Some(server),
+            signal: Some(signal),
+            cause: LossCause::Refused,
+            count,
+            from: times.0,
+            to: times.1,
+            recovered: 0,
+        }
+    }
 }
 
 #[expect(

@@ -1,5 +1,6 @@
 //! The line formats, in both directions.
 
+mod batch;
 pub(crate) mod json;
 pub(crate) mod ndjson;
 pub(crate) mod otlp_json;
@@ -11,6 +12,7 @@ mod view;
 mod writer;
 
 pub use self::{
+    batch::OtlpBatch,
     ndjson::dialect::Dialect,
     parse::{ParsedLine, parse_line},
     reader::{Found, FoundRecord, LineError, Place, RecordReader},

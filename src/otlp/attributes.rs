@@ -105,7 +105,7 @@ pub(crate) fn key_value(key: impl Into<String>, value: Any) -> KeyValue {
 }
 
 /// An attribute value that is a string.
-pub(super) fn string(text: &str) -> Any {
+pub(crate) fn string(text: &str) -> Any {
     Any::StringValue(text.to_owned())
 }
 

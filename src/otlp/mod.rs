@@ -41,13 +41,12 @@ mod metrics;
 mod span;
 
 pub(crate) use self::{
-    attributes::key_value,
+    attributes::{key_value, string},
     log::{FOREIGN, FoundLog, SEVERITY_TEXT, log_from_otlp, log_to_otlp},
     metrics::{FoundMetric, MetricStreams, SnapshotReader},
     span::server_names,
 };
 
-use self::attributes::string;
 use crate::{record::Value, time::Timestamp};
 use ::time::UtcOffset;
 use opentelemetry_proto::tonic::{

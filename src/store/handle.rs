@@ -448,6 +448,24 @@ impl Store {
         all.unwrap_or_else(PoisonError::into_inner).extend(notes);
     }
 
+    /// Enters records in the ledger that an endpoint refused for ever, see [`LedgerEntry::refused`]. A store
+    /// that was opened for reading is opened for writing meanwhile.
+    ///
+    /// Fails like [`Store::open_existing`], and with [`Error::DatabaseReplaced`] when there is no database
+    /// any more.
+    pub fn enter_refused(&self, refused: &[LedgerEntry]) -> Result<()> {
+        let Inner { place, options, .. } = &*self.inner;
+        match self.engine() {
+            Engine::ReadWrite(_) => self.writer()?.record_losses(refused),
+            Engine::ReadOnly(_) => {
+                Store::open_read_write(place.clone(), options.clone(), IfMissing::Skip)?
+                    .ok_or_else(|| Error::DatabaseReplaced { path: self.path() })?
+                    .writer()?
+                    .record_losses(refused)
+            }
+        }
+    }
+
     /// The files that this handle has set aside, oldest first.
     pub(crate) fn set_aside_notes(&self) -> Vec<SetAsideNote> {
         let notes = self.inner.set_aside.lock();

@@ -5,6 +5,7 @@ use crate::{
     record::{ServerName, Totals},
     store::{
         handle::Store,
+        ledger::writers,
         scan::lookup::Sequences,
         tiers::{cache::WriterCache, sealer::Tiering},
         write::{
@@ -106,6 +107,7 @@ impl Importer {
             own_totals,
         } = self;
         let imported = writer.transact("import to", |transaction| {
+            writers::ensure_identity(transaction)?;
             // No other process can commit while this transaction is open, so a snapshot taken now
             // shows exactly the state that the transaction builds on.
             let snapshot = writer.store().snapshot()?;

@@ -84,6 +84,14 @@ impl Snapshot {
         self.view.next_sequence()
     }
 
+    /// The identity of the database, which no other one has, also not one at the same path. It never changes.
+    /// `None` before a writer or an import has stored something.
+    ///
+    /// Fails with [`Error::Database`](crate::Error::Database).
+    pub fn database_id(&self) -> Result<Option<u64>> {
+        Ok(Some(self.view.database_id()?).filter(|id| *id != 0))
+    }
+
     /// The time of the last commit of any writer; `None` before the first one.
     ///
     /// Fails with [`Error::Database`](crate::Error::Database).
@@ -107,6 +115,15 @@ impl Snapshot {
     pub fn ledger(&self, range: impl Into<TimeRange>) -> Result<Vec<LedgerEntry>> {
         self.view
             .read(|| losses::read(self.view.transaction(), range.into()))
+    }
+
+    /// The evicted records of each series, in one entry per series, which only grows. The cost does not grow
+    /// with the rest of the ledger.
+    ///
+    /// Fails like [`Snapshot::ledger`].
+    pub fn evicted(&self) -> Result<Vec<LedgerEntry>> {
+        self.view
+            .read(|| losses::read_evicted(self.view.transaction()))
     }
 
     /// What is known to be damaged in this database: records that are missing in the answers of

@@ -200,6 +200,25 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             ),
         ],
     ),
+    #[cfg(feature = "forward")]
+    (
+        "forward",
+        &[
+            (
+                "all that is stored, to a Collector on this machine",
+                "forward gw --endpoint http://localhost:4318",
+            ),
+            (
+                "as it arrives, with a token that other users cannot see: \
+                 export OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer%20…'",
+                "forward gw --endpoint https://otlp.example.com --follow",
+            ),
+            (
+                "the traces of two servers, with a cursor of their own",
+                "forward gw github slack --signal traces --cursor traces.json --endpoint http://tempo:4318",
+            ),
+        ],
+    ),
     (
         "serve",
         &[

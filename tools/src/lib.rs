@@ -118,6 +118,14 @@ enum Command {
     ImportJsonl(commands::import::Args),
     /// Write stored records as NDJSON or OTLP/JSON files
     ExportJsonl(commands::export::Args),
+    /// Send what is stored to an OTLP/HTTP endpoint, each batch until it is taken
+    ///
+    /// Records are sent in order, at least once: whatever is killed, and however long the endpoint is away, a later run
+    /// sends the rest. Only a batch that was on its way can be there twice. The environment variables of the OTLP
+    /// exporter (OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS, _TIMEOUT, _COMPRESSION, _CERTIFICATE, _CLIENT_KEY,
+    /// _CLIENT_CERTIFICATE, and those of single signals) count where no option says otherwise.
+    #[cfg(feature = "forward")]
+    Forward(commands::forward::Args),
     /// Show the stack in a browser, and receive OTLP
     ///
     /// Serves pages at /, an API for programs at /api/telemetry, and takes the telemetry of any OpenTelemetry SDK
@@ -219,6 +227,10 @@ pub fn main() -> ExitCode {
         }
         Command::ExportJsonl(args) => screen.show(Scroll, |out| {
             commands::export::run(&home, &screen, &args, out)
+        }),
+        #[cfg(feature = "forward")]
+        Command::Forward(args) => screen.show(Scroll, |out| {
+            commands::forward::run(&home, &screen, &args, out)
         }),
         Command::Serve(args) => screen.show(Scroll, |out| commands::serve::run(&home, &args, out)),
         Command::Demo(args) => screen.show(Scroll, |out| commands::demo::run(&screen, &args, out)),

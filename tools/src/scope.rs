@@ -13,7 +13,7 @@
 use crate::{commands::store_options, damage, output::note};
 use anyhow::{Context, bail};
 use clap::builder::TypedValueParser;
-use gridctl_telemetry::{Query, ServerName, Signal, Store, home::list_stacks};
+use gridctl_telemetry::{Query, ServerName, Signal, Store, StoreOptions, home::list_stacks};
 use std::{ffi::OsStr, path::Path};
 
 /// The maximum number of names that a message suggests.
@@ -69,10 +69,19 @@ impl ScopeArgs {
     /// Fails when the stack is unknown, when it is left out and there is none or more than one, and when it
     /// cannot be read.
     pub(crate) fn open(&self, home: &Path) -> anyhow::Result<Scope> {
+        self.open_with(home, |options| options)
+    }
+
+    /// Does the same with other options of the store.
+    pub(crate) fn open_with(
+        &self,
+        home: &Path,
+        options: impl FnOnce(StoreOptions) -> StoreOptions,
+    ) -> anyhow::Result<Scope> {
         let known = list_stacks(home)?;
         let (stack, servers) = self.resolve(home, &known)?;
         let scope = Scope {
-            store: open(home, &stack)?,
+            store: open(home, &stack, options(store_options()))?,
             servers,
         };
         self.check_servers(&scope)?;
@@ -195,7 +204,7 @@ impl Scope {
 ///
 /// Fails like [`stack_name`], and when the stack cannot be read.
 pub(crate) fn open_stack(home: &Path, named: Option<&String>) -> anyhow::Result<Store> {
-    open(home, &stack_name(home, named)?)
+    open(home, &stack_name(home, named)?, store_options())
 }
 
 /// The name of a stack that has a database: the named one, or the only one.
@@ -228,8 +237,8 @@ pub(crate) fn pick_stack(
     }
 }
 
-fn open(home: &Path, stack: &str) -> anyhow::Result<Store> {
-    let store = Store::open_read_only(home, stack, store_options())?
+fn open(home: &Path, stack: &str, options: StoreOptions) -> anyhow::Result<Store> {
+    let store = Store::open_read_only(home, stack, options)?
         .with_context(|| format!("the stack {stack:?} was deleted just now"))?;
     damage::note_known(&store);
     Ok(store)

@@ -91,7 +91,7 @@ pub(crate) mod meta {
     /// The time of the last commit of any writer, in nanoseconds since the epoch.
     pub(crate) const LAST_COMMIT: &str = "last_commit";
     /// A random number that tells the database from others at the same path; absent before the first
-    /// writer.
+    /// writer or import.
     pub(crate) const DATABASE_ID: &str = "database_id";
     /// When all records were checked last, in nanoseconds since the epoch.
     pub(crate) const LAST_SCRUB: &str = "last_scrub";

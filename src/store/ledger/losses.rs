@@ -116,14 +116,7 @@ pub(crate) fn read(
     transaction: &ReadTransaction,
     range: TimeRange,
 ) -> Result<Vec<LedgerEntry>, Fault> {
-    let mut entries = Vec::new();
-    for entry in transaction.open_table(EVICTED)?.iter()? {
-        let (key, value) = entry?;
-        let (server, signal) = key.value();
-        let value = checked_value::<(&str, u8)>(&(server, signal), value.value())?;
-        let span: LossSpan = decode(value)?;
-        entries.push(span.to_entry(server, signal, LossCause::Retention)?);
-    }
+    let mut entries = read_evicted(transaction)?;
     for entry in transaction.open_table(LOSSES)?.iter()? {
         let (key, value) = entry?;
         let (key, value) = (key.value(), value.value());
@@ -147,6 +140,19 @@ pub(crate) fn read(
         range.until.is_none_or(|until| entry.from < until)
             && range.since.is_none_or(|since| entry.to >= since)
     });
+    Ok(entries)
+}
+
+/// The evictions, in one entry per series.
+pub(crate) fn read_evicted(transaction: &ReadTransaction) -> Result<Vec<LedgerEntry>, Fault> {
+    let mut entries = Vec::new();
+    for entry in transaction.open_table(EVICTED)?.iter()? {
+        let (key, value) = entry?;
+        let (server, signal) = key.value();
+        let value = checked_value::<(&str, u8)>(&(server, signal), value.value())?;
+        let span: LossSpan = decode(value)?;
+        entries.push(span.to_entry(server, signal, LossCause::Retention)?);
+    }
     Ok(entries)
 }
 

@@ -13,7 +13,11 @@ use crate::{
     loss::{LedgerEntry, LossCause},
     platform,
     store::{
-        engine::{disk::DiskHook, fault::Fault, transaction::WriteTransaction},
+        engine::{
+            disk::DiskHook,
+            fault::Fault,
+            transaction::{Table, WriteTransaction},
+        },
         layout::tables::{META, WRITERS, meta},
         ledger::{
             decode_next, encode, losses,
@@ -121,7 +125,6 @@ pub(crate) fn enter(
         number += 1;
     }
     let found_generation = number_of(meta::WIPE_GENERATION)?;
-    let found_database = number_of(meta::DATABASE_ID)?;
     meta.insert(meta::NEXT_WRITER, number + 1)?;
     if wipe_generation > found_generation {
         meta.insert(meta::WIPE_GENERATION, wipe_generation)?;
@@ -133,13 +136,9 @@ pub(crate) fn enter(
     };
     let mut writers = transaction.open_table(WRITERS)?;
     writers.insert(number, registered.encode()?.as_slice())?;
+    let database = identify(&mut meta)?;
     // In this transaction, so that no other process sees the entry before the lock.
     // A writer can do without: a lock alone, or else its process id, says whether it runs.
-    let database = match found_database {
-        0 => RandomState::new().build_hasher().finish().max(1),
-        id => id,
-    };
-    meta.insert(meta::DATABASE_ID, database)?;
     let spill = Spill::create(place, number, (database, wipe_generation), hook);
     let lock = match &spill {
         Ok(_) => None,
@@ -150,6 +149,22 @@ pub(crate) fn enter(
         spill,
         lock,
     })
+}
+
+/// The identity of the database, which gets one if it has none.
+fn identify(meta: &mut Table<'_, &'static str, u64>) -> Result<u64, Fault> {
+    let found = meta.get(meta::DATABASE_ID)?.map_or(0, |id| id.value());
+    if found != 0 {
+        return Ok(found);
+    }
+    let database = RandomState::new().build_hasher().finish().max(1);
+    meta.insert(meta::DATABASE_ID, database)?;
+    Ok(database)
+}
+
+/// Gives the database an identity if it has none.
+pub(crate) fn ensure_identity(transaction: &WriteTransaction) -> Result<(), Fault> {
+    identify(&mut transaction.open_table(META)?).map(drop)
 }
 
 /// The writers that have ended without removing their entry.

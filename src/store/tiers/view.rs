@@ -147,6 +147,11 @@ impl View {
         self.number(meta::NEXT_SEQUENCE)
     }
 
+    /// The identity of the database; 0 before anything was stored.
+    pub(crate) fn database_id(&self) -> Result<u64> {
+        self.number(meta::DATABASE_ID)
+    }
+
     pub(crate) fn wipe_generation(&self) -> Result<u64> {
         self.number(meta::WIPE_GENERATION)
     }

@@ -200,6 +200,10 @@ fn advice(cause: LossCause) -> Option<&'static str> {
             "the database file was replaced, restored or deleted while a daemon had it open; the \
              records are in the other file, if that still exists",
         ),
+        LossCause::Refused => Some(
+            "an endpoint refused records that `forward` sent, and they are not there; `forward` said why, and \
+             kept what it sent in the folder `refused` beside the database",
+        ),
         LossCause::Damaged => Some(
             "stored records whose bytes changed on the disk: check the disk; `verify --salvage DIR` exports \
              all that can be read",

@@ -6,6 +6,8 @@ pub(crate) mod completions;
 pub(crate) mod count;
 pub(crate) mod demo;
 pub(crate) mod export;
+#[cfg(feature = "forward")]
+pub(crate) mod forward;
 pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod losses;

@@ -369,6 +369,10 @@ fn explained(entry: &LedgerEntry) -> String {
         LossCause::Replaced => {
             "The file of the database was replaced or deleted while it was in use.".to_owned()
         }
+        LossCause::Refused => {
+            "An endpoint to which records are forwarded refused them; they are still stored here."
+                .to_owned()
+        }
         LossCause::SetAside => {
             "The database could not be opened, and a new one was begun; the old file was kept."
                 .to_owned()

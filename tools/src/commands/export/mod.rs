@@ -26,6 +26,7 @@ use anyhow::bail;
 use bytesize::ByteSize;
 use gridctl_telemetry::{
     Query, ServerName, Signal, Snapshot, Store,
+    ledger::LossCause,
     lines::{LineFormat, LineWriter},
     query::{InventoryRecord, TimeRange},
 };
@@ -280,7 +281,9 @@ fn losses_of(
     let (servers, signals) = (&options.servers, &options.given.signal);
     lost.retain(|loss| {
         let server = loss.server.as_ref();
-        (servers.is_empty() || server.is_none_or(|server| servers.contains(server)))
+        // What an endpoint refused is stored here.
+        loss.cause != LossCause::Refused
+            && (servers.is_empty() || server.is_none_or(|server| servers.contains(server)))
             && (signals.is_empty() || loss.signal.is_none_or(|signal| signals.contains(&signal)))
     });
     Ok(losses::summary(&lost, |time| screen.time(time)))

@@ -1,0 +1,87 @@
+//! Batches that an endpoint refused for ever, as files.
+//!
+//! They are in the folder `refused` beside the database, `logs-<position>.binpb` and so on: the message as it was
+//! sent, in protobuf, before compression. `curl --data-binary @FILE -H 'content-type: application/x-protobuf' URL`
+//! sends one again.
+
+use gridctl_telemetry::{Signal, query::Cursor};
+use gridctl_telemetry_files::AtomicFile;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// The name of the folder.
+const FOLDER: &str = "refused";
+/// The most files that are kept, and the most bytes: the first refused batches say what is wrong.
+const FILES_MAX: usize = 64;
+const BYTES_MAX: u64 = 64 << 20;
+
+/// Keeps a refused message, whose last record has this position. Returns its file; `None` when there are too many.
+///
+/// A message of the same position replaces an earlier one: it was refused again after a kill.
+pub(crate) fn keep(
+    stack: &Path,
+    signal: Signal,
+    last: Cursor,
+    message: &[u8],
+) -> Result<Option<PathBuf>, String> {
+    let folder = stack.join(FOLDER);
+    let path = folder.join(format!("{signal}-{last}.binpb"));
+    let (files, bytes) = kept(&folder, &path)
+        .map_err(|error| format!("cannot read the folder {}: {error}", folder.display()))?;
+    if files >= FILES_MAX || bytes.saturating_add(message.len() as u64) > BYTES_MAX {
+        return Ok(None);
+    }
+    let write = || {
+        let mut file = AtomicFile::create(&path)?;
+        file.write_bytes(message)?;
+        file.finish()
+    };
+    write().map_err(|error| format!("{error:#}"))?;
+    Ok(Some(path))
+}
+
+/// The number and the size of the files in the folder, but for `path`.
+fn kept(folder: &Path, path: &Path) -> io::Result<(usize, u64)> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),
+        Err(error) => return Err(error),
+    };
+    let (mut files, mut bytes) = (0, 0_u64);
+    for entry in entries {
+        let entry = entry?;
+        if entry.path() != path {
+            files += 1;
+            bytes = bytes.saturating_add(entry.metadata()?.len());
+        }
+    }
+    Ok((files, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_bounded_number_of_private_files_is_kept() {
+        let stack = tempfile::tempdir().unwrap();
+        let cursor = |number: usize| -> Cursor { format!("{number:032x}").parse().unwrap() };
+        let keep = |number| keep(stack.path(), Signal::Logs, cursor(number), b"message").unwrap();
+        for number in 0..FILES_MAX {
+            let path = keep(number).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"message");
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
+        }
+        assert_eq!(keep(FILES_MAX), None);
+        // Again after a kill.
+        assert!(keep(3).is_some());
+        let large = super::keep(stack.path(), Signal::Traces, cursor(0), &vec![0; 65 << 20]);
+        assert_eq!(large, Ok(None));
+    }
+}
