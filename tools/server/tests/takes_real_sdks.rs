@@ -28,8 +28,10 @@ use opentelemetry::{
     metrics::MeterProvider as _,
     trace::{Span as _, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _},
 };
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
     LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig as _,
+    WithHttpConfig as _,
 };
 use opentelemetry_sdk::{
     Resource,
@@ -43,6 +45,7 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
+    pin::Pin,
     process::Command,
 };
 
@@ -54,6 +57,26 @@ const PYTHON: &str = "GRIDCTL_TELEMETRY_SDK_PYTHON";
 /// The number of spans that each SDK sends, of log records and of metrics.
 const COUNT: usize = 2000;
 
+/// The HTTP client of the SDK's exporters. The one that comes with them would double the packages of a build.
+#[derive(Debug, Default)]
+struct Client(ureq::Agent);
+
+impl HttpClient for Client {
+    fn send_bytes<'client, 'future>(
+        &'client self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'future>>
+    where
+        'client: 'future,
+        Self: 'future,
+    {
+        Box::pin(async {
+            let (parts, mut body) = self.0.run(request.map(Vec::from))?.into_parts();
+            Ok(Response::from_parts(parts, body.read_to_vec()?.into()))
+        })
+    }
+}
+
 #[test]
 fn of_rust() {
     let running = Running::start();
@@ -63,6 +86,7 @@ fn of_rust() {
         .build();
     let spans = SpanExporter::builder()
         .with_http()
+        .with_http_client(Client::default())
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(url("traces"))
         .build()
@@ -80,6 +104,7 @@ fn of_rust() {
         .build();
     let records = LogExporter::builder()
         .with_http()
+        .with_http_client(Client::default())
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(url("logs"))
         .build()
@@ -95,6 +120,7 @@ fn of_rust() {
         .build();
     let points = MetricExporter::builder()
         .with_http()
+        .with_http_client(Client::default())
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(url("metrics"))
         .build()
