@@ -58,7 +58,7 @@ const PYTHON: &str = "GRIDCTL_TELEMETRY_SDK_PYTHON";
 const COUNT: usize = 2000;
 
 /// The HTTP client of the SDK's exporters. The one that comes with them would double the packages of a build.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Client(ureq::Agent);
 
 impl HttpClient for Client {
@@ -86,7 +86,7 @@ fn of_rust() {
         .build();
     let spans = SpanExporter::builder()
         .with_http()
-        .with_http_client(Client::default())
+        .with_http_client(Client(ureq::agent()))
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(url("traces"))
         .build()
@@ -104,7 +104,7 @@ fn of_rust() {
         .build();
     let records = LogExporter::builder()
         .with_http()
-        .with_http_client(Client::default())
+        .with_http_client(Client(ureq::agent()))
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(url("logs"))
         .build()
@@ -120,7 +120,7 @@ fn of_rust() {
         .build();
     let points = MetricExporter::builder()
         .with_http()
-        .with_http_client(Client::default())
+        .with_http_client(Client(ureq::agent()))
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(url("metrics"))
         .build()
