@@ -96,7 +96,7 @@ mod text;
 mod values;
 mod walk;
 
-use self::values::Values;
+use self::{text::Apply, values::Values};
 use crate::{
     error::{Error, Result},
     record::{Record, payload::PayloadError},
@@ -196,6 +196,17 @@ impl Redactor {
             *rules = Arc::new(Rules::new(added));
         }
         Ok(())
+    }
+
+    /// Replaces the secrets of a record, and says whether there were any. A writer does that with every record; this is for
+    /// readers of records that came into the store before a secret was known, or from a file.
+    pub fn redact(&self, record: &mut Record) -> bool {
+        self.rules().redact(record)
+    }
+
+    /// Replaces the secrets of a text, and says whether there were any.
+    pub fn redact_text(&self, text: &mut String) -> bool {
+        self.rules().redact_text(text, Apply::All)
     }
 
     /// The rules as they are now, for one batch of records.

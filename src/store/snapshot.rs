@@ -73,6 +73,34 @@ impl Snapshot {
         }
     }
 
+    /// Ends reading early: once `wanted` returns true, scans of this snapshot, and everything that reads many records
+    /// such as counts, traces and usage, fail with [`Error::Cancelled`](crate::Error::Cancelled). It is called for each
+    /// block, so a deadline is exceeded by a few milliseconds at most.
+    ///
+    /// ```
+    /// use gridctl_telemetry::{Error, Query, Signal};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let home = tempfile::tempdir()?;
+    /// # let home = home.path();
+    /// # let store = gridctl_telemetry::Store::open(home, "my-stack", Default::default())?;
+    /// let deadline = Instant::now() + Duration::from_secs(5);
+    /// let snapshot = store.snapshot()?.cancel_when(move || Instant::now() > deadline);
+    /// match snapshot.count(&Query::new(Signal::Logs).field("tool=search")?, &[]) {
+    ///     Ok(report) => println!("{} records", report.total),
+    ///     Err(Error::Cancelled { .. }) => println!("too many records to count in five seconds"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn cancel_when(mut self, wanted: impl Fn() -> bool + Send + Sync + 'static) -> Snapshot {
+        self.view.cancel_when(wanted);
+        self
+    }
+
     pub(crate) fn view(&self) -> &View {
         &self.view
     }

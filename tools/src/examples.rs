@@ -234,6 +234,16 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "mcp",
+        &[
+            (
+                "what an agent's client starts, e.g.: claude mcp add telemetry -- gridctl-telemetry mcp",
+                "mcp",
+            ),
+            ("for questions about one stack alone", "mcp gw"),
+        ],
+    ),
+    (
         "demo",
         &[("half a minute of a gateway", "demo --seconds 30")],
     ),

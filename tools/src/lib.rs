@@ -132,6 +132,13 @@ enum Command {
     /// at /v1/logs, /v1/traces and /v1/metrics: set `OTEL_EXPORTER_OTLP_ENDPOINT` to the address. A record belongs to
     /// the server that its resource names in server.name, else in service.name.
     Serve(commands::serve::Args),
+    /// Answer questions of agents, over the Model Context Protocol
+    ///
+    /// An agent's client starts it and speaks over standard input and output. Its tools only read: search_logs, list_traces,
+    /// get_trace, tool_calls, usage, losses and inventory. An answer has at most 4 KiB and says how to get more. `serve` answers
+    /// the same questions at /mcp.
+    #[cfg(feature = "mcp")]
+    Mcp(commands::mcp::Args),
     /// Run a small gateway daemon in a new folder, and show the results
     Demo(commands::demo::Args),
     /// Print a script that completes commands and options in a shell
@@ -233,6 +240,8 @@ pub fn main() -> ExitCode {
             commands::forward::run(&home, &screen, &args, out)
         }),
         Command::Serve(args) => screen.show(Scroll, |out| commands::serve::run(&home, &args, out)),
+        #[cfg(feature = "mcp")]
+        Command::Mcp(args) => commands::mcp::run(home, &args),
         Command::Demo(args) => screen.show(Scroll, |out| commands::demo::run(&screen, &args, out)),
         Command::Completions(args) => {
             screen.show(Scroll, |out| commands::completions::run(&args, out))

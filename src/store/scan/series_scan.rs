@@ -20,7 +20,10 @@ use crate::{
             },
         },
         scan::order::{Direction, Order, successor},
-        tiers::{blocks, rows, view::View},
+        tiers::{
+            blocks, rows,
+            view::{Cancel, View},
+        },
     },
 };
 use redb::{AccessGuard, Range, ReadOnlyTable};
@@ -125,6 +128,7 @@ pub(crate) struct SeriesScan {
     part_records: usize,
     /// What was left out.
     damaged: Vec<DamagedPart>,
+    cancel: Cancel,
 }
 
 /// The source of the current record.
@@ -189,6 +193,7 @@ impl SeriesScan {
                     },
                     position: None,
                     payload: Vec::new(),
+                    passed: 0,
                 },
                 chunks: transaction.open_table(BLOCK_CHUNKS)?,
                 summaries: transaction.open_table(SUMMARIES)?,
@@ -200,9 +205,10 @@ impl SeriesScan {
                 limit: Order::MIN,
                 part_records: query.records_expected.unwrap_or(0).max(PART_RECORDS),
                 damaged: Vec::new(),
+                cancel: view.cancel().clone(),
                 query,
             };
-            scan.rows.advance(&scan.query, &mut scan.damaged)?;
+            scan.advance_rows()?;
             for class in &mut scan.classes {
                 class.advance(&scan.query, &mut scan.damaged)?;
             }
@@ -245,7 +251,7 @@ impl SeriesScan {
     fn advance_slowly(&mut self) -> Result<bool, Fault> {
         match self.current {
             Current::End => return Ok(false),
-            Current::Row => self.rows.advance(&self.query, &mut self.damaged)?,
+            Current::Row => self.advance_rows()?,
             // Open blocks have advanced already; a block at its end has been refilled or dropped.
             Current::Start | Current::Block(_) => {}
         }
@@ -276,6 +282,11 @@ impl SeriesScan {
         }
         self.current = first.map_or(Current::End, |(_, source)| source);
         Ok(self.current != Current::End)
+    }
+
+    fn advance_rows(&mut self) -> Result<(), Fault> {
+        let check = || self.cancel.check(&self.path);
+        self.rows.advance(&self.query, &mut self.damaged, &check)
     }
 
     /// The source whose next record comes first.
@@ -338,6 +349,7 @@ impl SeriesScan {
                     first = first.min(bound);
                     break;
                 }
+                self.cancel.check(&self.path)?;
                 class.advance(&self.query, &mut self.damaged)?;
                 let header = match blocks::read_header(&key, &header) {
                     Ok(header) => header,
@@ -388,6 +400,7 @@ impl SeriesScan {
         mut start: Option<usize>,
     ) -> Result<(), Fault> {
         loop {
+            self.cancel.check(&self.path)?;
             let next = if self.part_records < NEXT_PART_RECORDS {
                 NEXT_PART_RECORDS
             } else {
@@ -521,19 +534,29 @@ struct RowCursor {
     keys: Option<Range<'static, &'static RowKey, &'static [u8]>>,
     position: Option<Position>,
     payload: Vec<u8>,
+    /// The number of rows that were read.
+    passed: usize,
 }
+
+/// The number of rows that are read from one look whether reading was cancelled to the next.
+pub(crate) const ROWS_UNCHECKED: usize = 256;
 
 impl RowCursor {
     fn advance(
         &mut self,
         query: &SeriesQuery,
         damaged: &mut Vec<DamagedPart>,
+        check: &dyn Fn() -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         self.position = None;
         let Some(keys) = &mut self.keys else {
             return Ok(());
         };
         loop {
+            if self.passed.is_multiple_of(ROWS_UNCHECKED) {
+                check()?;
+            }
+            self.passed += 1;
             let Some((key, value)) = next_of(keys, query, damaged)? else {
                 self.keys = None;
                 return Ok(());

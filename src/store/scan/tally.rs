@@ -13,7 +13,7 @@ use crate::{
             series::SeriesState,
             tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey, SUMMARIES},
         },
-        scan::series_scan::DamagedPart,
+        scan::series_scan::{DamagedPart, ROWS_UNCHECKED},
         tiers::{blocks, rows, view::View},
     },
 };
@@ -68,7 +68,10 @@ impl Tally<'_> {
         let rows = view.transaction().open_table(ROWS)?;
         let from = keys::row_key(state.id, (self.first, 0));
         let to = keys::row_key(state.id, (self.last, u64::MAX));
-        for row in rows.range::<&RowKey>(&from..=&to)? {
+        for (number, row) in rows.range::<&RowKey>(&from..=&to)?.enumerate() {
+            if number.is_multiple_of(ROWS_UNCHECKED) {
+                view.cancel().check(view.path())?;
+            }
             let (key, value) = row?;
             let payload = match rows::payload(key.value(), value.value()) {
                 Ok(payload) => payload,
@@ -102,6 +105,7 @@ impl Tally<'_> {
             let from = keys::block_key(state.id, *class, (self.first, 0));
             let to = keys::block_key(state.id, *class, (end, u64::MAX));
             for entry in headers.range::<&BlockKey>(&from..=&to)? {
+                view.cancel().check(view.path())?;
                 let (key, bytes) = entry?;
                 let header = blocks::read_header(key.value(), bytes.value());
                 let counted = match &header {

@@ -520,11 +520,14 @@ mod tests {
     /// Records with these times, in hours.
     fn records(hours: impl IntoIterator<Item = i64>) -> Vec<BlockRecord<'static>> {
         let hour = GAP_MIN.cast_signed();
-        let records = hours.into_iter().zip(0u64..).map(|(at, sequence)| BlockRecord {
-            timestamp: at * hour + sequence.cast_signed(),
-            sequence,
-            payload: b"",
-        });
+        let records = hours
+            .into_iter()
+            .zip(0u64..)
+            .map(|(at, sequence)| BlockRecord {
+                timestamp: at * hour + sequence.cast_signed(),
+                sequence,
+                payload: b"",
+            });
         records.collect()
     }
 

@@ -22,7 +22,11 @@ use crate::{
     time::Timestamp,
 };
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
-use std::{fmt, path::PathBuf, sync::OnceLock};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 /// One state of the database: a read transaction, with values that are computed once and shared by
 /// all readers.
@@ -36,6 +40,24 @@ pub(crate) struct View {
     limits: OnceLock<(Limits, Option<String>)>,
     /// Whether the counters were found to be intact.
     counters: OnceLock<()>,
+    cancel: Cancel,
+}
+
+/// Whether reading was asked to end.
+#[derive(Clone, Default)]
+pub(crate) struct Cancel(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl Cancel {
+    /// Fails if reading was asked to end. Called for each block, and for every few rows.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), Fault> {
+        match &self.0 {
+            Some(wanted) if wanted() => Err(Fault::Other(Error::Cancelled {
+                action: "read",
+                path: path.to_owned(),
+            })),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl fmt::Debug for View {
@@ -73,7 +95,16 @@ impl View {
             verdict: OnceLock::new(),
             limits: OnceLock::new(),
             counters: OnceLock::new(),
+            cancel: Cancel::default(),
         }
+    }
+
+    pub(crate) fn cancel_when(&mut self, wanted: impl Fn() -> bool + Send + Sync + 'static) {
+        self.cancel = Cancel(Some(Arc::new(wanted)));
+    }
+
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     pub(crate) fn path(&self) -> &PathBuf {

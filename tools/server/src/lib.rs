@@ -29,7 +29,8 @@
 //! | [`display`] | numbers, durations, costs and texts, as people read them |
 //! | [`input`] | what people write to choose records, on a command line and in an address alike |
 //! | [`shapes`] | the JSON that the programs print and the API answers |
-//! | `views` | what pages and the API both show: parameters of an address, histograms, series |
+//! | [`params`] | what a request asks for: the parameters of pages, of the API and of tools for agents |
+//! | `views` | what pages and the API both show: histograms, series |
 //! | `live` | records as they arrive |
 //! | `pages` | HTML for a browser |
 //! | `api` | JSON for programs |
@@ -49,22 +50,24 @@ mod state;
 mod views;
 
 pub use guard::{Origin, OriginError, Token, TokenError};
+pub use problem::Problem;
 pub use serve::serve;
 #[cfg(feature = "grpc")]
 pub use serve::serve_grpc;
 pub use state::{Server, ServerError, ServerOptions};
-pub use views::rates::Rates;
+pub use views::{params, rates::Rates};
 
 use axum::Router;
 
-/// All routes: the pages at `/`, the API at `/api/telemetry`, the receiver at `/v1`. Each request passes the
-/// guard first, whatever the daemon has around it.
+/// All routes: the pages at `/`, the API at `/api/telemetry`, the receiver at `/v1`, and those that were
+/// [added](ServerOptions::routes). Each request passes the guard first, whatever the daemon has around it.
 ///
 /// Mount it at the root of a host: the pages link to each other from there.
 pub fn router(server: &Server) -> Router {
     let routes = Router::new()
         .merge(pages::routes())
         .merge(api::routes())
-        .merge(receive::routes());
+        .merge(receive::routes())
+        .merge(server.options().added.clone());
     guard::around(routes, server)
 }

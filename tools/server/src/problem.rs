@@ -10,13 +10,13 @@ use axum::{
 };
 use gridctl_telemetry::Error;
 use serde::Serialize;
-use std::{io, path::Path};
+use std::{fmt, io, path::Path};
 
-/// An error that a client is told of.
+/// An error that a client is told of: `Display` says what is wrong, and what to do about it.
 ///
 /// Its response has the problem as an extension, too, so that a layer can tell it in another form.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Problem {
+pub struct Problem {
     title: &'static str,
     status: u16,
     detail: String,
@@ -36,13 +36,15 @@ impl Problem {
     }
 
     /// A server that has too much to do. The client is told to try again after a second.
-    pub(crate) fn busy(detail: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .header(RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
     /// A database that cannot be reached. The client is told to try again after a second.
-    pub(crate) fn away(path: &Path, error: &io::Error) -> Self {
+    #[must_use]
+    pub fn away(path: &Path, error: &io::Error) -> Self {
         Self::busy(format!(
             "the database {} is away ({error}): the answers come back with it",
             path.display()
@@ -56,12 +58,14 @@ impl Problem {
     }
 
     /// A fault of the server or its store.
-    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn internal(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     }
 
     /// A parameter or a body that is wrong.
-    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
@@ -80,6 +84,14 @@ impl Problem {
         &self.detail
     }
 }
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {

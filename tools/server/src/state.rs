@@ -6,6 +6,7 @@ use crate::{
     problem::Problem,
     receive::Intake,
 };
+use axum::Router;
 use gridctl_telemetry::{Snapshot, Store, Writer, receive::OtlpWriter};
 use std::{
     fs,
@@ -60,6 +61,7 @@ pub struct ServerOptions {
     pub(crate) token: Option<Token>,
     pub(crate) hosts: Vec<String>,
     pub(crate) origins: Vec<Origin>,
+    pub(crate) added: Router<Server>,
     otlp: Option<OtlpWriter>,
 }
 
@@ -70,6 +72,7 @@ impl Default for ServerOptions {
             token: None,
             hosts: Vec::new(),
             origins: Vec::new(),
+            added: Router::new(),
             otlp: None,
         }
     }
@@ -106,6 +109,13 @@ impl ServerOptions {
     pub fn allow_origin(mut self, origin: &str) -> Result<ServerOptions, OriginError> {
         self.origins.push(Origin::new(origin)?);
         Ok(self)
+    }
+
+    /// Adds routes, such as those of `gridctl-telemetry-mcp`, which the guard protects like all others. A body may have
+    /// 64 KiB, and an answer 60 seconds.
+    pub fn routes(mut self, routes: Router<Server>) -> ServerOptions {
+        self.added = self.added.merge(routes);
+        self
     }
 
     /// Whether a server with these options may listen on `address`.

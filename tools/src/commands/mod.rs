@@ -12,6 +12,8 @@ pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod losses;
 pub(crate) mod man;
+#[cfg(feature = "mcp")]
+pub(crate) mod mcp;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod tail;

@@ -84,6 +84,8 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     let writer_options = WriterOptions::default().retention(retention);
     let (writer, guard) = Writer::start(&store, writer_options)?;
     let stack = escape(store.stack());
+    #[cfg(feature = "mcp")]
+    let options = options.routes(gridctl_telemetry_mcp::Mcp::of_store(store.clone()).routes());
     let server = Server::new(store, writer, options.listen(address))?;
 
     let (asked, ask) = watch::channel(false);
@@ -93,6 +95,8 @@ pub(crate) fn run(home: &Path, args: &Args, out: &mut impl Write) -> anyhow::Res
     let end = async |mut ask: watch::Receiver<bool>| _ = ask.wait_for(|asked| *asked).await;
     let url = url(address);
     writeln!(out, "{stack}: pages at {url}, OTLP at {url}v1/")?;
+    #[cfg(feature = "mcp")]
+    writeln!(out, "{stack}: answers for agents at {url}mcp")?;
     #[cfg(feature = "grpc")]
     let receiving = grpc.map(|(listener, address)| {
         let (server, ask) = (server.clone(), ask.clone());

@@ -43,6 +43,30 @@ pub fn offset(start: Timestamp, at: Timestamp) -> String {
     }
 }
 
+/// How long ago a time was, in words: `just now`, `2 minutes ago`, `in 3 hours`.
+#[must_use]
+pub fn ago(now: Timestamp, at: Timestamp) -> String {
+    let (is_past, between) = if at <= now {
+        (true, now.saturating_duration_since(at))
+    } else {
+        (false, at.saturating_duration_since(now))
+    };
+    let seconds = between.as_secs();
+    let (count, unit) = match seconds {
+        0 => return "just now".to_owned(),
+        1..120 => (seconds, "second"),
+        120..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    if is_past {
+        format!("{count} {unit}{plural} ago")
+    } else {
+        format!("in {count} {unit}{plural}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +84,24 @@ mod tests {
             (3_725_000_000_000, "1h02m"),
         ] {
             assert_eq!(duration(Duration::from_nanos(nanos)), expected);
+        }
+    }
+
+    #[test]
+    fn times_are_told_in_words() {
+        let now = Timestamp::from_unix_nanos(1_000_000_000_000_000_000);
+        for (seconds, expected) in [
+            (0, "just now"),
+            (1, "1 second ago"),
+            (119, "119 seconds ago"),
+            (120, "2 minutes ago"),
+            (7_200, "2 hours ago"),
+            (180_000, "2 days ago"),
+            (-1, "in 1 second"),
+            (-600, "in 10 minutes"),
+        ] {
+            let at = Timestamp::from_unix_nanos(now.unix_nanos() - seconds * 1_000_000_000);
+            assert_eq!(ago(now, at), expected);
         }
     }
 

@@ -2,7 +2,7 @@
 
 pub(crate) mod histogram;
 pub(crate) mod overview;
-pub(crate) mod params;
+pub mod params;
 pub(crate) mod rates;
 pub(crate) mod steps;
 pub(crate) mod suggest;

@@ -12,7 +12,7 @@ use crate::{
     problem::Problem,
 };
 use gridctl_telemetry::{
-    Query, ServerName, Signal, Timestamp,
+    Level, Query, ServerName, Signal, Timestamp,
     external::opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode},
     query::{
         CallQuery, CountBy, Cursor, Direction, Filter, TextPattern, TimeRange, TraceQuery, UsageBy,
@@ -25,10 +25,12 @@ use std::{fmt::Display, str::FromStr, time::Duration};
 const VALUES_MAX: usize = 32;
 
 /// The parameters that a view accepts, in groups.
-pub(crate) type View = &'static [&'static [&'static str]];
+pub type View = &'static [&'static [&'static str]];
 
-const SCOPE: &[&str] = &["server", "since", "until", "utc"];
-const FILTER: &[&str] = &[
+/// Which servers, and when.
+pub const SCOPE: &[&str] = &["server", "since", "until", "utc"];
+/// What records say.
+pub const FILTER: &[&str] = &[
     "level",
     "grep",
     "not-grep",
@@ -40,8 +42,8 @@ const FILTER: &[&str] = &[
     "trace",
     "span",
 ];
-/// About spans alone.
-const SPAN_FILTER: &[&str] = &[
+/// What spans say.
+pub const SPAN_FILTER: &[&str] = &[
     "parent",
     "name",
     "kind",
@@ -49,7 +51,8 @@ const SPAN_FILTER: &[&str] = &[
     "min-duration",
     "max-duration",
 ];
-const PAGE: &[&str] = &["cursor", "direction", "limit"];
+/// Which part of a list.
+pub const PAGE: &[&str] = &["cursor", "direction", "limit"];
 
 /// A range of time.
 pub(crate) const RANGE: View = &[SCOPE];
@@ -100,7 +103,7 @@ pub(crate) const NONE: View = &[];
 
 /// What a request asks for. A field that was not given, or was empty, has its default.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Params {
+pub struct Params {
     /// Empty for all servers.
     pub(crate) servers: Vec<ServerName>,
     pub(crate) signal: Option<Signal>,
@@ -139,9 +142,11 @@ impl PartialEq for Now {
 
 /// The order of a list of traces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Order {
+pub enum Order {
+    /// The one that ended last comes first.
     #[default]
     Newest,
+    /// The one that took longest comes first.
     Slowest,
 }
 
@@ -422,7 +427,7 @@ const KNOWN: &[Known] = &[
 ];
 
 /// Maximum number of records or traces of one page.
-pub(crate) const LIMIT_MAX: usize = 1000;
+pub const LIMIT_MAX: usize = 1000;
 
 const KINDS: &[(&str, SpanKind)] = &[
     ("unspecified", SpanKind::Unspecified),
@@ -463,18 +468,32 @@ impl Params {
     /// Fails with a [`Problem`] that names the parameter that is unknown, wrong or repeated, and what is
     /// accepted.
     pub(crate) fn parse(query: Option<&str>, accepted: View) -> Result<Params, Problem> {
+        let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        Params::read(pairs, accepted)
+    }
+
+    /// Reads names and values, like those of a query string, for a view that accepts the parameters `accepted`.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`] that names the parameter that is unknown, wrong or repeated, and what is accepted.
+    pub fn read<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+        accepted: View,
+    ) -> Result<Params, Problem> {
         let mut params = Params {
             now: Now(Some(Timestamp::now())),
             ..Params::default()
         };
         let mut counts = vec![0_usize; KNOWN.len()];
-        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        for (name, value) in pairs {
+            let (name, value) = (name.as_ref(), value.as_ref());
             let known = KNOWN.iter().zip(&mut counts);
             let mut known = known.filter(|(known, _)| {
                 known.name == name && accepted.iter().any(|group| group.contains(&known.name))
             });
             let Some((known, count)) = known.next() else {
-                return Err(unknown(&name, accepted));
+                return Err(unknown(name, accepted));
             };
             if value.is_empty() {
                 continue;
@@ -487,7 +506,7 @@ impl Params {
                     &format!("it may be given {most} times at most"),
                 ));
             }
-            (known.read)(&mut params, &value).map_err(|reason| wrong(known.name, &reason))?;
+            (known.read)(&mut params, value).map_err(|reason| wrong(known.name, &reason))?;
         }
         // All errors are reported here, so that a page never fails half-way.
         params.range()?;
@@ -527,7 +546,8 @@ impl Params {
     }
 
     /// Only the servers and the range of time, for links from one view to another.
-    pub(crate) fn scope(&self) -> Params {
+    #[must_use]
+    pub fn scope(&self) -> Params {
         Params {
             servers: self.servers.clone(),
             window: self.window.clone(),
@@ -537,41 +557,91 @@ impl Params {
         }
     }
 
+    /// These parameters, with a range of time that begins as `default` says, such as `24h`, if neither side is given.
+    #[must_use]
+    pub fn since_or(&self, default: &str) -> Params {
+        self.with(|params| {
+            if params.window == WindowText::default() {
+                params.window.since = Some(default.to_owned());
+            }
+        })
+    }
+
+    /// The servers that are asked for; empty for all.
+    #[must_use]
+    pub fn servers(&self) -> &[ServerName] {
+        &self.servers
+    }
+
+    /// The signal that is asked for.
+    #[must_use]
+    pub fn signal(&self) -> Option<Signal> {
+        self.signal
+    }
+
+    /// Whether records must say something, apart from their severity.
+    #[must_use]
+    pub fn filters_texts(&self) -> bool {
+        let levels = FilterText {
+            level: self.filter.level,
+            ..FilterText::default()
+        };
+        self.filter != levels
+    }
+
+    /// Whether records of this severity are asked for.
+    #[must_use]
+    pub fn includes(&self, level: Level) -> bool {
+        self.filter.level.is_none_or(|range| range.contains(level))
+    }
+
+    /// The cursor of the page before, as it was given.
+    #[must_use]
+    pub fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
+    /// Whether only traces and calls that failed are asked for.
+    #[must_use]
+    pub fn only_failed(&self) -> bool {
+        self.errors
+    }
+
+    /// These parameters, for traces and calls whether they failed or not.
+    #[must_use]
+    pub fn failed_or_not(&self) -> Params {
+        self.with(|params| params.errors = false)
+    }
+
     /// The zone in which days begin, and times are read and shown.
-    pub(crate) fn zone(&self) -> Zone {
+    #[must_use]
+    pub fn zone(&self) -> Zone {
         if self.utc { Zone::UTC } else { Zone::system() }
     }
 
     /// When the request came.
-    pub(crate) fn now(&self) -> Timestamp {
+    pub fn now(&self) -> Timestamp {
         self.now.0.unwrap_or_else(Timestamp::now)
     }
 
     /// The range of time that is asked for; unbounded on a side for which no time is given.
-    pub(crate) fn range(&self) -> Result<TimeRange, Problem> {
+    pub fn range(&self) -> Result<TimeRange, Problem> {
         Ok(self.window.range(&self.zone(), self.now())?)
     }
 
     /// The range of time, which begins as `default` says, such as `24h`, if neither side is given.
     pub(crate) fn range_or(&self, default: &str) -> Result<TimeRange, Problem> {
-        let range = self.range()?;
-        if range != TimeRange::default() {
-            return Ok(range);
-        }
-        let window = WindowText {
-            since: Some(default.to_owned()),
-            until: None,
-        };
-        Ok(window.range(&self.zone(), self.now())?)
+        self.since_or(default).range()
     }
 
     /// What records must say, and the patterns to highlight.
-    pub(crate) fn filters(&self) -> Result<Filters, Problem> {
+    pub fn filters(&self) -> Result<Filters, Problem> {
         Ok(self.filter.read()?)
     }
 
     /// The number of rows of a page.
-    pub(crate) fn limit_or(&self, default: usize) -> usize {
+    #[must_use]
+    pub fn limit_or(&self, default: usize) -> usize {
         self.limit.unwrap_or(default)
     }
 
@@ -581,7 +651,7 @@ impl Params {
     }
 
     /// The cursor of a list.
-    pub(crate) fn typed_cursor<T: FromStr<Err: Display>>(&self) -> Result<Option<T>, Problem> {
+    pub fn typed_cursor<T: FromStr<Err: Display>>(&self) -> Result<Option<T>, Problem> {
         let cursor = self.cursor.as_deref().map(str::parse);
         let cursor = cursor.transpose();
         cursor.map_err(|error: T::Err| wrong("cursor", &error.to_string()))
@@ -589,7 +659,7 @@ impl Params {
 
     /// The records of `signal` that are asked for: of the servers, in the range, with the filters, after the
     /// cursor, in the direction, which is `direction` by default. Records that cannot be read are left out.
-    pub(crate) fn records(&self, signal: Signal, direction: Direction) -> Result<Query, Problem> {
+    pub fn records(&self, signal: Signal, direction: Direction) -> Result<Query, Problem> {
         let mut query = self.of_servers(Query::new(signal)).range(self.range()?);
         if let Some(filter) = self.filters()?.filter {
             query = query.filter(filter);
@@ -604,7 +674,7 @@ impl Params {
 
     /// The traces that are asked for, after the cursor. The shortest duration is that of a whole trace, and all other filters
     /// are of spans, one of which a trace must have.
-    pub(crate) fn traces(&self) -> Result<TraceQuery, Problem> {
+    pub fn traces(&self) -> Result<TraceQuery, Problem> {
         let spans = self.with(|params| {
             params.filter.duration_min = None;
             params.cursor = None;
@@ -626,8 +696,15 @@ impl Params {
     }
 
     /// The calls of tools that are asked for.
-    pub(crate) fn calls(&self) -> Result<CallQuery, Problem> {
-        let mut spans = self.records(Signal::Traces, Direction::Backward)?;
+    pub fn calls(&self) -> Result<CallQuery, Problem> {
+        self.calls_in(self.range()?)
+    }
+
+    /// The calls that are asked for, but in another range of time.
+    pub fn calls_in(&self, range: TimeRange) -> Result<CallQuery, Problem> {
+        let spans = self.with(|params| params.cursor = None);
+        let spans = spans.records(Signal::Traces, Direction::Backward)?;
+        let mut spans = spans.range(range);
         if self.errors {
             spans = spans.filter(Filter::failed());
         }
@@ -642,11 +719,7 @@ impl Params {
     }
 
     /// The usage in `range`, summed up by what is asked for, or by `default`.
-    pub(crate) fn usage(
-        &self,
-        range: TimeRange,
-        default: &[UsageBy],
-    ) -> Result<UsageQuery, Problem> {
+    pub fn usage(&self, range: TimeRange, default: &[UsageBy]) -> Result<UsageQuery, Problem> {
         let by = self.by.iter().map(|text| word(BY, text));
         let by: Vec<UsageBy> = by
             .collect::<Result<_, _>>()
@@ -680,6 +753,37 @@ impl Params {
     fn of_servers(&self, query: Query) -> Query {
         self.servers.iter().cloned().fold(query, Query::server)
     }
+}
+
+/// A parameter, for a program that tells others what it accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: &'static str,
+    /// What its value may be.
+    pub accepts: &'static str,
+    /// Whether it may be given several times.
+    pub repeats: bool,
+    /// Whether its value is `true` or `false`.
+    pub is_switch: bool,
+    /// Whether its value is a number.
+    pub is_number: bool,
+}
+
+/// The parameters that a view accepts.
+#[must_use]
+pub fn describe(accepted: View) -> Vec<Described> {
+    let known = KNOWN
+        .iter()
+        .filter(|known| accepted.iter().any(|group| group.contains(&known.name)));
+    let described = known.map(|known| Described {
+        name: known.name,
+        accepts: known.accepts,
+        repeats: known.repeats,
+        is_switch: known.accepts == BOOL,
+        is_number: known.name == "limit",
+    });
+    described.collect()
 }
 
 impl From<Invalid> for Problem {
