@@ -2,8 +2,9 @@
 //!
 //! `GRIDCTL_TELEMETRY_RUNS` is the number of runs.
 
-use super::{Query, StoredRecord};
+use super::{CallQuery, CountBy, Query, StoredRecord, TraceQuery};
 use crate::{
+    error::Error,
     filter::{
         Condition, Filter, IdKind,
         arbitrary::{Draw, Said},
@@ -12,13 +13,20 @@ use crate::{
     otlp::{arbitrary, attributes::value_of},
     record::{Level, LogRecord, MetricsSnapshot, Record, ServerName, SpanRecord, Value},
     signal::Signal,
-    store::{Direction, Store, StoreOptions, layout::tables::SUMMARIES},
+    store::{Direction, Snapshot, Store, StoreOptions, layout::tables::SUMMARIES},
     time::Timestamp,
 };
-use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::{common::v1::KeyValue, trace::v1::Span};
 use proptest::prelude::*;
 use redb::ReadableTable;
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 /// What has become of the summaries of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -377,6 +385,75 @@ proptest! {
                 prop_assert_eq!(&positions(&scan(&store, &backward)), &expected);
                 prop_assert_eq!(&positions(&pages(&store, &backward, page)), &expected);
             }
+        }
+    }
+}
+
+/// What reads many records of a snapshot.
+type Read = fn(&Snapshot) -> crate::Result<()>;
+
+#[test]
+fn reading_ends_wherever_it_is_asked_to() {
+    let records = (0..40_u8).flat_map(|number| {
+        let at = Timestamp::from_unix_nanos(i64::from(number));
+        let log = LogRecord::new(at, Level::INFO, "a record");
+        let span = Span {
+            trace_id: vec![number; 16],
+            span_id: vec![number; 8],
+            end_time_unix_nano: u64::from(number),
+            ..Span::default()
+        };
+        let span = Record::Span(Box::new(SpanRecord::new(span)));
+        [(0, Record::Log(log)), (1, span)]
+    });
+    let records: Vec<(usize, Record)> = records.collect();
+    let home = tempfile::tempdir().unwrap();
+    let store = stored(home.path(), &records, 8);
+    let reads: [(&str, Read); 6] = [
+        ("scan", |snapshot| {
+            let mut scan = snapshot.scan(&Query::new(Signal::Logs).skip_damaged())?;
+            while scan.next()?.is_some() {}
+            Ok(())
+        }),
+        ("count", |snapshot| {
+            let by = [CountBy::Level];
+            snapshot.count(&Query::new(Signal::Logs), &by).map(drop)
+        }),
+        ("count of names", |snapshot| {
+            let by = [CountBy::Name];
+            snapshot.count(&Query::new(Signal::Traces), &by).map(drop)
+        }),
+        ("traces", |snapshot| {
+            let query = TraceQuery::new(Query::new(Signal::Traces).skip_damaged());
+            snapshot.traces(&query, 100).map(drop)
+        }),
+        ("tools", |snapshot| {
+            let query = CallQuery::new(Query::new(Signal::Traces).skip_damaged());
+            snapshot.tools(&query).map(drop)
+        }),
+        ("trace", |snapshot| {
+            snapshot.trace("07070707070707070707070707070707").map(drop)
+        }),
+    ];
+    for (name, read) in reads {
+        let run = |last: usize| {
+            let looked = Arc::new(AtomicUsize::new(0));
+            let looks = Arc::clone(&looked);
+            let wanted = move || looks.fetch_add(1, Ordering::Relaxed) >= last;
+            let snapshot = store.snapshot().unwrap().cancel_when(wanted);
+            (read(&snapshot), looked.load(Ordering::Relaxed))
+        };
+        let (whole, looks) = run(usize::MAX);
+        whole.unwrap();
+        // Once for the rows, and for each block.
+        assert!(looks > 3, "{name}: {looks}");
+        for last in 0..looks {
+            let (ended, looked) = run(last);
+            assert!(
+                matches!(ended, Err(Error::Cancelled { .. })),
+                "{name} {last}"
+            );
+            assert_eq!(looked, last + 1, "{name}");
         }
     }
 }
