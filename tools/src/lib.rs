@@ -122,8 +122,8 @@ enum Command {
     ///
     /// Records are sent in order, at least once: whatever is killed, and however long the endpoint is away, a later run
     /// sends the rest. Only a batch that was on its way can be there twice. The environment variables of the OTLP
-    /// exporter (OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS, _TIMEOUT, _COMPRESSION, _CERTIFICATE, _CLIENT_KEY,
-    /// _CLIENT_CERTIFICATE, and those of single signals) count where no option says otherwise.
+    /// exporter (`OTEL_EXPORTER_OTLP_ENDPOINT`, `_HEADERS`, `_TIMEOUT`, `_COMPRESSION`, `_CERTIFICATE`, `_CLIENT_KEY`,
+    /// `_CLIENT_CERTIFICATE`, and those of single signals) count where no option says otherwise.
     #[cfg(feature = "forward")]
     Forward(commands::forward::Args),
     /// Show the stack in a browser, and receive OTLP
@@ -134,9 +134,9 @@ enum Command {
     Serve(commands::serve::Args),
     /// Answer questions of agents, over the Model Context Protocol
     ///
-    /// An agent's client starts it and speaks over standard input and output. Its tools only read: search_logs, list_traces,
-    /// get_trace, tool_calls, usage, losses and inventory. An answer has at most 4 KiB and says how to get more. `serve` answers
-    /// the same questions at /mcp.
+    /// An agent's client starts it and speaks over standard input and output. Its tools only read: `search_logs`,
+    /// `list_traces`, `get_trace`, `tool_calls`, `usage`, `losses` and `inventory`. An answer has at most 4 KiB and says how
+    /// to get more. `serve` answers the same questions at /mcp.
     #[cfg(feature = "mcp")]
     Mcp(commands::mcp::Args),
     /// Run a small gateway daemon in a new folder, and show the results

@@ -36,9 +36,10 @@ fn python() -> Option<OsString> {
     if check.output().is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
+    let missing = format!("{} has no package mcp", python.display());
     let is_required = env::var_os(REQUIRE).is_some_and(|value| value == "1");
-    assert!(!is_required, "{python:?} has no package mcp");
-    eprintln!("skipped: {python:?} has no package mcp");
+    assert!(!is_required, "{missing}");
+    eprintln!("skipped: {missing}");
     None
 }
 
