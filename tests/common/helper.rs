@@ -1,5 +1,6 @@
 //! Another process, which a test can kill.
 
+use rustix::process::{Pid, WaitOptions};
 use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::process::ExitStatusExt,
@@ -70,6 +71,21 @@ impl Helper {
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.was_killed();
+    }
+
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Stops all threads of the helper, and waits until they stand.
+    pub(crate) fn stop(&mut self) {
+        let process = Pid::from_child(&self.process);
+        rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+        let (_, status) = rustix::process::waitpid(Some(process), WaitOptions::UNTRACED)
+            .unwrap()
+            .unwrap();
+        assert!(status.stopped(), "{status:?}");
     }
 
     /// Waits for the end of a helper that kills itself. Panics when it ends otherwise.
