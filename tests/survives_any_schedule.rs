@@ -1,10 +1,11 @@
-//! The queue between producers and the writer thread, under schedules of its threads that a checker chooses: no
-//! message is lost or handled twice, no byte stays taken, a flush, a wipe and a change of the limits come after
-//! all that their caller has offered before, and no thread waits for ever.
+//! The queue between producers and the writer thread, and the spiller that takes messages in place of a busy
+//! writer thread, under schedules of their threads that a checker chooses: no message is lost, overtaken or
+//! handled twice, no byte stays taken, a flush, a wipe and a change of the limits come after all that their caller
+//! has offered before, a kill loses no record that was spilled, and no thread waits for ever.
 //!
-//! This test compiles the same `src/ingest/queue.rs` as the library, with the primitives of `shuttle` in place of
-//! those of the standard library and of crossbeam. In these, no time passes: a wait that only a timeout would end
-//! is a failure. All atomic operations are sequentially consistent, so orderings of memory are not explored.
+//! This test compiles the same `src/ingest/queue.rs` and `spiller.rs` as the library, with the primitives of
+//! `shuttle` in place of those of the standard library and of crossbeam. In the queue, no time passes: a wait that
+//! only a timeout would end is a failure. All atomic operations are sequentially consistent, so orderings of memory are not explored.
 //!
 //! `GRIDCTL_TELEMETRY_SCHEDULES` sets the number of schedules of each protocol, 10,000 by default.
 
@@ -19,6 +20,20 @@
 #[allow(dead_code, reason = "the test uses a part of it")]
 #[path = "../src/ingest/queue.rs"]
 mod queue;
+#[allow(
+    clippy::unused_self,
+    clippy::unnecessary_wraps,
+    clippy::unnecessary_box_returns,
+    reason = "signatures are those of the library"
+)]
+#[path = "scheduled/spilling.rs"]
+mod spilling;
+#[allow(clippy::unnecessary_wraps, reason = "signatures are those of std")]
+#[path = "scheduled/sync.rs"]
+mod sync;
+
+// Where the spiller looks for them.
+use spilling::{error, redact, store};
 
 use queue::{Bounds, Queue, Refused, Unanswered};
 use std::{
@@ -26,136 +41,6 @@ use std::{
     time::{Duration, Instant},
 };
 use sync::{Arc, AtomicUsize, Mutex, Ordering, channel::Receiver, channel::Sender};
-
-/// What the queue synchronises with.
-mod sync {
-    pub(crate) use shuttle::{
-        sync::{
-            Arc, Condvar, Mutex,
-            atomic::{AtomicBool, AtomicUsize, Ordering, fence},
-        },
-        thread::{Thread, current, park_timeout},
-    };
-
-    /// As much of crossbeam's channels as the queue uses.
-    pub(crate) mod channel {
-        use super::{Arc, Condvar, Mutex};
-        pub(crate) use crossbeam::channel::{RecvTimeoutError, SendTimeoutError, TrySendError};
-        use std::{collections::VecDeque, time::Instant};
-
-        struct Channel<T> {
-            state: Mutex<State<T>>,
-            changed: Condvar,
-        }
-
-        struct State<T> {
-            messages: VecDeque<T>,
-            capacity: usize,
-            senders: usize,
-            receivers: usize,
-        }
-
-        pub(crate) struct Sender<T>(Arc<Channel<T>>);
-        pub(crate) struct Receiver<T>(Arc<Channel<T>>);
-
-        pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-            let state = State {
-                messages: VecDeque::new(),
-                capacity,
-                senders: 1,
-                receivers: 1,
-            };
-            let channel = Arc::new(Channel {
-                state: Mutex::new(state),
-                changed: Condvar::new(),
-            });
-            (Sender(Arc::clone(&channel)), Receiver(channel))
-        }
-
-        impl<T> Sender<T> {
-            pub(crate) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-                let mut state = self.0.state.lock().unwrap();
-                if state.receivers == 0 {
-                    return Err(TrySendError::Disconnected(message));
-                }
-                if state.messages.len() >= state.capacity {
-                    return Err(TrySendError::Full(message));
-                }
-                state.messages.push_back(message);
-                self.0.changed.notify_all();
-                Ok(())
-            }
-
-            pub(crate) fn send(&self, message: T) -> Result<(), T> {
-                let state = self.0.state.lock().unwrap();
-                let is_full =
-                    |it: &mut State<T>| it.receivers > 0 && it.messages.len() >= it.capacity;
-                let mut state = self.0.changed.wait_while(state, is_full).unwrap();
-                if state.receivers == 0 {
-                    return Err(message);
-                }
-                state.messages.push_back(message);
-                self.0.changed.notify_all();
-                Ok(())
-            }
-
-            pub(crate) fn send_deadline(
-                &self,
-                message: T,
-                _: Instant,
-            ) -> Result<(), SendTimeoutError<T>> {
-                self.send(message).map_err(SendTimeoutError::Disconnected)
-            }
-        }
-
-        impl<T> Receiver<T> {
-            pub(crate) fn try_recv(&self) -> Result<T, ()> {
-                let mut state = self.0.state.lock().unwrap();
-                let message = state.messages.pop_front().ok_or(())?;
-                self.0.changed.notify_all();
-                Ok(message)
-            }
-
-            pub(crate) fn recv_deadline(&self, _: Instant) -> Result<T, RecvTimeoutError> {
-                let state = self.0.state.lock().unwrap();
-                let is_empty = |it: &mut State<T>| it.senders > 0 && it.messages.is_empty();
-                let mut state = self.0.changed.wait_while(state, is_empty).unwrap();
-                let message = state.messages.pop_front();
-                self.0.changed.notify_all();
-                message.ok_or(RecvTimeoutError::Disconnected)
-            }
-
-            pub(crate) fn len(&self) -> usize {
-                self.0.state.lock().unwrap().messages.len()
-            }
-
-            pub(crate) fn is_empty(&self) -> bool {
-                self.0.state.lock().unwrap().messages.is_empty()
-            }
-        }
-
-        impl<T> Clone for Receiver<T> {
-            fn clone(&self) -> Receiver<T> {
-                self.0.state.lock().unwrap().receivers += 1;
-                Receiver(Arc::clone(&self.0))
-            }
-        }
-
-        impl<T> Drop for Sender<T> {
-            fn drop(&mut self) {
-                self.0.state.lock().unwrap().senders -= 1;
-                self.0.changed.notify_all();
-            }
-        }
-
-        impl<T> Drop for Receiver<T> {
-            fn drop(&mut self) {
-                self.0.state.lock().unwrap().receivers -= 1;
-                self.0.changed.notify_all();
-            }
-        }
-    }
-}
 
 /// A message to the thread of the test.
 enum Message {

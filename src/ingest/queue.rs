@@ -4,13 +4,13 @@
 //! uses nothing else of this crate.
 
 use super::sync::{
-    Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, Thread,
+    Arc, AtomicBool, AtomicUsize, Condvar, Mutex, Ordering, PoisonError, Thread,
     channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError},
     current, fence, park_timeout,
 };
 use std::{
     fmt,
-    sync::{OnceLock, PoisonError},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 

@@ -5,12 +5,18 @@
 //! messages from the queue in its place, writes their records to the spill, and keeps them, in order,
 //! until the writer thread is done. It takes none at other times, so that messages never overtake
 //! each other.
+//!
+//! `tests/survives_any_schedule.rs` compiles this file as well, with primitives that explore schedules.
 
 use super::{
     WriterOptions,
     committer::now,
     policy::{BatchSize, Instant},
     stats::Counters,
+    sync::{
+        Arc, AtomicBool, Builder, Condvar, Mutex, MutexGuard, Ordering, PoisonError,
+        channel::Receiver,
+    },
     thread,
     writer::Message,
 };
@@ -19,18 +25,7 @@ use crate::{
     redact::{Redactor, Rules},
     store::{RECORD_BYTES_MAX, Spill, SpilledRecord},
 };
-use crossbeam::channel::Receiver;
-use std::{
-    borrow::Cow,
-    collections::VecDeque,
-    io::ErrorKind,
-    path::Path,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{borrow::Cow, collections::VecDeque, io::ErrorKind, path::Path, time::Duration};
 
 /// The time that a record waits for others to be spilled with it.
 pub(super) const SPILL_DELAY: Duration = Duration::from_millis(5);
@@ -118,7 +113,7 @@ impl Spiller {
     /// Starts the thread that takes messages from `queue` while the writer thread is busy.
     pub(super) fn start(self: &Arc<Self>, queue: Receiver<Message>, path: &Path) -> Result<()> {
         let spiller = Arc::clone(self);
-        std::thread::Builder::new()
+        Builder::new()
             .name("gridctl-telemetry-spill".to_owned())
             .spawn(move || {
                 thread::never_store_own_events();

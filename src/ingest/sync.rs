@@ -1,11 +1,11 @@
-//! What the [queue](super::queue) synchronises with. A test compiles the queue with other ones, which try many
-//! schedules.
+//! What the [queue](super::queue) and the [spiller](super::spiller) synchronise with. A test compiles them with
+//! other primitives, which try many schedules.
 
 pub(super) use crossbeam::channel;
 pub(super) use std::{
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering, fence},
     },
-    thread::{Thread, current, park_timeout},
+    thread::{Builder, Thread, current, park_timeout},
 };
