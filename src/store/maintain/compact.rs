@@ -111,7 +111,8 @@ impl CompactOptions {
     /// names of servers stay in the ledger.
     ///
     /// The file is what is overwritten. A drive that moves blocks, as an SSD does, a file system that
-    /// copies on write or has snapshots, and backups may keep what was there before.
+    /// copies on write or has snapshots, and backups may keep what was there before. So may blocks of the
+    /// disk that the file had before this call, when a commit or an ordinary compaction shortened it.
     pub fn overwrite_deleted(mut self, wanted: bool) -> CompactOptions {
         self.overwrites = wanted;
         self

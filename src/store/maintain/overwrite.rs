@@ -3,7 +3,8 @@
 //! They are left in three kinds of places:
 //!
 //! 1. The end of the file that a compaction cuts off. It is overwritten before it is cut, see
-//!    [`OpenOptions::overwrites_cut`].
+//!    [`OpenOptions::overwrites_cut`]. What a commit has cut off earlier belongs to the file system and is
+//!    out of reach.
 //! 2. The unused parts of pages that are in use. redb removes an entry from a page by moving those after
 //!    it, so the old end stays in the page; and it takes the memory of a new page from its cache, with what
 //!    the page held before. So [`Overwriting::renew_pages`] removes each entry and inserts it again, through
