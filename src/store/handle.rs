@@ -525,7 +525,8 @@ impl Store {
     }
 
     /// The stored records that `policy` would delete if it came into force now: one warning for each
-    /// limit that is lower than the present one and that stored records exceed. Deletes nothing.
+    /// limit that is lower than the present one and that stored records exceed. Deletes nothing. Series
+    /// whose entry is damaged are left out.
     ///
     /// The cost does not grow with the number of records. Fails like
     /// [`RetentionPolicy::validated`] and [`Store::snapshot`].
@@ -580,7 +581,7 @@ impl Store {
         let snapshot = self.snapshot()?;
         let view = snapshot.view();
         let counted_bytes = view.read(|| space::live_bytes(view.transaction()))?;
-        let limit_bytes = view.limits()?.total_bytes;
+        let limit_bytes = view.limits_that_hold()?.total_bytes;
         drop(snapshot);
         space::measure(self.place(), counted_bytes, limit_bytes)
     }

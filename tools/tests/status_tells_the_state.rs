@@ -227,30 +227,67 @@ fn status_says_why_a_writer_cannot_store() {
     guard.close().unwrap();
 }
 
+/// Replaces the value of a key of the database `gw`.
+fn replace<K: redb::Key + 'static>(home: &Home, table: &str, key: K::SelfType<'_>) {
+    let database = redb::Database::open(home.database("gw")).unwrap();
+    let change = database.begin_write().unwrap();
+    let definition = redb::TableDefinition::<K, &[u8]>::new(table);
+    let mut table = change.open_table(definition).unwrap();
+    let before = table.insert(key, b"nothing of ours".as_slice()).unwrap();
+    assert!(before.is_some());
+    drop(before);
+    drop(table);
+    change.commit().unwrap();
+}
+
+/// A stack with limits and two servers, and a configuration that would delete records of both.
+fn stack_to_damage(home: &Home) -> String {
+    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
+    let policy = RetentionPolicy::new(Retention::default().max_age_days(9));
+    let options = WriterOptions::default().retention(Some(policy));
+    let (writer, guard) = Writer::start(&store, options).unwrap();
+    let old = Timestamp::from_unix_nanos(Timestamp::now().unix_nanos() - 5 * 86_400_000_000_000);
+    for server in ["github", "slack"] {
+        let server = ServerName::new(server).unwrap();
+        let record = LogRecord::new(old, Level::INFO, "old");
+        writer.log(&server, &record).unwrap();
+    }
+    guard.close().unwrap();
+    let config = home.path().join("config.json");
+    fs::write(&config, r#"{"retention":{"max_age_days":"2d"}}"#).unwrap();
+    config.to_str().unwrap().to_owned()
+}
+
 #[test]
 fn a_damaged_entry_of_a_series_hides_nothing_else() {
     let home = Home::new();
-    let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
-    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
-    for server in ["github", "slack"] {
-        let server = ServerName::new(server).unwrap();
-        writer.log(&server, &record()).unwrap();
-    }
-    guard.close().unwrap();
-    drop((writer, store));
-    let database = redb::Database::open(home.database("gw")).unwrap();
-    let change = database.begin_write().unwrap();
-    let series = redb::TableDefinition::<(&str, u8), &[u8]>::new("series");
-    let mut table = change.open_table(series).unwrap();
-    table.insert(("github", 0), b"no state".as_slice()).unwrap();
-    drop(table);
-    change.commit().unwrap();
-    drop(database);
-    let shown = home.run(&["status", "gw"]);
+    let config = stack_to_damage(&home);
+    replace::<(&str, u8)>(&home, "series", ("github", 0));
+    let shown = home.run(&["status", "gw", "--config", &config]);
     assert_eq!(shown.code, 0, "{shown:?}");
-    let said = "cannot be read: the entry of github, logs: the checksum does not match";
-    assert!(shown.stdout.contains(said), "{shown:?}");
-    assert!(shown.stdout.contains("slack"), "{shown:?}");
+    for said in [
+        "cannot be read: the entry of github, logs: the checksum does not match",
+        "max_age_days of the server slack will delete 1 stored records",
+    ] {
+        assert!(shown.stdout.contains(said), "{said}: {shown:?}");
+    }
     let json = home.run(&["status", "gw", "--json"]);
     assert!(json.stdout.contains("the entry of github"), "{json:?}");
+}
+
+#[test]
+fn damaged_limits_hide_nothing_else() {
+    let home = Home::new();
+    let config = stack_to_damage(&home);
+    replace::<&str>(&home, "limits", "");
+    let shown = home.run(&["status", "gw", "--config", &config]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    let said = "gw: cannot be read: the default limits: the checksum does not match";
+    assert_eq!(shown.stdout.matches(said).count(), 1, "{shown:?}");
+    for server in ["github", "slack"] {
+        let said = format!("max_age_days of the server {server} will delete 1 stored records");
+        assert!(shown.stdout.contains(&said), "{said}: {shown:?}");
+    }
+    let space = home.run(&["status", "gw", "--space"]);
+    assert_eq!(space.code, 0, "{space:?}");
 }

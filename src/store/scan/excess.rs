@@ -1,6 +1,6 @@
 //! The stored records that limits would delete if they came into force.
 
-use super::inventory::{InventoryRecord, inventory_record};
+use super::inventory::{InventoryRecord, inventory_record, or_damage};
 use crate::{
     config::{ConfigWarning, RetentionPolicy},
     error::Result,
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What `policy`, which must be valid, would delete of the records that are kept now, with the size
-/// of all of it in bytes; see
+/// of all of it in bytes. Series whose entry is damaged are left out; see
 /// [`Store::would_delete`](crate::Store::would_delete).
 pub(crate) fn of_series(
     view: &View,
@@ -17,13 +17,14 @@ pub(crate) fn of_series(
     let mut warnings = Vec::new();
     let mut deleted_bytes = 0;
     let now = view.trusted_now()?;
-    for entry in view.series()? {
+    for entry in view.readable_series()?.0 {
         let limits = policy.of(&entry.server);
         let age_nanos = u64::try_from(limits.age_max().as_nanos()).unwrap_or(u64::MAX);
         let wanted = now.saturating_sub_unsigned(age_nanos);
-        let present = view.cutoff(&entry.server)?;
+        let present = or_damage(view.cutoff(&entry.server))?.unwrap_or_default();
         let (server, signal) = (entry.server.clone(), entry.signal);
-        let Some(held) = view.read(|| inventory_record(view, entry.clone(), present))? else {
+        let held = or_damage(view.read(|| inventory_record(view, entry.clone(), present)))?;
+        let Ok(Some(held)) = held else {
             continue;
         };
         let size = |record: Option<&InventoryRecord>| {
@@ -34,10 +35,9 @@ pub(crate) fn of_series(
         let (kept_records, kept_bytes) = if present.is_some_and(|present| wanted <= present) {
             (held_records, held_bytes)
         } else {
-            size(
-                view.read(|| inventory_record(view, entry, Some(wanted)))?
-                    .as_ref(),
-            )
+            let kept = or_damage(view.read(|| inventory_record(view, entry, Some(wanted))))?;
+            let Ok(kept) = kept else { continue };
+            size(kept.as_ref())
         };
         if kept_records < held_records {
             warnings.push(ConfigWarning::DeletesStored {

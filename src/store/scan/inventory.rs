@@ -82,21 +82,25 @@ pub(crate) fn list_readable(view: &View) -> Result<(Vec<InventoryRecord>, Vec<Fi
     for entry in series {
         let (server, signal) = (entry.server.clone(), entry.signal);
         let find = |what| Finding::of(&server, signal, what);
-        let cutoff = match view.cutoff(&server) {
-            Ok(cutoff) => cutoff,
-            Err(Error::Corrupt { what, .. }) => {
-                findings.push(find(what));
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        match view.read(|| inventory_record(view, entry, cutoff)) {
+        let cutoff = or_damage(view.cutoff(&server))?.unwrap_or_else(|what| {
+            findings.push(find(what));
+            None
+        });
+        match or_damage(view.read(|| inventory_record(view, entry, cutoff)))? {
             Ok(record) => records.extend(record),
-            Err(Error::Corrupt { what, .. }) => findings.push(find(what).losing(None)),
-            Err(error) => return Err(error),
+            Err(what) => findings.push(find(what).losing(None)),
         }
     }
     Ok((records, findings))
+}
+
+/// What was read, or what of it is damaged. Other failures are returned.
+pub(super) fn or_damage<T>(read: Result<T>) -> Result<std::result::Result<T, String>> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(Error::Corrupt { what, .. }) => Ok(Err(what)),
+        Err(error) => Err(error),
+    }
 }
 
 /// The records that a wipe would delete, see

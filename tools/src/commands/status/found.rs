@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::Context;
 use gridctl_telemetry::{
-    ServerName, Signal, Store, TelemetryConfig, Timestamp,
+    Error, ServerName, Signal, Store, TelemetryConfig, Timestamp,
     home::{SetAside, list_set_aside},
     ledger::{ClockJump, KnownDamage, LedgerEntry},
     maintenance::{FileSystem, ServerLimits, Space, WriterStatus},
@@ -56,7 +56,7 @@ pub(super) struct Found {
     /// What is known to be damaged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damage: Vec<KnownDamage>,
-    /// What cannot be read of the list of series.
+    /// What cannot be read of the list of series, and of the limits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unreadable: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,21 +104,35 @@ impl Found {
         };
         let snapshot = store.snapshot()?;
         let (inventory, unreadable) = snapshot.readable_inventory()?;
+        let mut unreadable: Vec<String> = unreadable.into_iter().map(|it| it.what).collect();
         let comparison = match config {
             Some(config) => compare(&store, &inventory, config)?,
             None => Vec::new(),
         };
+        let mut limits_of = |server: Option<&str>| match snapshot.limits_of(server) {
+            Ok(limits) => Ok(limits.map(Limits::from)),
+            // What is damaged must not hide the rest.
+            Err(Error::Corrupt { what, .. }) => {
+                unreadable.push(what);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        };
+        let limits = limits_of(None)?;
         let rates = Rates::measure(&snapshot, Timestamp::now())?;
         let mut series = Vec::new();
         for record in inventory {
             if servers.is_empty() || servers.contains(&record.server) {
                 series.push(Series {
                     rate: rates.of(&record.server, record.signal),
-                    limits: snapshot.limits_of(Some(&record.server))?.map(Limits::from),
+                    limits: limits_of(Some(&record.server))?,
                     record,
                 });
             }
         }
+        // A limit concerns all its servers, and is named once.
+        unreadable.sort();
+        unreadable.dedup();
         let writers = store.writers()?;
         Ok(Some(Found {
             is_writing: writers.iter().any(|writer| writer.is_running),
@@ -126,7 +140,7 @@ impl Found {
             last_commit: snapshot.last_commit()?,
             file_system: store.file_system()?,
             records_per_second: rates.by_signal(),
-            limits: snapshot.limits_of(None)?.map(Limits::from),
+            limits,
             stack: stack.to_owned(),
             path: store.path().display().to_string(),
             series,
@@ -134,7 +148,7 @@ impl Found {
             space: store.space()?,
             set_aside: list_set_aside(home, stack)?,
             losses: snapshot.ledger(..)?,
-            unreadable: unreadable.into_iter().map(|it| it.what).collect(),
+            unreadable,
             damage: snapshot.known_damage()?,
             clock_jump: snapshot.clock_jump()?,
         }))
