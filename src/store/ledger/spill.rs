@@ -491,3 +491,29 @@ fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Option<SpillHeader> {
     let header = header.get(..u16::from_le_bytes(*length).into())?;
     values::decode(header).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Store, StoreOptions};
+
+    #[test]
+    fn a_long_error_is_cut_between_two_characters() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let mut spill = Spill::create(store.place(), 7, (1, 0), None).unwrap();
+        for (error, kept) in [
+            ("x".repeat(ERROR_BYTES_MAX), ERROR_BYTES_MAX),
+            ("x".repeat(ERROR_BYTES_MAX + 1), ERROR_BYTES_MAX),
+            ("é".repeat(ERROR_BYTES_MAX / 2), ERROR_BYTES_MAX),
+            (
+                format!("x{}", "é".repeat(ERROR_BYTES_MAX)),
+                ERROR_BYTES_MAX - 1,
+            ),
+        ] {
+            spill.set_failure(Some((5, &error))).unwrap();
+            let header = header_of(store.place(), 7).unwrap();
+            assert_eq!(header.failure, Some((5, error[..kept].to_owned())));
+        }
+    }
+}

@@ -298,4 +298,48 @@ mod tests {
             }
         }
     }
+
+    /// Adds entries of some hundred bytes to a table, and checks that they are counted.
+    fn counts<K: redb::Key + 'static>(
+        store: &Store,
+        table: TableDefinition<'_, K, &'static [u8]>,
+        key: impl for<'k> Fn(i64, &'k str) -> K::SelfType<'k>,
+    ) {
+        let live_bytes = || {
+            let snapshot = store.snapshot().unwrap();
+            let view = snapshot.view();
+            view.read(|| live_bytes(view.transaction())).unwrap()
+        };
+        let before = live_bytes();
+        let add = |transaction: &crate::store::engine::transaction::WriteTransaction| {
+            let mut table = transaction.open_table(table)?;
+            for number in 1000..1500 {
+                let name = format!("server {number}");
+                table.insert(key(number, &name), [7_u8; 400].as_slice())?;
+            }
+            Ok(())
+        };
+        store.writer().unwrap().transact("fill", add).unwrap();
+        let added = live_bytes().saturating_sub(before);
+        // Pages are partly empty.
+        assert!(
+            (200_000..600_000).contains(&added),
+            "{}: {added}",
+            table.name()
+        );
+    }
+
+    #[test]
+    fn every_table_is_counted() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        counts(&store, SERIES, |_, name| (name, 0));
+        counts(&store, WIPES, |_, name| (name, 0));
+        counts(&store, TOTALS, |_, name| name);
+        counts(&store, LIMITS, |_, name| name);
+        counts(&store, LOSSES, |number, name| (number, name, 0, 0));
+        counts(&store, EVICTED, |_, name| (name, 0));
+        counts(&store, WRITERS, |number, _| number.cast_unsigned());
+        counts(&store, DAMAGE, |number, _| number.cast_unsigned());
+    }
 }

@@ -267,3 +267,31 @@ impl Sections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body of a few bytes must not take gigabytes when it is read.
+    #[test]
+    fn sections_that_are_too_long_together_are_refused() {
+        for (lengths, opens) in [
+            (vec![UNPACKED_BYTES_MAX], true),
+            (vec![UNPACKED_BYTES_MAX - 5, 5], true),
+            (vec![UNPACKED_BYTES_MAX + 1], false),
+            (vec![UNPACKED_BYTES_MAX - 5, 6], false),
+            (vec![UNPACKED_BYTES_MAX / 2; 3], false),
+        ] {
+            let mut body = Vec::new();
+            body.varint(lengths.len() as u64);
+            for length in &lengths {
+                body.push(method::ZSTD);
+                body.varint(*length as u64);
+                body.varint(0);
+            }
+            // The shared frame.
+            body.extend([method::RAW, 0]);
+            assert_eq!(PackedSections::open(&body).is_some(), opens, "{lengths:?}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use crate::{
     record::{Level, LogRecord, Record, SpanRecord},
 };
 use opentelemetry_proto::tonic::{
-    common::v1::{AnyValue, KeyValue, any_value},
+    common::v1::{AnyValue, KeyValue, KeyValueList, any_value},
     resource::v1::Resource,
     trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event},
 };
@@ -593,6 +593,152 @@ fn blocks_of_the_codec_before_are_read_and_searched() {
                 "{filter:?}"
             );
         }
+    }
+}
+
+/// Messages are walked down to a bound, and what is deeper is kept as it is.
+#[test]
+fn spans_with_deeply_nested_values_come_back() {
+    let nested = |levels: usize| {
+        let leaf = AnyValue {
+            value: Some(any_value::Value::IntValue(7)),
+        };
+        (0..levels).fold(leaf, |inner, _| AnyValue {
+            value: Some(any_value::Value::KvlistValue(KeyValueList {
+                values: vec![KeyValue {
+                    key: "in".to_owned(),
+                    value: Some(inner),
+                    ..KeyValue::default()
+                }],
+            })),
+        })
+    };
+    for levels in [1, 5, 6, 7, 8, 9, 20, 25] {
+        let span = Span {
+            attributes: vec![KeyValue {
+                key: "deep".to_owned(),
+                value: Some(nested(levels)),
+                ..KeyValue::default()
+            }],
+            ..Span::default()
+        };
+        let span = Record::Span(Box::new(SpanRecord::new(span)));
+        let payloads = encoded(&[span]);
+        assert_eq!(payloads.len(), 1, "{levels}");
+        let payloads: Vec<Vec<u8>> = payloads.into_iter().map(|(_, it)| it).collect();
+        encode_and_decode(Signal::Traces, &payloads);
+    }
+}
+
+/// Log records with values of each form that has a column of its own.
+fn varied_logs() -> Vec<Record> {
+    let mut state = 7_u64;
+    let mut random = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state >> 33
+    };
+    (0..300_u64)
+        .map(|number| {
+            let id = format!(
+                "{:032x}",
+                (u128::from(random()) << 96) | u128::from(random())
+            );
+            let uuid = [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-");
+            let time = number * 1_000_003;
+            let at = crate::Timestamp::from_unix_nanos(time.cast_signed());
+            let log = LogRecord::new(at, Level::INFO, format!("user {} came", random() % 97))
+                .with("id", uuid)
+                .with("counter", number)
+                .with("at", time + random() % 100)
+                .with("micros", random() % 500 * 1000)
+                .with("user", format!("user-{:05}", number * number % 97))
+                .with(
+                    "code",
+                    [200_u64, 404, 500][usize::try_from(random() % 3).unwrap()],
+                )
+                .with("hash", format!("{:08X}", random()))
+                .with("run", format!("run {}", number / 50 * 7919));
+            Record::Log(log)
+        })
+        .collect()
+}
+
+/// What a column costs decides its form, and no test of what comes back shows that a wrong form was taken.
+#[test]
+fn blocks_take_no_more_than_they_did() {
+    for (what, signal, records, (body_max, summary_max)) in [
+        ("logs", Signal::Logs, old_records(Signal::Logs), (6970, 540)),
+        (
+            "spans",
+            Signal::Traces,
+            old_records(Signal::Traces),
+            (4030, 595),
+        ),
+        ("varied logs", Signal::Logs, varied_logs(), (7640, 482)),
+    ] {
+        let payloads = encoded(&records);
+        let records: Vec<BlockRecord<'_>> = (payloads.iter().zip(0..))
+            .map(|((_, payload), number)| BlockRecord {
+                timestamp: number * 1_000_003,
+                sequence: number.cast_unsigned(),
+                payload,
+            })
+            .collect();
+        let EncodedBlock { body, summary, .. } = BlockEncoder::new().encode(signal, &records);
+        let (body, summary) = (body.len(), summary.map_or(0, |it| it.len()));
+        assert!(
+            body <= body_max && summary <= summary_max,
+            "{what}: {body}, {summary}"
+        );
+    }
+}
+
+/// Records that a filter cannot match are not decoded.
+#[test]
+fn a_condition_that_one_record_meets_selects_that_one() {
+    let id = |number: u64| format!("{:032x}", (u128::from(number) << 64) | 0xabcd);
+    let logs = (0..300).map(|number| {
+        let is_rare = number == 150;
+        let (level, message, tool) = if is_rare {
+            (Level::ERROR, "a needle".to_owned(), "rare")
+        } else {
+            (Level::INFO, format!("request {number} sent"), "common")
+        };
+        let log = LogRecord::new(crate::Timestamp::default(), level, message)
+            .with("tool", tool)
+            .with("bytes", if is_rare { 7_u64 } else { 8 })
+            .with("trace_id", id(number));
+        Record::Log(log)
+    });
+    let payloads = encoded(&logs.collect::<Vec<_>>());
+    let records: Vec<BlockRecord<'_>> = (payloads.iter().zip(0..))
+        .map(|((_, payload), number)| BlockRecord {
+            timestamp: number,
+            sequence: number.cast_unsigned(),
+            payload,
+        })
+        .collect();
+    let EncodedBlock { header, body, .. } = BlockEncoder::new().encode(Signal::Logs, &records);
+    for filter in [
+        Filter::level_at_least(Level::ERROR),
+        Filter::text(TextPattern::substring("needle").unwrap()),
+        Filter::trace_id(&id(150)).unwrap(),
+        Filter::field("tool=rare").unwrap(),
+        Filter::field("bytes<8").unwrap(),
+    ] {
+        let selection = std::cell::Cell::new(None);
+        let select = |_: &DecodedBlock, shaped: Option<&Shaped<'_>>| {
+            selection.set(Selector::new(Signal::Logs, shaped.unwrap()).select(&filter));
+            Ok(None)
+        };
+        DecodedBlock::decode_some(&header, &body, select, |_| true).unwrap();
+        let Some(Selection::Some(found)) = selection.take() else {
+            panic!("all records are selected for {filter:?}");
+        };
+        let found: Vec<usize> = (0..300).filter(|index| found.contains(*index)).collect();
+        assert_eq!(found, [150], "{filter:?}");
     }
 }
 
