@@ -358,7 +358,7 @@ fn field_len(number: u32, length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{otlp::arbitrary, record::ServerName, time::Timestamp};
+    use crate::{otlp::arbitrary, record::{Level, ServerName}, time::Timestamp};
     use opentelemetry_proto::tonic::{
         collector::{
             logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
@@ -438,7 +438,7 @@ mod tests {
         for (server, message) in [("github", "1"), ("slack", "2"), ("github", "3")] {
             let server = ServerName::new(server).unwrap();
             let mut payload = Vec::new();
-            let log = LogRecord::new(Timestamp::from_unix_nanos(5), Default::default(), message);
+            let log = LogRecord::new(Timestamp::from_unix_nanos(5), Level::default(), message);
             log.encode_payload(&mut payload).unwrap();
             batch.push(&raw(&server, Signal::Logs, &payload)).unwrap();
             let other = batch.push(&raw(&server, Signal::Traces, &payload));
