@@ -358,7 +358,11 @@ fn field_len(number: u32, length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{otlp::arbitrary, record::{Level, ServerName}, time::Timestamp};
+    use crate::{
+        otlp::arbitrary,
+        record::{Level, ServerName},
+        time::Timestamp,
+    };
     use opentelemetry_proto::tonic::{
         collector::{
             logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,

@@ -688,8 +688,9 @@ fn blocks_take_no_more_than_they_did() {
             .collect();
         let EncodedBlock { body, summary, .. } = BlockEncoder::new().encode(signal, &records);
         let (body, summary) = (body.len(), summary.map_or(0, |it| it.len()));
+        // A block without a summary is read whole by every query.
         assert!(
-            body <= body_max && summary <= summary_max,
+            body <= body_max && (summary_max * 9 / 10..=summary_max).contains(&summary),
             "{what}: {body}, {summary}"
         );
     }
