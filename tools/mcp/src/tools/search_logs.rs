@@ -103,14 +103,18 @@ fn run(asked: &Asked<'_>) -> Result<CallToolResult, Refusal> {
         found.push(record.to_stored()?);
     }
     if is_first_page {
+        let shown = found.len() as u64;
         let (matched, is_exact, reached) = match exact {
             Some(matched) => (matched, true, None),
-            None => rest(asked, &mut scan, found.len() as u64, answer.has_more)?,
+            None if params.filters_texts() => rest(asked, &mut scan, shown, answer.has_more)?,
+            // One by one, it would take much longer still.
+            None => (shown, !answer.has_more, None),
         };
         answer.field("matched", matched);
         answer.field("matched_is_exact", is_exact);
         answer.line(match reached {
-            None => format!("{} match.", grouped(matched)),
+            None if is_exact => format!("{} match.", grouped(matched)),
+            None => format!("At least {} match.", grouped(matched)),
             Some(reached) => format!(
                 "At least {} match: counting was stopped at {}.",
                 grouped(matched),
@@ -151,9 +155,15 @@ fn by_level(asked: &Asked<'_>, open: &Open) -> Result<Option<Vec<(Level, u64)>>,
         .params
         .scope()
         .records(Signal::Logs, Direction::Forward)?;
-    let report = asked.clock().within(COUNT_TIME_MAX, || {
-        open.snapshot.count(&scope, &[CountBy::Level])
-    })?;
+    // What matches is counted besides if it says something.
+    let time = if asked.params.filters_texts() {
+        COUNT_TIME_MAX
+    } else {
+        2 * COUNT_TIME_MAX
+    };
+    let report = asked
+        .clock()
+        .within(time, || open.snapshot.count(&scope, &[CountBy::Level]))?;
     Ok(report.map(|report| {
         let rows = report.rows.into_iter();
         rows.filter_map(|row| Some((row.level?, row.count)))

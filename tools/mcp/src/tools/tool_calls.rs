@@ -83,6 +83,9 @@ fn run(asked: &Asked<'_>) -> Result<CallToolResult, Refusal> {
                 None => TOOLS_MAX,
             };
             tools(asked, &open, &params, 0, most, &mut answer)?;
+            if list.is_none() {
+                answer.hint("Only calls, as many as there is room for: list=calls.");
+            }
             if list != Some("tools") {
                 let now = Timestamp::from_unix_nanos(params.now().unix_nanos().saturating_add(1));
                 let until = params.range()?.until.map_or(now, |until| until.min(now));
