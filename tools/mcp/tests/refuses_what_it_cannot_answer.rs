@@ -35,6 +35,7 @@ const TOOLS: [&str; 6] = [
 ];
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn bad_arguments_are_told_with_what_is_right() {
     let stack = Stack::with_calls(3);
     let mut agent = stack.agent();

@@ -1,6 +1,10 @@
 //! A store with records of a gateway, and an agent's client that speaks the protocol line by line.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "arguments are written where they are passed"
+)]
 
 use gridctl_telemetry::{
     Level, LogRecord, MetricsSnapshot, ServerName, SpanRecord, Store, StoreOptions, Timestamp,
