@@ -1,5 +1,5 @@
-// A minimal OpenTelemetry Collector: it reads files of OTLP/JSON lines, and writes their messages as protobuf or JSON
-// or sends them on.
+// A minimal OpenTelemetry Collector: it reads files of OTLP/JSON lines or receives OTLP, and writes the messages as
+// protobuf or JSON or sends them on.
 //
 // Usage: collector --config=FILE
 package main
@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/collector/exporter/otlphttpexporter"
 	"go.opentelemetry.io/collector/otelcol"
 	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/otlpreceiver"
 	"go.opentelemetry.io/collector/service/telemetry"
 	"go.uber.org/zap"
 )
@@ -40,7 +41,10 @@ func main() {
 }
 
 func factories() (otelcol.Factories, error) {
-	receivers, err := otelcol.MakeFactoryMap[receiver.Factory](otlpjsonfilereceiver.NewFactory())
+	receivers, err := otelcol.MakeFactoryMap[receiver.Factory](
+		otlpjsonfilereceiver.NewFactory(),
+		otlpreceiver.NewFactory(),
+	)
 	if err != nil {
 		return otelcol.Factories{}, err
 	}

@@ -48,11 +48,18 @@ impl Collector {
         Some(Collector { program: program? })
     }
 
+    /// A command that runs it.
+    #[allow(dead_code, reason = "each test uses a part of it")]
+    pub(crate) fn command(&self) -> Command {
+        Command::new(&self.program)
+    }
+
     /// The messages (`TracesData`, `LogsData` or `MetricsData`) that the Collector reads from the
     /// files at `include` (paths or globs), in the order in which it wrote them.
     ///
     /// Waits until it has received `expected` spans, log records or metrics. Those that do not
     /// arrive are missing from the result.
+    #[allow(dead_code, reason = "each test uses a part of it")]
     pub(crate) fn receive<M: Message + Default>(
         &self,
         signal: Signal,
@@ -189,6 +196,7 @@ fn configuration(
 }
 
 /// The length-delimited messages that the file exporter writes.
+#[allow(dead_code, reason = "each test uses a part of it")]
 fn messages<M: Message + Default>(mut bytes: &[u8]) -> Vec<M> {
     let mut messages = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk() {
