@@ -22,7 +22,7 @@ use gridctl_telemetry::{
     send::OtlpBatch,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     mem,
     path::PathBuf,
     sync::{
@@ -37,7 +37,7 @@ use std::{
 pub(crate) const RECORDS_MAX: usize = 4096;
 const BYTES_MAX: usize = 1 << 20;
 /// The memory for decoded blocks, in bytes.
-const SCAN_BYTES: usize = 3 << 20;
+const SCAN_BYTES: usize = 6 << 20;
 /// A snapshot is kept for this time at most.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(5);
 /// How often a batch is sent to an endpoint whose answers are none of OTLP.
@@ -112,6 +112,10 @@ struct Running<'a> {
     caught_up_at: Option<Instant>,
     /// Whether the endpoint may have a batch that the cursor file does not know.
     is_uncertain: bool,
+    /// Whether the batch is the last one of its stretch.
+    is_read: bool,
+    /// What cannot be read, each part once.
+    damaged: BTreeSet<String>,
 }
 
 impl Lane {
@@ -153,6 +157,8 @@ impl Lane {
             trouble: None,
             caught_up_at: None,
             is_uncertain: false,
+            is_read: false,
+            damaged: BTreeSet::new(),
         };
         running.begin()?;
         let outcome = running.run();
@@ -199,7 +205,7 @@ impl Running<'_> {
 
     /// Stores how far the signal was sent, and whether a batch may be on its way.
     fn end(mut self, outcome: Result<Step, ForwardError>) -> Result<(), ForwardError> {
-        self.scan = None;
+        self.release();
         self.position.is_open = self.is_uncertain;
         let saved = self.lane.cursor.save(self.lane.signal, &self.position);
         outcome?;
@@ -245,7 +251,13 @@ impl Running<'_> {
             }
             self.lane.count(|stats| stats.is_caught_up = false);
             let step = match self.fill() {
-                Ok(true) => self.deliver()?,
+                Ok(true) => match self.deliver()? {
+                    Step::GoOn if self.is_read => {
+                        self.end_stretch()?;
+                        Step::GoOn
+                    }
+                    step => step,
+                },
                 Ok(false) => {
                     self.end_stretch()?;
                     Step::GoOn
@@ -270,7 +282,7 @@ impl Running<'_> {
     /// The database was replaced. One that only has another file, such as a restored copy with all that was sent, is
     /// continued.
     fn begin_anew(&mut self, news: News) {
-        self.scan = None;
+        self.release();
         self.news = news;
         let is_same = news.database == self.position.database
             && news.next_sequence >= self.position.end_sequence;
@@ -288,7 +300,7 @@ impl Running<'_> {
 
     /// Waits after an error of the store, if it is to be read again.
     fn wait_after(&mut self, error: Error) -> Result<Step, ForwardError> {
-        self.scan = None;
+        self.release();
         self.batch.clear();
         if !self.lane.follow {
             return Err(error.into());
@@ -316,7 +328,7 @@ impl Running<'_> {
         {
             return Ok(true);
         }
-        self.scan = None;
+        self.release();
         let Some(snapshot) = self.lane.shared.source.snapshot()? else {
             return Ok(false);
         };
@@ -354,6 +366,7 @@ impl Running<'_> {
         self.batch.clear();
         self.names.clear();
         self.places.clear();
+        self.is_read = false;
         if !self.open()? {
             return Ok(false);
         }
@@ -369,6 +382,7 @@ impl Running<'_> {
             }
             let Some(record) = scan.next()? else {
                 self.note_damage(&scan.damage());
+                self.is_read = true;
                 return Ok(!self.batch.is_empty());
             };
             if record.sequence >= self.position.end_sequence {
@@ -400,8 +414,18 @@ impl Running<'_> {
         Ok(!self.batch.is_empty())
     }
 
-    fn note_damage(&self, damage: &[Damage]) {
+    /// Gives the snapshot back.
+    fn release(&mut self) {
+        if let Some((scan, _)) = self.scan.take() {
+            self.note_damage(&scan.damage());
+        }
+    }
+
+    fn note_damage(&mut self, damage: &[Damage]) {
         for damage in damage {
+            if !self.damaged.insert(damage.what.clone()) {
+                continue;
+            }
             self.lane
                 .count(|stats| stats.damaged += damage.records.unwrap_or_default());
             self.lane.tell(ForwardEvent::Damaged {
@@ -418,7 +442,7 @@ impl Running<'_> {
             // It may not have been read to its end.
             return Ok(());
         }
-        self.scan = None;
+        self.release();
         self.position.since_sequence = self.position.end_sequence;
         self.position.after = None;
         let is_due = (self.caught_up_at).is_none_or(|at| at.elapsed() > CAUGHT_UP_INTERVAL);
@@ -561,7 +585,7 @@ impl Running<'_> {
                 }
             };
             // Pages that were freed since must not stay pinned while the endpoint is away.
-            self.scan = None;
+            self.release();
             let wait = self.backoff.next(after);
             let is_new = self.trouble.as_ref() != Some(&reason);
             if is_new && (!is_unclear || self.backoff.attempts() >= UNCLEAR_MAX) {
@@ -638,7 +662,7 @@ impl Running<'_> {
         });
         let records = places.len() as u64;
         // The store is opened for writing, and the snapshot of the scan would be older.
-        self.scan = None;
+        self.release();
         if let Err(error) = self.lane.store.enter_refused(&entries) {
             self.lane.tell(ForwardEvent::Failing {
                 reason: format!("the ledger does not say that records were refused: {error}"),
@@ -673,7 +697,7 @@ impl Running<'_> {
             if backoff.attempts() >= SAVES_MAX && !self.lane.follow {
                 return Err(unsaved());
             }
-            self.scan = None;
+            self.release();
             let wait = backoff.next(None);
             if let Step::Stop = self.sleep(wait) {
                 return Err(unsaved());

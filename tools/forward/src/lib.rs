@@ -47,5 +47,6 @@ pub use self::{
     endpoint::{Compression, Endpoint},
     error::ForwardError,
     forwarder::{ForwardOptions, Forwarder},
+    refused::refused_batches,
     stats::{ForwardEvent, ForwardStats, Missed, SignalStats},
 };

@@ -42,6 +42,32 @@ pub(crate) fn keep(
     Ok(Some(path))
 }
 
+/// The batches that endpoints refused for ever and that were kept, in the folder of a stack: the signal and the file of
+/// each. They hold copies of records, also of ones that were deleted from the database since.
+///
+/// Fails when the folder cannot be read.
+pub fn refused_batches(stack: &Path) -> io::Result<Vec<(Signal, PathBuf)>> {
+    let entries = match fs::read_dir(stack.join(FOLDER)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let is_of = |signal: &Signal| {
+            let rest = name.and_then(|name| name.strip_prefix(signal.as_str()));
+            rest.is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".binpb"))
+        };
+        if let Some(signal) = Signal::ALL.into_iter().find(is_of) {
+            found.push((signal, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// The number and the size of the files in the folder, but for `path`.
 fn kept(folder: &Path, path: &Path) -> io::Result<(usize, u64)> {
     let entries = match fs::read_dir(folder) {
@@ -79,6 +105,8 @@ mod tests {
             );
         }
         assert_eq!(keep(FILES_MAX), None);
+        let found = refused_batches(stack.path()).unwrap();
+        assert!(found.len() == FILES_MAX && found.iter().all(|(of, _)| *of == Signal::Logs));
         // Again after a kill.
         assert!(keep(3).is_some());
         let large = super::keep(stack.path(), Signal::Traces, cursor(0), &vec![0; 65 << 20]);

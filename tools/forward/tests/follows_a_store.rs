@@ -87,9 +87,11 @@ fn what_limits_evict_before_it_is_sent_is_told() {
     let options = WriterOptions::default().retention(Some(policy));
     let (writer, guard) = Writer::start(&stack.store, options).unwrap();
     let github = ServerName::new("github").unwrap();
+    // Recent, because limits of age are on, too.
+    let epoch = Timestamp::now().unix_nanos();
     let log = |numbers: std::ops::Range<u64>| {
         for number in numbers {
-            let time = Timestamp::from_unix_nanos(1_790_000_000_000_000_000 + number as i64);
+            let time = Timestamp::from_unix_nanos(epoch + number as i64);
             // Random, so that it does not become small.
             let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
                 .take(300)

@@ -122,6 +122,7 @@ pub(crate) fn run(
             }));
             overwritten.extend(Store::open_existing(home, &stack, store_options())?);
         }
+        left.extend(refused_batches(home, &stack, &wanted)?);
         let found = Affected::find(home, stack, &wanted)?;
         if found.is_empty() {
             left.extend(found.old.left);
@@ -171,6 +172,29 @@ pub(crate) fn run(
             .collect()
     };
     finish(&stores, &left, &wanted, outcome, out)
+}
+
+/// The batches that `forward` kept because an endpoint refused them. Each has records of several servers.
+#[cfg(feature = "forward")]
+fn refused_batches(
+    home: &Path,
+    stack: &str,
+    wanted: &Wanted,
+) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let found = gridctl_telemetry_forward::refused_batches(&old_files::stack_folder(home, stack))?;
+    let is_wanted = |signal| wanted.signal.is_none_or(|wanted| wanted == signal);
+    let reason = "an endpoint refused this batch, which may hold wiped records: delete it yourself";
+    Ok(found
+        .into_iter()
+        .filter(|(signal, _)| is_wanted(*signal))
+        .map(|(_, path)| (path, reason.to_owned()))
+        .collect())
+}
+
+#[cfg(not(feature = "forward"))]
+#[expect(clippy::unnecessary_wraps, reason = "the same as with the feature")]
+fn refused_batches(_: &Path, _: &str, _: &Wanted) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    Ok(Vec::new())
 }
 
 /// Prints which files are left, and returns the disk space of wiped records.
