@@ -11,7 +11,7 @@
 use super::{json::value_text, otlp_json::foreign_metric};
 use crate::{
     error::{Error, Result},
-    otlp::{MetricStreams, key_value, log_to_otlp, server_resource, string},
+    otlp::{MetricStreams, SERVICE_NAME, key_value, log_to_otlp, server_resource, string},
     read::RawRecord,
     record::{LogRecord, MetricsSnapshot, SpanRecord, payload::PayloadError},
     signal::Signal,
@@ -62,6 +62,8 @@ const ATTRIBUTES: u32 = 1;
 #[derive(Debug)]
 pub struct OtlpBatch {
     signal: Signal,
+    /// Whether a resource that names no service gets the name of the record's server.
+    names_servers: bool,
     /// Attributes of each resource that has none of their keys, and each as a field.
     defaults: Vec<(String, Vec<u8>)>,
     groups: Vec<Group>,
@@ -93,6 +95,7 @@ struct Placed {
 
 /// What a record came with.
 struct Origin<'a> {
+    server: &'a str,
     resource: Option<&'a Resource>,
     resource_url: &'a str,
     scope: Option<&'a InstrumentationScope>,
@@ -105,6 +108,7 @@ impl OtlpBatch {
     pub fn new(signal: Signal) -> OtlpBatch {
         OtlpBatch {
             signal,
+            names_servers: false,
             defaults: Vec::new(),
             groups: Vec::new(),
             by_shared: HashMap::new(),
@@ -121,6 +125,15 @@ impl OtlpBatch {
         let mut field = Vec::new();
         message::encode(ATTRIBUTES, &key_value(key, string(value)), &mut field);
         self.defaults.push((key.to_owned(), field));
+        self
+    }
+
+    /// Adds the attribute `service.name` with the name of the record's server to each resource that has none. A
+    /// receiver could not know the server otherwise: spans and metrics of other programs keep the resource that they
+    /// came with.
+    #[must_use]
+    pub fn name_servers(mut self) -> OtlpBatch {
+        self.names_servers = true;
         self
     }
 
@@ -217,6 +230,7 @@ impl OtlpBatch {
                 self.append(
                     &[log.record],
                     &Origin {
+                        server: record.server,
                         resource: Some(&log.resource),
                         resource_url: "",
                         scope: log.scope.as_ref(),
@@ -235,6 +249,7 @@ impl OtlpBatch {
                     self.append(
                         &metrics,
                         &Origin {
+                            server: record.server,
                             resource: kept.resource.as_ref(),
                             resource_url: &kept.schema_url,
                             scope: scope.and_then(|scope| scope.scope.as_ref()),
@@ -246,6 +261,7 @@ impl OtlpBatch {
                     self.append(
                         &metrics,
                         &Origin {
+                            server: record.server,
                             resource: Some(&server_resource(record.server)),
                             resource_url: "",
                             scope: None,
@@ -255,15 +271,16 @@ impl OtlpBatch {
                 }
             }
             Signal::Traces => {
-                let mut record = SpanRecord::decode_payload(payload)?;
-                let span = std::mem::take(&mut record.span);
+                let mut kept = SpanRecord::decode_payload(payload)?;
+                let span = std::mem::take(&mut kept.span);
                 self.append(
                     &[span],
                     &Origin {
-                        resource: record.resource.as_ref(),
-                        resource_url: &record.resource_schema_url,
-                        scope: record.scope.as_ref(),
-                        scope_url: &record.scope_schema_url,
+                        server: record.server,
+                        resource: kept.resource.as_ref(),
+                        resource_url: &kept.resource_schema_url,
+                        scope: kept.scope.as_ref(),
+                        scope_url: &kept.scope_schema_url,
                     },
                 );
             }
@@ -298,13 +315,19 @@ impl OtlpBatch {
             (attributes.unwrap_or_default().iter()).all(|attribute| attribute.key != key)
         };
         let defaults = || self.defaults.iter().filter(|(key, _)| lacks(key));
-        let more: usize = defaults().map(|(_, field)| field.len()).sum();
+        let mut named = Vec::new();
+        if self.names_servers && lacks(SERVICE_NAME) {
+            let name = key_value(SERVICE_NAME, string(origin.server));
+            message::encode(ATTRIBUTES, &name, &mut named);
+        }
+        let more: usize = named.len() + defaults().map(|(_, field)| field.len()).sum::<usize>();
         if origin.resource.is_some() || more > 0 {
             let length = origin.resource.map_or(0, Message::encoded_len) + more;
             begin_field(SHARED, length, &mut self.shared);
             if let Some(resource) = origin.resource {
                 resource.encode_raw(&mut self.shared);
             }
+            self.shared.extend_from_slice(&named);
             for (_, field) in defaults() {
                 self.shared.extend_from_slice(field);
             }

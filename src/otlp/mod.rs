@@ -62,7 +62,7 @@ const UNIX_NANOS: &str = "gridctl.record.unix_nanos";
 
 /// The resource attribute that names the server
 /// (<https://opentelemetry.io/docs/specs/semconv/resource/#service>).
-const SERVICE_NAME: &str = "service.name";
+pub(crate) const SERVICE_NAME: &str = "service.name";
 
 /// The attribute of a record, or of its resource, that names the server.
 pub(crate) const SERVER_NAME: &str = "server.name";

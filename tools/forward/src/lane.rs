@@ -166,7 +166,7 @@ impl Lane {
     }
 
     fn new_batch(&self, database: u64) -> OtlpBatch {
-        let batch = OtlpBatch::new(self.signal);
+        let batch = OtlpBatch::new(self.signal).name_servers();
         let batch = batch.resource_default("service.instance.id", &format!("{database:016x}"));
         match &self.host {
             Some(host) => batch.resource_default("host.name", host),
