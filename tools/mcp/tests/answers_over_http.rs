@@ -15,7 +15,9 @@
 #[path = "../../server/tests/common/mod.rs"]
 mod server;
 
-use gridctl_telemetry::{Level, LogRecord, ServerName, Store, StoreOptions, Timestamp};
+use gridctl_telemetry::{
+    Level, LogRecord, ServerName, Store, StoreOptions, Timestamp, Writer, WriterOptions,
+};
 use gridctl_telemetry_mcp::Mcp;
 use gridctl_telemetry_server::{ServerOptions, Token};
 use serde_json::{Value, json};
@@ -28,7 +30,7 @@ const ACCEPT: &str = "Accept: application/json, text/event-stream";
 fn start(change: impl FnOnce(ServerOptions) -> ServerOptions) -> (Running, TempDir) {
     let home = tempfile::tempdir().unwrap();
     let store = Store::open(home.path(), "gw", StoreOptions::default()).unwrap();
-    let (writer, guard) = gridctl_telemetry::Writer::start(&store, Default::default()).unwrap();
+    let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
     let record = LogRecord::new(Timestamp::now(), Level::ERROR, "over http");
     writer
         .log(&ServerName::new("github").unwrap(), &record)
