@@ -12,11 +12,19 @@ mod common;
 
 use common::{home, on_demand, open, server};
 use gridctl_telemetry::{
-    Error, Level, LogRecord, Query, Signal, Timestamp, Writer,
+    Error, Level, LogRecord, Query, Signal, Store, StoreOptions, Timestamp, Writer,
     query::{CountBy, Damage, Direction, Filter},
+    testing::DiskOperation,
 };
 use redb::{ReadableTable, TableDefinition};
-use std::path::Path;
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 const BLOCKS: TableDefinition<'_, &[u8; 21], &[u8; 58]> = TableDefinition::new("headers");
 const CHUNKS: TableDefinition<'_, &[u8; 23], &[u8]> = TableDefinition::new("pieces");
@@ -146,4 +154,44 @@ fn what_can_be_counted_is_counted() {
     // And its summary knows their severities.
     let levels = store.count(&any, &[CountBy::Level]).unwrap();
     assert_eq!((levels.total, levels.damage.len()), (85 - 16 - 1, 2));
+}
+
+/// A disk that does not answer must not pass for a store with fewer records.
+#[test]
+fn a_read_that_fails_is_no_damage() {
+    let home = home();
+    fill(home.path());
+    let left = Arc::new(AtomicUsize::new(usize::MAX));
+    for reads in 0.. {
+        let hook = {
+            let left = Arc::clone(&left);
+            move |operation: DiskOperation<'_>| {
+                let is_read = matches!(operation, DiskOperation::Read { .. });
+                if is_read && left.fetch_sub(1, Ordering::Relaxed) == 0 {
+                    left.store(0, Ordering::Relaxed);
+                    return Err(io::Error::other("on purpose"));
+                }
+                Ok(())
+            }
+        };
+        left.store(usize::MAX, Ordering::Relaxed);
+        let options = StoreOptions::default().disk_hook(hook);
+        let store = Store::open_read_only(home.path(), common::STACK, options);
+        let snapshot = store.unwrap().unwrap().snapshot().unwrap();
+        left.store(reads, Ordering::Relaxed);
+        let query = Query::new(Signal::Logs).skip_damaged();
+        let found = snapshot
+            .scan(&query)
+            .and_then(|scan| scan.records().collect::<Result<Vec<_>, Error>>());
+        let has_failed = left.load(Ordering::Relaxed) == 0;
+        match found {
+            Ok(records) => assert_eq!(records.len(), 85, "after {reads} reads"),
+            Err(Error::Corrupt { what, .. }) => panic!("after {reads} reads: {what}"),
+            Err(_) => assert!(has_failed),
+        }
+        if !has_failed {
+            assert!(reads > 3, "{reads}");
+            break;
+        }
+    }
 }

@@ -213,4 +213,37 @@ mod tests {
         let nanos: Vec<i64> = found.iter().map(|it| it.timestamp.unix_nanos()).collect();
         assert_eq!(nanos, (100..108).collect::<Vec<i64>>());
     }
+
+    #[test]
+    fn series_with_damaged_entries_are_wiped_and_counted() {
+        for (scope, count, left) in [
+            (WipeScope::everything(), 3, 0),
+            (
+                WipeScope::everything().server(ServerName::new("a").unwrap()),
+                1,
+                2,
+            ),
+        ] {
+            let home = tempfile::tempdir().unwrap();
+            let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+            let (writer, guard) = Writer::start(&store, WriterOptions::default()).unwrap();
+            for server in ["a", "b", "c"] {
+                let record = LogRecord::new(Timestamp::now(), Level::INFO, "a record");
+                writer
+                    .log(&ServerName::new(server).unwrap(), &record)
+                    .unwrap();
+            }
+            guard.close().unwrap();
+            let damage = |transaction: &WriteTransaction| {
+                let mut series = transaction.open_table(SERIES)?;
+                series.insert(("a", Signal::Logs as u8), b"no state".as_slice())?;
+                Ok(())
+            };
+            store.writer().unwrap().transact("damage", damage).unwrap();
+            assert_eq!(store.wipe(&scope).unwrap(), count);
+            store.snapshot().unwrap().check().unwrap();
+            let found = store.last(&Query::new(Signal::Logs), 100).unwrap();
+            assert_eq!(found.len(), left);
+        }
+    }
 }

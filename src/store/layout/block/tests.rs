@@ -900,6 +900,9 @@ fn span_classes_bound_their_spans() {
     ] {
         assert!(span_max(span_class(first, last)) >= last.abs_diff(first));
     }
+    for class in 0..64 {
+        assert_eq!(span_class(0, span_max(class).cast_signed()), class);
+    }
 }
 
 #[test]
