@@ -26,14 +26,6 @@ const SEVERITY_NUMBER: &str = "severity_number";
 /// The body in the group [`FOREIGN`] of a record whose body was no string.
 const BODY: &str = "body";
 
-/// The offset from slog's levels to OTLP's severity numbers. Named levels are four apart on both
-/// scales, from DEBUG (-4 in slog, 5 in OTLP) to ERROR (8 and 17). So `DEBUG-4` is TRACE and
-/// `ERROR+4` is FATAL.
-const SEVERITY_OF_INFO: i32 = 9;
-
-/// The lowest and the highest severity number: TRACE and FATAL4.
-const SEVERITIES: (i32, i32) = (1, 24);
-
 /// A log record as OTLP has it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OtlpLog {
@@ -81,7 +73,7 @@ fn own_log(server: &str, record: LogRecord) -> OtlpLog {
     write_time(record.timestamp, record.utc_offset, &mut attributes);
     let record = OtlpLogRecord {
         time_unix_nano: otlp_time(record.timestamp),
-        severity_number: severity(record.level),
+        severity_number: record.level.severity_number(),
         severity_text: record.level.to_string(),
         body: Some(AnyValue {
             value: Some(any_value::Value::StringValue(record.message)),
@@ -235,14 +227,6 @@ fn part(key: &'static str, value: Value) -> Option<(&'static str, Value)> {
     (!is_empty).then_some((key, value))
 }
 
-fn severity(level: Level) -> i32 {
-    let (least, greatest) = SEVERITIES;
-    level
-        .0
-        .saturating_add(SEVERITY_OF_INFO)
-        .clamp(least, greatest)
-}
-
 /// What a severity says.
 struct Severity {
     level: Level,
@@ -253,11 +237,13 @@ struct Severity {
 }
 
 fn read_severity(number: i32, text: String) -> Severity {
-    let (least, greatest) = SEVERITIES;
-    let known = (number >= least).then(|| Level(number.min(greatest) - SEVERITY_OF_INFO));
+    let (least, greatest) = Level::SEVERITIES;
+    let known = (number >= least).then(|| Level(number.min(greatest) - Level::SEVERITY_OF_INFO));
     let named = text.parse::<Level>().ok();
     let level = named
-        .filter(|level| known.is_none_or(|known| severity(*level) == severity(known)))
+        .filter(|level| {
+            known.is_none_or(|known| level.severity_number() == known.severity_number())
+        })
         .or(known);
     Severity {
         // A record without a severity is at INFO, like a line without a level.

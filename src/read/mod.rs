@@ -5,6 +5,7 @@ mod count;
 mod cursor;
 mod follow;
 mod interval;
+mod log;
 mod query;
 mod scan;
 mod seed;
@@ -23,6 +24,7 @@ pub use self::{
     cursor::Cursor,
     follow::{Arrival, Arrivals, Follow, FollowHandle},
     interval::Interval,
+    log::{LogView, ValueView},
     query::Query,
     scan::{Damage, RawRecord, Records, Scan, StoredRecord},
     seed::{ScopeFilter, Seed, SeedRange, SeededTrace},

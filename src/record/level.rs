@@ -73,6 +73,21 @@ impl Level {
         ("EMERGENCY", Level(12)),
     ];
 
+    /// The offset from slog's levels to OTLP's severity numbers. Named levels are four apart on both
+    /// scales, from DEBUG (-4 in slog, 5 in OTLP) to ERROR (8 and 17). So `DEBUG-4` is TRACE and
+    /// `ERROR+4` is FATAL.
+    pub(crate) const SEVERITY_OF_INFO: i32 = 9;
+
+    /// The lowest and the highest severity number: TRACE and FATAL4.
+    pub(crate) const SEVERITIES: (i32, i32) = (1, 24);
+
+    /// The severity number of OTLP, from 1 (TRACE) to 24 (FATAL4).
+    #[must_use]
+    pub fn severity_number(self) -> i32 {
+        let (least, greatest) = Level::SEVERITIES;
+        (self.0.saturating_add(Level::SEVERITY_OF_INFO)).clamp(least, greatest)
+    }
+
     /// The level of a severity that syslog numbers: 0 is an emergency, 7 is debug.
     pub(crate) fn of_syslog(priority: i64) -> Option<Level> {
         Some(match priority {

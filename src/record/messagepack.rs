@@ -31,7 +31,7 @@ pub(crate) enum Token<'a> {
 }
 
 /// Reads a payload token by token. Every length is checked against the remaining bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     position: usize,

@@ -1,0 +1,174 @@
+//! A stored log, looked at without building it.
+
+use super::RawRecord;
+use crate::{
+    error::{Error, Result},
+    record::{
+        Level, Value,
+        messagepack::{Reader, Token},
+        payload::{LogHead, PayloadError, read_value},
+    },
+    signal::Signal,
+};
+use std::borrow::Cow;
+
+/// The parts of a stored log. Texts are borrowed from the stored bytes: made for readers of many records,
+/// to which a [`LogRecord`](crate::LogRecord) costs more than what they do with it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LogView<'a> {
+    /// Severity.
+    pub level: Level,
+    /// The message.
+    pub message: &'a str,
+    /// The other entries, in their order. A key may occur twice.
+    pub attributes: Vec<(&'a str, ValueView<'a>)>,
+}
+
+/// The value of an attribute of a [`LogView`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum ValueView<'a> {
+    /// A string.
+    Text(&'a str),
+    /// Any other value.
+    Other(Value),
+}
+
+impl<'a> LogView<'a> {
+    fn read(payload: &'a [u8]) -> Result<LogView<'a>, PayloadError> {
+        let mut reader = Reader::new(payload);
+        let head = LogHead::read(&mut reader)?;
+        let mut attributes = Vec::with_capacity(head.attributes.min(LogView::CAPACITY_MAX));
+        for _ in 0..head.attributes {
+            let key = reader.str()?;
+            let mut ahead = reader;
+            let value = if let Token::Str(text) = ahead.token()? {
+                reader = ahead;
+                ValueView::Text(text)
+            } else {
+                ValueView::Other(read_value(&mut reader, 1)?)
+            };
+            attributes.push((key, value));
+        }
+        reader.finish()?;
+        Ok(LogView {
+            level: head.level,
+            message: head.message,
+            attributes,
+        })
+    }
+
+    /// A damaged length must not allocate more than this number of attributes before they are read.
+    const CAPACITY_MAX: usize = 32;
+
+    /// The last attribute named `key`, if it is a string.
+    fn text(&self, key: &str) -> Option<&'a str> {
+        let mut attributes = self.attributes.iter().rev();
+        match attributes.find(|(name, _)| *name == key)? {
+            (_, ValueView::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The id of the trace that the log belongs to, in 32 lower-case hex digits: the last attribute
+    /// `trace_id`, if it is one and not all zero.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<Cow<'a, str>> {
+        id_of(self.text("trace_id")?, 32)
+    }
+
+    /// The id of the span that the log belongs to, in 16 lower-case hex digits: the last attribute
+    /// `span_id`, likewise.
+    #[must_use]
+    pub fn span_id(&self) -> Option<Cow<'a, str>> {
+        id_of(self.text("span_id")?, 16)
+    }
+}
+
+fn id_of(text: &str, digits: usize) -> Option<Cow<'_, str>> {
+    let bytes = text.as_bytes();
+    let is_id = bytes.len() == digits
+        && bytes.iter().all(u8::is_ascii_hexdigit)
+        && bytes.iter().any(|digit| *digit != b'0');
+    is_id.then(|| {
+        if bytes.iter().any(u8::is_ascii_uppercase) {
+            Cow::Owned(text.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(text)
+        }
+    })
+}
+
+impl<'a> RawRecord<'a> {
+    /// The parts of a log; `None` for records of other signals.
+    ///
+    /// Fails with [`Error::InvalidRecord`] when the payload was not written by this crate.
+    pub fn log(&self) -> Result<Option<LogView<'a>>> {
+        if self.signal != Signal::Logs {
+            return Ok(None);
+        }
+        let read = LogView::read(self.payload).map_err(|error| Error::InvalidRecord {
+            signal: self.signal,
+            reason: error.to_string(),
+        });
+        read.map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::{LogRecord, arbitrary::any_entries},
+        time::Timestamp,
+    };
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_view_says_what_the_record_says(message: String, attributes in any_entries()) {
+            let mut record = LogRecord::new(Timestamp::default(), Level(3), message);
+            record.attributes = attributes;
+            let mut payload = Vec::new();
+            record.encode_payload(&mut payload).unwrap();
+            // Once written and read, a NaN is the one that is stored.
+            let record = LogRecord::decode_payload(record.timestamp, &payload).unwrap();
+            let view = LogView::read(&payload).unwrap();
+            prop_assert_eq!((view.level, view.message), (record.level, record.message.as_str()));
+            let viewed: Vec<(String, Value)> = view
+                .attributes
+                .into_iter()
+                .map(|(key, value)| {
+                    let value = match value {
+                        ValueView::Text(text) => Value::from(text),
+                        ValueView::Other(value) => value,
+                    };
+                    (key.to_owned(), value)
+                })
+                .collect();
+            // As text, for a NaN does not equal itself.
+            prop_assert_eq!(format!("{viewed:?}"), format!("{:?}", record.attributes));
+        }
+    }
+
+    #[test]
+    fn only_ids_are_ids() {
+        for (text, id) in [
+            ("00000000000000AB", Some("00000000000000ab")),
+            ("00000000000000ab", Some("00000000000000ab")),
+            ("0000000000000000", None),
+            ("00000000000000a", None),
+            ("00000000000000ag", None),
+            ("", None),
+        ] {
+            let record = LogRecord::new(Timestamp::default(), Level::INFO, "")
+                .with("span_id", "1111111111111111")
+                .with("span_id", text);
+            let mut payload = Vec::new();
+            record.encode_payload(&mut payload).unwrap();
+            let view = LogView::read(&payload).unwrap();
+            assert_eq!(view.span_id().as_deref(), id);
+            assert_eq!(view.trace_id(), None);
+        }
+    }
+}
