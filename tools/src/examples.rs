@@ -220,6 +220,23 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "export-parquet",
+        &[
+            (
+                "all records of a stack, for DuckDB, ClickHouse, Spark or DataFusion",
+                "export-parquet gw --out lake",
+            ),
+            (
+                "what is new since the last run, each record once: for a timer",
+                "export-parquet gw --out lake --resume lake.progress",
+            ),
+            (
+                "the spans of yesterday",
+                "export-parquet gw --out lake --signal traces --since yesterday --until today",
+            ),
+        ],
+    ),
+    (
         "serve",
         &[
             ("the only stack, in a browser", "serve --open"),

@@ -88,6 +88,23 @@ fn decode(folders: &[String]) -> Option<ServerName> {
     (!plain && encode(&server) == folders).then_some(server)
 }
 
+/// Fails when a symbolic link leads to a folder, or to one of those above it up to `highest`: what is written
+/// there would be elsewhere.
+pub(crate) fn refuse_links(path: &Path, highest: &Path) -> anyhow::Result<()> {
+    for folder in path.ancestors() {
+        if folder.is_symlink() {
+            bail!(
+                "{} is a symbolic link, and an export writes only to folders: move it away",
+                folder.display()
+            );
+        }
+        if folder == highest {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// The folders that an export writes to.
 #[derive(Debug)]
 pub(crate) struct Folders {
@@ -112,29 +129,13 @@ impl Folders {
         path
     }
 
-    /// Fails when a symbolic link leads to a folder: what is written there would be elsewhere.
-    fn refuse_links(&self, path: &Path) -> anyhow::Result<()> {
-        for folder in path.ancestors() {
-            if folder.is_symlink() {
-                bail!(
-                    "{} is a symbolic link, and an export writes only to folders: move it away",
-                    folder.display()
-                );
-            }
-            if folder == self.stack {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     /// Creates the folder of a server. Fails when it is also the folder of another server, because
     /// the file system does not distinguish the two names, and when a symbolic link leads there.
     pub(crate) fn create(&mut self, server: &ServerName) -> anyhow::Result<PathBuf> {
         let path = self.path(server);
-        self.refuse_links(&path)?;
+        refuse_links(&path, &self.stack)?;
         private_folder(&path)?;
-        self.refuse_links(&path)?;
+        refuse_links(&path, &self.stack)?;
         let metadata = fs::metadata(&path)?;
         let owner = self
             .owners

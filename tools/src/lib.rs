@@ -118,6 +118,12 @@ enum Command {
     ImportJsonl(commands::import::Args),
     /// Write stored records as NDJSON or OTLP/JSON files
     ExportJsonl(commands::export::Args),
+    /// Write stored records as Parquet files, for DuckDB, ClickHouse, Spark and DataFusion
+    ///
+    /// The columns are those of the OpenTelemetry Collector's ClickHouse exporter. Files appear complete, in
+    /// folders for each stack, signal and day (UTC).
+    #[cfg(feature = "parquet")]
+    ExportParquet(commands::export::parquet::Args),
     /// Send what is stored to an OTLP/HTTP endpoint, each batch until it is taken
     ///
     /// Records are sent in order, at least once: whatever is killed, and however long the endpoint is away, a later run
@@ -234,6 +240,10 @@ pub fn main() -> ExitCode {
         }
         Command::ExportJsonl(args) => screen.show(Scroll, |out| {
             commands::export::run(&home, &screen, &args, out)
+        }),
+        #[cfg(feature = "parquet")]
+        Command::ExportParquet(args) => screen.show(Scroll, |out| {
+            commands::export::parquet::run(&home, &screen, &args, out)
         }),
         #[cfg(feature = "forward")]
         Command::Forward(args) => screen.show(Scroll, |out| {

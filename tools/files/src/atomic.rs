@@ -41,6 +41,12 @@ impl AtomicFile {
         })
     }
 
+    /// The path that the file has until it is complete.
+    #[must_use]
+    pub fn temporary(&self) -> &Path {
+        self.file.path()
+    }
+
     /// Appends bytes.
     pub fn write_bytes(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.file
@@ -92,6 +98,13 @@ pub struct SealedFile {
 }
 
 impl SealedFile {
+    /// Keeps the file under its temporary name, which it returns, also when the program ends.
+    pub fn keep(self) -> anyhow::Result<PathBuf> {
+        let message = || format!("cannot write {}", self.path.display());
+        let kept = self.file.keep().map_err(|error| error.error);
+        kept.with_context(message)
+    }
+
     /// Renames the file to its own name.
     pub fn place(self) -> anyhow::Result<()> {
         let message = || format!("cannot write {}", self.path.display());

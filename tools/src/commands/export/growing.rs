@@ -3,7 +3,7 @@
 use super::{
     Chunk, Export, Options,
     first_line::{self, Beginnings},
-    resume::{Progress, name_below, note_gone, rotated_path, set_aside},
+    resume::{self, Progress, name_below, note_gone, rotated_path, set_aside},
     select,
     source::Source,
     wait_for_arrival,
@@ -40,11 +40,13 @@ pub(super) fn export<'s>(
     }
     let mut arrivals = store.arrivals(source.end())?;
     loop {
-        for series in select(source.snapshot()?, args)? {
+        for series in select(source.snapshot()?, &args.wanted)? {
             export
+                .run
                 .bar
                 .set_message(escape(&format!("{} {}", series.server, series.signal)));
             let query = args
+                .wanted
                 .query(series.signal, [&series.server])
                 .since_sequence(files.committed.next_sequence);
             let mut file = None;
@@ -65,7 +67,7 @@ pub(super) fn export<'s>(
         if !args.given.follow {
             return Ok(true);
         }
-        match wait_for_arrival(&mut arrivals, &export.interrupt)? {
+        match wait_for_arrival(&mut arrivals, &export.run.interrupt)? {
             Some(arrival) if arrival.is_replaced => {
                 bail!("the database was replaced by another one: export it to another folder")
             }
@@ -92,17 +94,10 @@ struct Files<'a> {
 
 impl Files<'_> {
     fn open<'a>(args: &'a Options<'a>, folder: &'a Path) -> anyhow::Result<Files<'a>> {
-        let selection = format!(
-            "format {:?}, stack {:?}, servers {:?}, signals {:?}, since {:?}, until {:?}",
-            args.given.format,
-            args.stack,
-            args.servers,
-            args.given.signal,
-            args.range.since.map(|time| time.to_string()),
-            args.range.until.map(|time| time.to_string())
-        );
+        let format = format!("{:?}", args.given.format);
+        let selection = args.wanted.describe(&format);
         let known = match &args.given.resume {
-            Some(path) => Progress::read(path, &selection)?,
+            Some(path) => resume::read(path, &selection)?,
             None => None,
         };
         let mut committed = known.unwrap_or_else(|| Progress::new(selection));
@@ -113,7 +108,7 @@ impl Files<'_> {
             args,
             folder,
             held,
-            folders: Folders::below(folder.join(&args.stack)),
+            folders: Folders::below(folder.join(&args.wanted.stack)),
             written,
             beginnings: committed.beginnings.clone(),
             touched: BTreeSet::new(),
@@ -251,6 +246,6 @@ impl Files<'_> {
             .given
             .resume
             .as_ref()
-            .map_or(Ok(()), |path| self.committed.write(path))
+            .map_or(Ok(()), |path| resume::write(&self.committed, path))
     }
 }

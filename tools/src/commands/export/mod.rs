@@ -2,6 +2,8 @@
 
 mod first_line;
 mod growing;
+#[cfg(feature = "parquet")]
+pub(crate) mod parquet;
 mod resume;
 mod source;
 pub(super) mod whole;
@@ -122,14 +124,59 @@ impl Args {
     }
 }
 
-/// What is exported: the arguments, with the stack, the servers and the times that they mean.
+/// Which records are exported.
 #[derive(Debug)]
-struct Options<'a> {
-    given: &'a Args,
+struct Selection {
     stack: String,
     /// Empty for all servers.
     servers: Vec<ServerName>,
+    /// Empty for all signals.
+    signals: Vec<Signal>,
     range: TimeRange,
+}
+
+impl Selection {
+    fn has_signal(&self, signal: Signal) -> bool {
+        self.signals.is_empty() || self.signals.contains(&signal)
+    }
+
+    fn selects(&self, server: &ServerName, signal: Signal) -> bool {
+        (self.servers.is_empty() || self.servers.contains(server)) && self.has_signal(signal)
+    }
+
+    fn query<'a>(
+        &self,
+        signal: Signal,
+        servers: impl IntoIterator<Item = &'a ServerName>,
+    ) -> Query {
+        servers
+            .into_iter()
+            .fold(Query::new(signal), |query, server| {
+                query.server(server.clone())
+            })
+            .range(self.range)
+            .memory_bytes(SCAN_BYTES)
+            .skip_damaged()
+    }
+
+    /// The selection as progress files say it, after the format.
+    fn describe(&self, format: &str) -> String {
+        format!(
+            "format {format}, stack {:?}, servers {:?}, signals {:?}, since {:?}, until {:?}",
+            self.stack,
+            self.servers,
+            self.signals,
+            self.range.since.map(|time| time.to_string()),
+            self.range.until.map(|time| time.to_string())
+        )
+    }
+}
+
+/// What is exported: the arguments, and the records that they mean.
+#[derive(Debug)]
+struct Options<'a> {
+    given: &'a Args,
+    wanted: Selection,
 }
 
 impl Options<'_> {
@@ -157,31 +204,11 @@ impl Options<'_> {
         chunk: &Chunk<'_>,
     ) -> Beginning<'a> {
         Beginning {
-            stack: &self.stack,
+            stack: &self.wanted.stack,
             server,
             signal,
             first: chunk.first,
         }
-    }
-
-    fn selects(&self, server: &ServerName, signal: Signal) -> bool {
-        (self.servers.is_empty() || self.servers.contains(server))
-            && (self.given.signal.is_empty() || self.given.signal.contains(&signal))
-    }
-
-    fn query<'a>(
-        &self,
-        signal: Signal,
-        servers: impl IntoIterator<Item = &'a ServerName>,
-    ) -> Query {
-        servers
-            .into_iter()
-            .fold(Query::new(signal), |query, server| {
-                query.server(server.clone())
-            })
-            .range(self.range)
-            .memory_bytes(SCAN_BYTES)
-            .skip_damaged()
     }
 }
 
@@ -195,29 +222,27 @@ pub(crate) fn run(
     let Scope { store, servers } = args.scope.open(home)?;
     let options = &Options {
         given: args,
-        stack: store.stack().to_owned(),
-        servers,
-        range,
+        wanted: Selection {
+            stack: store.stack().to_owned(),
+            servers,
+            signals: args.signal.clone(),
+            range,
+        },
     };
     // Records that arrive later are not exported, or come after these.
     let mut source = Source::new(&store, store.snapshot()?)?;
-    let selected = select(source.snapshot()?, options)?;
+    let selected = select(source.snapshot()?, &options.wanted)?;
     if selected.is_empty() && !args.follow {
         note("no records to export");
         return Ok(Outcome::Problems);
     }
     let mut export = Export {
-        interrupt: Interrupt::install()?,
-        bar: progress_bar(
-            selected.iter().map(|record| record.record_count).sum(),
-            "{msg} {wide_bar} {human_pos}/{human_len} records, {per_sec}, {eta} left",
-        ),
+        run: Run::begin(&selected)?,
         counts: Counts::default(),
-        damage: Vec::new(),
         writer: LineWriter::new(args.format.into()),
     };
-    export.note_damage(unlisted(source.snapshot()?)?);
-    let lost = losses_of(source.snapshot()?, options, screen)?;
+    export.run.note_damage(unlisted(source.snapshot()?)?);
+    let lost = losses_of(source.snapshot()?, &options.wanted, screen)?;
     let done = match &args.target.out {
         Some(folder) if args.follow || args.resume.is_some() => {
             growing::export(&mut export, &store, source, options, folder)?
@@ -225,8 +250,8 @@ pub(crate) fn run(
         Some(folder) => whole::export(&mut export, &mut source, options, folder, &selected)?,
         None => export.print(&store, source, options, &selected, out)?,
     };
-    export.bar.finish_and_clear();
-    let is_damaged = !export.damage.is_empty();
+    export.run.bar.finish_and_clear();
+    let is_damaged = !export.run.damage.is_empty();
     let Counts {
         records,
         bytes,
@@ -234,16 +259,9 @@ pub(crate) fn run(
         long_lines,
     } = export.counts;
     if args.target.out.is_some() {
-        let size = ByteSize::b(bytes).display().iec();
-        note(&format!(
-            "exported {records} records to {files} files, {size}"
-        ));
+        note_exported(records, files, bytes);
     }
-    if let Some(lost) = lost {
-        note(&format!(
-            "warning: some records were never stored and are not exported: {lost}"
-        ));
-    }
+    note_lost(lost);
     for (signal, lines) in long_lines {
         note(&format!(
             "warning: {lines} lines of {signal} are longer than 1 MiB, because a single record is: \
@@ -258,10 +276,25 @@ pub(crate) fn run(
     })
 }
 
+fn note_exported(records: u64, files: u64, bytes: u64) {
+    let size = ByteSize::b(bytes).display().iec();
+    note(&format!(
+        "exported {records} records to {files} files, {size}"
+    ));
+}
+
+fn note_lost(lost: Option<String>) {
+    if let Some(lost) = lost {
+        note(&format!(
+            "warning: some records were never stored and are not exported: {lost}"
+        ));
+    }
+}
+
 /// The series to export.
-fn select(snapshot: &Snapshot, options: &Options) -> anyhow::Result<Vec<InventoryRecord>> {
+fn select(snapshot: &Snapshot, wanted: &Selection) -> anyhow::Result<Vec<InventoryRecord>> {
     let (mut selected, _) = snapshot.readable_inventory()?;
-    selected.retain(|record| options.selects(&record.server, record.signal));
+    selected.retain(|record| wanted.selects(&record.server, record.signal));
     Ok(selected)
 }
 
@@ -274,17 +307,17 @@ fn unlisted(snapshot: &Snapshot) -> anyhow::Result<Vec<Damaged>> {
 
 fn losses_of(
     snapshot: &Snapshot,
-    options: &Options,
+    wanted: &Selection,
     screen: &Screen,
 ) -> anyhow::Result<Option<String>> {
-    let mut lost = snapshot.ledger(options.range)?;
-    let (servers, signals) = (&options.servers, &options.given.signal);
+    let mut lost = snapshot.ledger(wanted.range)?;
+    let servers = &wanted.servers;
     lost.retain(|loss| {
         let server = loss.server.as_ref();
         // What an endpoint refused is stored here.
         loss.cause != LossCause::Refused
             && (servers.is_empty() || server.is_none_or(|server| servers.contains(server)))
-            && (signals.is_empty() || loss.signal.is_none_or(|signal| signals.contains(&signal)))
+            && loss.signal.is_none_or(|signal| wanted.has_signal(signal))
     });
     Ok(losses::summary(&lost, |time| screen.time(time)))
 }
@@ -306,18 +339,26 @@ struct Chunk<'a> {
     first: (i64, u64),
 }
 
-/// A running export.
-struct Export {
+/// What every running export has.
+struct Run {
     interrupt: Interrupt,
     bar: ProgressBar,
-    counts: Counts,
     /// What could not be read, each part once.
     damage: Vec<Damaged>,
-    /// One writer for all series, because it remembers the start of each server's counters.
-    writer: LineWriter,
 }
 
-impl Export {
+impl Run {
+    fn begin(selected: &[InventoryRecord]) -> anyhow::Result<Run> {
+        Ok(Run {
+            interrupt: Interrupt::install()?,
+            bar: progress_bar(
+                selected.iter().map(|record| record.record_count).sum(),
+                "{msg} {wide_bar} {human_pos}/{human_len} records, {per_sec}, {eta} left",
+            ),
+            damage: Vec::new(),
+        })
+    }
+
     /// Names what cannot be read, unless it was named before.
     fn note_damage(&mut self, parts: Vec<Damaged>) {
         for part in parts {
@@ -331,7 +372,17 @@ impl Export {
             }
         }
     }
+}
 
+/// A running export of lines.
+struct Export {
+    run: Run,
+    counts: Counts,
+    /// One writer for all series, because it remembers the start of each server's counters.
+    writer: LineWriter,
+}
+
+impl Export {
     /// Prints one signal. Returns whether the export ended by itself.
     fn print<'s>(
         &mut self,
@@ -342,7 +393,7 @@ impl Export {
         out: &mut Output,
     ) -> anyhow::Result<bool> {
         let mut signals: Vec<Signal> = selected.iter().map(|record| record.signal).collect();
-        signals.extend(&options.given.signal);
+        signals.extend(&options.wanted.signals);
         signals.sort_unstable();
         signals.dedup();
         let [signal] = signals[..] else {
@@ -350,7 +401,7 @@ impl Export {
                 "only one signal can be printed at a time: pass --signal logs, metrics or traces"
             );
         };
-        let query = options.query(signal, &options.servers);
+        let query = options.wanted.query(signal, &options.wanted.servers);
         let mut arrived = 0;
         let mut arrivals = store.arrivals(source.end())?;
         loop {
@@ -367,7 +418,7 @@ impl Export {
             if !done || !options.given.follow {
                 return Ok(done);
             }
-            match wait_for_arrival(&mut arrivals, &self.interrupt)? {
+            match wait_for_arrival(&mut arrivals, &self.run.interrupt)? {
                 Some(arrival) => {
                     arrived = arrival.since_sequence;
                     source = Source::new(store, arrival.snapshot)?;
@@ -416,8 +467,8 @@ impl Export {
                 self.writer.finish(&mut lines);
                 flush(&mut lines, &mut first, &mut self.counts, &mut records)?;
                 records.release_if_old();
-                self.bar.inc(std::mem::take(&mut unshown));
-                if self.interrupt.requested() {
+                self.run.bar.inc(std::mem::take(&mut unshown));
+                if self.run.interrupt.requested() {
                     done = false;
                     break;
                 }
@@ -429,9 +480,10 @@ impl Export {
         if let Some(signal) = signal.filter(|_| long_lines > 0) {
             *self.counts.long_lines.entry(signal).or_default() += long_lines;
         }
-        self.bar.inc(unshown);
+        self.run.bar.inc(unshown);
         let damage = records.damage();
-        self.note_damage(damage.iter().map(damage::skipped).collect());
+        self.run
+            .note_damage(damage.iter().map(damage::skipped).collect());
         Ok(done)
     }
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{flat::FileName, output::note};
 use anyhow::{Context, bail};
 use gridctl_telemetry_files::{AtomicFile, HeldFolder, read_named};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
     path::{Component, Path, PathBuf},
@@ -42,6 +42,91 @@ pub(super) struct Progress {
 
 const VERSION: u32 = 2;
 
+/// What an export stores between its runs.
+pub(super) trait Stored: Serialize + DeserializeOwned {
+    const VERSION: u32;
+
+    /// The version that it was stored with.
+    fn version(&self) -> u32;
+
+    /// The options that select records, as the run said them that stored it.
+    fn selection(&self) -> &str;
+
+    /// The files that it is about, by their paths below the folder of the export.
+    fn names(&self) -> impl Iterator<Item = &String>;
+
+    /// Whether the export writes files of this name.
+    fn is_own(file_name: &str) -> bool;
+}
+
+/// Reads what an earlier run stored; `None` when there was none.
+///
+/// Fails when another export stored it.
+pub(super) fn read<P: Stored>(path: &Path, selection: &str) -> anyhow::Result<Option<P>> {
+    let Some(text) = read_named(path)? else {
+        return Ok(None);
+    };
+    let progress: P = serde_json::from_slice(&text).with_context(|| {
+        format!(
+            "{} is not the progress file of an export: name another file, and export to another \
+             folder",
+            path.display()
+        )
+    })?;
+    if progress.version() != P::VERSION {
+        bail!(
+            "{} has the version {}, and only {} is known: name another file, and export to \
+             another folder",
+            path.display(),
+            progress.version(),
+            P::VERSION
+        );
+    }
+    if progress.selection() != selection {
+        bail!(
+            "{} belongs to another export ({}): use the same options, or name another file",
+            path.display(),
+            progress.selection()
+        );
+    }
+    if let Some(name) = progress.names().find(|name| !is_below::<P>(name)) {
+        bail!(
+            "{} names the file {name:?}, which no export writes: name another file, and export to \
+             another folder",
+            path.display()
+        );
+    }
+    Ok(Some(progress))
+}
+
+/// Stores the progress in one step.
+pub(super) fn write<P: Stored>(progress: &P, path: &Path) -> anyhow::Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_bytes(&serde_json::to_vec_pretty(progress)?)?;
+    file.finish()
+}
+
+impl Stored for Progress {
+    const VERSION: u32 = VERSION;
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn selection(&self) -> &str {
+        &self.selection
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        let renamed = self.rotating.iter().flat_map(|(from, to)| [from, to]);
+        self.files.keys().chain(renamed)
+    }
+
+    fn is_own(file_name: &str) -> bool {
+        FileName::parse(file_name).is_some()
+    }
+}
+
 impl Progress {
     /// The progress of an export without records.
     pub(super) fn new(selection: String) -> Progress {
@@ -53,55 +138,6 @@ impl Progress {
             rotating: Vec::new(),
             beginnings: Beginnings::new(),
         }
-    }
-
-    /// Reads the progress of an earlier run; `None` when there was none.
-    pub(super) fn read(path: &Path, selection: &str) -> anyhow::Result<Option<Progress>> {
-        let Some(text) = read_named(path)? else {
-            return Ok(None);
-        };
-        let progress: Progress = serde_json::from_slice(&text).with_context(|| {
-            format!(
-                "{} is not the progress file of an export: name another file, and export to another \
-                 folder",
-                path.display()
-            )
-        })?;
-        if progress.version != VERSION {
-            bail!(
-                "{} has the version {}, and only {VERSION} is known: name another file, and export to \
-                 another folder",
-                path.display(),
-                progress.version
-            );
-        }
-        if progress.selection != selection {
-            bail!(
-                "{} belongs to another export ({}): use the same options, or name another file",
-                path.display(),
-                progress.selection
-            );
-        }
-        if let Some(name) = progress.names().find(|name| !is_below(name)) {
-            bail!(
-                "{} names the file {name:?}, which no export writes: name another file, and export to \
-                 another folder",
-                path.display()
-            );
-        }
-        Ok(Some(progress))
-    }
-
-    /// The files that it is about.
-    fn names(&self) -> impl Iterator<Item = &String> {
-        let renamed = self.rotating.iter().flat_map(|(from, to)| [from, to]);
-        self.files.keys().chain(renamed)
-    }
-
-    pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let mut file = AtomicFile::create(path)?;
-        file.write_bytes(&serde_json::to_vec_pretty(self)?)?;
-        file.finish()
     }
 
     /// Restores the files below `folder` to the stored progress, and returns their state. A file that
@@ -225,11 +261,11 @@ fn discard(held: &HeldFolder, path: &Path) -> anyhow::Result<()> {
 }
 
 /// Whether a name of a progress is that of a file of the layout below the folder of the export.
-fn is_below(name: &str) -> bool {
+fn is_below<P: Stored>(name: &str) -> bool {
     let path = Path::new(name);
     let is_plain = |part| matches!(part, Component::Normal(_));
     let file_name = path.file_name().and_then(|name| name.to_str());
-    path.components().all(is_plain) && file_name.and_then(FileName::parse).is_some()
+    path.components().all(is_plain) && file_name.is_some_and(P::is_own)
 }
 
 /// The path of a file as the progress stores it.

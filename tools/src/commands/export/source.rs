@@ -33,6 +33,13 @@ impl<'a> Source<'a> {
         })
     }
 
+    /// The same records without those from the sequence `end` on.
+    #[cfg(feature = "parquet")]
+    pub(super) fn until(mut self, end: u64) -> Source<'a> {
+        self.end = self.end.min(end);
+        self
+    }
+
     /// The first sequence that is not exported.
     pub(super) fn end(&self) -> u64 {
         self.end

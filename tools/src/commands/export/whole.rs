@@ -29,7 +29,7 @@ pub(super) fn export(
     folder: &Path,
     selected: &[InventoryRecord],
 ) -> anyhow::Result<bool> {
-    let mut folders = Folders::below(folder.join(&args.stack));
+    let mut folders = Folders::below(folder.join(&args.wanted.stack));
     for record in selected {
         refuse_others(&folders.path(&record.server), record.signal, args.packing())?;
     }
@@ -37,6 +37,7 @@ pub(super) fn export(
     let mut sealed = Vec::new();
     for record in selected {
         export
+            .run
             .bar
             .set_message(escape(&format!("{} {}", record.server, record.signal)));
         let mut files = Files {
@@ -49,7 +50,7 @@ pub(super) fn export(
             beginnings: &mut beginnings,
             sealed: &mut sealed,
         };
-        let query = args.query(record.signal, [&record.server]);
+        let query = args.wanted.query(record.signal, [&record.server]);
         if !export.copy(source, &query, |chunk, _| files.write(chunk))? {
             note("interrupted; the export was discarded");
             return Ok(false);
