@@ -26,6 +26,7 @@
 //! | costs that were cleared and counted again were lost | `wiped_counters_stay_wiped` |
 //! | records of a spill were stored beyond the limits of a series | `survives_power_loss`, `survives_kill` |
 //! | copies of a record in later batches of an import were dropped | `store::importer` |
+//! | `status` failed on damaged limits, and `status --config` on a damaged entry of a series | `status_tells_the_state` in `tools` |
 
 #![allow(
     clippy::unwrap_used,
