@@ -189,9 +189,11 @@ fn count(server: &ServerName, batch: &mut ImportBatch, next: &mut impl FnMut(u64
         snapshot.diff.total_tokens = counted;
         snapshot.total.input_tokens = total;
         snapshot.total.total_tokens = total;
-        let mut diff = CostCounts::default();
-        diff.input_micro_usd = counted * 3;
-        diff.cache_read_micro_usd = counted;
+        let diff = CostCounts {
+            input_micro_usd: counted * 3,
+            cache_read_micro_usd: counted,
+            ..CostCounts::default()
+        };
         cost = cost.saturating_add(diff);
         snapshot.cost_diff = Some(diff);
         snapshot.cost_total = Some(cost);

@@ -56,9 +56,10 @@ pub fn refused_batches(stack: &Path) -> io::Result<Vec<(Signal, PathBuf)>> {
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| name.strip_suffix(".binpb"));
         let is_of = |signal: &Signal| {
-            let rest = name.and_then(|name| name.strip_prefix(signal.as_str()));
-            rest.is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".binpb"))
+            let rest = number.and_then(|name| name.strip_prefix(signal.as_str()));
+            rest.is_some_and(|rest| rest.starts_with('-'))
         };
         if let Some(signal) = Signal::ALL.into_iter().find(is_of) {
             found.push((signal, path));

@@ -78,9 +78,12 @@ fn what_limits_evict_before_it_is_sent_is_told() {
     let stack = Stack::with(0);
     let far_is_away = Arc::new(AtomicBool::new(true));
     let is_away = Arc::clone(&far_is_away);
-    let far = Far::start(move |_, _| match is_away.load(Ordering::SeqCst) {
-        true => answer("503 Service Unavailable", "Retry-After: 0\r\n", b""),
-        false => ok(),
+    let far = Far::start(move |_, _| {
+        if is_away.load(Ordering::SeqCst) {
+            answer("503 Service Unavailable", "Retry-After: 0\r\n", b"")
+        } else {
+            ok()
+        }
     });
     let retention = Retention::default().max_size_mb(1).max_backups(1);
     let policy = RetentionPolicy::new(retention);

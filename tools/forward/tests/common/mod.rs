@@ -220,7 +220,9 @@ impl Stack {
         let (writer, guard) = Writer::start(&self.store, WriterOptions::default()).unwrap();
         let github = ServerName::new("github").unwrap();
         for number in numbers {
-            let time = Timestamp::from_unix_nanos(1_790_000_000_000_000_000 + number as i64);
+            let time = Timestamp::from_unix_nanos(
+                1_790_000_000_000_000_000 + i64::try_from(number).unwrap(),
+            );
             let record = LogRecord::new(time, Default::default(), number.to_string());
             writer.log(&github, &record).unwrap();
         }
