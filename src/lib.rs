@@ -235,7 +235,7 @@ pub mod receive {
 
 /// OTLP messages of stored records, for programs that send them on.
 pub mod send {
-    pub use crate::lines::OtlpBatch;
+    pub use crate::lines::{OtlpBatch, origin};
 }
 
 /// Storing the records of files, each record once, however often a file is imported.

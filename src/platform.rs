@@ -110,6 +110,12 @@ fn process_stat(pid: u32) -> Option<ProcessStat> {
     })
 }
 
+/// The name of this machine; empty if it has none.
+pub(crate) fn host_name() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
+}
+
 /// The effective user id of this process, which owns the files that it creates.
 pub(crate) fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()

@@ -12,6 +12,7 @@ use super::{json::value_text, otlp_json::foreign_metric};
 use crate::{
     error::{Error, Result},
     otlp::{MetricStreams, SERVICE_NAME, key_value, log_to_otlp, server_resource, string},
+    platform,
     read::RawRecord,
     record::{LogRecord, MetricsSnapshot, SpanRecord, payload::PayloadError},
     signal::Signal,
@@ -100,6 +101,23 @@ struct Origin<'a> {
     resource_url: &'a str,
     scope: Option<&'a InstrumentationScope>,
     scope_url: &'a str,
+}
+
+/// The attributes of resources by which the stores of many machines stay apart where they come together:
+/// `service.instance.id`, which is the identity of the database (16 hexadecimal digits), and `host.name`, if this
+/// machine has a name.
+#[must_use]
+pub fn origin(database_id: u64) -> Vec<(String, String)> {
+    let attributes = [
+        ("service.instance.id", format!("{database_id:016x}")),
+        ("host.name", platform::host_name()),
+    ];
+    let attributes = attributes
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty());
+    attributes
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }
 
 impl OtlpBatch {

@@ -12,7 +12,7 @@ mod view;
 mod writer;
 
 pub use self::{
-    batch::OtlpBatch,
+    batch::{OtlpBatch, origin},
     ndjson::dialect::Dialect,
     parse::{ParsedLine, parse_line},
     reader::{Found, FoundRecord, LineError, Place, RecordReader},

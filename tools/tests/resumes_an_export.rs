@@ -14,6 +14,7 @@ use common::{Home, Output};
 use gridctl_telemetry::{
     Level, LogRecord, ServerName, Store, StoreOptions, Timestamp, Writer, WriterOptions,
 };
+use gridctl_telemetry_files::lock_beside;
 use std::{
     collections::BTreeMap,
     fs,
@@ -105,6 +106,26 @@ fn a_later_run_exports_only_what_is_new() {
     let refused = home.run(&other);
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("another export"), "{refused:?}");
+}
+
+#[test]
+fn two_runs_do_not_use_one_progress_file_at_once() {
+    let home = Home::new();
+    let out = tempfile::tempdir().unwrap();
+    let resume = out.path().join("progress.json");
+    append(&home, "github", 0..10);
+    // What the first run holds until it ends.
+    let held = lock_beside(&resume).unwrap().unwrap();
+    let refused = home.run(&resuming(out.path(), &resume));
+    assert_eq!(refused.code, 2);
+    assert!(
+        refused.stderr.contains("another export uses"),
+        "{refused:?}"
+    );
+    assert!(!out.path().join("gw").exists() && !resume.exists());
+    drop(held);
+    assert_eq!(home.run(&resuming(out.path(), &resume)).code, 0);
+    each_once(&exported(out.path(), "github").0, 10);
 }
 
 /// An export of logs that is resumed with files of 1 MiB.

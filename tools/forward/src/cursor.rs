@@ -5,8 +5,7 @@
 
 use crate::{error::ForwardError, missed::Tally};
 use gridctl_telemetry::{ServerName, Signal, query::Cursor};
-use gridctl_telemetry_files::{AtomicFile, private_folder, read_named};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use gridctl_telemetry_files::{AtomicFile, lock_beside, read_named};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -69,7 +68,7 @@ impl CursorFile {
                 path.display()
             ))
         };
-        let lock = lock(path).map_err(|error| failed(&error))?;
+        let lock = lock_beside(path).map_err(|error| failed(&format_args!("{error:#}")))?;
         let lock = lock.ok_or_else(|| ForwardError::InUse {
             path: path.to_owned(),
         })?;
@@ -155,23 +154,5 @@ impl CursorFile {
             };
             format!("{error:#}")
         })
-    }
-}
-
-/// Takes the lock beside a cursor file; `None` when another process or forwarder has it.
-fn lock(path: &Path) -> Result<Option<File>, String> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    private_folder(folder.unwrap_or(Path::new("."))).map_err(|error| format!("{error:#}"))?;
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(Path::new(&name), flags, Mode::RUSR | Mode::WUSR);
-    let file = File::from(opened.map_err(|error| format!("cannot create its lock: {error}"))?);
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(format!("cannot lock it: {error}")),
     }
 }

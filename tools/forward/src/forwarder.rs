@@ -224,7 +224,6 @@ impl Forwarder {
             running: Mutex::new((clients.len(), None)),
             ended: Condvar::new(),
         });
-        let host = host_name();
         let mut forwarder = Forwarder {
             shared: Arc::clone(&shared),
             cursor: Arc::clone(&cursor),
@@ -238,7 +237,6 @@ impl Forwarder {
                 give_up_after: options
                     .give_up_after
                     .or_else(|| (!options.follow).then_some(GIVE_UP_AFTER_DEFAULT)),
-                host: host.clone(),
                 store: store.clone(),
                 folder: folder.clone(),
                 cursor: Arc::clone(&cursor),
@@ -362,11 +360,4 @@ fn check(
         )));
     }
     Ok(())
-}
-
-/// The name of this machine.
-fn host_name() -> Option<String> {
-    let system = rustix::system::uname();
-    let name = system.nodename().to_string_lossy().into_owned();
-    (!name.is_empty()).then_some(name)
 }

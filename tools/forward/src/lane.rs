@@ -19,7 +19,7 @@ use gridctl_telemetry::{
     Error, Query, ServerName, Signal, Store, Timestamp,
     ledger::LedgerEntry,
     query::{Cursor, Damage, Scan},
-    send::OtlpBatch,
+    send::{self, OtlpBatch},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -58,7 +58,6 @@ pub(crate) struct Lane {
     pub(crate) servers: Vec<ServerName>,
     pub(crate) follow: bool,
     pub(crate) give_up_after: Option<Duration>,
-    pub(crate) host: Option<String>,
     pub(crate) store: Store,
     pub(crate) folder: PathBuf,
     pub(crate) cursor: Arc<CursorFile>,
@@ -167,11 +166,9 @@ impl Lane {
 
     fn new_batch(&self, database: u64) -> OtlpBatch {
         let batch = OtlpBatch::new(self.signal).name_servers();
-        let batch = batch.resource_default("service.instance.id", &format!("{database:016x}"));
-        match &self.host {
-            Some(host) => batch.resource_default("host.name", host),
-            None => batch,
-        }
+        (send::origin(database).iter()).fold(batch, |batch, (key, value)| {
+            batch.resource_default(key, value)
+        })
     }
 
     fn tell(&self, event: ForwardEvent) {

@@ -83,31 +83,12 @@ pub(crate) fn unsigned(bits: i8) -> Smalls {
 /// The attributes that each resource has, by which the stores of many machines are told apart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {
-    /// Keys and values. A resource that has an attribute with the key keeps its own.
+    /// Keys and values, such as those of [`send::origin`](gridctl_telemetry::send::origin). A resource that has an
+    /// attribute with the key keeps its own.
     pub attributes: Vec<(String, String)>,
 }
 
 impl Origin {
-    /// The origin of a database of this machine: `service.instance.id` is the database, and `host.name` the name
-    /// of the machine if it has one.
-    #[must_use]
-    pub fn of_machine(database: &str) -> Origin {
-        let system = rustix::system::uname();
-        let host = system.nodename().to_string_lossy().into_owned();
-        let attributes = [
-            ("host.name", host),
-            ("service.instance.id", database.to_owned()),
-        ];
-        let attributes = attributes
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty());
-        Origin {
-            attributes: attributes
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
-        }
-    }
-
     fn add(&self, has: impl Fn(&str) -> bool, row: &mut MapRow<'_>) {
         for (key, value) in self.attributes.iter().filter(|(key, _)| !has(key)) {
             row.text(key, value);

@@ -2,10 +2,10 @@
 //!
 //! The names and the values are those of the options of the programs, so that `--since 2h --grep refused` is
 //! `?since=2h&grep=refused`. Everything that a page shows is in its address: a page makes its links from the
-//! parameters of its own request, with [`Params::link_with`].
+//! parameters of its own request, with `Params::link_with`.
 //!
-//! A view reads the parameters of its request with [`Params::parse`] and the names that it accepts, such as
-//! [`LOGS`]. All others are refused, because a misspelt filter that is ignored would show too much.
+//! A view reads the parameters of its request with `Params::parse` and the names that it accepts, such as
+//! `LOGS`. All others are refused, because a misspelt filter that is ignored would show too much.
 
 use crate::{
     input::{CountText, FilterText, Filters, Invalid, WindowText, Zone, length_text},

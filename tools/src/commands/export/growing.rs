@@ -90,17 +90,15 @@ struct Files<'a> {
     beginnings: Beginnings,
     /// The files that records were appended to.
     touched: BTreeSet<String>,
+    _lock: Option<File>,
 }
 
 impl Files<'_> {
     fn open<'a>(args: &'a Options<'a>, folder: &'a Path) -> anyhow::Result<Files<'a>> {
         let format = format!("{:?}", args.given.format);
         let selection = args.wanted.describe(&format);
-        let known = match &args.given.resume {
-            Some(path) => resume::read(path, &selection)?,
-            None => None,
-        };
-        let mut committed = known.unwrap_or_else(|| Progress::new(selection));
+        let taken = resume::take(args.given.resume.as_deref(), &selection)?;
+        let mut committed = taken.progress.unwrap_or_else(|| Progress::new(selection));
         let before = committed.clone();
         let held = HeldFolder::create(folder)?;
         let written = committed.restore(&held, folder)?;
@@ -113,6 +111,7 @@ impl Files<'_> {
             beginnings: committed.beginnings.clone(),
             touched: BTreeSet::new(),
             committed,
+            _lock: taken.lock,
         };
         if files.committed != before {
             files.remember()?;

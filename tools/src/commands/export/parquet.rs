@@ -38,7 +38,7 @@ use crate::{
     window::WindowArgs,
 };
 use anyhow::{Context, bail};
-use gridctl_telemetry::{Signal, Snapshot, Store, Timestamp, query::Cursor};
+use gridctl_telemetry::{Signal, Snapshot, Store, Timestamp, query::Cursor, send};
 use gridctl_telemetry_files::{AtomicFile, HeldFolder, SealedFile, private_folder};
 use gridctl_telemetry_parquet::{Error, Origin, ParquetFile, Rows, Table};
 use gridctl_telemetry_server::display::escape;
@@ -47,7 +47,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
-    fs,
+    fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
 };
@@ -216,6 +216,7 @@ struct Files<'a> {
     records: u64,
     placed: u64,
     bytes: u64,
+    _lock: Option<File>,
 }
 
 impl Files<'_> {
@@ -231,14 +232,12 @@ impl Files<'_> {
                 wanted.stack
             );
         }
-        let database = format!("{:016x}", snapshot.database_id()?.unwrap_or_default());
+        let database_id = snapshot.database_id()?.unwrap_or_default();
+        let database = format!("{database_id:016x}");
         let selection = wanted.describe("parquet");
-        let known: Option<Progress> = match &args.resume {
-            Some(path) => resume::read(path, &selection)?,
-            None => None,
-        };
-        let is_new = known.is_none();
-        let progress = known.unwrap_or_else(|| Progress {
+        let taken = resume::take::<Progress>(args.resume.as_deref(), &selection)?;
+        let is_new = taken.progress.is_none();
+        let progress = taken.progress.unwrap_or_else(|| Progress {
             version: Progress::VERSION,
             selection,
             database: database.clone(),
@@ -255,7 +254,9 @@ impl Files<'_> {
             args,
             wanted,
             held: HeldFolder::create(&args.out)?,
-            rows: Rows::new(Origin::of_machine(&database)),
+            rows: Rows::new(Origin {
+                attributes: send::origin(database_id),
+            }),
             stack,
             database,
             progress,
@@ -266,6 +267,7 @@ impl Files<'_> {
             records: 0,
             placed: 0,
             bytes: 0,
+            _lock: taken.lock,
         };
         if is_new {
             files.refuse_others()?;

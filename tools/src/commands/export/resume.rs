@@ -16,10 +16,11 @@ use super::{
 };
 use crate::{flat::FileName, output::note};
 use anyhow::{Context, bail};
-use gridctl_telemetry_files::{AtomicFile, HeldFolder, read_named};
+use gridctl_telemetry_files::{AtomicFile, HeldFolder, lock_beside, read_named};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
+    fs::File,
     path::{Component, Path, PathBuf},
 };
 
@@ -59,10 +60,37 @@ pub(super) trait Stored: Serialize + DeserializeOwned {
     fn is_own(file_name: &str) -> bool;
 }
 
-/// Reads what an earlier run stored; `None` when there was none.
+/// The progress file of this run.
+pub(super) struct Taken<P> {
+    /// What an earlier run stored; `None` when there was none.
+    pub(super) progress: Option<P>,
+    /// Another run of the same export, which would write the same records, is refused until this is dropped.
+    pub(super) lock: Option<File>,
+}
+
+/// Takes the progress file for this run, if it has one.
 ///
-/// Fails when another export stored it.
-pub(super) fn read<P: Stored>(path: &Path, selection: &str) -> anyhow::Result<Option<P>> {
+/// Fails when another run uses it, and when another export stored it.
+pub(super) fn take<P: Stored>(path: Option<&Path>, selection: &str) -> anyhow::Result<Taken<P>> {
+    let Some(path) = path else {
+        return Ok(Taken {
+            progress: None,
+            lock: None,
+        });
+    };
+    let Some(lock) = lock_beside(path)? else {
+        bail!(
+            "another export uses {}: wait until it has ended, or name another file, and export to another folder",
+            path.display()
+        );
+    };
+    Ok(Taken {
+        progress: read(path, selection)?,
+        lock: Some(lock),
+    })
+}
+
+fn read<P: Stored>(path: &Path, selection: &str) -> anyhow::Result<Option<P>> {
     let Some(text) = read_named(path)? else {
         return Ok(None);
     };
