@@ -72,6 +72,9 @@ impl Store {
     }
 
     fn set_pages(&self, found: Pages) {
+        if matches!(found, Pages::Refused(_)) {
+            self.leave_file();
+        }
         let pages = self.admission().pages.lock();
         *pages.unwrap_or_else(PoisonError::into_inner) = found;
     }

@@ -355,6 +355,11 @@ impl Store {
             .map_err(|fault| fault.at("read", &self.path()))
     }
 
+    /// Leaves the open file as it is when it is closed.
+    pub(super) fn leave_file(&self) {
+        self.engine().leave_file();
+    }
+
     fn engine(&self) -> Engine {
         self.inner
             .engine

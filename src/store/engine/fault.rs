@@ -4,7 +4,7 @@ use crate::error::{Error, is_storage_full};
 use std::{
     io::ErrorKind,
     ops::{Deref, DerefMut},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::Path,
 };
 
@@ -126,6 +126,22 @@ pub(crate) struct GuardedDrop<T>(Option<T>);
 impl<T> GuardedDrop<T> {
     pub(crate) fn new(inner: T) -> GuardedDrop<T> {
         GuardedDrop(Some(inner))
+    }
+
+    /// Drops the inner value as a panic would. redb then closes a database without a last commit, which must not
+    /// be made to damaged pages: redb can panic in a destructor while it unwinds from a panic, and that ends the
+    /// process.
+    pub(crate) fn drop_unwinding(&mut self) {
+        let inner = self.0.take();
+        if cfg!(panic = "abort") {
+            std::mem::forget(inner);
+            return;
+        }
+        let _ = guarded(|| -> Result<(), Fault> {
+            let _inner = inner;
+            // Does not call the panic hook.
+            resume_unwind(Box::new("closed without a commit"))
+        });
     }
 
     /// The inner value, which is no longer guarded.

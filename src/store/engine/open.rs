@@ -28,7 +28,10 @@ use std::{
     ops::{Deref, DerefMut},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// How a file is opened.
@@ -98,6 +101,26 @@ impl OpenOptions {
 pub(crate) struct Opened<T> {
     database: GuardedDrop<T>,
     pub(crate) file: FileId,
+    /// Whether the file is to stay as it is when it is closed.
+    is_left: AtomicBool,
+}
+
+impl<T> Opened<T> {
+    fn new(database: GuardedDrop<T>, file: FileId) -> Opened<T> {
+        Opened {
+            database,
+            file,
+            is_left: AtomicBool::new(false),
+        }
+    }
+}
+
+impl<T> Drop for Opened<T> {
+    fn drop(&mut self) {
+        if self.is_left.load(Ordering::Relaxed) {
+            self.database.drop_unwinding();
+        }
+    }
 }
 
 impl<T> Deref for Opened<T> {
@@ -139,6 +162,14 @@ impl Engine {
         match self {
             Engine::ReadWrite(database) => database.file,
             Engine::ReadOnly(database) => database.file,
+        }
+    }
+
+    /// Leaves the file as it is when it is closed, because its pages are damaged.
+    pub(crate) fn leave_file(&self) {
+        match self {
+            Engine::ReadWrite(database) => database.is_left.store(true, Ordering::Relaxed),
+            Engine::ReadOnly(database) => database.is_left.store(true, Ordering::Relaxed),
         }
     }
 
@@ -299,10 +330,7 @@ pub(crate) fn open_database(
         }
         let database = options.builder().create_with_backend(disk)?;
         drop(creation);
-        Ok(Opened {
-            database: GuardedDrop::new(database),
-            file: id,
-        })
+        Ok(Opened::new(GuardedDrop::new(database), id))
     })
     .map_err(|fault| fault.at("open", &place.database()))?;
     Ok(Some(database))
@@ -336,7 +364,7 @@ pub(crate) fn open_copy(place: &StackPath, options: &OpenOptions) -> Result<Opti
             _ => {}
         }
         schema::migrate(&database, options.migrations, &*options.on_migration)?;
-        Ok(Opened { database, file: id })
+        Ok(Opened::new(database, id))
     })
     .map_err(|fault| fault.at("open", &path))?;
     Ok(Some(Engine::ReadWrite(Arc::new(opened))))
@@ -479,10 +507,7 @@ fn examine(
             .builder()
             .open_read_only_with_backend(options.disk(opened)?);
         let database = match opened {
-            Ok(database) => Opened {
-                database: GuardedDrop::new(database),
-                file: id,
-            },
+            Ok(database) => Opened::new(GuardedDrop::new(database), id),
             Err(DatabaseError::RepairAborted) => return Ok(Examined::NeedsRepair),
             Err(DatabaseError::Storage(redb::StorageError::Io(error)))
                 if matches!(
