@@ -355,9 +355,9 @@ impl Store {
             .map_err(|fault| fault.at("read", &self.path()))
     }
 
-    /// Leaves the open file as it is when it is closed.
-    pub(super) fn leave_file(&self) {
-        self.engine().leave_file();
+    /// Sets whether the open file stays as it is when it is closed.
+    pub(super) fn leave_file(&self, is_left: bool) {
+        self.engine().leave_file(is_left);
     }
 
     fn engine(&self) -> Engine {

@@ -165,11 +165,11 @@ impl Engine {
         }
     }
 
-    /// Leaves the file as it is when it is closed, because its pages are damaged.
-    pub(crate) fn leave_file(&self) {
-        match self {
-            Engine::ReadWrite(database) => database.is_left.store(true, Ordering::Relaxed),
-            Engine::ReadOnly(database) => database.is_left.store(true, Ordering::Relaxed),
+    /// Sets whether the file stays as it is when it is closed, because its pages are damaged.
+    pub(crate) fn leave_file(&self, is_left: bool) {
+        // A handle for reading leaves it anyway.
+        if let Engine::ReadWrite(database) = self {
+            database.is_left.store(is_left, Ordering::Relaxed);
         }
     }
 

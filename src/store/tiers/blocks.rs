@@ -78,15 +78,7 @@ impl Blocks<'_> {
     ) -> Result<usize, Fault> {
         let mut rest = records;
         let mut written = 0;
-        while !rest.is_empty() {
-            let fit = BlockEncoder::cut(rest, limits.records, limits.payload_bytes);
-            let (mut part, mut after) = rest.split_at_checked(fit).unwrap_or((rest, &[]));
-            if limits.ends_at_gaps
-                && let Some((before, _)) = part.split_at_checked(before_gap(part))
-            {
-                after = rest.get(before.len()..).unwrap_or_default();
-                part = before;
-            }
+        while let Some((part, after)) = rest.split_at_checked(limits.cut(rest)) {
             let Some(last) = part.last() else { break };
             let EncodedBlock {
                 header,
@@ -284,6 +276,17 @@ pub(crate) struct BlockLimits {
     pub(crate) payload_bytes: usize,
     /// Whether a block ends before a long gap in time, see [`before_gap`].
     pub(crate) ends_at_gaps: bool,
+}
+
+impl BlockLimits {
+    /// The number of `records`, counted from the first, that go into the next block.
+    fn cut(&self, records: &[BlockRecord<'_>]) -> usize {
+        let fit = BlockEncoder::cut(records, self.records, self.payload_bytes);
+        match records.get(..fit) {
+            Some(part) if self.ends_at_gaps => before_gap(part),
+            _ => fit,
+        }
+    }
 }
 
 /// A gap in time that is at least this long can end a block, in nanoseconds: an hour.
