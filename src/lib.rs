@@ -225,7 +225,10 @@ pub mod metrics {
 pub mod traces {
     #[cfg(feature = "otel-sdk")]
     pub use crate::produce::TelemetrySpanExporter;
-    pub use crate::produce::{SkippedSpans, TraceClient};
+    pub use crate::{
+        otlp::id::{encode_hex, hex},
+        produce::{SkippedSpans, TraceClient},
+    };
 }
 
 /// OTLP messages of any signal, which the SDK's exporters and a daemon's receivers store in one way.

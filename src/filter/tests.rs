@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    otlp::{arbitrary, attributes::key_value, id::encode_hex},
+    otlp::{arbitrary, attributes::key_value, id::hex},
     record::{Level, LogRecord, MetricsSnapshot, Record, SpanRecord, TokenCounts, Value},
     time::Timestamp,
 };
@@ -268,11 +268,6 @@ proptest! {
         let encoded = Encoded { signal: crate::signal::Signal::Traces, payload: &payload };
         let SpanRecord { span, .. } = SpanRecord::decode_payload(&payload).unwrap();
         let id = |kind| encoded.id(kind).map(|id| id.text().into_owned()).unwrap_or_default();
-        let hex = |id: &[u8]| {
-            let mut text = Vec::new();
-            encode_hex(id, &mut text);
-            String::from_utf8(text).unwrap()
-        };
         prop_assert_eq!(id(IdKind::Trace), hex(&span.trace_id));
         prop_assert_eq!(id(IdKind::Span), hex(&span.span_id));
         prop_assert_eq!(id(IdKind::Parent), hex(&span.parent_span_id));

@@ -23,11 +23,20 @@ pub(crate) fn decode_id(text: &str, length: usize) -> Option<Vec<u8>> {
     }
 }
 
-/// Appends `id` as lowercase hex.
-pub(crate) fn encode_hex(id: &[u8], out: &mut Vec<u8>) {
+/// Appends the id of a trace or span as lowercase hex, as OTLP/JSON has it
+/// (<https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding>).
+pub fn encode_hex(id: &[u8], out: &mut Vec<u8>) {
     for byte in id {
         out.extend_from_slice(&hex_digits(*byte));
     }
+}
+
+/// The id of a trace or span as lowercase hex, as [`encode_hex`] appends it.
+#[must_use]
+pub fn hex(id: &[u8]) -> String {
+    let mut text = Vec::with_capacity(2 * id.len());
+    encode_hex(id, &mut text);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// A byte as two lowercase hex digits.

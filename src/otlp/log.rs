@@ -3,7 +3,7 @@
 use super::{
     SERVER_NAME, SERVICE_NAME, UNIX_NANOS,
     attributes::{from_attributes, key_value, string, to_attributes, value_of, view},
-    id::{decode_id, encode_hex},
+    id::{decode_id, hex},
     object, otlp_time, read_time, server_resource, write_time,
 };
 use crate::record::{Level, LogRecord, Value};
@@ -266,12 +266,6 @@ fn id_of(value: &Value, bytes: usize) -> Option<Vec<u8>> {
         }
         _ => None,
     }
-}
-
-fn hex(id: &[u8]) -> String {
-    let mut text = Vec::with_capacity(2 * id.len());
-    encode_hex(id, &mut text);
-    String::from_utf8(text).unwrap_or_default()
 }
 
 /// The attributes of a resource without those that say no more than that the owner is `server`.

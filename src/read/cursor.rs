@@ -40,6 +40,14 @@ pub struct Cursor {
     pub(crate) sequence: u64,
 }
 
+impl Cursor {
+    /// The time of the record that it is after.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

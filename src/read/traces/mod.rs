@@ -33,6 +33,7 @@ use super::{Damage, Query, RawRecord};
 use crate::{
     error::{Error, Result},
     filter::SpanHead,
+    otlp::id::hex,
     signal::Signal,
     store::Snapshot,
     time::Timestamp,
@@ -72,13 +73,6 @@ impl Snapshot {
 /// A time of OTLP; `None` when it is unknown.
 fn known_time(nanos: u64) -> Option<Timestamp> {
     (nanos != 0).then(|| Timestamp::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX)))
-}
-
-/// An id as lower-case hex.
-fn hex(id: &[u8]) -> String {
-    let mut digits = Vec::with_capacity(id.len() * 2);
-    crate::otlp::id::encode_hex(id, &mut digits);
-    String::from_utf8(digits).unwrap_or_default()
 }
 
 /// `time` and this number of nanoseconds, within the range of timestamps.

@@ -10,8 +10,8 @@
 //! | [`Map`] | `NAME.key_value.key` and `.value` | one |
 //! | [`MapList`] | `NAME.list.element.key_value.key` and `.value` | two |
 
-use crate::text::write_hex;
 use bytes::Bytes;
+use gridctl_telemetry::traces::encode_hex;
 use parquet::{
     basic::{Encoding, LogicalType, Repetition, TimeUnit, Type as PhysicalType},
     data_type::{ByteArray, ByteArrayType, DataType},
@@ -110,9 +110,9 @@ impl Texts {
         self.lengths.push(length);
     }
 
-    /// Pushes bytes as hex digits.
+    /// Pushes an id as hex digits.
     pub(crate) fn push_hex(&mut self, id: &[u8]) {
-        self.push_with(|out| write_hex(id, out));
+        self.push_with(|out| encode_hex(id, out));
     }
 }
 

@@ -100,22 +100,6 @@ fn write_json(value: &Value, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Appends bytes as lower-case hex digits.
-pub(crate) fn write_hex(id: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
-    for byte in id {
-        out.extend([digit(byte >> 4), digit(byte & 0xf)]);
-    }
-}
-
-/// Bytes as lower-case hex digits.
-pub(crate) fn hex(id: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(2 * id.len());
-    write_hex(id, &mut out);
-    out
-}
-
 fn write_bool(value: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(if value { b"true" } else { b"false" });
 }

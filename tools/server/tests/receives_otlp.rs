@@ -11,7 +11,7 @@
 
 mod common;
 
-use common::{JSON, PROTOBUF, Running, hex};
+use common::{JSON, PROTOBUF, Running};
 use gridctl_telemetry::{
     Query, Record, ServerName, Signal, SpanRecord, StoreOptions, WriterOptions,
     external::opentelemetry_proto::tonic::{
@@ -24,6 +24,7 @@ use gridctl_telemetry::{
     lines::{Found, LineFormat, LineWriter, RecordReader},
     receive::OtlpWriter,
     testing::DiskOperation,
+    traces::hex,
 };
 use prost::Message;
 use serde_json::{Value, json};

@@ -14,13 +14,14 @@ mod collector;
 mod common;
 
 use collector::{Collector, report};
-use common::{Running, hex};
+use common::Running;
 use gridctl_telemetry::{
     Level, Query, Record, Signal, Value,
     external::opentelemetry_proto::tonic::common::v1::{
         KeyValue as Attribute, any_value::Value as Any,
     },
     lines::{LineFormat, LineWriter},
+    traces::hex,
 };
 use opentelemetry::{
     KeyValue,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     column::{Flat, Kind, Map, Texts},
-    text::{hex, write_any},
+    text::write_any,
 };
 use gridctl_telemetry::{
     Level, Timestamp,
@@ -15,6 +15,7 @@ use gridctl_telemetry::{
         logs::v1::{LogRecord, ResourceLogs},
     },
     query::{LogView, ValueView},
+    traces::hex,
 };
 use std::io::Write as _;
 
@@ -179,5 +180,5 @@ fn is_id(attribute: &KeyValue, log: &LogRecord) -> bool {
     };
     let mut value = Vec::new();
     write_any(attribute.value.as_ref(), &mut value);
-    !id.is_empty() && value == hex(id)
+    !id.is_empty() && value == hex(id).as_bytes()
 }

@@ -39,6 +39,12 @@ pub fn origin_entries(record: &SpanRecord) -> Vec<(String, Value)> {
     parts
 }
 
+/// Whether a text of a record is an id of a trace (32 digits) or of a span (16): any other may be anything.
+#[must_use]
+pub fn is_id(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Whether an entry names the server of a record, also within the group of a span.
 #[must_use]
 pub fn names_server(path: &str) -> bool {

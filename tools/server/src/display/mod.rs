@@ -11,7 +11,7 @@ mod number;
 pub use self::{
     clock::{clock_millis, clock_seconds},
     duration::{ago, duration, offset},
-    entries::{entries, names_server, origin_entries, otlp_entries},
+    entries::{entries, is_id, names_server, origin_entries, otlp_entries},
     escape::{escape, escape_name, found_in, must_escape},
     money::{MICROS_PER_USD, decimals, micro_usd, usd},
     number::{grouped, per_second, percent, size},

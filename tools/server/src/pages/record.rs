@@ -5,7 +5,7 @@ use super::{
     parts::{Budget, exact_time, text},
 };
 use crate::{
-    display::{entries, escape, names_server},
+    display::{entries, escape, is_id, names_server},
     input::Zone,
 };
 use gridctl_telemetry::{
@@ -139,7 +139,7 @@ fn links(stored: &StoredRecord, log: &LogRecord) -> Markup {
         .with("since", near(-AROUND))
         .with("until", near(AROUND));
     let itself = logs.with("since", stored.timestamp).with("until", near(1));
-    let trace = log.trace_id().filter(|id| is_id(id));
+    let trace = log.trace_id().filter(|id| is_id(id, 32));
     html! {
         @if let Some(id) = trace {
             a href={ "/traces/" (id) } { "Trace " code { (id.get(..8).unwrap_or(id)) } }
@@ -148,11 +148,6 @@ fn links(stored: &StoredRecord, log: &LogRecord) -> Markup {
         a href=(around) { "10 s around it" }
         a href=(itself) { "Link to this record" }
     }
-}
-
-/// Whether an address can name a trace by this id.
-fn is_id(id: &str) -> bool {
-    id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Whether an attribute says more than its row does.
@@ -208,9 +203,9 @@ mod tests {
 
     #[test]
     fn only_ids_become_addresses() {
-        assert!(is_id("0af7651916cd43dd8448eb211c80319c"));
+        assert!(is_id("0af7651916cd43dd8448eb211c80319c", 32));
         for other in ["", "../ledger", "0af7651916cd43dd8448eb211c80319?"] {
-            assert!(!is_id(other), "{other}");
+            assert!(!is_id(other, 32), "{other}");
         }
     }
 }

@@ -15,9 +15,10 @@ use gridctl_telemetry::{
     Record, ServerName, SpanRecord, Timestamp, Value,
     external::opentelemetry_proto::tonic::trace::v1::{Status, span::SpanKind, status::StatusCode},
     query::{CallError, ModelUsage, TraceNode},
+    traces::hex,
 };
 use maud::{Markup, Render, html};
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 /// Maximum number of characters of one value.
 const VALUE_TEXT: usize = 4_000;
@@ -185,12 +186,4 @@ fn value(of: &str, view: &View<'_>, budget: &mut Budget) -> Markup {
 
 fn lower(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_lowercase()
-}
-
-/// An id as lower-case hex.
-pub(super) fn hex(id: &[u8]) -> String {
-    id.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
