@@ -22,7 +22,7 @@ use gridctl_telemetry::{
     query::{LogView, RawRecord, ValueView},
     send::OtlpBatch,
 };
-use std::io::Write;
+use std::{io::Write, sync::Arc};
 
 /// The last attribute of a log that came from another program: its parts that OTLP has fields for.
 const FOREIGN: &str = "otlp";
@@ -36,7 +36,8 @@ const MICROS_PER_USD: f64 = 1e6;
 /// Rows that wait for their row groups.
 #[derive(Debug)]
 pub struct Rows {
-    origin: Origin,
+    /// Shared with the points that are being added.
+    origin: Arc<Origin>,
     logs: Logs,
     traces: Traces,
     gauges: Gauges,
@@ -55,7 +56,7 @@ impl Rows {
     #[must_use]
     pub fn new(origin: Origin) -> Rows {
         Rows {
-            origin,
+            origin: Arc::new(origin),
             logs: Logs::default(),
             traces: Traces::default(),
             gauges: Gauges::default(),
@@ -177,7 +178,7 @@ impl Rows {
                         metric.data.as_ref(),
                         &Around {
                             server: record.server,
-                            origin: &self.origin.clone(),
+                            origin: &Arc::clone(&self.origin),
                             resource: metrics.resource.as_ref(),
                             resource_schema_url: &metrics.schema_url,
                             scope: scope_metrics.scope.as_ref(),
@@ -280,7 +281,7 @@ impl Rows {
                 Some(&data),
                 &Around {
                     server: record.server,
-                    origin: &self.origin.clone(),
+                    origin: &Arc::clone(&self.origin),
                     resource: metrics.resource.as_ref(),
                     resource_schema_url: "",
                     scope: None,

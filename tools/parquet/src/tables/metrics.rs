@@ -52,6 +52,7 @@ struct Common {
     unit: Flat<Texts>,
     attributes: Map,
     start: Times,
+    time: Times,
     flags: Smalls,
 }
 
@@ -69,13 +70,21 @@ impl Default for Common {
             unit: Flat::default(),
             attributes: Map::default(),
             start: times(),
+            time: times(),
             flags: unsigned(32),
         }
     }
 }
 
 impl Common {
-    fn push(&mut self, around: &Around<'_>, attributes: &[KeyValue], start: u64, flags: u32) {
+    /// Adds what a point has in common with those of other kinds; `times` are that of its start and its own.
+    fn push(
+        &mut self,
+        around: &Around<'_>,
+        attributes: &[KeyValue],
+        times: (u64, u64),
+        flags: u32,
+    ) {
         let Around { scope, metric, .. } = *around;
         self.service
             .push(around.resource, around.server, around.origin);
@@ -90,7 +99,8 @@ impl Common {
         self.description.0.push(&metric.description);
         self.unit.0.push(&metric.unit);
         self.attributes.row(|row| push_entries(attributes, row));
-        self.start.0.push(nanos(start));
+        self.start.0.push(nanos(times.0));
+        self.time.0.push(nanos(times.1));
         self.flags.0.push(flags.cast_signed());
     }
 }
@@ -154,10 +164,21 @@ fn number(point: &NumberDataPoint) -> f64 {
     }
 }
 
-/// Implements [`rows!`] for a table of points: the columns before its own, and its own.
+/// Implements [`rows!`] for a table of points: the columns before its own, and its own, of which `exemplars` are several.
 macro_rules! points {
+    ($table:ty, $($name:literal => $($field:ident).+,)+ exemplars, $($after:tt)*) => {
+        points! { $table,
+            $($name => $($field).+,)+
+            "Exemplars.FilteredAttributes" => exemplars.attributes,
+            "Exemplars.TimeUnix" => exemplars.time,
+            "Exemplars.Value" => exemplars.value,
+            "Exemplars.SpanId" => exemplars.span_id,
+            "Exemplars.TraceId" => exemplars.trace_id,
+            $($after)*
+        }
+    };
     ($table:ty, $($name:literal => $($field:ident).+,)+) => {
-        rows! { $table, time:
+        rows! { $table, common.time:
             "ResourceAttributes" => common.service.resource,
             "ResourceSchemaUrl" => common.resource_schema_url,
             "ScopeName" => common.scope.name,
@@ -171,7 +192,7 @@ macro_rules! points {
             "MetricUnit" => common.unit,
             "Attributes" => common.attributes,
             "StartTimeUnix" => common.start,
-            "TimeUnix" => time,
+            "TimeUnix" => common.time,
             $($name => $($field).+,)+
         }
     };
@@ -180,7 +201,6 @@ macro_rules! points {
 #[derive(Debug)]
 pub(crate) struct Gauges {
     common: Common,
-    time: Times,
     value: Doubles,
     exemplars: Exemplars,
 }
@@ -188,18 +208,13 @@ pub(crate) struct Gauges {
 points! { Gauges,
     "Value" => value,
     "Flags" => common.flags,
-    "Exemplars.FilteredAttributes" => exemplars.attributes,
-    "Exemplars.TimeUnix" => exemplars.time,
-    "Exemplars.Value" => exemplars.value,
-    "Exemplars.SpanId" => exemplars.span_id,
-    "Exemplars.TraceId" => exemplars.trace_id,
+    exemplars,
 }
 
 impl Default for Gauges {
     fn default() -> Gauges {
         Gauges {
             common: Common::default(),
-            time: times(),
             value: doubles(),
             exemplars: Exemplars::default(),
         }
@@ -211,10 +226,9 @@ impl Gauges {
         self.common.push(
             around,
             &point.attributes,
-            point.start_time_unix_nano,
+            (point.start_time_unix_nano, point.time_unix_nano),
             point.flags,
         );
-        self.time.0.push(nanos(point.time_unix_nano));
         self.value.0.push(number(point));
         self.exemplars.push(&point.exemplars);
     }
@@ -223,7 +237,6 @@ impl Gauges {
 #[derive(Debug)]
 pub(crate) struct Sums {
     common: Common,
-    time: Times,
     value: Doubles,
     exemplars: Exemplars,
     temporality: Smalls,
@@ -233,11 +246,7 @@ pub(crate) struct Sums {
 points! { Sums,
     "Value" => value,
     "Flags" => common.flags,
-    "Exemplars.FilteredAttributes" => exemplars.attributes,
-    "Exemplars.TimeUnix" => exemplars.time,
-    "Exemplars.Value" => exemplars.value,
-    "Exemplars.SpanId" => exemplars.span_id,
-    "Exemplars.TraceId" => exemplars.trace_id,
+    exemplars,
     "AggregationTemporality" => temporality,
     "IsMonotonic" => is_monotonic,
 }
@@ -246,7 +255,6 @@ impl Default for Sums {
     fn default() -> Sums {
         Sums {
             common: Common::default(),
-            time: times(),
             value: doubles(),
             exemplars: Exemplars::default(),
             temporality: plain(),
@@ -266,10 +274,9 @@ impl Sums {
         self.common.push(
             around,
             &point.attributes,
-            point.start_time_unix_nano,
+            (point.start_time_unix_nano, point.time_unix_nano),
             point.flags,
         );
-        self.time.0.push(nanos(point.time_unix_nano));
         self.value.0.push(number(point));
         self.exemplars.push(&point.exemplars);
         self.temporality.0.push(temporality);
@@ -280,7 +287,6 @@ impl Sums {
 #[derive(Debug)]
 pub(crate) struct Histograms {
     common: Common,
-    time: Times,
     count: Sizes,
     sum: Doubles,
     bucket_counts: List<Numbers<Int64Type>>,
@@ -296,11 +302,7 @@ points! { Histograms,
     "Sum" => sum,
     "BucketCounts" => bucket_counts,
     "ExplicitBounds" => explicit_bounds,
-    "Exemplars.FilteredAttributes" => exemplars.attributes,
-    "Exemplars.TimeUnix" => exemplars.time,
-    "Exemplars.Value" => exemplars.value,
-    "Exemplars.SpanId" => exemplars.span_id,
-    "Exemplars.TraceId" => exemplars.trace_id,
+    exemplars,
     "Flags" => common.flags,
     "Min" => min,
     "Max" => max,
@@ -311,7 +313,6 @@ impl Default for Histograms {
     fn default() -> Histograms {
         Histograms {
             common: Common::default(),
-            time: times(),
             count: sizes(),
             sum: doubles(),
             bucket_counts: List::of(Numbers::of(Meaning::Unsigned(64))),
@@ -334,10 +335,9 @@ impl Histograms {
         self.common.push(
             around,
             &point.attributes,
-            point.start_time_unix_nano,
+            (point.start_time_unix_nano, point.time_unix_nano),
             point.flags,
         );
-        self.time.0.push(nanos(point.time_unix_nano));
         self.count.0.push(point.count.cast_signed());
         self.sum.0.push(point.sum.unwrap_or_default());
         self.bucket_counts.row(&point.bucket_counts, |counts, it| {
@@ -380,7 +380,6 @@ impl Side {
 #[derive(Debug)]
 pub(crate) struct ExponentialHistograms {
     common: Common,
-    time: Times,
     count: Sizes,
     sum: Doubles,
     scale: Smalls,
@@ -402,11 +401,7 @@ points! { ExponentialHistograms,
     "PositiveBucketCounts" => positive.counts,
     "NegativeOffset" => negative.offset,
     "NegativeBucketCounts" => negative.counts,
-    "Exemplars.FilteredAttributes" => exemplars.attributes,
-    "Exemplars.TimeUnix" => exemplars.time,
-    "Exemplars.Value" => exemplars.value,
-    "Exemplars.SpanId" => exemplars.span_id,
-    "Exemplars.TraceId" => exemplars.trace_id,
+    exemplars,
     "Flags" => common.flags,
     "Min" => min,
     "Max" => max,
@@ -417,7 +412,6 @@ impl Default for ExponentialHistograms {
     fn default() -> ExponentialHistograms {
         ExponentialHistograms {
             common: Common::default(),
-            time: times(),
             count: sizes(),
             sum: doubles(),
             scale: plain(),
@@ -442,10 +436,9 @@ impl ExponentialHistograms {
         self.common.push(
             around,
             &point.attributes,
-            point.start_time_unix_nano,
+            (point.start_time_unix_nano, point.time_unix_nano),
             point.flags,
         );
-        self.time.0.push(nanos(point.time_unix_nano));
         self.count.0.push(point.count.cast_signed());
         self.sum.0.push(point.sum.unwrap_or_default());
         self.scale.0.push(point.scale);
@@ -462,7 +455,6 @@ impl ExponentialHistograms {
 #[derive(Debug)]
 pub(crate) struct Summaries {
     common: Common,
-    time: Times,
     count: Sizes,
     sum: Doubles,
     quantile: List<Numbers<DoubleType>>,
@@ -481,7 +473,6 @@ impl Default for Summaries {
     fn default() -> Summaries {
         Summaries {
             common: Common::default(),
-            time: times(),
             count: sizes(),
             sum: doubles(),
             quantile: List::of(Numbers::of(Meaning::Plain)),
@@ -495,10 +486,9 @@ impl Summaries {
         self.common.push(
             around,
             &point.attributes,
-            point.start_time_unix_nano,
+            (point.start_time_unix_nano, point.time_unix_nano),
             point.flags,
         );
-        self.time.0.push(nanos(point.time_unix_nano));
         self.count.0.push(point.count.cast_signed());
         self.sum.0.push(point.sum);
         let quantiles = &point.quantile_values;

@@ -43,7 +43,7 @@ pub(crate) trait Rows {
 
 /// Implements [`Rows`] for a struct, its columns in the order of the schema.
 macro_rules! rows {
-    ($table:ty, $counted:ident: $($name:literal => $($field:ident).+,)+) => {
+    ($table:ty, $($counted:ident).+: $($name:literal => $($field:ident).+,)+) => {
         impl $crate::tables::Rows for $table {
             fn columns(&self) -> Vec<(&'static str, &dyn $crate::column::Column)> {
                 vec![$(($name, &self.$($field).+)),+]
@@ -54,7 +54,7 @@ macro_rules! rows {
             }
 
             fn len(&self) -> usize {
-                self.$counted.0.len()
+                self.$($counted).+.0.len()
             }
         }
     };
