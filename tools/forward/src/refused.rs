@@ -47,14 +47,8 @@ pub(crate) fn keep(
 ///
 /// Fails when the folder cannot be read.
 pub fn refused_batches(stack: &Path) -> io::Result<Vec<(Signal, PathBuf)>> {
-    let entries = match fs::read_dir(stack.join(FOLDER)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
     let mut found = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
+    for path in files(&stack.join(FOLDER))? {
         let name = path.file_name().and_then(|name| name.to_str());
         let number = name.and_then(|name| name.strip_suffix(".binpb"));
         let is_of = |signal: &Signal| {
@@ -71,20 +65,23 @@ pub fn refused_batches(stack: &Path) -> io::Result<Vec<(Signal, PathBuf)>> {
 
 /// The number and the size of the files in the folder, but for `path`.
 fn kept(folder: &Path, path: &Path) -> io::Result<(usize, u64)> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),
-        Err(error) => return Err(error),
-    };
-    let (mut files, mut bytes) = (0, 0_u64);
-    for entry in entries {
-        let entry = entry?;
-        if entry.path() != path {
-            files += 1;
-            bytes = bytes.saturating_add(entry.metadata()?.len());
+    let (mut count, mut bytes) = (0, 0_u64);
+    for file in files(folder)? {
+        if file != path {
+            count += 1;
+            bytes = bytes.saturating_add(fs::symlink_metadata(&file)?.len());
         }
     }
-    Ok((files, bytes))
+    Ok((count, bytes))
+}
+
+/// The paths in the folder; none when it does not exist.
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

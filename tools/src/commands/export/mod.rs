@@ -48,12 +48,7 @@ const SCAN_BYTES: usize = 32 << 20;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    scope: ScopeArgs,
-    /// Only this signal; may be given several times
-    #[arg(long, value_parser = SignalParser)]
-    signal: Vec<Signal>,
-    #[command(flatten)]
-    window: WindowArgs,
+    selection: SelectionArgs,
     /// The format of lines
     #[arg(long, default_value = "ndjson")]
     format: Format,
@@ -73,6 +68,33 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", conflicts_with = "stdout",
           value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     max_size_mb: Option<u64>,
+}
+
+/// Options that select records.
+#[derive(Debug, clap::Args)]
+struct SelectionArgs {
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// Only this signal; may be given several times
+    #[arg(long, value_parser = SignalParser)]
+    signal: Vec<Signal>,
+    #[command(flatten)]
+    window: WindowArgs,
+}
+
+impl SelectionArgs {
+    /// Opens the store, and reads which of its records are meant.
+    fn open(&self, home: &Path, screen: &Screen) -> anyhow::Result<(Store, Selection)> {
+        let range = self.window.range(screen)?;
+        let Scope { store, servers } = self.scope.open(home)?;
+        let selection = Selection {
+            stack: store.stack().to_owned(),
+            servers,
+            signals: self.signal.clone(),
+            range,
+        };
+        Ok((store, selection))
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -108,9 +130,11 @@ impl Args {
     /// An export of a whole stack to files.
     pub(super) fn of_stack(stack: &str, out: &Path) -> Args {
         Args {
-            scope: ScopeArgs::of_stack(stack),
-            signal: Vec::new(),
-            window: WindowArgs::default(),
+            selection: SelectionArgs {
+                scope: ScopeArgs::of_stack(stack),
+                signal: Vec::new(),
+                window: WindowArgs::default(),
+            },
             format: Format::Ndjson,
             target: Target {
                 out: Some(out.to_owned()),
@@ -218,16 +242,10 @@ pub(crate) fn run(
     args: &Args,
     out: &mut Output,
 ) -> anyhow::Result<Outcome> {
-    let range = args.window.range(screen)?;
-    let Scope { store, servers } = args.scope.open(home)?;
+    let (store, wanted) = args.selection.open(home, screen)?;
     let options = &Options {
         given: args,
-        wanted: Selection {
-            stack: store.stack().to_owned(),
-            servers,
-            signals: args.signal.clone(),
-            range,
-        },
+        wanted,
     };
     // Records that arrive later are not exported, or come after these.
     let mut source = Source::new(&store, store.snapshot()?)?;

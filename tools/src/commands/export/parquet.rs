@@ -23,7 +23,7 @@
 //! Without a progress file, all files appear at the end, or none.
 
 use super::{
-    Run, SCAN_BYTES, Selection, losses_of, note_exported, note_lost,
+    Run, SCAN_BYTES, Selection, SelectionArgs, losses_of, note_exported, note_lost,
     resume::{self, Stored, name_below},
     select,
     source::Source,
@@ -33,9 +33,7 @@ use crate::{
     Outcome, damage,
     folders::refuse_links,
     output::note,
-    scope::{Scope, ScopeArgs, SignalParser},
     screen::{Output, Screen},
-    window::WindowArgs,
 };
 use anyhow::{Context, bail};
 use gridctl_telemetry::{Signal, Snapshot, Store, Timestamp, query::Cursor, send};
@@ -75,12 +73,7 @@ const FOLDER_BYTES_MAX: usize = 255;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    scope: ScopeArgs,
-    /// Only this signal; may be given several times
-    #[arg(long, value_parser = SignalParser)]
-    signal: Vec<Signal>,
-    #[command(flatten)]
-    window: WindowArgs,
+    selection: SelectionArgs,
     /// Write DIR/stack=STACK/signal=SIGNAL/date=DAY/NAME.parquet. Many machines can export to one folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -154,14 +147,7 @@ pub(crate) fn run(
     args: &Args,
     _out: &mut Output,
 ) -> anyhow::Result<Outcome> {
-    let range = args.window.range(screen)?;
-    let Scope { store, servers } = args.scope.open(home)?;
-    let wanted = Selection {
-        stack: store.stack().to_owned(),
-        servers,
-        signals: args.signal.clone(),
-        range,
-    };
+    let (store, wanted) = args.selection.open(home, screen)?;
     let snapshot = store.snapshot()?;
     let selected = select(&snapshot, &wanted)?;
     if selected.is_empty() && args.resume.is_none() {
