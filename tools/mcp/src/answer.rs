@@ -65,7 +65,7 @@ impl Answer {
 
     pub(crate) fn line(&mut self, line: impl Into<String>) {
         let line = line.into();
-        self.lines.push(cut(&line, LINE_BYTES_MAX).shown);
+        self.lines.push(cut(&line, LINE_BYTES_MAX));
     }
 
     pub(crate) fn field(&mut self, name: &str, value: impl Into<Value>) {
@@ -73,7 +73,7 @@ impl Answer {
     }
 
     pub(crate) fn hint(&mut self, hint: impl Into<String>) {
-        self.hints.push(cut(&hint.into(), LINE_BYTES_MAX).shown);
+        self.hints.push(cut(&hint.into(), LINE_BYTES_MAX));
     }
 
     pub(crate) fn push(&mut self, item: Item) {
@@ -284,12 +284,11 @@ pub(crate) fn json_said(json: &str) -> String {
     shown
 }
 
-/// A text of ours that may contain names from records, in at most so many bytes.
-fn cut(line: &str, bytes_max: usize) -> Said {
+/// Cuts a line of ours, which may quote names from records, to `bytes_max` bytes and the mark of a cut.
+fn cut(line: &str, bytes_max: usize) -> String {
     let end = floor(line, bytes_max);
-    let is_cut = end < line.len();
     let mut shown = line.get(..end).unwrap_or_default().to_owned();
-    if is_cut {
+    if end < line.len() {
         // The end of a quoted text must not be lost: what follows would look like a part of it.
         let is_open = shown.rfind('«') > shown.rfind('»');
         shown.push_str(CUT);
@@ -297,7 +296,7 @@ fn cut(line: &str, bytes_max: usize) -> Said {
             shown.push('»');
         }
     }
-    Said { shown, is_cut }
+    shown
 }
 
 /// The result of a question that cannot be answered as it is.

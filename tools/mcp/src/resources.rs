@@ -1,12 +1,18 @@
 //! Stacks and traces by address: `telemetry://stack/{stack}` and `telemetry://stack/{stack}/trace/{id}`.
 
 use crate::tools::{self, Tool};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rmcp::model::{JsonObject, Resource, ResourceTemplate};
-use std::fmt::Write as _;
 
 const ROOT: &str = "telemetry://stack/";
 pub(crate) const STACK: &str = "telemetry://stack/{stack}";
 pub(crate) const TRACE: &str = "telemetry://stack/{stack}/trace/{id}";
+/// What a segment of an address keeps as it is: the unreserved characters of RFC 3986, section 2.3.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 /// The number of stacks that are listed.
 pub(crate) const LISTED_MAX: usize = 16;
 
@@ -59,34 +65,18 @@ pub(crate) fn templates() -> Vec<ResourceTemplate> {
 
 /// A name as a segment of an address.
 fn encoded(name: &str) -> String {
-    let mut segment = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            segment.push(char::from(byte));
-        } else {
-            let _ = write!(segment, "%{byte:02X}");
-        }
-    }
-    segment
+    utf8_percent_encode(name, SEGMENT).to_string()
 }
 
 /// The name that a segment of an address stands for.
 fn decoded(segment: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                let digits = std::str::from_utf8(&digits).ok()?.to_owned();
-                bytes.push(u8::from_str_radix(&digits, 16).ok()?);
-            }
-            b'/' => return None,
-            byte => bytes.push(byte),
-        }
+    // Decoding would leave what is not two digits as it is.
+    let is_code = |after: &str| matches!(after.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    if segment.contains('/') || !segment.split('%').skip(1).all(is_code) {
+        return None;
     }
-    let name = String::from_utf8(bytes).ok()?;
-    (!name.is_empty()).then_some(name)
+    let name = percent_decode_str(segment).decode_utf8().ok()?;
+    (!name.is_empty()).then(|| name.into_owned())
 }
 
 #[cfg(test)]
@@ -109,6 +99,8 @@ mod tests {
             "telemetry://stack/a/b",
             "telemetry://stack/%zz",
             "telemetry://stack/%f",
+            "telemetry://stack/%+f",
+            "telemetry://stack/%ff",
             "telemetry://stack/gw/trace/",
             "file:///etc/passwd",
             "",

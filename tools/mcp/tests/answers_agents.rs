@@ -10,11 +10,12 @@
 
 mod common;
 
-use common::{Agent, Stack, hex, name};
+use common::{Agent, Stack, name};
 use gridctl_telemetry::{
     Level, Query, Signal,
     lines::LineFormat,
     query::{CallQuery, CountBy, Direction, TraceQuery, UsageBy, UsageQuery},
+    traces::hex,
 };
 use gridctl_telemetry_mcp::Mcp;
 use serde_json::{Value, json};

@@ -11,11 +11,12 @@
 
 mod common;
 
-use common::{Agent, Stack, ago, hex, name, text};
+use common::{Agent, Stack, ago, name, text};
 use gridctl_telemetry::{
     Level, LogRecord, SpanRecord, Store, StoreOptions, Writer, WriterOptions,
     external::opentelemetry_proto::tonic::trace::v1::{Span, Status, status::StatusCode},
     redact::Redactor,
+    traces::hex,
 };
 use gridctl_telemetry_mcp::Mcp;
 use proptest::{

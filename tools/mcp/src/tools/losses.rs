@@ -53,17 +53,9 @@ fn run(asked: &Asked<'_>) -> Result<CallToolResult, Refusal> {
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.to));
     let mut answer = Answer::new(TOOL.list);
     let is_evicted = |entry: &&LedgerEntry| entry.cause == LossCause::Retention;
-    let records = |entries: Vec<&LedgerEntry>| -> u64 {
-        (entries.iter()).fold(0, |sum, entry| sum.saturating_add(entry.count))
-    };
-    answer.field(
-        "evicted",
-        records(entries.iter().filter(is_evicted).collect()),
-    );
-    answer.field(
-        "lost",
-        records(entries.iter().filter(|entry| !is_evicted(entry)).collect()),
-    );
+    let lost = entries.iter().filter(|entry| !is_evicted(entry));
+    answer.field("evicted", records(entries.iter().filter(is_evicted)));
+    answer.field("lost", records(lost));
     let time = |at| asked.when(at);
     answer.line(match summary(&entries, time) {
         Some(lost) => format!("{}.", capital(&lost)),
@@ -89,6 +81,10 @@ fn run(asked: &Asked<'_>) -> Result<CallToolResult, Refusal> {
     }
     answer.has_more = entries.len() > begin.saturating_add(limit);
     Ok(answer.finish(asked.bytes_max))
+}
+
+fn records<'a>(entries: impl Iterator<Item = &'a LedgerEntry>) -> u64 {
+    entries.fold(0, |sum, entry| sum.saturating_add(entry.count))
 }
 
 fn item(asked: &Asked<'_>, entry: &LedgerEntry, index: usize) -> Item {

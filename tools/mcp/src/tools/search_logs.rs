@@ -12,7 +12,7 @@ use gridctl_telemetry::{
     query::{CountBy, Cursor, Direction, Scan, StoredRecord},
 };
 use gridctl_telemetry_server::{
-    display::{ago, entries, grouped, names_server},
+    display::{ago, entries, grouped, is_id, names_server},
     params::{FILTER, PAGE, SCOPE},
 };
 use rmcp::model::CallToolResult;
@@ -45,7 +45,7 @@ pub(super) const TOOL: Tool = Tool {
         ("matched", "How many records match."),
         (
             "matched_is_exact",
-            "False if counting was stopped: there are at least so many.",
+            "False if counting was stopped: there are at least `matched`.",
         ),
         ("bytes", "Of a whole record: its size."),
         ("offset", "Of a whole record: where the piece begins."),
@@ -342,25 +342,15 @@ fn plain(value: &gridctl_telemetry::Value) -> String {
     }
 }
 
-/// Whether a text is an id of so many hex digits: others are texts like any other of a record.
-pub(super) fn is_id(text: &str, digits: usize) -> bool {
-    text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
 /// One record, in pieces.
 fn whole(asked: &Asked<'_>, cursor: &str) -> Result<CallToolResult, Refusal> {
-    let wrong = || {
+    let wanted: Cursor = cursor.parse().map_err(|_| {
         Refusal::new(format!(
             "record: {cursor:?} is none: pass the \"record\" of an earlier answer"
         ))
-    };
-    let wanted: Cursor = cursor.parse().map_err(|_| wrong())?;
+    })?;
     let open = asked.open()?;
-    // The first half of a cursor is the time of its record.
-    let nanos = cursor
-        .get(..16)
-        .and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    let at = Timestamp::from_unix_nanos(nanos.ok_or_else(wrong)?.cast_signed());
+    let at = wanted.timestamp();
     let query = Query::new(Signal::Logs).range(at..=at).skip_damaged();
     let mut scan = open.snapshot.scan(&query)?;
     while let Some(record) = scan.next()? {

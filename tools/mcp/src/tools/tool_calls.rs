@@ -53,9 +53,9 @@ pub(super) const TOOL: Tool = Tool {
 /// What a cursor continues.
 enum Page {
     First,
-    /// After so many tools.
+    /// After this number of tools.
     Tools(usize),
-    /// After so many calls that ended before a time.
+    /// After this number of calls that ended before a time.
     Calls(usize, Timestamp),
 }
 
@@ -93,10 +93,9 @@ fn run(asked: &Asked<'_>) -> Result<CallToolResult, Refusal> {
             }
         }
     }
-    if asked.params == asked.params.since_or(SINCE_DEFAULT) {
-        return Ok(answer.finish(asked.bytes_max));
+    if params != asked.params {
+        answer.hint("This is of the last 24 hours: pass since for more or less.");
     }
-    answer.hint("This is of the last 24 hours: pass since for more or less.");
     Ok(answer.finish(asked.bytes_max))
 }
 

@@ -14,6 +14,7 @@ use gridctl_telemetry::{
         trace::v1::{Span, Status, status::StatusCode},
     },
     record::TokenCounts,
+    traces::hex,
 };
 use gridctl_telemetry_mcp::Mcp;
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ const HUNG: Duration = Duration::from_secs(60);
 
 pub(crate) const SECOND: i64 = 1_000_000_000;
 
-/// The time so many seconds ago.
+/// The time this number of seconds ago.
 pub(crate) fn ago(seconds: i64) -> Timestamp {
     Timestamp::from_unix_nanos(Timestamp::now().unix_nanos() - seconds * SECOND)
 }
@@ -175,12 +176,6 @@ pub(crate) fn text(key: &str, value: &str) -> KeyValue {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
-}
-
 /// A client over a pipe.
 pub(crate) struct Agent {
     pub(crate) runtime: Runtime,
@@ -256,7 +251,7 @@ impl Agent {
         answer
     }
 
-    /// The result of a tool, which has at most so many bytes.
+    /// The result of a tool. Fails the test if it exceeds the bound that the arguments ask for.
     pub(crate) fn result(&mut self, tool: &str, arguments: &Value) -> Value {
         let mut answer = self.request(
             "tools/call",
