@@ -149,6 +149,24 @@ fn counted(snapshot: &Snapshot, query: &Query, by: usize) -> BTreeMap<Key, u64> 
 }
 
 #[test]
+fn a_range_of_a_nanosecond_is_counted() {
+    let home = home_in_memory();
+    let store = open(home.path());
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
+    let at = Timestamp::from_unix_nanos;
+    for time in [4, 5, 5, 6] {
+        let record = LogRecord::new(at(time), Level::INFO, "call");
+        writer.log(&server("github"), &record).unwrap();
+    }
+    guard.close().unwrap();
+    for (from, to, count) in [(5, 6, 2), (6, 7, 1), (7, 8, 0), (5, 5, 0), (6, 5, 0)] {
+        let query = Query::new(Signal::Logs).range(at(from)..at(to));
+        let counted = store.count(&query, &[]).unwrap();
+        assert_eq!(counted.total, count, "{from} to {to}");
+    }
+}
+
+#[test]
 fn counts_are_those_of_the_records() {
     let mut random = Random::from_env();
     let home = home_in_memory();

@@ -474,6 +474,28 @@ fn a_guard_that_is_dropped_while_the_disk_hangs_comes_back() {
     case.check();
 }
 
+/// A handle that failed to write fails every operation until it is opened again, which needs to write, too.
+#[test]
+fn stored_records_are_read_while_no_write_works() {
+    for code in [EIO, ENOSPC] {
+        let mut case = Case::new();
+        let (writer, guard) = Writer::start(&case.store, on_demand()).unwrap();
+        case.log(&writer, 100);
+        writer.flush().unwrap();
+        let stored: Vec<u64> = (0..100).collect();
+        assert_eq!(numbers_of(&case.store, "github"), stored);
+        case.disk.fail(Fault::Changes(code));
+        case.log(&writer, 1);
+        for _ in 0..3 {
+            writer.flush().unwrap_err();
+            assert_eq!(numbers_of(&case.store, "github"), stored);
+        }
+        case.disk.heal();
+        guard.close().unwrap();
+        case.check();
+    }
+}
+
 /// Also a store without a writer that would notice the failure.
 #[test]
 fn readers_recover_from_an_outage() {

@@ -591,3 +591,46 @@ fn not_flushed(error: Error) -> Error {
         source: Some(Box::new(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ingest::queue::{Bounds, Queue};
+    use std::{
+        sync::{
+            Arc, Barrier,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+        time::Duration,
+    };
+
+    /// A thread that looks for messages all the time takes a whole processor.
+    #[test]
+    fn the_thread_sleeps_until_there_is_a_message() {
+        let bounds = Bounds {
+            messages_max: 2,
+            bytes_max: 100,
+            blocks: false,
+        };
+        let (queue, messages) = Queue::new(bounds, Arc::default(), Box::new(|()| {}));
+        let begun = Barrier::new(2);
+        let looks = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                begun.wait();
+                while messages.try_recv().is_err() {
+                    looks.fetch_add(1, Ordering::Relaxed);
+                    queue.wait_for_message(Duration::from_secs(3600));
+                }
+            });
+            begun.wait();
+            for _ in 0..20_000 {
+                thread::yield_now();
+            }
+            queue.offer((), 1).unwrap();
+            thread.join().unwrap();
+        });
+        let looks = looks.into_inner();
+        assert!(looks < 100, "{looks} looks for one message");
+    }
+}

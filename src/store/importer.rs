@@ -148,9 +148,14 @@ mod tests {
     use crate::{
         record::{Level, LogRecord, Record, ServerName},
         signal::Signal,
-        store::{StoreOptions, write::import::PARTS_MAX},
+        store::{DiskOperation, RECORD_BYTES_MAX, StoreOptions, write::import::PARTS_MAX},
         time::Timestamp,
     };
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    use xxhash_rust::xxh3::xxh3_64_with_seed;
 
     /// Limits count the rows that the writer knows of.
     #[test]
@@ -204,6 +209,66 @@ mod tests {
             }
             assert_eq!(total, added, "{batches:?}");
         }
+    }
+
+    #[test]
+    fn the_longest_record_is_imported_and_no_longer_one() {
+        let server = ServerName::new("github").unwrap();
+        let payload_bytes = |text: &str| {
+            let mut payload = Vec::new();
+            log(5, text).encode_payload(&mut payload).unwrap();
+            payload.len()
+        };
+        let text = "x".repeat(RECORD_BYTES_MAX);
+        let overhead = payload_bytes(&text) - RECORD_BYTES_MAX;
+        for (bytes, fits) in [(RECORD_BYTES_MAX, true), (RECORD_BYTES_MAX + 1, false)] {
+            let text = &text[..bytes - overhead];
+            assert_eq!(payload_bytes(text), bytes);
+            let pushed = ImportBatch::default().push(&server, &log(5, text));
+            assert_eq!(pushed.is_ok(), fits, "{pushed:?}");
+        }
+    }
+
+    /// Otherwise the time of an import of records of the same time would grow with the square of their number.
+    #[test]
+    fn stored_records_are_read_until_each_of_a_batch_is_found() {
+        let home = tempfile::tempdir().unwrap();
+        let server = ServerName::new("github").unwrap();
+        let text = |number: u64| {
+            let part = |seed| xxh3_64_with_seed(&number.to_le_bytes(), seed);
+            format!("{:016x}{:016x}{:016x}", part(0), part(1), part(2))
+        };
+        let read = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&read);
+        let options = StoreOptions::default().disk_hook(move |operation| {
+            if let DiskOperation::Read { bytes, .. } = operation {
+                counter.fetch_add(bytes, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        let store = Store::open(home.path(), "stack", options.clone()).unwrap();
+        let mut importer = Importer::new(&store).unwrap();
+        for first in (0..40_000).step_by(2000) {
+            let mut batch = ImportBatch::default();
+            for number in first..first + 2000 {
+                batch.push(&server, &log(5, &text(number))).unwrap();
+            }
+            importer.add(batch).unwrap();
+        }
+        drop(store);
+        let mut bytes_read = Vec::new();
+        for number in [0, 40_000] {
+            // Without pages in memory.
+            let store = Store::open(home.path(), "stack", options.clone()).unwrap();
+            let mut importer = Importer::new(&store).unwrap();
+            let mut batch = ImportBatch::default();
+            batch.push(&server, &log(5, &text(number))).unwrap();
+            read.store(0, Ordering::Relaxed);
+            importer.add(batch).unwrap();
+            bytes_read.push(read.load(Ordering::Relaxed));
+        }
+        // The first one is in the first block, and the other is in none.
+        assert!(bytes_read[0] < bytes_read[1] / 2, "{bytes_read:?}");
     }
 
     /// Other writers wait for each transaction.

@@ -217,6 +217,41 @@ mod tests {
         ]
     }
 
+    /// Other processes must not change the file during a trial repair.
+    #[test]
+    fn locks_are_those_of_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || Disk::new(file.reopen().unwrap(), None, false).unwrap();
+        let (overlay, other) = (Overlay::new(open()).unwrap(), open());
+        let (start, end) = (Bound::Included(10), Bound::Excluded(20));
+        let others_see = |is_shared: bool| {
+            assert!(other.query_lock_range(start, end).unwrap());
+            assert!(!other.try_lock_range(start, end).unwrap());
+            assert_eq!(other.try_lock_shared_range(start, end).unwrap(), is_shared);
+            assert_eq!(overlay.query_lock_range(start, end).unwrap(), is_shared);
+            other.unlock_range(start, end).unwrap();
+            overlay.unlock_range(start, end).unwrap();
+            assert!(!other.query_lock_range(start, end).unwrap());
+        };
+        assert!(overlay.try_lock_range(start, end).unwrap());
+        others_see(false);
+        overlay.lock_range(start, end).unwrap();
+        others_see(false);
+        assert!(overlay.try_lock_shared_range(start, end).unwrap());
+        others_see(true);
+        overlay.lock_shared_range(start, end).unwrap();
+        others_see(true);
+        assert!(other.try_lock_range(start, end).unwrap());
+        assert!(overlay.query_lock_range(start, end).unwrap());
+        assert!(!overlay.try_lock_range(start, end).unwrap());
+        assert!(!overlay.try_lock_shared_range(start, end).unwrap());
+        other.unlock_range(start, end).unwrap();
+
+        assert!(overlay.try_lock_range(start, end).unwrap());
+        overlay.close().unwrap();
+        assert!(!other.query_lock_range(start, end).unwrap());
+    }
+
     proptest! {
         #[test]
         fn behaves_as_a_file_does_and_leaves_it_alone(

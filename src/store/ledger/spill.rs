@@ -498,6 +498,36 @@ mod tests {
     use crate::store::{Store, StoreOptions};
 
     #[test]
+    fn the_longest_record_comes_back_and_no_longer_one_is_read() {
+        let longest = SpilledRecord {
+            batch: 7,
+            server: Cow::Owned(ServerName::new("x".repeat(ServerName::BYTES_MAX)).unwrap()),
+            signal: Signal::Logs,
+            timestamp: 1,
+            emitted: 2,
+            payload: Cow::Owned(vec![7; RECORD_BYTES_MAX]),
+        };
+        let mut bytes = Vec::new();
+        longest.encode(&mut bytes);
+        let found = read_record(&mut bytes.as_slice());
+        assert!(matches!(found, Next::Record(found) if found == longest));
+
+        // A damaged length must not take memory.
+        let (length, _) = bytes.split_first_chunk().unwrap();
+        let longer = u32::from_le_bytes(*length) + 1;
+        let head = [longer.to_le_bytes().as_slice(), &[0; 8]].concat();
+        let mut input = head.as_slice().chain(std::io::repeat(0).take(1 << 30));
+        assert!(matches!(
+            read_record(&mut input),
+            Next::Lost {
+                batch: None,
+                is_last: true
+            }
+        ));
+        assert_eq!(input.into_inner().1.limit(), 1 << 30);
+    }
+
+    #[test]
     fn a_long_error_is_cut_between_two_characters() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();

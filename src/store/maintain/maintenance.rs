@@ -476,4 +476,45 @@ mod tests {
         assert_eq!(read(&names[1]), (20, 19));
         assert_eq!(read(&names[0]).1, 19);
     }
+
+    #[test]
+    fn large_blocks_of_which_half_has_expired_are_worth_rewriting() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let options = WriterOptions::default().tiering(1, 1, 4096);
+        let mut writer = SimulatedWriter::new(&store, options).unwrap();
+        for (server, records) in [("large", 2000), ("small", 20)] {
+            let server = ServerName::new(server).unwrap();
+            for number in 0..records {
+                let at = Timestamp::from_unix_nanos(number * 1000 / records);
+                let text = format!(
+                    "{:032x}",
+                    xxhash_rust::xxh3::xxh3_128(&number.to_le_bytes())
+                );
+                let record = LogRecord::new(at, Level::INFO, text);
+                writer.log(&server, &record, Duration::ZERO).unwrap();
+            }
+            writer.flush(Duration::ZERO).unwrap();
+        }
+        let snapshot = store.snapshot().unwrap();
+        let view = snapshot.view();
+        let found = |cutoff: i64, now: i64| -> Vec<usize> {
+            let series = view.series().unwrap();
+            let found =
+                |it: &SeriesEntry| half_expired(view, &it.state, cutoff, now).unwrap().len();
+            series.iter().map(found).collect()
+        };
+        // Each server has a block with records from 0 to 999.
+        assert_eq!(found(500, 1000), [1, 0]);
+        assert_eq!(found(900, 1000), [1, 0]);
+        // Less than half has expired, or nothing, or all.
+        assert_eq!(found(499, 1000), [0, 0]);
+        assert_eq!(found(-10, 1000), [0, 0]);
+        assert_eq!(found(1000, 2000), [0, 0]);
+        // The rest will have expired after an eighth of the age limit.
+        assert_eq!(found(900, 900 + 8 * 99 + 7), [1, 0]);
+        assert_eq!(found(900, 900 + 8 * 100), [0, 0]);
+        // Records with a future timestamp do not count.
+        assert_eq!(found(400, 700), [1, 0]);
+    }
 }

@@ -363,8 +363,11 @@ mod tests {
                 .unwrap()
         }
 
-        /// Merges blocks of one level once. Returns whether there were any.
-        fn merge(&mut self, level: u8, cutoff: i64) -> bool {
+        fn rewrite(
+            &mut self,
+            cutoff: i64,
+            run: impl FnOnce(Rewrite<'_>, &WriteTransaction) -> Result<Rewritten, Fault>,
+        ) -> Rewritten {
             let World {
                 writer,
                 encoder,
@@ -372,8 +375,8 @@ mod tests {
                 ..
             } = self;
             let limits = Limits::default();
-            let done = writer
-                .transact("merge", |transaction| {
+            writer
+                .transact("rewrite", |transaction| {
                     let rewrite = Rewrite {
                         encoder,
                         limits: block_limits(&limits, server),
@@ -382,9 +385,16 @@ mod tests {
                         cutoff,
                         damaged: &mut HashSet::new(),
                     };
-                    rewrite.level(transaction, level)
+                    run(rewrite, transaction)
                 })
-                .unwrap();
+                .unwrap()
+        }
+
+        /// Merges blocks of one level once. Returns whether there were any.
+        fn merge(&mut self, level: u8, cutoff: i64) -> bool {
+            let done = self.rewrite(cutoff, |rewrite, transaction| {
+                rewrite.level(transaction, level)
+            });
             done.disk_bytes > 0
         }
 
@@ -468,5 +478,27 @@ mod tests {
             let most = rewrites.values().max().copied().unwrap_or(0);
             prop_assert!(most <= REWRITES_MAX, "a record was rewritten {most} times");
         }
+    }
+
+    #[test]
+    fn a_block_is_rewritten_once_half_of_it_has_expired() {
+        let mut world = World::new();
+        world.write(&(0..100).map(|time| (time, 40)).collect::<Vec<_>>());
+        let key = world.blocks()[0].0;
+        let rewrite = |world: &mut World, cutoff| {
+            let done = world.rewrite(cutoff, |rewrite, transaction| {
+                rewrite.block(transaction, &key)
+            });
+            let blocks = world.blocks();
+            let records = blocks.iter().flat_map(|(_, _, records)| records);
+            let times: Vec<i64> = records.map(|((time, _), _)| *time).collect();
+            (done, times, world.lost())
+        };
+        let all: Vec<i64> = (0..100).collect();
+        assert_eq!(rewrite(&mut world, 49), (Rewritten::default(), all, 0));
+        let (done, times, lost) = rewrite(&mut world, 50);
+        assert!(done.disk_bytes > 0 && !done.is_damaged);
+        assert_eq!((done.expired, lost), (50, 50));
+        assert_eq!(times, (50..100).collect::<Vec<_>>());
     }
 }

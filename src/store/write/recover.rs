@@ -58,10 +58,10 @@ mod tests {
         home::SpillFile,
         loss::{LedgerEntry, LossCause},
         read::Query,
-        record::{Level, LogRecord, ServerName},
+        record::{Level, LogRecord, Record, ServerName},
         signal::Signal,
         store::{
-            Store, StoreOptions, WipeScope,
+            ImportBatch, Importer, Store, StoreOptions, WipeScope,
             ledger::{
                 spill::{self, Spill},
                 writers::{BatchId, Entered, WriterEntry},
@@ -191,6 +191,22 @@ mod tests {
             assert!(!stack.has_files());
             assert_eq!(stack.store.writers().unwrap(), []);
         }
+    }
+
+    #[test]
+    fn records_are_counted_whatever_was_stored_before_them() {
+        let mut stack = Stack::new();
+        let mut batch = ImportBatch::default();
+        for number in 0..7 {
+            let log = LogRecord::new(Timestamp::from_unix_nanos(number), Level::INFO, "before");
+            let server = ServerName::new("github").unwrap();
+            batch.push(&server, &Record::Log(log)).unwrap();
+        }
+        Importer::new(&stack.store).unwrap().add(batch).unwrap();
+        stack.spill(1, 7..10);
+        stack.kill_and_recover();
+        assert_eq!(stack.numbers(), (0..10).collect::<Vec<_>>());
+        assert_eq!(stack.kills(), [3]);
     }
 
     #[test]

@@ -884,6 +884,15 @@ fn eight_digits(number: u32) -> [u8; 8] {
 mod tests {
     use super::*;
 
+    /// A constant becomes a part of what is written for each record.
+    #[test]
+    fn a_column_with_one_value_is_constant() {
+        for (count, constant) in [(0, None), (1, Some(b"text".as_slice())), (9, Some(b"text"))] {
+            let form = StringsForm::Constant(b"text");
+            assert_eq!(Strings { count, form }.constant(), constant);
+        }
+    }
+
     #[test]
     fn hex_digits_are_those_of_the_standard_library() {
         for bytes in [

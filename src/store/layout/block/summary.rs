@@ -684,3 +684,34 @@ impl<'a> Summary<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A filter of any size excludes nearly as much as one of its size can.
+    #[test]
+    fn filters_exclude_what_their_size_allows() {
+        let token = |number: u64| xxh3_64_with_seed(&number.to_le_bytes(), 7);
+        let tokens: Vec<u64> = (0..10_000).map(token).collect();
+        // The best filter of 4 bits for each token takes 15 % of what is not there for what is there.
+        for (bits, maybe_max) in [
+            (1, 6700),
+            (2, 4300),
+            (4, 1650),
+            (6, 700),
+            (12, 60),
+            (99, 60),
+        ] {
+            let filter = TokenFilter::of(&tokens, tokens.len() * bits);
+            let may_have = |token: &u64| {
+                probes_of(*token, filter.probes, filter.bytes.len())
+                    .all(|bit| filter.bytes[bit / 8] >> (bit % 8) & 1 == 1)
+            };
+            assert!(tokens.iter().all(may_have));
+            let others = (10_000..20_000).map(token);
+            let maybe = others.filter(may_have).count();
+            assert!(maybe <= maybe_max, "{maybe} with {bits} bits");
+        }
+    }
+}

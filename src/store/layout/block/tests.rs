@@ -630,6 +630,127 @@ fn spans_with_deeply_nested_values_come_back() {
     }
 }
 
+/// A column of times that follow those of the records is stored as what they differ by, one by one.
+#[test]
+fn times_near_those_of_the_records_come_back_however_many_a_record_has() {
+    // Far apart, and at no regular distance.
+    let time = |number: u64| 1_778_000_000_000_000_000 + number * number * 1_234_567_891;
+    // Returns the length of the body of a block of spans with these numbers of events.
+    let check = |count: u64, events_of_each: u64, events_of_last: u64| {
+        let payloads: Vec<Vec<u8>> = (0..count)
+            .map(|number| {
+                let event = |after: u64| Event {
+                    time_unix_nano: time(number) + number % 7 + after,
+                    ..Event::default()
+                };
+                let is_last = number == count - 1;
+                let events = 0..if is_last {
+                    events_of_last
+                } else {
+                    events_of_each
+                };
+                let span = Span {
+                    name: "call".to_owned(),
+                    events: events.map(event).collect(),
+                    ..Span::default()
+                };
+                let mut payload = Vec::new();
+                let record = Record::Span(Box::new(SpanRecord::new(span)));
+                record.encode_payload(&mut payload).unwrap();
+                payload
+            })
+            .collect();
+        let records: Vec<BlockRecord<'_>> = (payloads.iter().zip(0..))
+            .map(|(payload, number)| BlockRecord {
+                timestamp: time(number).cast_signed(),
+                sequence: number,
+                payload,
+            })
+            .collect();
+        let EncodedBlock { header, body, .. } =
+            BlockEncoder::new().encode(Signal::Traces, &records);
+        let block = DecodedBlock::decode(&header, &body).unwrap();
+        let found = block.records().map(|it| it.payload);
+        assert!(
+            found.eq(payloads.iter().map(Vec::as_slice)),
+            "{count} spans, {events_of_last} events of the last"
+        );
+        body.len()
+    };
+    for count in [300, 2000] {
+        let without = check(count, 0, 0);
+        let with = check(count, 1, 1);
+        assert!(with < without + 300, "{without} became {with}");
+        for events_of_last in [0, 2, 3] {
+            check(count, 1, events_of_last);
+        }
+    }
+}
+
+/// The encoding of a protobuf field with these bytes.
+fn field_of(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).unwrap();
+    [&[number << 3 | 2, length], bytes].concat()
+}
+
+/// Of a field that is there twice the last one counts, and a key that follows a value is its key. The
+/// columns of such a span say something else than its decoded form.
+#[test]
+fn spans_that_repeat_a_field_are_selected_as_they_are_decoded() {
+    let failed = field_of(15, &[3 << 3, 2]);
+    let succeeded = field_of(15, &[3 << 3, 1]);
+    let text = |text: &str| field_of(2, &field_of(1, text.as_bytes()));
+    let key = |key: &str| field_of(1, key.as_bytes());
+    let late_key = [key("old"), text("value"), key("new")].concat();
+    let two_keys = [key("old"), key("new"), text("value")].concat();
+    let two_values = [key("new"), text("old"), text("value")].concat();
+    let name = |name: &str| field_of(5, name.as_bytes());
+    let spans = [
+        [failed.clone(), succeeded.clone()].concat(),
+        [succeeded, failed].concat(),
+        field_of(9, &late_key),
+        field_of(9, &two_keys),
+        field_of(9, &two_values),
+        [name("old"), name("new")].concat(),
+    ];
+    for span in spans {
+        let payload = field_of(2, &field_of(2, &span));
+        let records: Vec<BlockRecord<'_>> = (0..300)
+            .map(|number| BlockRecord {
+                timestamp: number,
+                sequence: number.cast_unsigned(),
+                payload: &payload,
+            })
+            .collect();
+        let EncodedBlock {
+            header,
+            body,
+            summary,
+        } = BlockEncoder::new().encode(Signal::Traces, &records);
+        assert_eq!(header.codec, Codec::Packed);
+        let summary =
+            (summary.as_deref()).and_then(|it| Summary::read(Signal::Traces, &header, it));
+        for filter in [
+            Filter::failed(),
+            Filter::field("old=value").unwrap(),
+            Filter::field("new=value").unwrap(),
+            Filter::field("new").unwrap(),
+            Filter::name(TextPattern::substring("old").unwrap()),
+            Filter::name(TextPattern::substring("new").unwrap()),
+        ] {
+            for filter in [filter.clone(), !filter] {
+                let is_match = filter.matches(Signal::Traces, &payload);
+                let wanted = all_that_match(Signal::Traces, &filter);
+                let found = DecodedBlock::decode_matching(&header, &body, &wanted).unwrap();
+                let expected = if is_match { 300 } else { 0 };
+                assert_eq!(found.len(), expected, "{filter:?} of {span:?}");
+                let may_match = (summary.as_ref()).is_none_or(|it| it.may_match(&filter));
+                assert!(may_match || !is_match, "{filter:?} of {span:?}");
+            }
+        }
+    }
+}
+
 /// Log records with values of each form that has a column of its own.
 fn varied_logs() -> Vec<Record> {
     let mut state = 7_u64;
@@ -710,6 +831,8 @@ fn a_condition_that_one_record_meets_selects_that_one() {
         let log = LogRecord::new(crate::Timestamp::default(), level, message)
             .with("tool", tool)
             .with("bytes", if is_rare { 7_u64 } else { 8 })
+            .with("ratio", if is_rare { 0.75 } else { 0.25 })
+            .with("peer", if is_rare { u64::MAX } else { u64::MAX - 1 })
             .with("trace_id", id(number));
         Record::Log(log)
     });
@@ -728,6 +851,8 @@ fn a_condition_that_one_record_meets_selects_that_one() {
         Filter::trace_id(&id(150)).unwrap(),
         Filter::field("tool=rare").unwrap(),
         Filter::field("bytes<8").unwrap(),
+        Filter::field("ratio>0.5").unwrap(),
+        Filter::field("peer=18446744073709551615").unwrap(),
     ] {
         let selection = std::cell::Cell::new(None);
         let select = |_: &DecodedBlock, shaped: Option<&Shaped<'_>>| {
@@ -773,6 +898,7 @@ fn gateway_block(count: u64) -> EncodedBlock {
             )
             .with("duration_ms", number * 7919 % 5000)
             .with("attempt", number % 4)
+            .with("peer", u64::MAX - number % 3)
             .with("trace_id", trace_id(number));
             let mut payload = Vec::new();
             log.encode_payload(&mut payload).unwrap();
@@ -804,6 +930,7 @@ fn a_summary_fits_a_page_and_excludes_what_is_not_there() {
         text("search"),
         field("tool=fetch"),
         field("attempt=3"),
+        field("peer=18446744073709551613"),
         // Not known: too many values, a comparison, a part of an id.
         field("duration_ms=12"),
         field("duration_ms>100000"),
@@ -819,6 +946,7 @@ fn a_summary_fits_a_page_and_excludes_what_is_not_there() {
         Filter::text(TextPattern::regex("quasar [0-9]+ forwarded").unwrap()),
         field("tool=quasar"),
         field("attempt=4"),
+        field("peer=18446744073709551612"),
         field("quasar"),
         field("quasar>5"),
         Filter::level_at_least(Level::ERROR),
