@@ -390,8 +390,31 @@ mod tests {
         read::Query,
         record::{Level, LogRecord, ServerName},
         signal::Signal,
-        store::{Store, StoreOptions, WipeScope},
+        store::{Store, StoreOptions, WipeScope, tiers::sealer::Tiering},
     };
+
+    /// An older copy of the database has the writer, too.
+    #[test]
+    fn a_database_without_the_last_batch_of_a_writer_is_another_one() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let writer = store.writer().unwrap();
+        let entered = writer.enter_writer().unwrap();
+        let mut appender = writer.appender(Tiering::default()).unwrap();
+        for number in 1..3 {
+            let id = BatchId {
+                writer: entered.entry,
+                number,
+                previous: number - 1,
+            };
+            writer.append(&mut appender, &mut [], &[], id).unwrap();
+            writer.check_writer(entered.entry, number).unwrap();
+            for other in [number - 1, number + 1] {
+                let checked = writer.check_writer(entered.entry, other);
+                assert!(matches!(checked, Err(Error::DatabaseReplaced { .. })));
+            }
+        }
+    }
 
     #[test]
     fn a_writer_runs_while_its_spill_is_locked() {

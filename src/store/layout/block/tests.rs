@@ -983,6 +983,22 @@ fn a_summary_fits_a_page_and_excludes_what_is_not_there() {
 }
 
 #[test]
+fn the_summary_of_spans_says_that_none_has_failed() {
+    let mut payloads = encoded(&old_records(Signal::Traces));
+    payloads.retain(|(_, payload)| !Filter::failed().matches(Signal::Traces, payload));
+    let payloads: Vec<Vec<u8>> = payloads.into_iter().map(|(_, payload)| payload).collect();
+    let records = BlockRecord::numbered(&payloads);
+    let EncodedBlock {
+        header, summary, ..
+    } = BlockEncoder::new().encode(Signal::Traces, &records);
+    let bytes = summary.unwrap();
+    let summary = Summary::read(Signal::Traces, &header, &bytes).unwrap();
+    assert_eq!(summary.levels().unwrap(), [(Level::INFO, 294)]);
+    assert!(!summary.may_match(&Filter::failed()));
+    assert!(summary.may_match(&!Filter::failed()));
+}
+
+#[test]
 fn the_summary_of_a_large_block_takes_two_pages_and_has_all_ids() {
     let EncodedBlock {
         header, summary, ..
