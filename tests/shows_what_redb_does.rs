@@ -9,7 +9,7 @@
 //! | a key that is not UTF-8 panics | `guarded` in `store/engine/fault.rs` | `survives_flips`, `verifies_a_store` |
 //! | a panic in a transaction panics again while tables are dropped | `store/engine/transaction.rs`, `GuardedDrop` | `survives_flips` |
 //! | a handle that is dropped commits once more, and may panic | `GuardedDrop` | `survives_flips`, `disk_faults` |
-//! | that commit panics at a damaged list of freed pages, and again while it unwinds, which ends the process | `drop_unwinding` in `store/engine/fault.rs` | `refuses_foreign_files` with `GRIDCTL_TELEMETRY_SEED=1795767307023797937` |
+//! | that commit panics at a damaged list of freed pages, and again while it unwinds, which ends the process | `GuardedDrop::leave`, until the pages are checked | `survives_flips`, way `open`, and with `GRIDCTL_TELEMETRY_SEED=13 GRIDCTL_TELEMETRY_FLIPS=all GRIDCTL_TELEMETRY_PART=12/40`; `refuses_foreign_files` with `GRIDCTL_TELEMETRY_SEED=1795767307023797937` |
 //! | a database whose creation was interrupted is never opened again | `creation_was_interrupted` in `store/engine/open.rs` | `survives_power_loss` |
 //! | after an error of the disk, a handle fails for good | `Store::reopen` | `disk_faults`, `recovers_from_every_fault` |
 //! | a free page without a disk block is used again on a full disk | `compact_for_room` | `fills_the_disk` |
@@ -27,6 +27,7 @@
 //! | costs that were cleared and counted again were lost | `wiped_counters_stay_wiped` |
 //! | records of a spill were stored beyond the limits of a series | `survives_power_loss`, `survives_kill` |
 //! | copies of a record in later batches of an import were dropped | `store::importer` |
+//! | a database that was opened to be repaired or written, and not written, was closed with a commit to pages that nothing had checked | `survives_flips` |
 //! | `status` failed on damaged limits, and `status --config` on a damaged entry of a series | `status_tells_the_state` in `tools` |
 
 #![allow(

@@ -134,6 +134,8 @@ fn all(home: &Path, way: &str) -> Result<(), Error> {
     }
     let store = Store::open(home, STACK, StoreOptions::default())?;
     match way {
+        // And closed.
+        "open" => {}
         "write" => {
             let (writer, guard) = Writer::start(&store, on_demand().tiering(40, 25, 16))?;
             for number in RECORDS..RECORDS + 60 {
@@ -158,7 +160,7 @@ fn all(home: &Path, way: &str) -> Result<(), Error> {
     Ok(())
 }
 
-const WAYS: [&str; 5] = ["read", "write", "compact", "wipe", "import"];
+const WAYS: [&str; 6] = ["read", "open", "write", "compact", "wipe", "import"];
 
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;

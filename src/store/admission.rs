@@ -72,7 +72,7 @@ impl Store {
     }
 
     fn set_pages(&self, found: Pages) {
-        self.leave_file(matches!(found, Pages::Refused(_)));
+        self.leave_file(matches!(found, Pages::Unknown | Pages::Refused(_)));
         let pages = self.admission().pages.lock();
         *pages.unwrap_or_else(PoisonError::into_inner) = found;
     }

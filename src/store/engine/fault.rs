@@ -6,6 +6,7 @@ use std::{
     ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// The cause of a failed [`crate::Store`] operation.
@@ -121,32 +122,36 @@ pub(crate) fn guarded<T>(operation: impl FnOnce() -> Result<T, Fault>) -> Result
 /// Keeps dropping the inner value from panicking: a redb database commits once more when it is
 /// dropped, and may only then meet damage.
 #[derive(Debug)]
-pub(crate) struct GuardedDrop<T>(Option<T>);
+pub(crate) struct GuardedDrop<T> {
+    /// `None` while it is dropped.
+    inner: Option<T>,
+    is_left: AtomicBool,
+}
 
 impl<T> GuardedDrop<T> {
     pub(crate) fn new(inner: T) -> GuardedDrop<T> {
-        GuardedDrop(Some(inner))
+        GuardedDrop {
+            inner: Some(inner),
+            is_left: AtomicBool::new(false),
+        }
     }
 
-    /// Drops the inner value as a panic would. redb then closes a database without a last commit, which must not
-    /// be made to damaged pages: redb can panic in a destructor while it unwinds from a panic, and that ends the
-    /// process.
-    pub(crate) fn drop_unwinding(&mut self) {
-        let inner = self.0.take();
-        if cfg!(panic = "abort") {
-            std::mem::forget(inner);
-            return;
-        }
-        let _ = guarded(|| -> Result<(), Fault> {
-            let _inner = inner;
-            // Does not call the panic hook.
-            resume_unwind(Box::new("closed without a commit"))
-        });
+    /// A database that is [left](GuardedDrop::leave) as it is.
+    pub(crate) fn left(inner: T) -> GuardedDrop<T> {
+        let guarded = GuardedDrop::new(inner);
+        guarded.leave(true);
+        guarded
+    }
+
+    /// Sets whether a database is closed without a last commit, which must not be made to damaged pages: redb can
+    /// panic in a destructor while it unwinds from a panic, and that ends the process.
+    pub(crate) fn leave(&self, is_left: bool) {
+        self.is_left.store(is_left, Ordering::Relaxed);
     }
 
     /// The inner value, which is no longer guarded.
     pub(crate) fn into_inner(mut self) -> T {
-        match self.0.take() {
+        match self.inner.take() {
             Some(inner) => inner,
             None => unreachable!("it is taken out when it is dropped"),
         }
@@ -157,7 +162,7 @@ impl<T> Deref for GuardedDrop<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        match &self.0 {
+        match &self.inner {
             Some(inner) => inner,
             None => unreachable!("it is taken out when it is dropped"),
         }
@@ -166,7 +171,7 @@ impl<T> Deref for GuardedDrop<T> {
 
 impl<T> DerefMut for GuardedDrop<T> {
     fn deref_mut(&mut self) -> &mut T {
-        match &mut self.0 {
+        match &mut self.inner {
             Some(inner) => inner,
             None => unreachable!("it is taken out when it is dropped"),
         }
@@ -175,10 +180,19 @@ impl<T> DerefMut for GuardedDrop<T> {
 
 impl<T> Drop for GuardedDrop<T> {
     fn drop(&mut self) {
-        let inner = self.0.take();
+        let inner = self.inner.take();
+        let is_left = inner.is_some() && self.is_left.load(Ordering::Relaxed);
+        if is_left && cfg!(panic = "abort") {
+            std::mem::forget(inner);
+            return;
+        }
         // Nothing can return the error from here.
-        let _ = guarded(|| {
-            drop(inner);
+        let _ = guarded(|| -> Result<(), Fault> {
+            let _inner = inner;
+            if is_left {
+                // While a panic unwinds, redb closes a database without a commit. Does not call the panic hook.
+                resume_unwind(Box::new("closed without a commit"));
+            }
             Ok(())
         });
     }

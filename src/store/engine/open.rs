@@ -28,10 +28,7 @@ use std::{
     ops::{Deref, DerefMut},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 /// How a file is opened.
@@ -101,26 +98,6 @@ impl OpenOptions {
 pub(crate) struct Opened<T> {
     database: GuardedDrop<T>,
     pub(crate) file: FileId,
-    /// Whether the file is to stay as it is when it is closed.
-    is_left: AtomicBool,
-}
-
-impl<T> Opened<T> {
-    fn new(database: GuardedDrop<T>, file: FileId) -> Opened<T> {
-        Opened {
-            database,
-            file,
-            is_left: AtomicBool::new(false),
-        }
-    }
-}
-
-impl<T> Drop for Opened<T> {
-    fn drop(&mut self) {
-        if self.is_left.load(Ordering::Relaxed) {
-            self.database.drop_unwinding();
-        }
-    }
 }
 
 impl<T> Deref for Opened<T> {
@@ -165,11 +142,11 @@ impl Engine {
         }
     }
 
-    /// Sets whether the file stays as it is when it is closed, because its pages are damaged.
+    /// Sets whether the file stays as it is when it is closed, because its pages are damaged or were not checked.
     pub(crate) fn leave_file(&self, is_left: bool) {
         // A handle for reading leaves it anyway.
         if let Engine::ReadWrite(database) = self {
-            database.is_left.store(is_left, Ordering::Relaxed);
+            database.database.leave(is_left);
         }
     }
 
@@ -260,7 +237,7 @@ pub(crate) fn check_pages(place: &StackPath, options: &OpenOptions) -> Result<Op
         let disk = Overlay::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
         let mut builder = options.builder();
         builder.set_check_integrity_on_open(true);
-        drop(GuardedDrop::new(builder.create_with_backend(disk)?));
+        drop(GuardedDrop::left(builder.create_with_backend(disk)?));
         Ok(())
     });
     match checked.map_err(|fault| fault.at("read", &place.database())) {
@@ -315,12 +292,14 @@ pub(crate) fn open_database(
             && let Some(file) = place.open_file(IfMissing::Skip)?
         {
             let disk = Overlay::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
-            let database = GuardedDrop::new(options.builder().create_with_backend(disk)?);
+            let database = GuardedDrop::left(options.builder().create_with_backend(disk)?);
             if let Some(found) = options.identify(&database.begin_read()?)? {
                 examined = found;
             }
         }
         let disk = options.disk(file)?;
+        // Until its pages are checked, before the first change.
+        let is_left = options.checks_pages && !matches!(examined, Examined::New);
         match examined {
             // redb creates a database only in an empty file.
             Examined::New => disk.set_len(0).map_err(redb::StorageError::Io)?,
@@ -328,9 +307,10 @@ pub(crate) fn open_database(
             Examined::Foreign(reason) => return Err(Error::NotADatabase { path, reason }.into()),
             Examined::Current(_) | Examined::NeedsRepair | Examined::NeedsMigration => {}
         }
-        let database = options.builder().create_with_backend(disk)?;
+        let database = GuardedDrop::new(options.builder().create_with_backend(disk)?);
+        database.leave(is_left);
         drop(creation);
-        Ok(Opened::new(GuardedDrop::new(database), id))
+        Ok(Opened { database, file: id })
     })
     .map_err(|fault| fault.at("open", &place.database()))?;
     Ok(Some(database))
@@ -354,7 +334,7 @@ pub(crate) fn open_copy(place: &StackPath, options: &OpenOptions) -> Result<Opti
             .into());
         }
         let disk = Overlay::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
-        let database = GuardedDrop::new(options.builder().create_with_backend(disk)?);
+        let database = GuardedDrop::left(options.builder().create_with_backend(disk)?);
         match options.identify(&database.begin_read()?)? {
             Some(Examined::TooNew(found)) => return Err(options.too_new(&path, found).into()),
             Some(Examined::Foreign(reason)) => {
@@ -364,7 +344,7 @@ pub(crate) fn open_copy(place: &StackPath, options: &OpenOptions) -> Result<Opti
             _ => {}
         }
         schema::migrate(&database, options.migrations, &*options.on_migration)?;
-        Ok(Opened::new(database, id))
+        Ok(Opened { database, file: id })
     })
     .map_err(|fault| fault.at("open", &path))?;
     Ok(Some(Engine::ReadWrite(Arc::new(opened))))
@@ -507,7 +487,10 @@ fn examine(
             .builder()
             .open_read_only_with_backend(options.disk(opened)?);
         let database = match opened {
-            Ok(database) => Opened::new(GuardedDrop::new(database), id),
+            Ok(database) => Opened {
+                database: GuardedDrop::new(database),
+                file: id,
+            },
             Err(DatabaseError::RepairAborted) => return Ok(Examined::NeedsRepair),
             Err(DatabaseError::Storage(redb::StorageError::Io(error)))
                 if matches!(
