@@ -499,6 +499,8 @@ impl Run {
             let servers = if is_on { &servers[..] } else { &[] };
             let (total, time) = (total.filter(|_| is_on), run.time);
             (run.writer().set_small_limits(servers, total, time)).unwrap();
+            // What exceeds them is deleted at once, in this step and not when the next record is offered.
+            run.writer().advance(time).unwrap();
         });
     }
 
