@@ -12,14 +12,19 @@
 mod common;
 
 use common::{
-    Helper, STACK, helper_arguments, number, numbers, on_demand, open, record, say, server,
+    Helper, STACK, helper_arguments, number, numbers, numbers_of, on_demand, open, record, say,
+    server,
 };
 use gridctl_telemetry::{
-    Query, ServerName, Signal, Store, StoreOptions, Writer,
+    Query, Record, ServerName, Signal, Store, StoreOptions, Writer,
+    import::{ImportBatch, Importer},
     maintenance::{WipeScope, wipe},
     query::{Direction, inventory},
 };
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 const ROUNDS: usize = 40;
 /// The number of records that are appended before each flush.
@@ -191,4 +196,47 @@ fn stores_of_one_process_share_the_file() {
             });
         }
     });
+}
+
+/// An import that knows every record already looks each of them up. It lets others commit in between, however many
+/// servers there are: `GRIDCTL_TELEMETRY_SERVERS` sets their number.
+#[test]
+fn a_daemon_commits_while_many_servers_are_imported_again() {
+    let servers: u64 = common::number_from_env("GRIDCTL_TELEMETRY_SERVERS", 5000);
+    let home = common::home();
+    let store = open(home.path());
+    let import = || {
+        let mut batch = ImportBatch::default();
+        for number in 0..servers {
+            let name = server(&format!("server-{number}"));
+            batch.push(&name, &Record::Log(record(number))).unwrap();
+        }
+        Importer::new(&open(home.path()))
+            .unwrap()
+            .add(batch)
+            .unwrap()
+    };
+    assert_eq!(import().added, servers);
+
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
+    let (commits, waited, counts) = std::thread::scope(|scope| {
+        let importing = scope.spawn(import);
+        let (mut commits, mut waited) = (0, Duration::ZERO);
+        while !importing.is_finished() {
+            writer.log(&server("daemon"), &record(commits)).unwrap();
+            let asked = Instant::now();
+            writer.flush().unwrap();
+            waited = waited.max(asked.elapsed());
+            commits += 1;
+        }
+        (commits, waited, importing.join().unwrap())
+    });
+    guard.close().unwrap();
+    println!(
+        "{commits} commits of a daemon while {servers} servers were imported again; the longest took {waited:.0?}"
+    );
+    assert_eq!((counts.added, counts.duplicates), (0, servers));
+    assert_eq!(numbers_of(&store, "daemon").len() as u64, commits);
+    // A transaction of an import takes a thousand servers, and a commit waits for one of them at most.
+    assert!(commits > servers / 2000, "{commits} commits");
 }
