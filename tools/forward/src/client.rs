@@ -71,13 +71,13 @@ impl Client {
     }
 
     /// The body of a request with a message.
-    pub(crate) fn body_of(&self, message: &[u8]) -> io::Result<Vec<u8>> {
+    pub(crate) fn body_of(&self, message: Vec<u8>) -> io::Result<Vec<u8>> {
         match self.compression {
-            Compression::None => Ok(message.to_vec()),
+            Compression::None => Ok(message),
             Compression::Gzip => {
                 let body = Vec::with_capacity(message.len() / 4);
                 let mut encoder = GzEncoder::new(body, flate2::Compression::fast());
-                encoder.write_all(message)?;
+                encoder.write_all(&message)?;
                 encoder.finish()
             }
         }

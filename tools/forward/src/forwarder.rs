@@ -1,4 +1,4 @@
-//! The worker: a thread for each signal, and one that looks for new records.
+//! The worker: a thread for each signal, one that reads for all of them, and one that looks for new records.
 
 use crate::{
     client::Client,
@@ -6,6 +6,7 @@ use crate::{
     endpoint::Endpoint,
     error::ForwardError,
     lane::Lane,
+    reading::Reader,
     source::{LOOK_INTERVAL, Source, lock},
     stats::{ForwardEvent, ForwardStats, SignalStats},
 };
@@ -159,6 +160,13 @@ impl Shared {
         }
     }
 
+    /// Whether all signals but one have sent all that they found.
+    pub(crate) fn is_only_one_busy(&self) -> bool {
+        let stats = lock(&self.stats);
+        let busy = stats.signals.iter().filter(|(_, it)| !it.is_caught_up);
+        busy.count() <= 1
+    }
+
     fn end_one(&self, outcome: Result<(), ForwardError>) {
         let mut running = lock(&self.running);
         running.0 = running.0.saturating_sub(1);
@@ -190,7 +198,7 @@ impl fmt::Debug for Forwarder {
 }
 
 impl Forwarder {
-    /// Starts to send. The memory that it takes is bounded: for each signal some 10 MiB, however much is stored.
+    /// Starts to send. The memory that it takes is bounded: some 20 MiB, however much is stored.
     ///
     /// # Errors
     /// [`ForwardError::Option`] and [`ForwardError::File`] when an option or a file cannot be used;
@@ -229,8 +237,10 @@ impl Forwarder {
             cursor: Arc::clone(&cursor),
             threads: Vec::new(),
         };
+        let (reader, read) = Reader::new();
+        forwarder.spawn("telemetry-read", read)?;
         for (signal, client) in clients {
-            let lane = Lane {
+            let lane = Arc::new(Lane {
                 signal,
                 servers: options.servers.clone(),
                 follow: options.follow,
@@ -241,12 +251,14 @@ impl Forwarder {
                 folder: folder.clone(),
                 cursor: Arc::clone(&cursor),
                 shared: Arc::clone(&shared),
-            };
+                reader: reader.clone(),
+            });
             forwarder.spawn(&format!("telemetry-{signal}"), move || {
                 let outcome = lane.run(client);
                 lane.shared.end_one(outcome);
             })?;
         }
+        drop(reader);
         if options.follow {
             forwarder.spawn("telemetry-look", move || look(&shared))?;
         }

@@ -11,19 +11,20 @@ use crate::{
     cursor::{CursorFile, Position},
     error::ForwardError,
     forwarder::Shared,
+    reading::{Place, Reader, Reading, Stretch},
     refused,
     source::News,
     stats::{ForwardEvent, SignalStats},
 };
 use gridctl_telemetry::{
-    Error, Query, ServerName, Signal, Store, Timestamp,
+    Error, ServerName, Signal, Store, Timestamp,
     ledger::LedgerEntry,
-    query::{Cursor, Damage, Scan},
     send::{self, OtlpBatch},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     mem,
+    ops::Range,
     path::PathBuf,
     sync::{
         Arc,
@@ -35,11 +36,7 @@ use std::{
 
 /// Limits of a batch. A receiver of OTLP takes 20 MiB by default.
 pub(crate) const RECORDS_MAX: usize = 4096;
-const BYTES_MAX: usize = 1 << 20;
-/// The memory for decoded blocks, in bytes.
-const SCAN_BYTES: usize = 6 << 20;
-/// A snapshot is kept for this time at most.
-const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const BYTES_MAX: usize = 512 << 10;
 /// How often a batch is sent to an endpoint whose answers are none of OTLP.
 const UNCLEAR_MAX: u32 = 5;
 /// How often the cursor file is written before that is given up, where it can be.
@@ -49,8 +46,6 @@ const CAUGHT_UP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long an answer is waited for when forwarding is to end, and how often that is looked at.
 const ANSWER_GRACE: Duration = Duration::from_millis(400);
 const ANSWER_INTERVAL: Duration = Duration::from_millis(50);
-/// How many records are read before it is looked whether forwarding is to end.
-const LOOK_RECORDS: u32 = 1024;
 
 /// What of a signal is forwarded, and how.
 pub(crate) struct Lane {
@@ -62,6 +57,7 @@ pub(crate) struct Lane {
     pub(crate) folder: PathBuf,
     pub(crate) cursor: Arc<CursorFile>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) reader: Reader,
 }
 
 /// Why a lane goes on or ends.
@@ -69,15 +65,6 @@ enum Step {
     GoOn,
     /// Forwarding is to end.
     Stop,
-}
-
-/// A record of a batch.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    /// The number of its server.
-    server: usize,
-    cursor: Cursor,
-    at: Timestamp,
 }
 
 /// What became of a body that was sent.
@@ -89,19 +76,15 @@ enum Sent {
 }
 
 /// A lane that runs.
-struct Running<'a> {
-    lane: &'a Lane,
+struct Running {
+    lane: Arc<Lane>,
     client: Arc<Client>,
     jobs: Sender<(Arc<Vec<u8>>, u64)>,
     answers: Receiver<Verdict>,
     position: Position,
     /// What was known about the store when the present stretch began.
     news: News,
-    batch: OtlpBatch,
-    /// The servers of the batch, and its records.
-    names: Vec<ServerName>,
-    places: Vec<Place>,
-    scan: Option<(Scan, Instant)>,
+    reading: Reading,
     /// The maximum number of records of a batch, less after the endpoint found one too large.
     records_max: usize,
     batches_since_too_large: u32,
@@ -111,17 +94,13 @@ struct Running<'a> {
     caught_up_at: Option<Instant>,
     /// Whether the endpoint may have a batch that the cursor file does not know.
     is_uncertain: bool,
-    /// Whether the batch is the last one of its stretch.
-    is_read: bool,
-    /// What cannot be read, each part once.
-    damaged: BTreeSet<String>,
 }
 
 impl Lane {
     /// Forwards until all is sent, or until the end if it follows.
     ///
     /// Fails when records cannot be forwarded, see [`ForwardError`].
-    pub(crate) fn run(&self, client: Client) -> Result<(), ForwardError> {
+    pub(crate) fn run(self: &Arc<Lane>, client: Client) -> Result<(), ForwardError> {
         let client = Arc::new(client);
         let (jobs, todo) = channel::<(Arc<Vec<u8>>, u64)>();
         let (done, answers) = channel();
@@ -140,24 +119,19 @@ impl Lane {
         let position = self.cursor.position(self.signal).unwrap_or_default();
         let news = self.shared.source.news();
         let mut running = Running {
-            lane: self,
+            lane: Arc::clone(self),
             client,
             jobs,
             answers,
-            batch: self.new_batch(position.database),
+            reading: Reading::new(self.new_batch(position.database)),
             position,
             news,
-            names: Vec::new(),
-            places: Vec::new(),
-            scan: None,
             records_max: RECORDS_MAX,
             batches_since_too_large: 0,
             backoff: Backoff::default(),
             trouble: None,
             caught_up_at: None,
             is_uncertain: false,
-            is_read: false,
-            damaged: BTreeSet::new(),
         };
         running.begin()?;
         let outcome = running.run();
@@ -171,16 +145,16 @@ impl Lane {
         })
     }
 
-    fn tell(&self, event: ForwardEvent) {
+    pub(crate) fn tell(&self, event: ForwardEvent) {
         self.shared.tell(event);
     }
 
-    fn count(&self, change: impl FnOnce(&mut SignalStats)) {
+    pub(crate) fn count(&self, change: impl FnOnce(&mut SignalStats)) {
         self.shared.count(self.signal, change);
     }
 }
 
-impl Running<'_> {
+impl Running {
     /// Stores that this run has begun: before anything is sent, so that a folder or a disk that takes no cursor is
     /// known.
     fn begin(&mut self) -> Result<(), ForwardError> {
@@ -214,7 +188,8 @@ impl Running<'_> {
     }
 
     fn run(&mut self) -> Result<Step, ForwardError> {
-        let source = &self.lane.shared.source;
+        let shared = Arc::clone(&self.lane.shared);
+        let source = &shared.source;
         // A run that does not follow sends what is stored now.
         let goal = self.news.next_sequence;
         loop {
@@ -247,9 +222,9 @@ impl Running<'_> {
                 self.position.after = None;
             }
             self.lane.count(|stats| stats.is_caught_up = false);
-            let step = match self.fill() {
+            let step = match self.fill()? {
                 Ok(true) => match self.deliver()? {
-                    Step::GoOn if self.is_read => {
+                    Step::GoOn if self.reading.is_read => {
                         self.end_stretch()?;
                         Step::GoOn
                     }
@@ -272,7 +247,7 @@ impl Running<'_> {
         let database = self.lane.shared.source.news().database;
         if self.position.database == 0 && database != 0 {
             self.position.database = database;
-            self.batch = self.lane.new_batch(database);
+            self.reading.batch = self.lane.new_batch(database);
         }
     }
 
@@ -298,7 +273,7 @@ impl Running<'_> {
     /// Waits after an error of the store, if it is to be read again.
     fn wait_after(&mut self, error: Error) -> Result<Step, ForwardError> {
         self.release();
-        self.batch.clear();
+        self.reading.batch.clear();
         if !self.lane.follow {
             return Err(error.into());
         }
@@ -318,30 +293,6 @@ impl Running<'_> {
         }
     }
 
-    /// Opens a scan of the rest of the stretch, and looks what limits have evicted. Returns whether there is one.
-    fn open(&mut self) -> Result<bool, Error> {
-        if let Some((_, opened)) = &self.scan
-            && opened.elapsed() <= SNAPSHOT_AGE_MAX
-        {
-            return Ok(true);
-        }
-        self.release();
-        let Some(snapshot) = self.lane.shared.source.snapshot()? else {
-            return Ok(false);
-        };
-        self.note_evicted(&snapshot.evicted()?);
-        let mut query = Query::new(self.lane.signal)
-            .since_sequence(self.position.since_sequence)
-            .memory_bytes(SCAN_BYTES)
-            .skip_damaged();
-        query = self.lane.servers.iter().cloned().fold(query, Query::server);
-        if let Some(after) = self.position.after {
-            query = query.after(after);
-        }
-        self.scan = Some((snapshot.scan(&query)?, Instant::now()));
-        Ok(true)
-    }
-
     fn note_evicted(&mut self, evicted: &[LedgerEntry]) {
         let is_wanted = |entry: &&LedgerEntry| {
             let server = entry.server.as_ref();
@@ -358,79 +309,40 @@ impl Running<'_> {
         }
     }
 
-    /// Reads the next batch. Returns whether there is one, which is not so at the end of the stretch.
-    fn fill(&mut self) -> Result<bool, Error> {
-        self.batch.clear();
-        self.names.clear();
-        self.places.clear();
-        self.is_read = false;
-        if !self.open()? {
-            return Ok(false);
-        }
-        let Some((mut scan, opened)) = self.scan.take() else {
-            return Ok(false);
+    /// Reads the next batch. Returns whether there is one, which is not so at the end of the stretch; the error in it
+    /// is one of the store.
+    fn fill(&mut self) -> Result<Result<bool, Error>, ForwardError> {
+        let stretch = Stretch {
+            since_sequence: self.position.since_sequence,
+            end_sequence: self.position.end_sequence,
+            after: self.position.after,
+            records_max: self.records_max,
         };
-        let mut numbers: BTreeMap<ServerName, usize> = BTreeMap::new();
-        let mut unread = 0;
-        while self.batch.len() < self.records_max && self.batch.bytes() < BYTES_MAX {
-            unread += 1;
-            if unread % LOOK_RECORDS == 0 && self.lane.shared.source.is_stopped() {
-                break;
-            }
-            let Some(record) = scan.next()? else {
-                self.note_damage(&scan.damage());
-                self.is_read = true;
-                return Ok(!self.batch.is_empty());
-            };
-            if record.sequence >= self.position.end_sequence {
-                continue;
-            }
-            if let Err(error) = self.batch.push(&record) {
-                self.lane.count(|stats| stats.damaged += 1);
-                self.lane.tell(ForwardEvent::Damaged {
-                    signal: self.lane.signal,
-                    records: Some(1),
-                    what: error.to_string(),
-                });
-                continue;
-            }
-            let number = if let Some(number) = numbers.get(record.server) {
-                *number
-            } else {
-                self.names.push(record.server.clone());
-                numbers.insert(record.server.clone(), self.names.len() - 1);
-                self.names.len() - 1
-            };
-            self.places.push(Place {
-                server: number,
-                cursor: record.cursor(),
-                at: record.timestamp,
-            });
-        }
-        self.scan = Some((scan, opened));
-        Ok(!self.batch.is_empty())
+        let lane = Arc::clone(&self.lane);
+        let filled = self.read(move |reading| reading.next(&lane, &stretch))?;
+        let evicted = mem::take(&mut self.reading.evicted);
+        self.note_evicted(&evicted);
+        Ok(filled)
+    }
+
+    /// Does something with the batch on the thread that reads.
+    fn read<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Reading) -> T + Send + 'static,
+    ) -> Result<T, ForwardError> {
+        let empty = Reading::new(OtlpBatch::new(self.lane.signal));
+        let mut reading = mem::replace(&mut self.reading, empty);
+        let (reading, outcome) = self.lane.reader.run(move || {
+            let outcome = work(&mut reading);
+            (reading, outcome)
+        })?;
+        self.reading = reading;
+        Ok(outcome)
     }
 
     /// Gives the snapshot back.
     fn release(&mut self) {
-        if let Some((scan, _)) = self.scan.take() {
-            self.note_damage(&scan.damage());
-        }
-    }
-
-    fn note_damage(&mut self, damage: &[Damage]) {
-        for damage in damage {
-            if !self.damaged.insert(damage.what.clone()) {
-                continue;
-            }
-            self.lane
-                .count(|stats| stats.damaged += damage.records.unwrap_or_default());
-            self.lane.tell(ForwardEvent::Damaged {
-                signal: self.lane.signal,
-                records: damage.records,
-                what: damage.what.clone(),
-            });
-        }
+        self.reading.release(&self.lane);
     }
 
     /// All records of the stretch are sent.
@@ -460,13 +372,10 @@ impl Running<'_> {
 
     /// Sends the batch: whole, or in parts if it is too large for the endpoint.
     fn deliver(&mut self) -> Result<Step, ForwardError> {
-        let (mut from, mut size) = (0, self.batch.len());
-        while from < self.batch.len() {
-            let to = (from + size).min(self.batch.len());
-            let message = self.batch.encode(from..to);
-            let body = self.client.body_of(&message).map_err(|error| {
-                ForwardError::Option(format!("cannot compress a request: {error}"))
-            })?;
+        let (mut from, mut size) = (0, self.reading.batch.len());
+        while from < self.reading.batch.len() {
+            let to = (from + size).min(self.reading.batch.len());
+            let body = self.body(from..to)?;
             let records = (to - from) as u64;
             match self.send(&Arc::new(body), records)? {
                 Sent::Stopped => return Ok(Step::Stop),
@@ -478,15 +387,17 @@ impl Running<'_> {
                     continue;
                 }
                 Sent::TooLarge(reason) | Sent::Refused(reason) => {
-                    self.refuse(from, to, &message, reason);
+                    self.refuse(from..to, reason);
                 }
             }
-            for place in self.places.get(from..to).unwrap_or_default() {
-                if let Some(server) = self.names.get(place.server) {
+            for place in self.reading.places.get(from..to).unwrap_or_default() {
+                if let Some(server) = self.reading.names.get(place.server) {
                     self.position.series.note_sent(server);
                 }
             }
-            let last = to.checked_sub(1).and_then(|last| self.places.get(last));
+            let last = to
+                .checked_sub(1)
+                .and_then(|last| self.reading.places.get(last));
             self.position.after = last.map(|place| place.cursor);
             if let Step::Stop = self.save(records)? {
                 return Ok(Step::Stop);
@@ -499,6 +410,13 @@ impl Running<'_> {
             self.batches_since_too_large = 0;
         }
         Ok(Step::GoOn)
+    }
+
+    /// The body of a request with some records of the batch.
+    fn body(&mut self, records: Range<usize>) -> Result<Vec<u8>, ForwardError> {
+        let client = Arc::clone(&self.client);
+        self.read(move |reading| client.body_of(reading.batch.encode(records)))?
+            .map_err(|error| ForwardError::Option(format!("cannot compress a request: {error}")))
     }
 
     /// Sends a body until the endpoint has decided on it.
@@ -634,9 +552,9 @@ impl Running<'_> {
     }
 
     /// Keeps a part of the batch that was refused as a file, and enters its records in the ledger.
-    fn refuse(&mut self, from: usize, to: usize, message: &[u8], reason: String) {
+    fn refuse(&mut self, refused: Range<usize>, reason: String) {
         let signal = self.lane.signal;
-        let places = self.places.get(from..to).unwrap_or_default();
+        let places = self.reading.places.get(refused.clone()).unwrap_or_default();
         let Some(last) = places.last().map(|place| place.cursor) else {
             return;
         };
@@ -648,11 +566,12 @@ impl Running<'_> {
         let entries: Vec<LedgerEntry> = spans
             .into_iter()
             .filter_map(|(number, (count, first, last))| {
-                let server = self.names.get(number)?.clone();
+                let server = self.reading.names.get(number)?.clone();
                 Some(LedgerEntry::refused(server, signal, count, (first, last)))
             })
             .collect();
-        let kept = refused::keep(&self.lane.folder, signal, last, message);
+        let message = self.reading.batch.encode(refused);
+        let kept = refused::keep(&self.lane.folder, signal, last, &message);
         let file = kept.unwrap_or_else(|reason| {
             self.lane.tell(ForwardEvent::Failing { reason });
             None
@@ -686,18 +605,18 @@ impl Running<'_> {
                     reason: reason.clone(),
                 });
             }
-            let unsaved = || ForwardError::Unsaved {
+            let unsaved = ForwardError::Unsaved {
                 signal: self.lane.signal,
                 records,
-                reason: reason.clone(),
+                reason,
             };
             if backoff.attempts() >= SAVES_MAX && !self.lane.follow {
-                return Err(unsaved());
+                return Err(unsaved);
             }
             self.release();
             let wait = backoff.next(None);
             if let Step::Stop = self.sleep(wait) {
-                return Err(unsaved());
+                return Err(unsaved);
             }
         }
     }

@@ -39,6 +39,7 @@ mod error;
 mod forwarder;
 mod lane;
 mod missed;
+mod reading;
 mod refused;
 mod source;
 mod stats;
