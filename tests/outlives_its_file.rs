@@ -264,6 +264,38 @@ fn changes_of_the_store_go_to_the_present_file() {
     assert_eq!(limits.bytes_max, LIMIT * 2);
 }
 
+/// What was found out about the pages of one file says nothing about the next one.
+#[test]
+fn a_damaged_file_in_its_place_is_not_changed() {
+    const PAGE: usize = 4096;
+    let daemon = Daemon::start();
+    let (_other, path) = other(0..100);
+    let whole = fs::read(path).unwrap();
+    let scope = WipeScope::everything().server(server("nothing"));
+    let mut refused = 0;
+    for page in 1..whole.len() / PAGE {
+        let mut damaged = whole.clone();
+        damaged[page * PAGE..(page + 1) * PAGE].fill(0);
+        let fresh = home();
+        fs::create_dir_all(database(fresh.path()).parent().unwrap()).unwrap();
+        for path in [daemon.home.path().join("next"), database(fresh.path())] {
+            fs::write(path, &damaged).unwrap();
+        }
+        fs::rename(daemon.home.path().join("next"), daemon.path()).unwrap();
+        let is_refused = |store: &Store| matches!(store.wipe(&scope), Err(Error::Corrupt { .. }));
+        let expected = Store::open(fresh.path(), STACK, StoreOptions::default())
+            .is_ok_and(|store| is_refused(&store));
+        if expected {
+            refused += 1;
+            assert!(is_refused(&daemon.store), "page {page}");
+            let left = fs::read(daemon.path()).unwrap();
+            // Opening the file marks its header.
+            assert!(left[PAGE..] == damaged[PAGE..], "page {page}");
+        }
+    }
+    assert!(refused > 1, "{refused} files were refused");
+}
+
 #[test]
 fn a_reader_sees_the_present_file() {
     let (home, _) = other(0..10);
