@@ -86,17 +86,21 @@ impl<'a> LogView<'a> {
 }
 
 fn id_of(text: &str, digits: usize) -> Option<Cow<'_, str>> {
-    let bytes = text.as_bytes();
-    let is_id = bytes.len() == digits
-        && bytes.iter().all(u8::is_ascii_hexdigit)
-        && bytes.iter().any(|digit| *digit != b'0');
-    is_id.then(|| {
-        if bytes.iter().any(u8::is_ascii_uppercase) {
-            Cow::Owned(text.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(text)
-        }
-    })
+    if text.len() != digits {
+        return None;
+    }
+    // All digits are looked at without a branch, which takes a fraction of the time of stopping at the first wrong one.
+    let (mut is_hex, mut is_zero, mut is_lower) = (true, true, true);
+    for digit in text.bytes() {
+        is_hex &= digit.is_ascii_hexdigit();
+        is_zero &= digit == b'0';
+        is_lower &= !digit.is_ascii_uppercase();
+    }
+    match (is_hex && !is_zero, is_lower) {
+        (false, _) => None,
+        (true, true) => Some(Cow::Borrowed(text)),
+        (true, false) => Some(Cow::Owned(text.to_ascii_lowercase())),
+    }
 }
 
 impl<'a> RawRecord<'a> {

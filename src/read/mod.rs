@@ -1,6 +1,7 @@
 //! Reading records by time, by arrival, by content, or the last ones, with several servers merged; and
 //! what many records say together: traces, calls of tools, usage, counts.
 
+mod batch;
 mod count;
 mod cursor;
 mod follow;
@@ -20,6 +21,7 @@ mod verify;
 #[cfg(feature = "async")]
 pub use self::stream::FollowStream;
 pub use self::{
+    batch::RawBatch,
     count::{CountBy, CountReport, CountRow},
     cursor::Cursor,
     follow::{Arrival, Arrivals, Follow, FollowHandle},

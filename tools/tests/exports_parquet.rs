@@ -21,6 +21,7 @@ use gridctl_telemetry::{
 use gridctl_telemetry_parquet::external::parquet::file::reader::{
     FileReader, SerializedFileReader,
 };
+use redb::{Database, ReadableTable, TableDefinition};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -382,4 +383,151 @@ fn what_a_killed_export_had_begun_is_ended() {
     fs::remove_file(out.join(&last)).unwrap();
     assert_eq!(export(&home, "gw", &out, &resume).code, 0);
     assert!(!out.join(last).exists());
+}
+
+/// The pieces of blocks.
+const PIECES: TableDefinition<&[u8; 23], &[u8]> = TableDefinition::new("pieces");
+
+/// Flips a bit of a piece of a block.
+fn damage_a_block(home: &Home) {
+    let database = Database::open(home.database("gw")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let mut pieces = transaction.open_table(PIECES).unwrap();
+    let (key, mut piece) = {
+        let second = pieces.iter().unwrap().nth(1).unwrap().unwrap();
+        (*second.0.value(), second.1.value().to_vec())
+    };
+    *piece.last_mut().unwrap() ^= 1;
+    pieces.insert(&key, piece.as_slice()).unwrap();
+    drop(pieces);
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_damaged_block_is_named_and_the_rest_is_exported() {
+    let home = Home::new();
+    append(&home, "gw", 0..900);
+    damage_a_block(&home);
+    let folder = tempfile::tempdir().unwrap();
+    let progress = folder.path().join("progress");
+    let resume = ["--resume", progress.to_str().unwrap()];
+    for options in [&[][..], &resume] {
+        let out = folder.path().join(options.len().to_string());
+        let done = export(&home, "gw", &out, options);
+        assert_eq!(done.code, 1, "{done:?}");
+        let exported = values(&out, "logs", "Body").len();
+        let lost = 900 - exported;
+        assert!(lost > 0 && exported > 0, "{exported}");
+        let named = format!("cannot read {lost} records: ");
+        assert_eq!(done.stderr.matches("cannot read ").count(), 1, "{done:?}");
+        assert!(done.stderr.contains(&named), "{done:?}");
+        let exported = format!("exported {exported} records");
+        assert!(done.stderr.contains(&exported), "{done:?}");
+        each_once(&out, 900 - lost);
+    }
+}
+
+#[test]
+fn metrics_of_other_programs_reach_the_tables_of_their_kinds() {
+    let home = Home::new();
+    let folder = tempfile::tempdir().unwrap();
+    let at = r#""timeUnixNano":"1778198400000000007","startTimeUnixNano":"1778198400000000000""#;
+    let metrics = [
+        format!(
+            r#"{{"name":"depth","unit":"{{calls}}","gauge":{{"dataPoints":[{{{at},"asDouble":2.5}},{{{at},"asInt":"-3"}}]}}}}"#
+        ),
+        format!(
+            r#"{{"name":"bytes","sum":{{"aggregationTemporality":1,"isMonotonic":false,"dataPoints":[{{{at},"asInt":"4"}}]}}}}"#
+        ),
+        format!(
+            r#"{{"name":"latency","histogram":{{"aggregationTemporality":2,"dataPoints":[{{{at},"count":"3","sum":7.5,"bucketCounts":["1","2","0"],"explicitBounds":[1,5],"min":0.5,"max":4}}]}}}}"#
+        ),
+        format!(
+            r#"{{"name":"size","exponentialHistogram":{{"aggregationTemporality":1,"dataPoints":[{{{at},"count":"6","sum":9,"scale":-1,"zeroCount":"1","positive":{{"offset":2,"bucketCounts":["3","1"]}},"negative":{{"offset":-4,"bucketCounts":["1"]}}}}]}}}}"#
+        ),
+        format!(
+            r#"{{"name":"wait","summary":{{"dataPoints":[{{{at},"count":"8","sum":16,"quantileValues":[{{"quantile":0.5,"value":1}},{{"quantile":0.99,"value":6}}]}}]}}}}"#
+        ),
+    ];
+    let message = format!(
+        r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"shop"}}}}]}},"scopeMetrics":[{{"scope":{{"name":"lib"}},"metrics":[{}]}}]}}]}}"#,
+        metrics.join(",")
+    );
+    let path = folder.path().join("metrics.jsonl");
+    fs::write(&path, message + "\n").unwrap();
+    let imported = home.import_with(&path, &[]);
+    assert_eq!(imported.code, 0, "{imported:?}");
+    let out = folder.path().join("lake");
+    let done = export(&home, "gw", &out, &[]);
+    assert_eq!(done.code, 0, "{done:?}");
+    for (table, column, expected) in [
+        (
+            "metrics_gauge",
+            "MetricName",
+            &["\"depth\"", "\"depth\""][..],
+        ),
+        ("metrics_gauge", "Value", &["-3E0", "2.5"]),
+        (
+            "metrics_gauge",
+            "MetricUnit",
+            &["\"{calls}\"", "\"{calls}\""],
+        ),
+        ("metrics_sum", "MetricName", &["\"bytes\""]),
+        ("metrics_sum", "Value", &["4.0"]),
+        ("metrics_sum", "IsMonotonic", &["false"]),
+        ("metrics_sum", "AggregationTemporality", &["1"]),
+        ("metrics_histogram", "MetricName", &["\"latency\""]),
+        ("metrics_histogram", "Count", &["3"]),
+        ("metrics_histogram", "BucketCounts", &["[1, 2, 0]"]),
+        ("metrics_histogram", "ExplicitBounds", &["[1.0, 5.0]"]),
+        ("metrics_histogram", "Max", &["4.0"]),
+        ("metrics_exponential_histogram", "MetricName", &["\"size\""]),
+        ("metrics_exponential_histogram", "PositiveOffset", &["2"]),
+        (
+            "metrics_exponential_histogram",
+            "PositiveBucketCounts",
+            &["[3, 1]"],
+        ),
+        (
+            "metrics_exponential_histogram",
+            "NegativeBucketCounts",
+            &["[1]"],
+        ),
+        ("metrics_summary", "MetricName", &["\"wait\""]),
+        (
+            "metrics_summary",
+            "ValueAtQuantiles.Quantile",
+            &["[0.5, 0.99]"],
+        ),
+        ("metrics_summary", "ValueAtQuantiles.Value", &["[1.0, 6.0]"]),
+    ] {
+        let found = values(&out, table, column);
+        let found: Vec<String> = found
+            .into_iter()
+            .flat_map(|(value, times)| vec![value; times])
+            .collect();
+        assert_eq!(found, expected, "{table}.{column}");
+    }
+    // All of them say where they are from.
+    for table in [
+        "gauge",
+        "sum",
+        "histogram",
+        "exponential_histogram",
+        "summary",
+    ] {
+        let table = format!("metrics_{table}");
+        assert_eq!(
+            values(&out, &table, "ServiceName")
+                .into_keys()
+                .collect::<Vec<_>>(),
+            ["\"shop\""]
+        );
+        assert_eq!(
+            values(&out, &table, "ScopeName")
+                .into_keys()
+                .collect::<Vec<_>>(),
+            ["\"lib\""]
+        );
+    }
 }

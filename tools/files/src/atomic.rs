@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -19,6 +19,17 @@ pub struct AtomicFile {
 impl AtomicFile {
     /// Begins a file with mode 0600, and creates missing folders with mode 0700.
     pub fn create(path: &Path) -> anyhow::Result<AtomicFile> {
+        AtomicFile::create_after(path, |_| Ok(()))
+    }
+
+    /// Like [`AtomicFile::create`], and calls `before` with the [temporary](AtomicFile::temporary) path before the file is
+    /// there, so that a process that is killed can know it. It is called again, with another path, when that one is taken.
+    ///
+    /// Fails with the error of `before`, too.
+    pub fn create_after(
+        path: &Path,
+        mut before: impl FnMut(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<AtomicFile> {
         let Some(folder) = path.parent() else {
             bail!("{} is not a file name: name a file", path.display())
         };
@@ -29,12 +40,25 @@ impl AtomicFile {
             folder
         };
         private_folder(folder)?;
+        let mut refused = None;
         let file = tempfile::Builder::new()
             .prefix(".")
             .suffix(".part")
-            .permissions(fs::Permissions::from_mode(0o600))
-            .tempfile_in(folder)
-            .with_context(|| format!("cannot create a file in {}", folder.display()))?;
+            .make_in(folder, |temporary| {
+                if let Err(error) = before(temporary) {
+                    refused = Some(error);
+                    return Err(io::ErrorKind::Other.into());
+                }
+                fs::OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(temporary)
+            });
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        let file = file.with_context(|| format!("cannot create a file in {}", folder.display()))?;
         Ok(AtomicFile {
             file,
             path: path.to_owned(),
@@ -143,6 +167,7 @@ pub fn private_folder(folder: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn an_unfinished_file_leaves_nothing() {

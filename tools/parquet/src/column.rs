@@ -1,188 +1,109 @@
 //! The columns of rows that wait to be written as a row group.
 //!
-//! A row group is written column by column, so its values wait in memory. They wait as the plain bytes that Parquet
-//! encodes, with the levels that say where a row, a list and a map begin: no column is built twice.
+//! A row group is written column by column, so its values wait in memory: texts as [`Texts`] has them, with the levels
+//! that say where a row, a list and a map begin.
 //!
 //! | column | path of a leaf | levels |
 //! |---|---|---|
 //! | [`Flat`] | `NAME` | none |
 //! | [`List`] | `NAME.list.element` | one |
-//! | [`Map`] | `NAME.key_value.key` and `.value` | one |
+//! | [`Map`], [`RepeatedMap`] | `NAME.key_value.key` and `.value` | one |
 //! | [`MapList`] | `NAME.list.element.key_value.key` and `.value` | two |
 
+use crate::{
+    chunk::{Chunk, Packer, Paging},
+    texts::{Texts, Value, append_plain, plain_texts},
+};
 use bytes::Bytes;
-use gridctl_telemetry::traces::encode_hex;
 use parquet::{
     basic::{Encoding, LogicalType, Repetition, TimeUnit, Type as PhysicalType},
-    data_type::{ByteArray, ByteArrayType, DataType},
+    column::writer::ColumnCloseResult,
+    data_type::DataType,
     errors::{ParquetError, Result},
     file::{
         properties::{EnabledStatistics, WriterPropertiesBuilder},
         writer::{SerializedColumnWriter, SerializedRowGroupWriter},
     },
-    schema::types::{ColumnPath, Type, TypePtr},
+    schema::types::{ColumnDescPtr, ColumnPath, Type, TypePtr},
 };
 use std::{fmt, io::Write, sync::Arc};
 
-/// The number of levels or values that are passed to an encoder at a time.
+/// The number of levels that are passed to an encoder of numbers at a time.
 const BATCH: usize = 4096;
-/// How often a Bloom filter takes an absent value for a present one.
-const FALSE_POSITIVES: f64 = 0.01;
 
-/// The next leaf of a row group that is being written.
+/// The leaves of a row group that is being written, one after the other.
 pub(crate) trait Leaves {
-    fn next(&mut self) -> Result<SerializedColumnWriter<'_>>;
+    /// The next leaf, which `parquet` encodes.
+    fn writer(&mut self) -> Result<SerializedColumnWriter<'_>>;
+    /// The next leaf, which is passed to [`Leaves::append`] when it is finished.
+    fn chunk(&mut self) -> Result<Chunk<'_>>;
+    fn append(&mut self, bytes: Bytes, result: ColumnCloseResult) -> Result<()>;
 }
 
-impl<W: Write + Send> Leaves for SerializedRowGroupWriter<'_, W> {
-    fn next(&mut self) -> Result<SerializedColumnWriter<'_>> {
-        self.next_column()?.ok_or_else(|| {
+/// A row group that is being written.
+pub(crate) struct Group<'a, W: Write> {
+    pub(crate) writer: SerializedRowGroupWriter<'a, W>,
+    pub(crate) columns: &'a [ColumnDescPtr],
+    pub(crate) packer: &'a mut Packer,
+}
+
+impl<W: Write + Send> Group<'_, W> {
+    fn next(&mut self) -> Result<ColumnDescPtr> {
+        let (next, others) = self.columns.split_first().ok_or_else(|| {
             ParquetError::General("the schema has fewer columns than the rows".into())
-        })
+        })?;
+        self.columns = others;
+        Ok(Arc::clone(next))
+    }
+}
+
+impl<W: Write + Send> Leaves for Group<'_, W> {
+    fn writer(&mut self) -> Result<SerializedColumnWriter<'_>> {
+        let column = self.next()?;
+        let writer = self.writer.next_column()?;
+        writer.ok_or_else(|| ParquetError::General(format!("no column {}", column.path())))
+    }
+
+    fn chunk(&mut self) -> Result<Chunk<'_>> {
+        Ok(Chunk::begin(self.next()?, self.packer))
+    }
+
+    fn append(&mut self, bytes: Bytes, result: ColumnCloseResult) -> Result<()> {
+        self.writer.append_column(&bytes, result)
     }
 }
 
 /// A column of a table.
-pub(crate) trait Column {
+pub(crate) trait Column: Send {
     /// Its type in the schema.
     fn field(&self, name: &str) -> Result<TypePtr>;
-    /// How its leaves are encoded.
-    fn configure(&self, name: &str, properties: WriterPropertiesBuilder)
-    -> WriterPropertiesBuilder;
+    /// How `parquet` encodes its leaves, if it does.
+    fn configure(
+        &self,
+        _name: &str,
+        properties: WriterPropertiesBuilder,
+    ) -> WriterPropertiesBuilder {
+        properties
+    }
     /// The size of its values and levels in memory, in bytes.
     fn bytes(&self) -> usize;
     /// Writes its leaves, and is then empty.
     fn write(&mut self, leaves: &mut dyn Leaves) -> Result<()>;
 }
 
-/// How a column is encoded where that differs from a dictionary, zstd and the least and greatest value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Kind {
-    /// Few distinct values.
-    #[default]
-    Repeated,
-    /// Mostly distinct texts, but with common beginnings or lengths.
-    Varied,
-    /// Mostly distinct ids.
-    Ids,
-    /// Mostly distinct ids by which rows are looked for.
-    Key,
-}
-
 /// The values of a leaf.
-pub(crate) trait Content {
+pub(crate) trait Content: Send {
     fn leaf(&self, name: &str) -> Result<TypePtr>;
+    /// How `parquet` encodes it, if it does.
     fn configure(
         &self,
-        path: ColumnPath,
-        properties: WriterPropertiesBuilder,
-    ) -> WriterPropertiesBuilder;
-    fn bytes(&self) -> usize;
-    fn write(&mut self, levels: Option<&Levels>, leaves: &mut dyn Leaves) -> Result<()>;
-}
-
-/// Texts.
-#[derive(Debug, Default)]
-pub(crate) struct Texts {
-    bytes: Vec<u8>,
-    lengths: Vec<u32>,
-    kind: Kind,
-}
-
-impl Texts {
-    pub(crate) fn of(kind: Kind) -> Texts {
-        Texts {
-            kind,
-            ..Texts::default()
-        }
-    }
-
-    pub(crate) fn push(&mut self, text: &str) {
-        self.push_with(|out| out.extend_from_slice(text.as_bytes()));
-    }
-
-    /// Pushes the text that `write` appends.
-    pub(crate) fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len();
-        write(&mut self.bytes);
-        // No record is as long as 4 GiB.
-        let length = u32::try_from(self.bytes.len() - start).unwrap_or_default();
-        self.lengths.push(length);
-    }
-
-    /// Pushes an id as hex digits.
-    pub(crate) fn push_hex(&mut self, id: &[u8]) {
-        self.push_with(|out| encode_hex(id, out));
-    }
-}
-
-impl Content for Texts {
-    fn leaf(&self, name: &str) -> Result<TypePtr> {
-        let leaf = Type::primitive_type_builder(name, PhysicalType::BYTE_ARRAY)
-            .with_repetition(Repetition::REQUIRED)
-            .with_logical_type(Some(LogicalType::String));
-        Ok(Arc::new(leaf.build()?))
-    }
-
-    fn configure(
-        &self,
-        path: ColumnPath,
+        _path: ColumnPath,
         properties: WriterPropertiesBuilder,
     ) -> WriterPropertiesBuilder {
-        let is_id = matches!(self.kind, Kind::Ids | Kind::Key);
-        let mut properties = properties.set_column_dictionary_enabled(path.clone(), !is_id);
-        if is_id || path.parts().len() > 1 {
-            // The least and the greatest of random ids, or of the values of all keys, exclude nothing.
-            properties =
-                properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
-        }
-        if self.kind == Kind::Varied {
-            properties =
-                properties.set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY);
-        }
-        if self.kind == Kind::Key {
-            properties = properties
-                .set_column_bloom_filter_enabled(path.clone(), true)
-                .set_column_bloom_filter_fpp(path, FALSE_POSITIVES);
-        }
         properties
     }
-
-    fn bytes(&self) -> usize {
-        self.bytes.len() + self.lengths.len() * size_of::<u32>()
-    }
-
-    fn write(&mut self, levels: Option<&Levels>, leaves: &mut dyn Leaves) -> Result<()> {
-        let bytes = Bytes::from(std::mem::take(&mut self.bytes));
-        let lengths = std::mem::take(&mut self.lengths);
-        let mut leaf = leaves.next()?;
-        let writer = leaf.typed::<ByteArrayType>();
-        let mut batch = Vec::with_capacity(BATCH);
-        let mut start = 0;
-        let mut fill = |lengths: &[u32], batch: &mut Vec<ByteArray>| {
-            batch.clear();
-            for length in lengths {
-                let end = start + *length as usize;
-                batch.push(bytes.slice(start..end).into());
-                start = end;
-            }
-        };
-        let Some(levels) = levels else {
-            for lengths in lengths.chunks(BATCH) {
-                fill(lengths, &mut batch);
-                writer.write_batch(&batch, None, None)?;
-            }
-            return leaf.close();
-        };
-        let mut rest = lengths.as_slice();
-        for chunk in levels.chunks() {
-            let (lengths, others) = rest.split_at_checked(chunk.values).unwrap_or_default();
-            rest = others;
-            fill(lengths, &mut batch);
-            writer.write_batch(&batch, Some(chunk.definition), Some(chunk.repetition))?;
-        }
-        leaf.close()
-    }
+    fn bytes(&self) -> usize;
+    fn write(&mut self, levels: Option<&Levels>, leaves: &mut dyn Leaves) -> Result<()>;
 }
 
 /// What the numbers of a column are.
@@ -269,79 +190,106 @@ impl<D: DataType> Content for Numbers<D> {
 
     fn write(&mut self, levels: Option<&Levels>, leaves: &mut dyn Leaves) -> Result<()> {
         let values = std::mem::take(&mut self.values);
-        let mut leaf = leaves.next()?;
+        let mut leaf = leaves.writer()?;
         let writer = leaf.typed::<D>();
-        let (definition, repetition) = match levels {
-            Some(levels) => (
-                Some(levels.definition.as_slice()),
-                Some(levels.repetition.as_slice()),
-            ),
-            None => (None, None),
+        let Some(levels) = levels else {
+            writer.write_batch(&values, None, None)?;
+            return leaf.close();
         };
-        writer.write_batch(&values, definition, repetition)?;
+        let mut values = values.as_slice();
+        let (mut definition, mut repetition) = (Vec::new(), Vec::new());
+        for chunk in levels.chunks() {
+            definition.clear();
+            definition.extend(
+                chunk
+                    .iter()
+                    .map(|level| i16::from(Levels::definition(*level))),
+            );
+            repetition.clear();
+            repetition.extend(
+                chunk
+                    .iter()
+                    .map(|level| i16::from(Levels::repetition(*level))),
+            );
+            let written = writer.write_batch(values, Some(&definition), Some(&repetition))?;
+            values = values.get(written..).unwrap_or_default();
+        }
         leaf.close()
     }
 }
 
 /// Where rows, lists and maps begin: for each value, and for each list or map without one, how deep it is defined
-/// and at which level it repeats.
+/// and at which level it repeats, in the lower and the upper half of a byte.
 #[derive(Debug)]
 pub(crate) struct Levels {
-    definition: Vec<i16>,
-    repetition: Vec<i16>,
+    levels: Vec<u8>,
     /// The definition level of a value.
-    depth: i16,
-}
-
-/// Levels of whole rows.
-struct Chunk<'a> {
-    definition: &'a [i16],
-    repetition: &'a [i16],
-    values: usize,
+    depth: u8,
 }
 
 impl Levels {
-    fn new(depth: i16) -> Levels {
+    fn new(depth: u8) -> Levels {
         Levels {
-            definition: Vec::new(),
-            repetition: Vec::new(),
+            levels: Vec::new(),
             depth,
         }
     }
 
-    fn push(&mut self, definition: i16, repetition: i16) {
-        self.definition.push(definition);
-        self.repetition.push(repetition);
+    pub(crate) fn definition(level: u8) -> u8 {
+        level & 0xf
+    }
+
+    pub(crate) fn repetition(level: u8) -> u8 {
+        level >> 4
+    }
+
+    fn push(&mut self, definition: u8, repetition: u8) {
+        self.levels.push(definition | (repetition << 4));
     }
 
     fn bytes(&self) -> usize {
-        (self.definition.len() + self.repetition.len()) * size_of::<i16>()
+        self.levels.len()
     }
 
     fn clear(&mut self) {
-        self.definition = Vec::new();
-        self.repetition = Vec::new();
+        self.levels = Vec::new();
     }
 
-    fn chunks(&self) -> impl Iterator<Item = Chunk<'_>> {
-        let (mut definition, mut repetition) =
-            (self.definition.as_slice(), self.repetition.as_slice());
+    pub(crate) fn paging(&self) -> Paging<'_> {
+        Paging::Nested(&self.levels, self.depth)
+    }
+
+    /// The number of values before value number `value` that belong to its row.
+    pub(crate) fn values_of_row_before(&self, value: usize) -> Option<usize> {
+        let is_value = |level: &u8| Levels::definition(*level) == self.depth;
+        let levels = self.levels.iter().enumerate();
+        let mut values = levels.filter(|(_, level)| is_value(level));
+        let (at, _) = values.nth(value)?;
+        let until = self.levels.get(..=at)?;
+        let row = until
+            .iter()
+            .rposition(|level| Levels::repetition(*level) == 0)?;
+        Some(
+            until
+                .get(row..at)?
+                .iter()
+                .filter(|level| is_value(level))
+                .count(),
+        )
+    }
+
+    /// The levels in chunks of whole rows.
+    fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        let mut left = self.levels.as_slice();
         std::iter::from_fn(move || {
-            if repetition.is_empty() {
-                return None;
-            }
-            let later = repetition.get(BATCH..).unwrap_or_default();
-            let row = later.iter().position(|level| *level == 0);
-            let end = row.map_or(repetition.len(), |row| BATCH + row);
-            let (own, others) = definition.split_at_checked(end)?;
-            definition = others;
-            let (own_repetition, others) = repetition.split_at_checked(end)?;
-            repetition = others;
-            Some(Chunk {
-                definition: own,
-                repetition: own_repetition,
-                values: own.iter().filter(|level| **level == self.depth).count(),
-            })
+            let later = left.get(BATCH..).unwrap_or_default();
+            let row = later
+                .iter()
+                .position(|level| Levels::repetition(*level) == 0);
+            let (chunk, others) =
+                left.split_at_checked(row.map_or(left.len(), |row| BATCH + row))?;
+            left = others;
+            (!chunk.is_empty()).then_some(chunk)
         })
     }
 }
@@ -389,10 +337,10 @@ impl<C: Content> List<C> {
     }
 
     /// Adds a row with the values that `push` adds for `items`.
-    pub(crate) fn row<T>(
+    pub(crate) fn row<T, R>(
         &mut self,
         items: impl IntoIterator<Item = T>,
-        mut push: impl FnMut(&mut C, T),
+        mut push: impl FnMut(&mut C, T) -> R,
     ) {
         let mut repetition = 0;
         for item in items {
@@ -451,17 +399,6 @@ impl Entries {
         Ok(Arc::new(map.build()?))
     }
 
-    fn configure(
-        &self,
-        name: &str,
-        above: &[&str],
-        properties: WriterPropertiesBuilder,
-    ) -> WriterPropertiesBuilder {
-        let of = |leaf| path(name, &[above, &["key_value", leaf]].concat());
-        let properties = self.keys.configure(of("key"), properties);
-        self.values.configure(of("value"), properties)
-    }
-
     fn bytes(&self) -> usize {
         self.keys.bytes() + self.values.bytes()
     }
@@ -474,34 +411,73 @@ impl Entries {
     }
 }
 
+/// A map that is being filled.
+pub(crate) trait MapRow {
+    /// Adds an entry whose value is the text that `write` appends.
+    fn entry(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>));
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.entry(key, |out| out.extend_from_slice(value.as_bytes()));
+    }
+}
+
 /// The map of a row, which is being filled.
-pub(crate) struct MapRow<'a> {
+pub(crate) struct EntriesRow<'a> {
     entries: &'a mut Entries,
     levels: &'a mut Levels,
     /// The repetition level of the next entry.
-    repetition: i16,
+    repetition: u8,
     is_empty: bool,
 }
 
-impl MapRow<'_> {
-    /// Adds an entry whose value is the text that `write` appends.
-    pub(crate) fn entry(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
-        self.entries.keys.push(key);
-        self.entries.values.push_with(write);
+impl EntriesRow<'_> {
+    fn begin_entry(&mut self) {
         let depth = self.levels.depth;
         self.levels.push(depth, self.repetition);
         self.repetition = depth;
         self.is_empty = false;
     }
 
-    pub(crate) fn text(&mut self, key: &str, value: &str) {
-        self.entry(key, |out| out.extend_from_slice(value.as_bytes()));
+    /// Adds the entries of a map of a [`RepeatedMap`]. Returns their numbers, if all of them can be repeated.
+    fn plain(&mut self, map: &[u8]) -> Option<Vec<(u32, u32)>> {
+        let mut numbers = Some(Vec::new());
+        let mut texts = plain_texts(map);
+        while let (Some(key), Some(value)) = (texts.next(), texts.next()) {
+            self.begin_entry();
+            let key = self.entries.keys.push_bytes(key);
+            let value = self.entries.values.push_bytes(value);
+            match (&mut numbers, key, value) {
+                (Some(numbers), Some(key), Some(value)) => numbers.push((key, value)),
+                _ => numbers = None,
+            }
+        }
+        numbers
+    }
+
+    fn again(&mut self, (key, value): (u32, u32)) {
+        self.begin_entry();
+        self.entries.keys.push_again(key);
+        self.entries.values.push_again(value);
     }
 
     fn end(self) {
         if self.is_empty {
             self.levels.push(self.levels.depth - 1, self.repetition);
         }
+    }
+}
+
+impl MapRow for EntriesRow<'_> {
+    fn entry(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.begin_entry();
+        self.entries.keys.push(key);
+        self.entries.values.push_with(write);
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.begin_entry();
+        self.entries.keys.push(key);
+        self.entries.values.push(value);
     }
 }
 
@@ -523,8 +499,8 @@ impl Default for Map {
 
 impl Map {
     /// Adds a row, to whose map `fill` adds entries.
-    pub(crate) fn row(&mut self, fill: impl FnOnce(&mut MapRow<'_>)) {
-        let mut row = MapRow {
+    pub(crate) fn row(&mut self, fill: impl FnOnce(&mut EntriesRow<'_>)) {
+        let mut row = EntriesRow {
             entries: &mut self.entries,
             levels: &mut self.levels,
             repetition: 0,
@@ -540,20 +516,74 @@ impl Column for Map {
         self.entries.field(name)
     }
 
-    fn configure(
-        &self,
-        name: &str,
-        properties: WriterPropertiesBuilder,
-    ) -> WriterPropertiesBuilder {
-        self.entries.configure(name, &[], properties)
-    }
-
     fn bytes(&self) -> usize {
         self.entries.bytes() + self.levels.bytes()
     }
 
     fn write(&mut self, leaves: &mut dyn Leaves) -> Result<()> {
         self.entries.write(&mut self.levels, leaves)
+    }
+}
+
+/// A column with a map of texts a row, of which few are distinct.
+#[derive(Debug, Default)]
+pub(crate) struct RepeatedMap {
+    /// Each map as the keys and values of its entries, with their lengths.
+    maps: Texts,
+}
+
+/// The map of a row of a [`RepeatedMap`], which is being filled.
+pub(crate) struct PlainRow<'a>(&'a mut Vec<u8>);
+
+impl MapRow for PlainRow<'_> {
+    fn entry(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        append_plain(self.0, |out| out.extend_from_slice(key.as_bytes()));
+        append_plain(self.0, write);
+    }
+}
+
+impl RepeatedMap {
+    /// Adds a row, to whose map `fill` adds entries. Returns the number of the map, if it can be repeated.
+    pub(crate) fn row(&mut self, fill: impl FnOnce(&mut PlainRow<'_>)) -> Option<u32> {
+        self.maps.push_with(|out| fill(&mut PlainRow(out)))
+    }
+
+    /// Adds a row with the map of this number.
+    pub(crate) fn row_again(&mut self, map: u32) {
+        self.maps.push_again(map);
+    }
+}
+
+impl Column for RepeatedMap {
+    fn field(&self, name: &str) -> Result<TypePtr> {
+        Entries::default().field(name)
+    }
+
+    fn bytes(&self) -> usize {
+        self.maps.bytes()
+    }
+
+    fn write(&mut self, leaves: &mut dyn Leaves) -> Result<()> {
+        let maps = std::mem::take(&mut self.maps);
+        let mut column = Map::default();
+        // The entries of the maps so far, if all of them can be repeated.
+        let mut known: Vec<Option<Vec<(u32, u32)>>> = Vec::new();
+        for map in maps.values() {
+            column.row(|row| match map {
+                Value::Text(text) => {
+                    row.plain(text);
+                }
+                Value::Entry(number) => match known.get(number as usize) {
+                    Some(Some(entries)) => entries.iter().for_each(|entry| row.again(*entry)),
+                    Some(None) => {
+                        row.plain(maps.text(number).unwrap_or_default());
+                    }
+                    // Numbers are in the order of their first use.
+                    None => known.push(row.plain(maps.text(number).unwrap_or_default())),
+                },
+            });
+        }
+        column.write(leaves)
     }
 }
 
@@ -578,11 +608,11 @@ impl MapList {
     pub(crate) fn row<T>(
         &mut self,
         items: impl IntoIterator<Item = T>,
-        mut fill: impl FnMut(&mut MapRow<'_>, T),
+        mut fill: impl FnMut(&mut EntriesRow<'_>, T),
     ) {
         let mut repetition = 0;
         for item in items {
-            let mut row = MapRow {
+            let mut row = EntriesRow {
                 entries: &mut self.entries,
                 levels: &mut self.levels,
                 repetition,
@@ -601,15 +631,6 @@ impl MapList {
 impl Column for MapList {
     fn field(&self, name: &str) -> Result<TypePtr> {
         list(name, self.entries.field("element")?)
-    }
-
-    fn configure(
-        &self,
-        name: &str,
-        properties: WriterPropertiesBuilder,
-    ) -> WriterPropertiesBuilder {
-        self.entries
-            .configure(name, &["list", "element"], properties)
     }
 
     fn bytes(&self) -> usize {

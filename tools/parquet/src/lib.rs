@@ -26,15 +26,19 @@
 //! - Beside the counters `gridctl.tokens` and `gridctl.cost`, which only grow, are what was counted since the snapshot
 //!   before: `gridctl.tokens.counted` and `gridctl.cost.counted`, with `AggregationTemporality` 1 (delta).
 //!
-//! Rows wait in memory as the bytes that Parquet encodes ([`Rows::bytes`]) until [`Rows::flush`] writes a row group,
-//! column by column; beside them, writing needs the encoded bytes of one column. `parquet` is used without `arrow`,
-//! whose arrays would be built only to be taken apart, and whose crates double what this one adds to a build.
+//! Rows wait in memory ([`Rows::bytes`]) until [`Rows::flush`] writes a row group, column by column, on a thread of the
+//! file; beside them, writing needs the encoded bytes of one column. `parquet` is used without `arrow`, whose arrays
+//! would be built only to be taken apart, and whose crates double what this one adds to a build.
 
+mod chunk;
 mod column;
 mod file;
 mod rows;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod text;
+mod texts;
 
 pub use self::{file::ParquetFile, rows::Rows, tables::Origin};
 

@@ -116,13 +116,15 @@ impl Rows {
         waiting.into_iter()
     }
 
-    /// Writes the rows of the table of `file` as a row group, and has none of it then.
+    /// Begins to write the rows of the table of `file` as a row group, and has none of it then. It is written on a
+    /// thread of its own while other rows are added; before, this waits for the row group before.
     ///
-    /// Fails with [`Error::File`]; the rows are lost then, and the file cannot be used.
-    pub fn flush<W: Write + Send>(&mut self, file: &mut ParquetFile<W>) -> Result<()> {
+    /// Fails with [`Error::File`] when the row group before could not be written; the rows are lost then, and the file
+    /// cannot be used.
+    pub fn flush<W: Write + Send + 'static>(&mut self, file: &mut ParquetFile<W>) -> Result<()> {
         let table = file.table();
         if self.table(table).len() > 0 {
-            file.write(self.table_mut(table))?;
+            file.write(self.take(table))?;
         }
         Ok(())
     }
@@ -139,15 +141,20 @@ impl Rows {
         }
     }
 
-    fn table_mut(&mut self, table: Table) -> &mut dyn crate::tables::Rows {
+    fn take(&mut self, table: Table) -> Box<dyn crate::tables::Rows> {
+        fn taken<R: crate::tables::Rows + Default + 'static>(
+            rows: &mut R,
+        ) -> Box<dyn crate::tables::Rows> {
+            Box::new(std::mem::take(rows))
+        }
         match table {
-            Table::Logs => &mut self.logs,
-            Table::Traces => &mut self.traces,
-            Table::Gauge => &mut self.gauges,
-            Table::Sum => &mut self.sums,
-            Table::Histogram => &mut self.histograms,
-            Table::ExponentialHistogram => &mut self.exponential_histograms,
-            Table::Summary => &mut self.summaries,
+            Table::Logs => taken(&mut self.logs),
+            Table::Traces => taken(&mut self.traces),
+            Table::Gauge => taken(&mut self.gauges),
+            Table::Sum => taken(&mut self.sums),
+            Table::Histogram => taken(&mut self.histograms),
+            Table::ExponentialHistogram => taken(&mut self.exponential_histograms),
+            Table::Summary => taken(&mut self.summaries),
         }
     }
 

@@ -5,8 +5,9 @@ use super::{
     times, unsigned,
 };
 use crate::{
-    column::{Flat, Kind, Map, Texts},
+    column::{Flat, Map, RepeatedMap},
     text::write_any,
+    texts::{Kind, Texts},
 };
 use gridctl_telemetry::{
     Level, Timestamp,
@@ -32,7 +33,7 @@ pub(crate) struct Logs {
     resource_schema_url: Flat<Texts>,
     scope_schema_url: Flat<Texts>,
     scope: Scope,
-    scope_attributes: Map,
+    scope_attributes: RepeatedMap,
     attributes: Map,
 }
 
@@ -64,11 +65,11 @@ impl Default for Logs {
             severity_text: Flat::default(),
             severity_number: unsigned(8),
             service: Service::default(),
-            body: Flat(Texts::of(Kind::Varied)),
+            body: Flat::default(),
             resource_schema_url: Flat::default(),
             scope_schema_url: Flat::default(),
             scope: Scope::default(),
-            scope_attributes: Map::default(),
+            scope_attributes: RepeatedMap::default(),
             attributes: Map::default(),
         }
     }

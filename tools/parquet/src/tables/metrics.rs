@@ -5,7 +5,10 @@ use super::{
     Origin, Scope, Service, Sizes, Smalls, Times, nanos, push_entries, rows, scope_attributes,
     sizes, times, unsigned,
 };
-use crate::column::{Flat, Kind, List, Map, MapList, Meaning, Numbers, Texts};
+use crate::{
+    column::{Flat, List, Map, MapList, Meaning, Numbers, RepeatedMap},
+    texts::{Kind, Texts},
+};
 use gridctl_telemetry::external::opentelemetry_proto::tonic::{
     common::v1::{InstrumentationScope, KeyValue},
     metrics::v1::{
@@ -44,7 +47,7 @@ struct Common {
     service: Service,
     resource_schema_url: Flat<Texts>,
     scope: Scope,
-    scope_attributes: Map,
+    scope_attributes: RepeatedMap,
     scope_dropped: Smalls,
     scope_schema_url: Flat<Texts>,
     name: Flat<Texts>,
@@ -62,7 +65,7 @@ impl Default for Common {
             service: Service::default(),
             resource_schema_url: Flat::default(),
             scope: Scope::default(),
-            scope_attributes: Map::default(),
+            scope_attributes: RepeatedMap::default(),
             scope_dropped: unsigned(32),
             scope_schema_url: Flat::default(),
             name: Flat::default(),

@@ -5,8 +5,9 @@ pub(crate) mod metrics;
 pub(crate) mod traces;
 
 use crate::{
-    column::{Column, Flat, Map, MapRow, Meaning, Numbers, Texts},
+    column::{Column, Flat, MapRow, Meaning, Numbers, RepeatedMap},
     text::{write_any, write_value},
+    texts::Texts,
 };
 use gridctl_telemetry::{
     external::opentelemetry_proto::tonic::{
@@ -25,7 +26,7 @@ pub(crate) const SERVICE_NAME: &str = "service.name";
 const SERVER_NAME: &str = "server.name";
 
 /// A table whose rows wait.
-pub(crate) trait Rows {
+pub(crate) trait Rows: Send {
     /// The columns in the order of the schema, with their names.
     fn columns(&self) -> Vec<(&'static str, &dyn Column)>;
     /// The same, to write them.
@@ -89,7 +90,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    fn add(&self, has: impl Fn(&str) -> bool, row: &mut MapRow<'_>) {
+    fn add(&self, has: impl Fn(&str) -> bool, row: &mut impl MapRow) {
         for (key, value) in self.attributes.iter().filter(|(key, _)| !has(key)) {
             row.text(key, value);
         }
@@ -100,17 +101,31 @@ impl Origin {
 #[derive(Debug, Default)]
 pub(crate) struct Service {
     pub(crate) name: Flat<Texts>,
-    pub(crate) resource: Map,
+    pub(crate) resource: RepeatedMap,
+    /// The resources of servers, by the numbers of their names.
+    of_servers: Vec<Option<u32>>,
 }
 
 impl Service {
     /// The resource of a server's own records, which says no more than its name.
     pub(crate) fn push_server(&mut self, server: &str, origin: &Origin) {
-        self.name.0.push(server);
-        self.resource.row(|row| {
+        let name = self.name.0.push(server).map(|name| name as usize);
+        let known = name.and_then(|name| *self.of_servers.get(name)?);
+        if let Some(known) = known {
+            return self.resource.row_again(known);
+        }
+        let resource = self.resource.row(|row| {
             row.text(SERVICE_NAME, server);
             origin.add(|key| key == SERVICE_NAME, row);
         });
+        if let Some(name) = name {
+            if name >= self.of_servers.len() {
+                self.of_servers.resize(name + 1, None);
+            }
+            if let Some(known) = self.of_servers.get_mut(name) {
+                *known = resource;
+            }
+        }
     }
 
     /// The resource that a record came with. It also names the server, if the service has another name.
@@ -154,7 +169,7 @@ pub(crate) fn scope_attributes(scope: Option<&InstrumentationScope>) -> &[KeyVal
 }
 
 /// Adds attributes to a map. Of several with one key, the last one counts: the keys of a map are unique.
-pub(crate) fn push_entries(attributes: &[KeyValue], row: &mut MapRow<'_>) {
+pub(crate) fn push_entries(attributes: &[KeyValue], row: &mut impl MapRow) {
     for_last_of_each(
         attributes,
         |it| &it.key,
@@ -166,7 +181,7 @@ pub(crate) fn push_entries(attributes: &[KeyValue], row: &mut MapRow<'_>) {
 
 pub(crate) fn push_views(
     attributes: &[(&str, ValueView<'_>)],
-    row: &mut MapRow<'_>,
+    row: &mut impl MapRow,
     is_left_out: impl Fn(&str, &ValueView<'_>) -> bool,
 ) {
     for_last_of_each(

@@ -1,7 +1,10 @@
 //! `otel_traces`.
 
 use super::{Origin, Scope, Service, Sizes, Times, nanos, push_entries, rows, sizes, times};
-use crate::column::{Flat, Kind, List, Map, MapList, Meaning, Numbers, Texts};
+use crate::{
+    column::{Flat, List, Map, MapList, Meaning, Numbers},
+    texts::{Kind, Texts},
+};
 use gridctl_telemetry::{
     SpanRecord, Timestamp,
     external::opentelemetry_proto::tonic::trace::v1::{Status, span::SpanKind, status::StatusCode},

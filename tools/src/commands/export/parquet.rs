@@ -36,7 +36,11 @@ use crate::{
     screen::{Output, Screen},
 };
 use anyhow::{Context, bail};
-use gridctl_telemetry::{Signal, Snapshot, Store, Timestamp, query::Cursor, send};
+use gridctl_telemetry::{
+    Signal, Snapshot, Store, Timestamp,
+    query::{Cursor, RawRecord},
+    send,
+};
 use gridctl_telemetry_files::{AtomicFile, HeldFolder, SealedFile, private_folder};
 use gridctl_telemetry_parquet::{Error, Origin, ParquetFile, Rows, Table};
 use gridctl_telemetry_server::display::escape;
@@ -51,16 +55,14 @@ use std::{
 };
 
 /// The size of the rows in memory from which on they are written as row groups, in bytes: some 100,000 logs. Beside
-/// them are the blocks that the scan holds and the encoded bytes of one column.
-const ROWS_BYTES: usize = 32 << 20;
-/// The number of bytes of records after which the size of the rows is looked at.
-const STEP_BYTES: usize = 256 << 10;
+/// them are those that are being written, the encoded bytes of one column, and the blocks that the scan holds.
+const ROWS_BYTES: usize = 16 << 20;
 /// A record from this size on is not added to other rows, in bytes.
 const LARGE_BYTES: usize = 4 << 20;
 /// An export never uses more memory than this, in bytes, unless for a record that is larger than some MiB. Vectors can
 /// have twice the room that they need.
 const MEMORY_BYTES_MAX: usize = 256 << 20;
-const _: () = assert!(2 * (ROWS_BYTES + LARGE_BYTES) + SCAN_BYTES < MEMORY_BYTES_MAX / 2);
+const _: () = assert!(2 * (2 * ROWS_BYTES + LARGE_BYTES) + SCAN_BYTES < MEMORY_BYTES_MAX / 2);
 
 const NANOS_PER_DAY: i64 = 24 * 60 * 60 * 1_000_000_000;
 /// What a name keeps as it is. The rest is percent-encoded, which readers of partitions decode.
@@ -182,6 +184,12 @@ pub(crate) fn run(
 struct Open {
     file: ParquetFile<AtomicFile>,
     path: PathBuf,
+}
+
+impl Open {
+    fn cannot(&self) -> String {
+        format!("cannot write {}", self.path.display())
+    }
 }
 
 struct Files<'a> {
@@ -403,70 +411,65 @@ impl Files<'_> {
                 query = query.after(after);
             }
         }
-        let mut records = source.records(&query);
-        let (mut unseen, mut unshown) = (0, 0);
-        let mut is_done = true;
-        while let Some((record, is_exported)) = records.next()? {
-            if !is_exported {
-                continue;
+        let bytes_max = self.args.max_size_mb << 20;
+        let (is_done, damage) = source.batches(&query, |batch| {
+            let records_before = self.records;
+            for record in batch.iter() {
+                let cursor = record.cursor();
+                if record.sequence < next_sequence || after.is_some_and(|after| cursor <= after) {
+                    self.rows.pass(&record)?;
+                } else {
+                    self.add(run, &record)?;
+                }
             }
-            let cursor = record.cursor();
-            if record.sequence < next_sequence || after.is_some_and(|after| cursor <= after) {
-                self.rows.pass(&record)?;
-                continue;
-            }
-            let is_large = record.payload_bytes() >= LARGE_BYTES;
-            if is_large {
+            if self.rows.bytes() >= ROWS_BYTES {
                 self.flush()?;
             }
-            let (timestamp, sequence) = (record.timestamp, record.sequence);
-            let begins = match &self.since {
-                None => true,
-                Some((_, begun, _)) => day_of(*begun) != day_of(timestamp),
-            };
-            if begins {
+            let is_full = |open: &Open| open.file.bytes() >= bytes_max;
+            if self.open.values().any(is_full) {
                 self.checkpoint()?;
-                self.since = Some((cursor, timestamp, sequence));
             }
-            match self.rows.push(&record) {
-                Ok(()) => self.records += 1,
-                Err(Error::File(error)) => return Err(error.into()),
-                Err(error) => run.note_damage(vec![(
-                    format!("{}: the record of {timestamp}: {error}", record.server),
-                    Some(1),
-                )]),
-            }
-            self.last = Some(cursor);
-            unshown += 1;
-            unseen += record.payload_bytes();
-            if unseen >= STEP_BYTES || is_large {
-                unseen = 0;
-                if self.rows.bytes() >= ROWS_BYTES || is_large {
-                    self.flush()?;
-                }
-                let bytes_max = self.args.max_size_mb << 20;
-                if self
-                    .open
-                    .values()
-                    .any(|open| open.file.bytes() >= bytes_max)
-                {
-                    self.checkpoint()?;
-                }
-                records.release_if_old();
-                run.bar.inc(std::mem::take(&mut unshown));
-                if run.interrupt.requested() {
-                    is_done = false;
-                    break;
-                }
-            }
-        }
-        run.bar.inc(unshown);
-        let damage = records.damage();
+            run.bar.inc(self.records - records_before);
+            Ok(!run.interrupt.requested())
+        })?;
         run.note_damage(damage.iter().map(damage::skipped).collect());
         Ok(is_done)
     }
 
-    /// Writes all rows as row groups.
+    /// Adds the rows of a record.
+    fn add(&mut self, run: &mut Run, record: &RawRecord<'_>) -> anyhow::Result<()> {
+        let is_large = record.payload_bytes() >= LARGE_BYTES;
+        if is_large {
+            self.flush()?;
+        }
+        let (timestamp, sequence) = (record.timestamp, record.sequence);
+        let begins = match &self.since {
+            None => true,
+            Some((_, begun, _)) => day_of(*begun) != day_of(timestamp),
+        };
+        if begins {
+            self.checkpoint()?;
+            self.since = Some((record.cursor(), timestamp, sequence));
+        }
+        match self.rows.push(record) {
+            Ok(()) => self.records += 1,
+            Err(Error::File(error)) => return Err(error.into()),
+            Err(error) => run.note_damage(vec![(
+                format!("{}: the record of {timestamp}: {error}", record.server),
+                Some(1),
+            )]),
+        }
+        self.last = Some(record.cursor());
+        if is_large {
+            self.flush()?;
+            for open in self.open.values_mut() {
+                open.file.wait().with_context(|| open.cannot())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to write all rows as row groups.
     fn flush(&mut self) -> anyhow::Result<()> {
         for table in self.rows.waiting() {
             if !self.open.contains_key(&table) {
@@ -476,7 +479,7 @@ impl Files<'_> {
             if let Some(open) = self.open.get_mut(&table) {
                 self.rows
                     .flush(&mut open.file)
-                    .with_context(|| format!("cannot write {}", open.path.display()))?;
+                    .with_context(|| open.cannot())?;
             }
         }
         Ok(())
@@ -497,11 +500,15 @@ impl Files<'_> {
         refuse_links(&folder, &highest)?;
         private_folder(&folder)?;
         refuse_links(&folder, &highest)?;
-        let file = AtomicFile::create(&path)?;
-        let temporary = beside(&path, file.temporary())?;
-        let temporary = name_below(&self.args.out, &temporary)?;
-        self.progress.writing.push(temporary);
-        self.remember()?;
+        let written = self.progress.writing.len();
+        // Before the file is there: it would stay after a kill that comes between.
+        let file = AtomicFile::create_after(&path, |temporary| {
+            // Without a path that another process has taken.
+            self.progress.writing.truncate(written);
+            let temporary = name_below(&self.args.out, &beside(&path, temporary)?)?;
+            self.progress.writing.push(temporary);
+            self.remember()
+        })?;
         let file = ParquetFile::begin(table, file)
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Open { file, path })

@@ -10,9 +10,17 @@ use gridctl_telemetry::{
     query::{Cursor, Damage, RawRecord, Scan},
 };
 use std::time::{Duration, Instant};
+#[cfg(feature = "parquet")]
+use {
+    gridctl_telemetry::query::RawBatch,
+    std::{panic::resume_unwind, sync::mpsc, thread},
+};
 
 /// The longest time that a snapshot is kept, but for the chunk that is being written.
 const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(20);
+/// The size of the records from which on they are passed on as a batch, in bytes.
+#[cfg(feature = "parquet")]
+const BATCH_BYTES: usize = 256 << 10;
 
 /// The records of a store up to a moment.
 pub(super) struct Source<'a> {
@@ -70,6 +78,64 @@ impl<'a> Source<'a> {
             last: None,
             damage: Vec::new(),
         }
+    }
+
+    /// Passes the records of a query to `each` in batches, until it returns `false`. They are read on a thread of its
+    /// own, which is at most two batches ahead. Returns whether all of them were passed, and what was skipped because it
+    /// cannot be read.
+    #[cfg(feature = "parquet")]
+    pub(super) fn batches(
+        &mut self,
+        query: &Query,
+        mut each: impl FnMut(&RawBatch) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<(bool, Vec<Damage>)> {
+        let mut records = self.records(query);
+        let (full, batches) = mpsc::sync_channel::<RawBatch>(1);
+        let (empty, spares) = mpsc::channel::<RawBatch>();
+        let read = move || -> anyhow::Result<Vec<Damage>> {
+            let mut is_read = false;
+            while !is_read {
+                let mut batch = spares.try_recv().unwrap_or_default();
+                batch.clear();
+                while batch.payload_bytes() < BATCH_BYTES {
+                    match records.next()? {
+                        Some((record, true)) => batch.push(&record),
+                        Some((_, false)) => {}
+                        None => {
+                            is_read = true;
+                            break;
+                        }
+                    }
+                }
+                records.release_if_old();
+                // It cannot be sent when no more are wanted.
+                if full.send(batch).is_err() {
+                    break;
+                }
+            }
+            Ok(records.damage())
+        };
+        thread::scope(|scope| {
+            let reader = thread::Builder::new()
+                .name("reader".to_owned())
+                .spawn_scoped(scope, read)?;
+            let mut is_done = true;
+            // Dropped with an early end, which ends the reader.
+            let batches = batches;
+            for batch in &batches {
+                is_done = each(&batch)?;
+                if !is_done {
+                    break;
+                }
+                // Not kept for a record that is larger than any other.
+                if batch.payload_bytes() < 2 * BATCH_BYTES {
+                    _ = empty.send(batch);
+                }
+            }
+            drop(batches);
+            let damage = reader.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+            Ok((is_done, damage))
+        })
     }
 }
 
