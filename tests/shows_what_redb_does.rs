@@ -217,3 +217,61 @@ fn a_page_that_leads_back_to_itself_ends_the_process() {
     edit(&path, |bytes| lead_back(bytes));
     assert_eq!(counts(), None);
 }
+
+/// A database that several processes may have open, as ours is.
+fn open_shared(path: &str) -> Result<Database, redb::DatabaseError> {
+    Database::builder()
+        .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
+        .create(path)
+}
+
+/// Ends without closing the database, which has pages that the next commit frees.
+#[test]
+fn helper_leaves_freed_pages() {
+    let Some(arguments) = helper_arguments() else {
+        return;
+    };
+    let database = open_shared(&arguments[0]).unwrap();
+    for round in 0..3 {
+        let change = database.begin_write().unwrap();
+        let mut table = change.open_table(NUMBERS).unwrap();
+        for number in 0..200 {
+            table
+                .insert(number + round, [b'v'; 100].as_slice())
+                .unwrap();
+        }
+        drop(table);
+        change.commit().unwrap();
+    }
+    std::mem::forget(database);
+}
+
+#[test]
+fn helper_opens_and_closes() {
+    let Some(arguments) = helper_arguments() else {
+        return;
+    };
+    let _ = catch_unwind(|| drop(open_shared(&arguments[0])));
+    say("goes on");
+}
+
+#[test]
+fn closing_a_database_with_a_damaged_list_of_freed_pages_ends_the_process() {
+    if helper_arguments().is_some() {
+        return;
+    }
+    let home = home();
+    let path = home.path().join("freed.redb");
+    let path = path.to_str().unwrap();
+    Helper::start("helper_leaves_freed_pages", &[path]).end();
+    let left = fs::read(path).unwrap();
+    let ended = (1..left.len() / PAGE).filter(|page| {
+        let mut damaged = left.clone();
+        // The high byte of the number of entries in the page.
+        damaged[page * PAGE + 3] ^= 0x80;
+        fs::write(path, damaged).unwrap();
+        let mut helper = Helper::start("helper_opens_and_closes", &[path]);
+        helper.hear().is_none()
+    });
+    assert!(ended.count() > 0, "no page is in a list of freed pages");
+}
