@@ -18,6 +18,7 @@ use gridctl_telemetry::{
     },
     import::{ImportBatch, Importer},
     ingest::WhenFull,
+    traces::hex,
 };
 use gridctl_telemetry_benches::{
     Arguments, GatewayLogs, SERVERS, Table, bench_folder, mebibytes, median, per_second, ratio,
@@ -228,15 +229,6 @@ fn span(number: u64) -> SpanRecord {
             message: "context deadline exceeded".to_owned(),
         }),
         ..Span::default()
-    })
-}
-
-fn hex(id: &[u8]) -> String {
-    id.iter().fold(String::new(), |mut hex, byte| {
-        use std::fmt::Write as _;
-        // Writing to a string cannot fail.
-        _ = write!(hex, "{byte:02x}");
-        hex
     })
 }
 

@@ -23,7 +23,7 @@ impl AtomicFile {
     }
 
     /// Like [`AtomicFile::create`], and calls `before` with the [temporary](AtomicFile::temporary) path before the file is
-    /// there, so that a process that is killed can know it. It is called again, with another path, when that one is taken.
+    /// there, so that it can be noted and found after a kill. It is called again, with another path, when that one is taken.
     ///
     /// Fails with the error of `before`, too.
     pub fn create_after(

@@ -34,9 +34,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Limits of a batch. A receiver of OTLP takes 20 MiB by default.
-pub(crate) const RECORDS_MAX: usize = 4096;
-pub(crate) const BYTES_MAX: usize = 512 << 10;
+/// The maximum number of records of a batch.
+const RECORDS_MAX: usize = 4096;
 /// How often a batch is sent to an endpoint whose answers are none of OTLP.
 const UNCLEAR_MAX: u32 = 5;
 /// How often the cursor file is written before that is given up, where it can be.

@@ -1,11 +1,7 @@
 //! The batches of a signal, which are read and encoded on a thread that all signals share: what that takes of memory
 //! does not add up, and the allocator keeps it once and not for each signal.
 
-use crate::{
-    error::ForwardError,
-    lane::{BYTES_MAX, Lane},
-    stats::ForwardEvent,
-};
+use crate::{error::ForwardError, lane::Lane, stats::ForwardEvent};
 use gridctl_telemetry::{
     Error, Query, ServerName, Timestamp,
     ledger::LedgerEntry,
@@ -18,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The size from which on a batch gets no more records, in bytes. A receiver of OTLP takes 20 MiB by default.
+const BYTES_MAX: usize = 512 << 10;
 /// The memory for decoded blocks, in bytes.
 const SCAN_BYTES: usize = 4 << 20;
 /// A snapshot is kept for this time at most.
@@ -54,7 +52,7 @@ impl Reader {
     ) -> Result<T, ForwardError> {
         let (done, outcome) = sync_channel(1);
         let job = move || {
-            // The one who asked waits.
+            // The caller waits for it below.
             let _ = done.send(job());
         };
         let sent = self.jobs.send(Box::new(job)).ok();

@@ -23,6 +23,7 @@ use parquet::{
     },
     schema::types::ColumnDescPtr,
 };
+use prost::encoding::encode_varint;
 use zstd::bulk::Compressor;
 
 /// Maximum number of rows of a page; small in tests, so that they have many.
@@ -327,7 +328,7 @@ pub(crate) fn pack<T: Copy + PartialEq + Into<u32>>(numbers: &[T], bits: u32, ou
 /// Appends a number that is there `length` times.
 pub(crate) fn pack_run(number: u32, length: usize, bits: u32, out: &mut Vec<u8>) {
     if length > 0 {
-        varint((length as u64) << 1, out);
+        encode_varint((length as u64) << 1, out);
         out.extend(
             number
                 .to_le_bytes()
@@ -342,7 +343,7 @@ fn pack_groups<T: Copy + Into<u32>>(numbers: &[T], bits: u32, out: &mut Vec<u8>)
     if numbers.is_empty() {
         return;
     }
-    varint(((numbers.len().div_ceil(RUN_MIN) as u64) << 1) | 1, out);
+    encode_varint(((numbers.len().div_ceil(RUN_MIN) as u64) << 1) | 1, out);
     for group in numbers.chunks(RUN_MIN) {
         // Eight numbers of this number of bits take as many bytes.
         let end = out.len() + bits as usize;
@@ -358,17 +359,5 @@ fn pack_groups<T: Copy + Into<u32>>(numbers: &[T], bits: u32, out: &mut Vec<u8>)
         }
         out.extend_from_slice(&word.to_le_bytes());
         out.resize(end, 0);
-    }
-}
-
-fn varint(mut number: u64, out: &mut Vec<u8>) {
-    loop {
-        let [low, ..] = number.to_le_bytes();
-        number >>= 7;
-        if number == 0 {
-            out.push(low);
-            return;
-        }
-        out.push(low | 0x80);
     }
 }

@@ -199,18 +199,13 @@ impl<D: DataType> Content for Numbers<D> {
         let mut values = values.as_slice();
         let (mut definition, mut repetition) = (Vec::new(), Vec::new());
         for chunk in levels.chunks() {
-            definition.clear();
-            definition.extend(
-                chunk
-                    .iter()
-                    .map(|level| i16::from(Levels::definition(*level))),
-            );
-            repetition.clear();
-            repetition.extend(
-                chunk
-                    .iter()
-                    .map(|level| i16::from(Levels::repetition(*level))),
-            );
+            for (levels, of) in [
+                (&mut definition, Levels::definition as fn(u8) -> u8),
+                (&mut repetition, Levels::repetition),
+            ] {
+                levels.clear();
+                levels.extend(chunk.iter().map(|level| i16::from(of(*level))));
+            }
             let written = writer.write_batch(values, Some(&definition), Some(&repetition))?;
             values = values.get(written..).unwrap_or_default();
         }

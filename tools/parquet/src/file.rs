@@ -124,7 +124,7 @@ impl<W: Write + Send> ParquetFile<W> {
 
 impl<W: Write + Send> Drop for ParquetFile<W> {
     fn drop(&mut self) {
-        // What is written to must be gone with the file, and an error has nobody to be told to.
+        // The thread owns what is written to, which must not outlive the file. An error cannot be returned from here.
         if let State::Writing(thread) = std::mem::replace(&mut self.state, State::Ended) {
             _ = thread.join();
         }

@@ -503,7 +503,7 @@ impl Files<'_> {
         let written = self.progress.writing.len();
         // Before the file is there: it would stay after a kill that comes between.
         let file = AtomicFile::create_after(&path, |temporary| {
-            // Without a path that another process has taken.
+            // The path of an earlier attempt belongs to another process.
             self.progress.writing.truncate(written);
             let temporary = name_below(&self.args.out, &beside(&path, temporary)?)?;
             self.progress.writing.push(temporary);

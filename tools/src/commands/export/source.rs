@@ -120,14 +120,14 @@ impl<'a> Source<'a> {
                 .name("reader".to_owned())
                 .spawn_scoped(scope, read)?;
             let mut is_done = true;
-            // Dropped with an early end, which ends the reader.
+            // Dropped when this ends early, which ends the reader.
             let batches = batches;
             for batch in &batches {
                 is_done = each(&batch)?;
                 if !is_done {
                     break;
                 }
-                // Not kept for a record that is larger than any other.
+                // A batch that grew for one large record is not kept.
                 if batch.payload_bytes() < 2 * BATCH_BYTES {
                     _ = empty.send(batch);
                 }
