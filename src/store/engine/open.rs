@@ -68,6 +68,12 @@ impl OpenOptions {
         )?)
     }
 
+    /// Opens a database whose file stays as it is: what redb writes to it is kept in memory.
+    fn open_overlay(&self, file: File, builder: &Builder) -> Result<GuardedDrop<Database>, Fault> {
+        let disk = Overlay::new(self.disk(file)?).map_err(redb::StorageError::Io)?;
+        Ok(GuardedDrop::left(builder.create_with_backend(disk)?))
+    }
+
     /// The version that this program writes.
     fn version(&self) -> u64 {
         self.migrations.len() as u64
@@ -234,11 +240,9 @@ pub(crate) fn check_pages(place: &StackPath, options: &OpenOptions) -> Result<Op
         return Ok(None);
     };
     let checked = guarded(|| {
-        let disk = Overlay::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
         let mut builder = options.builder();
         builder.set_check_integrity_on_open(true);
-        drop(GuardedDrop::left(builder.create_with_backend(disk)?));
-        Ok(())
+        options.open_overlay(file, &builder).map(drop)
     });
     match checked.map_err(|fault| fault.at("read", &place.database())) {
         Ok(()) => Ok(None),
@@ -291,8 +295,7 @@ pub(crate) fn open_database(
         if matches!(examined, Examined::NeedsRepair)
             && let Some(file) = place.open_file(IfMissing::Skip)?
         {
-            let disk = Overlay::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
-            let database = GuardedDrop::left(options.builder().create_with_backend(disk)?);
+            let database = options.open_overlay(file, &options.builder())?;
             if let Some(found) = options.identify(&database.begin_read()?)? {
                 examined = found;
             }
@@ -333,8 +336,7 @@ pub(crate) fn open_copy(place: &StackPath, options: &OpenOptions) -> Result<Opti
             }
             .into());
         }
-        let disk = Overlay::new(options.disk(file)?).map_err(redb::StorageError::Io)?;
-        let database = GuardedDrop::left(options.builder().create_with_backend(disk)?);
+        let database = options.open_overlay(file, &options.builder())?;
         match options.identify(&database.begin_read()?)? {
             Some(Examined::TooNew(found)) => return Err(options.too_new(&path, found).into()),
             Some(Examined::Foreign(reason)) => {
