@@ -394,6 +394,23 @@ impl Entries {
         Ok(Arc::new(map.build()?))
     }
 
+    /// Adds a map with the entries that `fill` adds; `repetition` is the level of its first one.
+    fn fill(
+        &mut self,
+        levels: &mut Levels,
+        repetition: u8,
+        fill: impl FnOnce(&mut EntriesRow<'_>),
+    ) {
+        let mut row = EntriesRow {
+            entries: self,
+            levels,
+            repetition,
+            is_empty: true,
+        };
+        fill(&mut row);
+        row.end();
+    }
+
     fn bytes(&self) -> usize {
         self.keys.bytes() + self.values.bytes()
     }
@@ -495,14 +512,7 @@ impl Default for Map {
 impl Map {
     /// Adds a row, to whose map `fill` adds entries.
     pub(crate) fn row(&mut self, fill: impl FnOnce(&mut EntriesRow<'_>)) {
-        let mut row = EntriesRow {
-            entries: &mut self.entries,
-            levels: &mut self.levels,
-            repetition: 0,
-            is_empty: true,
-        };
-        fill(&mut row);
-        row.end();
+        self.entries.fill(&mut self.levels, 0, fill);
     }
 }
 
@@ -607,14 +617,8 @@ impl MapList {
     ) {
         let mut repetition = 0;
         for item in items {
-            let mut row = EntriesRow {
-                entries: &mut self.entries,
-                levels: &mut self.levels,
-                repetition,
-                is_empty: true,
-            };
-            fill(&mut row, item);
-            row.end();
+            self.entries
+                .fill(&mut self.levels, repetition, |row| fill(row, item));
             repetition = 1;
         }
         if repetition == 0 {
