@@ -8,11 +8,11 @@
 //! The clock is simulated, the disk is not: every commit is synced, so the kernel cannot merge two of
 //! them, and its count in `/proc/self/io` is that of a real day.
 
-use anyhow::{Context, Result};
-use gridctl_telemetry::{ServerName, Timestamp, WriterOptions, testing::SimulatedWriter};
+use anyhow::Result;
+use gridctl_telemetry::{Timestamp, WriterOptions, testing::SimulatedWriter};
 use gridctl_telemetry_benches::{
-    Arguments, Engine, GatewayLogs, OurStore, SERVERS, bench_folder, disk_bytes, ratio,
-    server_name, time,
+    Arguments, Engine, GatewayLogs, OurStore, bench_folder, disk_bytes, ratio, server_names, time,
+    written_bytes,
 };
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
 
     let folder = bench_folder(FOLDER)?;
     let engine = OurStore::open(folder.path())?;
-    let servers: Vec<ServerName> = (0..SERVERS.len()).map(server_name).collect::<Result<_>>()?;
+    let servers = server_names()?;
     let mut logs = GatewayLogs::new(1);
     let mut writer = SimulatedWriter::new(engine.store(), WriterOptions::default())?;
     let before = written_bytes()?;
@@ -72,13 +72,4 @@ fn main() -> Result<()> {
         println!("- {}: {what}", if met { "met" } else { "MISSED" });
     }
     Ok(())
-}
-
-/// The bytes that this process has written to disks so far.
-fn written_bytes() -> Result<u64> {
-    std::fs::read_to_string("/proc/self/io")?
-        .lines()
-        .find_map(|line| line.strip_prefix("write_bytes: "))
-        .and_then(|bytes| bytes.parse().ok())
-        .context("this system does not count what a process writes")
 }

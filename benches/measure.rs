@@ -1,11 +1,8 @@
 //! Folders, clocks, numbers and tables of the benchmarks.
 
-use crate::workload::{GatewayRecord, SERVERS};
 use anyhow::{Context, Result, bail};
-use flate2::{Compression, write::GzEncoder};
 use std::{
-    fmt,
-    io::{self, Write},
+    fmt, fs,
     os::unix::fs::MetadataExt,
     path::Path,
     str::FromStr,
@@ -59,7 +56,7 @@ impl Arguments {
 /// A folder that is deleted when it is dropped. `parent` must be on a real disk: a benchmark of synced
 /// commits is meaningless on a file system in memory, as `/tmp` may be.
 pub fn bench_folder(parent: &str) -> Result<TempDir> {
-    std::fs::create_dir_all(parent)?;
+    fs::create_dir_all(parent)?;
     tempfile::Builder::new()
         .prefix("bench-")
         .tempdir_in(parent)
@@ -69,7 +66,7 @@ pub fn bench_folder(parent: &str) -> Result<TempDir> {
 /// The disk space of the files in `folder`, in bytes.
 pub fn disk_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
-    for entry in std::fs::read_dir(folder)? {
+    for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let metadata = entry.metadata()?;
         bytes += if metadata.is_dir() {
@@ -78,36 +75,6 @@ pub fn disk_bytes(folder: &Path) -> Result<u64> {
             // POSIX counts `st_blocks` in units of 512 bytes.
             metadata.blocks() * 512
         };
-    }
-    Ok(bytes)
-}
-
-/// The size of the records' NDJSON after `gzip -6`, with a file for each server, in bytes.
-pub fn gzip_bytes<'a>(records: impl IntoIterator<Item = &'a GatewayRecord>) -> Result<u64> {
-    #[derive(Default)]
-    struct Counter(u64);
-    impl Write for Counter {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len() as u64;
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut files: Vec<GzEncoder<Counter>> = SERVERS
-        .iter()
-        .map(|_| GzEncoder::new(Counter::default(), Compression::new(6)))
-        .collect();
-    for record in records {
-        let file = files.get_mut(record.server).context("a server")?;
-        file.write_all(&record.line)?;
-        file.write_all(b"\n")?;
-    }
-    let mut bytes = 0;
-    for file in files {
-        bytes += file.finish()?.0;
     }
     Ok(bytes)
 }
@@ -124,6 +91,25 @@ pub fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
 pub fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
+}
+
+/// The bytes that this process has written to disks so far.
+pub fn written_bytes() -> Result<u64> {
+    fs::read_to_string("/proc/self/io")?
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "))
+        .and_then(|bytes| bytes.parse().ok())
+        .context("this system does not count what a process writes")
+}
+
+/// The resident memory of a process, in bytes.
+pub fn resident_bytes(process: u32) -> Result<u64> {
+    let pages: u64 = fs::read_to_string(format!("/proc/{process}/statm"))?
+        .split_whitespace()
+        .nth(1)
+        .context("this system does not report the memory of a process")?
+        .parse()?;
+    Ok(pages * rustix::param::page_size() as u64)
 }
 
 /// The value in the middle; for an even number of values, the upper of the two.
@@ -147,7 +133,8 @@ pub fn ratio(a: u64, b: u64) -> f64 {
 }
 
 /// A duration in whole nanoseconds, for [`ratio`].
-fn nanos(duration: Duration) -> u64 {
+#[must_use]
+pub fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -19,7 +19,7 @@ use gridctl_telemetry::{
 };
 use gridctl_telemetry_benches::{
     Arguments, GatewayLogs, SERVERS, Table, bench_folder, disk_bytes, mebibytes, median, ratio,
-    seconds, server_name, time,
+    seconds, server_name, server_names, time,
 };
 use std::{
     os::unix::fs::MetadataExt,
@@ -168,7 +168,7 @@ fn run(pool: &Pool, policy: Option<RetentionPolicy>, until: Until) -> Result<Run
         Ok(())
     });
     let store = Store::open(folder.path(), "bench", options)?;
-    let servers: Vec<ServerName> = (0..SERVERS.len()).map(server_name).collect::<Result<_>>()?;
+    let servers = server_names()?;
     let options = WriterOptions::default()
         .when_full(WhenFull::Block)
         .flush_timeout(Duration::from_secs(60 * 10))

@@ -1,5 +1,5 @@
 use super::{Engine, row_key, row_keys};
-use crate::workload::GatewayRecord;
+use crate::workload::{Recorded, Row};
 use anyhow::Result;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use gridctl_telemetry::query::Direction;
@@ -31,7 +31,7 @@ impl Engine for FjallRows {
         })
     }
 
-    fn ingest(&mut self, records: &[GatewayRecord], batch_max: usize) -> Result<u64> {
+    fn ingest<R: Recorded>(&mut self, records: &[Row<R>], batch_max: usize) -> Result<u64> {
         let mut commits = 0;
         for batch in records.chunks(batch_max) {
             let mut write = self
@@ -39,7 +39,7 @@ impl Engine for FjallRows {
                 .batch()
                 .durability(Some(PersistMode::SyncData));
             for record in batch {
-                let timestamp = record.record.timestamp.unix_nanos();
+                let timestamp = record.record.timestamp().unix_nanos();
                 let key = row_key(record.server, timestamp, self.sequence)?;
                 write.insert(&self.rows, key, &*record.line);
                 self.sequence += 1;

@@ -1,5 +1,5 @@
 use super::Engine;
-use crate::workload::{GatewayRecord, SERVERS};
+use crate::workload::{Recorded, Row, SERVERS};
 use anyhow::{Context, Result};
 use gridctl_telemetry::query::Direction;
 use std::{
@@ -37,7 +37,7 @@ impl Engine for FlatFiles {
         })
     }
 
-    fn ingest(&mut self, records: &[GatewayRecord], batch_max: usize) -> Result<u64> {
+    fn ingest<R: Recorded>(&mut self, records: &[Row<R>], batch_max: usize) -> Result<u64> {
         let mut commits = 0;
         for batch in records.chunks(batch_max) {
             for record in batch {

@@ -2,23 +2,24 @@
 
 mod fjall_rows;
 mod flat_files;
+mod gzip_files;
 mod our_store;
 mod redb_rows;
 mod sqlite;
 
 pub use self::{
-    fjall_rows::FjallRows, flat_files::FlatFiles, our_store::OurStore, redb_rows::RedbRows,
-    sqlite::Sqlite,
+    fjall_rows::FjallRows, flat_files::FlatFiles, gzip_files::GzipFiles, our_store::OurStore,
+    redb_rows::RedbRows, sqlite::Sqlite,
 };
 
-use crate::workload::GatewayRecord;
+use crate::workload::{Recorded, Row};
 use anyhow::Result;
 use gridctl_telemetry::query::Direction;
 use std::{ops::ControlFlow, path::Path};
 
-/// An engine that stores log records on the disk and reads them back.
+/// An engine that stores records of one signal on the disk and reads them back.
 ///
-/// The peers store a record's NDJSON line, our store the record; each reads back the form it stored.
+/// The peers store a record's line, our store the record; each reads back the form it stored.
 pub trait Engine: Sized {
     /// The name in the table.
     const NAME: &'static str;
@@ -27,7 +28,7 @@ pub trait Engine: Sized {
     fn open(folder: &Path) -> Result<Self>;
 
     /// Stores records durably, at most `batch_max` in a commit, and returns the number of commits.
-    fn ingest(&mut self, records: &[GatewayRecord], batch_max: usize) -> Result<u64>;
+    fn ingest<R: Recorded>(&mut self, records: &[Row<R>], batch_max: usize) -> Result<u64>;
 
     /// Passes the stored records of a server to `visit`, ordered by time, in either direction.
     fn scan(
@@ -125,6 +126,7 @@ mod tests {
         returns_what_it_stored::<RedbRows>(true)?;
         returns_what_it_stored::<Sqlite>(true)?;
         returns_what_it_stored::<FjallRows>(true)?;
-        returns_what_it_stored::<FlatFiles>(true)
+        returns_what_it_stored::<FlatFiles>(true)?;
+        returns_what_it_stored::<GzipFiles>(true)
     }
 }

@@ -1,9 +1,10 @@
 use super::Engine;
-use crate::workload::{GatewayRecord, SERVERS, server_name};
+use crate::workload::{Recorded, Row, server_name, server_names};
 use anyhow::{Context, Result};
 use gridctl_telemetry::{
-    Level, Query, ServerName, Signal, Store, StoreOptions, Writer, WriterOptions, ingest::WhenFull,
-    query::Direction,
+    Query, ServerName, Signal, Store, StoreOptions, Writer, WriterOptions,
+    ingest::WhenFull,
+    query::{Direction, LogView},
 };
 use std::{ops::ControlFlow, path::Path, time::Duration};
 
@@ -24,8 +25,8 @@ impl OurStore {
 
     /// Stores records in one commit, if the writer's limits allow that. Skips errors, which are
     /// committed at once.
-    pub fn fill(&mut self, records: &mut Vec<GatewayRecord>) -> Result<()> {
-        records.retain(|record| record.record.level < Level::ERROR);
+    pub fn fill<R: Recorded>(&mut self, records: &mut Vec<Row<R>>) -> Result<()> {
+        records.retain(|record| !record.record.is_urgent());
         let patient = WriterOptions::default()
             .commit_interval_max(Duration::from_secs(60))
             .commit_interval_min(Duration::from_secs(60));
@@ -33,20 +34,42 @@ impl OurStore {
         Ok(())
     }
 
+    /// Stores records without the filters that find them.
+    pub fn ingest_bare<R: Recorded>(&mut self, records: &[Row<R>]) -> Result<()> {
+        self.write(records, WriterOptions::default().summaries(false))?;
+        Ok(())
+    }
+
     /// Writes and flushes, and returns the number of commits.
-    fn write(&self, records: &[GatewayRecord], options: WriterOptions) -> Result<u64> {
+    fn write<R: Recorded>(&self, records: &[Row<R>], options: WriterOptions) -> Result<u64> {
         let options = options
             .when_full(WhenFull::Block)
             .flush_timeout(Duration::from_secs(60 * 10));
         let (writer, guard) = Writer::start(&self.store, options)?;
         for record in records {
             let server = self.servers.get(record.server).context("a server")?;
-            writer.log(server, &record.record)?;
+            record.record.offer(&writer, server)?;
         }
         writer.flush()?;
         let commits = writer.stats().commits;
         guard.close()?;
         Ok(commits)
+    }
+
+    /// Passes the parts of a server's log records to `visit`, ordered by time: every value of a record, and no copies
+    /// of its texts.
+    pub fn scan_decoded(
+        &self,
+        server: usize,
+        direction: Direction,
+        visit: &mut dyn FnMut(LogView<'_>),
+    ) -> Result<()> {
+        let query = self.query(server)?.direction(direction);
+        let mut scan = self.store.snapshot()?.scan(&query)?;
+        while let Some(record) = scan.next()? {
+            visit(record.log()?.context("a log record")?);
+        }
+        Ok(())
     }
 
     /// All log records of a server.
@@ -61,12 +84,12 @@ impl Engine for OurStore {
     fn open(folder: &Path) -> Result<OurStore> {
         Ok(OurStore {
             store: Store::open(folder, "bench", StoreOptions::default())?,
-            servers: (0..SERVERS.len()).map(server_name).collect::<Result<_>>()?,
+            servers: server_names()?,
         })
     }
 
     /// A `batch_max` of `usize::MAX` keeps the writer's default limits.
-    fn ingest(&mut self, records: &[GatewayRecord], batch_max: usize) -> Result<u64> {
+    fn ingest<R: Recorded>(&mut self, records: &[Row<R>], batch_max: usize) -> Result<u64> {
         let options = WriterOptions::default();
         if batch_max == usize::MAX {
             self.write(records, options)

@@ -1,5 +1,5 @@
 use super::{Engine, row_key, row_keys};
-use crate::workload::GatewayRecord;
+use crate::workload::{Recorded, Row};
 use anyhow::Result;
 use gridctl_telemetry::query::Direction;
 use redb::{ConcurrencyMode, Database, ReadableDatabase, TableDefinition};
@@ -27,13 +27,13 @@ impl Engine for RedbRows {
         })
     }
 
-    fn ingest(&mut self, records: &[GatewayRecord], batch_max: usize) -> Result<u64> {
+    fn ingest<R: Recorded>(&mut self, records: &[Row<R>], batch_max: usize) -> Result<u64> {
         let mut commits = 0;
         for batch in records.chunks(batch_max) {
             let transaction = self.database.begin_write()?;
             let mut rows = transaction.open_table(ROWS)?;
             for record in batch {
-                let timestamp = record.record.timestamp.unix_nanos();
+                let timestamp = record.record.timestamp().unix_nanos();
                 let key = row_key(record.server, timestamp, self.sequence)?;
                 rows.insert(&key, &*record.line)?;
                 self.sequence += 1;

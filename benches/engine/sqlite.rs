@@ -1,5 +1,5 @@
 use super::Engine;
-use crate::workload::GatewayRecord;
+use crate::workload::{Recorded, Row};
 use anyhow::Result;
 use gridctl_telemetry::query::Direction;
 use rusqlite::{Connection, params};
@@ -28,7 +28,7 @@ impl Engine for Sqlite {
         })
     }
 
-    fn ingest(&mut self, records: &[GatewayRecord], batch_max: usize) -> Result<u64> {
+    fn ingest<R: Recorded>(&mut self, records: &[Row<R>], batch_max: usize) -> Result<u64> {
         let mut commits = 0;
         for batch in records.chunks(batch_max) {
             let transaction = self.connection.transaction()?;
@@ -37,7 +37,7 @@ impl Engine for Sqlite {
             )?;
             for record in batch {
                 let server = i64::try_from(record.server)?;
-                let timestamp = record.record.timestamp.unix_nanos();
+                let timestamp = record.record.timestamp().unix_nanos();
                 insert.execute(params![server, timestamp, self.sequence, &*record.line])?;
                 self.sequence += 1;
             }
