@@ -223,6 +223,7 @@ impl Snapshot {
             signal: query.signal,
             direction: query.direction,
             sources,
+            present: None,
             heads: BinaryHeap::new(),
             started: false,
             skips_damaged: query.skips_damaged,
@@ -398,8 +399,9 @@ pub struct Scan {
     signal: Signal,
     direction: Direction,
     sources: Vec<(ServerName, SeriesScan)>,
-    /// The next record of each source, except the source of the present record. The first in order
-    /// is on top.
+    /// The source of the present record.
+    present: Option<usize>,
+    /// The next record of each other source. The first in order is on top.
     heads: BinaryHeap<Reverse<(Order, usize)>>,
     started: bool,
     skips_damaged: bool,
@@ -426,21 +428,25 @@ impl Scan {
     )]
     pub fn next(&mut self) -> Result<Option<RawRecord<'_>>> {
         if self.started {
-            if let Some(Reverse((_, index))) = self.heads.pop() {
-                self.enqueue(index)?;
+            if let Some(index) = self.present.take() {
+                self.present = self.go_on(index)?;
             }
         } else {
             self.started = true;
             for index in 0..self.sources.len() {
-                self.enqueue(index)?;
+                if self.advance(index)?
+                    && let Some(order) = self.order_of(index)
+                {
+                    self.heads.push(Reverse((order, index)));
+                }
             }
+            self.present = self.pop();
         }
         Ok(self.current())
     }
 
     fn current(&self) -> Option<RawRecord<'_>> {
-        let Reverse((_, index)) = self.heads.peek()?;
-        let (server, source) = self.sources.get(*index)?;
+        let (server, source) = self.sources.get(self.present?)?;
         let ((timestamp, sequence), payload) = source.current()?;
         Some(RawRecord {
             server,
@@ -451,27 +457,45 @@ impl Scan {
         })
     }
 
-    /// Adds the next record of a source to the heap.
-    fn enqueue(&mut self, index: usize) -> Result<()> {
-        let Some((_, source)) = self.sources.get_mut(index) else {
-            return Ok(());
-        };
-        match source.advance() {
-            Ok(true) => {
-                if let Some((position, _)) = source.current() {
-                    let order = Order::new(self.direction, position);
-                    self.heads.push(Reverse((order, index)));
-                }
-                Ok(())
-            }
-            Ok(false) => Ok(()),
-            Err(error) => {
-                // Without this source, the other sources would be merged with an undetected gap.
-                self.heads.clear();
-                self.sources.clear();
-                Err(error)
+    /// Advances the source of the last record, and returns the source of the next one.
+    fn go_on(&mut self, index: usize) -> Result<Option<usize>> {
+        if !self.advance(index)? {
+            return Ok(self.pop());
+        }
+        // Often several records of a source follow each other, and often there is one source.
+        if let Some(mut first) = self.heads.peek_mut()
+            && let Some((_, source)) = self.sources.get(index)
+            && let Some((position, _)) = source.current()
+        {
+            let next = Reverse((Order::new(self.direction, position), index));
+            if next < *first {
+                let Reverse((_, earlier)) = std::mem::replace(&mut *first, next);
+                return Ok(Some(earlier));
             }
         }
+        Ok(Some(index))
+    }
+
+    fn pop(&mut self) -> Option<usize> {
+        self.heads.pop().map(|Reverse((_, index))| index)
+    }
+
+    fn order_of(&self, index: usize) -> Option<Order> {
+        let (_, source) = self.sources.get(index)?;
+        let (position, _) = source.current()?;
+        Some(Order::new(self.direction, position))
+    }
+
+    /// Moves a source to its next record. Returns `false` when there is none.
+    fn advance(&mut self, index: usize) -> Result<bool> {
+        let Some((_, source)) = self.sources.get_mut(index) else {
+            return Ok(false);
+        };
+        source.advance().inspect_err(|_| {
+            // Without this source, the other sources would be merged with an undetected gap.
+            self.heads.clear();
+            self.sources.clear();
+        })
     }
 
     /// The damage that this scan has skipped so far; none unless [`Query::skip_damaged`] is set.

@@ -470,6 +470,16 @@ impl SeriesScan {
                 };
                 blocks::load_matching(&self.chunks, &key, &header, &wanted)
             }
+            // The keys of the other records are not needed.
+            None if part_records < usize::MAX
+                && first <= (header.first, 0)
+                && last >= (header.last, u64::MAX) =>
+            {
+                open.end = header.count as usize;
+                let part = self.part(open.begin, open.end, start, part_records);
+                open.base = part.start;
+                blocks::load_part(&self.chunks, &key, &header, part)
+            }
             None if part_records < usize::MAX => {
                 blocks::load_window(&self.chunks, &key, &header, |keys| {
                     (open.begin, open.end) = bounds(keys);
@@ -671,8 +681,10 @@ impl OpenBlock {
     #[inline]
     fn step(&mut self, direction: Direction, since_sequence: u64) -> bool {
         self.at = self.at.and_then(|at| next_index(at, direction));
-        self.pass_early_arrivals(direction, since_sequence);
-        self.current().is_some()
+        if since_sequence > 0 {
+            self.pass_early_arrivals(direction, since_sequence);
+        }
+        self.index().is_some_and(|index| index < self.decoded.len())
     }
 
     fn pass_early_arrivals(&mut self, direction: Direction, since_sequence: u64) {
@@ -684,15 +696,22 @@ impl OpenBlock {
         }
     }
 
+    /// The index in the decoded part of the next record, which can be after its end.
+    #[inline]
+    fn index(&self) -> Option<usize> {
+        self.rest()?.checked_sub(self.base)
+    }
+
     #[inline]
     fn current(&self) -> Option<(Position, &[u8])> {
-        let index = self.rest()?.checked_sub(self.base)?;
+        let index = self.index()?;
         Some((self.decoded.key(index)?, self.decoded.payload(index)?))
     }
 
+    #[inline]
     fn rank(&self, direction: Direction) -> Option<Order> {
-        self.current()
-            .map(|(position, _)| Order::new(direction, position))
+        let position = self.decoded.key(self.index()?)?;
+        Some(Order::new(direction, position))
     }
 
     /// The index to continue from when the decoded part is used up but the block is not.

@@ -414,6 +414,17 @@ pub(crate) fn load_window(
     DecodedBlock::decode_window(header, &body, window).map_err(|error| damaged(key, &error))
 }
 
+/// Reads the records of a block in a range of indexes.
+pub(crate) fn load_part(
+    chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
+    key: &BlockKey,
+    header: &BlockHeader,
+    part: std::ops::Range<usize>,
+) -> Result<DecodedBlock, Fault> {
+    let body = body(chunks, key, header)?;
+    DecodedBlock::decode_part(header, &body, part).map_err(|error| damaged(key, &error))
+}
+
 /// Reads the records of a block that `wanted` describes.
 pub(crate) fn load_matching(
     chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,

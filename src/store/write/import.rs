@@ -4,7 +4,7 @@ use crate::{
     error::{Error, Result},
     home::StackPath,
     platform::monotonic_nanos,
-    record::{MetricsSnapshot, Record, ServerName, Totals},
+    record::{EncodedLog, MetricsSnapshot, Record, ServerName, Totals},
     redact::{Redactor, Rules},
     signal::Signal,
     store::{
@@ -19,6 +19,7 @@ use crate::{
         tiers::view::View,
         write::append::{Appender, PendingRecord, SeriesBatch},
     },
+    time::Timestamp,
 };
 use std::{
     borrow::Cow,
@@ -58,6 +59,10 @@ pub struct ImportBatch {
     records: usize,
     bytes: usize,
     rules: Option<Arc<Rules>>,
+    /// The index of the part of the last record.
+    last: usize,
+    /// The last payload, for its memory.
+    scratch: Vec<u8>,
 }
 
 impl Default for ImportBatch {
@@ -69,6 +74,8 @@ impl Default for ImportBatch {
             records: 0,
             bytes: 0,
             rules: Some(Redactor::new().rules()),
+            last: 0,
+            scratch: Vec::new(),
         }
     }
 }
@@ -99,18 +106,41 @@ impl ImportBatch {
     /// nested too deep.
     pub fn push(&mut self, server: &ServerName, record: &Record) -> Result<()> {
         let signal = record.signal();
-        let mut payload = Vec::new();
+        let mut payload = std::mem::take(&mut self.scratch);
+        payload.clear();
+        let encoded = record.encode_payload(&mut payload);
+        let pushed = match encoded {
+            Ok(()) => self.push_payload(server, signal, record.timestamp(), &payload),
+            Err(error) => Err(Error::InvalidRecord {
+                signal,
+                reason: error.to_string(),
+            }),
+        };
+        self.scratch = payload;
+        pushed
+    }
+
+    /// Adds a log that is encoded already.
+    ///
+    /// Fails like [`ImportBatch::push`].
+    pub fn push_log(&mut self, server: &ServerName, log: &EncodedLog) -> Result<()> {
+        self.push_payload(server, Signal::Logs, log.timestamp(), log.payload())
+    }
+
+    fn push_payload(
+        &mut self,
+        server: &ServerName,
+        signal: Signal,
+        timestamp: Timestamp,
+        payload: &[u8],
+    ) -> Result<()> {
         let invalid = |reason| Error::InvalidRecord { signal, reason };
-        record
-            .encode_payload(&mut payload)
-            .map_err(|error| invalid(error.to_string()))?;
-        if let Some(rules) = &self.rules
-            && let Cow::Owned(redacted) = rules
-                .redact_payload(signal, &payload)
-                .map_err(|error| invalid(error.to_string()))?
-        {
-            payload = redacted;
-        }
+        let payload = match &self.rules {
+            Some(rules) => rules
+                .redact_payload(signal, payload)
+                .map_err(|error| invalid(error.to_string()))?,
+            None => Cow::Borrowed(payload),
+        };
         if payload.len() > RECORD_BYTES_MAX {
             let bytes = payload.len();
             return Err(invalid(format!(
@@ -120,18 +150,24 @@ impl ImportBatch {
         self.records += 1;
         self.bytes += payload.len();
         let pending = PendingRecord {
-            timestamp: record.timestamp().unix_nanos(),
+            timestamp: timestamp.unix_nanos(),
             emitted: monotonic_nanos(),
-            payload: payload.into_boxed_slice(),
+            payload: payload.into(),
             is_spilled: false,
         };
-        let index = *(self.indexes)
+        let is_of = |part: &&mut SeriesBatch| part.server == *server && part.signal == signal;
+        // The records of a file are of one series.
+        if let Some(last) = self.parts.get_mut(self.last).filter(is_of) {
+            last.records.push(pending);
+            return Ok(());
+        }
+        self.last = *(self.indexes)
             .entry((server.clone(), signal))
             .or_insert(self.parts.len());
-        if index == self.parts.len() {
+        if self.last == self.parts.len() {
             self.parts.push(SeriesBatch::new(server.clone(), signal));
         }
-        if let Some(part) = self.parts.get_mut(index) {
+        if let Some(part) = self.parts.get_mut(self.last) {
             part.records.push(pending);
         }
         Ok(())

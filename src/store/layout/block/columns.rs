@@ -227,12 +227,40 @@ pub(super) enum HexTest<'t> {
     Each,
 }
 
+/// Values of a column from one of them on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Decoded<'s> {
+    start: usize,
+    values: &'s [u64],
+}
+
+impl<'s> Decoded<'s> {
+    /// All values of a column.
+    pub(super) fn all(values: &'s [u64]) -> Decoded<'s> {
+        Decoded { start: 0, values }
+    }
+
+    /// Value `at` of the column.
+    #[inline]
+    pub(super) fn get(self, at: usize) -> Option<u64> {
+        self.values.get(at.wrapping_sub(self.start)).copied()
+    }
+
+    /// The values in `range` of the column.
+    pub(super) fn part(self, range: Range<usize>) -> Option<&'s [u64]> {
+        let start = range.start.checked_sub(self.start)?;
+        self.values.get(start..start.checked_add(range.len())?)
+    }
+}
+
 /// A column of integers in a body, decoded when its first value is read.
 pub(super) struct Ints<'a> {
     count: usize,
     source: IntsSource<'a>,
     /// The timestamps of the records, if each has one value.
-    timestamps: &'a [u64],
+    timestamps: Decoded<'a>,
+    /// The last value, if it is known without the others.
+    last: Option<u64>,
     /// The values that will be read.
     wanted: Cell<(usize, usize)>,
     /// The index of the first decoded value, and all decoded ones.
@@ -249,7 +277,7 @@ impl<'a> Ints<'a> {
     /// A column of `count` values of [`Codec::Columns`](super::Codec::Columns). The caller must have
     /// bounded `count`, here and below.
     pub(super) fn new(section: Section<'a>, count: usize) -> Ints<'a> {
-        Ints::of(IntsSource::Section(section), count, &[])
+        Ints::of(IntsSource::Section(section), count, Decoded::default())
     }
 
     /// A packed column of `count` values. `timestamps` are those of the records, if each has one of them.
@@ -257,17 +285,18 @@ impl<'a> Ints<'a> {
         small: &mut Reader<'a>,
         sections: &mut impl Iterator<Item = Section<'a>>,
         count: usize,
-        timestamps: &'a [u64],
+        timestamps: Decoded<'a>,
     ) -> Option<Ints<'a>> {
         let packed = PackedInts::read(small, sections, count)?;
         Some(Ints::of(IntsSource::Packed(packed), count, timestamps))
     }
 
-    fn of(source: IntsSource<'a>, count: usize, timestamps: &'a [u64]) -> Ints<'a> {
+    fn of(source: IntsSource<'a>, count: usize, timestamps: Decoded<'a>) -> Ints<'a> {
         Ints {
             count,
             source,
             timestamps,
+            last: None,
             wanted: Cell::new((0, count)),
             decoded: OnceCell::new(),
         }
@@ -297,11 +326,20 @@ impl<'a> Ints<'a> {
         self.wanted.set((range.start, range.end));
     }
 
+    /// The same column, of which the last value is known to be `last`: values near to it can then be decoded
+    /// without those before them.
+    pub(super) fn ending_with(self, last: u64) -> Ints<'a> {
+        Ints {
+            last: Some(last),
+            ..self
+        }
+    }
+
     /// All values; `None` when the column is damaged, or fewer are wanted.
     #[inline]
     pub(super) fn values(&self) -> Option<&[u64]> {
-        let (start, values) = self.decoded()?;
-        (*start == 0 && values.len() == self.count).then_some(values)
+        let Decoded { start, values } = self.decoded()?;
+        (start == 0 && values.len() == self.count).then_some(values)
     }
 
     /// All values, of which the caller needs no others.
@@ -316,13 +354,17 @@ impl<'a> Ints<'a> {
     /// Value `at`.
     #[inline]
     pub(super) fn get(&self, at: usize) -> Option<u64> {
-        let (start, values) = self.decoded()?;
-        values.get(at.checked_sub(*start)?).copied()
+        self.decoded()?.get(at)
     }
 
+    /// The values that are wanted, and perhaps some around them.
     #[inline]
-    fn decoded(&self) -> Option<&(usize, Vec<u64>)> {
-        self.decoded.get_or_init(|| self.decode()).as_ref()
+    pub(super) fn decoded(&self) -> Option<Decoded<'_>> {
+        let decoded = self.decoded.get_or_init(|| self.decode()).as_ref();
+        decoded.map(|(start, values)| Decoded {
+            start: *start,
+            values,
+        })
     }
 
     fn decode(&self) -> Option<(usize, Vec<u64>)> {
@@ -332,7 +374,7 @@ impl<'a> Ints<'a> {
             }
             IntsSource::Packed(packed) => {
                 let (start, end) = self.wanted.get();
-                packed.decode(start..end, |at| self.timestamps.get(at).copied())
+                packed.decode(start..end, self.last, |at| self.timestamps.get(at))
             }
         }
     }
@@ -404,6 +446,29 @@ impl Fixed {
     }
 }
 
+/// The values of a column of strings of one length.
+#[derive(Clone, Copy)]
+pub(super) struct FixedStrings<'s> {
+    layout: Fixed,
+    bytes: &'s [u8],
+}
+
+impl FixedStrings<'_> {
+    /// Appends value `at`.
+    #[inline]
+    pub(super) fn append(self, at: usize, out: &mut Vec<u8>) -> Option<()> {
+        self.layout.append(self.bytes, at, out)
+    }
+
+    /// The length of each value.
+    pub(super) fn text_bytes(self) -> usize {
+        match self.layout {
+            Fixed::Hex(_) => self.layout.bytes() * 2,
+            Fixed::Uuids => 36,
+        }
+    }
+}
+
 /// The entries of a dictionary, decoded when the first one is read.
 struct LazyEntries<'a> {
     count: usize,
@@ -457,16 +522,21 @@ impl<'a> LazyEntries<'a> {
 }
 
 /// The templates of a column, and their variables.
-struct TemplateColumns<'a> {
+pub(super) struct TemplateColumns<'a> {
+    count: usize,
     templates: Vec<Template<'a>>,
     indexes: Ints<'a>,
-    /// How many values before each one have the same template.
-    ranks: OnceCell<Option<Vec<u32>>>,
+    /// The values that will be read.
+    wanted: Cell<(usize, usize)>,
+    /// The index of the first wanted value, and how many values before each one have the same template.
+    ranks: OnceCell<Option<(usize, Vec<u32>)>>,
 }
 
 struct Template<'a> {
     pieces: Vec<PieceColumn<'a>>,
     is_constant: bool,
+    /// The number of values with this template.
+    uses: usize,
 }
 
 /// A piece of a template, with the values of its variable.
@@ -485,7 +555,7 @@ impl<'a> TemplateColumns<'a> {
     ) -> Option<TemplateColumns<'a>> {
         let templates = small.length().filter(|it| *it <= TEMPLATES_MAX)?;
         let mut entries = Reader::new(sections.next()?.get()?);
-        let indexes = Ints::read_packed(small, sections, count, &[])?;
+        let indexes = Ints::read_packed(small, sections, count, Decoded::default())?;
         let mut read = || {
             let template = read_bytes(&mut entries)?;
             let uses = small.length()?;
@@ -498,23 +568,40 @@ impl<'a> TemplateColumns<'a> {
                 }
                 pieces.push(match piece {
                     Piece::Literal(literal) => PieceColumn::Literal(literal),
-                    Piece::Number => {
-                        PieceColumn::Numbers(Ints::read_packed(small, sections, uses, &[])?)
-                    }
+                    Piece::Number => PieceColumn::Numbers(Ints::read_packed(
+                        small,
+                        sections,
+                        uses,
+                        Decoded::default(),
+                    )?),
                     Piece::Text => PieceColumn::Texts(Strings::read_flat(small, sections, uses)?),
                 });
             }
             Some(Template {
                 pieces,
                 is_constant,
+                uses,
             })
         };
         let templates = (0..templates).map(|_| read()).collect::<Option<_>>()?;
         Some(TemplateColumns {
+            count,
             templates,
             indexes,
+            wanted: Cell::new((0, count)),
             ranks: OnceCell::new(),
         })
+    }
+
+    /// Says that no values but those in `range` will be read. Their ranks are counted from the nearer end.
+    fn want(&self, range: Range<usize>) {
+        let (start, end) = (range.start.min(self.count), range.end.min(self.count));
+        self.wanted.set((start, end));
+        self.indexes.want(if start > self.count - end {
+            start..self.count
+        } else {
+            0..end
+        });
     }
 
     fn template(&self, at: usize) -> Option<&Template<'a>> {
@@ -522,27 +609,64 @@ impl<'a> TemplateColumns<'a> {
             .get(usize::try_from(self.indexes.get(at)?).ok()?)
     }
 
-    fn append(&self, at: usize, out: &mut Vec<u8>) -> Option<()> {
+    /// Appends value `at`.
+    #[inline]
+    pub(super) fn append(&self, at: usize, out: &mut Vec<u8>) -> Option<()> {
         let template = self.template(at)?;
         if template.is_constant {
             return template.append(0, out);
         }
-        let ranks = self.ranks.get_or_init(|| self.rank()).as_ref()?;
-        template.append(*ranks.get(at)? as usize, out)
+        let (start, ranks) = self.ranks.get_or_init(|| self.rank()).as_ref()?;
+        let rank = *ranks.get(at.checked_sub(*start)?)?;
+        template.append(rank as usize, out)
     }
 
-    fn rank(&self) -> Option<Vec<u32>> {
+    /// The ranks of the wanted values.
+    fn rank(&self) -> Option<(usize, Vec<u32>)> {
+        let (start, end) = self.wanted.get();
+        let place = |index: &u64| usize::try_from(*index).ok();
+        let indexes = self.indexes.decoded()?;
+        // The number of values with each template before the first wanted one.
         let mut next = vec![0u32; self.templates.len()];
-        let ranks = self.indexes.values()?.iter().map(|index| {
-            let next = next.get_mut(usize::try_from(*index).ok()?)?;
+        if start > self.count - end {
+            for (next, template) in next.iter_mut().zip(&self.templates) {
+                *next = u32::try_from(template.uses).ok()?;
+            }
+            for index in indexes.part(start..self.count)? {
+                let next = next.get_mut(place(index)?)?;
+                *next = next.checked_sub(1)?;
+            }
+        } else {
+            for index in indexes.part(0..start)? {
+                *next.get_mut(place(index)?)? += 1;
+            }
+        }
+        let before = next.clone();
+        let ranks = indexes.part(start..end)?.iter().map(|index| {
+            let next = next.get_mut(place(index)?)?;
             *next += 1;
             Some(*next - 1)
         });
-        ranks.collect()
+        let ranks = ranks.collect::<Option<Vec<u32>>>()?;
+        for (template, (before, next)) in self.templates.iter().zip(before.into_iter().zip(next)) {
+            template.want(before as usize..next as usize);
+        }
+        Some((start, ranks))
     }
 }
 
 impl Template<'_> {
+    /// Says that no variables but those of these uses will be read.
+    fn want(&self, range: Range<usize>) {
+        for piece in &self.pieces {
+            match piece {
+                PieceColumn::Literal(_) => {}
+                PieceColumn::Numbers(numbers) => numbers.want(range.clone()),
+                PieceColumn::Texts(texts) => texts.want(range.clone()),
+            }
+        }
+    }
+
     /// Appends the text with variables number `rank`.
     fn append(&self, rank: usize, out: &mut Vec<u8>) -> Option<()> {
         for piece in &self.pieces {
@@ -639,7 +763,7 @@ impl<'a> Strings<'a> {
                         layout,
                         entries: OnceCell::new(),
                     },
-                    indexes: Ints::read_packed(small, sections, count, &[])?,
+                    indexes: Ints::read_packed(small, sections, count, Decoded::default())?,
                 }
             }
             bytes_form::HEX => StringsForm::Fixed {
@@ -651,7 +775,12 @@ impl<'a> Strings<'a> {
                 bytes: sections.next()?,
             },
             bytes_form::PLAIN => StringsForm::Plain {
-                lengths: Some(Ints::read_packed(small, sections, count, &[])?),
+                lengths: Some(Ints::read_packed(
+                    small,
+                    sections,
+                    count,
+                    Decoded::default(),
+                )?),
                 ends: OnceCell::new(),
                 bytes: sections.next()?,
             },
@@ -684,19 +813,39 @@ impl<'a> Strings<'a> {
         }
     }
 
-    /// The entry of a dictionary that is value `at`.
-    #[inline]
-    pub(super) fn index(&self, at: usize) -> Option<usize> {
+    /// The index of each value among the entries of a dictionary.
+    pub(super) fn indexes(&self) -> Option<Decoded<'_>> {
         match &self.form {
-            StringsForm::Dictionary { indexes, .. } => usize::try_from(indexes.get(at)?).ok(),
+            StringsForm::Dictionary { indexes, .. } => indexes.decoded(),
+            _ => None,
+        }
+    }
+
+    /// The values, if they are of one length and stored as bytes.
+    pub(super) fn fixed(&self) -> Option<FixedStrings<'_>> {
+        match &self.form {
+            StringsForm::Fixed { layout, bytes } => Some(FixedStrings {
+                layout: *layout,
+                bytes: bytes.get()?,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The templates of the values, if they have some.
+    pub(super) fn templates(&self) -> Option<&TemplateColumns<'a>> {
+        match &self.form {
+            StringsForm::Templates(templates) => Some(templates),
             _ => None,
         }
     }
 
     /// Says that no values but those in `range` will be read.
     pub(super) fn want(&self, range: Range<usize>) {
-        if let StringsForm::Dictionary { indexes, .. } = &self.form {
-            indexes.want(range);
+        match &self.form {
+            StringsForm::Dictionary { indexes, .. } => indexes.want(range),
+            StringsForm::Templates(templates) => templates.want(range),
+            _ => {}
         }
     }
 
@@ -857,7 +1006,12 @@ fn ends_of(lengths: &[u64]) -> Option<Vec<usize>> {
 /// Appends the lowercase hex digits of `bytes`.
 #[inline]
 fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
-    let (fours, rest) = bytes.as_chunks::<4>();
+    // Ids have 8 or 16 bytes, and one copy of many digits takes no longer than one of a few.
+    let (eights, rest) = bytes.as_chunks::<8>();
+    for eight in eights {
+        out.extend_from_slice(&sixteen_digits(u64::from_be_bytes(*eight)));
+    }
+    let (fours, rest) = rest.as_chunks::<4>();
     for four in fours {
         out.extend_from_slice(&eight_digits(u32::from_be_bytes(*four)));
     }
@@ -865,6 +1019,14 @@ fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
         let [.., high, low] = eight_digits(u32::from(*byte));
         out.extend_from_slice(&[high, low]);
     }
+}
+
+/// The hex digits of a number.
+#[inline]
+fn sixteen_digits(number: u64) -> [u8; 16] {
+    let half = |number: u64| u64::from_be_bytes(eight_digits(u32::try_from(number).unwrap_or(0)));
+    let digits = u128::from(half(number >> 32)) << 64 | u128::from(half(number & 0xffff_ffff));
+    digits.to_be_bytes()
 }
 
 /// The hex digits of a number, all at once: one at a time takes as long as the rest of a record.

@@ -127,6 +127,7 @@ fn read(header: &[u8], body: &[u8]) {
     let _ = (header.span_class(), header.merge_level());
     let _ = header.timestamps(body);
     let _ = DecodedBlock::decode_window(&header, body, |keys| 1..keys.len().min(3));
+    let _ = DecodedBlock::decode_part(&header, body, 2..7);
     let decoded = DecodedBlock::decode(&header, body);
     for signal in SIGNALS {
         let _ = header.levels(signal, body);

@@ -6,9 +6,10 @@
 
 use super::{
     bytes::Writer,
-    columns::{Ints, Strings},
+    columns::{Decoded, FixedStrings, Strings, TemplateColumns},
     shapes::{ColumnKind, DecodedShape, Part, PlacedPart, Shaped},
 };
+use std::ops::Range;
 
 /// Maximum depth of nests when decoding. Splitters stop far below it.
 const NEST_DEPTH_MAX: usize = 64;
@@ -18,6 +19,8 @@ pub(super) const SLACK_BYTES: usize = PREPARED_BYTES;
 const PREPARED_BYTES: usize = 32;
 /// Maximum number of entries of a dictionary that are prepared to be copied.
 const PREPARED_MAX: usize = 1024;
+/// The longest head of bytes: a length as a varint.
+const HEAD_BYTES_MAX: usize = 10;
 
 /// A step of rebuilding a record.
 enum Step<'a, 's> {
@@ -25,7 +28,7 @@ enum Step<'a, 's> {
     Literal(Box<[u8]>),
     Int {
         part: Part,
-        column: &'s Ints<'a>,
+        values: Decoded<'s>,
         slot: usize,
     },
     Text {
@@ -36,7 +39,17 @@ enum Step<'a, 's> {
     /// A text from a dictionary of short ones, number `dictionary` of the prepared ones.
     Entry {
         dictionary: usize,
-        column: &'s Strings<'a>,
+        indexes: Decoded<'s>,
+        slot: usize,
+    },
+    /// A text of a fixed length, whose head is a part of the literal before it.
+    Fixed {
+        values: FixedStrings<'s>,
+        slot: usize,
+    },
+    Template {
+        part: Part,
+        templates: &'s TemplateColumns<'a>,
         slot: usize,
     },
     Open,
@@ -91,26 +104,25 @@ pub(super) struct Joiner<'a, 's> {
 }
 
 impl<'a, 's> Joiner<'a, 's> {
-    /// A joiner of `records` records.
-    pub(super) fn new(shaped: &'s Shaped<'a>, records: usize) -> Joiner<'a, 's> {
-        Joiner {
+    /// A joiner of the records in `range`, which are passed or rebuilt one after another.
+    pub(super) fn new(shaped: &'s Shaped<'a>, range: &Range<usize>) -> Option<Joiner<'a, 's>> {
+        Some(Joiner {
             shaped,
-            records,
+            records: range.len(),
             steps: shaped.shapes.iter().map(|_| None).collect(),
             prepared: shaped.strings.iter().map(|_| None).collect(),
-            next: 0,
-            next_values: shaped.starts.clone(),
+            next: range.start,
+            next_values: shaped.values_before(range.start)?,
             passed: vec![0; shaped.shapes.len()],
             passed_shapes: Vec::new(),
             nests: Vec::new(),
             text: Vec::new(),
-        }
+        })
     }
 
     /// Passes the next record.
     pub(super) fn pass(&mut self) -> Option<()> {
-        let shape = *self.shaped.shape_of_record.get(self.next)?;
-        let shape = usize::try_from(shape).ok()?;
+        let shape = self.shaped.shape_of(self.next)?;
         let passed = self.passed.get_mut(shape)?;
         if *passed == 0 {
             self.passed_shapes.push(shape);
@@ -133,9 +145,10 @@ impl<'a, 's> Joiner<'a, 's> {
 
     /// Appends the next payload to `out`, up to a length of `bytes_max`.
     pub(super) fn join(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Option<()> {
-        self.catch_up()?;
-        let shape = *self.shaped.shape_of_record.get(self.next)?;
-        let shape = usize::try_from(shape).ok()?;
+        if !self.passed_shapes.is_empty() {
+            self.catch_up()?;
+        }
+        let shape = self.shaped.shape_of(self.next)?;
         self.next += 1;
         if self.steps.get(shape)?.is_none() {
             let steps = self.steps_of(self.shaped.shapes.get(shape)?)?;
@@ -146,18 +159,40 @@ impl<'a, 's> Joiner<'a, 's> {
             match step {
                 Step::Short(literal) => literal.append(out),
                 Step::Literal(literal) => out.extend_from_slice(literal),
-                Step::Int { part, column, slot } => {
+                Step::Int { part, values, slot } => {
                     let at = next(&mut self.next_values, *slot)?;
-                    write_int(*part, column.get(at)?, out);
+                    write_int(*part, values.get(at)?, out);
                 }
                 Step::Entry {
                     dictionary,
-                    column,
+                    indexes,
                     slot,
                 } => {
                     let at = next(&mut self.next_values, *slot)?;
                     let entries = self.prepared.get(*dictionary)?.as_ref()?;
-                    entries.get(column.index(at)?)?.append(out);
+                    let index = usize::try_from(indexes.get(at)?).ok()?;
+                    entries.get(index)?.append(out);
+                }
+                Step::Fixed { values, slot } => {
+                    let at = next(&mut self.next_values, *slot)?;
+                    values.append(at, out)?;
+                    if out.len() > bytes_max {
+                        return None;
+                    }
+                }
+                Step::Template {
+                    part,
+                    templates,
+                    slot,
+                } => {
+                    let at = next(&mut self.next_values, *slot)?;
+                    let start = begin_bytes(*part, out);
+                    templates.append(at, out)?;
+                    end_bytes(*part, start, out)?;
+                    // As below.
+                    if out.len() > bytes_max {
+                        return None;
+                    }
                 }
                 Step::Text { part, column, slot } => {
                     let at = next(&mut self.next_values, *slot)?;
@@ -173,9 +208,9 @@ impl<'a, 's> Joiner<'a, 's> {
                     if self.nests.len() == NEST_DEPTH_MAX {
                         return None;
                     }
-                    self.nests.push(out.len());
+                    self.nests.push(begin_bytes(Part::LengthDelimited, out));
                 }
-                Step::Close => insert_length(self.nests.pop()?, out),
+                Step::Close => end_bytes(Part::LengthDelimited, self.nests.pop()?, out)?,
             }
         }
         (self.nests.is_empty() && out.len() <= bytes_max).then_some(())
@@ -192,8 +227,12 @@ impl<'a, 's> Joiner<'a, 's> {
                 write_bytes(placed.part, value, &mut literal);
                 continue;
             }
+            let step = self.step_of(placed)?;
+            if let Step::Fixed { values, .. } = &step {
+                write_head(placed.part, values.text_bytes(), &mut literal);
+            }
             push_literal(&mut literal, &mut steps);
-            steps.push(self.step_of(placed)?);
+            steps.push(step);
         }
         literal.extend_from_slice(shape.literals.get(start..)?);
         push_literal(&mut literal, &mut steps);
@@ -218,15 +257,23 @@ impl<'a, 's> Joiner<'a, 's> {
             None => Step::Close,
             Some(ColumnKind::Ints) => Step::Int {
                 part,
-                column: shaped.ints.get(column)?,
+                values: shaped.ints.get(column)?.decoded()?,
                 slot,
             },
             Some(ColumnKind::Bytes) => {
                 let strings = shaped.strings.get(column)?;
-                if self.prepare(part, column, strings).is_some() {
+                if let Some(indexes) = self.prepare(part, column, strings) {
                     Step::Entry {
                         dictionary: column,
-                        column: strings,
+                        indexes,
+                        slot,
+                    }
+                } else if let Some(values) = strings.fixed() {
+                    Step::Fixed { values, slot }
+                } else if let Some(templates) = strings.templates() {
+                    Step::Template {
+                        part,
+                        templates,
                         slot,
                     }
                 } else {
@@ -240,10 +287,16 @@ impl<'a, 's> Joiner<'a, 's> {
         })
     }
 
-    /// Prepares the entries of a dictionary, if they are few and short.
-    fn prepare(&mut self, part: Part, number: usize, column: &Strings<'_>) -> Option<()> {
+    /// Prepares the entries of a dictionary, if they are few and short, and returns the index of each value
+    /// among them.
+    fn prepare(
+        &mut self,
+        part: Part,
+        number: usize,
+        column: &'s Strings<'_>,
+    ) -> Option<Decoded<'s>> {
         if self.prepared.get(number)?.is_some() {
-            return Some(());
+            return column.indexes();
         }
         let count = column.entries()?;
         if count > PREPARED_MAX || count > self.records / 4 {
@@ -257,7 +310,7 @@ impl<'a, 's> Joiner<'a, 's> {
         };
         let entries = (0..count).map(&mut prepare).collect::<Option<Vec<_>>>()?;
         *self.prepared.get_mut(number)? = Some(entries);
-        Some(())
+        column.indexes()
     }
 }
 
@@ -298,20 +351,53 @@ fn write_int(part: Part, value: u64, out: &mut Vec<u8>) {
 
 #[inline]
 fn write_bytes(part: Part, value: &[u8], out: &mut Vec<u8>) {
-    match part {
-        Part::Str => {
-            let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
-            _ = rmp::encode::write_str_len(out, length);
-        }
-        Part::LengthDelimited => out.varint(value.len() as u64),
-        _ => {}
-    }
+    write_head(part, value.len(), out);
     out.extend_from_slice(value);
 }
 
-/// Inserts the length of the bytes after `start` in front of them.
-fn insert_length(start: usize, out: &mut Vec<u8>) {
-    let mut length = Vec::with_capacity(10);
-    length.varint((out.len() - start) as u64);
-    out.splice(start..start, length);
+/// Appends what stands before `length` bytes.
+#[inline]
+fn write_head(part: Part, length: usize, out: &mut Vec<u8>) {
+    match part {
+        Part::Str => {
+            let length = u32::try_from(length).unwrap_or(u32::MAX);
+            _ = rmp::encode::write_str_len(out, length);
+        }
+        Part::LengthDelimited => out.varint(length as u64),
+        _ => {}
+    }
+}
+
+/// Appends a head of one byte for bytes whose number is not known yet, and returns where they begin.
+#[inline]
+fn begin_bytes(part: Part, out: &mut Vec<u8>) -> usize {
+    if matches!(part, Part::Str | Part::LengthDelimited) {
+        out.push(0);
+    }
+    out.len()
+}
+
+/// Writes the head of the bytes from `start`.
+#[inline]
+fn end_bytes(part: Part, start: usize, out: &mut Vec<u8>) -> Option<()> {
+    let length = out.len().checked_sub(start)?;
+    if !matches!(part, Part::Str | Part::LengthDelimited) {
+        return Some(());
+    }
+    let mut head = [0; HEAD_BYTES_MAX];
+    let mut rest = head.as_mut_slice();
+    if part == Part::Str {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        rmp::encode::write_str_len(&mut rest, length).ok()?;
+    } else {
+        prost::encoding::encode_varint(length as u64, &mut rest);
+    }
+    let left = rest.len();
+    let head = head.get(..HEAD_BYTES_MAX - left)?;
+    let (first, more) = head.split_first()?;
+    *out.get_mut(start.checked_sub(1)?)? = *first;
+    if !more.is_empty() {
+        out.splice(start..start, more.iter().copied());
+    }
+    Some(())
 }

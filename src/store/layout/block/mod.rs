@@ -91,7 +91,7 @@ pub(crate) use self::summary::Summary;
 use self::{
     bits::Bits,
     bytes::Reader,
-    columns::{IntColumn, Ints, Section},
+    columns::{Decoded, IntColumn, Ints, Section},
     join::Joiner,
     sections::{PackedSections, Sections},
     select::{Selection, Selector},
@@ -103,6 +103,7 @@ use crate::{
     record::Level,
     signal::Signal,
 };
+use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Maximum size of a stored payload, in bytes.
@@ -309,7 +310,8 @@ impl BlockHeader {
         count: usize,
     ) -> Result<Vec<u64>, BlockError> {
         let timestamps = if self.codec == Codec::Packed {
-            read_packed_keys(sections, count).and_then(|(timestamps, _)| timestamps.into_values())
+            self.packed_keys(sections, count)
+                .and_then(|(timestamps, _)| timestamps.into_values())
         } else {
             read_column(sections, 0, count)
         };
@@ -322,13 +324,33 @@ impl BlockHeader {
         sections: &PackedSections<'_>,
         count: usize,
     ) -> Result<(Vec<u64>, Vec<u64>), BlockError> {
+        if self.codec == Codec::Packed {
+            let keys = self.packed_keys(sections, count);
+            let (timestamps, sequences) = keys.ok_or(BlockError::Body("timestamps"))?;
+            let timestamps = timestamps.into_values();
+            return Ok((
+                timestamps.ok_or(BlockError::Body("timestamps"))?,
+                (sequences.into_values()).ok_or(BlockError::Body("sequences"))?,
+            ));
+        }
         let timestamps = self.read_timestamps(sections, count)?;
-        let sequences = if self.codec == Codec::Packed {
-            read_packed_keys(sections, count).and_then(|(_, sequences)| sequences.into_values())
-        } else {
-            read_column(sections, 1, count)
-        };
+        let sequences = read_column(sections, 1, count);
         Ok((timestamps, sequences.ok_or(BlockError::Body("sequences"))?))
+    }
+
+    /// The timestamps and sequences of [`Codec::Packed`].
+    fn packed_keys<'a>(
+        &self,
+        sections: &'a PackedSections<'a>,
+        count: usize,
+    ) -> Option<(Ints<'a>, Ints<'a>)> {
+        let mut small = Reader::new(sections.get(0)?);
+        let mut columns = Section::all_from(sections, 1);
+        let none = Decoded::default();
+        let timestamps = Ints::read_packed(&mut small, &mut columns, count, none)?;
+        let sequences = Ints::read_packed(&mut small, &mut columns, count, none)?;
+        // The records are in the order of time.
+        Some((timestamps.ending_with(self.last.cast_unsigned()), sequences))
     }
 
     /// Verifies `body` and decodes only the timestamps and severities of its records.
@@ -342,7 +364,8 @@ impl BlockHeader {
             let sections = PackedSections::open(body).ok_or(BlockError::Body("sections"))?;
             let timestamps = self.read_timestamps(&sections, count)?;
             let payload_bytes = self.payload_bytes as usize;
-            let shaped = Shaped::open(self.codec, &sections, &timestamps, payload_bytes)
+            let keys = Decoded::all(&timestamps);
+            let shaped = Shaped::open(self.codec, &sections, count, keys, payload_bytes)
                 .ok_or(BlockError::Body("shapes"))?;
             if let Some(levels) = Selector::new(signal, &shaped).levels() {
                 let timestamps = timestamps.iter().map(|it| it.cast_signed());
@@ -361,18 +384,6 @@ impl BlockHeader {
 /// Reads a column of [`Codec::Verbatim`] and of the keys of [`Codec::Columns`].
 fn read_column(sections: &PackedSections<'_>, index: usize, count: usize) -> Option<Vec<u64>> {
     columns::read_ints(&mut Reader::new(sections.get(index)?), count)
-}
-
-/// The timestamps and sequences of [`Codec::Packed`].
-fn read_packed_keys<'a>(
-    sections: &'a PackedSections<'a>,
-    count: usize,
-) -> Option<(Ints<'a>, Ints<'a>)> {
-    let mut small = Reader::new(sections.get(0)?);
-    let mut columns = Section::all_from(sections, 1);
-    let timestamps = Ints::read_packed(&mut small, &mut columns, count, &[])?;
-    let sequences = Ints::read_packed(&mut small, &mut columns, count, &[])?;
-    Some((timestamps, sequences))
 }
 
 /// The span class of a time span, see [`BlockHeader::span_class`].
@@ -593,7 +604,7 @@ pub(crate) struct DecodedBlock {
 impl DecodedBlock {
     /// Verifies and decodes `body`.
     pub(crate) fn decode(header: &BlockHeader, body: &[u8]) -> Result<DecodedBlock, BlockError> {
-        let block = DecodedBlock::decode_some(header, body, |_, _| Ok(None), |_| true)?;
+        let block = DecodedBlock::decode_part(header, body, 0..header.count as usize)?;
         if block.payloads.len() == header.payload_bytes as usize {
             Ok(block)
         } else {
@@ -601,12 +612,64 @@ impl DecodedBlock {
         }
     }
 
+    /// Verifies `body` and decodes the records in `range`, without the keys and columns of the others.
+    pub(crate) fn decode_part(
+        header: &BlockHeader,
+        body: &[u8],
+        range: Range<usize>,
+    ) -> Result<DecodedBlock, BlockError> {
+        if header.codec != Codec::Packed {
+            return DecodedBlock::decode_window(header, body, |_| range);
+        }
+        let count = header.verify(body)?;
+        let payload_bytes = header.payload_bytes as usize;
+        let range = range.start.min(count)..range.end.min(count);
+        let sections = PackedSections::open(body).ok_or(BlockError::Body("sections"))?;
+        let (timestamps, sequences) = header
+            .packed_keys(&sections, count)
+            .ok_or(BlockError::Body("timestamps"))?;
+        timestamps.want(range.clone());
+        sequences.want(range.clone());
+        let timestamps = timestamps.decoded().ok_or(BlockError::Body("timestamps"))?;
+        let sequences = sequences.decoded().ok_or(BlockError::Body("sequences"))?;
+        let part = |keys: Decoded<'_>, what| {
+            let part = keys.part(range.clone()).ok_or(BlockError::Body(what))?;
+            Ok::<Vec<u64>, BlockError>(part.to_vec())
+        };
+        let mut block = DecodedBlock {
+            timestamps: part(timestamps, "timestamps")?,
+            sequences: part(sequences, "sequences")?,
+            ends: Vec::with_capacity(range.len()),
+            payloads: Vec::new(),
+        };
+        if range.is_empty() {
+            return Ok(block);
+        }
+        let shaped = Shaped::open(header.codec, &sections, count, timestamps, payload_bytes)
+            .ok_or(BlockError::Body("shapes"))?;
+        if range.len() < count {
+            shaped
+                .want(range.clone())
+                .ok_or(BlockError::Body("shapes"))?;
+        } else {
+            block.payloads = Vec::with_capacity(payload_bytes + join::SLACK_BYTES);
+        }
+        let mut joiner = Joiner::new(&shaped, &range).ok_or(BlockError::Body("shapes"))?;
+        for _ in range {
+            joiner
+                .join(&mut block.payloads, payload_bytes)
+                .ok_or(BlockError::Body("columns"))?;
+            block.ends.push(narrow(block.payloads.len()));
+        }
+        Ok(block)
+    }
+
     /// Verifies `body` and decodes the records in the range of indexes that `window` chooses. It is
     /// given the keys of all records.
     pub(crate) fn decode_window(
         header: &BlockHeader,
         body: &[u8],
-        window: impl FnOnce(&DecodedBlock) -> std::ops::Range<usize>,
+        window: impl FnOnce(&DecodedBlock) -> Range<usize>,
     ) -> Result<DecodedBlock, BlockError> {
         let select = |keys: &DecodedBlock, _: Option<&Shaped<'_>>| {
             let window = window(keys);
@@ -693,9 +756,9 @@ impl DecodedBlock {
                 }
             }
             Codec::Columns | Codec::Packed => {
-                let shaped =
-                    Shaped::open(header.codec, &sections, &block.timestamps, payload_bytes)
-                        .ok_or(BlockError::Body("shapes"))?;
+                let keys = Decoded::all(&block.timestamps);
+                let shaped = Shaped::open(header.codec, &sections, count, keys, payload_bytes)
+                    .ok_or(BlockError::Body("shapes"))?;
                 let selected = select(&block, Some(&shaped))?;
                 if selected.is_none() {
                     kept.reserve(count, payload_bytes);
@@ -707,8 +770,9 @@ impl DecodedBlock {
                             .want(range.clone())
                             .ok_or(BlockError::Body("shapes"))?;
                     }
-                    let mut joiner = Joiner::new(&shaped, range.len());
-                    for index in 0..range.end {
+                    let mut joiner =
+                        Joiner::new(&shaped, &range).ok_or(BlockError::Body("shapes"))?;
+                    for index in range {
                         if selected.as_ref().is_none_or(|it| it.contains(index)) {
                             joiner
                                 .join(&mut kept.payloads, payload_bytes)
@@ -799,7 +863,7 @@ impl DecodedBlock {
     }
 
     /// A copy of the records in `range`, for when the whole block takes too much memory.
-    pub(crate) fn slice(&self, range: std::ops::Range<usize>) -> DecodedBlock {
+    pub(crate) fn slice(&self, range: Range<usize>) -> DecodedBlock {
         let mut part = DecodedBlock {
             timestamps: self
                 .timestamps

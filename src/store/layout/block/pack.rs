@@ -45,7 +45,7 @@ use std::ops::Range;
 /// Columns with fewer values are varints: a table of frequencies would not pay.
 const FEW: usize = 64;
 /// The number of residuals that can be read without those before them.
-const RUN: usize = 1024;
+pub(super) const RUN: usize = 1024;
 /// The number of values from which the transform of a column is chosen.
 const SAMPLE: usize = 1024;
 /// The number of bits after the highest one that a bucket may have.
@@ -366,64 +366,96 @@ impl<'a> PackedInts<'a> {
     }
 
     /// Decodes the values in `range` and some around them, and returns the index of the first one decoded.
-    /// `timestamp` returns the timestamp of the record of a value.
+    /// `last` is the last value of all, if it is known; `timestamp` returns the timestamp of the record of a
+    /// value.
     pub(super) fn decode(
         &self,
         range: Range<usize>,
+        last: Option<u64>,
         timestamp: impl Fn(usize) -> Option<u64>,
     ) -> Option<(usize, Vec<u64>)> {
-        let is_whole = matches!(
+        let start = range.start.min(self.count) / RUN * RUN;
+        let end = range.end.min(self.count).max(start);
+        if matches!(
             self.transform,
             transform::ASCENDING | transform::DIFFERENCES
-        );
-        let range = if is_whole {
-            0..self.residuals()
-        } else {
-            range.start.min(self.count) / RUN * RUN..range.end.min(self.count)
+        ) {
+            return self.add_up(start, end, last);
+        }
+        let mut values = self.undone(start..end)?;
+        if self.transform == transform::FROM_TIMESTAMPS {
+            for (value, index) in values.iter_mut().zip(start..) {
+                *value = timestamp(index)?.wrapping_add(unzigzag(*value));
+            }
+        }
+        Some((start, values))
+    }
+
+    /// The values from `start` to `end` of a column of differences, and perhaps those after them.
+    fn add_up(&self, start: usize, end: usize, last: Option<u64>) -> Option<(usize, Vec<u64>)> {
+        if start >= end {
+            return Some((start, Vec::new()));
+        }
+        let is_zigzag = self.transform == transform::DIFFERENCES;
+        let step = |residual: u64| {
+            if is_zigzag {
+                unzigzag(residual)
+            } else {
+                residual
+            }
         };
-        let start = range.start;
-        let mut values = match self.form {
+        let sum = |residuals: &[u64]| -> u64 {
+            let steps = residuals.iter().map(|residual| step(*residual));
+            steps.fold(0, u64::wrapping_add)
+        };
+        // The first value that is wanted follows from the last one of all, or from those before it.
+        let (mut value, mut values) = match last {
+            Some(last) if start > 0 => {
+                let residuals = self.undone(start..self.residuals())?;
+                (last.wrapping_sub(sum(&residuals)), residuals)
+            }
+            _ if start > 0 && self.form == form::BYTES => {
+                let bytes = self.bytes()?.get(..start)?.iter();
+                let steps = bytes.map(|byte| step(self.base.wrapping_add(u64::from(*byte))));
+                let before = steps.fold(self.first, u64::wrapping_add);
+                (before, self.undone(start..end - 1)?)
+            }
+            _ => {
+                let mut residuals = self.undone(0..end - 1)?;
+                let rest = residuals.split_off(start);
+                (self.first.wrapping_add(sum(&residuals)), rest)
+            }
+        };
+        for residual in &mut values {
+            let next = value.wrapping_add(step(*residual));
+            *residual = std::mem::replace(&mut value, next);
+        }
+        values.push(value);
+        Some((start, values))
+    }
+
+    /// The residuals of form 2.
+    fn bytes(&self) -> Option<&'a [u8]> {
+        let bytes = self.coded?.get()?;
+        (bytes.len() == self.residuals()).then_some(bytes)
+    }
+
+    /// The residuals in `range`, which begins at a run, with base and divisor undone.
+    fn undone(&self, range: Range<usize>) -> Option<Vec<u64>> {
+        Some(match self.form {
             form::CONSTANT => vec![self.base; range.len()],
             form::VARINTS => {
                 let few = self.few.get(range)?.iter();
                 few.map(|residual| self.undivided(*residual)).collect()
             }
             form::BYTES => {
-                let bytes = self.coded?.get()?;
-                (bytes.len() == self.residuals()).then_some(())?;
-                let bytes = bytes.get(range)?.iter();
+                let bytes = self.bytes()?.get(range)?.iter();
                 bytes
                     .map(|byte| self.base.wrapping_add(u64::from(*byte)))
                     .collect()
             }
             _ => self.unpack(range)?,
-        };
-        match self.transform {
-            transform::ASCENDING | transform::DIFFERENCES => {
-                if self.count == 0 {
-                    return Some((0, Vec::new()));
-                }
-                let is_zigzag = self.transform == transform::DIFFERENCES;
-                let mut value = self.first;
-                for residual in &mut values {
-                    let step = if is_zigzag {
-                        unzigzag(*residual)
-                    } else {
-                        *residual
-                    };
-                    let next = value.wrapping_add(step);
-                    *residual = std::mem::replace(&mut value, next);
-                }
-                values.push(value);
-            }
-            transform::FROM_TIMESTAMPS => {
-                for (value, index) in values.iter_mut().zip(start..) {
-                    *value = timestamp(index)?.wrapping_add(unzigzag(*value));
-                }
-            }
-            _ => {}
-        }
-        Some((start, values))
+        })
     }
 
     fn undivided(&self, residual: u64) -> u64 {
@@ -432,6 +464,9 @@ impl<'a> PackedInts<'a> {
 
     /// The residuals in `range`, which begins at a run, with base and divisor undone.
     fn unpack(&self, range: Range<usize>) -> Option<Vec<u64>> {
+        if range.is_empty() {
+            return Some(Vec::new());
+        }
         let buckets = self.coded?.get()?;
         (buckets.len() == self.residuals()).then_some(())?;
         let plain = self.plain?.get()?;
@@ -441,9 +476,8 @@ impl<'a> PackedInts<'a> {
             None => 0,
             Some(run) => Reader::new(offsets.get(run * 4..)?).u32()? as usize,
         };
-        let starts: Vec<(u64, u32)> = (0..=u8::MAX)
-            .map(|bucket| start_of(bucket, self.mantissa))
-            .collect();
+        let starts: [(u64, u32); 256] =
+            std::array::from_fn(|bucket| start_of(bucket.to_le_bytes()[0], self.mantissa));
         let buckets = buckets.get(range)?;
         let mut values = Vec::with_capacity(buckets.len());
         for bucket in buckets {
@@ -497,11 +531,12 @@ mod tests {
         count: usize,
         timestamps: &[u64],
         range: Range<usize>,
+        last: Option<u64>,
     ) -> Option<(usize, Vec<u64>)> {
         let sections = PackedSections::open(body)?;
         let mut rest = Section::all_from(&sections, 1);
         let column = PackedInts::read(&mut Reader::new(sections.get(0)?), &mut rest, count)?;
-        column.decode(range, |at| timestamps.get(at).copied())
+        column.decode(range, last, |at| timestamps.get(at).copied())
     }
 
     fn columns() -> impl Strategy<Value = (Vec<u64>, Vec<u64>)> {
@@ -558,14 +593,17 @@ mod tests {
             end: prop::sample::Index,
         ) {
             let body = pack(&values, with_timestamps.then_some(&timestamps));
-            let whole = unpack(&body, values.len(), &timestamps, 0..values.len());
+            let whole = unpack(&body, values.len(), &timestamps, 0..values.len(), None);
             prop_assert_eq!(whole, Some((0, values.clone())));
             // A part has at least what is asked for.
             let start = start.index(values.len() + 1);
             let end = start + end.index(values.len() + 1 - start);
-            let (first, part) = unpack(&body, values.len(), &timestamps, start..end).unwrap();
-            prop_assert!(first <= start && first + part.len() >= end);
-            prop_assert_eq!(&part, &values[first..first + part.len()]);
+            for last in [None, values.last().copied()] {
+                let found = unpack(&body, values.len(), &timestamps, start..end, last);
+                let (first, part) = found.unwrap();
+                prop_assert!(first <= start && first + part.len() >= end);
+                prop_assert_eq!(&part, &values[first..first + part.len()]);
+            }
         }
 
         #[test]
@@ -579,10 +617,12 @@ mod tests {
             let at = at.index(body.len());
             body[at] = byte;
             for count in [count, values.len()] {
-                if let Some((start, values)) = unpack(&body, count, &timestamps, 0..count) {
+                if let Some((start, values)) = unpack(&body, count, &timestamps, 0..count, None) {
                     prop_assert_eq!((start, values.len()), (0, count));
                 }
-                unpack(&body, count, &timestamps, count / 3..count / 2);
+                for last in [None, Some(7)] {
+                    unpack(&body, count, &timestamps, count / 3..count / 2, last);
+                }
             }
         }
 

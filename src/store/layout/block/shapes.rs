@@ -8,7 +8,7 @@
 use super::{
     Codec,
     bytes::{Reader, Writer},
-    columns::{IntColumn, Ints, Section, Strings, read_ints},
+    columns::{Decoded, IntColumn, Ints, Section, Strings, read_ints},
     pack,
     sections::{PackedSections, Sections},
     strings::{AnalysedStrings, BytesColumn, ordered},
@@ -497,25 +497,28 @@ pub(super) struct Shaped<'a> {
     pub(super) strings: Vec<Strings<'a>>,
     /// Where the values of parts begin in their columns, see [`PlacedPart::slot`].
     pub(super) starts: Vec<usize>,
+    /// The number of records of each shape.
+    records: Vec<usize>,
 }
 
 impl<'a> Shaped<'a> {
-    /// Opens the shapes and columns of a block with these timestamps, in the order of its records, and at
-    /// most `payload_bytes` bytes of payload.
+    /// Opens the shapes and columns of a block of `count` records with these timestamps, in their order, and
+    /// at most `payload_bytes` bytes of payload. Of a block in which fewer records will be wanted, their
+    /// timestamps and those before them back to a multiple of [`RUN`](pack::RUN) suffice.
     pub(super) fn open(
         codec: Codec,
         sections: &'a PackedSections<'a>,
-        timestamps: &'a [u64],
+        count: usize,
+        timestamps: Decoded<'a>,
         payload_bytes: usize,
     ) -> Option<Shaped<'a>> {
-        let count = timestamps.len();
         let (mut small, shape_of_record, mut columns) = if codec == Codec::Packed {
             let mut small = Reader::new(sections.get(0)?);
             let mut columns = Section::all_from(sections, 1);
             // The keys.
-            Ints::read_packed(&mut small, &mut columns, count, &[])?;
-            Ints::read_packed(&mut small, &mut columns, count, &[])?;
-            let shapes = Ints::read_packed(&mut small, &mut columns, count, &[])?;
+            Ints::read_packed(&mut small, &mut columns, count, Decoded::default())?;
+            Ints::read_packed(&mut small, &mut columns, count, Decoded::default())?;
+            let shapes = Ints::read_packed(&mut small, &mut columns, count, Decoded::default())?;
             (small, shapes.into_values()?, columns)
         } else {
             let small = Reader::new(sections.get(2)?);
@@ -542,6 +545,7 @@ impl<'a> Shaped<'a> {
             ints: Vec::new(),
             strings: Vec::new(),
             starts: Vec::new(),
+            records: Vec::new(),
         };
         let mut orders = Vec::new();
         let columns_max = if codec == Codec::Packed {
@@ -574,15 +578,12 @@ impl<'a> Shaped<'a> {
     /// Gives each part with values a slot: one for all parts of a column in the order of records, and one
     /// for each shape of a column in the order of shapes.
     fn place(&mut self, orders: &[(ColumnKind, bool)]) -> Option<()> {
-        let mut records = vec![0usize; self.shapes.len()];
-        for shape in &self.shape_of_record {
-            *records.get_mut(usize::try_from(*shape).ok()?)? += 1;
-        }
+        self.records = self.count(0..self.shape_of_record.len())?;
         let ints = self.ints.len();
         self.starts = vec![0; orders.len()];
         // The number of values of earlier shapes.
         let mut placed = vec![0usize; orders.len()];
-        for (shape, records) in self.shapes.iter_mut().zip(records) {
+        for (shape, records) in self.shapes.iter_mut().zip(&self.records) {
             let mut slots: HashMap<usize, usize> = HashMap::new();
             for part in &mut shape.parts {
                 let column = match part.part.column_kind() {
@@ -607,14 +608,50 @@ impl<'a> Shaped<'a> {
         Some(())
     }
 
+    /// The shape of a record.
+    #[inline]
+    pub(super) fn shape_of(&self, record: usize) -> Option<usize> {
+        usize::try_from(*self.shape_of_record.get(record)?).ok()
+    }
+
+    /// The number of records of each shape in `range`.
+    fn count(&self, range: Range<usize>) -> Option<Vec<usize>> {
+        let mut counts = vec![0usize; self.shapes.len()];
+        for shape in self.shape_of_record.get(range)? {
+            *counts.get_mut(usize::try_from(*shape).ok()?)? += 1;
+        }
+        Some(counts)
+    }
+
+    /// The number of records of each shape before a record, counted from the nearer end.
+    fn count_before(&self, record: usize) -> Option<Vec<usize>> {
+        let all = self.shape_of_record.len();
+        if record <= all - record.min(all) {
+            return self.count(0..record);
+        }
+        let after = self.count(record..all)?;
+        let before = self.records.iter().zip(after);
+        before.map(|(all, after)| all.checked_sub(after)).collect()
+    }
+
+    /// The index of the first value of each slot that belongs to `record` or to one after it.
+    pub(super) fn values_before(&self, record: usize) -> Option<Vec<usize>> {
+        let mut starts = self.starts.clone();
+        if record > 0 {
+            for (shape, before) in self.shapes.iter().zip(self.count_before(record)?) {
+                for part in shape.leaves() {
+                    *starts.get_mut(part.slot)? += before;
+                }
+            }
+        }
+        Some(starts)
+    }
+
     /// Says that no records but those in `range` will be read, so that only the values near to theirs are
     /// decoded.
     pub(super) fn want(&self, range: Range<usize>) -> Option<()> {
-        let mut counts = vec![(0usize, 0usize); self.shapes.len()];
-        for (shape, record) in self.shape_of_record.iter().zip(0..range.end) {
-            let (before, within) = counts.get_mut(usize::try_from(*shape).ok()?)?;
-            *(if record < range.start { before } else { within }) += 1;
-        }
+        let within = self.count(range.clone())?;
+        let counts = self.count_before(range.start)?.into_iter().zip(within);
         // A column in the order of shapes is needed at several places, and stays wanted as a whole.
         let mut wanted = vec![None; self.ints.len() + self.strings.len()];
         for (shape, (before, within)) in self.shapes.iter().zip(counts) {

@@ -326,11 +326,18 @@ proptest! {
         let start = start.index(records.len() + 1);
         let end = start + end.index(records.len() + 1 - start);
         let window = DecodedBlock::decode_window(&header, &body, |_| start..end).unwrap();
-        let found: Vec<(i64, &[u8])> =
-            window.records().map(|it| (it.timestamp, it.payload)).collect();
-        let wanted: Vec<(i64, &[u8])> =
-            records[start..end].iter().map(|it| (it.timestamp, it.payload)).collect();
-        prop_assert_eq!(found, wanted);
+        let part = DecodedBlock::decode_part(&header, &body, start..end).unwrap();
+        let wanted: Vec<(i64, u64, &[u8])> = records[start..end]
+            .iter()
+            .map(|it| (it.timestamp, it.sequence, it.payload))
+            .collect();
+        for found in [window, part] {
+            let found: Vec<(i64, u64, &[u8])> = found
+                .records()
+                .map(|it| (it.timestamp, it.sequence, it.payload))
+                .collect();
+            prop_assert_eq!(&found, &wanted);
+        }
     }
 
     /// Decoding must neither panic nor take memory without bound, whatever another program wrote.
@@ -368,6 +375,45 @@ proptest! {
         };
         let _ = DecodedBlock::decode_matching(&header, &body, &wanted);
         let _ = DecodedBlock::decode_window(&header, &body, |_| 3..9);
+        for part in [0..2, 3..9, records.len() / 2..records.len()] {
+            let _ = DecodedBlock::decode_part(&header, &body, part);
+        }
+    }
+}
+
+/// Columns are read from the beginning of a run, and counted from the nearer end.
+#[test]
+fn a_part_of_a_large_block_is_that_part_of_the_whole() {
+    let EncodedBlock { header, body, .. } = gateway_block(5000);
+    let regular = DecodedBlock::decode(&header, &body).unwrap();
+    let whole: Vec<BlockRecord<'_>> = (regular.records().zip(0..))
+        .map(|(record, number): (_, i64)| BlockRecord {
+            timestamp: number * 1_000_000 + number * 7919 % 400_000,
+            sequence: (number * 5 + number * 31 % 5).cast_unsigned(),
+            ..record
+        })
+        .collect();
+    let EncodedBlock { header, body, .. } = BlockEncoder::new().encode(Signal::Logs, &whole);
+    for range in [
+        0..20,
+        0..5000,
+        900..1100,
+        1023..1025,
+        1024..2048,
+        2400..2600,
+        3072..3073,
+        4096..5000,
+        4980..5000,
+        5000..5000,
+        4990..6000,
+    ] {
+        let part = DecodedBlock::decode_part(&header, &body, range.clone()).unwrap();
+        let wanted = whole.iter().skip(range.start).take(range.len());
+        let key = |it: &BlockRecord<'_>| (it.timestamp, it.sequence, it.payload.to_vec());
+        assert!(
+            part.records().map(|it| key(&it)).eq(wanted.map(key)),
+            "{range:?}"
+        );
     }
 }
 
@@ -565,12 +611,13 @@ fn blocks_of_the_codec_before_are_read_and_searched() {
                 .keys()
                 .eq((0..300_i64).map(|it| (it * 1_000_003, 77 + it.cast_unsigned())))
         );
-        let part = DecodedBlock::decode_window(&header, body, |_| 17..203).unwrap();
-        assert!(
-            part.records()
-                .map(|it| it.payload)
-                .eq(payloads().skip(17).take(186))
-        );
+        for part in [
+            DecodedBlock::decode_window(&header, body, |_| 17..203).unwrap(),
+            DecodedBlock::decode_part(&header, body, 17..203).unwrap(),
+        ] {
+            let part = part.records().map(|it| it.payload);
+            assert!(part.eq(payloads().skip(17).take(186)));
+        }
         let times = header.timestamps(body).unwrap();
         assert!(
             times
