@@ -3,13 +3,16 @@
 use super::{
     json::value_text,
     ndjson::{log::transcode_log_payload, metrics::transcode_metrics_payload},
-    otlp_json::{Envelope, Message, foreign_metric, write_message},
+    otlp_json::{Envelope, Message, foreign_metric, transcode_own_log, write_message},
 };
 use crate::{
     error::{Error, Result},
     otlp::{MetricStreams, log_to_otlp, server_resource},
     read::RawRecord,
-    record::{LogRecord, MetricsSnapshot, ServerName, SpanRecord, payload::PayloadError},
+    record::{
+        LogRecord, MetricsSnapshot, ServerName, SpanRecord,
+        payload::{PayloadError, SpanParts},
+    },
     signal::Signal,
 };
 use opentelemetry_proto::tonic::{
@@ -81,13 +84,15 @@ struct OpenLine {
     end: Vec<u8>,
     /// What the line will have once it is ended.
     bytes: usize,
+    /// The origin of a span, as its payload has it: most spans come from the same one as those before them.
+    encoded_origin: Option<[Option<Vec<u8>>; 4]>,
 }
 
 /// What the records of a line share.
 #[derive(Debug, PartialEq)]
 enum Origin {
-    /// The server, of metrics.
-    Server(ServerName),
+    /// The server, of metrics, or of logs with no resource but the server's and without a scope.
+    Server(Signal, ServerName),
     /// A log's resource and scope.
     Log(Box<(Resource, Option<InstrumentationScope>)>),
     /// A foreign metric's resource and scope: its message, the metric taken out.
@@ -150,6 +155,12 @@ impl LineWriter {
                 return transcode_metrics_payload(record.server, record.timestamp, payload, out);
             }
             (Signal::Logs, LineFormat::Otlp) => {
+                self.piece.clear();
+                let (server, time) = (record.server, record.timestamp);
+                if transcode_own_log(server, time, payload, &mut self.piece).is_some() {
+                    self.append(Origin::Server(Signal::Logs, server.clone()), out);
+                    return Ok(());
+                }
                 let log = LogRecord::decode_payload(record.timestamp, payload)?;
                 let log = log_to_otlp(record.server, log, value_text);
                 self.encode(&[log.record]);
@@ -163,9 +174,12 @@ impl LineWriter {
                 }
                 let metrics = self.streams.metrics_to_otlp(record.server, snapshot);
                 self.encode(&metrics);
-                Origin::Server(record.server.clone())
+                Origin::Server(Signal::Metrics, record.server.clone())
             }
             (Signal::Traces, _) => {
+                if let Some(parts) = SpanParts::of(payload) {
+                    return self.write_span(payload, &parts, out);
+                }
                 let mut record = SpanRecord::decode_payload(payload)?;
                 let span = std::mem::take(&mut record.span);
                 self.encode(&[span]);
@@ -174,6 +188,48 @@ impl LineWriter {
         };
         self.append(origin, out);
         Ok(())
+    }
+
+    /// Appends a span, whose origin is decoded only if it differs from that of the line.
+    fn write_span(
+        &mut self,
+        payload: &[u8],
+        parts: &SpanParts<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PayloadError> {
+        let is_same = |line: &OpenLine| match &line.encoded_origin {
+            Some(origin) => origin.each_ref().map(Option::as_deref) == parts.origin,
+            None => false,
+        };
+        if self.open.as_ref().is_some_and(is_same) {
+            self.encode(&[parts.decode()?]);
+            if self.extend(out) {
+                return Ok(());
+            }
+        }
+        let mut record = SpanRecord::decode_payload(payload)?;
+        let span = std::mem::take(&mut record.span);
+        self.encode(&[span]);
+        self.append(Origin::Span(Box::new(record)), out);
+        if let Some(line) = &mut self.open {
+            line.encoded_origin = Some(parts.origin.map(|part| part.map(<[u8]>::to_vec)));
+        }
+        Ok(())
+    }
+
+    /// Appends the piece to the line that is open, if it has room.
+    fn extend(&mut self, out: &mut Vec<u8>) -> bool {
+        let Some(line) = &mut self.open else {
+            return false;
+        };
+        let bytes = line.bytes + 1 + self.piece.len();
+        if bytes > SHARED_LINE_BYTES_MAX {
+            return false;
+        }
+        line.bytes = bytes;
+        out.push(b',');
+        out.extend_from_slice(&self.piece);
+        true
     }
 
     /// Appends a metric of another program, in the envelope that it came in.
@@ -200,14 +256,8 @@ impl LineWriter {
 
     /// Appends the piece to the line that is open, or to a new one.
     fn append(&mut self, origin: Origin, out: &mut Vec<u8>) {
-        if let Some(line) = &mut self.open {
-            let bytes = line.bytes + 1 + self.piece.len();
-            if line.origin == origin && bytes <= SHARED_LINE_BYTES_MAX {
-                line.bytes = bytes;
-                out.push(b',');
-                out.extend_from_slice(&self.piece);
-                return;
-            }
+        if self.open.as_ref().is_some_and(|line| line.origin == origin) && self.extend(out) {
+            return;
         }
         self.finish(out);
         let start = out.len();
@@ -219,13 +269,13 @@ impl LineWriter {
             end.push(b'\n');
         };
         match &origin {
-            Origin::Server(server) => {
+            Origin::Server(signal, server) => {
                 let resource = server_resource(server);
                 let envelope = Envelope {
                     resource: Some(&resource),
                     ..Envelope::default()
                 };
-                write(Signal::Metrics, envelope);
+                write(*signal, envelope);
             }
             Origin::Log(origin) => {
                 let (resource, scope) = &**origin;
@@ -257,6 +307,11 @@ impl LineWriter {
             }
         }
         let bytes = out.len() - start + end.len();
-        self.open = Some(OpenLine { origin, end, bytes });
+        self.open = Some(OpenLine {
+            origin,
+            end,
+            bytes,
+            encoded_origin: None,
+        });
     }
 }

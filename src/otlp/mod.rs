@@ -55,9 +55,9 @@ use opentelemetry_proto::tonic::{
 };
 
 /// The prefix of attribute keys that only this module writes.
-const RESERVED: &str = "gridctl.record.";
+pub(crate) const RESERVED: &str = "gridctl.record.";
 
-const UTC_OFFSET: &str = "gridctl.record.utc_offset";
+pub(crate) const UTC_OFFSET: &str = "gridctl.record.utc_offset";
 const UNIX_NANOS: &str = "gridctl.record.unix_nanos";
 
 /// The resource attribute that names the server

@@ -88,6 +88,18 @@ impl Level {
         (self.0.saturating_add(Level::SEVERITY_OF_INFO)).clamp(least, greatest)
     }
 
+    /// What is written for this level, if it is one that has a name.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        let named = Level::NAMED.into_iter().find(|(_, level)| *level == self);
+        named.map(|(name, _)| name)
+    }
+
+    /// The level that has this name, in capital letters.
+    pub(crate) fn named(name: &str) -> Option<Level> {
+        let named = Level::NAMED.into_iter().find(|(known, _)| *known == name);
+        named.map(|(_, level)| level)
+    }
+
     /// The level of a severity that syslog numbers: 0 is an emergency, 7 is debug.
     pub(crate) fn of_syslog(priority: i64) -> Option<Level> {
         Some(match priority {

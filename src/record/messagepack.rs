@@ -13,17 +13,24 @@ use rmp::{
 pub(crate) const EXT_NUMBER: i8 = 1;
 
 /// One token. Strings are borrowed from the payload.
+pub(crate) type Token<'a> = TokenOf<&'a str>;
+
+/// One token whose strings need not be UTF-8: for a reader that looks at many of them at once, because
+/// each look at a short one takes longer than the rest of its token.
+pub(crate) type RawToken<'a> = TokenOf<&'a [u8]>;
+
+/// One token, with strings of type `S`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Token<'a> {
+pub(crate) enum TokenOf<S> {
     Nil,
     Bool(bool),
     Int(i64),
     /// An integer above `i64::MAX`.
     UInt(u64),
     Float(f64),
-    Str(&'a str),
+    Str(S),
     /// A number stored as text.
-    Number(&'a str),
+    Number(S),
     /// An array with this number of values, which follow.
     Array(usize),
     /// A map with this number of entries, which follow as pairs of a string and a value.
@@ -58,64 +65,105 @@ impl<'a> Reader<'a> {
 
     /// Reads the next token.
     pub(crate) fn token(&mut self) -> Result<Token<'a>, PayloadError> {
+        self.token_of(|start, text| {
+            std::str::from_utf8(text).map_err(|_| unexpected_at(start, "UTF-8"))
+        })
+    }
+
+    /// Reads the next token, and leaves it open whether a string is UTF-8.
+    pub(crate) fn raw_token(&mut self) -> Result<RawToken<'a>, PayloadError> {
+        self.token_of(|_, text| Ok(text))
+    }
+
+    /// Reads a string, and leaves it open whether it is UTF-8.
+    #[inline]
+    pub(crate) fn raw_str(&mut self) -> Result<&'a [u8], PayloadError> {
         let start = self.position;
-        Ok(match Marker::from_u8(self.byte()?) {
-            Marker::Null => Token::Nil,
-            Marker::False => Token::Bool(false),
-            Marker::True => Token::Bool(true),
-            Marker::FixPos(value) => Token::Int(value.into()),
-            Marker::FixNeg(value) => Token::Int(value.into()),
-            Marker::U8 => Token::Int(u8::from_be_bytes(self.array()?).into()),
-            Marker::U16 => Token::Int(u16::from_be_bytes(self.array()?).into()),
-            Marker::U32 => Token::Int(u32::from_be_bytes(self.array()?).into()),
+        match self.raw_token()? {
+            RawToken::Str(text) => Ok(text),
+            _ => Err(unexpected_at(start, "a string")),
+        }
+    }
+
+    /// Reads the next token, whose string `text` makes of its bytes and the offset of the token.
+    #[inline]
+    fn token_of<S>(
+        &mut self,
+        text: impl Fn(usize, &'a [u8]) -> Result<S, PayloadError>,
+    ) -> Result<TokenOf<S>, PayloadError> {
+        let start = self.position;
+        let marker = self.byte()?;
+        // Most tokens are short strings.
+        if marker & 0xe0 == 0xa0 {
+            return text(start, self.slice((marker & 0x1f).into())?).map(TokenOf::Str);
+        }
+        let text = |bytes| text(start, bytes);
+        Ok(match Marker::from_u8(marker) {
+            Marker::Null => TokenOf::Nil,
+            Marker::False => TokenOf::Bool(false),
+            Marker::True => TokenOf::Bool(true),
+            Marker::FixPos(value) => TokenOf::Int(value.into()),
+            Marker::FixNeg(value) => TokenOf::Int(value.into()),
+            Marker::U8 => TokenOf::Int(u8::from_be_bytes(self.array()?).into()),
+            Marker::U16 => TokenOf::Int(u16::from_be_bytes(self.array()?).into()),
+            Marker::U32 => TokenOf::Int(u32::from_be_bytes(self.array()?).into()),
             Marker::U64 => {
                 let value = u64::from_be_bytes(self.array()?);
-                i64::try_from(value).map_or(Token::UInt(value), Token::Int)
+                i64::try_from(value).map_or(TokenOf::UInt(value), TokenOf::Int)
             }
-            Marker::I8 => Token::Int(i8::from_be_bytes(self.array()?).into()),
-            Marker::I16 => Token::Int(i16::from_be_bytes(self.array()?).into()),
-            Marker::I32 => Token::Int(i32::from_be_bytes(self.array()?).into()),
-            Marker::I64 => Token::Int(i64::from_be_bytes(self.array()?)),
-            Marker::F64 => Token::Float(f64::from_be_bytes(self.array()?)),
-            Marker::FixStr(length) => Token::Str(self.text(start, length.into())?),
-            Marker::Str8 => self
-                .length8()
-                .and_then(|n| self.text(start, n))
-                .map(Token::Str)?,
-            Marker::Str16 => self
-                .length16()
-                .and_then(|n| self.text(start, n))
-                .map(Token::Str)?,
-            Marker::Str32 => self
-                .length32()
-                .and_then(|n| self.text(start, n))
-                .map(Token::Str)?,
-            Marker::FixArray(length) => Token::Array(self.items(length.into(), 1)?),
+            Marker::I8 => TokenOf::Int(i8::from_be_bytes(self.array()?).into()),
+            Marker::I16 => TokenOf::Int(i16::from_be_bytes(self.array()?).into()),
+            Marker::I32 => TokenOf::Int(i32::from_be_bytes(self.array()?).into()),
+            Marker::I64 => TokenOf::Int(i64::from_be_bytes(self.array()?)),
+            Marker::F64 => TokenOf::Float(f64::from_be_bytes(self.array()?)),
+            Marker::FixStr(length) => TokenOf::Str(text(self.slice(length.into())?)?),
+            Marker::Str8 => {
+                let length = self.length8()?;
+                TokenOf::Str(text(self.slice(length)?)?)
+            }
+            Marker::Str16 => {
+                let length = self.length16()?;
+                TokenOf::Str(text(self.slice(length)?)?)
+            }
+            Marker::Str32 => {
+                let length = self.length32()?;
+                TokenOf::Str(text(self.slice(length)?)?)
+            }
+            Marker::FixArray(length) => TokenOf::Array(self.items(length.into(), 1)?),
             Marker::Array16 => self
                 .length16()
                 .and_then(|n| self.items(n, 1))
-                .map(Token::Array)?,
+                .map(TokenOf::Array)?,
             Marker::Array32 => self
                 .length32()
                 .and_then(|n| self.items(n, 1))
-                .map(Token::Array)?,
-            Marker::FixMap(length) => Token::Map(self.items(length.into(), 2)?),
+                .map(TokenOf::Array)?,
+            Marker::FixMap(length) => TokenOf::Map(self.items(length.into(), 2)?),
             Marker::Map16 => self
                 .length16()
                 .and_then(|n| self.items(n, 2))
-                .map(Token::Map)?,
+                .map(TokenOf::Map)?,
             Marker::Map32 => self
                 .length32()
                 .and_then(|n| self.items(n, 2))
-                .map(Token::Map)?,
-            Marker::FixExt1 => self.number(start, 1)?,
-            Marker::FixExt2 => self.number(start, 2)?,
-            Marker::FixExt4 => self.number(start, 4)?,
-            Marker::FixExt8 => self.number(start, 8)?,
-            Marker::FixExt16 => self.number(start, 16)?,
-            Marker::Ext8 => self.length8().and_then(|n| self.number(start, n))?,
-            Marker::Ext16 => self.length16().and_then(|n| self.number(start, n))?,
-            Marker::Ext32 => self.length32().and_then(|n| self.number(start, n))?,
+                .map(TokenOf::Map)?,
+            Marker::FixExt1 => TokenOf::Number(text(self.number(start, 1)?)?),
+            Marker::FixExt2 => TokenOf::Number(text(self.number(start, 2)?)?),
+            Marker::FixExt4 => TokenOf::Number(text(self.number(start, 4)?)?),
+            Marker::FixExt8 => TokenOf::Number(text(self.number(start, 8)?)?),
+            Marker::FixExt16 => TokenOf::Number(text(self.number(start, 16)?)?),
+            Marker::Ext8 => {
+                let length = self.length8()?;
+                TokenOf::Number(text(self.number(start, length)?)?)
+            }
+            Marker::Ext16 => {
+                let length = self.length16()?;
+                TokenOf::Number(text(self.number(start, length)?)?)
+            }
+            Marker::Ext32 => {
+                let length = self.length32()?;
+                TokenOf::Number(text(self.number(start, length)?)?)
+            }
             Marker::F32 | Marker::Bin8 | Marker::Bin16 | Marker::Bin32 | Marker::Reserved => {
                 return Err(unexpected_at(start, "a type that payloads have"));
             }
@@ -197,10 +245,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn byte(&mut self) -> Result<u8, PayloadError> {
         self.array::<1>().map(|[byte]| byte)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], PayloadError> {
         let found = self
             .bytes
@@ -211,6 +261,7 @@ impl<'a> Reader<'a> {
         Ok(*found)
     }
 
+    #[inline]
     fn slice(&mut self, length: usize) -> Result<&'a [u8], PayloadError> {
         let rest = self.bytes.get(self.position..).unwrap_or_default();
         let found = rest.get(..length).ok_or_else(|| self.truncated())?;
@@ -218,15 +269,11 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    fn text(&mut self, start: usize, length: usize) -> Result<&'a str, PayloadError> {
-        std::str::from_utf8(self.slice(length)?).map_err(|_| unexpected_at(start, "UTF-8"))
-    }
-
-    fn number(&mut self, start: usize, length: usize) -> Result<Token<'a>, PayloadError> {
+    fn number(&mut self, start: usize, length: usize) -> Result<&'a [u8], PayloadError> {
         if self.byte()?.cast_signed() != EXT_NUMBER {
             return Err(unexpected_at(start, "a type that payloads have"));
         }
-        self.text(start, length).map(Token::Number)
+        self.slice(length)
     }
 
     /// Checks that `count` items of at least `bytes_each` fit the remaining bytes, so that a caller

@@ -25,7 +25,10 @@ use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
     trace::v1::{ResourceSpans, Span},
 };
-use prost::{EncodeError, Message};
+use prost::{
+    EncodeError, Message,
+    encoding::{WireType, decode_key, decode_varint},
+};
 use std::borrow::Cow;
 
 /// The maximum nesting depth of a log or a snapshot. The record itself is the first level, as in
@@ -103,22 +106,41 @@ impl LogRecord {
 }
 
 /// The part of a log's payload before its attributes.
+pub(crate) type LogHead<'a> = LogHeadOf<&'a str>;
+
+/// The part of a log's payload before its attributes, with the message as `S`.
 #[derive(Debug)]
-pub(crate) struct LogHead<'a> {
+pub(crate) struct LogHeadOf<S> {
     pub(crate) utc_offset: UtcOffset,
     pub(crate) level: Level,
-    pub(crate) message: &'a str,
+    pub(crate) message: S,
     /// The number of attributes that follow, each a string and a value.
     pub(crate) attributes: usize,
 }
 
 impl<'a> LogHead<'a> {
     pub(crate) fn read(reader: &mut Reader<'a>) -> Result<LogHead<'a>, PayloadError> {
+        LogHeadOf::read_with(reader, Reader::str)
+    }
+}
+
+impl<'a> LogHeadOf<&'a [u8]> {
+    /// Leaves it open whether the message is UTF-8.
+    pub(crate) fn read_raw(reader: &mut Reader<'a>) -> Result<LogHeadOf<&'a [u8]>, PayloadError> {
+        LogHeadOf::read_with(reader, Reader::raw_str)
+    }
+}
+
+impl<S> LogHeadOf<S> {
+    fn read_with<'a>(
+        reader: &mut Reader<'a>,
+        message: impl FnOnce(&mut Reader<'a>) -> Result<S, PayloadError>,
+    ) -> Result<LogHeadOf<S>, PayloadError> {
         reader.array_of(4)?;
-        Ok(LogHead {
+        Ok(LogHeadOf {
             utc_offset: read_utc_offset(reader)?,
             level: Level(reader.int()?),
-            message: reader.str()?,
+            message: message(reader)?,
             attributes: reader.map()?,
         })
     }
@@ -338,6 +360,48 @@ impl SpanRecord {
     }
 }
 
+/// The parts of a span's payload, each encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SpanParts<'a> {
+    /// The resource, the scope, and the schema URLs of both, where the payload has them: what a span shares
+    /// with those around it.
+    pub(crate) origin: [Option<&'a [u8]>; 4],
+    pub(crate) span: &'a [u8],
+}
+
+impl<'a> SpanParts<'a> {
+    /// Divides a payload; `None` if it has not one span and each other part once at most.
+    pub(crate) fn of(payload: &'a [u8]) -> Option<SpanParts<'a>> {
+        let [resource, scope_spans, resource_url] = fields_of(payload)?;
+        let [scope, span, scope_url] = fields_of(scope_spans?)?;
+        Some(SpanParts {
+            origin: [resource, scope, resource_url, scope_url],
+            span: span?,
+        })
+    }
+
+    /// The span.
+    pub(crate) fn decode(&self) -> Result<Span, PayloadError> {
+        Ok(Span::decode(self.span)?)
+    }
+}
+
+/// The fields 1 to 3 of a message that has no others and none twice.
+fn fields_of(mut message: &[u8]) -> Option<[Option<&[u8]>; 3]> {
+    let mut found = [None; 3];
+    while !message.is_empty() {
+        let (number, wire) = decode_key(&mut message).ok()?;
+        let length = usize::try_from(decode_varint(&mut message).ok()?).ok()?;
+        let (field, rest) = message.split_at_checked(length)?;
+        message = rest;
+        let place = found.get_mut((number as usize).checked_sub(1)?)?;
+        if wire != WireType::LengthDelimited || place.replace(field).is_some() {
+            return None;
+        }
+    }
+    Some(found)
+}
+
 /// Appends the part of a log's payload before the message. The message (a string) and the map of
 /// attributes must follow.
 pub(crate) fn write_log_start(utc_offset: UtcOffset, level: Level, out: &mut Vec<u8>) {
@@ -371,7 +435,8 @@ fn write_entries(entries: &[(String, Value)], out: &mut Vec<u8>) {
     }
 }
 
-fn write_value(value: &Value, out: &mut Vec<u8>) {
+/// Appends the value of an attribute.
+pub(crate) fn write_value(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Null => write_nil(out),
         Value::Bool(value) => write_bool(*value, out),
@@ -590,6 +655,9 @@ const fn key(field: u8) -> u8 {
 
 fn read_utc_offset(reader: &mut Reader<'_>) -> Result<UtcOffset, PayloadError> {
     let minutes: i16 = reader.int()?;
+    if minutes == 0 {
+        return Ok(UtcOffset::UTC);
+    }
     UtcOffset::from_whole_seconds(i32::from(minutes) * 60)
         .map_err(|_| unexpected_at(1, "an offset from UTC below 26 hours"))
 }

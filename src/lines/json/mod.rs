@@ -33,8 +33,8 @@ mod write;
 pub(crate) use self::{
     error::{JsonError, JsonReason, JsonResult},
     read::{Kind, Mark, NESTING_MAX, Number, Reader, Skim},
-    value::{read_value, value_text, write_float, write_number, write_value},
-    write::{write_f64, write_i64, write_string, write_u64},
+    value::{Scalar, read_scalar, read_value, value_text, write_float, write_number, write_value},
+    write::{write_f64, write_i64, write_raw_string, write_string, write_u64},
 };
 
 #[cfg(test)]

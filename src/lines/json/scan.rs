@@ -22,6 +22,33 @@ pub(super) fn plain_end(bytes: &[u8], start: usize) -> usize {
         .map_or(bytes.len(), |ahead| position + ahead)
 }
 
+/// Whether `bytes` has neither quotes nor backslashes nor control characters below U+0020. Looks at the
+/// last bytes twice rather than at each of them: most strings are short.
+#[inline]
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let mut special = 0;
+    for chunk in chunks {
+        special |= special_lanes(u64::from_le_bytes(*chunk));
+    }
+    // Blanks, which are plain, fill up what is shorter than a word.
+    let last = match (bytes.last_chunk::<8>(), rest) {
+        (Some(last), _) => *last,
+        (None, [a, b, c, rest @ ..]) => {
+            let rest = rest.last_chunk::<4>().copied().unwrap_or_else(|| {
+                let at = |index: usize| rest.get(index).copied().unwrap_or(b' ');
+                [at(0), at(1), at(2), b' ']
+            });
+            let [d, e, f, g] = rest;
+            [*a, *b, *c, d, e, f, g, b' ']
+        }
+        (None, [a, b]) => [*a, *b, b' ', b' ', b' ', b' ', b' ', b' '],
+        (None, [a]) => [*a, b' ', b' ', b' ', b' ', b' ', b' ', b' '],
+        (None, []) => return true,
+    };
+    (special | special_lanes(u64::from_le_bytes(last))) == 0
+}
+
 /// The high bit of each lane that holds a quote, a backslash or a control character. A lane behind
 /// the first such lane can be marked falsely, for a subtraction borrows from it; the first cannot.
 fn special_lanes(word: u64) -> u64 {
@@ -105,6 +132,11 @@ mod tests {
                 .find(|&i| matches!(bytes[i], b'"' | b'\\' | 0..=0x1f))
                 .unwrap_or(bytes.len());
             prop_assert_eq!(plain_end(&bytes, start), expected);
+            let plain = plain_end(&bytes, 0) == bytes.len();
+            prop_assert_eq!(is_plain(&bytes), plain);
+            for end in 0..bytes.len() {
+                prop_assert_eq!(is_plain(&bytes[..end]), plain_end(&bytes[..end], 0) == end);
+            }
         }
     }
 }

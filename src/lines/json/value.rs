@@ -23,27 +23,16 @@ const NOT_FINITE: [(&str, f64); 3] = [
 /// the finite range; every other number is [`Value::Number`]. A double that is no number comes back as
 /// [`write_value`] wrote it.
 pub(crate) fn read_value(reader: &mut Reader<'_>) -> JsonResult<Value> {
-    if let Some(double) = reader.take_bare_double() {
-        return Ok(Value::Float(double));
-    }
     if reader.skip_if_too_deep()? {
         return Ok(Value::Null);
     }
+    if let Some(scalar) = read_scalar(reader)? {
+        return Ok(match scalar {
+            Scalar::Text(text) => Value::String(text.into_owned()),
+            Scalar::Other(value) => value,
+        });
+    }
     Ok(match reader.peek()? {
-        Kind::Null => {
-            reader.take_null()?;
-            Value::Null
-        }
-        Kind::Bool => Value::Bool(reader.read_bool()?),
-        Kind::Number => number_value(reader.read_number()?),
-        Kind::String => {
-            let rest = reader.rest();
-            match reader.read_string()? {
-                // Nothing with an escape is borrowed.
-                Cow::Owned(text) => not_finite(rest).unwrap_or(Value::String(text)),
-                Cow::Borrowed(text) => Value::String(text.to_owned()),
-            }
-        }
         Kind::Array => {
             let mut items = Vec::new();
             reader.read_array(|reader, _| {
@@ -60,7 +49,47 @@ pub(crate) fn read_value(reader: &mut Reader<'_>) -> JsonResult<Value> {
             })?;
             Value::Object(entries)
         }
+        // Every other kind is a scalar.
+        _ => return Err(reader.wrong_kind("a value")),
     })
+}
+
+/// A value that is neither an array nor an object.
+#[derive(Debug)]
+pub(crate) enum Scalar<'a> {
+    Text(Cow<'a, str>),
+    /// Anything but a string.
+    Other(Value),
+}
+
+/// Reads a value as [`read_value`] does; `None`, and nothing is read, for an array or an object.
+pub(crate) fn read_scalar<'a>(reader: &mut Reader<'a>) -> JsonResult<Option<Scalar<'a>>> {
+    if let Some(double) = reader.take_bare_double() {
+        return Ok(Some(Scalar::Other(Value::Float(double))));
+    }
+    let value = match reader.peek()? {
+        Kind::Null => {
+            reader.take_null()?;
+            Value::Null
+        }
+        Kind::Bool => Value::Bool(reader.read_bool()?),
+        Kind::Number => number_value(reader.read_number()?),
+        Kind::String => {
+            let rest = reader.rest();
+            let text = reader.read_string()?;
+            // Nothing with an escape is borrowed.
+            let double = match &text {
+                Cow::Owned(_) => not_finite(rest),
+                Cow::Borrowed(_) => None,
+            };
+            match double {
+                Some(double) => double,
+                None => return Ok(Some(Scalar::Text(text))),
+            }
+        }
+        Kind::Array | Kind::Object => return Ok(None),
+    };
+    Ok(Some(Scalar::Other(value)))
 }
 
 /// The text of `value`, for where a format has no place for anything else.

@@ -1,11 +1,29 @@
 //! Appending JSON tokens to a line.
 
-use super::scan::plain_end;
+use super::scan::{is_plain, plain_end};
 
 /// Appends `text` as a JSON string, quotes included. Escaped are quotes, backslashes and the control
 /// characters below U+0020, nothing else.
+#[inline]
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
-    let bytes = text.as_bytes();
+    write_raw_string(text.as_bytes(), out);
+}
+
+/// Does the same with bytes. What is appended is UTF-8 if they are.
+#[inline]
+pub(crate) fn write_raw_string(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_plain(bytes) {
+        out.reserve(bytes.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+    } else {
+        write_escaped_string(bytes, out);
+    }
+}
+
+#[cold]
+fn write_escaped_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     let mut start = 0;
     loop {

@@ -23,6 +23,7 @@ mod error;
 mod field;
 mod foreign;
 mod integer;
+mod log;
 mod message;
 mod messages;
 pub(super) mod records;
@@ -35,5 +36,6 @@ mod tests;
 pub(crate) use self::{
     envelope::Envelope,
     foreign::{foreign_metric, keep_foreign},
+    log::transcode_own_log,
     message::{Message, OTLP_NESTING_MAX, message_in, read_message, write_message},
 };

@@ -50,6 +50,10 @@ const fn lists(signal: Signal) -> Lists {
 
 /// The signal whose envelope has the key.
 pub(crate) fn signal_of_key(key: &str) -> Option<Signal> {
+    // Most keys are those of logs.
+    if !key.starts_with("resource") {
+        return None;
+    }
     let camel = lower_camel_case(key);
     let key = camel.as_deref().unwrap_or(key);
     Signal::ALL
