@@ -15,7 +15,7 @@ pub use self::{
     batch::{OtlpBatch, origin},
     ndjson::dialect::Dialect,
     parse::{ParsedLine, parse_line},
-    reader::{Found, FoundRecord, LineError, Place, RecordReader},
+    reader::{Found, FoundLog, FoundRecord, LineError, Place, RecordReader},
     view::JsonView,
     writer::{COLLECTOR_LINE_BYTES_MAX, LineFormat, LineWriter},
 };

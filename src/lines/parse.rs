@@ -51,7 +51,8 @@ pub fn parse_line(signal: Signal, line: &[u8]) -> Result<ParsedLine, LineError> 
         Found::Problem(error) => {
             problem.get_or_insert(error);
         }
-        Found::Repaired(_) => {}
+        // A reader finds logs encoded only where it is asked to.
+        Found::Repaired(_) | Found::Encoded(_) => {}
     };
     reader.read_line(line, &mut found);
     reader.finish(&mut found);

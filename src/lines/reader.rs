@@ -5,6 +5,7 @@ use super::{
     ndjson::{
         dialect::{Dialect, is_log, log_of_entries},
         line::LineReason,
+        log::encode_line,
         metrics::{MetricsLine, read_metrics},
     },
     otlp_json::{
@@ -18,10 +19,10 @@ use super::{
 use crate::{
     lines::json::read_value,
     otlp::{
-        FoundLog, FoundMetric, SnapshotReader, log_from_otlp, said_server, said_service,
-        server_names,
+        FoundLog as OtlpFoundLog, FoundMetric, SnapshotReader, log_from_otlp, said_server,
+        said_service, server_names,
     },
-    record::{Record, ServerName, SpanRecord, Value},
+    record::{EncodedLog, Record, ServerName, SpanRecord, Value},
     signal::Signal,
     time::Timestamp,
 };
@@ -66,6 +67,8 @@ pub struct RecordReader {
     pending: Option<Pending>,
     /// Whether something of the line was repaired.
     repaired: bool,
+    /// Whether simple logs are found encoded.
+    encodes: bool,
 }
 
 /// What a line was found to hold.
@@ -74,6 +77,8 @@ pub struct RecordReader {
 pub enum Found {
     /// A record.
     Record(Box<FoundRecord>),
+    /// A log, encoded already, if [`RecordReader::encode_logs`] was asked for.
+    Encoded(FoundLog),
     /// The line that announces a reset. The snapshot after it says the same and more.
     Sentinel {
         /// Whose counters are reset, if that is known.
@@ -101,6 +106,18 @@ pub struct FoundRecord {
     pub place: Place,
     /// Whether the time of the record is its own.
     pub has_time: bool,
+}
+
+/// A log of a line in the encoding in which it is stored.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FoundLog {
+    /// Whose it is, if that is known.
+    pub server: Option<ServerName>,
+    /// The log.
+    pub log: EncodedLog,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// Where a record stands: the line, and the path in its JSON, which is what this displays as.
@@ -231,7 +248,16 @@ impl RecordReader {
             line: 0,
             pending: None,
             repaired: false,
+            encodes: false,
         }
+    }
+
+    /// Finds a log as [`Found::Encoded`] if its line is as our own files have it and nothing in it is nested.
+    /// That takes a third of the time of a record that is built and then encoded, as an import does.
+    #[must_use]
+    pub fn encode_logs(mut self) -> RecordReader {
+        self.encodes = true;
+        self
     }
 
     /// How the logs of the file are spelled.
@@ -383,6 +409,21 @@ impl RecordReader {
     /// Reads the values of a line, and begins one that does not end with it.
     fn read_values(&mut self, text: &str, found: &mut Sink<'_>) {
         let line = self.line;
+        if self.encodes
+            && matches!(self.dialect, Dialect::Auto | Dialect::Slog)
+            && let Some(log) = encode_line(text)
+        {
+            self.time = Some(log.timestamp());
+            return found(Found::Encoded(FoundLog {
+                server: self.server.clone(),
+                log,
+                place: Place {
+                    line,
+                    index: None,
+                    path: None,
+                },
+            }));
+        }
         let mut reader = Reader::tolerant(text, OTLP_NESTING_MAX);
         while !reader.is_at_end() {
             let start = reader.mark();
@@ -491,7 +532,7 @@ impl RecordReader {
             Ok(()) => match log_of_entries(entries, self.dialect) {
                 Ok(None) => problem_at(place, none(), 1, found),
                 Ok(Some(log)) => {
-                    let log = FoundLog {
+                    let log = OtlpFoundLog {
                         record: log.record,
                         has_time: log.has_time,
                     };
@@ -633,7 +674,7 @@ impl RecordReader {
     /// Finds a log, with the time of the record before it if it has none.
     fn log(
         &mut self,
-        mut log: FoundLog,
+        mut log: OtlpFoundLog,
         owner: Option<ServerName>,
         place: Place,
         offset: usize,

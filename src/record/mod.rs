@@ -5,6 +5,7 @@ mod any;
 #[cfg(test)]
 pub(crate) mod arbitrary;
 pub(crate) mod calls;
+mod encoded;
 mod level;
 mod log;
 pub(crate) mod messagepack;
@@ -20,6 +21,7 @@ mod value;
 pub use self::{
     any::Record,
     calls::CallCounts,
+    encoded::EncodedLog,
     level::Level,
     log::LogRecord,
     metrics::{CostCounts, Interval, MetricsSnapshot, TokenCounts},

@@ -31,22 +31,21 @@ pub(super) fn is_plain(bytes: &[u8]) -> bool {
     for chunk in chunks {
         special |= special_lanes(u64::from_le_bytes(*chunk));
     }
-    // Blanks, which are plain, fill up what is shorter than a word.
-    let last = match (bytes.last_chunk::<8>(), rest) {
-        (Some(last), _) => *last,
-        (None, [a, b, c, rest @ ..]) => {
-            let rest = rest.last_chunk::<4>().copied().unwrap_or_else(|| {
-                let at = |index: usize| rest.get(index).copied().unwrap_or(b' ');
-                [at(0), at(1), at(2), b' ']
-            });
-            let [d, e, f, g] = rest;
-            [*a, *b, *c, d, e, f, g, b' ']
+    let last = match (bytes.last_chunk::<8>(), bytes.first_chunk::<4>(), rest) {
+        (Some(last), ..) => u64::from_le_bytes(*last),
+        (None, Some(head), _) => {
+            let tail = bytes.last_chunk::<4>().unwrap_or(head);
+            u64::from(u32::from_le_bytes(*head)) << 32 | u64::from(u32::from_le_bytes(*tail))
         }
-        (None, [a, b]) => [*a, *b, b' ', b' ', b' ', b' ', b' ', b' '],
-        (None, [a]) => [*a, b' ', b' ', b' ', b' ', b' ', b' ', b' '],
-        (None, []) => return true,
+        (None, None, [first, .., last]) => {
+            // Of at most three bytes. Blanks, which are plain, fill up the rest.
+            let middle = rest.get(1).unwrap_or(first);
+            u64::from_le_bytes([*first, *middle, *last, b' ', b' ', b' ', b' ', b' '])
+        }
+        (None, None, [byte]) => LANES * u64::from(*byte),
+        (None, None, []) => return true,
     };
-    (special | special_lanes(u64::from_le_bytes(last))) == 0
+    (special | special_lanes(last)) == 0
 }
 
 /// The high bit of each lane that holds a quote, a backslash or a control character. A lane behind

@@ -8,16 +8,23 @@ use super::{
     line::{write_entries, write_timestamp},
 };
 use crate::{
-    lines::json::{write_float, write_i64, write_number, write_string, write_u64},
+    lines::{
+        json::{
+            NESTING_MAX, Reader, Scalar, read_scalar, write_float, write_i64, write_number,
+            write_raw_string, write_string, write_u64,
+        },
+        otlp_json::records::{TEXT_BYTES_MAX, VALUES_MAX, signal_of_key},
+    },
     otlp::FOREIGN,
     record::{
-        LogRecord,
-        messagepack::{Reader as PayloadReader, Token},
-        payload::{LogHead, PayloadError},
+        EncodedLog, Level, LogRecord,
+        messagepack::{RawToken, Reader as PayloadReader, write_map_head, write_str},
+        payload::{LogHeadOf, PayloadError, write_log_start, write_value},
     },
     time::Timestamp,
 };
 use ::time::UtcOffset;
+use std::borrow::Cow;
 
 impl LogRecord {
     /// Appends the record as a line of `logs.jsonl`, its line feed included.
@@ -25,7 +32,7 @@ impl LogRecord {
         let (time, offset) = (self.timestamp, self.utc_offset);
         let kept = text_of_level(self);
         let level = kept.map_or_else(|| self.level.to_string(), |(level, _)| level.to_owned());
-        write_head(time, offset, &level, &self.message, out);
+        write_head(time, offset, &level, self.message.as_bytes(), out);
         let others = kept.map_or(self.attributes.len(), |(_, others)| others);
         let attributes = self.attributes.get(..others).unwrap_or_default();
         write_entries(attributes, out);
@@ -48,7 +55,7 @@ fn write_head(
     timestamp: Timestamp,
     utc_offset: UtcOffset,
     level: &str,
-    message: &str,
+    message: &[u8],
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"{\"ts\":");
@@ -56,30 +63,51 @@ fn write_head(
     out.extend_from_slice(b",\"level\":");
     write_string(level, out);
     out.extend_from_slice(b",\"msg\":");
-    write_string(message, out);
+    write_raw_string(message, out);
 }
 
 fn transcode(timestamp: Timestamp, payload: &[u8], out: &mut Vec<u8>) -> Result<(), PayloadError> {
     let start = out.len();
+    // About twice the payload, so that memory is asked for once.
+    out.reserve(payload.len() * 2);
     let mut reader = PayloadReader::new(payload);
-    let head = LogHead::read(&mut reader)?;
-    let level = head.level.to_string();
+    let head = LogHeadOf::read_raw(&mut reader)?;
+    let level = match head.level.name() {
+        Some(name) => Cow::Borrowed(name),
+        None => Cow::Owned(head.level.to_string()),
+    };
     write_head(timestamp, head.utc_offset, &level, head.message, out);
     for left in (0..head.attributes).rev() {
-        let key = reader.str()?;
-        if left == 0 && key == FOREIGN {
+        let key = reader.raw_str()?;
+        if left == 0 && key == FOREIGN.as_bytes() {
             // It may tell how the level is written, which comes first.
-            out.truncate(start);
-            LogRecord::decode_payload(timestamp, payload)?.write_line(out);
-            return Ok(());
+            return write_decoded(timestamp, payload, start, out);
         }
         out.push(b',');
-        write_string(key, out);
+        write_raw_string(key, out);
         out.push(b':');
         transcode_value(&mut reader, 1, out)?;
     }
     reader.finish()?;
     out.extend_from_slice(b"}\n");
+    // One look at the line takes a fraction of a look at each of its strings, and finds the same: what is
+    // written around them is ASCII.
+    if std::str::from_utf8(out.get(start..).unwrap_or_default()).is_err() {
+        return write_decoded(timestamp, payload, start, out);
+    }
+    Ok(())
+}
+
+/// Writes the line from the record instead of what was written from `start`.
+#[cold]
+fn write_decoded(
+    timestamp: Timestamp,
+    payload: &[u8],
+    start: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), PayloadError> {
+    out.truncate(start);
+    LogRecord::decode_payload(timestamp, payload)?.write_line(out);
     Ok(())
 }
 
@@ -88,7 +116,7 @@ fn transcode_entry(
     depth: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), PayloadError> {
-    write_string(reader.str()?, out);
+    write_raw_string(reader.raw_str()?, out);
     out.push(b':');
     transcode_value(reader, depth, out)
 }
@@ -98,16 +126,20 @@ fn transcode_value(
     depth: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), PayloadError> {
-    match reader.token()? {
-        Token::Nil => out.extend_from_slice(b"null"),
-        Token::Bool(true) => out.extend_from_slice(b"true"),
-        Token::Bool(false) => out.extend_from_slice(b"false"),
-        Token::Int(value) => write_i64(value, out),
-        Token::UInt(value) => write_u64(value, out),
-        Token::Float(value) => write_float(value, out),
-        Token::Number(text) => write_number(text, out),
-        Token::Str(text) => write_string(text, out),
-        Token::Array(items) => {
+    match reader.raw_token()? {
+        RawToken::Nil => out.extend_from_slice(b"null"),
+        RawToken::Bool(true) => out.extend_from_slice(b"true"),
+        RawToken::Bool(false) => out.extend_from_slice(b"false"),
+        RawToken::Int(value) => write_i64(value, out),
+        RawToken::UInt(value) => write_u64(value, out),
+        RawToken::Float(value) => write_float(value, out),
+        // One that is not UTF-8 is found at the end of the line.
+        RawToken::Number(text) => match std::str::from_utf8(text) {
+            Ok(text) => write_number(text, out),
+            Err(_) => write_raw_string(text, out),
+        },
+        RawToken::Str(text) => write_raw_string(text, out),
+        RawToken::Array(items) => {
             let depth = reader.deeper(depth)?;
             out.push(b'[');
             for index in 0..items {
@@ -118,7 +150,7 @@ fn transcode_value(
             }
             out.push(b']');
         }
-        Token::Map(entries) => {
+        RawToken::Map(entries) => {
             let depth = reader.deeper(depth)?;
             out.push(b'{');
             for index in 0..entries {
@@ -131,6 +163,49 @@ fn transcode_value(
         }
     }
     Ok(())
+}
+
+/// The log that `line` is, if the line is as [`LogRecord::write_line`] makes one of
+/// a record without nested values: what most lines of an import are. `None` leaves it open what the line is.
+///
+/// The log is the record that [`RecordReader`](crate::lines::RecordReader) finds in the line.
+/// Building that takes three times as long.
+pub(crate) fn encode_line(line: &str) -> Option<EncodedLog> {
+    let mut reader = Reader::tolerant(line, NESTING_MAX);
+    reader.allow(VALUES_MAX, TEXT_BYTES_MAX);
+    let (mut time, mut level, mut message) = (None, None, Cow::Borrowed(""));
+    let mut attributes = Vec::with_capacity(line.len());
+    let mut entries = 0usize;
+    let read = reader.read_object(|reader, key| {
+        let scalar = read_scalar(reader)?;
+        match (entries, &*key, scalar) {
+            (0, "ts", Some(Scalar::Text(text))) => time = Timestamp::parse_rfc3339(&text).ok(),
+            (1, "level", Some(Scalar::Text(text))) => level = Level::named(&text),
+            (2, "msg", Some(Scalar::Text(text))) => message = text,
+            (3.., key, Some(scalar)) if signal_of_key(key).is_none() => {
+                write_str(key, &mut attributes);
+                match scalar {
+                    Scalar::Text(text) => write_str(&text, &mut attributes),
+                    Scalar::Other(value) => write_value(&value, &mut attributes),
+                }
+            }
+            _ => return Err(reader.wrong_kind("a simple log")),
+        }
+        entries += 1;
+        if entries == 2 && (time.is_none() || level.is_none()) {
+            return Err(reader.wrong_kind("a simple log"));
+        }
+        Ok(())
+    });
+    let is_whole = read.is_ok() && reader.is_at_end() && reader.repairs() == 0;
+    let attribute_count = entries.checked_sub(3).filter(|_| is_whole)?;
+    let (timestamp, utc_offset) = time?;
+    let mut payload = Vec::with_capacity(attributes.len() + message.len() + 16);
+    write_log_start(utc_offset, level?, &mut payload);
+    write_str(&message, &mut payload);
+    write_map_head(attribute_count, &mut payload);
+    payload.extend_from_slice(&attributes);
+    Some(EncodedLog::new(timestamp, payload))
 }
 
 /// Reads a line that holds one log record with a time.
@@ -183,6 +258,104 @@ mod tests {
         assert_eq!(record.attribute("duration_ms"), Some(&Value::Int(12)));
         assert_eq!(written(&record), LINE);
         assert_eq!(transcoded(&record), LINE);
+    }
+
+    /// What a reader finds in a line: times and payloads, and other findings as text. Says how many logs came
+    /// encoded.
+    fn found(line: &str, encodes: bool) -> (Vec<String>, usize) {
+        use crate::{
+            Record, Signal,
+            lines::{Found, RecordReader},
+        };
+        let mut reader = RecordReader::new(Signal::Logs);
+        if encodes {
+            reader = reader.encode_logs();
+        }
+        let (mut all, mut count) = (Vec::new(), 0);
+        reader.read_line(line.as_bytes(), &mut |found| {
+            let text = |time: Timestamp, payload: &[u8]| format!("{time} {payload:?}");
+            all.push(match found {
+                Found::Encoded(found) => {
+                    count += 1;
+                    text(found.log.timestamp(), found.log.payload())
+                }
+                Found::Record(found) => match found.record {
+                    Record::Log(log) => {
+                        let mut payload = Vec::new();
+                        log.encode_payload(&mut payload).unwrap();
+                        text(log.timestamp, &payload)
+                    }
+                    other => format!("{other:?}"),
+                },
+                other => format!("{other:?}"),
+            });
+        });
+        all.push(format!("{:?}", reader.last_time()));
+        (all, count)
+    }
+
+    #[test]
+    fn simple_lines_are_found_encoded_and_others_as_records() {
+        let begin = r#"{"ts":"2026-05-08T00:00:00.5+02:00","level":"WARN","msg":"a \"b\"""#;
+        for rest in [
+            "}",
+            r#","a":1,"b":-1.5,"c":null,"d":true,"e":"\u00e9\n","f":18446744073709551615}"#,
+            r#", "ts":"again" , "a":1,"a":2, "n":1e400 } "#,
+            r#","x":"\u004eaN"}"#,
+        ] {
+            let line = format!("{begin}{rest}");
+            let ((with, encoded), (without, _)) = (found(&line, true), found(&line, false));
+            assert_eq!((with, encoded), (without, 1), "{line}");
+        }
+        for line in [
+            format!(r#"{begin},"nested":{{}}}}"#),
+            format!(r#"{begin},"nested":[1]}}"#),
+            format!(r#"{begin},"resourceLogs":"no envelope"}}"#),
+            format!(r#"{begin},"control":"{}"}}"#, '\u{1}'),
+            format!(r#"{begin},"bare":NaN}}"#),
+            format!("{begin}}} {begin}}}"),
+            format!(r#"{begin},"cut off":"#),
+            r#"{"level":"INFO","ts":"2026-05-08T00:00:00Z","msg":"m"}"#.to_owned(),
+            r#"{"ts":"2026-05-08T00:00:00Z","level":"info","msg":"m"}"#.to_owned(),
+            r#"{"ts":"2026-05-08T00:00:00Z","level":"INFO","msg":5}"#.to_owned(),
+            r#"{"ts":"2026-05-08T00:00:00Z","level":"INFO","msg":"\u004eaN"}"#.to_owned(),
+            r#"{"ts":1778283543,"level":"INFO","msg":"m"}"#.to_owned(),
+            r#"{"ts":"2026-05-08T00:00:00Z","level":"INFO"}"#.to_owned(),
+            r#"{"ts":"2026-05-08 00:00:00","level":"INFO","msg":"m"}"#.to_owned(),
+            "{}".to_owned(),
+        ] {
+            let ((with, encoded), (without, _)) = (found(&line, true), found(&line, false));
+            assert_eq!((with, encoded), (without, 0), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_encoded_log_is_the_record_of_its_line(
+            nanos: i64,
+            utc_offset in any_utc_offset(),
+            level in prop_oneof![Just(0), Just(8), any::<i32>()],
+            message: String,
+            attributes in prop_oneof![
+                any_entries(),
+                json_entries(&["a", "ts", "level", "msg", "resourceSpans", "otlp"]),
+            ],
+            cut: prop::sample::Index,
+            change in prop::option::of("[ \"{}:,a0\\\\.]"),
+        ) {
+            let mut record = LogRecord::new(Timestamp::from_unix_nanos(nanos), Level(level), message);
+            record.utc_offset = utc_offset;
+            record.attributes = attributes;
+            let mut line = written(&record).trim_end().to_owned();
+            if let Some(change) = change {
+                let mut at = cut.index(line.len());
+                while !line.is_char_boundary(at) {
+                    at -= 1;
+                }
+                line.insert_str(at, &change);
+            }
+            prop_assert_eq!(found(&line, true).0, found(&line, false).0);
+        }
     }
 
     #[test]

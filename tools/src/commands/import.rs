@@ -14,8 +14,8 @@ use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gridctl_telemetry::{
     Record, ServerName, Signal, Store, Timestamp,
-    import::{ImportBatch, Importer},
-    lines::{Dialect, Found, FoundRecord, Place, RecordReader},
+    import::{ImportBatch, ImportCounts, Importer},
+    lines::{Dialect, Found, FoundLog, FoundRecord, Place, RecordReader},
     redact::Redactor,
 };
 use gridctl_telemetry_server::display::escape;
@@ -24,7 +24,10 @@ use std::{
     collections::HashMap,
     fmt, fs,
     io::{self, Write as _},
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    sync::mpsc::{SyncSender, sync_channel},
+    thread::JoinHandle,
 };
 use tempfile::NamedTempFile;
 
@@ -227,7 +230,7 @@ struct Import<'a> {
     input: &'a Input,
     interrupt: &'a Interrupt,
     /// `None` where what is read is checked, and not stored.
-    importer: Option<Importer>,
+    storing: Option<Storing>,
     batch: ImportBatch,
     /// `None` for an exact copy.
     redactor: Option<Redactor>,
@@ -249,7 +252,7 @@ impl<'a> Import<'a> {
             args,
             input,
             interrupt,
-            importer: None,
+            storing: None,
             batch: ImportBatch::default().redactor(redactor.clone()),
             redactor,
             bar: progress_bar(
@@ -265,14 +268,14 @@ impl<'a> Import<'a> {
 
     /// Reads every file, and stores what is read if there is a store.
     fn files(&mut self, store: Option<&Store>) -> anyhow::Result<()> {
-        self.importer = store.map(Importer::new).transpose()?;
+        self.storing = store.map(Storing::begin).transpose()?;
         // Whose file the last one was, and the time of its last record.
         let mut last: Option<(&FlatFile, Option<Timestamp>)> = None;
         for file in &self.input.files {
             if file.is_twin {
                 // To a new importer, what the other files had is stored already.
                 self.store()?;
-                self.importer = store.map(Importer::new).transpose()?;
+                self.order(Work::Anew)?;
             }
             let before = last.filter(|(last, _)| {
                 (&last.server, last.signal) == (&file.server, file.signal) && !file.is_twin
@@ -285,6 +288,7 @@ impl<'a> Import<'a> {
         }
         // What was read is stored, also after an interrupt: importing again adds only the rest.
         self.store()?;
+        self.end_storing()?;
         if !self.interrupt.requested() {
             for (_, sentinel) in std::mem::take(&mut self.sentinels) {
                 self.orphan(&sentinel);
@@ -325,7 +329,8 @@ impl<'a> Import<'a> {
         let mut reader = RecordReader::new(file.signal)
             .dialect(self.args.dialect)
             .server(file.server.clone())
-            .time(time.or(modified));
+            .time(time.or(modified))
+            .encode_logs();
         while !self.interrupt.requested() {
             match lines.next() {
                 Ok(lines::Found::Line(line)) => {
@@ -368,6 +373,11 @@ impl<'a> Import<'a> {
         }
         match found {
             Found::Record(record) => self.record(file, &record),
+            Found::Encoded(FoundLog {
+                server, log, place, ..
+            }) => self.add(file, server.as_ref(), place, |batch, server| {
+                batch.push_log(server, &log)
+            }),
             Found::Sentinel {
                 server,
                 timestamp,
@@ -394,30 +404,46 @@ impl<'a> Import<'a> {
     }
 
     fn record(&mut self, file: &str, found: &FoundRecord) {
-        let Some(server) = &found.server else {
-            return self.nobodys(file, found.place);
-        };
-        if let Record::Metrics(snapshot) = &found.record
+        if let (Some(server), Record::Metrics(snapshot)) = (&found.server, &found.record)
             && let Some(sentinel) = self.sentinels.remove(server)
             && sentinel.timestamp != snapshot.timestamp
         {
             self.orphan(&sentinel);
         }
-        if self.line.0 != found.place.line() {
-            self.line = (found.place.line(), 0);
+        let read = self.counts.read;
+        self.add(file, found.server.as_ref(), found.place, |batch, server| {
+            batch.push(server, &found.record)
+        });
+        if self.counts.read > read {
+            self.counts.untimed += u64::from(!found.has_time);
+        }
+    }
+
+    /// Adds a record to the batch with `push`, and stores the batch when it is full.
+    fn add(
+        &mut self,
+        file: &str,
+        server: Option<&ServerName>,
+        place: Place,
+        push: impl FnOnce(&mut ImportBatch, &ServerName) -> gridctl_telemetry::Result<()>,
+    ) {
+        let Some(server) = server else {
+            return self.nobodys(file, place);
+        };
+        if self.line.0 != place.line() {
+            self.line = (place.line(), 0);
         }
         if self.line.1 > LINE_RECORD_BYTES_MAX {
             let reason =
                 "the records of the line take more than 1 GiB, because each has its resource";
-            return self.bad_record(file, found.place, &reason);
+            return self.bad_record(file, place, &reason);
         }
         let before = self.batch.payload_bytes();
-        if let Err(error) = self.batch.push(server, &found.record) {
-            return self.bad_record(file, found.place, &error);
+        if let Err(error) = push(&mut self.batch, server) {
+            return self.bad_record(file, place, &error);
         }
         self.line.1 += self.batch.payload_bytes() - before;
         self.counts.read += 1;
-        self.counts.untimed += u64::from(!found.has_time);
         let is_full =
             self.batch.len() >= BATCH_RECORDS || self.batch.payload_bytes() >= BATCH_BYTES;
         // A line can hold many batches. After a failure what is left of it is not stored.
@@ -472,14 +498,68 @@ impl<'a> Import<'a> {
     fn store(&mut self) -> gridctl_telemetry::Result<()> {
         let next = ImportBatch::default().redactor(self.redactor.clone());
         let batch = std::mem::replace(&mut self.batch, next);
-        if let Some(importer) = &mut self.importer
-            && !batch.is_empty()
-        {
-            let counts = importer.add(batch)?;
-            self.counts.added += counts.added;
-            self.counts.duplicates += counts.duplicates;
-            self.counts.too_old += counts.too_old;
+        if batch.is_empty() {
+            return Ok(());
         }
+        self.order(Work::Batch(batch))
+    }
+
+    /// Hands work to the thread that stores, which may have failed with what it was handed before.
+    fn order(&mut self, work: Work) -> gridctl_telemetry::Result<()> {
+        match &self.storing {
+            Some(storing) if storing.work.send(work).is_err() => self.end_storing(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until everything is stored.
+    fn end_storing(&mut self) -> gridctl_telemetry::Result<()> {
+        let Some(Storing { work, thread }) = self.storing.take() else {
+            return Ok(());
+        };
+        drop(work);
+        let counts = thread.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        self.counts.added += counts.added;
+        self.counts.duplicates += counts.duplicates;
+        self.counts.too_old += counts.too_old;
         Ok(())
+    }
+}
+
+/// What is stored next.
+enum Work {
+    Batch(ImportBatch),
+    /// The next batches are of other files that hold the same records.
+    Anew,
+}
+
+/// A thread that stores a batch while the next one is read, because reading takes about as long.
+struct Storing {
+    work: SyncSender<Work>,
+    thread: JoinHandle<gridctl_telemetry::Result<ImportCounts>>,
+}
+
+impl Storing {
+    fn begin(store: &Store) -> gridctl_telemetry::Result<Storing> {
+        let mut importer = Importer::new(store)?;
+        let store = store.clone();
+        // Without room for a batch that waits, no more than two are in memory.
+        let (work, orders) = sync_channel(0);
+        let thread = std::thread::spawn(move || {
+            let mut total = ImportCounts::default();
+            for order in orders {
+                match order {
+                    Work::Batch(batch) => {
+                        let counts = importer.add(batch)?;
+                        total.added += counts.added;
+                        total.duplicates += counts.duplicates;
+                        total.too_old += counts.too_old;
+                    }
+                    Work::Anew => importer = Importer::new(&store)?,
+                }
+            }
+            Ok(total)
+        });
+        Ok(Storing { work, thread })
     }
 }
