@@ -65,9 +65,9 @@ impl OurStore {
         visit: &mut dyn FnMut(LogView<'_>),
     ) -> Result<()> {
         let query = self.query(server)?.direction(direction);
-        let mut scan = self.store.snapshot()?.scan(&query)?;
-        while let Some(record) = scan.next()? {
-            visit(record.log()?.context("a log record")?);
+        let mut scan = self.store.snapshot()?.scan_logs(&query)?;
+        while let Some(log) = scan.next()? {
+            visit(log.view()?);
         }
         Ok(())
     }

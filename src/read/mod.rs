@@ -26,7 +26,7 @@ pub use self::{
     cursor::Cursor,
     follow::{Arrival, Arrivals, Follow, FollowHandle},
     interval::Interval,
-    log::{LogView, ValueView},
+    log::{LogScan, LogView, ScannedLog, ValueView},
     query::Query,
     scan::{Damage, RawRecord, Records, Scan, StoredRecord},
     seed::{ScopeFilter, Seed, SeedRange, SeededTrace},

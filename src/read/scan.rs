@@ -1,14 +1,14 @@
 //! Scans: the records of a query, from all its servers, in order.
 
-use super::{Cursor, Query};
+use super::{Cursor, LogView, Query};
 use crate::{
     error::{Error, Result},
     filter::{Encoded, Filter, IdKind},
     record::{Level, Record, ServerName, Value},
     signal::Signal,
     store::{
-        DamagedPart, DamagedSeries, Direction, MemoryBudget, Order, PositionRange, SeriesEntry,
-        SeriesQuery, SeriesScan, Snapshot, Store,
+        DamagedPart, DamagedSeries, Decoding, Direction, MemoryBudget, Order, PositionRange,
+        ReadRecord, SeriesEntry, SeriesQuery, SeriesScan, Snapshot, Store,
     },
     time::Timestamp,
 };
@@ -82,12 +82,7 @@ impl<'a> RawRecord<'a> {
     ///
     /// Fails with [`Error::InvalidRecord`] when the payload was not written by this crate.
     pub fn decode(&self) -> Result<Record> {
-        Record::decode_payload(self.signal, self.timestamp, self.payload).map_err(|error| {
-            Error::InvalidRecord {
-                signal: self.signal,
-                reason: error.to_string(),
-            }
-        })
+        decode(self.signal, self.timestamp, self.payload)
     }
 
     /// The severity of a log. A failed span has [`Level::ERROR`], any other span [`Level::INFO`], and a
@@ -198,11 +193,17 @@ impl Snapshot {
     /// Memory is bounded by [`Query::memory_bytes`], plus one part of a block (64 records) for each
     /// server and the largest record. Fails with [`Error::Database`] and [`Error::Corrupt`].
     pub fn scan(&self, query: &Query) -> Result<Scan> {
-        self.scan_expecting(query, None)
+        let merge = self.merge(query, None, Decoding::Payloads)?;
+        Ok(Scan { merge })
     }
 
-    /// Does the same for a caller that will probably read `records_expected` records.
-    fn scan_expecting(&self, query: &Query, records_expected: Option<usize>) -> Result<Scan> {
+    /// Reads the records of a query for a caller that will probably read `records_expected` of them.
+    pub(super) fn merge(
+        &self,
+        query: &Query,
+        records_expected: Option<usize>,
+        decoding: Decoding,
+    ) -> Result<Merge> {
         let budget = MemoryBudget::new(query.memory_bytes);
         let mut sources = Vec::new();
         let (series, damage) = self.series_of(query)?;
@@ -215,11 +216,12 @@ impl Snapshot {
                 filter: query.filter.clone(),
                 skips_damaged: query.skips_damaged,
                 records_expected,
+                decoding,
             };
             let scan = SeriesScan::new(self.view(), &entry.state, wanted, budget.clone())?;
             sources.push((entry.server, scan));
         }
-        Ok(Scan {
+        Ok(Merge {
             signal: query.signal,
             direction: query.direction,
             sources,
@@ -294,7 +296,9 @@ impl Snapshot {
         count: usize,
     ) -> Result<(Vec<StoredRecord>, Vec<Damage>)> {
         let query = query.clone().direction(Direction::Backward);
-        let mut found = self.scan_expecting(&query, Some(count))?.records();
+        let decoding = Decoding::of_owned(query.signal);
+        let merge = self.merge(&query, Some(count), decoding)?;
+        let mut found = Records { merge };
         let mut records: Vec<StoredRecord> = found.by_ref().take(count).collect::<Result<_>>()?;
         records.reverse();
         Ok((records, found.damage()))
@@ -305,7 +309,9 @@ impl Store {
     /// Reads the records that `query` asks for from the present state of the store; see
     /// [`Snapshot::scan`].
     pub fn scan(&self, query: &Query) -> Result<Records> {
-        Ok(self.snapshot()?.scan(query)?.records())
+        let decoding = Decoding::of_owned(query.signal);
+        let merge = self.snapshot()?.merge(query, None, decoding)?;
+        Ok(Records { merge })
     }
 
     /// The last `count` records that `query` asks for; see [`Snapshot::last`].
@@ -374,11 +380,11 @@ impl Damage {
         }
     }
 
-    pub(super) fn of_record(record: &RawRecord<'_>, error: &Error) -> Damage {
+    pub(super) fn of_record(server: &ServerName, timestamp: Timestamp, error: &Error) -> Damage {
         Damage {
-            server: Some(record.server.clone()),
+            server: Some(server.clone()),
             records: Some(1),
-            what: format!("the record of {}: {error}", record.timestamp),
+            what: format!("the record of {timestamp}: {error}"),
         }
     }
 }
@@ -395,7 +401,58 @@ impl Damage {
 
 /// A scan over the records of a query. It lends out each record; [`Scan::records`] returns owned,
 /// decoded ones.
+#[derive(Debug)]
 pub struct Scan {
+    merge: Merge,
+}
+
+impl Scan {
+    /// Advances to the next record and returns it; `None` after the last one.
+    ///
+    /// Fails with [`Error::Database`] and [`Error::Corrupt`]. After an error it returns `None`.
+    // Not an `Iterator`, because a record borrows from the scan.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator cannot lend its items"
+    )]
+    pub fn next(&mut self) -> Result<Option<RawRecord<'_>>> {
+        self.merge.advance()?;
+        Ok(self.merge.current().and_then(|merged| {
+            let Merged {
+                server,
+                timestamp,
+                sequence,
+                record,
+            } = merged;
+            match record {
+                ReadRecord::Payload(payload) => Some(RawRecord {
+                    server,
+                    signal: self.merge.signal,
+                    timestamp,
+                    sequence,
+                    payload,
+                }),
+                // Not asked for.
+                ReadRecord::Log(_) => None,
+            }
+        }))
+    }
+
+    /// The damage that this scan has skipped so far; none unless [`Query::skip_damaged`] is set.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Damage> {
+        self.merge.damage()
+    }
+
+    /// The records of this scan, decoded.
+    #[must_use]
+    pub fn records(self) -> Records {
+        Records { merge: self.merge }
+    }
+}
+
+/// The records of several servers, in order.
+pub(super) struct Merge {
     signal: Signal,
     direction: Direction,
     sources: Vec<(ServerName, SeriesScan)>,
@@ -409,24 +466,26 @@ pub struct Scan {
     other_damage: Vec<Damage>,
 }
 
-impl std::fmt::Debug for Scan {
+/// A record of a [`Merge`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Merged<'a> {
+    pub(super) server: &'a ServerName,
+    pub(super) timestamp: Timestamp,
+    pub(super) sequence: u64,
+    pub(super) record: ReadRecord<'a>,
+}
+
+impl std::fmt::Debug for Merge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scan")
+        f.debug_struct("Merge")
             .field("signal", &self.signal)
             .finish_non_exhaustive()
     }
 }
 
-impl Scan {
-    /// Advances to the next record and returns it; `None` after the last one.
-    ///
-    /// Fails with [`Error::Database`] and [`Error::Corrupt`]. After an error it returns `None`.
-    // Not an `Iterator`, because a record borrows from the scan.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator cannot lend its items"
-    )]
-    pub fn next(&mut self) -> Result<Option<RawRecord<'_>>> {
+impl Merge {
+    /// Advances to the next record.
+    pub(super) fn advance(&mut self) -> Result<()> {
         if self.started {
             if let Some(index) = self.present.take() {
                 self.present = self.go_on(index)?;
@@ -434,7 +493,7 @@ impl Scan {
         } else {
             self.started = true;
             for index in 0..self.sources.len() {
-                if self.advance(index)?
+                if self.advance_source(index)?
                     && let Some(order) = self.order_of(index)
                 {
                     self.heads.push(Reverse((order, index)));
@@ -442,24 +501,24 @@ impl Scan {
             }
             self.present = self.pop();
         }
-        Ok(self.current())
+        Ok(())
     }
 
-    fn current(&self) -> Option<RawRecord<'_>> {
+    /// The present record; `None` after the last one.
+    pub(super) fn current(&self) -> Option<Merged<'_>> {
         let (server, source) = self.sources.get(self.present?)?;
-        let ((timestamp, sequence), payload) = source.current()?;
-        Some(RawRecord {
+        let ((timestamp, sequence), record) = source.current()?;
+        Some(Merged {
             server,
-            signal: self.signal,
             timestamp: Timestamp::from_unix_nanos(timestamp),
             sequence,
-            payload,
+            record,
         })
     }
 
     /// Advances the source of the last record, and returns the source of the next one.
     fn go_on(&mut self, index: usize) -> Result<Option<usize>> {
-        if !self.advance(index)? {
+        if !self.advance_source(index)? {
             return Ok(self.pop());
         }
         // Often several records of a source follow each other, and often there is one source.
@@ -487,46 +546,74 @@ impl Scan {
     }
 
     /// Moves a source to its next record. Returns `false` when there is none.
-    fn advance(&mut self, index: usize) -> Result<bool> {
+    fn advance_source(&mut self, index: usize) -> Result<bool> {
         let Some((_, source)) = self.sources.get_mut(index) else {
             return Ok(false);
         };
-        source.advance().inspect_err(|_| {
+        let outcome = source.advance();
+        if outcome.is_err() {
             // Without this source, the other sources would be merged with an undetected gap.
-            self.heads.clear();
-            self.sources.clear();
-        })
+            self.end();
+        }
+        outcome
     }
 
-    /// The damage that this scan has skipped so far; none unless [`Query::skip_damaged`] is set.
-    #[must_use]
-    pub fn damage(&self) -> Vec<Damage> {
+    /// Ends the scan.
+    pub(super) fn end(&mut self) {
+        self.heads.clear();
+        self.sources.clear();
+    }
+
+    /// The damage that was skipped so far.
+    pub(super) fn damage(&self) -> Vec<Damage> {
         let blocks = self.sources.iter().flat_map(|(server, source)| {
             let blocks = source.damaged().iter();
             blocks.map(|block| Damage::of(server, block.clone()))
         });
         (self.other_damage.iter().cloned()).chain(blocks).collect()
     }
+}
 
-    /// The records of this scan, decoded.
-    #[must_use]
-    pub fn records(self) -> Records {
-        Records { scan: self }
+impl Merged<'_> {
+    fn to_stored(self, signal: Signal) -> Result<StoredRecord> {
+        let Merged {
+            server,
+            timestamp,
+            sequence,
+            record,
+        } = self;
+        let record = match record {
+            ReadRecord::Payload(payload) => decode(signal, timestamp, payload)?,
+            ReadRecord::Log(_) => Record::Log(LogView::of(&record)?.to_record(timestamp)),
+        };
+        Ok(StoredRecord {
+            server: server.clone(),
+            timestamp,
+            sequence,
+            record,
+        })
     }
+}
+
+fn decode(signal: Signal, timestamp: Timestamp, payload: &[u8]) -> Result<Record> {
+    Record::decode_payload(signal, timestamp, payload).map_err(|error| Error::InvalidRecord {
+        signal,
+        reason: error.to_string(),
+    })
 }
 
 /// The decoded records of a scan. An error of the scan ends it. A record that cannot be decoded
 /// yields an error, and the next record follows.
 #[derive(Debug)]
 pub struct Records {
-    scan: Scan,
+    merge: Merge,
 }
 
 impl Records {
     /// The damage that was skipped so far, see [`Scan::damage`].
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
-        self.scan.damage()
+        self.merge.damage()
     }
 }
 
@@ -535,16 +622,17 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Result<StoredRecord>> {
         loop {
-            let skips_damaged = self.scan.skips_damaged;
-            let damage = match self.scan.next() {
-                Ok(Some(record)) => match record.to_stored() {
-                    Err(error) if skips_damaged => Damage::of_record(&record, &error),
-                    outcome => return Some(outcome),
-                },
-                Ok(None) => return None,
-                Err(error) => return Some(Err(error)),
+            if let Err(error) = self.merge.advance() {
+                return Some(Err(error));
+            }
+            let merged = self.merge.current()?;
+            let damage = match merged.to_stored(self.merge.signal) {
+                Err(error) if self.merge.skips_damaged => {
+                    Damage::of_record(merged.server, merged.timestamp, &error)
+                }
+                outcome => return Some(outcome),
             };
-            self.scan.other_damage.push(damage);
+            self.merge.other_damage.push(damage);
         }
     }
 }

@@ -288,7 +288,30 @@ fn nodes(entries: &[(String, Value)]) -> Vec<(String, &Value)> {
 }
 
 fn scan(store: &Store, query: &Query) -> Vec<StoredRecord> {
-    store.scan(query).unwrap().map(Result::unwrap).collect()
+    let found: Vec<StoredRecord> = store.scan(query).unwrap().map(Result::unwrap).collect();
+    // As text, for a NaN does not equal itself.
+    let text = |stored: &StoredRecord| format!("{stored:?}");
+    let snapshot = store.snapshot().unwrap();
+    let from_payloads = snapshot.scan(query).unwrap().records();
+    assert!(
+        found
+            .iter()
+            .map(text)
+            .eq(from_payloads.map(|it| text(&it.unwrap())))
+    );
+    let mut logs = snapshot.scan_logs(query).unwrap();
+    for stored in found.iter().filter(|_| query.signal == Signal::Logs) {
+        let log = logs.next().unwrap().unwrap();
+        let viewed = StoredRecord {
+            server: log.server.clone(),
+            timestamp: log.timestamp,
+            sequence: log.sequence,
+            record: Record::Log(log.view().unwrap().to_record(log.timestamp)),
+        };
+        assert_eq!(text(&viewed), text(stored));
+    }
+    assert!(logs.next().unwrap().is_none());
+    found
 }
 
 /// The records that a query gives in pages of some records.

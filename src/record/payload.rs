@@ -654,12 +654,16 @@ const fn key(field: u8) -> u8 {
 }
 
 fn read_utc_offset(reader: &mut Reader<'_>) -> Result<UtcOffset, PayloadError> {
-    let minutes: i16 = reader.int()?;
+    utc_offset_of(reader.int()?)
+        .ok_or_else(|| unexpected_at(1, "an offset from UTC below 26 hours"))
+}
+
+/// An offset from UTC as payloads store it, in minutes; `None` if it is too large.
+pub(crate) fn utc_offset_of(minutes: i16) -> Option<UtcOffset> {
     if minutes == 0 {
-        return Ok(UtcOffset::UTC);
+        return Some(UtcOffset::UTC);
     }
-    UtcOffset::from_whole_seconds(i32::from(minutes) * 60)
-        .map_err(|_| unexpected_at(1, "an offset from UTC below 26 hours"))
+    UtcOffset::from_whole_seconds(i32::from(minutes) * 60).ok()
 }
 
 fn read_tokens(reader: &mut Reader<'_>) -> Result<TokenCounts, PayloadError> {

@@ -30,7 +30,7 @@ pub use self::{
 };
 pub(crate) use self::{
     engine::open::SetAsideNote,
-    layout::block::RECORD_BYTES_MAX,
+    layout::block::{Decoding, LogParts, LogValue, RECORD_BYTES_MAX},
     ledger::{
         spill::{Spill, SpillLock, SpilledRecord},
         wipes::WipeMarks,
@@ -39,7 +39,9 @@ pub(crate) use self::{
     maintain::maintenance::{Maintained, Maintenance},
     scan::{
         order::{Order, predecessor, successor},
-        series_scan::{DamagedPart, MemoryBudget, PositionRange, SeriesQuery, SeriesScan},
+        series_scan::{
+            DamagedPart, MemoryBudget, PositionRange, ReadRecord, SeriesQuery, SeriesScan,
+        },
         tally::Tally,
         verify::{self, IndexedBlock, OnFinding, OnRecord, SeriesIndex},
     },

@@ -63,7 +63,7 @@ impl Snapshot {
             if !query.skips_damaged {
                 return Err(error);
             }
-            damage.push(Damage::of_record(&record, &error));
+            damage.push(Damage::of_record(record.server, record.timestamp, &error));
         }
         damage.extend(scan.damage());
         Ok(damage)

@@ -304,7 +304,13 @@ impl Snapshot {
                     }
                     gathered.records.push(kept);
                 }
-                Err(error) => gathered.damage.push(Damage::of_record(&record, &error)),
+                Err(error) => {
+                    gathered.damage.push(Damage::of_record(
+                        record.server,
+                        record.timestamp,
+                        &error,
+                    ));
+                }
             }
         }
         gathered.damage.extend(scan.damage());

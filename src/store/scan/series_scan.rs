@@ -12,7 +12,7 @@ use crate::{
     store::{
         engine::fault::{Fault, guarded},
         layout::{
-            block::{BlockHeader, DecodedBlock, Summary, Wanted, span_max},
+            block::{BlockHeader, DecodedBlock, Decoding, LogParts, Summary, Wanted, span_max},
             keys::{self, Position},
             series::SeriesState,
             tables::{
@@ -57,6 +57,16 @@ pub(crate) struct SeriesQuery {
     pub(crate) skips_damaged: bool,
     /// The number of records that are probably read. A wrong one costs time and nothing else.
     pub(crate) records_expected: Option<usize>,
+    /// What the records become where that is faster.
+    pub(crate) decoding: Decoding,
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ReadRecord<'a> {
+    Payload(&'a [u8]),
+    /// Only if the query asks for [`Decoding::LogParts`].
+    Log(LogParts<'a>),
 }
 
 /// A block or a row that a scan left out because it cannot be read.
@@ -120,6 +130,8 @@ pub(crate) struct SeriesScan {
     /// Blocks whose header has been read and whose first record is not due yet.
     waiting: Vec<Waiting>,
     open: Vec<OpenBlock>,
+    /// A block that is used up, whose memory the next one takes.
+    spare: DecodedBlock,
     budget: MemoryBudget,
     current: Current,
     /// No other source has a record before this position in scan order.
@@ -200,6 +212,7 @@ impl SeriesScan {
                 classes,
                 waiting: Vec::new(),
                 open: Vec::new(),
+                spare: DecodedBlock::default(),
                 budget,
                 current: Current::Start,
                 limit: Order::MIN,
@@ -235,10 +248,13 @@ impl SeriesScan {
     }
 
     /// The current record of the scan.
-    pub(crate) fn current(&self) -> Option<(Position, &[u8])> {
+    pub(crate) fn current(&self) -> Option<(Position, ReadRecord<'_>)> {
         match self.current {
             Current::Start | Current::End => None,
-            Current::Row => Some((self.rows.position?, &self.rows.payload)),
+            Current::Row => {
+                let payload = ReadRecord::Payload(&self.rows.payload);
+                Some((self.rows.position?, payload))
+            }
             Current::Block(index) => self.open.get(index)?.current(),
         }
     }
@@ -263,7 +279,9 @@ impl SeriesScan {
         {
             let mut block = self.open.swap_remove(index);
             block.release(&self.budget);
-            if let Some(at) = block.rest() {
+            let rest = block.rest();
+            self.spare = block.decoded;
+            if let Some(at) = rest {
                 self.open_block(block.key, block.header, Some(at))?;
             }
         }
@@ -280,6 +298,8 @@ impl SeriesScan {
             self.open_due(unopened)?;
             first = self.first_source();
         }
+        // Kept until later, it would not be in the budget.
+        self.spare = DecodedBlock::default();
         self.current = first.map_or(Current::End, |(_, source)| source);
         Ok(self.current != Current::End)
     }
@@ -433,7 +453,7 @@ impl SeriesScan {
 
     /// Decodes a block, or at least the next `part_records` records of it from `start`.
     fn decode(
-        &self,
+        &mut self,
         key: BlockKey,
         header: BlockHeader,
         start: Option<usize>,
@@ -458,6 +478,8 @@ impl SeriesScan {
             taken: 0,
             decoded: DecodedBlock::default(),
         };
+        let spare = std::mem::take(&mut self.spare);
+        let is_whole = first <= (header.first, 0) && last >= (header.last, u64::MAX);
         // A damaged page can make redb panic, which must not end a scan that skips damage.
         open.decoded = guarded(|| match &self.query.filter {
             Some(filter) => {
@@ -471,14 +493,12 @@ impl SeriesScan {
                 blocks::load_matching(&self.chunks, &key, &header, &wanted)
             }
             // The keys of the other records are not needed.
-            None if part_records < usize::MAX
-                && first <= (header.first, 0)
-                && last >= (header.last, u64::MAX) =>
-            {
+            None if is_whole => {
                 open.end = header.count as usize;
                 let part = self.part(open.begin, open.end, start, part_records);
                 open.base = part.start;
-                blocks::load_part(&self.chunks, &key, &header, part)
+                let decoding = self.query.decoding;
+                blocks::load_part(&self.chunks, &key, &header, part, decoding, spare)
             }
             None if part_records < usize::MAX => {
                 blocks::load_window(&self.chunks, &key, &header, |keys| {
@@ -490,7 +510,7 @@ impl SeriesScan {
             }
             None => blocks::load(&self.chunks, &key, &header),
         })?;
-        if self.query.filter.is_some() || part_records == usize::MAX {
+        if self.query.filter.is_some() || (part_records == usize::MAX && !is_whole) {
             (open.begin, open.end) = bounds(&open.decoded);
         } else if part_records <= PART_RECORDS {
             return Ok(open);
@@ -501,8 +521,14 @@ impl SeriesScan {
             return Ok(open);
         }
         let part = self.part(open.begin, open.end, start, PART_RECORDS);
-        let within = part.start - open.base..part.end - open.base;
-        open.decoded = open.decoded.slice(within);
+        open.decoded = if open.decoded.has_logs() {
+            let part = part.clone();
+            let spare = DecodedBlock::default();
+            blocks::load_part(&self.chunks, &key, &header, part, Decoding::Payloads, spare)?
+        } else {
+            let within = part.start - open.base..part.end - open.base;
+            open.decoded.slice(within)
+        };
         open.base = part.start;
         Ok(open)
     }
@@ -703,9 +729,13 @@ impl OpenBlock {
     }
 
     #[inline]
-    fn current(&self) -> Option<(Position, &[u8])> {
+    fn current(&self) -> Option<(Position, ReadRecord<'_>)> {
         let index = self.index()?;
-        Some((self.decoded.key(index)?, self.decoded.payload(index)?))
+        let record = match self.decoded.log(index) {
+            Some(log) => ReadRecord::Log(log),
+            None => ReadRecord::Payload(self.decoded.payload(index)?),
+        };
+        Some((self.decoded.key(index)?, record))
     }
 
     #[inline]

@@ -13,8 +13,8 @@ use crate::{
         },
         layout::{
             block::{
-                self, BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, EncodedBlock, Wanted,
-                span_max,
+                self, BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, Decoding, EncodedBlock,
+                Wanted, span_max,
             },
             checked,
             footprint::{self, BlockSize, chunk_bytes},
@@ -414,15 +414,18 @@ pub(crate) fn load_window(
     DecodedBlock::decode_window(header, &body, window).map_err(|error| damaged(key, &error))
 }
 
-/// Reads the records of a block in a range of indexes.
+/// Reads the records of a block in a range of indexes into the memory of `spare`.
 pub(crate) fn load_part(
     chunks: &impl ReadableTable<&'static ChunkKey, &'static [u8]>,
     key: &BlockKey,
     header: &BlockHeader,
     part: std::ops::Range<usize>,
+    decoding: Decoding,
+    spare: DecodedBlock,
 ) -> Result<DecodedBlock, Fault> {
     let body = body(chunks, key, header)?;
-    DecodedBlock::decode_part(header, &body, part).map_err(|error| damaged(key, &error))
+    DecodedBlock::decode_part(header, &body, part, decoding, spare)
+        .map_err(|error| damaged(key, &error))
 }
 
 /// Reads the records of a block that `wanted` describes.

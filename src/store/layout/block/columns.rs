@@ -227,29 +227,53 @@ pub(super) enum HexTest<'t> {
     Each,
 }
 
-/// Values of a column from one of them on.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Decoded<'s> {
-    start: usize,
-    values: &'s [u64],
+/// Values of a column.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Decoded<'s> {
+    /// All values, from one of them on.
+    From { start: usize, values: &'s [u64] },
+    /// All values, less `base`.
+    Bytes { base: u64, values: &'s [u8] },
+}
+
+impl Default for Decoded<'_> {
+    fn default() -> Self {
+        Decoded::all(&[])
+    }
 }
 
 impl<'s> Decoded<'s> {
     /// All values of a column.
     pub(super) fn all(values: &'s [u64]) -> Decoded<'s> {
-        Decoded { start: 0, values }
+        Decoded::From { start: 0, values }
     }
 
     /// Value `at` of the column.
     #[inline]
     pub(super) fn get(self, at: usize) -> Option<u64> {
-        self.values.get(at.wrapping_sub(self.start)).copied()
+        match self {
+            Decoded::From { start, values } => values.get(at.wrapping_sub(start)).copied(),
+            Decoded::Bytes { base, values } => {
+                let value = values.get(at)?;
+                Some(base.wrapping_add(u64::from(*value)))
+            }
+        }
     }
 
     /// The values in `range` of the column.
-    pub(super) fn part(self, range: Range<usize>) -> Option<&'s [u64]> {
-        let start = range.start.checked_sub(self.start)?;
-        self.values.get(start..start.checked_add(range.len())?)
+    pub(super) fn part(self, range: Range<usize>) -> Option<impl Iterator<Item = u64> + use<'s>> {
+        let (base, bytes, values): (u64, &[u8], &[u64]) = match self {
+            Decoded::From { start, values } => {
+                let start = range.start.checked_sub(start)?;
+                let values = values.get(start..start.checked_add(range.len())?)?;
+                (0, &[], values)
+            }
+            Decoded::Bytes { base, values } => (base, values.get(range)?, &[]),
+        };
+        let bytes = bytes
+            .iter()
+            .map(move |it| base.wrapping_add(u64::from(*it)));
+        Some(bytes.chain(values.iter().copied()))
     }
 }
 
@@ -338,8 +362,8 @@ impl<'a> Ints<'a> {
     /// All values; `None` when the column is damaged, or fewer are wanted.
     #[inline]
     pub(super) fn values(&self) -> Option<&[u64]> {
-        let Decoded { start, values } = self.decoded()?;
-        (start == 0 && values.len() == self.count).then_some(values)
+        let (start, values) = self.widened()?;
+        (*start == 0 && values.len() == self.count).then_some(values)
     }
 
     /// All values, of which the caller needs no others.
@@ -360,11 +384,20 @@ impl<'a> Ints<'a> {
     /// The values that are wanted, and perhaps some around them.
     #[inline]
     pub(super) fn decoded(&self) -> Option<Decoded<'_>> {
-        let decoded = self.decoded.get_or_init(|| self.decode()).as_ref();
-        decoded.map(|(start, values)| Decoded {
+        if let IntsSource::Packed(packed) = &self.source
+            && let Some((base, values)) = packed.bytes_above_base()
+        {
+            return Some(Decoded::Bytes { base, values });
+        }
+        let (start, values) = self.widened()?;
+        Some(Decoded::From {
             start: *start,
             values,
         })
+    }
+
+    fn widened(&self) -> Option<&(usize, Vec<u64>)> {
+        self.decoded.get_or_init(|| self.decode()).as_ref()
     }
 
     fn decode(&self) -> Option<(usize, Vec<u64>)> {
@@ -384,6 +417,18 @@ impl<'a> Ints<'a> {
 pub(super) struct Strings<'a> {
     count: usize,
     form: StringsForm<'a>,
+}
+
+/// Maximum number of entries of a dictionary that are prepared to be copied.
+const ENTRIES_PREPARED_MAX: usize = 1024;
+
+/// How the values of a column of strings become text.
+pub(super) enum TextSource<'a, 's> {
+    /// They are of one length, and stored as bytes.
+    Fixed(FixedStrings<'s>),
+    Template(&'s TemplateColumns<'a>),
+    /// See [`Strings::get`].
+    Other,
 }
 
 /// The encoding of a column of strings.
@@ -624,7 +669,7 @@ impl<'a> TemplateColumns<'a> {
     /// The ranks of the wanted values.
     fn rank(&self) -> Option<(usize, Vec<u32>)> {
         let (start, end) = self.wanted.get();
-        let place = |index: &u64| usize::try_from(*index).ok();
+        let place = |index: u64| usize::try_from(index).ok();
         let indexes = self.indexes.decoded()?;
         // The number of values with each template before the first wanted one.
         let mut next = vec![0u32; self.templates.len()];
@@ -642,7 +687,7 @@ impl<'a> TemplateColumns<'a> {
             }
         }
         let before = next.clone();
-        let ranks = indexes.part(start..end)?.iter().map(|index| {
+        let ranks = indexes.part(start..end)?.map(|index| {
             let next = next.get_mut(place(index)?)?;
             *next += 1;
             Some(*next - 1)
@@ -814,15 +859,33 @@ impl<'a> Strings<'a> {
     }
 
     /// The index of each value among the entries of a dictionary.
-    pub(super) fn indexes(&self) -> Option<Decoded<'_>> {
+    fn indexes(&self) -> Option<Decoded<'_>> {
         match &self.form {
             StringsForm::Dictionary { indexes, .. } => indexes.decoded(),
             _ => None,
         }
     }
 
+    /// The index of each value among the entries of a dictionary, if those are few beside `records` values.
+    pub(super) fn indexes_of_few(&self, records: usize) -> Option<Decoded<'_>> {
+        let entries = self.entries()?;
+        if entries > ENTRIES_PREPARED_MAX || entries > records / 4 {
+            return None;
+        }
+        self.indexes()
+    }
+
+    /// How the values become text.
+    pub(super) fn text_source(&self) -> TextSource<'a, '_> {
+        if let Some(values) = self.fixed() {
+            return TextSource::Fixed(values);
+        }
+        self.templates()
+            .map_or(TextSource::Other, TextSource::Template)
+    }
+
     /// The values, if they are of one length and stored as bytes.
-    pub(super) fn fixed(&self) -> Option<FixedStrings<'_>> {
+    fn fixed(&self) -> Option<FixedStrings<'_>> {
         match &self.form {
             StringsForm::Fixed { layout, bytes } => Some(FixedStrings {
                 layout: *layout,
@@ -833,7 +896,7 @@ impl<'a> Strings<'a> {
     }
 
     /// The templates of the values, if they have some.
-    pub(super) fn templates(&self) -> Option<&TemplateColumns<'a>> {
+    fn templates(&self) -> Option<&TemplateColumns<'a>> {
         match &self.form {
             StringsForm::Templates(templates) => Some(templates),
             _ => None,
@@ -885,7 +948,7 @@ impl<'a> Strings<'a> {
     }
 
     /// Appends value `at`.
-    fn append(&self, at: usize, out: &mut Vec<u8>) -> Option<()> {
+    pub(super) fn append(&self, at: usize, out: &mut Vec<u8>) -> Option<()> {
         if let StringsForm::Fixed { layout, bytes } = &self.form {
             return layout.append(bytes.get()?, at, out);
         }

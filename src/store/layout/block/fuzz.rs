@@ -6,8 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a fuzzer reports by panicking")]
 
 use super::{
-    BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, EncodedBlock, HEADER_BYTES, Summary,
-    Wanted,
+    BlockEncoder, BlockHeader, BlockRecord, DecodedBlock, Decoding, EncodedBlock, HEADER_BYTES,
+    Summary, Wanted,
     bytes::Reader,
     narrow,
     sections::{PackedSections, Sections},
@@ -127,7 +127,27 @@ fn read(header: &[u8], body: &[u8]) {
     let _ = (header.span_class(), header.merge_level());
     let _ = header.timestamps(body);
     let _ = DecodedBlock::decode_window(&header, body, |keys| 1..keys.len().min(3));
-    let _ = DecodedBlock::decode_part(&header, body, 2..7);
+    let _ = DecodedBlock::decode_part(
+        &header,
+        body,
+        2..7,
+        Decoding::Payloads,
+        DecodedBlock::default(),
+    );
+    for part in [2..7, 0..header.count as usize] {
+        if let Ok(logs) = DecodedBlock::decode_part(
+            &header,
+            body,
+            part,
+            Decoding::LogParts,
+            DecodedBlock::default(),
+        ) {
+            for log in (0..logs.len()).filter_map(|index| logs.log(index)) {
+                let _ = (log.utc_offset_minutes(), log.level(), log.len());
+                let _ = log.visit(|_, _| {});
+            }
+        }
+    }
     let decoded = DecodedBlock::decode(&header, body);
     for signal in SIGNALS {
         let _ = header.levels(signal, body);

@@ -6,7 +6,7 @@
 
 use super::{
     bytes::Writer,
-    columns::{Decoded, FixedStrings, Strings, TemplateColumns},
+    columns::{Decoded, FixedStrings, Strings, TemplateColumns, TextSource},
     shapes::{ColumnKind, DecodedShape, Part, PlacedPart, Shaped},
 };
 use std::ops::Range;
@@ -17,8 +17,6 @@ const NEST_DEPTH_MAX: usize = 64;
 pub(super) const SLACK_BYTES: usize = PREPARED_BYTES;
 /// The length of a prepared entry, and its longest part.
 const PREPARED_BYTES: usize = 32;
-/// Maximum number of entries of a dictionary that are prepared to be copied.
-const PREPARED_MAX: usize = 1024;
 /// The longest head of bytes: a length as a varint.
 const HEAD_BYTES_MAX: usize = 10;
 
@@ -268,19 +266,19 @@ impl<'a, 's> Joiner<'a, 's> {
                         indexes,
                         slot,
                     }
-                } else if let Some(values) = strings.fixed() {
-                    Step::Fixed { values, slot }
-                } else if let Some(templates) = strings.templates() {
-                    Step::Template {
-                        part,
-                        templates,
-                        slot,
-                    }
                 } else {
-                    Step::Text {
-                        part,
-                        column: strings,
-                        slot,
+                    match strings.text_source() {
+                        TextSource::Fixed(values) => Step::Fixed { values, slot },
+                        TextSource::Template(templates) => Step::Template {
+                            part,
+                            templates,
+                            slot,
+                        },
+                        TextSource::Other => Step::Text {
+                            part,
+                            column: strings,
+                            slot,
+                        },
                     }
                 }
             }
@@ -295,12 +293,9 @@ impl<'a, 's> Joiner<'a, 's> {
         number: usize,
         column: &'s Strings<'_>,
     ) -> Option<Decoded<'s>> {
+        let indexes = column.indexes_of_few(self.records)?;
         if self.prepared.get(number)?.is_some() {
-            return column.indexes();
-        }
-        let count = column.entries()?;
-        if count > PREPARED_MAX || count > self.records / 4 {
-            return None;
+            return Some(indexes);
         }
         let mut head = Vec::new();
         let mut prepare = |index| {
@@ -308,9 +303,11 @@ impl<'a, 's> Joiner<'a, 's> {
             write_bytes(part, column.entry(index)?, &mut head);
             Padded::new(&head)
         };
-        let entries = (0..count).map(&mut prepare).collect::<Option<Vec<_>>>()?;
+        let entries = (0..column.entries()?)
+            .map(&mut prepare)
+            .collect::<Option<Vec<_>>>()?;
         *self.prepared.get_mut(number)? = Some(entries);
-        column.indexes()
+        Some(indexes)
     }
 }
 

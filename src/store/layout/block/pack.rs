@@ -434,6 +434,14 @@ impl<'a> PackedInts<'a> {
         Some((start, values))
     }
 
+    /// The lowest value, and all values less it, if they are stored as bytes.
+    pub(super) fn bytes_above_base(&self) -> Option<(u64, &'a [u8])> {
+        if self.form != form::BYTES || self.transform != transform::NONE {
+            return None;
+        }
+        Some((self.base, self.bytes()?))
+    }
+
     /// The residuals of form 2.
     fn bytes(&self) -> Option<&'a [u8]> {
         let bytes = self.coded?.get()?;

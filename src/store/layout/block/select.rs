@@ -379,7 +379,7 @@ impl<'a, 's> Selector<'a, 's> {
 
     fn shapes_of_records(&self) -> impl Iterator<Item = usize> {
         let shapes = self.shaped.shape_of_record.iter();
-        shapes.map(|shape| usize::try_from(*shape).unwrap_or(usize::MAX))
+        shapes.map(|shape| usize::from(*shape))
     }
 
     /// Calls `visit` for each value of `columns`, in the order of records: with the record, what

@@ -492,7 +492,7 @@ pub(super) struct PlacedPart {
 /// The shapes and columns of a body. Columns are inflated and decoded when they are first needed.
 pub(super) struct Shaped<'a> {
     pub(super) shapes: Vec<DecodedShape<'a>>,
-    pub(super) shape_of_record: Vec<u64>,
+    pub(super) shape_of_record: Vec<u16>,
     pub(super) ints: Vec<Ints<'a>>,
     pub(super) strings: Vec<Strings<'a>>,
     /// Where the values of parts begin in their columns, see [`PlacedPart::slot`].
@@ -519,10 +519,12 @@ impl<'a> Shaped<'a> {
             Ints::read_packed(&mut small, &mut columns, count, Decoded::default())?;
             Ints::read_packed(&mut small, &mut columns, count, Decoded::default())?;
             let shapes = Ints::read_packed(&mut small, &mut columns, count, Decoded::default())?;
-            (small, shapes.into_values()?, columns)
+            let shapes = shapes.decoded()?.part(0..count)?;
+            (small, narrow(shapes)?, columns)
         } else {
             let small = Reader::new(sections.get(2)?);
             let shapes = read_ints(&mut Reader::new(sections.get(3)?), count)?;
+            let shapes = narrow(shapes.into_iter())?;
             (small, shapes, Section::all_from(sections, 4))
         };
         let shapes = small.length().filter(|shapes| *shapes <= SHAPES_MAX)?;
@@ -611,14 +613,14 @@ impl<'a> Shaped<'a> {
     /// The shape of a record.
     #[inline]
     pub(super) fn shape_of(&self, record: usize) -> Option<usize> {
-        usize::try_from(*self.shape_of_record.get(record)?).ok()
+        Some(usize::from(*self.shape_of_record.get(record)?))
     }
 
     /// The number of records of each shape in `range`.
     fn count(&self, range: Range<usize>) -> Option<Vec<usize>> {
         let mut counts = vec![0usize; self.shapes.len()];
         for shape in self.shape_of_record.get(range)? {
-            *counts.get_mut(usize::try_from(*shape).ok()?)? += 1;
+            *counts.get_mut(usize::from(*shape))? += 1;
         }
         Some(counts)
     }
@@ -677,6 +679,11 @@ impl<'a> Shaped<'a> {
         }
         Some(())
     }
+}
+
+/// Indexes of shapes, which are few.
+fn narrow(shapes: impl Iterator<Item = u64>) -> Option<Vec<u16>> {
+    shapes.map(|shape| u16::try_from(shape).ok()).collect()
 }
 
 fn read_shape<'a>(small: &mut Reader<'a>) -> Option<DecodedShape<'a>> {

@@ -6,7 +6,11 @@ use crate::{
         TextPattern,
         arbitrary::{Draw, Said},
     },
-    record::{Level, LogRecord, Record, SpanRecord},
+    record::{
+        Level, LogRecord, Record, SpanRecord, Value, messagepack,
+        payload::{utc_offset_of, write_log_start},
+    },
+    time::Timestamp,
 };
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, KeyValueList, any_value},
@@ -326,7 +330,7 @@ proptest! {
         let start = start.index(records.len() + 1);
         let end = start + end.index(records.len() + 1 - start);
         let window = DecodedBlock::decode_window(&header, &body, |_| start..end).unwrap();
-        let part = DecodedBlock::decode_part(&header, &body, start..end).unwrap();
+        let part = DecodedBlock::decode_part(&header, &body, start..end, Decoding::Payloads, DecodedBlock::default()).unwrap();
         let wanted: Vec<(i64, u64, &[u8])> = records[start..end]
             .iter()
             .map(|it| (it.timestamp, it.sequence, it.payload))
@@ -376,7 +380,87 @@ proptest! {
         let _ = DecodedBlock::decode_matching(&header, &body, &wanted);
         let _ = DecodedBlock::decode_window(&header, &body, |_| 3..9);
         for part in [0..2, 3..9, records.len() / 2..records.len()] {
-            let _ = DecodedBlock::decode_part(&header, &body, part);
+            let _ = DecodedBlock::decode_part(&header, &body, part, Decoding::Payloads, DecodedBlock::default());
+        }
+    }
+}
+
+/// The payload of a log that was decoded into its parts.
+fn payload_of(log: &LogParts<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let minutes = i16::try_from(log.utc_offset_minutes().unwrap()).unwrap();
+    let level = Level(i32::try_from(log.level().unwrap()).unwrap());
+    write_log_start(utc_offset_of(minutes).unwrap(), level, &mut out);
+    let mut attributes = Vec::new();
+    let message = log.visit(|key, value| {
+        messagepack::write_str(key, &mut attributes);
+        match value {
+            LogValue::Bool(value) => messagepack::write_bool(value, &mut attributes),
+            LogValue::Int(value) => messagepack::write_int(value, &mut attributes),
+            LogValue::UInt(value) => messagepack::write_uint(value, &mut attributes),
+            LogValue::Float(value) => messagepack::write_float(value, &mut attributes),
+            LogValue::Text(text) => messagepack::write_str(text, &mut attributes),
+        }
+    });
+    messagepack::write_str(message.unwrap(), &mut out);
+    messagepack::write_map_head(log.len(), &mut out);
+    out.extend(attributes);
+    out
+}
+
+proptest! {
+    #[test]
+    fn the_parts_of_logs_are_those_of_their_payloads(
+        logs in prop::collection::vec(
+            (any::<i32>(), "[a-cé]{0,2}", prop::collection::vec(
+                ("[a-c]", prop_oneof![
+                    any::<i64>().prop_map(Value::from),
+                    (0i64..9).prop_map(Value::from),
+                    any::<u64>().prop_map(Value::from),
+                    any::<bool>().prop_map(Value::from),
+                    (-9i32..9).prop_map(|it| Value::from(f64::from(it) / 4.0)),
+                    "[ab]{0,2}".prop_map(Value::from),
+                    "took [0-9]{1,5} ms of é [0-9a-f]{16}".prop_map(Value::from),
+                    "[0-9a-f]{32}".prop_map(Value::from),
+                    "[a-zé]{20,40}".prop_map(Value::from),
+                ]),
+                0..4,
+            )),
+            1..200,
+        ),
+        nested: bool,
+        start: prop::sample::Index,
+        end: prop::sample::Index,
+    ) {
+        let mut payloads = Vec::new();
+        for (level, message, attributes) in logs {
+            let mut log = LogRecord::new(Timestamp::default(), Level(level), message);
+            log.attributes = attributes;
+            let mut payload = Vec::new();
+            log.encode_payload(&mut payload).unwrap();
+            payloads.push(payload);
+        }
+        if nested {
+            let log = LogRecord::new(Timestamp::default(), Level(0), "").with("a", Value::Null);
+            let mut payload = Vec::new();
+            log.encode_payload(&mut payload).unwrap();
+            payloads.insert(payloads.len() / 2, payload);
+        }
+        let records = BlockRecord::numbered(&payloads);
+        let EncodedBlock { header, body, .. } = BlockEncoder::new().encode(Signal::Logs, &records);
+        let start = start.index(records.len() + 1);
+        let end = start + end.index(records.len() + 1 - start);
+        let part = DecodedBlock::decode_part(&header, &body, start..end, Decoding::LogParts, DecodedBlock::default()).unwrap();
+        prop_assert_eq!(part.len(), end - start);
+        let has_nested = nested && (start..end).contains(&((payloads.len() - 1) / 2));
+        prop_assert_eq!(part.has_logs(), !has_nested && start < end);
+        for (index, expected) in payloads[start..end].iter().enumerate() {
+            let found = match part.log(index) {
+                Some(log) => payload_of(&log),
+                None => part.payload(index).unwrap().to_vec(),
+            };
+            prop_assert_eq!(&found, expected);
+            prop_assert_eq!(part.key(index).unwrap().1, (start + index) as u64);
         }
     }
 }
@@ -407,7 +491,14 @@ fn a_part_of_a_large_block_is_that_part_of_the_whole() {
         5000..5000,
         4990..6000,
     ] {
-        let part = DecodedBlock::decode_part(&header, &body, range.clone()).unwrap();
+        let part = DecodedBlock::decode_part(
+            &header,
+            &body,
+            range.clone(),
+            Decoding::Payloads,
+            DecodedBlock::default(),
+        )
+        .unwrap();
         let wanted = whole.iter().skip(range.start).take(range.len());
         let key = |it: &BlockRecord<'_>| (it.timestamp, it.sequence, it.payload.to_vec());
         assert!(
@@ -613,7 +704,14 @@ fn blocks_of_the_codec_before_are_read_and_searched() {
         );
         for part in [
             DecodedBlock::decode_window(&header, body, |_| 17..203).unwrap(),
-            DecodedBlock::decode_part(&header, body, 17..203).unwrap(),
+            DecodedBlock::decode_part(
+                &header,
+                body,
+                17..203,
+                Decoding::Payloads,
+                DecodedBlock::default(),
+            )
+            .unwrap(),
         ] {
             let part = part.records().map(|it| it.payload);
             assert!(part.eq(payloads().skip(17).take(186)));

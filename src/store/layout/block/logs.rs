@@ -1,0 +1,332 @@
+//! Logs decoded from columns into their parts, without payloads in between.
+//!
+//! A reader that looks at every value spends more time on finding them in a payload, and on checking each text for
+//! UTF-8, than on all else. So the texts of many logs are joined into one string, which is checked once, and a log
+//! is a row of cells: where its texts are, and its numbers. The keys are read once for each shape.
+//!
+//! Only logs whose attributes are numbers, booleans and strings are decoded this way.
+
+use super::{
+    columns::{Decoded, Strings, TextSource},
+    messagepack,
+    places::{Entry, Place},
+    shapes::{DecodedShape, Part, Shaped},
+};
+use std::ops::Range;
+
+/// A value of an attribute, or the message of a log.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum LogValue<'a> {
+    Bool(bool),
+    Int(i64),
+    UInt(u64),
+    Float(f64),
+    Text(&'a str),
+}
+
+/// Some logs of a block.
+#[derive(Debug, Default)]
+pub(super) struct DecodedLogs {
+    /// The texts of all.
+    texts: String,
+    shapes: Vec<LogShape>,
+    /// The shape of each log, and where its cells end.
+    logs: Vec<(u32, u32)>,
+    /// A number, or the place of a text in `texts`, for each value that differs between the logs of a shape.
+    cells: Vec<u64>,
+}
+
+/// What the logs of a shape have in common.
+#[derive(Debug, Default)]
+struct LogShape {
+    message: Option<Field>,
+    /// The keys, and where their values are.
+    attributes: Vec<(Box<str>, Field)>,
+}
+
+/// Where a value is.
+#[derive(Debug)]
+enum Field {
+    /// In the next cell.
+    Next(Part),
+    /// The same text in every log of the shape.
+    Constant(Box<str>),
+}
+
+/// The parts of a log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogParts<'a> {
+    texts: &'a str,
+    shape: &'a LogShape,
+    cells: &'a [u64],
+}
+
+impl<'a> LogParts<'a> {
+    /// The offset from UTC, in minutes.
+    #[inline]
+    pub(crate) fn utc_offset_minutes(&self) -> Option<i64> {
+        self.cells.first().map(|cell| cell.cast_signed())
+    }
+
+    /// The severity.
+    #[inline]
+    pub(crate) fn level(&self) -> Option<i64> {
+        self.cells.get(1).map(|cell| cell.cast_signed())
+    }
+
+    /// The number of attributes.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.shape.attributes.len()
+    }
+
+    /// Calls `visit` with each attribute in its order, and returns the message; `None` if a value is damaged.
+    // Not an iterator: its items would go through memory, in pieces of other sizes than they are read in, for which
+    // a processor waits longer than all else here takes.
+    #[inline]
+    pub(crate) fn visit(&self, mut visit: impl FnMut(&'a str, LogValue<'a>)) -> Option<&'a str> {
+        let LogParts {
+            texts,
+            shape,
+            cells,
+        } = *self;
+        let mut cells = cells.iter().skip(2).copied();
+        let message = match shape.message.as_ref()? {
+            Field::Constant(text) => text,
+            Field::Next(_) => text_at(texts, cells.next()?)?,
+        };
+        for (key, field) in &shape.attributes {
+            match field {
+                Field::Constant(text) => visit(key, LogValue::Text(text)),
+                Field::Next(part) => {
+                    let cell = cells.next()?;
+                    match part {
+                        Part::Str => visit(key, LogValue::Text(text_at(texts, cell)?)),
+                        Part::Int => visit(key, LogValue::Int(cell.cast_signed())),
+                        Part::UInt => visit(key, LogValue::UInt(cell)),
+                        Part::Float => visit(key, LogValue::Float(f64::from_bits(cell))),
+                        _ => visit(key, LogValue::Bool(cell != 0)),
+                    }
+                }
+            }
+        }
+        Some(message)
+    }
+}
+
+/// The text at a place; `None` if that is not one of whole characters.
+#[inline]
+fn text_at(texts: &str, place: u64) -> Option<&str> {
+    let start = usize::try_from(place & u64::from(u32::MAX)).ok()?;
+    let end = usize::try_from(place >> 32).ok()?;
+    texts.get(start..end)
+}
+
+/// The place of a text.
+#[inline]
+fn place(start: usize, end: usize) -> Option<u64> {
+    let (start, end) = (u32::try_from(start).ok()?, u32::try_from(end).ok()?);
+    Some(u64::from(start) | u64::from(end) << 32)
+}
+
+impl DecodedLogs {
+    /// The logs in `range`; `None` if one of them cannot be decoded this way. They are put into the memory of
+    /// `spare`.
+    pub(super) fn decode(
+        shaped: &Shaped<'_>,
+        range: &Range<usize>,
+        payload_bytes: usize,
+        spare: DecodedLogs,
+    ) -> Option<DecodedLogs> {
+        let DecodedLogs {
+            texts,
+            mut shapes,
+            mut logs,
+            mut cells,
+        } = spare;
+        let mut texts = texts.into_bytes();
+        texts.clear();
+        shapes.clear();
+        logs.clear();
+        cells.clear();
+        let mut decoder = Decoder {
+            shaped,
+            records: range.len(),
+            texts,
+            // Each entry of a dictionary is in one payload at least, and so is each other text.
+            texts_bytes_max: payload_bytes.checked_mul(2)?,
+            steps: shaped.shapes.iter().map(|_| None).collect(),
+            entries: shaped.strings.iter().map(|_| None).collect(),
+            next_values: shaped.values_before(range.start)?,
+            cells,
+        };
+        shapes.resize_with(shaped.shapes.len(), LogShape::default);
+        logs.reserve(range.len());
+        for record in range.clone() {
+            let shape = shaped.shape_of(record)?;
+            if decoder.steps.get(shape)?.is_none() {
+                *shapes.get_mut(shape)? = decoder.open(shape)?;
+            }
+            decoder.read(shape)?;
+            let cells_end = u32::try_from(decoder.cells.len()).ok()?;
+            logs.push((u32::try_from(shape).ok()?, cells_end));
+        }
+        Some(DecodedLogs {
+            texts: String::from_utf8(decoder.texts).ok()?,
+            shapes,
+            logs,
+            cells: decoder.cells,
+        })
+    }
+
+    /// The approximate memory of this value, in bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.texts.len() + self.cells.len() * 8 + self.logs.len() * 8
+    }
+
+    /// The log number `index`.
+    #[inline]
+    pub(super) fn get(&self, index: usize) -> Option<LogParts<'_>> {
+        let start = match index.checked_sub(1) {
+            Some(previous) => self.logs.get(previous)?.1 as usize,
+            None => 0,
+        };
+        let (shape, end) = *self.logs.get(index)?;
+        Some(LogParts {
+            texts: &self.texts,
+            shape: self.shapes.get(shape as usize)?,
+            cells: self.cells.get(start..end as usize)?,
+        })
+    }
+}
+
+/// A value of a log, to be put into a cell.
+struct Step<'a, 's> {
+    source: Source<'a, 's>,
+    slot: usize,
+}
+
+enum Source<'a, 's> {
+    Number(Decoded<'s>),
+    /// A text whose entry in the dictionary of this column is in the texts already.
+    Entry(usize, Decoded<'s>),
+    Text(TextSource<'a, 's>, &'s Strings<'a>),
+}
+
+struct Decoder<'a, 's> {
+    shaped: &'s Shaped<'a>,
+    /// The number of logs that are decoded.
+    records: usize,
+    texts: Vec<u8>,
+    texts_bytes_max: usize,
+    /// The steps of each shape, once it is used.
+    steps: Vec<Option<Vec<Step<'a, 's>>>>,
+    /// The places of the entries of dictionaries, each for one column of strings.
+    entries: Vec<Option<Vec<u64>>>,
+    /// The index of the next value of each slot.
+    next_values: Vec<usize>,
+    cells: Vec<u64>,
+}
+
+impl<'a, 's> Decoder<'a, 's> {
+    /// Reads what the logs of a shape have in common.
+    fn open(&mut self, index: usize) -> Option<LogShape> {
+        let shape: &'s DecodedShape<'a> = self.shaped.shapes.get(index)?;
+        let mut parts = shape.parts.iter().map(|it| (it.part, it.literals_end));
+        let places = messagepack::places(shape.literals, &mut parts)?;
+        if !places.nulls.is_empty() || !places.objects.is_empty() {
+            return None;
+        }
+        let (mut opened, mut steps) = (LogShape::default(), Vec::new());
+        for (placed, place) in shape.leaves().zip(&places.leaves) {
+            let slot = placed.slot;
+            let field = match placed.part {
+                Part::Str => {
+                    let column = self.shaped.strings.get(placed.column)?;
+                    if let Some(text) = column.constant() {
+                        Field::Constant(std::str::from_utf8(text).ok()?.into())
+                    } else {
+                        let source = self.text_source(placed.column, column)?;
+                        steps.push(Step { source, slot });
+                        Field::Next(placed.part)
+                    }
+                }
+                Part::Int | Part::UInt | Part::Float | Part::Bool => {
+                    let values = self.shaped.ints.get(placed.column)?.decoded()?;
+                    steps.push(Step {
+                        source: Source::Number(values),
+                        slot,
+                    });
+                    Field::Next(placed.part)
+                }
+                _ => return None,
+            };
+            match place {
+                Place::Message => opened.message = Some(field),
+                Place::Entry(Entry { path, .. }) => {
+                    opened.attributes.push((path.as_str().into(), field));
+                }
+                // The offset from UTC and the level, which come first.
+                _ => {}
+            }
+        }
+        *self.steps.get_mut(index)? = Some(steps);
+        Some(opened)
+    }
+
+    fn text_source(&mut self, number: usize, column: &'s Strings<'a>) -> Option<Source<'a, 's>> {
+        if let Some(indexes) = column.indexes_of_few(self.records) {
+            if self.entries.get(number)?.is_none() {
+                let entries = (0..column.entries()?).map(|entry| self.keep(column.entry(entry)?));
+                let entries = entries.collect::<Option<Vec<u64>>>()?;
+                *self.entries.get_mut(number)? = Some(entries);
+            }
+            return Some(Source::Entry(number, indexes));
+        }
+        Some(Source::Text(column.text_source(), column))
+    }
+
+    /// Adds a text and returns its place.
+    fn keep(&mut self, text: &[u8]) -> Option<u64> {
+        let start = self.texts.len();
+        self.texts.extend_from_slice(text);
+        self.end_text(start)
+    }
+
+    /// The place of the text from `start`.
+    #[inline]
+    fn end_text(&self, start: usize) -> Option<u64> {
+        let end = self.texts.len();
+        // Without this check, a damaged template could repeat a long text without end.
+        (end <= self.texts_bytes_max).then_some(())?;
+        place(start, end)
+    }
+
+    /// Appends the cells of the next log, which is of this shape.
+    #[inline]
+    fn read(&mut self, shape: usize) -> Option<()> {
+        for step in self.steps.get(shape)?.as_ref()? {
+            let next = self.next_values.get_mut(step.slot)?;
+            let at = *next;
+            *next += 1;
+            let cell = match &step.source {
+                Source::Number(values) => values.get(at)?,
+                Source::Entry(number, indexes) => {
+                    let index = usize::try_from(indexes.get(at)?).ok()?;
+                    *self.entries.get(*number)?.as_ref()?.get(index)?
+                }
+                Source::Text(source, column) => {
+                    let start = self.texts.len();
+                    match source {
+                        TextSource::Fixed(values) => values.append(at, &mut self.texts)?,
+                        TextSource::Template(templates) => templates.append(at, &mut self.texts)?,
+                        TextSource::Other => column.append(at, &mut self.texts)?,
+                    }
+                    self.end_text(start)?
+                }
+            };
+            self.cells.push(cell);
+        }
+        Some(())
+    }
+}
