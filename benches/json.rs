@@ -176,7 +176,7 @@ fn writing(records: &[GatewayRecord], bytes: u64, rounds: usize) -> Result<Table
             "the scan alone",
             Box::new(|| {
                 scan(&mut |record| {
-                    black_box(record.payload());
+                    black_box(record.message());
                     Ok(())
                 })
             }),

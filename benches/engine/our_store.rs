@@ -65,9 +65,9 @@ impl OurStore {
         visit: &mut dyn FnMut(LogView<'_>),
     ) -> Result<()> {
         let query = self.query(server)?.direction(direction);
-        let mut scan = self.store.snapshot()?.scan_logs(&query)?;
-        while let Some(log) = scan.next()? {
-            visit(log.view()?);
+        let mut scan = self.store.snapshot()?.scan(&query)?;
+        while let Some(record) = scan.next()? {
+            visit(record.log()?.context("a log record")?);
         }
         Ok(())
     }
@@ -107,7 +107,9 @@ impl Engine for OurStore {
         let query = self.query(server)?.direction(direction);
         let mut scan = self.store.snapshot()?.scan(&query)?;
         while let Some(record) = scan.next()? {
-            if visit(record.payload()).is_break() {
+            // The columns of a record are read in `scan_decoded`.
+            let message = record.message().unwrap_or_default();
+            if visit(message.as_bytes()).is_break() {
                 break;
             }
         }

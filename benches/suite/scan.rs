@@ -113,12 +113,6 @@ fn figures(
             figure = figure.beside(peer.name, rate(of(&peer.times.borrow()))?);
         }
         figures.push(figure);
-        let (id, what) = (
-            format!("scan.{name}.encoded"),
-            format!("the same {name}, not decoded"),
-        );
-        let encoded = rate(of(&ours.times.borrow()))?;
-        figures.push(Figure::new(&id, what, Unit::RecordsPerSecond, encoded));
     }
     figures.push(Figure::new(
         "scan.owned",

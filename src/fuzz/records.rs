@@ -94,7 +94,7 @@ fn read_payload(signal: Signal, payload: &[u8]) {
             signal,
             timestamp,
             sequence: 7,
-            payload,
+            content: crate::store::ReadRecord::Payload(payload),
         };
         let (mut lines, mut out) = (LineWriter::new(format), Vec::new());
         let _ = lines.write(&raw, &mut out);

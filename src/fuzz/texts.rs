@@ -121,7 +121,7 @@ fn lines_of(signal: Signal, format: LineFormat) -> Vec<u8> {
             signal,
             timestamp: record.timestamp(),
             sequence: 1,
-            payload: &payload,
+            content: crate::store::ReadRecord::Payload(&payload),
         };
         lines.write(&raw, &mut out).unwrap();
     }
@@ -199,7 +199,7 @@ fn lines(input: &[u8]) {
                 signal,
                 timestamp,
                 sequence: 1,
-                payload: &payload,
+                content: crate::store::ReadRecord::Payload(&payload),
             };
             let (mut lines, mut out) = (LineWriter::new(format), Vec::new());
             if lines.write(&raw, &mut out).is_ok() {

@@ -240,7 +240,7 @@ impl OtlpBatch {
     }
 
     fn push_payload(&mut self, record: &RawRecord<'_>) -> Result<(), PayloadError> {
-        let payload = record.payload;
+        let payload = &record.payload();
         match record.signal {
             Signal::Logs => {
                 let log = LogRecord::decode_payload(record.timestamp, payload)?;
@@ -419,7 +419,7 @@ mod tests {
             signal,
             timestamp: Timestamp::from_unix_nanos(5),
             sequence: 0,
-            payload,
+            content: crate::store::ReadRecord::Payload(payload),
         }
     }
 

@@ -10,6 +10,7 @@ use super::{LineFormat, LineWriter};
 use crate::{
     error::{Error, Result},
     read::{RawRecord, StoredRecord},
+    store::ReadRecord,
 };
 use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::value::RawValue;
@@ -76,7 +77,7 @@ impl JsonView<'_> {
                     signal,
                     timestamp: stored.timestamp,
                     sequence: stored.sequence,
-                    payload: &payload,
+                    content: ReadRecord::Payload(&payload),
                 };
                 write(&record, self.format, out)
             }

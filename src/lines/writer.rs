@@ -2,8 +2,13 @@
 
 use super::{
     json::value_text,
-    ndjson::{log::transcode_log_payload, metrics::transcode_metrics_payload},
-    otlp_json::{Envelope, Message, foreign_metric, transcode_own_log, write_message},
+    ndjson::{
+        log::{transcode_log_payload, write_log_parts},
+        metrics::transcode_metrics_payload,
+    },
+    otlp_json::{
+        Envelope, Message, foreign_metric, transcode_own_log, write_message, write_own_log,
+    },
 };
 use crate::{
     error::{Error, Result},
@@ -14,6 +19,7 @@ use crate::{
         payload::{PayloadError, SpanParts},
     },
     signal::Signal,
+    store::{LogParts, ReadRecord},
 };
 use opentelemetry_proto::tonic::{
     common::v1::InstrumentationScope,
@@ -141,12 +147,41 @@ impl LineWriter {
         self.long_lines
     }
 
+    /// Appends a log that was decoded into its parts; `None` if its payload has to be read, and `out` is then as it
+    /// was.
+    fn write_parts(
+        &mut self,
+        record: &RawRecord<'_>,
+        log: &LogParts<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        let (server, time) = (record.server, record.timestamp);
+        match self.format {
+            LineFormat::Ndjson => write_log_parts(time, log, out),
+            LineFormat::Otlp => {
+                self.piece.clear();
+                write_own_log(server, time, log, &mut self.piece)?;
+                self.append_own_log(server, out);
+                Some(())
+            }
+        }
+    }
+
+    fn append_own_log(&mut self, server: &ServerName, out: &mut Vec<u8>) {
+        self.append(Origin::Server(Signal::Logs, server.clone()), out);
+    }
+
     fn write_payload(
         &mut self,
         record: &RawRecord<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), PayloadError> {
-        let payload = record.payload;
+        if let ReadRecord::Log(log) = &record.content
+            && self.write_parts(record, log, out).is_some()
+        {
+            return Ok(());
+        }
+        let payload = &record.payload();
         let origin = match (record.signal, self.format) {
             (Signal::Logs, LineFormat::Ndjson) => {
                 return transcode_log_payload(record.timestamp, payload, out);
@@ -158,7 +193,7 @@ impl LineWriter {
                 self.piece.clear();
                 let (server, time) = (record.server, record.timestamp);
                 if transcode_own_log(server, time, payload, &mut self.piece).is_some() {
-                    self.append(Origin::Server(Signal::Logs, server.clone()), out);
+                    self.append_own_log(server, out);
                     return Ok(());
                 }
                 let log = LogRecord::decode_payload(record.timestamp, payload)?;

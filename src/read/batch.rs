@@ -1,7 +1,7 @@
 //! Raw records that outlive the step of a scan that lent them.
 
 use super::RawRecord;
-use crate::{record::ServerName, signal::Signal, time::Timestamp};
+use crate::{record::ServerName, signal::Signal, store::ReadRecord, time::Timestamp};
 use hashbrown::HashMap;
 
 /// Records, still encoded, that are kept when their scan moves on: to be read on another thread, for example.
@@ -41,7 +41,11 @@ impl RawBatch {
             self.places.insert(record.server.clone(), place);
             place
         };
-        self.payloads.extend_from_slice(record.payload);
+        match &record.content {
+            ReadRecord::Payload(payload) => self.payloads.extend_from_slice(payload),
+            // Of a damaged log, the rest is missing, which a reader of the batch is told.
+            ReadRecord::Log(log) => _ = log.write_payload(&mut self.payloads),
+        }
         self.records.push(Kept {
             server,
             signal: record.signal,
@@ -86,7 +90,7 @@ impl RawBatch {
                 signal: kept.signal,
                 timestamp: kept.timestamp,
                 sequence: kept.sequence,
-                payload,
+                content: ReadRecord::Payload(payload),
             })
         })
     }
@@ -105,7 +109,7 @@ mod tests {
             signal: Signal::ALL[number % 3],
             timestamp: Timestamp::from_unix_nanos(7 - i64::try_from(number).unwrap()),
             sequence: number as u64,
-            payload: payloads[number],
+            content: ReadRecord::Payload(payloads[number]),
         };
         let mut batch = RawBatch::new();
         for numbers in [0..4, 2..3] {

@@ -1,18 +1,15 @@
 //! A stored log, looked at without building it.
 
-use super::{
-    Cursor, Damage, Query, RawRecord,
-    scan::{Merge, Merged},
-};
+use super::RawRecord;
 use crate::{
     error::{Error, Result},
     record::{
-        Level, LogRecord, ServerName, Value,
+        Level, LogRecord, Value,
         messagepack::{Reader, Token},
-        payload::{LogHead, PayloadError, read_value, utc_offset_of},
+        payload::{LogHead, PayloadError, read_value},
     },
     signal::Signal,
-    store::{Decoding, LogParts, LogValue, ReadRecord, Snapshot},
+    store::{LogParts, LogValue, ReadRecord},
     time::Timestamp,
 };
 use std::borrow::Cow;
@@ -94,11 +91,14 @@ impl<'a> LogView<'a> {
     /// The view of a log that was decoded into its parts; `None` if a part is damaged.
     fn of_parts(parts: &LogParts<'a>) -> Option<LogView<'a>> {
         let mut attributes = Vec::with_capacity(parts.len());
-        let message = parts.visit(|key, value| attributes.push((key, ValueView::from(value))))?;
+        parts.visit(|key, value| {
+            attributes.push((key, ValueView::from(value)));
+            Some(())
+        })?;
         Some(LogView {
-            utc_offset: utc_offset_of(i16::try_from(parts.utc_offset_minutes()?).ok()?)?,
-            level: Level(i32::try_from(parts.level()?).ok()?),
-            message,
+            utc_offset: parts.utc_offset()?,
+            level: parts.level()?,
+            message: parts.message()?,
             attributes,
         })
     }
@@ -182,91 +182,7 @@ impl<'a> RawRecord<'a> {
         if self.signal != Signal::Logs {
             return Ok(None);
         }
-        LogView::of(&ReadRecord::Payload(self.payload)).map(Some)
-    }
-}
-
-/// A scan over the logs of a query, for a reader of every value. It lends out each log. [`Scan`](super::Scan) takes
-/// about twice as long for that, and less for a reader of a few values.
-#[derive(Debug)]
-pub struct LogScan {
-    merge: Merge,
-}
-
-/// A log of a [`LogScan`].
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct ScannedLog<'a> {
-    /// The server of the log.
-    pub server: &'a ServerName,
-    /// The timestamp that the log is stored under.
-    pub timestamp: Timestamp,
-    /// The log's number in the order of arrival in this database.
-    pub sequence: u64,
-    record: ReadRecord<'a>,
-}
-
-impl<'a> ScannedLog<'a> {
-    /// The position directly after this log.
-    #[must_use]
-    pub fn cursor(&self) -> Cursor {
-        Cursor {
-            timestamp: self.timestamp,
-            sequence: self.sequence,
-        }
-    }
-
-    /// The parts of the log.
-    ///
-    /// Fails with [`Error::InvalidRecord`] when it was not written by this crate.
-    pub fn view(&self) -> Result<LogView<'a>> {
-        LogView::of(&self.record)
-    }
-}
-
-impl LogScan {
-    /// Advances to the next log and returns it; `None` after the last one.
-    ///
-    /// Fails with [`Error::Database`] and [`Error::Corrupt`]. After an error it returns `None`.
-    // Not an `Iterator`, because a log borrows from the scan.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator cannot lend its items"
-    )]
-    pub fn next(&mut self) -> Result<Option<ScannedLog<'_>>> {
-        self.merge.advance()?;
-        let merged = self.merge.current();
-        Ok(merged.map(|merged| {
-            let Merged {
-                server,
-                timestamp,
-                sequence,
-                record,
-            } = merged;
-            ScannedLog {
-                server,
-                timestamp,
-                sequence,
-                record,
-            }
-        }))
-    }
-
-    /// The damage that this scan has skipped so far; none unless [`Query::skip_damaged`] is set.
-    #[must_use]
-    pub fn damage(&self) -> Vec<Damage> {
-        self.merge.damage()
-    }
-}
-
-impl Snapshot {
-    /// Reads the logs that `query` asks for, like [`Snapshot::scan`]. A query for another signal has none.
-    pub fn scan_logs(&self, query: &Query) -> Result<LogScan> {
-        let mut merge = self.merge(query, None, Decoding::LogParts)?;
-        if query.signal != Signal::Logs {
-            merge.end();
-        }
-        Ok(LogScan { merge })
+        LogView::of(&self.content).map(Some)
     }
 }
 

@@ -26,7 +26,7 @@ pub use self::{
     cursor::Cursor,
     follow::{Arrival, Arrivals, Follow, FollowHandle},
     interval::Interval,
-    log::{LogScan, LogView, ScannedLog, ValueView},
+    log::{LogView, ValueView},
     query::Query,
     scan::{Damage, RawRecord, Records, Scan, StoredRecord},
     seed::{ScopeFilter, Seed, SeedRange, SeededTrace},

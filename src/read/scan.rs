@@ -1,13 +1,13 @@
 //! Scans: the records of a query, from all its servers, in order.
 
-use super::{Cursor, LogView, Query};
+use super::{Cursor, LogView, Query, ValueView};
 use crate::{
     error::{Error, Result},
     filter::{Encoded, Filter, IdKind},
     record::{Level, Record, ServerName, Value},
     signal::Signal,
     store::{
-        DamagedPart, DamagedSeries, Decoding, Direction, MemoryBudget, Order, PositionRange,
+        DamagedPart, DamagedSeries, Direction, LogValue, MemoryBudget, Order, PositionRange,
         ReadRecord, SeriesEntry, SeriesQuery, SeriesScan, Snapshot, Store,
     },
     time::Timestamp,
@@ -52,7 +52,7 @@ pub struct RawRecord<'a> {
     pub timestamp: Timestamp,
     /// The record's number in the order of arrival in this database.
     pub sequence: u64,
-    pub(crate) payload: &'a [u8],
+    pub(crate) content: ReadRecord<'a>,
 }
 
 impl<'a> RawRecord<'a> {
@@ -68,21 +68,40 @@ impl<'a> RawRecord<'a> {
     /// The length of the encoded record, in bytes.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
-        self.payload.len()
+        self.payload().len()
     }
 
-    /// The record in this crate's private encoding. For benchmarks.
-    #[cfg(feature = "simulation")]
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        self.payload
+    /// The record in this crate's private encoding.
+    pub(crate) fn payload(&self) -> Cow<'a, [u8]> {
+        match self.content {
+            ReadRecord::Payload(payload) => Cow::Borrowed(payload),
+            ReadRecord::Log(log) => {
+                let mut payload = Vec::new();
+                // Of a damaged log, the rest is missing, which a reader of the payload is told.
+                _ = log.write_payload(&mut payload);
+                Cow::Owned(payload)
+            }
+        }
     }
 
     /// Decodes the record.
     ///
     /// Fails with [`Error::InvalidRecord`] when the payload was not written by this crate.
     pub fn decode(&self) -> Result<Record> {
-        decode(self.signal, self.timestamp, self.payload)
+        match self.content {
+            ReadRecord::Payload(payload) => {
+                Record::decode_payload(self.signal, self.timestamp, payload).map_err(|error| {
+                    Error::InvalidRecord {
+                        signal: self.signal,
+                        reason: error.to_string(),
+                    }
+                })
+            }
+            ReadRecord::Log(_) => {
+                let log = LogView::of(&self.content)?;
+                Ok(Record::Log(log.to_record(self.timestamp)))
+            }
+        }
     }
 
     /// The severity of a log. A failed span has [`Level::ERROR`], any other span [`Level::INFO`], and a
@@ -90,57 +109,63 @@ impl<'a> RawRecord<'a> {
     /// `None` for a part that the record does not have.
     #[must_use]
     pub fn level(&self) -> Option<Level> {
-        self.encoded().level()
+        match self.content {
+            ReadRecord::Payload(_) => self.encoded()?.level(),
+            ReadRecord::Log(log) => log.level(),
+        }
     }
 
     /// The message of a log, or of the status of a span.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
-        self.encoded().message()
+        match self.content {
+            ReadRecord::Payload(_) => self.encoded()?.message(),
+            ReadRecord::Log(log) => log.message(),
+        }
     }
 
     /// The trace id of a span in lower-case hex, or the attribute `trace_id` of a log.
     #[must_use]
     pub fn trace_id(&self) -> Option<Cow<'_, str>> {
-        Some(self.encoded().id(IdKind::Trace)?.text())
+        self.id(IdKind::Trace)
     }
 
     /// The id of a span in lower-case hex, or the attribute `span_id` of a log.
     #[must_use]
     pub fn span_id(&self) -> Option<Cow<'_, str>> {
-        Some(self.encoded().id(IdKind::Span)?.text())
+        self.id(IdKind::Span)
     }
 
     /// The id of a span's parent in lower-case hex; `None` for a root.
     #[must_use]
     pub fn parent_span_id(&self) -> Option<Cow<'_, str>> {
-        Some(self.encoded().id(IdKind::Parent)?.text())
+        self.id(IdKind::Parent)
     }
 
     /// The name of a span.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.encoded().name()
+        self.encoded()?.name()
     }
 
     /// The kind of a span. A number that OTLP does not know is [`SpanKind::Unspecified`].
     #[must_use]
     pub fn kind(&self) -> Option<SpanKind> {
-        let kind = self.encoded().kind()?;
+        let kind = self.encoded()?.kind()?;
         Some(SpanKind::try_from(kind).unwrap_or_default())
     }
 
     /// The status of a span. A number that OTLP does not know is [`StatusCode::Unset`].
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
-        let status = self.encoded().status()?;
+        let status = self.encoded()?.status()?;
         Some(StatusCode::try_from(status).unwrap_or_default())
     }
 
     /// When a span began; `None` when it does not say.
     #[must_use]
     pub fn start(&self) -> Option<Timestamp> {
-        let start = self.encoded().start().filter(|start| *start != 0)?;
+        let start = self.encoded()?.start().filter(|start| *start != 0)?;
         Some(Timestamp::from_unix_nanos(
             i64::try_from(start).unwrap_or(i64::MAX),
         ))
@@ -149,27 +174,62 @@ impl<'a> RawRecord<'a> {
     /// How long a span took; `None` when its start or its end is unknown.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
-        self.encoded().duration().map(Duration::from_nanos)
+        self.encoded()?.duration().map(Duration::from_nanos)
     }
 
     /// The value under the path `key`, as in [`Filter::field`]; of several the last one, of an array the
     /// whole.
     #[must_use]
     pub fn attribute(&self, key: &str) -> Option<Value> {
-        self.encoded().value(key).ok()?
+        match self.content {
+            ReadRecord::Payload(_) => self.encoded()?.value(key).ok()?,
+            ReadRecord::Log(log) => {
+                let mut found = None;
+                // None of the values has others within it.
+                log.visit(|name, value| {
+                    if name == key {
+                        found = Some(value);
+                    }
+                    Some(())
+                })?;
+                Some(ValueView::from(found?).to_value())
+            }
+        }
     }
 
     /// Whether `filter` matches the record. A damaged record does, so that a caller who decodes it is
     /// told about it.
     #[must_use]
     pub fn matches(&self, filter: &Filter) -> bool {
-        filter.matches(self.signal, self.payload)
+        filter.matches(self.signal, &self.payload())
     }
 
-    pub(super) fn encoded(&self) -> Encoded<'a> {
-        Encoded {
-            signal: self.signal,
-            payload: self.payload,
+    /// The record, if it was read as a payload, as all but logs are.
+    pub(super) fn encoded(&self) -> Option<Encoded<'a>> {
+        match self.content {
+            ReadRecord::Payload(payload) => Some(Encoded {
+                signal: self.signal,
+                payload,
+            }),
+            ReadRecord::Log(_) => None,
+        }
+    }
+
+    fn id(&self, kind: IdKind) -> Option<Cow<'a, str>> {
+        match self.content {
+            ReadRecord::Payload(_) => Some(self.encoded()?.id(kind)?.text()),
+            ReadRecord::Log(log) => {
+                let (key, mut found) = (kind.key()?, None);
+                log.visit(|name, value| {
+                    if let LogValue::Text(text) = value
+                        && name == key
+                    {
+                        found = Some(Cow::Borrowed(text));
+                    }
+                    Some(())
+                })?;
+                found
+            }
         }
     }
 
@@ -193,17 +253,11 @@ impl Snapshot {
     /// Memory is bounded by [`Query::memory_bytes`], plus one part of a block (64 records) for each
     /// server and the largest record. Fails with [`Error::Database`] and [`Error::Corrupt`].
     pub fn scan(&self, query: &Query) -> Result<Scan> {
-        let merge = self.merge(query, None, Decoding::Payloads)?;
-        Ok(Scan { merge })
+        self.scan_expecting(query, None)
     }
 
-    /// Reads the records of a query for a caller that will probably read `records_expected` of them.
-    pub(super) fn merge(
-        &self,
-        query: &Query,
-        records_expected: Option<usize>,
-        decoding: Decoding,
-    ) -> Result<Merge> {
+    /// Does the same for a caller that will probably read `records_expected` records.
+    fn scan_expecting(&self, query: &Query, records_expected: Option<usize>) -> Result<Scan> {
         let budget = MemoryBudget::new(query.memory_bytes);
         let mut sources = Vec::new();
         let (series, damage) = self.series_of(query)?;
@@ -216,12 +270,11 @@ impl Snapshot {
                 filter: query.filter.clone(),
                 skips_damaged: query.skips_damaged,
                 records_expected,
-                decoding,
             };
             let scan = SeriesScan::new(self.view(), &entry.state, wanted, budget.clone())?;
             sources.push((entry.server, scan));
         }
-        Ok(Merge {
+        Ok(Scan {
             signal: query.signal,
             direction: query.direction,
             sources,
@@ -296,9 +349,7 @@ impl Snapshot {
         count: usize,
     ) -> Result<(Vec<StoredRecord>, Vec<Damage>)> {
         let query = query.clone().direction(Direction::Backward);
-        let decoding = Decoding::of_owned(query.signal);
-        let merge = self.merge(&query, Some(count), decoding)?;
-        let mut found = Records { merge };
+        let mut found = self.scan_expecting(&query, Some(count))?.records();
         let mut records: Vec<StoredRecord> = found.by_ref().take(count).collect::<Result<_>>()?;
         records.reverse();
         Ok((records, found.damage()))
@@ -309,9 +360,7 @@ impl Store {
     /// Reads the records that `query` asks for from the present state of the store; see
     /// [`Snapshot::scan`].
     pub fn scan(&self, query: &Query) -> Result<Records> {
-        let decoding = Decoding::of_owned(query.signal);
-        let merge = self.snapshot()?.merge(query, None, decoding)?;
-        Ok(Records { merge })
+        Ok(self.snapshot()?.scan(query)?.records())
     }
 
     /// The last `count` records that `query` asks for; see [`Snapshot::last`].
@@ -380,11 +429,11 @@ impl Damage {
         }
     }
 
-    pub(super) fn of_record(server: &ServerName, timestamp: Timestamp, error: &Error) -> Damage {
+    pub(super) fn of_record(record: &RawRecord<'_>, error: &Error) -> Damage {
         Damage {
-            server: Some(server.clone()),
+            server: Some(record.server.clone()),
             records: Some(1),
-            what: format!("the record of {timestamp}: {error}"),
+            what: format!("the record of {}: {error}", record.timestamp),
         }
     }
 }
@@ -401,58 +450,7 @@ impl Damage {
 
 /// A scan over the records of a query. It lends out each record; [`Scan::records`] returns owned,
 /// decoded ones.
-#[derive(Debug)]
 pub struct Scan {
-    merge: Merge,
-}
-
-impl Scan {
-    /// Advances to the next record and returns it; `None` after the last one.
-    ///
-    /// Fails with [`Error::Database`] and [`Error::Corrupt`]. After an error it returns `None`.
-    // Not an `Iterator`, because a record borrows from the scan.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator cannot lend its items"
-    )]
-    pub fn next(&mut self) -> Result<Option<RawRecord<'_>>> {
-        self.merge.advance()?;
-        Ok(self.merge.current().and_then(|merged| {
-            let Merged {
-                server,
-                timestamp,
-                sequence,
-                record,
-            } = merged;
-            match record {
-                ReadRecord::Payload(payload) => Some(RawRecord {
-                    server,
-                    signal: self.merge.signal,
-                    timestamp,
-                    sequence,
-                    payload,
-                }),
-                // Not asked for.
-                ReadRecord::Log(_) => None,
-            }
-        }))
-    }
-
-    /// The damage that this scan has skipped so far; none unless [`Query::skip_damaged`] is set.
-    #[must_use]
-    pub fn damage(&self) -> Vec<Damage> {
-        self.merge.damage()
-    }
-
-    /// The records of this scan, decoded.
-    #[must_use]
-    pub fn records(self) -> Records {
-        Records { merge: self.merge }
-    }
-}
-
-/// The records of several servers, in order.
-pub(super) struct Merge {
     signal: Signal,
     direction: Direction,
     sources: Vec<(ServerName, SeriesScan)>,
@@ -466,26 +464,24 @@ pub(super) struct Merge {
     other_damage: Vec<Damage>,
 }
 
-/// A record of a [`Merge`].
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Merged<'a> {
-    pub(super) server: &'a ServerName,
-    pub(super) timestamp: Timestamp,
-    pub(super) sequence: u64,
-    pub(super) record: ReadRecord<'a>,
-}
-
-impl std::fmt::Debug for Merge {
+impl std::fmt::Debug for Scan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Merge")
+        f.debug_struct("Scan")
             .field("signal", &self.signal)
             .finish_non_exhaustive()
     }
 }
 
-impl Merge {
-    /// Advances to the next record.
-    pub(super) fn advance(&mut self) -> Result<()> {
+impl Scan {
+    /// Advances to the next record and returns it; `None` after the last one.
+    ///
+    /// Fails with [`Error::Database`] and [`Error::Corrupt`]. After an error it returns `None`.
+    // Not an `Iterator`, because a record borrows from the scan.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator cannot lend its items"
+    )]
+    pub fn next(&mut self) -> Result<Option<RawRecord<'_>>> {
         if self.started {
             if let Some(index) = self.present.take() {
                 self.present = self.go_on(index)?;
@@ -493,7 +489,7 @@ impl Merge {
         } else {
             self.started = true;
             for index in 0..self.sources.len() {
-                if self.advance_source(index)?
+                if self.advance(index)?
                     && let Some(order) = self.order_of(index)
                 {
                     self.heads.push(Reverse((order, index)));
@@ -501,24 +497,24 @@ impl Merge {
             }
             self.present = self.pop();
         }
-        Ok(())
+        Ok(self.current())
     }
 
-    /// The present record; `None` after the last one.
-    pub(super) fn current(&self) -> Option<Merged<'_>> {
+    fn current(&self) -> Option<RawRecord<'_>> {
         let (server, source) = self.sources.get(self.present?)?;
-        let ((timestamp, sequence), record) = source.current()?;
-        Some(Merged {
+        let ((timestamp, sequence), content) = source.current()?;
+        Some(RawRecord {
             server,
+            signal: self.signal,
             timestamp: Timestamp::from_unix_nanos(timestamp),
             sequence,
-            record,
+            content,
         })
     }
 
     /// Advances the source of the last record, and returns the source of the next one.
     fn go_on(&mut self, index: usize) -> Result<Option<usize>> {
-        if !self.advance_source(index)? {
+        if !self.advance(index)? {
             return Ok(self.pop());
         }
         // Often several records of a source follow each other, and often there is one source.
@@ -546,74 +542,46 @@ impl Merge {
     }
 
     /// Moves a source to its next record. Returns `false` when there is none.
-    fn advance_source(&mut self, index: usize) -> Result<bool> {
+    fn advance(&mut self, index: usize) -> Result<bool> {
         let Some((_, source)) = self.sources.get_mut(index) else {
             return Ok(false);
         };
-        let outcome = source.advance();
-        if outcome.is_err() {
+        source.advance().inspect_err(|_| {
             // Without this source, the other sources would be merged with an undetected gap.
-            self.end();
-        }
-        outcome
+            self.heads.clear();
+            self.sources.clear();
+        })
     }
 
-    /// Ends the scan.
-    pub(super) fn end(&mut self) {
-        self.heads.clear();
-        self.sources.clear();
-    }
-
-    /// The damage that was skipped so far.
-    pub(super) fn damage(&self) -> Vec<Damage> {
+    /// The damage that this scan has skipped so far; none unless [`Query::skip_damaged`] is set.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Damage> {
         let blocks = self.sources.iter().flat_map(|(server, source)| {
             let blocks = source.damaged().iter();
             blocks.map(|block| Damage::of(server, block.clone()))
         });
         (self.other_damage.iter().cloned()).chain(blocks).collect()
     }
-}
 
-impl Merged<'_> {
-    fn to_stored(self, signal: Signal) -> Result<StoredRecord> {
-        let Merged {
-            server,
-            timestamp,
-            sequence,
-            record,
-        } = self;
-        let record = match record {
-            ReadRecord::Payload(payload) => decode(signal, timestamp, payload)?,
-            ReadRecord::Log(_) => Record::Log(LogView::of(&record)?.to_record(timestamp)),
-        };
-        Ok(StoredRecord {
-            server: server.clone(),
-            timestamp,
-            sequence,
-            record,
-        })
+    /// The records of this scan, decoded.
+    #[must_use]
+    pub fn records(self) -> Records {
+        Records { scan: self }
     }
-}
-
-fn decode(signal: Signal, timestamp: Timestamp, payload: &[u8]) -> Result<Record> {
-    Record::decode_payload(signal, timestamp, payload).map_err(|error| Error::InvalidRecord {
-        signal,
-        reason: error.to_string(),
-    })
 }
 
 /// The decoded records of a scan. An error of the scan ends it. A record that cannot be decoded
 /// yields an error, and the next record follows.
 #[derive(Debug)]
 pub struct Records {
-    merge: Merge,
+    scan: Scan,
 }
 
 impl Records {
     /// The damage that was skipped so far, see [`Scan::damage`].
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
-        self.merge.damage()
+        self.scan.damage()
     }
 }
 
@@ -622,17 +590,16 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Result<StoredRecord>> {
         loop {
-            if let Err(error) = self.merge.advance() {
-                return Some(Err(error));
-            }
-            let merged = self.merge.current()?;
-            let damage = match merged.to_stored(self.merge.signal) {
-                Err(error) if self.merge.skips_damaged => {
-                    Damage::of_record(merged.server, merged.timestamp, &error)
-                }
-                outcome => return Some(outcome),
+            let skips_damaged = self.scan.skips_damaged;
+            let damage = match self.scan.next() {
+                Ok(Some(record)) => match record.to_stored() {
+                    Err(error) if skips_damaged => Damage::of_record(&record, &error),
+                    outcome => return Some(outcome),
+                },
+                Ok(None) => return None,
+                Err(error) => return Some(Err(error)),
             };
-            self.merge.other_damage.push(damage);
+            self.scan.other_damage.push(damage);
         }
     }
 }

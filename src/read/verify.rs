@@ -273,7 +273,7 @@ impl<'a> Run<'a> {
                     signal: entry.signal,
                     timestamp: Timestamp::from_unix_nanos(position.0),
                     sequence: position.1,
-                    payload,
+                    content: crate::store::ReadRecord::Payload(payload),
                 });
             },
         );

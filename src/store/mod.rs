@@ -30,7 +30,7 @@ pub use self::{
 };
 pub(crate) use self::{
     engine::open::SetAsideNote,
-    layout::block::{Decoding, LogParts, LogValue, RECORD_BYTES_MAX},
+    layout::block::{LogParts, LogValue, RECORD_BYTES_MAX},
     ledger::{
         spill::{Spill, SpillLock, SpilledRecord},
         wipes::WipeMarks,

@@ -21,6 +21,7 @@ use crate::{
         messagepack::{RawToken, Reader as PayloadReader, write_map_head, write_str},
         payload::{LogHeadOf, PayloadError, write_log_start, write_value},
     },
+    store::{LogParts, LogValue},
     time::Timestamp,
 };
 use ::time::UtcOffset;
@@ -96,6 +97,52 @@ fn transcode(timestamp: Timestamp, payload: &[u8], out: &mut Vec<u8>) -> Result<
         return write_decoded(timestamp, payload, start, out);
     }
     Ok(())
+}
+
+/// Appends the same line of a log that was decoded into its parts; `None` if its payload has to be read, and `out` is
+/// then as it was.
+pub(crate) fn write_log_parts(
+    timestamp: Timestamp,
+    log: &LogParts<'_>,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let start = out.len();
+    let mut write = || {
+        let level = log.level()?;
+        let level = level
+            .name()
+            .map_or_else(|| level.to_string().into(), Cow::Borrowed);
+        write_head(
+            timestamp,
+            log.utc_offset()?,
+            &level,
+            log.message()?.as_bytes(),
+            out,
+        );
+        log.visit(|key, value| {
+            out.push(b',');
+            write_string(key, out);
+            out.push(b':');
+            match value {
+                LogValue::Text(text) => write_string(text, out),
+                LogValue::Int(value) => write_i64(value, out),
+                LogValue::UInt(value) => write_u64(value, out),
+                LogValue::Float(value) => write_float(value, out),
+                LogValue::Bool(value) => {
+                    out.extend_from_slice(if value { b"true" } else { b"false" });
+                }
+            }
+            // It may tell how the level is written, which comes first.
+            (key != FOREIGN).then_some(())
+        })?;
+        out.extend_from_slice(b"}\n");
+        Some(())
+    };
+    let written = write();
+    if written.is_none() {
+        out.truncate(start);
+    }
+    written
 }
 
 /// Writes the line from the record instead of what was written from `start`.

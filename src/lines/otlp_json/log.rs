@@ -7,11 +7,14 @@ use crate::{
     lines::json::{write_f64, write_i64, write_raw_string, write_u64},
     otlp::{RESERVED, SERVER_NAME, UTC_OFFSET},
     record::{
+        Level,
         messagepack::{RawToken, Reader as PayloadReader},
         payload::LogHeadOf,
     },
+    store::{LogParts, LogValue},
     time::Timestamp,
 };
+use ::time::UtcOffset;
 
 /// The most attributes of which each key is compared with the others.
 const ATTRIBUTES_MAX: usize = 32;
@@ -28,58 +31,71 @@ pub(crate) fn transcode_own_log(
     out: &mut Vec<u8>,
 ) -> Option<()> {
     let start = out.len();
+    let mut reader = PayloadReader::new(payload);
+    let head = LogHeadOf::read_raw(&mut reader).ok()?;
+    out.reserve(payload.len() * 4);
+    let mut attributes = begin(server, timestamp, head.level, head.message, out)?;
+    for _ in 0..head.attributes {
+        let key = reader.raw_str().ok()?;
+        attributes.write(key, reader.raw_token().ok()?, out)?;
+    }
+    reader.finish().ok()?;
+    attributes.end(head.utc_offset, out);
+    std::str::from_utf8(out.get(start..)?).is_ok().then_some(())
+}
+
+/// Appends the same for a log that was decoded into its parts.
+pub(crate) fn write_own_log(
+    server: &str,
+    timestamp: Timestamp,
+    log: &LogParts<'_>,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let message = log.message()?.as_bytes();
+    let mut attributes = begin(server, timestamp, log.level()?, message, out)?;
+    log.visit(|key, value| {
+        let token = match value {
+            LogValue::Bool(value) => RawToken::Bool(value),
+            LogValue::Int(value) => RawToken::Int(value),
+            LogValue::UInt(value) => RawToken::UInt(value),
+            LogValue::Float(value) => RawToken::Float(value),
+            LogValue::Text(text) => RawToken::Str(text.as_bytes()),
+        };
+        attributes.write(key.as_bytes(), token, out)
+    })?;
+    attributes.end(log.utc_offset()?, out);
+    Some(())
+}
+
+/// Appends what comes before the attributes.
+fn begin<'a>(
+    server: &'a str,
+    timestamp: Timestamp,
+    level: Level,
+    message: &[u8],
+    out: &mut Vec<u8>,
+) -> Option<Attributes<'a>> {
     let nanos = u64::try_from(timestamp.unix_nanos())
         .ok()
         .filter(|it| *it > 0)?;
-    let mut reader = PayloadReader::new(payload);
-    let head = LogHeadOf::read_raw(&mut reader).ok()?;
-    if head.attributes > ATTRIBUTES_MAX {
-        return None;
-    }
-    out.reserve(payload.len() * 4);
     out.extend_from_slice(b"{\"timeUnixNano\":\"");
     write_u64(nanos, out);
     out.extend_from_slice(b"\",\"severityNumber\":");
-    write_i64(head.level.severity_number().into(), out);
+    write_i64(level.severity_number().into(), out);
     out.extend_from_slice(b",\"severityText\":");
-    match head.level.name() {
+    match level.name() {
         Some(name) => write_raw_string(name.as_bytes(), out),
-        None => write_raw_string(head.level.to_string().as_bytes(), out),
+        None => write_raw_string(level.to_string().as_bytes(), out),
     }
     out.extend_from_slice(b",\"body\":{\"stringValue\":");
-    write_raw_string(head.message, out);
+    write_raw_string(message, out);
     out.push(b'}');
-    let mut attributes = Attributes {
+    Some(Attributes {
         server,
         known: [&[]; ATTRIBUTES_MAX],
         written: 0,
         ids: [None; 2],
-    };
-    for _ in 0..head.attributes {
-        attributes.write(&mut reader, out)?;
-    }
-    reader.finish().ok()?;
-    let minutes = head.utc_offset.whole_minutes();
-    if minutes != 0 {
-        attributes.begin(UTC_OFFSET.as_bytes(), out);
-        write_integer(minutes.into(), out);
-        out.extend_from_slice(b"}}");
-    }
-    if attributes.written > 0 {
-        out.push(b']');
-    }
-    let [trace_id, span_id] = attributes.ids;
-    for (key, id) in [("traceId", trace_id), ("spanId", span_id)] {
-        if let Some(id) = id {
-            out.extend_from_slice(b",\"");
-            out.extend_from_slice(key.as_bytes());
-            out.extend_from_slice(b"\":\"");
-            out.extend(id.iter().map(u8::to_ascii_lowercase));
-            out.push(b'"');
-        }
-    }
-    out.push(b'}');
-    std::str::from_utf8(out.get(start..)?).is_ok().then_some(())
+    })
 }
 
 /// The attributes that were written so far.
@@ -92,16 +108,15 @@ struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    /// Appends the next attribute; `None` if it has no simple form.
-    fn write(&mut self, reader: &mut PayloadReader<'a>, out: &mut Vec<u8>) -> Option<()> {
-        let key = reader.raw_str().ok()?;
+    /// Appends the next attribute; `None` if it has no simple form, or there are many.
+    fn write(&mut self, key: &'a [u8], value: RawToken<'a>, out: &mut Vec<u8>) -> Option<()> {
         let known = self.known.get(..self.written)?;
         if key.starts_with(RESERVED.as_bytes()) || known.contains(&key) {
             return None;
         }
         *self.known.get_mut(self.written)? = key;
         self.begin(key, out);
-        match reader.raw_token().ok()? {
+        match value {
             // A value without a type.
             RawToken::Nil => {}
             RawToken::Bool(value) => {
@@ -141,6 +156,30 @@ impl<'a> Attributes<'a> {
             out.push(b',');
         }
         out.extend_from_slice(b"\"value\":{");
+    }
+
+    /// Appends what comes after the attributes.
+    fn end(mut self, utc_offset: UtcOffset, out: &mut Vec<u8>) {
+        let minutes = utc_offset.whole_minutes();
+        if minutes != 0 {
+            self.begin(UTC_OFFSET.as_bytes(), out);
+            write_integer(minutes.into(), out);
+            out.extend_from_slice(b"}}");
+        }
+        if self.written > 0 {
+            out.push(b']');
+        }
+        let [trace_id, span_id] = self.ids;
+        for (key, id) in [("traceId", trace_id), ("spanId", span_id)] {
+            if let Some(id) = id {
+                out.extend_from_slice(b",\"");
+                out.extend_from_slice(key.as_bytes());
+                out.extend_from_slice(b"\":\"");
+                out.extend(id.iter().map(u8::to_ascii_lowercase));
+                out.push(b'"');
+            }
+        }
+        out.push(b'}');
     }
 
     /// Notes what a string says about the record; `None` if its resource is not that of the server alone.

@@ -36,6 +36,6 @@ mod tests;
 pub(crate) use self::{
     envelope::Envelope,
     foreign::{foreign_metric, keep_foreign},
-    log::transcode_own_log,
+    log::{transcode_own_log, write_own_log},
     message::{Message, OTLP_NESTING_MAX, message_in, read_message, write_message},
 };

@@ -30,7 +30,7 @@ fn json(stored: &StoredRecord, format: LineFormat) -> String {
         signal: stored.record.signal(),
         timestamp: stored.timestamp,
         sequence: stored.sequence,
-        payload: &payload,
+        content: crate::store::ReadRecord::Payload(&payload),
     };
     let mut lines = Vec::new();
     let mut writer = LineWriter::new(format);
@@ -79,7 +79,7 @@ fn a_damaged_record_fails_and_leaves_nothing() {
         signal: crate::Signal::Logs,
         timestamp: Timestamp::default(),
         sequence: 0,
-        payload: b"\x94",
+        content: crate::store::ReadRecord::Payload(b"\x94"),
     };
     for format in [LineFormat::Ndjson, LineFormat::Otlp] {
         let mut out = b"before".to_vec();

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    filter::{Filter, TextPattern},
+    filter::{Encoded, Filter, TextPattern},
     read::{Damage, Query, RawRecord},
     record::{
         ServerName,
@@ -267,7 +267,7 @@ impl Snapshot {
         let mut window = Window::new(WINDOW_SPANS);
         let mut is_ended = false;
         let damage = self.each_span(&spans, &mut |record, head| {
-            let names = Names::read(record.encoded().span_texts());
+            let names = Names::read(record.encoded().iter().flat_map(Encoded::span_texts));
             let is_in_range = range.until.is_none_or(|until| record.timestamp < until);
             let call = (names.tool)
                 .filter(|tool| is_in_range && query.wants(tool, record))

@@ -50,7 +50,7 @@ impl Snapshot {
         let mut scan = self.scan(query)?;
         let mut damage = Vec::new();
         while let Some(record) = scan.next()? {
-            if let Some(head) = record.encoded().span_head() {
+            if let Some(head) = record.encoded().and_then(|it| it.span_head()) {
                 if !visit(&record, head) {
                     break;
                 }
@@ -63,7 +63,7 @@ impl Snapshot {
             if !query.skips_damaged {
                 return Err(error);
             }
-            damage.push(Damage::of_record(record.server, record.timestamp, &error));
+            damage.push(Damage::of_record(&record, &error));
         }
         damage.extend(scan.damage());
         Ok(damage)

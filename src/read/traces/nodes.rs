@@ -11,7 +11,7 @@ use crate::{
     read::{Damage, RawRecord},
     record::{Level, ServerName},
     signal::Signal,
-    store::{Snapshot, Store},
+    store::{ReadRecord, Snapshot, Store},
     time::{TimeRange, Timestamp},
 };
 use std::{collections::HashMap, ops::Range};
@@ -93,7 +93,9 @@ impl TraceTree {
             signal: node.signal,
             timestamp: node.end,
             sequence: node.sequence,
-            payload: self.payloads.get(node.payload.clone()).unwrap_or_default(),
+            content: ReadRecord::Payload(
+                self.payloads.get(node.payload.clone()).unwrap_or_default(),
+            ),
         }
     }
 }
@@ -161,7 +163,10 @@ impl Held {
         let (mut start, mut id) = (record.timestamp, 0..0);
         let (is_error, parent);
         if record.signal == Signal::Traces {
-            let head = record.encoded().span_head().ok_or_else(invalid)?;
+            let head = record
+                .encoded()
+                .and_then(|it| it.span_head())
+                .ok_or_else(invalid)?;
             start = known_time(head.start).unwrap_or(start);
             is_error = head.is_error;
             id = append(&mut self.ids, head.span_id);
@@ -190,7 +195,7 @@ impl Held {
                 is_error,
                 sequence: record.sequence,
                 server,
-                payload: append(&mut self.payloads, record.payload),
+                payload: append(&mut self.payloads, &record.payload()),
             },
             id,
             parent,

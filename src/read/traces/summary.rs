@@ -2,7 +2,7 @@
 
 use super::{hex, known_time, serialize_nanos};
 use crate::{
-    filter::SpanHead,
+    filter::{Encoded, SpanHead},
     read::RawRecord,
     record::{ServerName, names::Names},
     time::Timestamp,
@@ -115,7 +115,7 @@ impl Gathered {
         if let Err(place) = self.servers.binary_search(record.server) {
             self.servers.insert(place, record.server.clone());
         }
-        let names = Names::read(record.encoded().span_texts());
+        let names = Names::read(record.encoded().iter().flat_map(Encoded::span_texts));
         for (known, found) in [
             (&mut self.tool, names.tool),
             (&mut self.client, names.client),

@@ -211,7 +211,7 @@ impl Snapshot {
             scope,
             limits,
             &mut |record| {
-                if let Some(head) = record.encoded().span_head() {
+                if let Some(head) = record.encoded().and_then(|it| it.span_head()) {
                     match &mut gathered {
                         Some(gathered) => gathered.add(record, head),
                         None => gathered = Some(Gathered::new(record, head)),
@@ -305,11 +305,7 @@ impl Snapshot {
                     gathered.records.push(kept);
                 }
                 Err(error) => {
-                    gathered.damage.push(Damage::of_record(
-                        record.server,
-                        record.timestamp,
-                        &error,
-                    ));
+                    gathered.damage.push(Damage::of_record(&record, &error));
                 }
             }
         }

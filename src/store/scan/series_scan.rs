@@ -57,15 +57,13 @@ pub(crate) struct SeriesQuery {
     pub(crate) skips_damaged: bool,
     /// The number of records that are probably read. A wrong one costs time and nothing else.
     pub(crate) records_expected: Option<usize>,
-    /// What the records become where that is faster.
-    pub(crate) decoding: Decoding,
 }
 
 /// A record as it was read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ReadRecord<'a> {
     Payload(&'a [u8]),
-    /// Only if the query asks for [`Decoding::LogParts`].
+    /// Of a block all of whose logs are simple.
     Log(LogParts<'a>),
 }
 
@@ -497,7 +495,7 @@ impl SeriesScan {
                 open.end = header.count as usize;
                 let part = self.part(open.begin, open.end, start, part_records);
                 open.base = part.start;
-                let decoding = self.query.decoding;
+                let decoding = Decoding::of(self.query.signal);
                 blocks::load_part(&self.chunks, &key, &header, part, decoding, spare)
             }
             None if part_records < usize::MAX => {

@@ -143,8 +143,7 @@ fn read(header: &[u8], body: &[u8]) {
             DecodedBlock::default(),
         ) {
             for log in (0..logs.len()).filter_map(|index| logs.log(index)) {
-                let _ = (log.utc_offset_minutes(), log.level(), log.len());
-                let _ = log.visit(|_, _| {});
+                let _ = log.write_payload(&mut Vec::new());
             }
         }
     }

@@ -8,11 +8,19 @@
 
 use super::{
     columns::{Decoded, Strings, TextSource},
-    messagepack,
+    messagepack::places,
     places::{Entry, Place},
     shapes::{DecodedShape, Part, Shaped},
 };
+use crate::record::{
+    Level, messagepack,
+    payload::{utc_offset_of, write_log_start},
+};
 use std::ops::Range;
+use time::UtcOffset;
+
+/// The cells of the offset from UTC and of the level, which come first.
+const HEAD_CELLS: usize = 2;
 
 /// A value of an attribute, or the message of a log.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,16 +70,17 @@ pub(crate) struct LogParts<'a> {
 }
 
 impl<'a> LogParts<'a> {
-    /// The offset from UTC, in minutes.
+    /// The offset from UTC of the time, as it was logged.
     #[inline]
-    pub(crate) fn utc_offset_minutes(&self) -> Option<i64> {
-        self.cells.first().map(|cell| cell.cast_signed())
+    pub(crate) fn utc_offset(&self) -> Option<UtcOffset> {
+        utc_offset_of(i16::try_from(self.cells.first()?.cast_signed()).ok()?)
     }
 
     /// The severity.
     #[inline]
-    pub(crate) fn level(&self) -> Option<i64> {
-        self.cells.get(1).map(|cell| cell.cast_signed())
+    pub(crate) fn level(&self) -> Option<Level> {
+        let level = self.cells.get(1)?.cast_signed();
+        i32::try_from(level).ok().map(Level)
     }
 
     /// The number of attributes.
@@ -80,37 +89,62 @@ impl<'a> LogParts<'a> {
         self.shape.attributes.len()
     }
 
-    /// Calls `visit` with each attribute in its order, and returns the message; `None` if a value is damaged.
+    /// The message.
+    #[inline]
+    pub(crate) fn message(&self) -> Option<&'a str> {
+        match self.shape.message.as_ref()? {
+            Field::Constant(text) => Some(text),
+            Field::Next(_) => text_at(self.texts, *self.cells.get(HEAD_CELLS)?),
+        }
+    }
+
+    /// Calls `visit` with each attribute in its order, until it returns `None`. Returns `None` then, and if a value is
+    /// damaged.
     // Not an iterator: its items would go through memory, in pieces of other sizes than they are read in, for which
     // a processor waits longer than all else here takes.
     #[inline]
-    pub(crate) fn visit(&self, mut visit: impl FnMut(&'a str, LogValue<'a>)) -> Option<&'a str> {
-        let LogParts {
-            texts,
-            shape,
-            cells,
-        } = *self;
-        let mut cells = cells.iter().skip(2).copied();
-        let message = match shape.message.as_ref()? {
-            Field::Constant(text) => text,
-            Field::Next(_) => text_at(texts, cells.next()?)?,
-        };
+    pub(crate) fn visit(
+        &self,
+        mut visit: impl FnMut(&'a str, LogValue<'a>) -> Option<()>,
+    ) -> Option<()> {
+        let LogParts { texts, shape, .. } = *self;
+        let is_in_cell = matches!(shape.message, Some(Field::Next(_)));
+        let mut cells = self.cells.iter().copied();
+        let mut cells = cells.by_ref().skip(HEAD_CELLS + usize::from(is_in_cell));
         for (key, field) in &shape.attributes {
             match field {
-                Field::Constant(text) => visit(key, LogValue::Text(text)),
+                Field::Constant(text) => visit(key, LogValue::Text(text))?,
                 Field::Next(part) => {
                     let cell = cells.next()?;
                     match part {
-                        Part::Str => visit(key, LogValue::Text(text_at(texts, cell)?)),
-                        Part::Int => visit(key, LogValue::Int(cell.cast_signed())),
-                        Part::UInt => visit(key, LogValue::UInt(cell)),
-                        Part::Float => visit(key, LogValue::Float(f64::from_bits(cell))),
-                        _ => visit(key, LogValue::Bool(cell != 0)),
+                        Part::Str => visit(key, LogValue::Text(text_at(texts, cell)?))?,
+                        Part::Int => visit(key, LogValue::Int(cell.cast_signed()))?,
+                        Part::UInt => visit(key, LogValue::UInt(cell))?,
+                        Part::Float => visit(key, LogValue::Float(f64::from_bits(cell)))?,
+                        _ => visit(key, LogValue::Bool(cell != 0))?,
                     }
                 }
             }
         }
-        Some(message)
+        Some(())
+    }
+
+    /// Appends the payload that the log was stored with; `None` if a value is damaged.
+    pub(crate) fn write_payload(&self, out: &mut Vec<u8>) -> Option<()> {
+        write_log_start(self.utc_offset()?, self.level()?, out);
+        messagepack::write_str(self.message()?, out);
+        messagepack::write_map_head(self.len(), out);
+        self.visit(|key, value| {
+            messagepack::write_str(key, out);
+            match value {
+                LogValue::Bool(value) => messagepack::write_bool(value, out),
+                LogValue::Int(value) => messagepack::write_int(value, out),
+                LogValue::UInt(value) => messagepack::write_uint(value, out),
+                LogValue::Float(value) => messagepack::write_float(value, out),
+                LogValue::Text(text) => messagepack::write_str(text, out),
+            }
+            Some(())
+        })
     }
 }
 
@@ -233,7 +267,7 @@ impl<'a, 's> Decoder<'a, 's> {
     fn open(&mut self, index: usize) -> Option<LogShape> {
         let shape: &'s DecodedShape<'a> = self.shaped.shapes.get(index)?;
         let mut parts = shape.parts.iter().map(|it| (it.part, it.literals_end));
-        let places = messagepack::places(shape.literals, &mut parts)?;
+        let places = places(shape.literals, &mut parts)?;
         if !places.nulls.is_empty() || !places.objects.is_empty() {
             return None;
         }

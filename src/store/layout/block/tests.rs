@@ -6,10 +6,7 @@ use crate::{
         TextPattern,
         arbitrary::{Draw, Said},
     },
-    record::{
-        Level, LogRecord, Record, SpanRecord, Value, messagepack,
-        payload::{utc_offset_of, write_log_start},
-    },
+    record::{Level, LogRecord, Record, SpanRecord, Value},
     time::Timestamp,
 };
 use opentelemetry_proto::tonic::{
@@ -385,29 +382,6 @@ proptest! {
     }
 }
 
-/// The payload of a log that was decoded into its parts.
-fn payload_of(log: &LogParts<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    let minutes = i16::try_from(log.utc_offset_minutes().unwrap()).unwrap();
-    let level = Level(i32::try_from(log.level().unwrap()).unwrap());
-    write_log_start(utc_offset_of(minutes).unwrap(), level, &mut out);
-    let mut attributes = Vec::new();
-    let message = log.visit(|key, value| {
-        messagepack::write_str(key, &mut attributes);
-        match value {
-            LogValue::Bool(value) => messagepack::write_bool(value, &mut attributes),
-            LogValue::Int(value) => messagepack::write_int(value, &mut attributes),
-            LogValue::UInt(value) => messagepack::write_uint(value, &mut attributes),
-            LogValue::Float(value) => messagepack::write_float(value, &mut attributes),
-            LogValue::Text(text) => messagepack::write_str(text, &mut attributes),
-        }
-    });
-    messagepack::write_str(message.unwrap(), &mut out);
-    messagepack::write_map_head(log.len(), &mut out);
-    out.extend(attributes);
-    out
-}
-
 proptest! {
     #[test]
     fn the_parts_of_logs_are_those_of_their_payloads(
@@ -456,7 +430,11 @@ proptest! {
         prop_assert_eq!(part.has_logs(), !has_nested && start < end);
         for (index, expected) in payloads[start..end].iter().enumerate() {
             let found = match part.log(index) {
-                Some(log) => payload_of(&log),
+                Some(log) => {
+                    let mut payload = Vec::new();
+                    log.write_payload(&mut payload).unwrap();
+                    payload
+                }
                 None => part.payload(index).unwrap().to_vec(),
             };
             prop_assert_eq!(&found, expected);
