@@ -15,6 +15,7 @@ pub(crate) mod payload;
 pub(crate) mod protobuf;
 mod server;
 mod span;
+mod span_message;
 mod totals;
 mod value;
 

@@ -17,7 +17,7 @@ use super::{
         Reader, Token, unexpected_at, write_array_head, write_bool, write_float, write_int,
         write_map_head, write_nil, write_number, write_str, write_uint,
     },
-    value::with_one_nan,
+    span_message,
 };
 use crate::{error::excerpt, time::Timestamp};
 use ::time::UtcOffset;
@@ -26,7 +26,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, Span},
 };
 use prost::{
-    EncodeError, Message,
+    Message,
     encoding::{WireType, decode_key, decode_varint},
 };
 use std::borrow::Cow;
@@ -36,7 +36,7 @@ use std::borrow::Cow;
 pub(crate) const DEPTH_MAX: usize = 128;
 
 /// The maximum nesting depth of the messages in a span's payload: the recursion limit of prost.
-const SPAN_DEPTH_MAX: usize = 100;
+pub(super) const SPAN_DEPTH_MAX: usize = 100;
 
 /// The maximum number of items to allocate for before they are read: a damaged length must not
 /// allocate more.
@@ -57,10 +57,6 @@ pub(crate) enum PayloadError {
         /// The key of the attribute, its first 64 characters.
         key: String,
     },
-    /// Encoding to memory succeeds for every record that fits memory, so this does not occur in
-    /// practice.
-    #[error("the record is too large to encode")]
-    TooLarge,
     #[error("byte {offset} of the payload: expected {expected}")]
     Unexpected {
         offset: usize,
@@ -193,26 +189,33 @@ impl MetricsSnapshot {
         payload: &[u8],
     ) -> Result<MetricsSnapshot, PayloadError> {
         let mut reader = Reader::new(payload);
-        let has_interval = Reader::new(payload).array_of(8).is_ok();
-        reader.array_of(7 + usize::from(has_interval))?;
-        let mut snapshot = MetricsSnapshot::read_head(timestamp, &mut reader)?;
-        let extra = reader.map()?;
-        snapshot.extra = read_entries(&mut reader, extra, 1)?;
-        if has_interval {
-            snapshot.interval = Some(read_interval(&mut reader)?);
-        }
-        reader.finish()?;
-        Ok(snapshot)
+        let mut head = SnapshotHead::read(timestamp, &mut reader)?;
+        head.snapshot.extra = read_entries(&mut reader, head.entries, 1)?;
+        head.finish(reader)
     }
+}
 
-    /// Decodes the part between the head of the array and `extra`.
-    fn read_head(
+/// The part of a snapshot's payload before its other keys.
+#[derive(Debug)]
+pub(crate) struct SnapshotHead {
+    /// The snapshot so far.
+    pub(crate) snapshot: MetricsSnapshot,
+    /// The number of other keys that follow, each a string and a value.
+    pub(crate) entries: usize,
+    has_interval: bool,
+}
+
+impl SnapshotHead {
+    pub(crate) fn read(
         timestamp: Timestamp,
         reader: &mut Reader<'_>,
-    ) -> Result<MetricsSnapshot, PayloadError> {
+    ) -> Result<SnapshotHead, PayloadError> {
+        let mut ahead = *reader;
+        let has_interval = ahead.array_of(8).is_ok();
+        reader.array_of(7 + usize::from(has_interval))?;
         let utc_offset = read_utc_offset(reader)?;
         let flags: u8 = reader.int()?;
-        Ok(MetricsSnapshot {
+        let snapshot = MetricsSnapshot {
             timestamp,
             utc_offset,
             reset: flags & FLAG_RESET != 0,
@@ -223,7 +226,22 @@ impl MetricsSnapshot {
             cost_total: read_costs(reader)?,
             extra: Vec::new(),
             interval: None,
+        };
+        Ok(SnapshotHead {
+            snapshot,
+            entries: reader.map()?,
+            has_interval,
         })
+    }
+
+    /// Reads what follows the other keys, to the end of the payload.
+    pub(crate) fn finish(self, mut reader: Reader<'_>) -> Result<MetricsSnapshot, PayloadError> {
+        let mut snapshot = self.snapshot;
+        if self.has_interval {
+            snapshot.interval = Some(read_interval(&mut reader)?);
+        }
+        reader.finish()?;
+        Ok(snapshot)
     }
 }
 
@@ -232,23 +250,8 @@ impl SpanRecord {
     ///
     /// Fails with [`PayloadError::TooDeep`] and leaves `out` unchanged.
     pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
-        self.check_depth()?;
-        // Only a span with another NaN than the one that is stored is cloned.
-        if self
-            .attribute_lists()
-            .any(|list| list.iter().any(has_other_nan))
-        {
-            let mut with_one_nan = self.clone();
-            with_one_nan
-                .attribute_lists_mut()
-                .for_each(|list| list.iter_mut().for_each(make_nan_one));
-            return with_one_nan.encode_payload(out);
-        }
         let start = out.len();
-        self.write_messages(out).map_err(|_| {
-            out.truncate(start);
-            PayloadError::TooLarge
-        })
+        span_message::write(self, out).inspect_err(|_| out.truncate(start))
     }
 
     /// Decodes a payload written by [`SpanRecord::encode_payload`].
@@ -267,44 +270,6 @@ impl SpanRecord {
             scope_schema_url: scope_spans.schema_url,
             span,
         })
-    }
-
-    fn attribute_lists(&self) -> impl Iterator<Item = &Vec<KeyValue>> {
-        let origins = [
-            self.resource.as_ref().map(|it| &it.attributes),
-            self.scope.as_ref().map(|it| &it.attributes),
-            Some(&self.span.attributes),
-        ];
-        let events = self.span.events.iter().map(|event| &event.attributes);
-        let links = self.span.links.iter().map(|link| &link.attributes);
-        origins.into_iter().flatten().chain(events).chain(links)
-    }
-
-    fn attribute_lists_mut(&mut self) -> impl Iterator<Item = &mut Vec<KeyValue>> {
-        let origins = [
-            self.resource.as_mut().map(|it| &mut it.attributes),
-            self.scope.as_mut().map(|it| &mut it.attributes),
-            Some(&mut self.span.attributes),
-        ];
-        let events = self.span.events.iter_mut();
-        let links = self.span.links.iter_mut();
-        let events = events.map(|event| &mut event.attributes);
-        let links = links.map(|link| &mut link.attributes);
-        origins.into_iter().flatten().chain(events).chain(links)
-    }
-
-    /// Writes the enclosing messages by hand, because prost would need a `ResourceSpans` with a
-    /// deep clone of each part. Fields are in the order of their numbers, as prost writes them.
-    fn write_messages(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let scope_spans_bytes = message_bytes(self.scope.as_ref())
-            + message_bytes(Some(&self.span))
-            + text_bytes(&self.scope_schema_url);
-        write_message(1, self.resource.as_ref(), out)?;
-        write_head(2, scope_spans_bytes, out)?;
-        write_message(1, self.scope.as_ref(), out)?;
-        write_message(2, Some(&self.span), out)?;
-        write_text(3, &self.scope_schema_url, out)?;
-        write_text(3, &self.resource_schema_url, out)
     }
 
     /// Makes empty every value that is nested deeper than a payload can hold. Says whether there was
@@ -568,89 +533,9 @@ fn any_value_fits(value: &AnyValue, level: usize) -> bool {
         }
 }
 
-fn has_other_nan(entry: &KeyValue) -> bool {
-    fn value_has(value: &AnyValue) -> bool {
-        match &value.value {
-            Some(any_value::Value::DoubleValue(double)) => {
-                double.to_bits() != with_one_nan(*double).to_bits()
-            }
-            Some(any_value::Value::ArrayValue(array)) => array.values.iter().any(value_has),
-            Some(any_value::Value::KvlistValue(list)) => list.values.iter().any(has_other_nan),
-            _ => false,
-        }
-    }
-    entry.value.as_ref().is_some_and(value_has)
-}
-
-fn make_nan_one(entry: &mut KeyValue) {
-    fn make_value(value: &mut AnyValue) {
-        match &mut value.value {
-            Some(any_value::Value::DoubleValue(double)) => *double = with_one_nan(*double),
-            Some(any_value::Value::ArrayValue(array)) => {
-                array.values.iter_mut().for_each(make_value);
-            }
-            Some(any_value::Value::KvlistValue(list)) => {
-                list.values.iter_mut().for_each(make_nan_one);
-            }
-            _ => {}
-        }
-    }
-    if let Some(value) = &mut entry.value {
-        make_value(value);
-    }
-}
-
 #[cold]
-fn too_deep(key: &str) -> PayloadError {
+pub(super) fn too_deep(key: &str) -> PayloadError {
     PayloadError::TooDeep { key: excerpt(key) }
-}
-
-fn message_bytes<M: Message>(message: Option<&M>) -> usize {
-    message.map_or(0, |message| delimited_bytes(message.encoded_len()))
-}
-
-fn text_bytes(text: &str) -> usize {
-    if text.is_empty() {
-        0
-    } else {
-        delimited_bytes(text.len())
-    }
-}
-
-/// The encoded length of a field of `length` bytes, including its head.
-fn delimited_bytes(length: usize) -> usize {
-    1 + prost::length_delimiter_len(length) + length
-}
-
-fn write_message<M: Message>(
-    field: u8,
-    message: Option<&M>,
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
-    let Some(message) = message else {
-        return Ok(());
-    };
-    out.push(key(field));
-    message.encode_length_delimited(out)
-}
-
-fn write_text(field: u8, text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    // proto3 omits a field that has its default value.
-    if !text.is_empty() {
-        write_head(field, text.len(), out)?;
-        out.extend_from_slice(text.as_bytes());
-    }
-    Ok(())
-}
-
-fn write_head(field: u8, length: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    out.push(key(field));
-    prost::encode_length_delimiter(length, out)
-}
-
-/// The key of a length-delimited field with a number below 16.
-const fn key(field: u8) -> u8 {
-    field << 3 | 2
 }
 
 fn read_utc_offset(reader: &mut Reader<'_>) -> Result<UtcOffset, PayloadError> {

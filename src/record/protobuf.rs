@@ -37,11 +37,25 @@ impl<'a> FieldValue<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
+    is_damaged: bool,
 }
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(message: &'a [u8]) -> Fields<'a> {
-        Fields { rest: message }
+        Fields {
+            rest: message,
+            is_damaged: false,
+        }
+    }
+
+    /// The bytes after the last field.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Whether the message has ended at a byte that is not a field.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 
     /// The last field with this number, which is the one that counts (protobuf, "Last One Wins").
@@ -85,9 +99,13 @@ impl<'a> Iterator for Fields<'a> {
     type Item = (u32, FieldValue<'a>);
 
     fn next(&mut self) -> Option<(u32, FieldValue<'a>)> {
+        if self.rest.is_empty() {
+            return None;
+        }
         let field = self.read();
         if field.is_none() {
             self.rest = &[];
+            self.is_damaged = true;
         }
         field
     }
