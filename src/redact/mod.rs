@@ -84,13 +84,14 @@
 //!
 //! Almost no record has a secret. So a record's payload is searched first, as it is, for the
 //! literals that secrets begin with or are announced by: a payload holds its strings unescaped, and
-//! one without a literal needs no decoding. The strings of a log that hold one are looked at
-//! where they are, and the log is decoded when one of them has a secret. All of it takes a time that
-//! is linear in the text.
+//! one without a literal needs no decoding. The strings that hold one are looked at where they
+//! are, and the record is decoded when one of them has a secret. All of it takes a time that is
+//! linear in the text.
 
 mod literals;
 mod names;
 mod scan;
+mod scan_span;
 mod shapes;
 mod text;
 mod values;
@@ -251,8 +252,8 @@ impl Rules {
         self.next(payload, 0).is_some()
     }
 
-    /// The payload without its secrets: as it is when it has none. Fails when `payload` holds no
-    /// record of `signal`; it must then not be stored, because its content is unknown.
+    /// The payload without its secrets: as it is when it has none. Fails when `payload` could have one
+    /// and holds no record of `signal`; it must then not be stored, because its content is unknown.
     pub(crate) fn redact_payload<'a>(
         &self,
         signal: Signal,
@@ -261,11 +262,12 @@ impl Rules {
         let Some(next) = self.next(payload, 0) else {
             return Ok(Cow::Borrowed(payload));
         };
-        let has_secret = match signal {
+        let may_have_secret = match signal {
             Signal::Logs => scan::log_has_secret(self, payload, next)?,
-            Signal::Metrics | Signal::Traces => true,
+            Signal::Metrics => scan::snapshot_may_have_secret(self, payload, next)?,
+            Signal::Traces => scan_span::span_may_have_secret(self, payload, next),
         };
-        if !has_secret {
+        if !may_have_secret {
             return Ok(Cow::Borrowed(payload));
         }
         // A timestamp is a number, and none stands in the payload of a log or a snapshot.

@@ -582,7 +582,139 @@ fn strings(entries: &[(String, Value)]) -> Vec<&str> {
     out
 }
 
+/// Text without placeholders: two in a row become one, but only beside a secret.
+fn unredacted_text() -> impl Strategy<Value = String> {
+    any_text().prop_map(|text| text.replace(PLACEHOLDER, ""))
+}
+
+/// Entries whose keys and texts are, or nearly are, those of secrets.
+fn secretive_entries() -> impl Strategy<Value = Vec<(String, Value)>> {
+    const KEYS: &[&str] = &[
+        "a",
+        "name",
+        "value",
+        "values",
+        "key",
+        "token",
+        "input_tokens",
+        "OPENAI_KEY",
+        "env",
+        "https://host/?token=abc",
+        "gca2a_c1_abc",
+    ];
+    const TEXTS: &[&str] = &[
+        "",
+        "x",
+        "Authorization",
+        "GITHUB_TOKEN",
+        "HOME",
+        "[REDACTED]",
+    ];
+    let key = || select(KEYS).prop_map(str::to_owned);
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Int),
+        select(TEXTS).prop_map(Value::from),
+        unredacted_text().prop_map(Value::from),
+        select(&["1e400", "NaN", "token=abc"]).prop_map(|text| Value::Number(text.into())),
+    ];
+    let value = leaf.prop_recursive(3, 12, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            proptest::collection::vec((key(), inner), 0..4).prop_map(Value::Object),
+        ]
+    });
+    proptest::collection::vec((key(), value), 0..6)
+}
+
+/// The attributes of a span that are like these. A truth value becomes bytes.
+fn key_values(entries: &[(String, Value)]) -> Vec<KeyValue> {
+    fn any_value(value: &Value) -> AnyValue {
+        let value = match value {
+            Value::Bool(is_text) => {
+                let secret: &[u8] = if *is_text {
+                    b"token=abc"
+                } else {
+                    b"\xfftoken=abc"
+                };
+                any_value::Value::BytesValue(secret.to_vec())
+            }
+            Value::Int(value) => any_value::Value::IntValue(*value),
+            Value::String(text) => any_value::Value::StringValue(text.clone()),
+            Value::Array(items) => any_value::Value::ArrayValue(ArrayValue {
+                values: items.iter().map(any_value).collect(),
+            }),
+            Value::Object(entries) => any_value::Value::KvlistValue(KeyValueList {
+                values: key_values(entries),
+            }),
+            _ => return AnyValue::default(),
+        };
+        AnyValue { value: Some(value) }
+    }
+    let entries = entries.iter();
+    let entries = entries.map(|(key, value)| key_value(key, any_value(value)));
+    entries.collect()
+}
+
+/// Checks that the payload of `record` is redacted as it is itself.
+fn check_payload(rules: &Rules, record: &Record) -> Result<(), TestCaseError> {
+    let mut payload = Vec::new();
+    record.encode_payload(&mut payload).unwrap();
+    let mut expected = record.clone();
+    let is_changed = rules.redact(&mut expected);
+    let redacted = rules.redact_payload(record.signal(), &payload).unwrap();
+    prop_assert_eq!(matches!(redacted, Cow::Owned(_)), is_changed);
+    let redacted = Record::decode_payload(record.signal(), record.timestamp(), &redacted);
+    prop_assert_eq!(redacted.unwrap(), expected);
+    Ok(())
+}
+
 proptest! {
+    #[test]
+    fn a_payload_is_redacted_as_its_record_is(
+        lists in proptest::collection::vec(secretive_entries(), 5),
+        texts in proptest::collection::vec(unredacted_text(), 5),
+        place in 0usize..5,
+    ) {
+        let rules = with_values(&["hunter2"]);
+        // Only one place has entries, so that each decides in some cases.
+        let list = |at: usize| if at == place { key_values(&lists[at]) } else { Vec::new() };
+        let text = |at: usize| if at == place { texts[at].clone() } else { String::new() };
+        let span = SpanRecord {
+            resource: Some(Resource { attributes: list(0), ..Resource::default() }),
+            resource_schema_url: text(0),
+            scope: Some(InstrumentationScope {
+                name: text(1),
+                attributes: list(1),
+                ..InstrumentationScope::default()
+            }),
+            scope_schema_url: String::new(),
+            span: Span {
+                end_time_unix_nano: 7,
+                name: text(2),
+                attributes: list(2),
+                events: vec![span::Event {
+                    name: text(3),
+                    attributes: list(3),
+                    ..span::Event::default()
+                }],
+                links: vec![span::Link {
+                    trace_state: text(4),
+                    attributes: list(4),
+                    ..span::Link::default()
+                }],
+                ..Span::default()
+            },
+        };
+        check_payload(&rules, &Record::Span(Box::new(span)))?;
+        let mut log = LogRecord::new(Timestamp::default(), Level::INFO, text(0));
+        log.attributes.clone_from(&lists[1]);
+        check_payload(&rules, &Record::Log(log))?;
+        let mut snapshot = MetricsSnapshot::new(Timestamp::default());
+        snapshot.extra.clone_from(&lists[2]);
+        check_payload(&rules, &Record::Metrics(snapshot))?;
+    }
+
     #[test]
     fn redacting_again_changes_nothing(text in any_text(), values in any::<[bool; 6]>()) {
         let values: Vec<_> = VALUES.into_iter().zip(values).filter(|v| v.1).map(|v| v.0).collect();

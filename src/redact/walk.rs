@@ -32,13 +32,8 @@ impl Keys {
         }
     }
 
-    /// Whether anything becomes of the value beside a key with `names`.
-    pub(super) fn replaces(self, names: KeyNames) -> bool {
-        self.replace(names) != Replace::Nothing
-    }
-
     /// What becomes of the value beside a key with `names`.
-    fn replace(self, names: KeyNames) -> Replace {
+    pub(super) fn replace(self, names: KeyNames) -> Replace {
         let is_map = matches!(self, Keys::Map | Keys::SnapshotMap);
         match (names, self) {
             (KeyNames::Secret, Keys::Attributes | Keys::Map) => Replace::Strings,
@@ -51,7 +46,7 @@ impl Keys {
 
 /// What of a value is replaced because of its key. Numbers and booleans never are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Replace {
+pub(super) enum Replace {
     Nothing,
     /// A string, or the strings of a list.
     String,
