@@ -284,8 +284,13 @@ impl Committer {
             self.spill_all(now);
         }
         self.next_batch = self.batch_number + BATCHES_PER_COMMIT;
-        self.spiller
-            .begin_work(self.next_batch, batch_size, commits);
+        let in_flight_bytes = self.in_flight.as_ref().map_or(0, |batch| batch.bytes);
+        self.spiller.begin_work(
+            self.next_batch,
+            batch_size,
+            self.batch.bytes + in_flight_bytes,
+            commits,
+        );
     }
 
     /// To be called when the work has ended. Returns the messages that the spiller has taken, which

@@ -76,9 +76,22 @@ struct Work {
     /// Not more than one batch is taken.
     batch_size: BatchSize,
     taken_bytes: usize,
+    /// The bytes that counted against the queue when the work began, of records that it is about.
+    collected_bytes: usize,
     /// When the traffic was last looked at, and the number and bytes of queued records then.
     looked_at: Instant,
     queued: (usize, usize),
+}
+
+impl Work {
+    /// Whether the queue holds a whole batch, which is committed at once after the work, and the work has
+    /// not taken long. Producers that wait for room then no longer show how high the traffic is.
+    fn is_before_a_full_batch(&self, now: Instant) -> bool {
+        let (records, bytes) = self.queued;
+        let bytes = bytes.saturating_sub(self.collected_bytes + self.taken_bytes);
+        let is_full = records >= self.batch_size.records || bytes >= self.batch_size.bytes;
+        is_full && now < self.since + SPILL_HORIZON
+    }
 }
 
 impl Spiller {
@@ -176,6 +189,7 @@ impl Spiller {
         if spill.is_none()
             || now < *retry_at
             || work.batch_size.fills_within(SPILL_HORIZON, window, arrived)
+            || work.is_before_a_full_batch(now)
         {
             return;
         }
@@ -290,8 +304,14 @@ impl Spiller {
 
     /// To be called when the writer thread begins to work and takes no messages. `next_batch` is a
     /// number that no batch has which the work commits, but later ones have. `commits` says whether
-    /// the work is a commit.
-    pub(super) fn begin_work(&self, next_batch: u64, batch_size: BatchSize, commits: bool) {
+    /// the work is a commit. `collected_bytes` are those of the records that are in no message any more.
+    pub(super) fn begin_work(
+        &self,
+        next_batch: u64,
+        batch_size: BatchSize,
+        collected_bytes: usize,
+        commits: bool,
+    ) {
         let since = now();
         let mut state = self.lock();
         if let Some(spill) = &mut state.spill
@@ -304,6 +324,7 @@ impl Spiller {
             next_batch,
             batch_size,
             taken_bytes: 0,
+            collected_bytes,
             looked_at: since,
             queued: (0, self.counters.queued_bytes.load(Ordering::Relaxed)),
         });

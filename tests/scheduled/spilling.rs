@@ -306,7 +306,7 @@ impl Committing {
             bytes: 100,
         };
         let next_batch = self.batch_number + 2;
-        self.spiller.begin_work(next_batch, batch_size, commits);
+        self.spiller.begin_work(next_batch, batch_size, 0, commits);
         shuttle::thread::yield_now();
         let is_committed = commits && !one_in(4);
         if is_committed {
