@@ -25,13 +25,7 @@ const ARRAY_DEPTH_MAX: usize = 2;
 /// value, or the records are too diverse.
 pub(super) fn split<'a>(payload: &'a [u8], shapes: &mut ShapeEncoder<'a>) -> Option<()> {
     // Paths are needed only for the first record of a shape, and take as long as everything else.
-    split_parts(payload, shapes, false)?;
-    if shapes.end_record_of_known_shape()? {
-        return Some(());
-    }
-    shapes.abandon_record();
-    split_parts(payload, shapes, true)?;
-    shapes.end_record()
+    shapes.split_record(|shapes, with_paths| split_parts(payload, shapes, with_paths))
 }
 
 fn split_parts<'a>(

@@ -18,8 +18,11 @@ const DEPTH_MAX: usize = 24;
 /// Passes the parts of `payload` to `shapes`. `None` when it is not a protobuf message in its
 /// shortest form.
 pub(super) fn split<'a>(payload: &'a [u8], shapes: &mut ShapeEncoder<'a>) -> Option<()> {
-    message(payload, Message::ResourceSpans, 0, 0, shapes)?;
-    shapes.end_record()
+    // Paths are needed only for the first record of a shape.
+    shapes.split_record(|shapes, with_paths| {
+        let mut splitter = Splitter { shapes, with_paths };
+        splitter.message(payload, Message::ResourceSpans, 0, 0)
+    })
 }
 
 /// The messages of `opentelemetry/proto/trace/v1/trace.proto`, with their nested messages.
@@ -60,46 +63,64 @@ impl Message {
     }
 }
 
-fn message<'a>(
-    bytes: &'a [u8],
-    kind: Message,
-    path: u64,
-    depth: usize,
-    shapes: &mut ShapeEncoder<'a>,
-) -> Option<()> {
-    let mut reader = Reader::new(bytes);
-    let mut path = path;
-    while !reader.is_empty() {
-        let tag = shortest_varint(&mut reader)?;
-        let field = tag >> 3;
-        let field_path = xxh3_64_with_seed(&tag.to_le_bytes(), path);
-        shapes.literal_varint(tag);
-        match tag & 7 {
-            0 => shapes.int(field_path, Part::Varint, shortest_varint(&mut reader)?),
-            1 => shapes.int(field_path, Part::Fixed64, reader.u64()?),
-            5 => shapes.int(field_path, Part::Fixed32, u64::from(reader.u32()?)),
-            2 => {
-                let length = usize::try_from(shortest_varint(&mut reader)?).ok()?;
-                let value = reader.bytes(length)?;
-                match kind.child(field) {
-                    // A key selects the column of the value beside it, so it is part of the shape.
-                    None if kind == Message::KeyValue && field == 1 => {
-                        shapes.literal_varint(value.len() as u64);
-                        shapes.literal(value);
-                        path = xxh3_64_with_seed(value, path);
-                    }
-                    Some(child) if depth < DEPTH_MAX => {
-                        shapes.open();
-                        message(value, child, field_path, depth + 1, shapes)?;
-                        shapes.close();
-                    }
-                    _ => shapes.bytes(field_path, Part::LengthDelimited, value),
+struct Splitter<'a, 's> {
+    shapes: &'s mut ShapeEncoder<'a>,
+    /// If `false`, every path is 0.
+    with_paths: bool,
+}
+
+impl<'a> Splitter<'a, '_> {
+    fn message(&mut self, bytes: &'a [u8], kind: Message, path: u64, depth: usize) -> Option<()> {
+        let mut reader = Reader::new(bytes);
+        let mut path = path;
+        while !reader.is_empty() {
+            let tag = shortest_varint(&mut reader)?;
+            let field = tag >> 3;
+            let field_path = self.child(path, &tag.to_le_bytes());
+            self.shapes.literal_varint(tag);
+            match tag & 7 {
+                0 => {
+                    let value = shortest_varint(&mut reader)?;
+                    self.shapes.int(field_path, Part::Varint, value);
                 }
+                1 => self.shapes.int(field_path, Part::Fixed64, reader.u64()?),
+                5 => {
+                    let value = u64::from(reader.u32()?);
+                    self.shapes.int(field_path, Part::Fixed32, value);
+                }
+                2 => {
+                    let length = usize::try_from(shortest_varint(&mut reader)?).ok()?;
+                    let value = reader.bytes(length)?;
+                    match kind.child(field) {
+                        // A key selects the column of the value beside it, so it is part of the shape.
+                        None if kind == Message::KeyValue && field == 1 => {
+                            self.shapes.literal_varint(value.len() as u64);
+                            self.shapes.literal(value);
+                            path = self.child(path, value);
+                        }
+                        Some(child) if depth < DEPTH_MAX => {
+                            self.shapes.open();
+                            self.message(value, child, field_path, depth + 1)?;
+                            self.shapes.close();
+                        }
+                        _ => self.shapes.bytes(field_path, Part::LengthDelimited, value),
+                    }
+                }
+                _ => return None,
             }
-            _ => return None,
+        }
+        Some(())
+    }
+
+    /// The path of a part of the message with `path`.
+    #[inline]
+    fn child(&self, path: u64, part: &[u8]) -> u64 {
+        if self.with_paths {
+            xxh3_64_with_seed(part, path)
+        } else {
+            0
         }
     }
-    Some(())
 }
 
 /// Reads a varint that is in its shortest form, because decoding returns that form.

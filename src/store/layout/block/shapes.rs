@@ -176,27 +176,26 @@ impl<'a> ShapeEncoder<'a> {
         self.parts.push(Placed { part, literals_end });
     }
 
-    /// Ends the present record. `None` when the records are too diverse for shapes.
-    pub(super) fn end_record(&mut self) -> Option<()> {
+    /// Adds a record, whose parts `split` adds. It is called a second time, with `true`, when the paths of
+    /// the leaves are needed. `None` when it fails, or when the records are too diverse for shapes.
+    pub(super) fn split_record(
+        &mut self,
+        mut split: impl FnMut(&mut ShapeEncoder<'a>, bool) -> Option<()>,
+    ) -> Option<()> {
+        split(self, false)?;
         let hash = self.shape_hash();
-        let index = match self.find_shape(hash) {
-            Some(index) => index,
-            None => self.add_shape(hash)?,
+        let index = if let Some(index) = self.find_shape(hash) {
+            index
+        } else {
+            self.clear_record();
+            split(self, true)?;
+            self.add_shape(hash)?
         };
         self.gather(index)
     }
 
-    /// Ends the present record if its shape is known already, and returns whether it is. The paths
-    /// of its leaves are then ignored.
-    pub(super) fn end_record_of_known_shape(&mut self) -> Option<bool> {
-        match self.find_shape(self.shape_hash()) {
-            Some(index) => self.gather(index).map(|()| true),
-            None => Some(false),
-        }
-    }
-
     /// Discards the parts added since the last record.
-    pub(super) fn abandon_record(&mut self) {
+    fn clear_record(&mut self) {
         self.literals.clear();
         self.parts.clear();
         self.leaves.clear();
@@ -232,7 +231,7 @@ impl<'a> ShapeEncoder<'a> {
             }
         }
         self.shape_of_record.push(index as u64);
-        self.abandon_record();
+        self.clear_record();
         Some(())
     }
 
