@@ -9,9 +9,9 @@ pub(super) const PLACEHOLDER: &str = "[REDACTED]";
 
 /// Text is searched in copies in lowercase, this many bytes at a time.
 const WINDOW_BYTES: usize = 512;
-/// The size of the first window of a search that goes on, in bytes.
-const NEXT_WINDOW_BYTES: usize = 4 * LITERAL_BYTES_MAX;
-const _: () = assert!(NEXT_WINDOW_BYTES <= WINDOW_BYTES);
+/// The memory of such a copy.
+pub(super) type Window = [u8; WINDOW_BYTES];
+pub(super) const NO_WINDOW: Window = [0; WINDOW_BYTES];
 /// At least the length of the longest literal: windows overlap by it.
 const LITERAL_BYTES_MAX: usize = 32;
 
@@ -141,8 +141,11 @@ struct Literals {
 /// ones. One search for all of them would take longer than three, because it would look closer at
 /// most bytes.
 struct Prefilter {
-    groups: Vec<Group>,
+    /// Keywords first.
+    groups: [Group; GROUPS],
 }
+
+const GROUPS: usize = 3;
 
 struct Group {
     searcher: packed::Searcher,
@@ -194,47 +197,17 @@ impl Prefilter {
             let searcher = packed::Config::new().builder().extend(texts).build()?;
             Some(Group { searcher, literals })
         };
-        let groups = (0..3).map(group).collect::<Option<_>>()?;
-        Some(Prefilter { groups })
-    }
-
-    fn next(&self, text: &[u8], mut start: usize) -> Option<usize> {
-        let mut window = [0; WINDOW_BYTES];
-        // A search that goes on after a literal begins with a short window. Otherwise a text full of
-        // literals would cost a whole window for each of them.
-        let mut window_bytes = if start == 0 {
-            WINDOW_BYTES
-        } else {
-            NEXT_WINDOW_BYTES
-        };
-        loop {
-            let rest = text.get(start..).unwrap_or_default();
-            let part = rest.get(..window_bytes).unwrap_or(rest);
-            let Some(lowercase) = window.get_mut(..part.len()) else {
-                return Some(start);
-            };
-            lowercase.copy_from_slice(part);
-            lowercase.make_ascii_lowercase();
-            let firsts = self.groups.iter();
-            let firsts = firsts.filter_map(|group| group.first(lowercase, text, start));
-            if let Some(first) = firsts.min() {
-                return Some(first);
-            }
-            if part.len() == rest.len() {
-                return None;
-            }
-            start += window_bytes - LITERAL_BYTES_MAX;
-            window_bytes = (window_bytes * 2).min(WINDOW_BYTES);
-        }
+        Some(Prefilter {
+            groups: [group(0)?, group(1)?, group(2)?],
+        })
     }
 }
 
 impl Group {
-    /// Where the first literal that counts begins in the part of `text` at `start`, whose copy in
-    /// lowercase is `lowercase`.
-    fn first(&self, lowercase: &[u8], text: &[u8], start: usize) -> Option<usize> {
-        let mut from = 0;
-        loop {
+    /// Where, from byte `from` on, the first literal that counts begins in the part of `text` at `start`,
+    /// whose copy in lowercase is `lowercase`.
+    fn first(&self, lowercase: &[u8], mut from: usize, text: &[u8], start: usize) -> Option<usize> {
+        while from < lowercase.len() {
             let span = Span::from(from..lowercase.len());
             let found = self.searcher.find_in(lowercase, span)?;
             let literal = self.literals.get(found.pattern().as_usize());
@@ -242,6 +215,82 @@ impl Group {
                 return Some(start + found.start());
             }
             from = found.start() + 1;
+        }
+        None
+    }
+}
+
+/// Goes from one literal to the next that could tell a secret in a text, in which other data than text may
+/// surround what is text. Every secret that a literal tells has one.
+///
+/// The window is not in it, because moving it would take as long as the search of a short text.
+pub(super) struct Search<'a> {
+    text: &'a [u8],
+    /// The copy in lowercase of the part of the text that is looked at.
+    window: &'a mut Window,
+    /// Where that part begins and ends.
+    start: usize,
+    end: usize,
+    /// Where in it the next literal of each group begins.
+    firsts: [Option<usize>; GROUPS],
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(text: &'a [u8], window: &'a mut Window) -> Search<'a> {
+        let mut search = Search {
+            text,
+            window,
+            start: 0,
+            end: 0,
+            firsts: [None; GROUPS],
+        };
+        if let Some(prefilter) = &FINDER.prefilter {
+            search.look_from(0, prefilter);
+        }
+        search
+    }
+
+    /// Where the first literal begins from `from` on, which must not be less than before.
+    pub(super) fn next(&mut self, from: usize) -> Option<usize> {
+        let Some(prefilter) = &FINDER.prefilter else {
+            let rest = self.text.get(from..).unwrap_or_default();
+            return find(rest)
+                .find(|(literal, range)| literal.may_count(self.text, from + range.end))
+                .map(|(_, range)| from + range.start);
+        };
+        loop {
+            let lowercase = self.window.get(..self.end - self.start).unwrap_or_default();
+            for (group, first) in prefilter.groups.iter().zip(&mut self.firsts) {
+                if first.is_some_and(|first| first < from) {
+                    *first = group.first(lowercase, from - self.start, self.text, self.start);
+                }
+            }
+            let first = self.firsts.iter().flatten().min();
+            if first.is_some() || self.end >= self.text.len() {
+                return first.copied();
+            }
+            self.look_from(from.max(self.end - LITERAL_BYTES_MAX), prefilter);
+        }
+    }
+
+    /// Whether no literal between the last `from` and `end` is more than a keyword. Not always known.
+    pub(super) fn has_only_keywords_before(&self, end: usize) -> bool {
+        let [_, others @ ..] = &self.firsts;
+        end <= self.end && others.iter().flatten().all(|first| *first >= end)
+    }
+
+    fn look_from(&mut self, start: usize, prefilter: &Prefilter) {
+        let rest = self.text.get(start..).unwrap_or_default();
+        let part = rest.get(..WINDOW_BYTES).unwrap_or(rest);
+        self.start = start;
+        self.end = start + part.len();
+        let Some(lowercase) = self.window.get_mut(..part.len()) else {
+            return;
+        };
+        lowercase.copy_from_slice(part);
+        lowercase.make_ascii_lowercase();
+        for (group, first) in prefilter.groups.iter().zip(&mut self.firsts) {
+            *first = group.first(lowercase, 0, self.text, start);
         }
     }
 }
@@ -255,18 +304,6 @@ impl Literal {
             Literal::Placeholder => false,
         }
     }
-}
-
-/// Where, from `start` on, the first literal begins that could tell a secret in `text`, in which
-/// other data than text may surround what is text. Every secret that a literal tells has one.
-pub(super) fn next(text: &[u8], start: usize) -> Option<usize> {
-    if let Some(prefilter) = &FINDER.prefilter {
-        return prefilter.next(text, start);
-    }
-    let rest = text.get(start..).unwrap_or_default();
-    find(rest)
-        .find(|(literal, range)| literal.may_count(text, start + range.end))
-        .map(|(_, range)| start + range.start)
 }
 
 /// Every literal in `text`, in the order of their ends; one inside of another as well.

@@ -88,6 +88,7 @@
 //! are, and the record is decoded when one of them has a secret. All of it takes a time that is
 //! linear in the text.
 
+mod candidates;
 mod literals;
 mod names;
 mod scan;
@@ -97,7 +98,12 @@ mod text;
 mod values;
 mod walk;
 
-use self::{text::Apply, values::Values};
+use self::{
+    candidates::Candidates,
+    literals::{NO_WINDOW, Search},
+    text::Apply,
+    values::Values,
+};
 use crate::{
     error::{Error, Result},
     record::{Record, payload::PayloadError},
@@ -237,19 +243,11 @@ impl Rules {
         }
     }
 
-    /// Where, from `start` on, the first secret of a record that `payload` encodes could begin, or
-    /// what announces it. No string before has one.
-    fn next(&self, payload: &[u8], start: usize) -> Option<usize> {
-        let firsts = [
-            literals::next(payload, start),
-            self.values.next(payload, start),
-        ];
-        firsts.into_iter().flatten().min()
-    }
-
-    /// Whether the record that `payload` encodes could have a secret. Never wrong when it says no.
-    fn may_contain_secret(&self, payload: &[u8]) -> bool {
-        self.next(payload, 0).is_some()
+    /// Whether a text, or the record that a payload encodes, could have a secret. Never wrong when it says
+    /// no.
+    fn may_contain_secret(&self, text: &[u8]) -> bool {
+        let mut window = NO_WINDOW;
+        Search::new(text, &mut window).next(0).is_some() || self.values.next(text, 0).is_some()
     }
 
     /// The payload without its secrets: as it is when it has none. Fails when `payload` could have one
@@ -259,14 +257,14 @@ impl Rules {
         signal: Signal,
         payload: &'a [u8],
     ) -> Result<Cow<'a, [u8]>, PayloadError> {
-        let Some(next) = self.next(payload, 0) else {
-            return Ok(Cow::Borrowed(payload));
-        };
-        let may_have_secret = match signal {
-            Signal::Logs => scan::log_has_secret(self, payload, next)?,
-            Signal::Metrics => scan::snapshot_may_have_secret(self, payload, next)?,
-            Signal::Traces => scan_span::span_may_have_secret(self, payload, next),
-        };
+        let mut window = NO_WINDOW;
+        let mut candidates = Candidates::new(self, payload, &mut window);
+        let may_have_secret = candidates.may_be_in(0, payload.len())
+            && match signal {
+                Signal::Logs => scan::log_has_secret(candidates)?,
+                Signal::Metrics => scan::snapshot_may_have_secret(candidates)?,
+                Signal::Traces => scan_span::span_may_have_secret(candidates),
+            };
         if !may_have_secret {
             return Ok(Cow::Borrowed(payload));
         }

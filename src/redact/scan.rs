@@ -4,7 +4,7 @@
 //! that hold one are looked at, where they are. A record that could have a secret is then decoded.
 
 use super::{
-    Rules,
+    candidates::Candidates,
     names::{KeyNames, key_names},
     text::Apply,
     walk::{Keys, Replace, is_number, names_entry},
@@ -17,18 +17,14 @@ use crate::{
     time::Timestamp,
 };
 
-/// Whether the log that `payload` encodes has a secret. `next` is where the first one could begin.
-pub(super) fn log_has_secret(
-    rules: &Rules,
-    payload: &[u8],
-    next: usize,
-) -> Result<bool, PayloadError> {
-    let mut scan = Scan::new(rules, payload, next);
+/// Whether an encoded log has a secret.
+pub(super) fn log_has_secret(candidates: Candidates<'_>) -> Result<bool, PayloadError> {
+    let mut scan = Scan::new(candidates);
     let head = LogHead::read(&mut scan.reader)?;
     // The head of the map, of five bytes at most, stands between the message and here.
     let end = scan.reader.position();
     let start = end.saturating_sub(head.message.len() + 5);
-    if scan.candidates.may_be_in(start, end) && rules.finds(head.message.as_bytes(), Apply::All) {
+    if scan.candidates.may_be_in(start, end) && scan.finds(head.message) {
         return Ok(true);
     }
     let found = scan.entries(head.attributes, Keys::Attributes, 1)?;
@@ -38,13 +34,9 @@ pub(super) fn log_has_secret(
     Ok(found)
 }
 
-/// Whether the snapshot that `payload` encodes could have a secret, likewise.
-pub(super) fn snapshot_may_have_secret(
-    rules: &Rules,
-    payload: &[u8],
-    next: usize,
-) -> Result<bool, PayloadError> {
-    let mut scan = Scan::new(rules, payload, next);
+/// Whether an encoded snapshot could have a secret.
+pub(super) fn snapshot_may_have_secret(candidates: Candidates<'_>) -> Result<bool, PayloadError> {
+    let mut scan = Scan::new(candidates);
     let head = SnapshotHead::read(Timestamp::default(), &mut scan.reader)?;
     let found = scan.entries(head.entries, Keys::Snapshot, 1)?;
     if !found {
@@ -53,43 +45,16 @@ pub(super) fn snapshot_may_have_secret(
     Ok(found)
 }
 
-/// Where the secrets of a payload could begin.
-pub(super) struct Candidates<'a> {
-    pub(super) rules: &'a Rules,
-    payload: &'a [u8],
-    /// No string that ends before has a secret.
-    next: usize,
-}
-
-impl<'a> Candidates<'a> {
-    pub(super) fn new(rules: &'a Rules, payload: &'a [u8], next: usize) -> Candidates<'a> {
-        Candidates {
-            rules,
-            payload,
-            next,
-        }
-    }
-
-    /// Whether what stands from `start` to `end` could have a secret or what announces one. `start` must
-    /// not be less than it was before.
-    pub(super) fn may_be_in(&mut self, start: usize, end: usize) -> bool {
-        if self.next < start {
-            self.next = self.rules.next(self.payload, start).unwrap_or(usize::MAX);
-        }
-        self.next < end
-    }
-}
-
 struct Scan<'a> {
     candidates: Candidates<'a>,
     reader: Reader<'a>,
 }
 
 impl<'a> Scan<'a> {
-    fn new(rules: &'a Rules, payload: &'a [u8], next: usize) -> Scan<'a> {
+    fn new(candidates: Candidates<'a>) -> Scan<'a> {
         Scan {
-            candidates: Candidates::new(rules, payload, next),
-            reader: Reader::new(payload),
+            reader: Reader::new(candidates.payload()),
+            candidates,
         }
     }
 
@@ -99,8 +64,8 @@ impl<'a> Scan<'a> {
         self.candidates.may_be_in(end - text.len(), end)
     }
 
-    fn finds(&self, text: &str, apply: Apply) -> bool {
-        self.candidates.rules.finds(text.as_bytes(), apply)
+    fn finds(&self, text: &str) -> bool {
+        self.candidates.finds(text.as_bytes(), Apply::All)
     }
 
     fn entries(&mut self, count: usize, keys: Keys, depth: usize) -> Result<bool, PayloadError> {
@@ -108,10 +73,10 @@ impl<'a> Scan<'a> {
             let key = self.reader.str()?;
             let mut replace = Replace::Nothing;
             if self.could_have(key) {
-                replace = keys.replace(key_names(key));
-                if self.finds(key, Apply::Shapes) {
+                let Some(names) = self.candidates.key(key, self.reader.position()) else {
                     return Ok(true);
-                }
+                };
+                replace = keys.replace(names);
             }
             if self.value(keys, replace, names_entry(key), depth)? {
                 return Ok(true);
@@ -135,12 +100,10 @@ impl<'a> Scan<'a> {
             Token::Str(text) => {
                 is_secret
                     || self.could_have(text)
-                        && (names_entry && key_names(text) != KeyNames::Nothing
-                            || self.finds(text, Apply::All))
+                        && (names_entry && key_names(text) != KeyNames::Nothing || self.finds(text))
             }
             Token::Number(text) => {
-                is_secret && !is_number(text)
-                    || self.could_have(text) && self.finds(text, Apply::All)
+                is_secret && !is_number(text) || self.could_have(text) && self.finds(text)
             }
             Token::Array(count) => {
                 let depth = self.reader.deeper(depth)?;

@@ -4,9 +4,8 @@
 //! finds what no encoder of this crate writes, such as fields in another order.
 
 use super::{
-    Rules,
+    candidates::Candidates,
     names::{KeyNames, key_names},
-    scan::Candidates,
     text::Apply,
     walk::{Keys, Replace, names_entry},
 };
@@ -16,10 +15,11 @@ use std::ops::Range;
 /// Messages nested deeper than this are left to the decoder.
 const DEPTH_MAX: usize = 100;
 
-/// Whether the span that `payload` encodes could have a secret. `next` is where the first one could begin.
-pub(super) fn span_may_have_secret(rules: &Rules, payload: &[u8], next: usize) -> bool {
+/// Whether an encoded span could have a secret.
+pub(super) fn span_may_have_secret(candidates: Candidates<'_>) -> bool {
+    let payload = candidates.payload();
     let mut scan = SpanScan {
-        candidates: Candidates::new(rules, payload, next),
+        candidates,
         payload,
     };
     scan.message(Message::ResourceSpans, 0..payload.len())
@@ -108,7 +108,7 @@ impl<'a> SpanScan<'a> {
     }
 
     fn has_none(&self, text: &[u8], apply: Apply) -> Option<()> {
-        (!self.candidates.rules.finds(text, apply)).then_some(())
+        (!self.candidates.finds(text, apply)).then_some(())
     }
 
     fn message(&mut self, message: Message, range: Range<usize>) -> Option<()> {
@@ -154,9 +154,9 @@ impl<'a> SpanScan<'a> {
         if !self.may_be_in(&range) {
             return Some(Replace::Nothing);
         }
-        let key = self.text(range)?;
-        self.has_none(key.as_bytes(), Apply::Shapes)?;
-        Some(keys.replace(key_names(key)))
+        let end = range.end;
+        let names = self.candidates.key(self.text(range)?, end)?;
+        Some(keys.replace(names))
     }
 
     /// An `AnyValue`. All of it is replaced that `replace` says; and if it `names_entry`, what stands beside
