@@ -152,6 +152,7 @@ mod produce;
 mod read;
 pub mod record;
 pub mod redact;
+mod share;
 mod signal;
 mod store;
 mod telemetry;

@@ -18,7 +18,7 @@ use syn::{
 /// The rooms, lowest first. A room uses itself, the rooms that share its line, and the lines above
 /// its own in this list. A module belongs to the room that names the longest part of its path.
 const ROOMS: &[&[&str]] = &[
-    &["error", "signal", "time", "platform", "home"],
+    &["error", "signal", "time", "platform", "share", "home"],
     &["record"],
     &["loss"],
     &["config"],

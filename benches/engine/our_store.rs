@@ -8,6 +8,9 @@ use gridctl_telemetry::{
 };
 use std::{ops::ControlFlow, path::Path, time::Duration};
 
+/// Both cores of a small machine: the producers of a bench wait for the writer, as those of a daemon do not.
+const COMMIT_THREADS: usize = 2;
+
 /// The store of this repository, written to through its queue and writer thread, which redacts every
 /// record.
 #[derive(Debug)]
@@ -43,6 +46,7 @@ impl OurStore {
     /// Writes and flushes, and returns the number of commits.
     fn write<R: Recorded>(&self, records: &[Row<R>], options: WriterOptions) -> Result<u64> {
         let options = options
+            .commit_threads(COMMIT_THREADS)
             .when_full(WhenFull::Block)
             .flush_timeout(Duration::from_secs(60 * 10));
         let (writer, guard) = Writer::start(&self.store, options)?;

@@ -13,7 +13,8 @@ use crate::{
     loss::{LedgerEntry, LossCause},
     platform::monotonic_nanos,
     record::ServerName,
-    redact::Redactor,
+    redact::{Redactor, Rules},
+    share::share,
     signal::Signal,
     store::{
         Appender, BatchId, Entered, Maintained, Maintenance, PendingRecord, RECORD_BYTES_MAX,
@@ -25,7 +26,10 @@ use hashbrown::HashMap;
 use std::{
     borrow::Cow,
     collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -56,6 +60,9 @@ const MAINTENANCE_INTERVAL_MAX: Duration = Duration::from_secs(60);
 const SPILL_PART: usize = 8;
 /// Maximum number of batches that one call of [`Committer::commit`] commits for the first time.
 const BATCHES_PER_COMMIT: u64 = 2;
+
+/// The number of records that a thread redacts before it looks for more.
+const REDACTED_TOGETHER: usize = 512;
 
 type SeriesKey = (ServerName, Signal);
 
@@ -566,31 +573,24 @@ impl Committer {
             return;
         };
         let rules = redactor.rules();
-        for part in &mut batch.parts {
-            let SeriesBatch {
-                server,
-                signal,
-                records,
-                ..
-            } = part;
-            records.retain_mut(|record| {
-                let cause = match rules.redact_payload(*signal, &record.payload) {
-                    Ok(Cow::Borrowed(_)) => return true,
-                    // A placeholder can be longer than the secret.
-                    Ok(Cow::Owned(redacted)) if redacted.len() > RECORD_BYTES_MAX => {
-                        LossCause::TooLarge
-                    }
-                    Ok(Cow::Owned(redacted)) => {
-                        record.payload = redacted.into();
-                        return true;
-                    }
-                    // A record that cannot be searched for secrets must not be stored.
-                    Err(_) => LossCause::Invalid,
-                };
-                let timestamp = Timestamp::from_unix_nanos(record.timestamp);
-                self.counters.count_drop(server, *signal, cause, timestamp);
-                false
-            });
+        let records = batch.parts.iter().map(|part| part.records.len()).sum();
+        let mut helpers = vec![(); self.appender.sealer.tiering.helpers(records)];
+        let chunks = batch.parts.iter_mut().flat_map(|part| {
+            let chunks = part.records.chunks_mut(REDACTED_TOGETHER);
+            chunks.map(|records| (part.signal, records))
+        });
+        let is_any_refused = AtomicBool::new(false);
+        share(&mut (), &mut helpers, chunks, |(), (signal, records)| {
+            for record in records {
+                if redact_record(&rules, signal, record).is_err() {
+                    is_any_refused.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        if is_any_refused.into_inner() {
+            for part in &mut batch.parts {
+                drop_refused(&rules, part, &self.counters);
+            }
         }
     }
 
@@ -768,6 +768,43 @@ fn part_of(limit: u64, part: u64) -> usize {
 /// The present time for the commit policy.
 pub(super) fn now() -> Instant {
     Duration::from_nanos(monotonic_nanos())
+}
+
+/// Replaces the secrets of a record. Fails with the cause for which it must not be stored.
+fn redact_record(
+    rules: &Rules,
+    signal: Signal,
+    record: &mut PendingRecord,
+) -> std::result::Result<(), LossCause> {
+    match rules.redact_payload(signal, &record.payload) {
+        Ok(Cow::Borrowed(_)) => {}
+        // A placeholder can be longer than the secret.
+        Ok(Cow::Owned(redacted)) if redacted.len() > RECORD_BYTES_MAX => {
+            return Err(LossCause::TooLarge);
+        }
+        Ok(Cow::Owned(redacted)) => record.payload = redacted.into(),
+        // A record that cannot be searched for secrets must not be stored.
+        Err(_) => return Err(LossCause::Invalid),
+    }
+    Ok(())
+}
+
+/// Drops and counts the records that cannot be redacted.
+fn drop_refused(rules: &Rules, part: &mut SeriesBatch, counters: &Counters) {
+    let SeriesBatch {
+        server,
+        signal,
+        records,
+        ..
+    } = part;
+    records.retain_mut(|record| {
+        let Err(cause) = redact_record(rules, *signal, record) else {
+            return true;
+        };
+        let timestamp = Timestamp::from_unix_nanos(record.timestamp);
+        counters.count_drop(server, *signal, cause, timestamp);
+        false
+    });
 }
 
 #[cfg(test)]

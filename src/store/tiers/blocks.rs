@@ -76,34 +76,45 @@ impl Blocks<'_> {
         encoder: &mut BlockEncoder,
         limits: BlockLimits,
     ) -> Result<usize, Fault> {
-        let mut rest = records;
         let mut written = 0;
-        while let Some((part, after)) = rest.split_at_checked(limits.cut(rest)) {
-            let Some(last) = part.last() else { break };
-            let EncodedBlock {
-                header,
-                body,
-                summary,
-            } = encoder.encode(signal, part);
-            let position = (last.timestamp, last.sequence);
-            let key = keys::block_key(state.id, header.span_class(), position);
-            self.headers.insert(&key, &stored_header(&key, &header))?;
-            for (chunk, number) in cut_to_pages(&body).zip(0..) {
-                self.chunks.insert(&keys::chunk_key(&key, number), chunk)?;
-            }
-            if let Some(level) = header.merge_level() {
-                self.queue.insert(&keys::merge_key(&key, level), ())?;
-            }
-            if let Some(summary) = &summary {
-                self.summaries.insert(&key, summary.as_slice())?;
-            }
-            let size = BlockSize::new(&header, summary.map(|summary| summary.len()));
-            state.add_block(&header, size);
-            self.disk_bytes_added += size.disk_bytes;
-            rest = after;
+        for part in limits.cut_all(records) {
+            self.insert(state, part, encoder.encode(signal, part))?;
             written += 1;
         }
         Ok(written)
+    }
+
+    /// Writes `records` that are encoded as a block, and adds it to `state`, which the caller must store.
+    pub(crate) fn insert(
+        &mut self,
+        state: &mut SeriesState,
+        records: &[BlockRecord<'_>],
+        encoded: EncodedBlock,
+    ) -> Result<(), Fault> {
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
+        let EncodedBlock {
+            header,
+            body,
+            summary,
+        } = encoded;
+        let position = (last.timestamp, last.sequence);
+        let key = keys::block_key(state.id, header.span_class(), position);
+        self.headers.insert(&key, &stored_header(&key, &header))?;
+        for (chunk, number) in cut_to_pages(&body).zip(0..) {
+            self.chunks.insert(&keys::chunk_key(&key, number), chunk)?;
+        }
+        if let Some(level) = header.merge_level() {
+            self.queue.insert(&keys::merge_key(&key, level), ())?;
+        }
+        if let Some(summary) = &summary {
+            self.summaries.insert(&key, summary.as_slice())?;
+        }
+        let size = BlockSize::new(&header, summary.map(|summary| summary.len()));
+        state.add_block(&header, size);
+        self.disk_bytes_added += size.disk_bytes;
+        Ok(())
     }
 
     /// Adds the summary of a block that has none, if the block still exists and its records are
@@ -279,6 +290,19 @@ pub(crate) struct BlockLimits {
 }
 
 impl BlockLimits {
+    /// Cuts `records` into those of each block.
+    pub(crate) fn cut_all<'r, 'a>(
+        self,
+        records: &'r [BlockRecord<'a>],
+    ) -> impl Iterator<Item = &'r [BlockRecord<'a>]> + use<'r, 'a> {
+        let mut rest = records;
+        std::iter::from_fn(move || {
+            let (part, after) = rest.split_at_checked(self.cut(rest))?;
+            rest = after;
+            (!part.is_empty()).then_some(part)
+        })
+    }
+
     /// The number of `records`, counted from the first, that go into the next block.
     fn cut(&self, records: &[BlockRecord<'_>]) -> usize {
         let fit = BlockEncoder::cut(records, self.records, self.payload_bytes);

@@ -1,9 +1,13 @@
 //! When rows become blocks, and how large those blocks are.
 
-use crate::store::{
-    layout::block::{BlockEncoder, RECORDS_MAX},
-    policy::limits::Limits,
-    tiers::blocks::BlockLimits,
+use crate::{
+    share::share,
+    signal::Signal,
+    store::{
+        layout::block::{BlockEncoder, BlockRecord, EncodedBlock, RECORDS_MAX},
+        policy::limits::Limits,
+        tiers::blocks::BlockLimits,
+    },
 };
 
 /// When records move from rows to blocks.
@@ -18,6 +22,23 @@ pub(crate) struct Tiering {
     pub(crate) block_records: usize,
     /// Whether blocks get summaries. Benchmarks do without to measure their cost.
     pub(crate) summarizes: bool,
+    /// The number of threads that share a large batch.
+    pub(crate) threads: usize,
+}
+
+/// The number of records from which a batch is shared among threads: starting one takes as long as some hundred
+/// records.
+const SHARED_RECORDS_MIN: usize = 512;
+
+impl Tiering {
+    /// The number of threads beside the present one that share `records`.
+    pub(crate) fn helpers(&self, records: usize) -> usize {
+        if records < SHARED_RECORDS_MIN {
+            0
+        } else {
+            self.threads.saturating_sub(1)
+        }
+    }
 }
 
 impl Default for Tiering {
@@ -31,6 +52,7 @@ impl Default for Tiering {
             direct_records: 160,
             block_records: RECORDS_MAX,
             summarizes: true,
+            threads: 1,
         }
     }
 }
@@ -40,14 +62,34 @@ impl Default for Tiering {
 pub(crate) struct Sealer {
     pub(crate) tiering: Tiering,
     pub(crate) encoder: BlockEncoder,
+    /// Those of the other threads.
+    helpers: Vec<BlockEncoder>,
 }
 
 impl Sealer {
     pub(crate) fn new(tiering: Tiering) -> Sealer {
+        let encoder = || BlockEncoder::new().summarizes(tiering.summarizes);
         Sealer {
-            encoder: BlockEncoder::new().summarizes(tiering.summarizes),
+            encoder: encoder(),
+            helpers: (1..tiering.threads).map(|_| encoder()).collect(),
             tiering,
         }
+    }
+
+    /// Encodes the records of several blocks, each as one block.
+    pub(crate) fn encode(&mut self, blocks: &[(Signal, &[BlockRecord<'_>])]) -> Vec<EncodedBlock> {
+        let records = blocks.iter().map(|(_, records)| records.len()).sum();
+        let helpers = self.helpers.get_mut(..self.tiering.helpers(records));
+        let mut encoded: Vec<Option<EncodedBlock>> = blocks.iter().map(|_| None).collect();
+        share(
+            &mut self.encoder,
+            helpers.unwrap_or_default(),
+            blocks.iter().zip(&mut encoded),
+            |encoder, ((signal, records), encoded)| {
+                *encoded = Some(encoder.encode(*signal, records));
+            },
+        );
+        encoded.into_iter().flatten().collect()
     }
 
     /// The size of blocks of fresh records: smaller if the limit of their series is small.

@@ -19,7 +19,7 @@ use crate::{
         tiers::{
             blocks,
             cache::WriterCache,
-            rows::{self, RowTier, Taken},
+            rows::{self, Row, RowTier, Taken},
             sealer::{Sealer, Tiering},
         },
     },
@@ -44,6 +44,19 @@ impl SeriesBatch {
             signal,
             records: Vec::new(),
             appended: Appended::default(),
+        }
+    }
+
+    /// Begins an attempt to append the records, of which the first has `sequence`.
+    fn begin(&mut self, sequence: u64) {
+        self.appended.rows = RowTier::default();
+        self.appended.rows_left = None;
+        self.appended.sequences = (sequence, sequence + self.records.len() as u64);
+        // Snapshots keep their order of arrival even if the clock was set back in between: totals are
+        // computed in this order, and sequences must agree with it.
+        if self.signal != Signal::Metrics {
+            // A stable sort: records with equal timestamps keep their order of arrival.
+            self.records.sort_by_key(|record| record.timestamp);
         }
     }
 }
@@ -119,12 +132,23 @@ impl Appender {
         self.cache
             .refresh_in(transaction, first_sequence, is_wiped)?;
         let mut sequence = first_sequence;
-        let mut blocks_written = 0;
         for part in &mut *batch {
             self.drop_wiped(part);
-            blocks_written += self.append_part(transaction, part, sequence)?;
+            part.begin(sequence);
             sequence = part.appended.sequences.1;
         }
+        let mut direct = Vec::new();
+        let mut small = Vec::new();
+        for part in batch.iter_mut().filter(|part| !part.records.is_empty()) {
+            let state = state_of(transaction, &part.server, part.signal)?;
+            if part.records.len() >= self.sealer.tiering.direct_records {
+                direct.push(DirectPart::take(transaction, part, state)?);
+            } else {
+                small.push((part, state));
+            }
+        }
+        append_rows(transaction, small)?;
+        let blocks_written = self.write_blocks(transaction, direct)?;
         self.cache.next_sequence = sequence;
         note_commit(transaction, sequence)?;
         let touched = batch.iter().map(|part| {
@@ -173,85 +197,116 @@ impl Appender {
         }
     }
 
-    /// Appends one part. Returns the number of blocks written.
-    fn append_part(
+    /// Writes the records of parts as blocks. Returns the number of blocks written.
+    fn write_blocks(
         &mut self,
         transaction: &WriteTransaction,
-        part: &mut SeriesBatch,
-        sequence: u64,
+        direct: Vec<(DirectPart<'_>, SeriesState)>,
     ) -> Result<usize, Fault> {
-        part.appended.rows = RowTier::default();
-        part.appended.rows_left = None;
-        part.appended.sequences = (sequence, sequence + part.records.len() as u64);
-        if part.records.is_empty() {
+        if direct.is_empty() {
             return Ok(0);
         }
-        // Snapshots keep their order of arrival even if the clock was set back in between: totals are
-        // computed in this order, and sequences must agree with it.
-        if part.signal != Signal::Metrics {
-            // A stable sort: records with equal timestamps keep their order of arrival.
-            part.records.sort_by_key(|record| record.timestamp);
+        let (parts, mut states): (Vec<_>, Vec<_>) = direct.into_iter().unzip();
+        let records: Vec<_> = parts.iter().map(DirectPart::block_records).collect();
+        let mut blocks_of_each = Vec::new();
+        for (DirectPart { batch, .. }, records) in parts.iter().zip(&records) {
+            let limits = self.sealer.block_limits(&self.cache.limits, &batch.server);
+            let blocks = limits.cut_all(records);
+            let blocks: Vec<_> = blocks.map(|records| (batch.signal, records)).collect();
+            blocks_of_each.push(blocks);
         }
-        let mut state = state_of(transaction, &part.server, part.signal)?;
-        if part.records.len() >= self.sealer.tiering.direct_records {
-            return self.write_block(transaction, part, state, sequence);
+        let blocks = blocks_of_each.concat();
+        let mut encoded = self.sealer.encode(&blocks).into_iter();
+        blocks::change(transaction, |tables| {
+            for (state, blocks) in states.iter_mut().zip(&blocks_of_each) {
+                for ((_, records), encoded) in blocks.iter().zip(&mut encoded) {
+                    tables.insert(state, records, encoded)?;
+                }
+            }
+            Ok(())
+        })?;
+        for (DirectPart { batch, .. }, state) in parts.iter().zip(&states) {
+            put_series_state(transaction, &batch.server, batch.signal, state)?;
         }
-        let mut table = transaction.open_table(ROWS)?;
-        let mut value = Vec::new();
-        for (record, sequence) in part.records.iter().zip(sequence..) {
+        Ok(blocks.len())
+    }
+}
+
+/// The records of one series that become blocks at once, together with the oldest rows: a block of the new
+/// records alone would overlap in time with the block that those rows become.
+struct DirectPart<'b> {
+    batch: &'b SeriesBatch,
+    rows: Vec<Row>,
+}
+
+impl<'b> DirectPart<'b> {
+    /// Removes the oldest rows of the series. Also returns the state of what is left.
+    fn take(
+        transaction: &WriteTransaction,
+        batch: &'b mut SeriesBatch,
+        mut state: SeriesState,
+    ) -> Result<(DirectPart<'b>, SeriesState), Fault> {
+        let Taken {
+            rows,
+            damaged,
+            left,
+        } = rows::take_oldest(transaction, state.id)?;
+        if !rows.is_empty() || !damaged.is_empty() {
+            batch.appended.rows_left = Some(left);
+        }
+        damage::note_rows(transaction, &batch.server, batch.signal, damaged)?;
+        state.rows = left.rows as u64;
+        Ok((DirectPart { batch, rows }, state))
+    }
+
+    /// The rows and the records in their order.
+    fn block_records(&self) -> Vec<BlockRecord<'_>> {
+        let (first_sequence, _) = self.batch.appended.sequences;
+        let fresh = self.batch.records.iter().zip(first_sequence..);
+        let fresh = fresh.map(|(record, sequence)| BlockRecord {
+            timestamp: record.timestamp,
+            sequence,
+            payload: &record.payload,
+        });
+        let mut records: Vec<BlockRecord<'_>> = self
+            .rows
+            .iter()
+            .map(rows::block_record)
+            .chain(fresh)
+            .collect();
+        if !self.rows.is_empty() || self.batch.signal == Signal::Metrics {
+            records.sort_unstable_by_key(|record| (record.timestamp, record.sequence));
+        }
+        records
+    }
+}
+
+/// Appends the records of parts as rows.
+fn append_rows(
+    transaction: &WriteTransaction,
+    mut parts: Vec<(&mut SeriesBatch, SeriesState)>,
+) -> Result<(), Fault> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(ROWS)?;
+    let mut value = Vec::new();
+    for (part, state) in &mut parts {
+        let (first_sequence, _) = part.appended.sequences;
+        for (record, sequence) in part.records.iter().zip(first_sequence..) {
             let key = keys::row_key(state.id, (record.timestamp, sequence));
             value.clear();
             checked::encode(&key, &record.payload, &mut value);
             table.insert(&key, value.as_slice())?;
             part.appended.rows.add(value.len());
         }
-        drop(table);
         state.rows += part.records.len() as u64;
-        put_series_state(transaction, &part.server, part.signal, &state)?;
-        Ok(0)
     }
-
-    /// Writes the records of one part as blocks, together with the oldest rows: a block of the new
-    /// records alone would overlap in time with the block that those rows become.
-    fn write_block(
-        &mut self,
-        transaction: &WriteTransaction,
-        part: &mut SeriesBatch,
-        mut state: SeriesState,
-        sequence: u64,
-    ) -> Result<usize, Fault> {
-        let Taken {
-            rows: sealed,
-            damaged,
-            left,
-        } = rows::take_oldest(transaction, state.id)?;
-        let is_any_taken = !sealed.is_empty() || !damaged.is_empty();
-        damage::note_rows(transaction, &part.server, part.signal, damaged)?;
-        let fresh = part.records.iter().zip(sequence..);
-        let mut records: Vec<BlockRecord<'_>> = sealed
-            .iter()
-            .map(rows::block_record)
-            .chain(fresh.map(|(record, sequence)| BlockRecord {
-                timestamp: record.timestamp,
-                sequence,
-                payload: &record.payload,
-            }))
-            .collect();
-        if !sealed.is_empty() || part.signal == Signal::Metrics {
-            records.sort_unstable_by_key(|record| (record.timestamp, record.sequence));
-        }
-        if is_any_taken {
-            part.appended.rows_left = Some(left);
-        }
-        state.rows = left.rows as u64;
-        let limits = self.sealer.block_limits(&self.cache.limits, &part.server);
-        let encoder = &mut self.sealer.encoder;
-        let written = blocks::change(transaction, |blocks| {
-            blocks.write(&mut state, part.signal, &records, encoder, limits)
-        })?;
-        put_series_state(transaction, &part.server, part.signal, &state)?;
-        Ok(written)
+    drop(table);
+    for (part, state) in &parts {
+        put_series_state(transaction, &part.server, part.signal, state)?;
     }
+    Ok(())
 }
 
 /// The state of a series, which is created if it is missing.
