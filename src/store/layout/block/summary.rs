@@ -145,7 +145,11 @@ impl Contents {
                 }
             }
         }
-        for ((kind, column), (part, place)) in &columns {
+        // Only a filter needs the values.
+        let filtered = columns
+            .iter()
+            .filter(|_| records.len() >= FILTERED_RECORDS_MIN as usize);
+        for ((kind, column), (part, place)) in filtered {
             match kind {
                 ColumnKind::Ints => contents.add_numbers(*part, place, records.ints(*column)?),
                 ColumnKind::Bytes => {
