@@ -70,6 +70,14 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// Reads a base-128 integer that is in its shortest form, in which it is written again.
+    #[inline]
+    pub(super) fn shortest_varint(&mut self) -> Option<u64> {
+        let before = self.rest.len();
+        let value = self.varint()?;
+        (varint_bytes(value) == before - self.rest.len()).then_some(value)
+    }
+
     /// Reads a base-128 integer that is a length or a count in memory.
     pub(super) fn length(&mut self) -> Option<usize> {
         usize::try_from(self.varint()?).ok()

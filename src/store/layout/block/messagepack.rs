@@ -9,7 +9,7 @@
 
 use super::{
     places::{Entry, Place, Places, ShapeWalk, child_path},
-    shapes::{Part, ShapeEncoder},
+    shapes::{Leaf, Part, ShapeEncoder},
 };
 use crate::record::messagepack::str_head_bytes;
 use rmp::Marker;
@@ -25,7 +25,41 @@ const ARRAY_DEPTH_MAX: usize = 2;
 /// value, or the records are too diverse.
 pub(super) fn split<'a>(payload: &'a [u8], shapes: &mut ShapeEncoder<'a>) -> Option<()> {
     // Paths are needed only for the first record of a shape, and take as long as everything else.
-    shapes.split_record(|shapes, with_paths| split_parts(payload, shapes, with_paths))
+    shapes.split_record(payload, read_leaf, |shapes, with_paths| {
+        split_parts(payload, shapes, with_paths)
+    })
+}
+
+/// Reads the value that `bytes` begin with if it is of this part.
+fn read_leaf(part: Part, bytes: &[u8]) -> Option<(Leaf<'_>, &[u8])> {
+    let (head, after) = bytes.split_first()?;
+    let leaf = match (part, Marker::from_u8(*head)) {
+        (Part::Str, Marker::FixStr(length)) => {
+            let (text, after) = after.split_at_checked(length.into())?;
+            return Some((Leaf::Bytes(text), after));
+        }
+        (Part::Str, Marker::Str8) => {
+            let (length, after) = after.split_first()?;
+            let (text, after) = after.split_at_checked((*length).into())?;
+            (str_head_bytes(text.len()) == 2).then_some(())?;
+            return Some((Leaf::Bytes(text), after));
+        }
+        (Part::Bool, Marker::True) => Leaf::Int(1),
+        (Part::Bool, Marker::False) => Leaf::Int(0),
+        (Part::Int, Marker::FixPos(number)) => Leaf::Int(number.into()),
+        (Part::Float, Marker::F64) => {
+            let (bits, after) = after.split_first_chunk()?;
+            return Some((Leaf::Int(u64::from_be_bytes(*bits)), after));
+        }
+        (Part::Int | Part::UInt, _) if matches!(head, 0xcc..=0xd3 | 0xe0..) => {
+            let mut rest = bytes;
+            skip(&mut rest)?;
+            let (found, value) = shortest_integer(consumed(bytes, rest))?;
+            return (found == part).then_some((Leaf::Int(value), rest));
+        }
+        _ => return None,
+    };
+    Some((leaf, after))
 }
 
 fn split_parts<'a>(

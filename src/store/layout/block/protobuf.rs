@@ -5,9 +5,9 @@
 //! are kept by their wire type.
 
 use super::{
-    bytes::{Reader, varint_bytes},
+    bytes::Reader,
     places::{Entry, Place, Places, ShapeWalk, child_path},
-    shapes::{Part, ShapeEncoder},
+    shapes::{Leaf, Part, ShapeEncoder},
 };
 use crate::filter::IdKind;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -19,7 +19,7 @@ const DEPTH_MAX: usize = 24;
 /// shortest form.
 pub(super) fn split<'a>(payload: &'a [u8], shapes: &mut ShapeEncoder<'a>) -> Option<()> {
     // Paths are needed only for the first record of a shape.
-    shapes.split_record(|shapes, with_paths| {
+    shapes.split_record(payload, read_leaf, |shapes, with_paths| {
         let mut splitter = Splitter { shapes, with_paths };
         splitter.message(payload, Message::ResourceSpans, 0, 0)
     })
@@ -63,6 +63,22 @@ impl Message {
     }
 }
 
+/// Reads the value that `bytes` begin with if it is of this part.
+fn read_leaf(part: Part, bytes: &[u8]) -> Option<(Leaf<'_>, &[u8])> {
+    let mut reader = Reader::new(bytes);
+    let leaf = match part {
+        Part::Varint => Leaf::Int(reader.shortest_varint()?),
+        Part::Fixed64 => Leaf::Int(reader.u64()?),
+        Part::Fixed32 => Leaf::Int(u64::from(reader.u32()?)),
+        Part::LengthDelimited => {
+            let length = usize::try_from(reader.shortest_varint()?).ok()?;
+            Leaf::Bytes(reader.bytes(length)?)
+        }
+        _ => return None,
+    };
+    Some((leaf, reader.rest()))
+}
+
 struct Splitter<'a, 's> {
     shapes: &'s mut ShapeEncoder<'a>,
     /// If `false`, every path is 0.
@@ -74,13 +90,13 @@ impl<'a> Splitter<'a, '_> {
         let mut reader = Reader::new(bytes);
         let mut path = path;
         while !reader.is_empty() {
-            let tag = shortest_varint(&mut reader)?;
+            let tag = reader.shortest_varint()?;
             let field = tag >> 3;
             let field_path = self.child(path, &tag.to_le_bytes());
             self.shapes.literal_varint(tag);
             match tag & 7 {
                 0 => {
-                    let value = shortest_varint(&mut reader)?;
+                    let value = reader.shortest_varint()?;
                     self.shapes.int(field_path, Part::Varint, value);
                 }
                 1 => self.shapes.int(field_path, Part::Fixed64, reader.u64()?),
@@ -89,7 +105,7 @@ impl<'a> Splitter<'a, '_> {
                     self.shapes.int(field_path, Part::Fixed32, value);
                 }
                 2 => {
-                    let length = usize::try_from(shortest_varint(&mut reader)?).ok()?;
+                    let length = usize::try_from(reader.shortest_varint()?).ok()?;
                     let value = reader.bytes(length)?;
                     match kind.child(field) {
                         // A key selects the column of the value beside it, so it is part of the shape.
@@ -121,13 +137,6 @@ impl<'a> Splitter<'a, '_> {
             0
         }
     }
-}
-
-/// Reads a varint that is in its shortest form, because decoding returns that form.
-fn shortest_varint(reader: &mut Reader<'_>) -> Option<u64> {
-    let before = reader.remaining();
-    let value = reader.varint()?;
-    (varint_bytes(value) == before - reader.remaining()).then_some(value)
 }
 
 /// The places of the values in a shape of spans; `None` when its records are nested in a way that

@@ -21,6 +21,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 const SHAPES_MAX: usize = 512;
 /// Maximum number of columns of integers, and of strings: for the same reason.
 const COLUMNS_MAX: usize = 1 << 14;
+/// The number of shapes that a record is compared with before it is split.
+const COMPARED_SHAPES: usize = 8;
 /// The number of columns that get memory for all records at once.
 const CAPACITY_COLUMNS_MAX: usize = 48;
 
@@ -98,8 +100,9 @@ struct Placed {
     literals_end: u32,
 }
 
+/// The value of a part.
 #[derive(Debug, Clone, Copy)]
-enum Leaf<'a> {
+pub(super) enum Leaf<'a> {
     Int(u64),
     Bytes(&'a [u8]),
 }
@@ -123,6 +126,8 @@ pub(super) struct ShapeEncoder<'a> {
     // The records collected so far.
     shapes: Vec<Shape>,
     shapes_by_hash: HashTable<usize>,
+    /// The first shapes, those of many records before those of few.
+    compared: Vec<usize>,
     shape_of_record: IntColumn,
     columns: HashMap<(u64, Part), u32>,
     ints: Vec<IntColumn>,
@@ -177,11 +182,19 @@ impl<'a> ShapeEncoder<'a> {
     }
 
     /// Adds a record, whose parts `split` adds. It is called a second time, with `true`, when the paths of
-    /// the leaves are needed. `None` when it fails, or when the records are too diverse for shapes.
+    /// the leaves are needed, and not at all when the parts are known: `read` returns the value of a part
+    /// that some bytes begin with, and what follows it, if they would be split so. `None` when `split` fails,
+    /// or when the records are too diverse for shapes.
     pub(super) fn split_record(
         &mut self,
+        payload: &'a [u8],
+        read: impl Fn(Part, &'a [u8]) -> Option<(Leaf<'a>, &'a [u8])>,
         mut split: impl FnMut(&mut ShapeEncoder<'a>, bool) -> Option<()>,
     ) -> Option<()> {
+        if let Some(index) = self.find_compared(payload, read) {
+            return self.gather(index);
+        }
+        self.clear_record();
         split(self, false)?;
         let hash = self.shape_hash();
         let index = if let Some(index) = self.find_shape(hash) {
@@ -192,6 +205,28 @@ impl<'a> ShapeEncoder<'a> {
             self.add_shape(hash)?
         };
         self.gather(index)
+    }
+
+    /// The shape of `payload`, if it is one of the first ones. The leaves are then those of the payload.
+    fn find_compared(
+        &mut self,
+        payload: &'a [u8],
+        read: impl Fn(Part, &'a [u8]) -> Option<(Leaf<'a>, &'a [u8])>,
+    ) -> Option<usize> {
+        for at in 0..self.compared.len() {
+            let index = *self.compared.get(at)?;
+            self.leaves.clear();
+            let shape = self.shapes.get(index)?;
+            if shape
+                .read_leaves(payload, &read, &mut self.leaves)
+                .is_some()
+            {
+                // One place at a time, so that rare shapes stay behind.
+                self.compared.swap(at, at.saturating_sub(1));
+                return Some(index);
+            }
+        }
+        None
     }
 
     /// Discards the parts added since the last record.
@@ -265,6 +300,9 @@ impl<'a> ShapeEncoder<'a> {
             }
             columns.push(column);
         }
+        if index < COMPARED_SHAPES {
+            self.compared.push(index);
+        }
         self.shapes.push(Shape {
             hash,
             literals: self.literals.as_slice().into(),
@@ -311,6 +349,42 @@ pub(super) struct DistinctStrings<'a, 's> {
 }
 
 impl Shape {
+    /// Appends the leaves of `payload`, if it has this shape.
+    fn read_leaves<'a>(
+        &self,
+        payload: &'a [u8],
+        read: impl Fn(Part, &'a [u8]) -> Option<(Leaf<'a>, &'a [u8])>,
+        leaves: &mut Vec<(u64, Part, Leaf<'a>)>,
+    ) -> Option<()> {
+        let mut rest = payload;
+        let mut literals = &*self.literals;
+        let mut literals_start = 0;
+        // For each open nest, the number of bytes after its end.
+        let mut nests = Vec::new();
+        for Placed { part, literals_end } in &self.parts {
+            let (literal, later) =
+                literals.split_at_checked((literals_end - literals_start) as usize)?;
+            (literals, literals_start) = (later, *literals_end);
+            rest = rest.strip_prefix(literal)?;
+            match part {
+                Part::Open => {
+                    let mut reader = Reader::new(rest);
+                    let length = usize::try_from(reader.shortest_varint()?).ok()?;
+                    rest = reader.rest();
+                    nests.push(rest.len().checked_sub(length)?);
+                }
+                Part::Close => (nests.pop()? == rest.len()).then_some(())?,
+                _ => {
+                    let (leaf, after) = read(*part, rest)?;
+                    // The path is known with the shape.
+                    leaves.push((0, *part, leaf));
+                    rest = after;
+                }
+            }
+        }
+        (rest == literals).then_some(())
+    }
+
     pub(super) fn literals(&self) -> &[u8] {
         &self.literals
     }
