@@ -418,3 +418,29 @@ fn encode(mut record: SpilledRecord<'_>, rules: Option<&Rules>, out: &mut Vec<u8
     }
     record.encode(out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_batch_is_not_spilled_unless_the_work_takes_long() {
+        let ms = Duration::from_millis;
+        for (queued, is_whole) in [((9, 1599), false), ((10, 700), true), ((1, 1600), true)] {
+            let work = Work {
+                since: ms(1000),
+                next_batch: 1,
+                batch_size: BatchSize {
+                    records: 10,
+                    bytes: 1000,
+                },
+                taken_bytes: 100,
+                collected_bytes: 500,
+                looked_at: ms(1000),
+                queued,
+            };
+            assert_eq!(work.is_before_a_full_batch(ms(1249)), is_whole);
+            assert!(!work.is_before_a_full_batch(ms(1250)));
+        }
+    }
+}

@@ -107,6 +107,75 @@ pub(super) enum Leaf<'a> {
     Bytes(&'a [u8]),
 }
 
+/// The way through a payload along the parts of shapes.
+struct Walk<'a, 's> {
+    rest: &'a [u8],
+    /// The number of parts so far.
+    parts: usize,
+    /// For each open nest, the number of bytes after its end.
+    nests: &'s mut Vec<usize>,
+    leaves: &'s mut Vec<(u64, Part, Leaf<'a>)>,
+}
+
+impl<'a> Walk<'a, '_> {
+    /// Goes on along the parts of `shape`, to the first one that is not there. Returns whether the payload
+    /// has this shape.
+    fn follow(
+        &mut self,
+        shape: &Shape,
+        read: impl Fn(Part, &'a [u8]) -> Option<(Leaf<'a>, &'a [u8])>,
+    ) -> bool {
+        let Some((before, parts)) = shape.parts.split_at_checked(self.parts) else {
+            return false;
+        };
+        let mut literals_end = before.last().map_or(0, |placed| placed.literals_end);
+        for placed in parts {
+            let literal = literals_end as usize..placed.literals_end as usize;
+            let literal = shape.literals.get(literal).unwrap_or_default();
+            let found = self.rest.strip_prefix(literal);
+            if found
+                .and_then(|rest| self.part(placed.part, rest, &read))
+                .is_none()
+            {
+                return false;
+            }
+            literals_end = placed.literals_end;
+            self.parts += 1;
+        }
+        shape.literals.get(literals_end as usize..) == Some(self.rest)
+    }
+
+    /// Reads a part.
+    #[inline]
+    fn part(
+        &mut self,
+        part: Part,
+        rest: &'a [u8],
+        read: impl Fn(Part, &'a [u8]) -> Option<(Leaf<'a>, &'a [u8])>,
+    ) -> Option<()> {
+        match part {
+            Part::Open => {
+                let mut reader = Reader::new(rest);
+                let length = usize::try_from(reader.shortest_varint()?).ok()?;
+                self.nests.push(reader.remaining().checked_sub(length)?);
+                self.rest = reader.rest();
+            }
+            Part::Close => {
+                (self.nests.last() == Some(&rest.len())).then_some(())?;
+                self.nests.pop();
+                self.rest = rest;
+            }
+            _ => {
+                let (leaf, after) = read(part, rest)?;
+                // The path is known with the shape.
+                self.leaves.push((0, part, leaf));
+                self.rest = after;
+            }
+        }
+        Some(())
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Shape {
     hash: u64,
@@ -126,8 +195,9 @@ pub(super) struct ShapeEncoder<'a> {
     // The records collected so far.
     shapes: Vec<Shape>,
     shapes_by_hash: HashTable<usize>,
-    /// The first shapes, those of many records before those of few.
-    compared: Vec<usize>,
+    nests: Vec<usize>,
+    /// For each of the first shapes and each other one of them, see [`Shape::prefix`].
+    prefixes: Vec<Vec<usize>>,
     shape_of_record: IntColumn,
     columns: HashMap<(u64, Part), u32>,
     ints: Vec<IntColumn>,
@@ -208,31 +278,35 @@ impl<'a> ShapeEncoder<'a> {
     }
 
     /// The shape of `payload`, if it is one of the first ones. The leaves are then those of the payload.
+    ///
+    /// When a part is not that of a shape, only a shape is left that begins with the same parts and goes on
+    /// with another one. So the payload is read once, however many shapes there are.
     fn find_compared(
         &mut self,
         payload: &'a [u8],
         read: impl Fn(Part, &'a [u8]) -> Option<(Leaf<'a>, &'a [u8])>,
     ) -> Option<usize> {
-        for at in 0..self.compared.len() {
-            let index = *self.compared.get(at)?;
-            self.leaves.clear();
-            let shape = self.shapes.get(index)?;
-            if shape
-                .read_leaves(payload, &read, &mut self.leaves)
-                .is_some()
-            {
-                // One place at a time, so that rare shapes stay behind.
-                self.compared.swap(at, at.saturating_sub(1));
-                return Some(index);
-            }
+        self.clear_record();
+        let mut walk = Walk {
+            rest: payload,
+            parts: 0,
+            nests: &mut self.nests,
+            leaves: &mut self.leaves,
+        };
+        let mut left = 0..self.prefixes.len();
+        let mut index = left.next()?;
+        while !walk.follow(self.shapes.get(index)?, &read) {
+            let prefixes = self.prefixes.get(index)?;
+            index = left.find(|other| prefixes.get(*other) == Some(&walk.parts))?;
         }
-        None
+        Some(index)
     }
 
     /// Discards the parts added since the last record.
     fn clear_record(&mut self) {
         self.literals.clear();
         self.parts.clear();
+        self.nests.clear();
         self.leaves.clear();
     }
 
@@ -300,15 +374,22 @@ impl<'a> ShapeEncoder<'a> {
             }
             columns.push(column);
         }
-        if index < COMPARED_SHAPES {
-            self.compared.push(index);
-        }
-        self.shapes.push(Shape {
+        let shape = Shape {
             hash,
             literals: self.literals.as_slice().into(),
             parts: self.parts.as_slice().into(),
             columns: columns.into(),
-        });
+        };
+        if index < COMPARED_SHAPES {
+            let prefixes: Vec<usize> = self.shapes.iter().map(|it| it.prefix(&shape)).collect();
+            for (of_other, prefix) in self.prefixes.iter_mut().zip(&prefixes) {
+                of_other.push(*prefix);
+            }
+            // It is never compared with itself.
+            self.prefixes
+                .push(prefixes.into_iter().chain([usize::MAX]).collect());
+        }
+        self.shapes.push(shape);
         let shapes = &self.shapes;
         self.shapes_by_hash.insert_unique(hash, index, |index| {
             shapes.get(*index).map_or(0, |shape| shape.hash)
@@ -349,40 +430,25 @@ pub(super) struct DistinctStrings<'a, 's> {
 }
 
 impl Shape {
-    /// Appends the leaves of `payload`, if it has this shape.
-    fn read_leaves<'a>(
-        &self,
-        payload: &'a [u8],
-        read: impl Fn(Part, &'a [u8]) -> Option<(Leaf<'a>, &'a [u8])>,
-        leaves: &mut Vec<(u64, Part, Leaf<'a>)>,
-    ) -> Option<()> {
-        let mut rest = payload;
-        let mut literals = &*self.literals;
-        let mut literals_start = 0;
-        // For each open nest, the number of bytes after its end.
-        let mut nests = Vec::new();
-        for Placed { part, literals_end } in &self.parts {
-            let (literal, later) =
-                literals.split_at_checked((literals_end - literals_start) as usize)?;
-            (literals, literals_start) = (later, *literals_end);
-            rest = rest.strip_prefix(literal)?;
-            match part {
-                Part::Open => {
-                    let mut reader = Reader::new(rest);
-                    let length = usize::try_from(reader.shortest_varint()?).ok()?;
-                    rest = reader.rest();
-                    nests.push(rest.len().checked_sub(length)?);
-                }
-                Part::Close => (nests.pop()? == rest.len()).then_some(())?,
-                _ => {
-                    let (leaf, after) = read(*part, rest)?;
-                    // The path is known with the shape.
-                    leaves.push((0, *part, leaf));
-                    rest = after;
-                }
-            }
-        }
-        (rest == literals).then_some(())
+    /// The literal before part number `at`, or before the end.
+    fn literal(&self, at: usize) -> Option<&[u8]> {
+        let end_of = |placed: &Placed| placed.literals_end as usize;
+        let start = at
+            .checked_sub(1)
+            .map_or(Some(0), |at| self.parts.get(at).map(end_of))?;
+        let end = self.parts.get(at).map_or(self.literals.len(), end_of);
+        self.literals.get(start..end)
+    }
+
+    /// The number of parts that this shape and another one begin with, with the literals before them.
+    fn prefix(&self, other: &Shape) -> usize {
+        let is_same = |at: &usize| {
+            let part_of = |shape: &Shape| shape.parts.get(*at).map(|placed| placed.part);
+            part_of(self).is_some()
+                && part_of(self) == part_of(other)
+                && self.literal(*at) == other.literal(*at)
+        };
+        (0..).take_while(is_same).count()
     }
 
     pub(super) fn literals(&self) -> &[u8] {
