@@ -20,7 +20,8 @@
 //! one in `benches/figures/figures.json` by more than a tenth is listed, and the command ends with 1; with 2 if a part has failed. For that, times
 //! are corrected by the speed of the machine, which the peers in the same run tell.
 //!
-//! Rules: all commits are durable. Peers commit as many records at a time as our writer does. Each engine is closed
+//! Rules: all commits are durable. Peers commit as many records at a time as our writer does. Our writer redacts and
+//! compresses a large commit on two threads (`WriterOptions::commit_threads`), and on one in a daemon. Each engine is closed
 //! before its files are measured, as allocated disk blocks, and opened again before it is read. Engines take turns, and
 //! each round begins with another one. Values are medians.
 

@@ -159,9 +159,17 @@ pub(crate) fn stored_series_state(
     server: &str,
     signal: Signal,
 ) -> Result<Option<SeriesState>, Fault> {
+    find_state(&*transaction.open_table(SERIES)?, server, signal)
+}
+
+/// Does the same, given the table.
+pub(crate) fn find_state(
+    series: &impl ReadableTable<(&'static str, u8), &'static [u8]>,
+    server: &str,
+    signal: Signal,
+) -> Result<Option<SeriesState>, Fault> {
     let key = (server, signal as u8);
-    transaction
-        .open_table(SERIES)?
+    series
         .get(key)?
         .map(|state| read_state(key, state.value()))
         .transpose()
@@ -173,6 +181,16 @@ pub(crate) fn put_series_state(
     signal: Signal,
     state: &SeriesState,
 ) -> Result<(), Fault> {
+    put_series_states(transaction, [(server, signal, state)])
+}
+
+/// Does the same for several series. To open a table takes longer than to change an entry of it.
+pub(crate) fn put_series_states<'s>(
+    transaction: &WriteTransaction,
+    states: impl IntoIterator<Item = (&'s str, Signal, &'s SeriesState)>,
+) -> Result<(), Fault> {
     let mut series = transaction.open_table(SERIES)?;
-    checked::insert(&mut series, (server, signal as u8), &state.to_bytes()?)
+    states.into_iter().try_for_each(|(server, signal, state)| {
+        checked::insert(&mut series, (server, signal as u8), &state.to_bytes()?)
+    })
 }

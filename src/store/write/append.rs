@@ -8,8 +8,8 @@ use crate::{
         layout::{
             block::BlockRecord,
             checked, keys,
-            series::{SeriesState, create_series, put_series_state, stored_series_state},
-            tables::{META, ROWS, meta},
+            series::{SeriesState, create_series, find_state, put_series_states},
+            tables::{META, ROWS, SERIES, meta},
         },
         ledger::{
             damage::{self, Finding},
@@ -137,10 +137,14 @@ impl Appender {
             part.begin(sequence);
             sequence = part.appended.sequences.1;
         }
+        let states = find_states(transaction, batch)?;
         let mut direct = Vec::new();
         let mut small = Vec::new();
-        for part in batch.iter_mut().filter(|part| !part.records.is_empty()) {
-            let state = state_of(transaction, &part.server, part.signal)?;
+        for (part, found) in batch.iter_mut().zip(states) {
+            if part.records.is_empty() {
+                continue;
+            }
+            let state = state_of(transaction, &part.server, part.signal, found)?;
             if part.records.len() >= self.sealer.tiering.direct_records {
                 direct.push(DirectPart::take(transaction, part, state)?);
             } else {
@@ -225,9 +229,10 @@ impl Appender {
             }
             Ok(())
         })?;
-        for (DirectPart { batch, .. }, state) in parts.iter().zip(&states) {
-            put_series_state(transaction, &batch.server, batch.signal, state)?;
-        }
+        let states = parts.iter().zip(&states);
+        let states =
+            states.map(|(DirectPart { batch, .. }, state)| (&*batch.server, batch.signal, state));
+        put_series_states(transaction, states)?;
         Ok(blocks.len())
     }
 }
@@ -303,19 +308,31 @@ fn append_rows(
         state.rows += part.records.len() as u64;
     }
     drop(table);
-    for (part, state) in &parts {
-        put_series_state(transaction, &part.server, part.signal, state)?;
-    }
-    Ok(())
+    let states = parts.iter();
+    let states = states.map(|(part, state)| (&*part.server, part.signal, state));
+    put_series_states(transaction, states)
 }
 
-/// The state of a series, which is created if it is missing.
+/// What is stored about the series of each part, or why that cannot be read.
+fn find_states(
+    transaction: &WriteTransaction,
+    batch: &[SeriesBatch],
+) -> Result<Vec<Result<Option<SeriesState>, Fault>>, Fault> {
+    let series = transaction.open_table(SERIES)?;
+    let parts = batch.iter();
+    Ok(parts
+        .map(|part| find_state(&*series, &part.server, part.signal))
+        .collect())
+}
+
+/// The state that was found of a series, which is created if it is missing.
 fn state_of(
     transaction: &WriteTransaction,
     server: &ServerName,
     signal: Signal,
+    found: Result<Option<SeriesState>, Fault>,
 ) -> Result<SeriesState, Fault> {
-    match stored_series_state(transaction, server, signal) {
+    match found {
         Ok(Some(state)) => Ok(state),
         Ok(None) => create_series(transaction, server, signal),
         // Its records are lost to readers, but must not keep new ones from being stored.

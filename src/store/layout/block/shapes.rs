@@ -444,11 +444,9 @@ impl Shape {
     fn prefix(&self, other: &Shape) -> usize {
         let is_same = |at: &usize| {
             let part_of = |shape: &Shape| shape.parts.get(*at).map(|placed| placed.part);
-            part_of(self).is_some()
-                && part_of(self) == part_of(other)
-                && self.literal(*at) == other.literal(*at)
+            part_of(self) == part_of(other) && self.literal(*at) == other.literal(*at)
         };
-        (0..).take_while(is_same).count()
+        (0..self.parts.len()).take_while(is_same).count()
     }
 
     pub(super) fn literals(&self) -> &[u8] {
