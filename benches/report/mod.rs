@@ -242,6 +242,9 @@ impl Figures {
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        }
         fs::write(path, text).with_context(|| format!("write {}", path.display()))
     }
 
