@@ -98,6 +98,9 @@ pub(crate) fn child(path: &str, folder: &Path, records: u64) -> Result<()> {
             let mut engine = OurStore::open(folder)?;
             let rows = GatewayLogs::new(SEED).take(usize::try_from(records)?);
             engine.ingest(&rows.collect::<Result<Vec<_>>>()?, usize::MAX)?;
+            // What is in rows is put into blocks.
+            engine.close()?;
+            let engine = OurStore::open(folder)?;
             let found = hot_path_scan(&engine)?;
             ensure!(
                 found as u64 == records,
