@@ -40,7 +40,7 @@ impl StoredRecord {
     }
 }
 
-/// A stored record, still encoded.
+/// A stored record, not yet built: each method reads what it returns.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct RawRecord<'a> {
@@ -65,7 +65,7 @@ impl<'a> RawRecord<'a> {
         }
     }
 
-    /// The length of the encoded record, in bytes.
+    /// The length of the encoded record, in bytes. A log that a scan has decoded is encoded for this.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.payload().len()
