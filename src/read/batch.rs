@@ -41,11 +41,7 @@ impl RawBatch {
             self.places.insert(record.server.clone(), place);
             place
         };
-        match &record.content {
-            ReadRecord::Payload(payload) => self.payloads.extend_from_slice(payload),
-            // Of a damaged log, the rest is missing, which a reader of the batch is told.
-            ReadRecord::Log(log) => _ = log.write_payload(&mut self.payloads),
-        }
+        record.append_payload(&mut self.payloads);
         self.records.push(Kept {
             server,
             signal: record.signal,

@@ -73,14 +73,20 @@ impl<'a> RawRecord<'a> {
 
     /// The record in this crate's private encoding.
     pub(crate) fn payload(&self) -> Cow<'a, [u8]> {
-        match self.content {
-            ReadRecord::Payload(payload) => Cow::Borrowed(payload),
-            ReadRecord::Log(log) => {
-                let mut payload = Vec::new();
-                // Of a damaged log, the rest is missing, which a reader of the payload is told.
-                _ = log.write_payload(&mut payload);
-                Cow::Owned(payload)
-            }
+        if let ReadRecord::Payload(payload) = self.content {
+            return Cow::Borrowed(payload);
+        }
+        let mut payload = Vec::new();
+        self.append_payload(&mut payload);
+        Cow::Owned(payload)
+    }
+
+    /// Appends the same to `out`.
+    pub(crate) fn append_payload(&self, out: &mut Vec<u8>) {
+        match &self.content {
+            ReadRecord::Payload(payload) => out.extend_from_slice(payload),
+            // Of a damaged log, the rest is missing, which a reader of the payload is told.
+            ReadRecord::Log(log) => _ = log.write_payload(out),
         }
     }
 

@@ -109,8 +109,8 @@ impl<'a> LogParts<'a> {
     ) -> Option<()> {
         let LogParts { texts, shape, .. } = *self;
         let is_in_cell = matches!(shape.message, Some(Field::Next(_)));
-        let mut cells = self.cells.iter().copied();
-        let mut cells = cells.by_ref().skip(HEAD_CELLS + usize::from(is_in_cell));
+        let cells = self.cells.iter().copied();
+        let mut cells = cells.skip(HEAD_CELLS + usize::from(is_in_cell));
         for (key, field) in &shape.attributes {
             match field {
                 Field::Constant(text) => visit(key, LogValue::Text(text))?,
