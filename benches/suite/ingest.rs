@@ -150,7 +150,9 @@ pub(crate) fn logs(run: &Run) -> Result<Found> {
         ("1000", Some(1000), count, 1.4),
         ("100", Some(100), count / 5, 1.2),
     ] {
-        let rows = rows.get(..count).context("so many records")?;
+        let rows = rows
+            .get(..count)
+            .context("fewer records than a round stores")?;
         let [mut rate, cpu, written] = compare(run, id, "logs", rows, batch)?;
         if batch.is_none() {
             rate = rate.at_least(1.5e6);

@@ -3,7 +3,7 @@
 //! A path runs in a process of its own under callgrind, which counts only within the function of the path, on the thread
 //! that calls it. The counts do not depend on the load of the machine.
 
-use crate::{FOLDER, Found, Run, SEED, child as program_of, scan::scan_decoded};
+use crate::{FOLDER, Found, Run, SEED, child as program_of, scan::scan_all};
 use anyhow::{Context, Result, bail, ensure};
 use gridctl_telemetry::{
     LogRecord, ServerName, StoreOptions, WriterOptions, query::Direction, testing::SimulatedWriter,
@@ -146,5 +146,5 @@ fn hot_path_writer(mut writer: SimulatedWriter, rows: &[(ServerName, LogRecord)]
 
 #[inline(never)]
 fn hot_path_scan(engine: &OurStore) -> Result<usize> {
-    scan_decoded(engine, Direction::Forward)
+    scan_all(engine, Direction::Forward)
 }
