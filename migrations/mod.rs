@@ -11,6 +11,7 @@ mod v3;
 mod v4;
 mod v5;
 mod v6;
+mod v7;
 
 use crate::store::engine::schema::Migration;
 
@@ -22,4 +23,5 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     v4::MIGRATION,
     v5::MIGRATION,
     v6::MIGRATION,
+    v7::MIGRATION,
 ];

@@ -40,7 +40,8 @@ fn fill(home: &Path) {
         writer
             .log(&server("github"), &record.with("number", number))
             .unwrap();
-        if number == 79 {
+        // Otherwise the last five would share a row.
+        if number >= 79 {
             writer.flush().unwrap();
         }
     }

@@ -38,7 +38,7 @@ fn damage_first_row(transaction: &redb::WriteTransaction) {
         let (key, row) = rows.first().unwrap().unwrap();
         (*key.value(), row.value().to_vec())
     };
-    row[10] ^= 1;
+    *row.last_mut().unwrap() ^= 1;
     rows.insert(&key, row.as_slice()).unwrap();
 }
 
@@ -81,19 +81,24 @@ fn damage_is_found_after_a_kill_and_told_once() {
         })
     };
     let (writer, guard) = Writer::start(&store, listen(sender.clone())).unwrap();
-    match events.recv_timeout(HANG).unwrap() {
+    // How many share the first row depends on when the writer committed.
+    let lost = match events.recv_timeout(HANG).unwrap() {
         OutageEvent::Damaged {
             server: Some(name),
             signal: Some(Signal::Logs),
-            records: Some(1),
+            records: Some(lost),
             what,
             ..
-        } if name == server("github") => assert!(what.contains("the row of"), "{what}"),
+        } if name == server("github") => {
+            assert!(what.contains("the row of"), "{what}");
+            lost
+        }
         event => panic!("{event:?}"),
-    }
+    };
+    assert!((1..=20).contains(&lost), "{lost}");
     let known = store.snapshot().unwrap().known_damage().unwrap();
     assert_eq!(known.len(), 1, "{known:?}");
-    assert_eq!(damaged(&store), [1]);
+    assert_eq!(damaged(&store), [lost]);
 
     // The row is sealed with others, and its loss is known already.
     for number in 20..100 {
@@ -101,11 +106,11 @@ fn damage_is_found_after_a_kill_and_told_once() {
     }
     writer.flush().unwrap();
     guard.close().unwrap();
-    assert_eq!(damaged(&store), [1]);
+    assert_eq!(damaged(&store), [lost]);
     let found = store
         .scan(&gridctl_telemetry::Query::new(Signal::Logs))
         .unwrap();
-    assert_eq!(found.map(Result::unwrap).count(), 99);
+    assert_eq!(found.map(Result::unwrap).count() as u64, 100 - lost);
     drop((writer, events));
 }
 
@@ -126,6 +131,8 @@ fn counters_that_can_be_read_are_seeded() {
             };
             writer.metrics(&server(name), &snapshot).unwrap();
         }
+        // Each snapshot has a row of its own.
+        writer.flush().unwrap();
     }
     guard.close().unwrap();
     drop((writer, store));

@@ -39,8 +39,11 @@ fn id(server: &str, number: u64) -> u128 {
     u128::from(random.next()) << 64 | u128::from(random.next())
 }
 
+/// The time from one record to the next, in nanoseconds: so long that none shares a row with another.
+const APART: u64 = 20_000_000_000;
+
 fn record(server: &str, number: u64) -> LogRecord {
-    let time = Timestamp::from_unix_nanos((number * 1000).cast_signed());
+    let time = Timestamp::from_unix_nanos((number * APART).cast_signed());
     LogRecord::new(time, Level::INFO, "a call")
         .with("trace_id", format!("{:032x}", id(server, number)))
 }
@@ -93,7 +96,7 @@ fn stored(store: &Store, name: &str) -> Vec<u64> {
     let mut numbers = Vec::new();
     for found in records {
         let found = found.unwrap().record.into_log().unwrap();
-        let number = found.timestamp.unix_nanos().cast_unsigned() / 1000;
+        let number = found.timestamp.unix_nanos().cast_unsigned() / APART;
         assert_eq!(found, record(name, number));
         numbers.push(number);
     }
@@ -129,7 +132,7 @@ fn no_byte_of_a_wiped_record_is_left_in_any_file() {
     assert!(before >= WIPED * 9 / 10, "{before}");
     let scope = WipeScope::everything().server(server("wiped"));
     // At first the older half, so that blocks are cut and rows are moved.
-    let half = Timestamp::from_unix_nanos(450_000);
+    let half = Timestamp::from_unix_nanos((450 * APART).cast_signed());
     store.wipe(&scope.clone().before(half)).unwrap();
     store.compact(secure()).unwrap();
     let left = found(home.path(), "wiped", WIPED);
@@ -161,7 +164,8 @@ fn no_byte_is_left_in_the_unused_part_of_a_page() {
         log(&writer, "wiped", 0..21);
         writer.flush().unwrap();
         guard.close().unwrap();
-        let scope = WipeScope::everything().before(Timestamp::from_unix_nanos(19_500));
+        let scope = WipeScope::everything()
+            .before(Timestamp::from_unix_nanos((20 * APART).cast_signed() - 1));
         store.wipe(&scope).unwrap();
         store.compact(CompactOptions::default()).unwrap();
         left_by_compaction += found(home.path(), "wiped", 20).len();
@@ -171,6 +175,35 @@ fn no_byte_is_left_in_the_unused_part_of_a_page() {
         assert_eq!(stored(&store, "kept"), (20..kept).collect::<Vec<_>>());
     }
     assert!(left_by_compaction > 0, "the test shows nothing");
+}
+
+#[test]
+fn a_row_that_begins_before_the_time_keeps_only_its_later_records() {
+    let home = home();
+    let store = open(home.path());
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
+    for number in 0..40 {
+        let mut shared = record("wiped", number);
+        shared.timestamp = Timestamp::from_unix_nanos(number.cast_signed());
+        writer.log(&server("wiped"), &shared).unwrap();
+    }
+    writer.flush().unwrap();
+    guard.close().unwrap();
+    let scope = WipeScope::everything().before(Timestamp::from_unix_nanos(25));
+    store.wipe(&scope).unwrap();
+    let left = || -> Vec<i64> {
+        let records = store.scan(&Query::new(Signal::Logs)).unwrap();
+        let times = records.map(|record| record.unwrap().record.timestamp().unix_nanos());
+        times.collect()
+    };
+    assert_eq!(left(), (25..40).collect::<Vec<_>>());
+    let inventory = store.snapshot().unwrap().inventory(None).unwrap();
+    assert_eq!(inventory[0].record_count, 15);
+    assert_eq!(inventory[0].oldest_time, Timestamp::from_unix_nanos(25));
+    store.compact(secure()).unwrap();
+    assert_eq!(found(home.path(), "wiped", 25), BTreeSet::new());
+    assert_eq!(left(), (25..40).collect::<Vec<_>>());
+    store.snapshot().unwrap().check().unwrap();
 }
 
 #[test]

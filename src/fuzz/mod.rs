@@ -17,7 +17,7 @@
 mod records;
 mod texts;
 
-use crate::store::{fuzz_blocks, fuzz_ledger, fuzz_spill};
+use crate::store::{fuzz_blocks, fuzz_ledger, fuzz_rows, fuzz_spill};
 
 /// The longest input, in bytes.
 const INPUT_BYTES_MAX: usize = 64 << 10;
@@ -199,6 +199,7 @@ pub fn fuzz_targets() -> Vec<FuzzTarget> {
             none,
         ),
         FuzzTarget::new("summary", fuzz_blocks::summary, records::summaries(), none),
+        FuzzTarget::new("row", fuzz_rows::value, fuzz_rows::seeds(), none),
         FuzzTarget::new(
             "table values",
             fuzz_ledger::values,

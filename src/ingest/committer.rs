@@ -755,7 +755,7 @@ impl Committer {
             let bytes_max = limits.of(server).map_or(SEAL_BYTES, |limits| {
                 part_of(limits.bytes_max, SEAL_PART).min(SEAL_BYTES)
             });
-            crowded || tier.rows >= sealer.tiering.seal_rows || tier.bytes >= bytes_max
+            crowded || tier.records >= sealer.tiering.seal_rows as u64 || tier.bytes >= bytes_max
         })
     }
 }

@@ -74,6 +74,6 @@ pub use self::{
 };
 #[cfg(feature = "simulation")]
 pub(crate) use self::{
-    layout::block::fuzz as fuzz_blocks,
+    layout::{block::fuzz as fuzz_blocks, row::fuzz as fuzz_rows},
     ledger::{fuzz as fuzz_ledger, spill::fuzz as fuzz_spill},
 };

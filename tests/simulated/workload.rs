@@ -119,7 +119,7 @@ impl Workload {
 }
 
 /// The newest version whose fixture is older than the present one.
-pub(crate) const FIXTURES_MAX: usize = 5;
+pub(crate) const FIXTURES_MAX: usize = 6;
 
 /// The database of an old version.
 pub(crate) fn fixture_of_version(version: usize) -> Image {

@@ -32,6 +32,12 @@ pub(crate) fn encode(key: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&checksum(key, value));
 }
 
+/// Turns `value` into its stored form.
+pub(crate) fn seal(key: &[u8], value: &mut Vec<u8>) {
+    let checksum = checksum(key, value);
+    value.extend_from_slice(&checksum);
+}
+
 /// The value in a stored form; `None` when the value or its key is damaged.
 pub(crate) fn decode<'v>(key: &[u8], stored: &'v [u8]) -> Option<&'v [u8]> {
     let (value, found) = stored.split_last_chunk()?;

@@ -2,7 +2,7 @@
 
 use crate::store::layout::{
     block::{BlockHeader, HEADER_BYTES},
-    tables::{BLOCK_KEY_BYTES, CHUNK_KEY_BYTES},
+    tables::{BLOCK_KEY_BYTES, CHUNK_KEY_BYTES, ROW_KEY_BYTES},
 };
 
 /// The overhead of an entry in a leaf page beside its key and value, in bytes: the page's header
@@ -14,6 +14,11 @@ pub(crate) const PAGE_BYTES: usize = 4096;
 /// `pages` pages, in bytes.
 pub(crate) const fn chunk_bytes(pages: usize) -> usize {
     pages * PAGE_BYTES - LEAF_ENTRY_BYTES - CHUNK_KEY_BYTES
+}
+
+/// The longest value of [`ROWS`](crate::store::layout::tables::ROWS) that fits `pages` pages, in bytes.
+pub(crate) const fn row_bytes(pages: usize) -> usize {
+    pages * PAGE_BYTES - LEAF_ENTRY_BYTES - ROW_KEY_BYTES
 }
 
 /// The length of an entry of [`SUMMARIES`](crate::store::layout::tables::SUMMARIES) beside its value,

@@ -5,6 +5,7 @@ pub(crate) mod block;
 pub(crate) mod checked;
 pub(crate) mod footprint;
 pub(crate) mod keys;
+pub(crate) mod row;
 pub(crate) mod series;
 pub(crate) mod tables;
 pub(crate) mod values;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct SeriesId(pub(crate) u32);
 
-/// The state of a series: its id, the totals of its blocks and the number of its rows.
+/// The state of a series: its id, the totals of its blocks and the number of records in rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SeriesState {
     pub(crate) id: SeriesId,
@@ -37,7 +37,7 @@ pub(crate) struct SeriesState {
     /// The number of blocks of each merge level, levels ascending; see
     /// [`BlockHeader::merge_level`].
     pub(crate) merge_levels: Vec<(u8, u64)>,
-    /// The number of its rows.
+    /// The number of records in its rows.
     pub(crate) rows: u64,
 }
 

@@ -5,7 +5,7 @@
 //! name in the file  key                                         value         holds
 //! meta              name                                        number        schema version, counters, clock
 //! series            (server, signal)                            SeriesState   one entry per series
-//! rows              (series, timestamp, sequence)               payload       fresh records
+//! rows              (series, last, its sequence)                payloads      fresh records
 //! headers           (series, span class, last, its sequence)    BlockHeader   settled records
 //! chunks            (key of the block, number)                  bytes         block bodies, in chunks
 //! summaries         (key of the block)                          Summary       what is known about a block
@@ -28,7 +28,7 @@
 //! blocks; and entries of `writers` are checked against running processes.
 //!
 //! Integers in keys are big-endian and timestamps have their sign bit flipped, so the byte order of
-//! keys is their order in time. The key of a block names its last record.
+//! keys is their order in time. The keys of a row and of a block name its last record.
 //!
 //! The span class of a block bounds how much time the block covers (see
 //! [`BlockHeader::span_class`](super::block::BlockHeader::span_class)). To find the blocks that
@@ -50,7 +50,7 @@ use redb::TableDefinition;
 pub(crate) const META: TableDefinition<'_, &str, u64> = schema::META;
 /// The state of each series; the second half of the key is the signal's code.
 pub(crate) const SERIES: TableDefinition<'_, (&str, u8), &[u8]> = TableDefinition::new("series");
-/// Payloads of fresh records, each with a checksum.
+/// Payloads of fresh records, one or several in a row, see [`row`](super::row).
 pub(crate) const ROWS: TableDefinition<'_, &RowKey, &[u8]> = TableDefinition::new("rows");
 /// Headers of blocks.
 pub(crate) const BLOCKS: TableDefinition<'_, &BlockKey, &StoredHeader> =

@@ -166,25 +166,6 @@ pub(crate) fn note(transaction: &WriteTransaction, findings: &[Finding]) -> Resu
     Ok(new)
 }
 
-/// Notes damaged rows of a series, each with its time.
-pub(crate) fn note_rows(
-    transaction: &WriteTransaction,
-    server: &ServerName,
-    signal: Signal,
-    damaged: Vec<(i64, Fault)>,
-) -> Result<(), Fault> {
-    let findings: Vec<Finding> = damaged
-        .into_iter()
-        .map(|(time, fault)| {
-            Finding::of(server, signal, fault.reason())
-                .between(time, time)
-                .losing(Some(1))
-        })
-        .collect();
-    note(transaction, &findings)?;
-    Ok(())
-}
-
 /// Removes the damage that is not among `found`, the findings of a complete scrub.
 pub(crate) fn keep_only(transaction: &WriteTransaction, found: &[Finding]) -> Result<(), Fault> {
     let found: HashSet<u64> = found.iter().map(key_of).collect();

@@ -356,8 +356,8 @@ pub(crate) fn expire(
     })?;
     if let Some((span, left)) = rows::expire(transaction, series.state.id, cutoff)? {
         evicted.records += span.count();
-        evicted.more |= span.count() == rows::EXPIRED_ROWS_MAX as u64;
-        series.state.rows = left.rows as u64;
+        evicted.more |= span.count() >= rows::EXPIRED_RECORDS_MAX;
+        series.state.rows = left.records;
         series.note(span);
         row_tiers.set(server, signal, left);
     }

@@ -247,7 +247,7 @@ fn unexpired(blocks: &[DecodedBlock], cutoff: i64) -> (Vec<BlockRecord<'_>>, Opt
             records.push(record);
         }
     }
-    records.sort_unstable_by_key(|record: &BlockRecord<'_>| (record.timestamp, record.sequence));
+    records.sort_unstable_by_key(BlockRecord::position);
     (records, expired)
 }
 

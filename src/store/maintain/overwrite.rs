@@ -249,7 +249,7 @@ mod tests {
             };
             writer.transact("touch", touch).unwrap();
         }
-        assert!(count() > 400, "{}", count());
+        assert!(count() > 200, "{}", count());
         let options = CompactOptions::default();
         let overwriting = Overwriting {
             place: store.place(),

@@ -9,13 +9,14 @@ use crate::{
         layout::{
             block::{BlockHeader, span_max},
             keys,
+            row::{self, RowRecords},
             series::SeriesId,
             tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey, SUMMARIES},
         },
         ledger::{damage::Finding, wipes::WipeScope},
         tiers::{
             blocks,
-            rows::RowTier,
+            rows::{self, RowTier},
             view::{SeriesEntry, View},
         },
     },
@@ -160,6 +161,15 @@ fn newest_before(view: &View, entry: &SeriesEntry, time: i64) -> Result<Option<i
         .next_back()
         .transpose()?
         .map(|(key, _)| keys::row_position(key.value()).0);
+    // Rows that begin before the time and end after it.
+    let (from, to) = rows::keys_between(state.id, time, time);
+    for entry in rows.range::<&RowKey>(&from..=&to)? {
+        let (key, value) = entry?;
+        // What a damaged row held is unknown.
+        let row = RowRecords::read(key.value(), value.value());
+        let before = row.into_iter().flatten().map(|((at, _), _)| at);
+        newest = newest.max(before.filter(|at| *at < time).last());
+    }
     let headers = view.transaction().open_table(BLOCKS)?;
     for (class, _) in &state.span_classes {
         let start = *keys::class_range(state.id, *class).start();
@@ -215,17 +225,25 @@ pub(super) fn inventory_record(
     let first_key = keys::row_key(state.id, (cutoff, 0));
     let last_key = keys::row_key(state.id, (i64::MAX, u64::MAX));
     let mut rows = RowTier::default();
-    for row in view
+    for entry in view
         .transaction()
         .open_table(ROWS)?
         .range::<&RowKey>(&first_key..=&last_key)?
     {
-        let (key, value) = row?;
-        rows.add(value.value().len());
-        let (timestamp, _) = keys::row_position(key.value());
-        held.extend(timestamp, timestamp);
+        let (key, value) = entry?;
+        let (key, value) = (key.value(), value.value());
+        let mut row = row::extent(key, value);
+        if row.first < cutoff
+            && let Some(records) = RowRecords::read(key, value)
+        {
+            let mut kept = records.filter(|((at, _), _)| *at >= cutoff);
+            row.first = kept.next().map_or(row.last, |((at, _), _)| at);
+            row.count = Some(1 + kept.count() as u64);
+        }
+        rows.add(row.records(), value.len());
+        held.extend(row.first, row.last);
     }
-    held.records += rows.rows as u64;
+    held.records += rows.records;
     held.bytes += rows.bytes as u64;
     for (class, _) in &state.span_classes {
         add_blocks(view, state.id, *class, cutoff, &mut held)?;

@@ -5,6 +5,7 @@ use crate::store::{
     layout::{
         block::{BlockHeader, DecodedBlock, span_max},
         keys::{self, Position},
+        row::RowRecords,
         series::SeriesState,
         tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey},
     },
@@ -72,20 +73,18 @@ pub(crate) fn records_at(
         return Ok(0);
     };
     let rows = transaction.open_table(ROWS)?;
-    let (from, to) = (
-        keys::row_key(state.id, (*first, 0)),
-        keys::row_key(state.id, (*last, u64::MAX)),
-    );
-    for row in rows.range::<&RowKey>(&from..=&to)? {
-        let (key, value) = row?;
-        let position = keys::row_position(key.value());
+    let (from, to) = rows::keys_between(state.id, *first, *last);
+    for entry in rows.range::<&RowKey>(&from..=&to)? {
+        let (key, value) = entry?;
         // A damaged record is no duplicate: it is stored again.
-        if timestamps.binary_search(&position.0).is_ok()
-            && !ignored.contains(position.1, position.1)
-            && let Ok(payload) = rows::payload(key.value(), value.value())
-            && found(position, payload).is_break()
-        {
-            return Ok(0);
+        let row = RowRecords::read(key.value(), value.value());
+        for (position, payload) in row.into_iter().flatten() {
+            if timestamps.binary_search(&position.0).is_ok()
+                && !ignored.contains(position.1, position.1)
+                && found(position, payload).is_break()
+            {
+                return Ok(0);
+            }
         }
     }
     let headers = transaction.open_table(BLOCKS)?;

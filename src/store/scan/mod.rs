@@ -6,6 +6,7 @@ pub(crate) mod excess;
 pub(crate) mod inventory;
 pub(crate) mod lookup;
 pub(crate) mod order;
+mod row_cursor;
 pub(crate) mod series_scan;
 pub(crate) mod space;
 pub(crate) mod tally;

@@ -15,13 +15,15 @@ use crate::{
             block::{BlockHeader, DecodedBlock, Decoding, LogParts, Summary, Wanted, span_max},
             keys::{self, Position},
             series::SeriesState,
-            tables::{
-                BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, ROWS, RowKey, SUMMARIES, StoredHeader,
-            },
+            tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ChunkKey, ROWS, SUMMARIES, StoredHeader},
         },
-        scan::order::{Direction, Order, successor},
+        scan::{
+            order::{Direction, Order, successor},
+            row_cursor::RowCursor,
+        },
         tiers::{
-            blocks, rows,
+            blocks,
+            rows::DamagedRow,
             view::{Cancel, View},
         },
     },
@@ -80,6 +82,15 @@ impl DamagedPart {
         DamagedPart {
             records,
             what: fault.reason(),
+        }
+    }
+}
+
+impl From<DamagedRow> for DamagedPart {
+    fn from(row: DamagedRow) -> DamagedPart {
+        DamagedPart {
+            records: row.records,
+            what: row.what,
         }
     }
 }
@@ -172,8 +183,6 @@ impl SeriesScan {
                 range, direction, ..
             } = query;
             let empty = range.first > range.last;
-            let row_range =
-                keys::row_key(state.id, range.first)..=keys::row_key(state.id, range.last);
             let blocks = transaction.open_table(BLOCKS)?;
             let classes = state
                 .span_classes
@@ -195,16 +204,7 @@ impl SeriesScan {
             let rows = transaction.open_table(ROWS)?;
             let mut scan = SeriesScan {
                 path: view.path().clone(),
-                rows: RowCursor {
-                    keys: if empty {
-                        None
-                    } else {
-                        Some(rows.range::<&RowKey>(row_range.start()..=row_range.end())?)
-                    },
-                    position: None,
-                    payload: Vec::new(),
-                    passed: 0,
-                },
+                rows: RowCursor::new(rows, state.id, &query)?,
                 chunks: transaction.open_table(BLOCK_CHUNKS)?,
                 summaries: transaction.open_table(SUMMARIES)?,
                 classes,
@@ -250,8 +250,8 @@ impl SeriesScan {
         match self.current {
             Current::Start | Current::End => None,
             Current::Row => {
-                let payload = ReadRecord::Payload(&self.rows.payload);
-                Some((self.rows.position?, payload))
+                let (position, payload) = self.rows.current()?;
+                Some((position, ReadRecord::Payload(payload)))
             }
             Current::Block(index) => self.open.get(index)?.current(),
         }
@@ -309,10 +309,7 @@ impl SeriesScan {
 
     /// The source whose next record comes first.
     fn first_source(&self) -> Option<(Order, Current)> {
-        let rows = self
-            .rows
-            .position
-            .map(|at| (Order::new(self.query.direction, at), Current::Row));
+        let rows = self.rows.rank().map(|rank| (rank, Current::Row));
         let blocks = self.open.iter().enumerate().filter_map(|(index, block)| {
             Some((block.rank(self.query.direction)?, Current::Block(index)))
         });
@@ -321,11 +318,8 @@ impl SeriesScan {
 
     /// The position, in scan order, before which no source other than `source` has a record.
     fn limit_beside(&self, source: Option<Current>, unopened: Order) -> Order {
-        let rows = self
-            .rows
-            .position
-            .filter(|_| source != Some(Current::Row))
-            .map(|at| Order::new(self.query.direction, at));
+        let rows = self.rows.rank();
+        let rows = rows.filter(|_| source != Some(Current::Row));
         let blocks = self
             .open
             .iter()
@@ -563,63 +557,9 @@ impl Drop for SeriesScan {
     }
 }
 
-/// A cursor over the rows, and its next row.
-struct RowCursor {
-    keys: Option<Range<'static, &'static RowKey, &'static [u8]>>,
-    position: Option<Position>,
-    payload: Vec<u8>,
-    /// The number of rows that were read.
-    passed: usize,
-}
-
-/// The number of rows that are read from one look whether reading was cancelled to the next.
-pub(crate) const ROWS_UNCHECKED: usize = 256;
-
-impl RowCursor {
-    fn advance(
-        &mut self,
-        query: &SeriesQuery,
-        damaged: &mut Vec<DamagedPart>,
-        check: &dyn Fn() -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        self.position = None;
-        let Some(keys) = &mut self.keys else {
-            return Ok(());
-        };
-        loop {
-            if self.passed.is_multiple_of(ROWS_UNCHECKED) {
-                check()?;
-            }
-            self.passed += 1;
-            let Some((key, value)) = next_of(keys, query, damaged)? else {
-                self.keys = None;
-                return Ok(());
-            };
-            let position = keys::row_position(key.value());
-            if position.1 < query.since_sequence {
-                continue;
-            }
-            let payload = match rows::payload(key.value(), value.value()) {
-                Ok(payload) => payload,
-                Err(fault) if query.skips_damaged && fault.is_damage() => {
-                    damaged.push(DamagedPart::new(Some(1), fault));
-                    continue;
-                }
-                Err(fault) => return Err(fault),
-            };
-            if (query.filter.as_ref()).is_none_or(|filter| filter.matches(query.signal, payload)) {
-                self.position = Some(position);
-                self.payload.clear();
-                self.payload.extend_from_slice(payload);
-                return Ok(());
-            }
-        }
-    }
-}
-
 /// The next entry of a range in the direction of `query`. Damage to the pages of the table ends the range,
 /// and is noted if the query skips damage.
-fn next_of<K: redb::Key + 'static, V: redb::Value + 'static>(
+pub(super) fn next_of<K: redb::Key + 'static, V: redb::Value + 'static>(
     range: &mut Range<'static, K, V>,
     query: &SeriesQuery,
     damaged: &mut Vec<DamagedPart>,

@@ -9,12 +9,16 @@ use crate::{
         engine::fault::{Fault, guarded},
         layout::{
             block::{BlockHeader, Summary, span_max},
-            keys,
+            keys, row,
             series::SeriesState,
             tables::{BLOCK_CHUNKS, BLOCKS, BlockKey, ROWS, RowKey, SUMMARIES},
         },
-        scan::series_scan::{DamagedPart, ROWS_UNCHECKED},
-        tiers::{blocks, rows, view::View},
+        scan::{row_cursor::ROWS_UNCHECKED, series_scan::DamagedPart},
+        tiers::{
+            blocks,
+            rows::{self, DamagedRow},
+            view::View,
+        },
     },
 };
 
@@ -66,25 +70,32 @@ impl Tally<'_> {
         damaged: &mut Vec<DamagedPart>,
     ) -> Result<(), Fault> {
         let rows = view.transaction().open_table(ROWS)?;
-        let from = keys::row_key(state.id, (self.first, 0));
-        let to = keys::row_key(state.id, (self.last, u64::MAX));
+        let (from, to) = rows::keys_between(state.id, self.first, self.last);
         for (number, row) in rows.range::<&RowKey>(&from..=&to)?.enumerate() {
             if number.is_multiple_of(ROWS_UNCHECKED) {
                 view.cancel().check(view.path())?;
             }
             let (key, value) = row?;
-            let payload = match rows::payload(key.value(), value.value()) {
-                Ok(payload) => payload,
+            let (key, value) = (key.value(), value.value());
+            let extent = row::extent(key, value);
+            if extent.count.is_some() && extent.first > self.last {
+                continue;
+            }
+            let records = match rows::records(key, value) {
+                Ok(records) => records,
                 Err(fault) if self.skips_damaged && fault.is_damage() => {
-                    damaged.push(DamagedPart::new(Some(1), fault));
+                    damaged.push(DamagedRow::new(key, value, fault).into());
                     continue;
                 }
                 Err(fault) => return Err(fault),
             };
-            let level = self
-                .levels_of
-                .and_then(|signal| Encoded { signal, payload }.level());
-            add(keys::row_position(key.value()).0, level, 1);
+            let range = self.first..=self.last;
+            for ((at, _), payload) in records.filter(|((at, _), _)| range.contains(at)) {
+                let level = self
+                    .levels_of
+                    .and_then(|signal| Encoded { signal, payload }.level());
+                add(at, level, 1);
+            }
         }
         Ok(())
     }

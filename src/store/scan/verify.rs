@@ -12,6 +12,7 @@ use crate::{
             block::{self, BlockHeader, BlockRecord, RECORD_BYTES_MAX, Summary},
             footprint::{self, BlockSize},
             keys::{self, Position},
+            row::{self, RowRecords},
             series::{self, SeriesState},
             tables::{
                 BLOCK_CHUNKS, BLOCKS, BlockKey, LIMITS, MERGE_QUEUE, ROWS, RowKey, SERIES,
@@ -27,7 +28,7 @@ use crate::{
         scan::inventory,
         tiers::{
             blocks,
-            rows::{self, RowTier},
+            rows::{self, DamagedRow, RowTier},
             view::{SeriesEntry, View},
         },
     },
@@ -46,7 +47,7 @@ pub(crate) struct SeriesIndex {
     pub(crate) entry: SeriesEntry,
     /// Its blocks, ordered by their first records.
     pub(crate) blocks: Vec<IndexedBlock>,
-    /// The positions of its rows.
+    /// The positions of the records in its rows, of a damaged one of its last.
     pub(crate) rows: Vec<Position>,
     /// The size of its rows.
     pub(crate) row_tier: RowTier,
@@ -66,7 +67,7 @@ impl SeriesIndex {
         let of_blocks: u64 = (self.blocks.iter())
             .map(|block| u64::from(block.header.count))
             .sum();
-        of_blocks + self.rows.len() as u64
+        of_blocks + self.row_tier.records
     }
 }
 
@@ -249,7 +250,7 @@ fn check_series(
     }
     let (rows, problem) = walk(
         || rows_of(view, &entry),
-        |key, value| (*key.value(), value.value().len()),
+        |key, value| (*key.value(), value.value().to_vec()),
     );
     if let Some(problem) = problem {
         is_complete = false;
@@ -257,13 +258,21 @@ fn check_series(
         findings(Finding::of(&entry.server, entry.signal, what).losing(None));
     }
     let mut row_tier = RowTier::default();
-    for (key, bytes) in &rows {
-        let (timestamp, _) = keys::row_position(key);
-        bounds.extend(timestamp, timestamp);
-        row_tier.add(*bytes);
+    let mut positions = Vec::new();
+    for (key, value) in &rows {
+        let extent = row::extent(key, value);
+        bounds.extend(extent.first, extent.last);
+        row_tier.add_row(key, value);
+        // How many records it had is not known, so their number cannot be compared.
+        is_complete &= extent.count.is_some();
+        match RowRecords::read(key, value) {
+            Some(records) => positions.extend(records.map(|(position, _)| position)),
+            None => positions.push(keys::row_position(key)),
+        }
     }
+    positions.sort_unstable();
     totals.rows += rows.len() as u64;
-    counted.rows = rows.len() as u64;
+    counted.rows = row_tier.records;
     totals.are_complete &= is_complete;
     // If not all was found, the difference says nothing new.
     if is_complete {
@@ -273,7 +282,7 @@ fn check_series(
                 format!("its entry says {state:?}, but its rows and blocks add up to {counted:?}");
             findings(Finding::of(&entry.server, entry.signal, what));
         }
-        let records = counted.block_records + rows.len() as u64;
+        let records = counted.block_records + counted.rows;
         let expected = bounds.0.map(|(first, last)| (records, first, last));
         let listed = guarded(|| inventory::inventory_record(view, entry.clone(), None));
         let listed = listed.map(|listed| {
@@ -299,9 +308,7 @@ fn check_series(
     blocks.sort_unstable_by_key(|block| (block.header.first, block.key));
     SeriesIndex {
         blocks,
-        rows: (rows.iter())
-            .map(|(key, _)| keys::row_position(key))
-            .collect(),
+        rows: positions,
         row_tier,
         entry,
     }
@@ -499,20 +506,16 @@ pub(crate) fn check_rows(
         |key, value| (*key.value(), value.value().to_vec()),
     );
     for (key, value) in rows {
-        let (timestamp, sequence) = keys::row_position(&key);
-        match rows::payload(&key, &value) {
-            Ok(payload) => {
-                let record = BlockRecord {
-                    timestamp,
-                    sequence,
-                    payload,
-                };
-                check_record(entry, &record, findings, each);
+        match rows::records(&key, &value) {
+            Ok(records) => {
+                for (position, payload) in records {
+                    let record = BlockRecord::new(position, payload);
+                    check_record(entry, &record, findings, each);
+                }
             }
             Err(fault) => {
-                let finding = Finding::of(&entry.server, entry.signal, fault.reason())
-                    .between(timestamp, timestamp);
-                findings(finding.losing(Some(1)));
+                let row = DamagedRow::new(&key, &value, fault);
+                findings(row.finding(&entry.server, entry.signal));
             }
         }
     }

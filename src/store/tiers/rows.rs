@@ -1,79 +1,164 @@
-//! The row tier: fresh records, one table row each.
+//! The row tier: fresh records, which the table holds in rows of one or several, see [`row`].
 //!
-//! Rows are appended one by one; they leave the tier oldest first, when they are sealed into blocks
-//! or when they expire.
+//! Each commit appends rows; they leave the tier oldest first, when they are sealed into blocks or
+//! when they expire.
 
 use crate::{
     record::ServerName,
     signal::Signal,
     store::{
-        engine::{fault::Fault, transaction::WriteTransaction},
+        engine::{
+            fault::Fault,
+            transaction::{Table, WriteTransaction},
+        },
         layout::{
             block::BlockRecord,
-            checked,
-            keys::{self, Position},
+            keys::{self, POSITION_MAX, POSITION_MIN, Position},
+            row::{self, RowRecords},
             series::{self, SeriesId},
             tables::{ROW_KEY_BYTES, ROWS, RowKey, SERIES},
         },
-        ledger::losses::LossSpan,
+        ledger::{damage::Finding, losses::LossSpan},
     },
     time::Timestamp,
 };
 use redb::{ReadTransaction, ReadableTable};
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 /// Maximum size of the rows that one seal moves, in bytes. The rest is left to the next seal, so
 /// that no transaction takes long.
 const SEAL_BYTES_MAX: usize = 4 << 20;
-/// The maximum number of rows that one transaction expires.
-pub(crate) const EXPIRED_ROWS_MAX: usize = 4096;
+/// The number of records from which one transaction expires no further rows.
+pub(crate) const EXPIRED_RECORDS_MAX: u64 = 4096;
 
 /// The size of a set of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RowTier {
-    pub(crate) rows: usize,
+    /// The number of their records.
+    pub(crate) records: u64,
     /// The size of keys, payloads and checksums, in bytes.
     pub(crate) bytes: usize,
 }
 
 impl RowTier {
-    /// Adds a row whose value, a payload with its checksum, has this length.
-    pub(crate) fn add(&mut self, value_bytes: usize) {
-        self.rows += 1;
+    /// Adds a row of this many records, whose value has this length.
+    pub(crate) fn add(&mut self, records: u64, value_bytes: usize) {
+        self.records += records;
         self.bytes += value_bytes + ROW_KEY_BYTES;
+    }
+
+    /// Adds a row, which need not be intact.
+    pub(crate) fn add_row(&mut self, key: &RowKey, value: &[u8]) {
+        self.add(row::extent(key, value).records(), value.len());
     }
 }
 
-/// The payload of a row. Fails when the row is damaged.
-pub(crate) fn payload<'v>(key: &RowKey, value: &'v [u8]) -> Result<&'v [u8], Fault> {
-    checked::decode(key, value).ok_or_else(|| {
+/// The records of a row. Fails when the row is damaged.
+pub(crate) fn records<'v>(key: &RowKey, value: &'v [u8]) -> Result<RowRecords<'v>, Fault> {
+    RowRecords::read(key, value).ok_or_else(|| {
         let (timestamp, _) = keys::row_position(key);
         let time = Timestamp::from_unix_nanos(timestamp);
         Fault::Corrupt(format!("the row of {time}: the checksum does not match"))
     })
 }
 
-/// A row: its position and payload.
-pub(crate) type Row = (Position, Vec<u8>);
-
-/// A row in the form that the block encoder takes.
-pub(crate) fn block_record(row: &Row) -> BlockRecord<'_> {
-    let ((timestamp, sequence), payload) = row;
-    BlockRecord {
-        timestamp: *timestamp,
-        sequence: *sequence,
-        payload,
+/// Inserts records, which are in the order of their sequences, as rows. Returns the size of these.
+pub(crate) fn insert(
+    table: &mut Table<'_, &'static RowKey, &'static [u8]>,
+    series: SeriesId,
+    records: &[BlockRecord<'_>],
+) -> Result<RowTier, Fault> {
+    let mut inserted = RowTier::default();
+    let mut value = Vec::new();
+    let mut rest = records;
+    while !rest.is_empty() {
+        let (key, count) = row::encode(series, rest, &mut value);
+        table.insert(&key, value.as_slice())?;
+        inserted.add(count as u64, value.len());
+        rest = rest.get(count..).unwrap_or_default();
     }
+    Ok(inserted)
+}
+
+/// The keys of the rows that can hold records from `first` to `last`. A row ends at most one span after its first
+/// record.
+pub(crate) fn keys_between(series: SeriesId, first: i64, last: i64) -> (RowKey, RowKey) {
+    let end = last.saturating_add_unsigned(row::SPAN_MAX);
+    (
+        keys::row_key(series, (first, POSITION_MIN.1)),
+        keys::row_key(series, (end, POSITION_MAX.1)),
+    )
 }
 
 /// The oldest rows of a series, which were removed.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
-    pub(crate) rows: Vec<Row>,
-    /// The rows among them that are damaged, which no block can hold, each with its time.
-    pub(crate) damaged: Vec<(i64, Fault)>,
+    /// The payloads of their records.
+    payloads: Vec<u8>,
+    /// The position of each record, and where its payload is.
+    records: Vec<(Position, Range<usize>)>,
+    /// The rows among them that are damaged, which no block can hold.
+    damaged: Vec<DamagedRow>,
     /// The size of the rows that remain.
     pub(crate) left: RowTier,
+}
+
+/// A row that cannot be read.
+#[derive(Debug)]
+pub(crate) struct DamagedRow {
+    /// The number of its records, if that is known.
+    pub(crate) records: Option<u64>,
+    /// When its first record was, and its last.
+    range: (i64, i64),
+    pub(crate) what: String,
+}
+
+impl DamagedRow {
+    /// The row at `key`, which `fault` was found in.
+    pub(crate) fn new(key: &RowKey, value: &[u8], fault: Fault) -> DamagedRow {
+        let extent = row::extent(key, value);
+        DamagedRow {
+            records: extent.count,
+            range: (extent.first, extent.last),
+            what: fault.reason(),
+        }
+    }
+
+    pub(crate) fn finding(self, server: &ServerName, signal: Signal) -> Finding {
+        let (first, last) = self.range;
+        Finding::of(server, signal, self.what)
+            .between(first, last)
+            .losing(self.records)
+    }
+}
+
+impl Taken {
+    /// Whether no row was there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.damaged.is_empty()
+    }
+
+    /// What is damaged among the rows.
+    pub(crate) fn findings(&mut self, server: &ServerName, signal: Signal) -> Vec<Finding> {
+        let damaged = self.damaged.drain(..);
+        damaged.map(|row| row.finding(server, signal)).collect()
+    }
+
+    /// The records in their order, in the form that the block encoder takes.
+    pub(crate) fn block_records(&self) -> Vec<BlockRecord<'_>> {
+        let records = self.records.iter();
+        let mut records: Vec<BlockRecord<'_>> = records
+            .map(|(position, payload)| {
+                let payload = self.payloads.get(payload.clone()).unwrap_or_default();
+                BlockRecord::new(*position, payload)
+            })
+            .collect();
+        // Rows that were committed one after the other can overlap in time.
+        if !records.is_sorted_by_key(BlockRecord::position) {
+            records.sort_unstable_by_key(BlockRecord::position);
+        }
+        records
+    }
 }
 
 /// Removes the oldest rows of a series, up to [`SEAL_BYTES_MAX`].
@@ -90,15 +175,21 @@ pub(crate) fn take_oldest(
         let (key, value) = entry?;
         let (key, value) = (*key.value(), value.value());
         if size.bytes >= SEAL_BYTES_MAX {
-            taken.left.add(value.len());
+            taken.left.add_row(&key, value);
             continue;
         }
-        size.add(value.len());
+        size.add_row(&key, value);
         ends = Some((ends.map_or(key, |(first, _)| first), key));
-        let position = keys::row_position(&key);
-        match payload(&key, value) {
-            Ok(payload) => taken.rows.push((position, payload.to_vec())),
-            Err(fault) => taken.damaged.push((position.0, fault)),
+        match records(&key, value) {
+            Ok(mut row) => {
+                let start = taken.payloads.len();
+                taken.payloads.extend_from_slice(row.value());
+                while let Some((position, payload)) = row.next_range() {
+                    let payload = start + payload.start..start + payload.end;
+                    taken.records.push((position, payload));
+                }
+            }
+            Err(fault) => taken.damaged.push(DamagedRow::new(&key, value, fault)),
         }
     }
     if let Some((first, last)) = ends {
@@ -115,13 +206,15 @@ pub(crate) fn count(transaction: &WriteTransaction, series: SeriesId) -> Result<
         .open_table(ROWS)?
         .range::<&RowKey>(range.start()..=range.end())?
     {
-        tier.add(entry?.1.value().len());
+        let (key, value) = entry?;
+        tier.add_row(key.value(), value.value());
     }
     Ok(tier)
 }
 
-/// Removes the rows before `cutoff`, at most [`EXPIRED_ROWS_MAX`]. Returns the span of the removed
-/// rows and the size of the remaining ones; `None` when no row was removed.
+/// Removes the rows whose records are all from before `cutoff`, up to the row with which
+/// [`EXPIRED_RECORDS_MAX`] is reached. Returns the span of the removed records and the size of the
+/// remaining rows; `None` when no row was removed.
 pub(crate) fn expire(
     transaction: &WriteTransaction,
     series: SeriesId,
@@ -130,13 +223,19 @@ pub(crate) fn expire(
     let mut table = transaction.open_table(ROWS)?;
     let range = keys::row_range(series);
     let end = keys::row_key(series, (cutoff, 0));
-    let (mut expired, mut last) = (None, end);
-    for entry in table
-        .range::<&RowKey>(range.start()..&end)?
-        .take(EXPIRED_ROWS_MAX)
-    {
-        last = *entry?.0.value();
-        LossSpan::extend(&mut expired, keys::row_position(&last).0);
+    let (mut expired, mut last) = (None::<LossSpan>, end);
+    for entry in table.range::<&RowKey>(range.start()..&end)? {
+        let (key, value) = entry?;
+        last = *key.value();
+        let row = row::extent(&last, value.value());
+        let span = LossSpan::new(row.records(), row.first, row.last);
+        match &mut expired {
+            Some(expired) => expired.add(span),
+            None => expired = Some(span),
+        }
+        if expired.is_some_and(|span| span.count() >= EXPIRED_RECORDS_MAX) {
+            break;
+        }
     }
     let Some(span) = expired else {
         return Ok(None);
@@ -144,26 +243,48 @@ pub(crate) fn expire(
     table.retain_in::<&RowKey, _>(range.start()..=&last, |_, _| false)?;
     let mut left = RowTier::default();
     for entry in table.range::<&RowKey>(&last..=range.end())? {
-        left.add(entry?.1.value().len());
+        let (key, value) = entry?;
+        left.add_row(key.value(), value.value());
     }
     Ok(Some((span, left)))
 }
 
-/// Removes the rows before `end`, however many they are. Returns their number.
+/// Removes the records before `end`, however many they are. Returns whether there were any.
 pub(crate) fn remove_before(
     transaction: &WriteTransaction,
     series: SeriesId,
     end: i64,
-) -> Result<u64, Fault> {
+) -> Result<bool, Fault> {
     let range = keys::row_range(series);
-    let end = keys::row_key(series, (end, 0));
-    let mut removed = 0;
-    transaction
-        .open_table(ROWS)?
-        .retain_in::<&RowKey, _>(range.start()..&end, |_, _| {
-            removed += 1;
-            false
-        })?;
+    let mut table = transaction.open_table(ROWS)?;
+    let first_kept = keys::row_key(series, (end, 0));
+    let mut removed = false;
+    table.retain_in::<&RowKey, _>(range.start()..&first_kept, |_, _| {
+        removed = true;
+        false
+    })?;
+    let mut cut = Vec::new();
+    let (from, to) = keys_between(series, end, end);
+    for entry in table.range::<&RowKey>(&from..=&to)? {
+        let (key, value) = entry?;
+        let (key, value) = (*key.value(), value.value());
+        // A damaged row holds nothing that could be read, whatever its times were.
+        let Some(row) = RowRecords::read(&key, value) else {
+            continue;
+        };
+        if row::extent(&key, value).first < end {
+            let kept = row.filter(|((timestamp, _), _)| *timestamp >= end);
+            let kept = kept.map(|(position, payload)| (position, payload.to_vec()));
+            cut.push((key, kept.collect::<Vec<_>>()));
+        }
+    }
+    removed |= !cut.is_empty();
+    for (key, kept) in cut {
+        let kept = kept.iter();
+        let kept = kept.map(|(position, payload)| BlockRecord::new(*position, payload));
+        table.remove(&key)?;
+        insert(&mut table, series, &kept.collect::<Vec<_>>())?;
+    }
     Ok(removed)
 }
 
@@ -207,11 +328,11 @@ impl RowTiers {
     ) -> Result<RowTiers, Fault> {
         let mut counts: HashMap<SeriesId, RowTier> = HashMap::new();
         for entry in rows.iter()? {
-            let (key, payload) = entry?;
+            let (key, value) = entry?;
             counts
                 .entry(keys::row_series(key.value()))
                 .or_default()
-                .add(payload.value().len());
+                .add_row(key.value(), value.value());
         }
         let mut tiers = RowTiers::default();
         for entry in series.iter()? {
@@ -256,9 +377,9 @@ impl RowTiers {
 
     /// Adds appended rows.
     pub(crate) fn add(&mut self, server: &ServerName, signal: Signal, added: RowTier) {
-        if added.rows > 0 {
+        if added.records > 0 {
             let tier = self.tiers.entry((server.clone(), signal)).or_default();
-            tier.rows += added.rows;
+            tier.records += added.records;
             tier.bytes += added.bytes;
             self.bytes += added.bytes;
         }
@@ -267,7 +388,7 @@ impl RowTiers {
     /// Replaces the known size of the rows of a series.
     pub(crate) fn set(&mut self, server: &ServerName, signal: Signal, tier: RowTier) {
         let key = (server.clone(), signal);
-        let before = if tier.rows == 0 {
+        let before = if tier.bytes == 0 {
             self.tiers.remove(&key)
         } else {
             self.tiers.insert(key, tier)

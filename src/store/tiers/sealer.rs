@@ -13,7 +13,7 @@ use crate::{
 /// When records move from rows to blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tiering {
-    /// The number of rows at which a series is sealed.
+    /// The number of records in rows at which a series is sealed.
     pub(crate) seal_rows: usize,
     /// The number of records of one series in one batch from which they are written as a block at
     /// once, without becoming rows first.

@@ -7,7 +7,6 @@ use crate::{
         engine::{fault::Fault, transaction::WriteTransaction},
         layout::{
             block::BlockRecord,
-            checked, keys,
             series::{SeriesState, create_series, find_state, put_series_states},
             tables::{META, ROWS, SERIES, meta},
         },
@@ -19,7 +18,7 @@ use crate::{
         tiers::{
             blocks,
             cache::WriterCache,
-            rows::{self, Row, RowTier, Taken},
+            rows::{self, RowTier, Taken},
             sealer::{Sealer, Tiering},
         },
     },
@@ -58,6 +57,15 @@ impl SeriesBatch {
             // A stable sort: records with equal timestamps keep their order of arrival.
             self.records.sort_by_key(|record| record.timestamp);
         }
+    }
+
+    /// The records with the sequences that they get.
+    fn sequenced(&self) -> impl Iterator<Item = BlockRecord<'_>> {
+        let (first_sequence, _) = self.appended.sequences;
+        let records = self.records.iter().zip(first_sequence..);
+        records.map(|(record, sequence)| {
+            BlockRecord::new((record.timestamp, sequence), &record.payload)
+        })
     }
 }
 
@@ -241,7 +249,7 @@ impl Appender {
 /// records alone would overlap in time with the block that those rows become.
 struct DirectPart<'b> {
     batch: &'b SeriesBatch,
-    rows: Vec<Row>,
+    rows: Taken,
 }
 
 impl<'b> DirectPart<'b> {
@@ -251,36 +259,22 @@ impl<'b> DirectPart<'b> {
         batch: &'b mut SeriesBatch,
         mut state: SeriesState,
     ) -> Result<(DirectPart<'b>, SeriesState), Fault> {
-        let Taken {
-            rows,
-            damaged,
-            left,
-        } = rows::take_oldest(transaction, state.id)?;
-        if !rows.is_empty() || !damaged.is_empty() {
-            batch.appended.rows_left = Some(left);
+        let mut rows = rows::take_oldest(transaction, state.id)?;
+        if !rows.is_empty() {
+            batch.appended.rows_left = Some(rows.left);
         }
-        damage::note_rows(transaction, &batch.server, batch.signal, damaged)?;
-        state.rows = left.rows as u64;
+        let findings = rows.findings(&batch.server, batch.signal);
+        damage::note(transaction, &findings)?;
+        state.rows = rows.left.records;
         Ok((DirectPart { batch, rows }, state))
     }
 
     /// The rows and the records in their order.
     fn block_records(&self) -> Vec<BlockRecord<'_>> {
-        let (first_sequence, _) = self.batch.appended.sequences;
-        let fresh = self.batch.records.iter().zip(first_sequence..);
-        let fresh = fresh.map(|(record, sequence)| BlockRecord {
-            timestamp: record.timestamp,
-            sequence,
-            payload: &record.payload,
-        });
-        let mut records: Vec<BlockRecord<'_>> = self
-            .rows
-            .iter()
-            .map(rows::block_record)
-            .chain(fresh)
-            .collect();
+        let mut records = self.rows.block_records();
+        records.extend(self.batch.sequenced());
         if !self.rows.is_empty() || self.batch.signal == Signal::Metrics {
-            records.sort_unstable_by_key(|record| (record.timestamp, record.sequence));
+            records.sort_unstable_by_key(BlockRecord::position);
         }
         records
     }
@@ -295,17 +289,11 @@ fn append_rows(
         return Ok(());
     }
     let mut table = transaction.open_table(ROWS)?;
-    let mut value = Vec::new();
     for (part, state) in &mut parts {
-        let (first_sequence, _) = part.appended.sequences;
-        for (record, sequence) in part.records.iter().zip(first_sequence..) {
-            let key = keys::row_key(state.id, (record.timestamp, sequence));
-            value.clear();
-            checked::encode(&key, &record.payload, &mut value);
-            table.insert(&key, value.as_slice())?;
-            part.appended.rows.add(value.len());
-        }
-        state.rows += part.records.len() as u64;
+        let records: Vec<BlockRecord<'_>> = part.sequenced().collect();
+        let appended = rows::insert(&mut table, state.id, &records)?;
+        state.rows += appended.records;
+        part.appended.rows = appended;
     }
     drop(table);
     let states = parts.iter();

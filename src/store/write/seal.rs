@@ -5,16 +5,13 @@ use crate::{
     signal::Signal,
     store::{
         engine::{fault::Fault, transaction::WriteTransaction},
-        layout::{
-            block::BlockRecord,
-            series::{put_series_state, stored_series_state},
-        },
+        layout::series::{put_series_state, stored_series_state},
         ledger::damage,
         maintain::eviction::{self, EVICTED_BLOCKS_MAX, Evicted},
         policy::limits::Limits,
         tiers::{
             blocks,
-            rows::{self, RowTier, Taken},
+            rows::{self, RowTier},
             sealer::Sealer,
         },
     },
@@ -34,14 +31,10 @@ pub(crate) fn seal(
     let Some(mut state) = stored_series_state(transaction, server, signal)? else {
         return Ok((RowTier::default(), Evicted::default()));
     };
-    let Taken {
-        rows: oldest,
-        damaged,
-        left,
-    } = rows::take_oldest(transaction, state.id)?;
-    damage::note_rows(transaction, server, signal, damaged)?;
-    state.rows = left.rows as u64;
-    let records: Vec<BlockRecord<'_>> = oldest.iter().map(rows::block_record).collect();
+    let mut oldest = rows::take_oldest(transaction, state.id)?;
+    damage::note(transaction, &oldest.findings(server, signal))?;
+    state.rows = oldest.left.records;
+    let records = oldest.block_records();
     let block_limits = sealer.block_limits(limits, server);
     let written = blocks::change(transaction, |blocks| {
         blocks.write(
@@ -58,8 +51,8 @@ pub(crate) fn seal(
         limits,
         server.clone(),
         signal,
-        left.bytes as u64,
+        oldest.left.bytes as u64,
         &mut (written + EVICTED_BLOCKS_MAX),
     )?;
-    Ok((left, evicted))
+    Ok((oldest.left, evicted))
 }

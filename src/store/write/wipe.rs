@@ -119,11 +119,11 @@ fn wipe_before(
             limits,
             before,
         )?;
-        if rows == 0 && blocks == 0 {
+        if !rows && blocks == 0 {
             continue;
         }
         wiped += 1;
-        state.rows = rows::count(transaction, state.id)?.rows as u64;
+        state.rows = rows::count(transaction, state.id)?.records;
         if state.is_empty() {
             forget(transaction, &server, code)?;
         } else {

@@ -2,29 +2,29 @@
 
 /// Reads from the front of a slice. Every method returns `None` when the slice is too short.
 #[derive(Debug, Clone)]
-pub(super) struct Reader<'a> {
+pub(in crate::store::layout) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
+    pub(in crate::store::layout) fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { rest: bytes }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::store::layout) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(super) fn remaining(&self) -> usize {
+    pub(in crate::store::layout) fn remaining(&self) -> usize {
         self.rest.len()
     }
 
     /// The bytes that have not been read.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(in crate::store::layout) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    pub(super) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(in crate::store::layout) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
         let (front, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
         Some(front)
@@ -37,23 +37,23 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(super) fn u8(&mut self) -> Option<u8> {
+    pub(in crate::store::layout) fn u8(&mut self) -> Option<u8> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
         Some(*first)
     }
 
-    pub(super) fn u32(&mut self) -> Option<u32> {
+    pub(in crate::store::layout) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self) -> Option<u64> {
+    pub(in crate::store::layout) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// Reads a base-128 integer in protobuf's encoding.
     #[inline]
-    pub(super) fn varint(&mut self) -> Option<u64> {
+    pub(in crate::store::layout) fn varint(&mut self) -> Option<u64> {
         let first = self.u8()?;
         if first < 0x80 {
             return Some(u64::from(first));
@@ -72,20 +72,20 @@ impl<'a> Reader<'a> {
 
     /// Reads a base-128 integer that is in its shortest form, in which it is written again.
     #[inline]
-    pub(super) fn shortest_varint(&mut self) -> Option<u64> {
+    pub(in crate::store::layout) fn shortest_varint(&mut self) -> Option<u64> {
         let before = self.rest.len();
         let value = self.varint()?;
         (varint_bytes(value) == before - self.rest.len()).then_some(value)
     }
 
     /// Reads a base-128 integer that is a length or a count in memory.
-    pub(super) fn length(&mut self) -> Option<usize> {
+    pub(in crate::store::layout) fn length(&mut self) -> Option<usize> {
         usize::try_from(self.varint()?).ok()
     }
 }
 
 /// Appends to a vector.
-pub(super) trait Writer {
+pub(in crate::store::layout) trait Writer {
     /// Appends a base-128 integer in protobuf's encoding.
     fn varint(&mut self, value: u64);
 }
@@ -102,19 +102,19 @@ impl Writer for Vec<u8> {
 }
 
 /// The length of `value` as a base-128 integer, in bytes.
-pub(super) fn varint_bytes(value: u64) -> usize {
+pub(in crate::store::layout) fn varint_bytes(value: u64) -> usize {
     let bits = (u64::BITS - value.leading_zeros()).max(1);
     bits.div_ceil(7) as usize
 }
 
 /// Maps integers of small magnitude, including negative ones, to small unsigned integers.
-pub(super) fn zigzag(value: u64) -> u64 {
+pub(in crate::store::layout) fn zigzag(value: u64) -> u64 {
     let signed = value.cast_signed();
     ((signed << 1) ^ (signed >> 63)).cast_unsigned()
 }
 
 /// The inverse of [`zigzag`].
-pub(super) fn unzigzag(value: u64) -> u64 {
+pub(in crate::store::layout) fn unzigzag(value: u64) -> u64 {
     (value >> 1) ^ (value & 1).wrapping_neg()
 }
 

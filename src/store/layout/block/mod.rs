@@ -71,7 +71,7 @@
 //! 0.4 shapes. With [`Codec::Columns`], in blocks of 4,096, they took 29.0.
 
 mod bits;
-mod bytes;
+pub(super) mod bytes;
 mod columns;
 #[cfg(feature = "simulation")]
 pub(crate) mod fuzz;
@@ -134,6 +134,22 @@ pub(crate) struct BlockRecord<'a> {
     pub(crate) timestamp: i64,
     pub(crate) sequence: u64,
     pub(crate) payload: &'a [u8],
+}
+
+impl<'a> BlockRecord<'a> {
+    /// The record at a position.
+    pub(crate) fn new((timestamp, sequence): (i64, u64), payload: &'a [u8]) -> BlockRecord<'a> {
+        BlockRecord {
+            timestamp,
+            sequence,
+            payload,
+        }
+    }
+
+    /// Its place in reading order.
+    pub(crate) fn position(&self) -> (i64, u64) {
+        (self.timestamp, self.sequence)
+    }
 }
 
 #[cfg(test)]
