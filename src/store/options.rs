@@ -83,6 +83,13 @@ impl StoreOptions {
         self
     }
 
+    /// Checks the pages of a file that has a hook, too.
+    #[cfg(test)]
+    pub(crate) fn checking_pages(mut self) -> StoreOptions {
+        self.opening.checks_pages = true;
+        self
+    }
+
     /// Judges the age of records by `clock`. For tests that need the clock to jump.
     #[cfg(feature = "simulation")]
     #[must_use]

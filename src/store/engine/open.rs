@@ -233,6 +233,10 @@ pub(crate) fn open_reader(
     )
 }
 
+/// The progress that redb reports once the checksums of all pages agree. It would go on to read all pages again,
+/// to find out which ones are free.
+const PAGES_VERIFIED: f64 = 0.6;
+
 /// Verifies the checksums of all pages without changing the file. Returns what is wrong. Writers of other
 /// processes wait meanwhile.
 pub(crate) fn check_pages(place: &StackPath, options: &OpenOptions) -> Result<Option<String>> {
@@ -241,8 +245,19 @@ pub(crate) fn check_pages(place: &StackPath, options: &OpenOptions) -> Result<Op
     };
     let checked = guarded(|| {
         let mut builder = options.builder();
-        builder.set_check_integrity_on_open(true);
-        options.open_overlay(file, &builder).map(drop)
+        builder
+            .set_check_integrity_on_open(true)
+            // Each page is read once, and the memory of one before is still in the processor's cache.
+            .set_cache_size(0)
+            .set_repair_callback(|session| {
+                if session.progress() >= PAGES_VERIFIED {
+                    session.abort();
+                }
+            });
+        match options.open_overlay(file, &builder) {
+            Err(Fault::Engine(redb::Error::RepairAborted)) => Ok(()),
+            outcome => outcome.map(drop),
+        }
     });
     match checked.map_err(|fault| fault.at("read", &place.database())) {
         Ok(()) => Ok(None),

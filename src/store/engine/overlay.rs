@@ -71,13 +71,14 @@ impl Overlay {
 
     /// Reads the bytes of the file beneath, without the writes in memory.
     fn read_beneath(&self, written: &Written, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        out.fill(0);
         let shown = written.length_beneath.saturating_sub(offset);
         let shown = usize::try_from(shown).unwrap_or(usize::MAX).min(out.len());
-        match out.get_mut(..shown) {
-            Some(out) if shown > 0 => self.disk.read(offset, out),
-            _ => Ok(()),
+        let (out, cut_off) = out.split_at_mut(shown);
+        cut_off.fill(0);
+        if out.is_empty() {
+            return Ok(());
         }
+        self.disk.read(offset, out)
     }
 }
 
@@ -103,21 +104,21 @@ impl StorageBackend for Overlay {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let written = self.present()?;
-        if offset.saturating_add(out.len() as u64) > written.length {
+        let end = offset.saturating_add(out.len() as u64);
+        if end > written.length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let parts = parts(offset, out.len());
-        let mut rest = out;
-        for (number, start, count) in parts {
-            let (out, after) = rest.split_at_mut(count);
-            let page = written.pages.get(&number);
-            if let Some(bytes) = page.and_then(|page| page.get(start..start + count)) {
-                out.copy_from_slice(bytes);
-            } else {
-                let offset = number * PAGE_BYTES as u64 + start as u64;
-                self.read_beneath(&written, offset, out)?;
+        // In one read: a page of redb can be as long as a thousand of those that are kept here.
+        self.read_beneath(&written, offset, out)?;
+        let numbers = offset / PAGE_BYTES as u64..end.div_ceil(PAGE_BYTES as u64);
+        for (number, page) in written.pages.range(numbers) {
+            let start = number * PAGE_BYTES as u64;
+            let before = |from: u64, to: u64| usize::try_from(to.saturating_sub(from)).ok();
+            let page = before(start, offset).and_then(|skipped| page.get(skipped..));
+            let out = before(offset, start).and_then(|skipped| out.get_mut(skipped..));
+            if let (Some(page), Some(out)) = (page, out) {
+                (out.iter_mut().zip(page)).for_each(|(out, byte)| *out = *byte);
             }
-            rest = after;
         }
         Ok(())
     }
