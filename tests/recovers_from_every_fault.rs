@@ -266,7 +266,7 @@ fn fault(start: &Start, action: Action, nth: usize, for_good: bool, code: Errno)
     faults.heal();
 
     // As the writer thread does after a failure.
-    if let Some(writer) = &opened.writer {
+    if let Some(writer) = &mut opened.writer {
         writer.reopen().unwrap();
     }
     if outcome.is_err() && action != Action::Close {

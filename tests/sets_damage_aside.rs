@@ -17,8 +17,13 @@ use common::{
 };
 use gridctl_telemetry::{
     Error, Level, LogRecord, Query, Signal, Store, StoreOptions, Telemetry, TelemetryConfig,
-    TelemetryOptions, Timestamp, Writer, config::ConfigWarning, home::list_set_aside,
-    ingest::OutageEvent, ledger::LossCause, maintenance::VerifyOptions, metrics::Accumulator,
+    TelemetryOptions, Timestamp, Writer,
+    config::ConfigWarning,
+    home::list_set_aside,
+    ingest::OutageEvent,
+    ledger::LossCause,
+    maintenance::{VerifyOptions, WipeScope},
+    metrics::Accumulator,
 };
 use redb::TableDefinition;
 use std::{
@@ -157,6 +162,71 @@ fn a_database_that_no_writer_can_enter_makes_way_too() {
     let home = filled();
     set(home.path(), "next_sequence", 3);
     assert_set_aside(home.path(), CHANGED_COUNTER);
+}
+
+const THEIRS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("theirs");
+
+/// A home with a database of more than 16 MiB whose pages are damaged, and no record.
+fn filled_and_damaged() -> tempfile::TempDir {
+    let home = filled();
+    let file = redb::Builder::new().open(database(home.path())).unwrap();
+    let transaction = file.begin_write().unwrap();
+    let mut theirs = transaction.open_table(THEIRS).unwrap();
+    for number in 0..20 {
+        theirs.insert(number, &*vec![7; 1 << 20]).unwrap();
+    }
+    drop(theirs);
+    transaction.commit().unwrap();
+    drop(file);
+    let mut bytes = fs::read(database(home.path())).unwrap();
+    // Some of them are of free pages.
+    for chunk in bytes.chunks_mut(4096).filter(|it| *it == [7; 4096]) {
+        chunk[0] = 8;
+    }
+    fs::write(database(home.path()), bytes).unwrap();
+    home
+}
+
+/// A daemon does not wait for the check of all pages when it starts.
+#[test]
+fn a_large_damaged_database_makes_way_once_a_daemon_runs() {
+    let home = filled_and_damaged();
+    let (sender, events) = mpsc::channel();
+    let writer = on_demand().on_outage(move |event| sender.send(event).unwrap());
+    let options = TelemetryOptions::default().writer(writer);
+    let (telemetry, _) = start(home.path(), options).unwrap();
+    log(telemetry.writer(), 5);
+    let kept = list_set_aside(home.path(), STACK).unwrap();
+    let event = events.recv_timeout(HANG).unwrap();
+    assert!(
+        matches!(&event, OutageEvent::SetAside { path, .. } if *path == kept[0].path),
+        "{event:?}"
+    );
+    assert_eq!(count(telemetry.store()), 5);
+    assert_eq!(entered(telemetry.store()), 1);
+    telemetry.shutdown().unwrap();
+    let aside = Store::open_set_aside(&kept[0].path, StoreOptions::for_tools()).unwrap();
+    assert_eq!(count(&aside), 10);
+    let (telemetry, warnings) = start(home.path(), TelemetryOptions::default()).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(count(telemetry.store()), 5);
+    assert_eq!(list_set_aside(home.path(), STACK).unwrap().len(), 1);
+}
+
+#[test]
+fn no_record_is_stored_in_a_large_damaged_database() {
+    let home = filled_and_damaged();
+    let store = open(home.path());
+    let (writer, guard) = Writer::start(&store, on_demand()).unwrap();
+    let record = LogRecord::new(Timestamp::now(), Level::INFO, "tool call completed");
+    writer.log(&server("github"), &record).unwrap();
+    for _ in 0..3 {
+        let flushed = writer.flush().unwrap_err().to_string();
+        assert!(flushed.contains("all records can be read"), "{flushed}");
+    }
+    assert!(store.wipe(&WipeScope::everything()).is_err());
+    drop(guard);
+    assert_eq!(count(&store), 10);
 }
 
 #[test]

@@ -720,8 +720,19 @@ impl Committer {
     }
 
     /// Reopens the store after a failure.
-    pub(super) fn reopen(&self) -> Result<()> {
-        self.writer.reopen()
+    pub(super) fn reopen(&mut self) -> Result<()> {
+        self.writer.reopen()?;
+        self.prepare()
+    }
+
+    /// Checks what must be checked before records are changed. A file that must not be written to is set aside, if
+    /// the options of the store say so, and a new one begins.
+    pub(super) fn prepare(&mut self) -> Result<()> {
+        let store = self.writer.store();
+        match store.admit_fully() {
+            Err(error) if store.set_aside(&error, 1)? => self.renew(now()),
+            outcome => outcome,
+        }
     }
 
     /// Releases bytes of the queue's bound.

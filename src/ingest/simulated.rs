@@ -143,7 +143,7 @@ impl SimulatedWriter {
     }
 
     /// Opens the store again after a failure, as the writer thread does before its next attempt.
-    pub fn reopen(&self) -> Result<()> {
+    pub fn reopen(&mut self) -> Result<()> {
         self.committer.reopen()
     }
 

@@ -307,7 +307,7 @@ impl WriterThread {
 
     /// Checks the file before the first commit. Records are queued meanwhile.
     fn prepare(&mut self) {
-        if let Err(error) = self.committer.writer.store().admit_fully() {
+        if let Err(error) = self.committer.prepare() {
             self.fail(&error);
         }
         if let Ok(known) = self.known_damage() {
@@ -542,7 +542,7 @@ impl WriterThread {
         Ok(())
     }
 
-    fn reopen_after_failure(&self) -> Result<()> {
+    fn reopen_after_failure(&mut self) -> Result<()> {
         match &self.outage {
             Some(_) => self.committer.reopen(),
             None => Ok(()),

@@ -125,7 +125,7 @@ impl Writer {
     pub fn start(store: &Store, options: WriterOptions) -> Result<(Writer, WriterGuard)> {
         options.validate()?;
         match Writer::start_in(store, options.clone()) {
-            Err(error) if store.set_aside(&error)? => Writer::start_in(store, options),
+            Err(error) if store.set_aside(&error, 0)? => Writer::start_in(store, options),
             outcome => outcome,
         }
     }

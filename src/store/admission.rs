@@ -14,6 +14,7 @@
 
 use crate::{
     error::{Error, Result},
+    platform::FileId,
     store::{
         handle::Store,
         scan::{space, verify},
@@ -37,6 +38,8 @@ const LARGE_BYTES: u64 = 8 << 30;
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     pages: Mutex<Pages>,
+    /// The file whose pages were all checked last.
+    checked: Mutex<Option<FileId>>,
     /// Whether a writer ended without leaving properly.
     was_unclean: AtomicBool,
 }
@@ -47,6 +50,7 @@ enum Pages {
     Unknown,
     /// The small tables, to which every writer writes, can be walked.
     SmallTablesWalked,
+    /// All pages are checked, or need not be.
     Admitted,
     /// The file must not be written to, and why.
     Refused(String),
@@ -101,14 +105,25 @@ impl Store {
             pages = if bytes <= SMALL_BYTES {
                 self.examine()?
             } else {
-                let snapshot = self.snapshot()?;
-                let view = snapshot.view();
-                view.read(|| space::live_bytes(view.transaction()))?;
-                Pages::SmallTablesWalked
+                self.walk_small_tables()?
             };
             self.set_pages(pages.clone());
         }
         self.outcome(pages)
+    }
+
+    fn walk_small_tables(&self) -> Result<Pages> {
+        let snapshot = self.snapshot()?;
+        let view = snapshot.view();
+        view.read(|| space::live_bytes(view.transaction()))?;
+        Ok(Pages::SmallTablesWalked)
+    }
+
+    /// Whether all pages of the open file were checked before it was opened again, as it is at each attempt to
+    /// write to a disk that is full.
+    fn was_checked(&self) -> bool {
+        let checked = self.admission().checked.lock();
+        *checked.unwrap_or_else(PoisonError::into_inner) == Some(self.open_file())
     }
 
     /// Checks what must be checked before records are changed, unless this was done before.
@@ -120,7 +135,11 @@ impl Store {
             && self.checks_pages()
             && let Some(bytes) = self.size()?
         {
-            pages = if bytes > LARGE_BYTES && !self.was_unclean() {
+            if pages == Pages::Unknown && bytes > SMALL_BYTES {
+                self.walk_small_tables()?;
+            }
+            let need_not_be = bytes > LARGE_BYTES && !self.was_unclean();
+            pages = if need_not_be || (bytes > SMALL_BYTES && self.was_checked()) {
                 Pages::Admitted
             } else {
                 self.examine()?
@@ -153,6 +172,14 @@ impl Store {
     }
 
     fn examine(&self) -> Result<Pages> {
+        let found = self.examine_pages()?;
+        let checked = (found == Pages::Admitted).then(|| self.open_file());
+        let known = self.admission().checked.lock();
+        *known.unwrap_or_else(PoisonError::into_inner) = checked;
+        Ok(found)
+    }
+
+    fn examine_pages(&self) -> Result<Pages> {
         let Some(what) = self.check_pages()? else {
             return Ok(Pages::Admitted);
         };

@@ -346,7 +346,12 @@ impl Store {
 
     /// Fails with [`Error::DatabaseReplaced`] unless the open file is the one at the path.
     pub(crate) fn check_open_file(&self) -> Result<()> {
-        self.check_file(self.engine().file())
+        self.check_file(self.open_file())
+    }
+
+    /// The identity of the open file.
+    pub(super) fn open_file(&self) -> FileId {
+        self.engine().file()
     }
 
     /// The wipes after `generation` in the open file, also if that is no longer at the path.
@@ -401,15 +406,16 @@ impl Store {
     }
 
     /// Sets the open file aside if the options say so and `error` means that it cannot be written to, and
-    /// opens a new database in its place. Returns whether it did.
-    pub(crate) fn set_aside(&self, error: &Error) -> Result<bool> {
+    /// opens a new database in its place. Returns whether it did. The caller has `own_writers`.
+    pub(crate) fn set_aside(&self, error: &Error, own_writers: usize) -> Result<bool> {
         let Inner { place, options, .. } = &*self.inner;
         if !options.opening().sets_aside || !open::is_unusable(error) {
             return Ok(false);
         }
         // A file that another process writes to can be written to.
         let writers = self.writers().unwrap_or_default();
-        if writers.iter().any(|writer| writer.is_running) {
+        let running = writers.iter().filter(|writer| writer.is_running).count();
+        if running > own_writers {
             return Ok(false);
         }
         let Some(note) = open::set_aside(place, options.opening(), self.engine().file(), error)?
@@ -514,9 +520,7 @@ impl Store {
     /// Fails with [`Error::ReadOnly`], [`Error::Database`] and, when the file is too damaged to be written to,
     /// [`Error::Corrupt`], without deleting any record.
     pub fn wipe(&self, scope: &WipeScope) -> Result<usize> {
-        let writer = self.writer()?;
-        self.admit_fully()?;
-        writer.wipe(scope)
+        self.writer()?.wipe(scope)
     }
 
     /// The writers of this database in all processes, in the order in which they started, those that

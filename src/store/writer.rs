@@ -372,6 +372,7 @@ impl StoreWriter {
         losses: &[LedgerEntry],
         id: BatchId,
     ) -> Result<Evicted> {
+        self.store.admit_fully()?;
         let evicted = self.transact("write to", |transaction| {
             match writers::look_up(transaction, id)? {
                 Known::New => {}
@@ -395,6 +396,7 @@ impl StoreWriter {
         server: &ServerName,
         signal: Signal,
     ) -> Result<Evicted> {
+        self.store.admit_fully()?;
         let Appender { cache, sealer, .. } = appender;
         let (left, evicted) = self.transact("seal", |transaction| {
             seal::seal(transaction, server, signal, sealer, &mut cache.limits)
@@ -405,6 +407,7 @@ impl StoreWriter {
 
     /// Deletes the records and totals that `scope` covers. Returns the number of series that had any.
     pub(crate) fn wipe(&self, scope: &WipeScope) -> Result<usize> {
+        self.store.admit_fully()?;
         // So that what a killed writer has left is deleted, too.
         let recovered = self.recover();
         let wiped = self.transact_freeing("wipe", |transaction| wipe::wipe(transaction, scope))?;
@@ -457,6 +460,7 @@ impl StoreWriter {
         appender: &mut Appender,
         task: &Task,
     ) -> Result<Maintained> {
+        self.store.admit_fully()?;
         let cache = &mut appender.cache;
         let encoder = &mut appender.sealer.encoder;
         match task {
