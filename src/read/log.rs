@@ -104,16 +104,11 @@ impl<'a> LogView<'a> {
     }
 
     pub(super) fn of(record: &ReadRecord<'a>) -> Result<LogView<'a>> {
-        let invalid = |reason| Error::InvalidRecord {
-            signal: Signal::Logs,
-            reason,
-        };
         match record {
             ReadRecord::Payload(payload) => {
                 LogView::read(payload).map_err(|error| invalid(error.to_string()))
             }
-            ReadRecord::Log(parts) => LogView::of_parts(parts)
-                .ok_or_else(|| invalid("a value is damaged or no UTF-8".to_owned())),
+            ReadRecord::Log(parts) => LogView::of_parts(parts).ok_or_else(damaged_parts),
         }
     }
 
@@ -154,6 +149,34 @@ impl<'a> LogView<'a> {
     pub fn span_id(&self) -> Option<Cow<'a, str>> {
         id_of(self.text("span_id")?, 16)
     }
+}
+
+fn invalid(reason: String) -> Error {
+    Error::InvalidRecord {
+        signal: Signal::Logs,
+        reason,
+    }
+}
+
+/// The error about a log that was decoded into its parts, one of which is damaged.
+pub(super) fn damaged_parts() -> Error {
+    invalid("a value is damaged or no UTF-8".to_owned())
+}
+
+/// A log that was decoded into its parts, with this time; `None` if a part is damaged.
+pub(super) fn record_of_parts(parts: &LogParts<'_>, timestamp: Timestamp) -> Option<LogRecord> {
+    let mut record = LogRecord::new(timestamp, parts.level()?, parts.message()?);
+    record.utc_offset = parts.utc_offset()?;
+    record.attributes.reserve_exact(parts.len());
+    parts.visit(|key, value| {
+        let value = match ValueView::from(value) {
+            ValueView::Text(text) => Value::from(text),
+            ValueView::Other(value) => value,
+        };
+        record.attributes.push((key.to_owned(), value));
+        Some(())
+    })?;
+    Some(record)
 }
 
 fn id_of(text: &str, digits: usize) -> Option<Cow<'_, str>> {

@@ -1,6 +1,9 @@
 //! Scans: the records of a query, from all its servers, in order.
 
-use super::{Cursor, LogView, Query, ValueView};
+use super::{
+    Cursor, Query, ValueView,
+    log::{damaged_parts, record_of_parts},
+};
 use crate::{
     error::{Error, Result},
     filter::{Encoded, Filter, IdKind},
@@ -103,9 +106,9 @@ impl<'a> RawRecord<'a> {
                     }
                 })
             }
-            ReadRecord::Log(_) => {
-                let log = LogView::of(&self.content)?;
-                Ok(Record::Log(log.to_record(self.timestamp)))
+            ReadRecord::Log(parts) => {
+                let record = record_of_parts(&parts, self.timestamp);
+                record.map(Record::Log).ok_or_else(damaged_parts)
             }
         }
     }
@@ -356,7 +359,10 @@ impl Snapshot {
     ) -> Result<(Vec<StoredRecord>, Vec<Damage>)> {
         let query = query.clone().direction(Direction::Backward);
         let mut found = self.scan_expecting(&query, Some(count))?.records();
-        let mut records: Vec<StoredRecord> = found.by_ref().take(count).collect::<Result<_>>()?;
+        let mut records = Vec::with_capacity(count.min(LAST_RESERVED_MAX));
+        for record in found.by_ref().take(count) {
+            records.push(record?);
+        }
         records.reverse();
         Ok((records, found.damage()))
     }
@@ -374,6 +380,9 @@ impl Store {
         self.snapshot()?.last(query, count)
     }
 }
+
+/// The maximum number of records for which there is room before they are found: a caller may want all.
+const LAST_RESERVED_MAX: usize = 1024;
 
 /// A series of a query, and the range of its positions that is read.
 type WantedSeries = (SeriesEntry, PositionRange);

@@ -123,7 +123,8 @@ impl MemoryBudget {
     }
 }
 
-/// The number of records of a block that are held when the budget is used up, and that are decoded first.
+/// The number of records of a block that are held when the budget is used up, and that are decoded first if it is not
+/// known how many are read.
 const PART_RECORDS: usize = 64;
 /// The number of records that are decoded next: a reader of a few records needs only a part of a block.
 const NEXT_PART_RECORDS: usize = 1024;
@@ -214,7 +215,7 @@ impl SeriesScan {
                 budget,
                 current: Current::Start,
                 limit: Order::MIN,
-                part_records: query.records_expected.unwrap_or(0).max(PART_RECORDS),
+                part_records: query.records_expected.unwrap_or(PART_RECORDS).max(1),
                 damaged: Vec::new(),
                 cancel: view.cancel().clone(),
                 query,
