@@ -30,7 +30,7 @@ pub use self::{
 };
 pub(crate) use self::{
     engine::open::SetAsideNote,
-    layout::block::{LogParts, LogValue, RECORD_BYTES_MAX},
+    layout::block::{Common, LogParts, LogValue, Piece, RECORD_BYTES_MAX},
     ledger::{
         spill::{Spill, SpillLock, SpilledRecord},
         wipes::WipeMarks,

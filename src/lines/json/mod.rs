@@ -34,7 +34,10 @@ pub(crate) use self::{
     error::{JsonError, JsonReason, JsonResult},
     read::{Kind, Mark, NESTING_MAX, Number, Reader, Skim},
     value::{Scalar, read_scalar, read_value, value_text, write_float, write_number, write_value},
-    write::{write_f64, write_i64, write_raw_string, write_string, write_u64},
+    write::{
+        is_plain_text, write_f64, write_i64, write_raw_string, write_string, write_string_content,
+        write_u64,
+    },
 };
 
 #[cfg(test)]

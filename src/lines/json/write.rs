@@ -25,6 +25,27 @@ pub(crate) fn write_raw_string(bytes: &[u8], out: &mut Vec<u8>) {
 #[cold]
 fn write_escaped_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    write_escaped_content(bytes, out);
+    out.push(b'"');
+}
+
+/// Appends what a JSON string of `text` has between its quotes.
+#[inline]
+pub(crate) fn write_string_content(text: &str, out: &mut Vec<u8>) {
+    if is_plain(text.as_bytes()) {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        write_escaped_content(text.as_bytes(), out);
+    }
+}
+
+/// Whether a JSON string of `text` has its bytes between its quotes. Stops early in a long text that does not.
+pub(crate) fn is_plain_text(text: &str) -> bool {
+    text.as_bytes().chunks(4096).all(is_plain)
+}
+
+#[cold]
+fn write_escaped_content(bytes: &[u8], out: &mut Vec<u8>) {
     let mut start = 0;
     loop {
         let end = plain_end(bytes, start);
@@ -35,7 +56,6 @@ fn write_escaped_string(bytes: &[u8], out: &mut Vec<u8>) {
         write_escaped(special, out);
         start = end + 1;
     }
-    out.push(b'"');
 }
 
 /// Appends an integer.

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     lines::{
         json::{
-            NESTING_MAX, Reader, Scalar, read_scalar, write_float, write_i64, write_number,
-            write_raw_string, write_string, write_u64,
+            NESTING_MAX, Reader, Scalar, is_plain_text, read_scalar, write_float, write_i64,
+            write_number, write_raw_string, write_string, write_string_content, write_u64,
         },
         otlp_json::records::{TEXT_BYTES_MAX, VALUES_MAX, signal_of_key},
     },
@@ -21,7 +21,7 @@ use crate::{
         messagepack::{RawToken, Reader as PayloadReader, write_map_head, write_str},
         payload::{LogHeadOf, PayloadError, write_log_start, write_value},
     },
-    store::{LogParts, LogValue},
+    store::{Common, LogParts, LogValue, Piece},
     time::Timestamp,
 };
 use ::time::UtcOffset;
@@ -107,42 +107,69 @@ pub(crate) fn write_log_parts(
     out: &mut Vec<u8>,
 ) -> Option<()> {
     let start = out.len();
-    let mut write = || {
-        let level = log.level()?;
-        let level = level
-            .name()
-            .map_or_else(|| level.to_string().into(), Cow::Borrowed);
-        write_head(
-            timestamp,
-            log.utc_offset()?,
-            &level,
-            log.message()?.as_bytes(),
-            out,
-        );
-        log.visit(|key, value| {
-            out.push(b',');
-            write_string(key, out);
-            out.push(b':');
-            match value {
-                LogValue::Text(text) => write_string(text, out),
-                LogValue::Int(value) => write_i64(value, out),
-                LogValue::UInt(value) => write_u64(value, out),
-                LogValue::Float(value) => write_float(value, out),
-                LogValue::Bool(value) => {
-                    out.extend_from_slice(if value { b"true" } else { b"false" });
-                }
-            }
-            // It may tell how the level is written, which comes first.
-            (key != FOREIGN).then_some(())
-        })?;
-        out.extend_from_slice(b"}\n");
-        Some(())
-    };
-    let written = write();
+    let written = write_parts(timestamp, log, out);
     if written.is_none() {
         out.truncate(start);
     }
     written
+}
+
+fn write_parts(timestamp: Timestamp, log: &LogParts<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let mut pieces = log.pieces(pieces_of_shape)?.iter();
+    let is_plain = log.are_texts(is_plain_text);
+    out.extend_from_slice(b"{\"ts\":\"");
+    timestamp.write_rfc3339_in(log.utc_offset()?, out);
+    out.extend_from_slice(b"\",\"level\":\"");
+    let level = log.level()?;
+    match level.name() {
+        Some(name) => out.extend_from_slice(name.as_bytes()),
+        None => write_string_content(&level.to_string(), out),
+    }
+    out.extend_from_slice(b"\",\"msg\":\"");
+    write_string_content(log.message()?, out);
+    log.visit_differing(|value| {
+        out.extend_from_slice(pieces.next()?);
+        match value {
+            LogValue::Text(text) if is_plain => out.extend_from_slice(text.as_bytes()),
+            LogValue::Text(text) => write_string_content(text, out),
+            LogValue::Int(value) => write_i64(value, out),
+            LogValue::UInt(value) => write_u64(value, out),
+            LogValue::Float(value) => write_float(value, out),
+            LogValue::Bool(value) => {
+                out.extend_from_slice(if value { b"true" } else { b"false" });
+            }
+        }
+        Some(())
+    })?;
+    out.extend_from_slice(pieces.next()?);
+    Some(())
+}
+
+/// What the lines of a shape have before each value that differs between them, and after the last one, from the quote
+/// that ends the message. `None` if their payloads have to be read.
+fn pieces_of_shape<'a>(
+    entries: &mut dyn Iterator<Item = (&'a str, Common<'a>)>,
+) -> Option<Vec<Piece>> {
+    let (mut pieces, mut piece) = (Vec::new(), b"\"".to_vec());
+    for (key, common) in entries {
+        // It may tell how the level is written, which comes first.
+        (key != FOREIGN).then_some(())?;
+        piece.push(b',');
+        write_string(key, &mut piece);
+        piece.push(b':');
+        match common {
+            Common::Constant(text) => write_string(text, &mut piece),
+            Common::Text => {
+                piece.push(b'"');
+                pieces.push(std::mem::take(&mut piece).into());
+                piece.push(b'"');
+            }
+            Common::Other => pieces.push(std::mem::take(&mut piece).into()),
+        }
+    }
+    piece.extend_from_slice(b"}\n");
+    pieces.push(piece.into());
+    Some(pieces)
 }
 
 /// Writes the line from the record instead of what was written from `start`.

@@ -3,15 +3,17 @@
 use crate::{
     Signal,
     lines::{
-        Found, ParsedLine, RecordReader, json::value_text, ndjson::log::read_log_line,
-        otlp_json::write_message, parse_line,
+        Found, LineFormat, LineWriter, ParsedLine, RecordReader, json::value_text,
+        ndjson::log::read_log_line, otlp_json::write_message, parse_line,
     },
     otlp::{arbitrary::logs_data, key_value, server_resource},
+    read::Query,
     record::{
-        Level, LogRecord, ServerName, Value,
+        Level, LogRecord, Record, ServerName, Value,
         arbitrary::{any_entries, any_utc_offset},
         payload::DEPTH_MAX,
     },
+    store::{ImportBatch, Importer, ReadRecord, Store, StoreOptions},
     time::Timestamp,
 };
 use opentelemetry_proto::tonic::{
@@ -300,6 +302,57 @@ fn log() -> impl Strategy<Value = LogRecord> {
                 }
             },
         )
+}
+
+/// Lines of blocks are written from columns. Whether any text of a block has to be escaped is looked up once.
+#[test]
+fn lines_of_blocks_are_those_of_their_records() {
+    let github = ServerName::new("github").unwrap();
+    for ending in ["", "\"\n\u{1}", "é"] {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path(), "stack", StoreOptions::default()).unwrap();
+        let (mut batch, mut expected) = (ImportBatch::default(), Vec::new());
+        for number in 0..5000_i32 {
+            let time = Timestamp::from_unix_nanos(i64::from(number) * 1_234_567_890_123);
+            let level = [Level::INFO, Level(number % 7)][usize::from(number % 5 == 0)];
+            let mut record = LogRecord::new(time, level, format!("call {}", number % 90))
+                .with("same \"key\"", "the same \\ text")
+                .with("text", format!("text {number}{ending}"))
+                .with("flag", number % 2 == 0)
+                .with("other", format!("{}{ending}", number % 3))
+                .with(
+                    "other",
+                    [f64::from(number) / 8.0, f64::NAN][usize::from(number % 9 == 0)],
+                );
+            if number % 4 > 0 {
+                record = record
+                    .with("int", i64::from(number) - 200)
+                    .with("last", "same");
+                record.utc_offset = ::time::UtcOffset::from_hms(1, 30, 0).unwrap();
+            }
+            if number % 50 == 7 {
+                record = record.with("unsigned", u64::MAX - 3);
+                record.message = "a constant \"message\"".to_owned();
+            }
+            record.write_line(&mut expected);
+            batch.push(&github, &Record::Log(record)).unwrap();
+        }
+        Importer::new(&store).unwrap().add(batch).unwrap();
+        let mut scan = (store.snapshot().unwrap())
+            .scan(&Query::new(Signal::Logs))
+            .unwrap();
+        let (mut lines, mut from_columns) = (Vec::new(), 0);
+        let mut line_writer = LineWriter::new(LineFormat::Ndjson);
+        while let Some(record) = scan.next().unwrap() {
+            from_columns += usize::from(matches!(record.content, ReadRecord::Log(_)));
+            line_writer.write(&record, &mut lines).unwrap();
+        }
+        assert!(from_columns > 4000, "{from_columns}");
+        assert_eq!(
+            String::from_utf8(lines).unwrap(),
+            String::from_utf8(expected).unwrap()
+        );
+    }
 }
 
 proptest! {

@@ -16,7 +16,7 @@ use crate::record::{
     Level, messagepack,
     payload::{utc_offset_of, write_log_start},
 };
-use std::ops::Range;
+use std::{ops::Range, sync::OnceLock};
 use time::UtcOffset;
 
 /// The cells of the offset from UTC and of the level, which come first.
@@ -42,6 +42,8 @@ pub(super) struct DecodedLogs {
     logs: Vec<(u32, u32)>,
     /// A number, or the place of a text in `texts`, for each value that differs between the logs of a shape.
     cells: Vec<u64>,
+    /// What a writer of lines has found out about all texts.
+    is_plain: OnceLock<bool>,
 }
 
 /// What the logs of a shape have in common.
@@ -50,6 +52,23 @@ struct LogShape {
     message: Option<Field>,
     /// The keys, and where their values are.
     attributes: Vec<(Box<str>, Field)>,
+    /// The kinds of those values that are in cells.
+    differing: Vec<Part>,
+    /// What a writer of lines has made of it.
+    pieces: OnceLock<Option<Vec<Piece>>>,
+}
+
+/// Bytes that lines of all logs of a shape have between two of their values.
+pub(crate) type Piece = Box<[u8]>;
+
+/// What all logs of a shape have under a key.
+pub(crate) enum Common<'a> {
+    /// The same text.
+    Constant(&'a str),
+    /// Texts.
+    Text,
+    /// Values that are not texts.
+    Other,
 }
 
 /// Where a value is.
@@ -64,7 +83,7 @@ enum Field {
 /// The parts of a log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogParts<'a> {
-    texts: &'a str,
+    logs: &'a DecodedLogs,
     shape: &'a LogShape,
     cells: &'a [u64],
 }
@@ -94,8 +113,67 @@ impl<'a> LogParts<'a> {
     pub(crate) fn message(&self) -> Option<&'a str> {
         match self.shape.message.as_ref()? {
             Field::Constant(text) => Some(text),
-            Field::Next(_) => text_at(self.texts, *self.cells.get(HEAD_CELLS)?),
+            Field::Next(_) => text_at(&self.logs.texts, *self.cells.get(HEAD_CELLS)?),
         }
+    }
+
+    /// The cells of the attributes.
+    #[inline]
+    fn attribute_cells(&self) -> Option<&'a [u64]> {
+        let is_in_cell = matches!(self.shape.message, Some(Field::Next(_)));
+        self.cells.get(HEAD_CELLS + usize::from(is_in_cell)..)
+    }
+
+    /// Whether `is_plain` is true of all texts that differ between the logs of this block, which is looked up once.
+    #[inline]
+    pub(crate) fn are_texts(&self, is_plain: impl FnOnce(&str) -> bool) -> bool {
+        let texts = &self.logs.texts;
+        *self.logs.is_plain.get_or_init(|| is_plain(texts))
+    }
+
+    /// What `make` makes, once for all logs of the shape, of its keys and of what the logs have under them.
+    #[inline]
+    pub(crate) fn pieces(
+        &self,
+        make: impl FnOnce(&mut dyn Iterator<Item = (&'a str, Common<'a>)>) -> Option<Vec<Piece>>,
+    ) -> Option<&'a [Piece]> {
+        let shape = self.shape;
+        let pieces = shape.pieces.get_or_init(|| {
+            make(&mut shape.attributes.iter().map(|(key, field)| {
+                let common = match field {
+                    Field::Constant(text) => Common::Constant(text),
+                    Field::Next(Part::Str) => Common::Text,
+                    Field::Next(_) => Common::Other,
+                };
+                (&**key, common)
+            }))
+        });
+        pieces.as_deref()
+    }
+
+    /// Like [`LogParts::visit`], without keys and constant texts.
+    #[inline]
+    pub(crate) fn visit_differing(
+        &self,
+        mut visit: impl FnMut(LogValue<'a>) -> Option<()>,
+    ) -> Option<()> {
+        let (parts, cells) = (&self.shape.differing, self.attribute_cells()?);
+        for (part, cell) in parts.iter().zip(cells) {
+            visit(self.value(*part, *cell)?)?;
+        }
+        (parts.len() == cells.len()).then_some(())
+    }
+
+    /// The value in a cell.
+    #[inline]
+    fn value(&self, part: Part, cell: u64) -> Option<LogValue<'a>> {
+        Some(match part {
+            Part::Str => LogValue::Text(text_at(&self.logs.texts, cell)?),
+            Part::Int => LogValue::Int(cell.cast_signed()),
+            Part::UInt => LogValue::UInt(cell),
+            Part::Float => LogValue::Float(f64::from_bits(cell)),
+            _ => LogValue::Bool(cell != 0),
+        })
     }
 
     /// Calls `visit` with each attribute in its order, until it returns `None`. Returns `None` then, and if a value is
@@ -107,10 +185,8 @@ impl<'a> LogParts<'a> {
         &self,
         mut visit: impl FnMut(&'a str, LogValue<'a>) -> Option<()>,
     ) -> Option<()> {
-        let LogParts { texts, shape, .. } = *self;
-        let is_in_cell = matches!(shape.message, Some(Field::Next(_)));
-        let cells = self.cells.iter().copied();
-        let mut cells = cells.skip(HEAD_CELLS + usize::from(is_in_cell));
+        let (texts, shape) = (&*self.logs.texts, self.shape);
+        let mut cells = self.attribute_cells()?.iter().copied();
         for (key, field) in &shape.attributes {
             match field {
                 Field::Constant(text) => visit(key, LogValue::Text(text))?,
@@ -177,6 +253,7 @@ impl DecodedLogs {
             mut shapes,
             mut logs,
             mut cells,
+            is_plain: _,
         } = spare;
         let mut texts = texts.into_bytes();
         texts.clear();
@@ -210,6 +287,7 @@ impl DecodedLogs {
             shapes,
             logs,
             cells: decoder.cells,
+            is_plain: OnceLock::new(),
         })
     }
 
@@ -227,7 +305,7 @@ impl DecodedLogs {
         };
         let (shape, end) = *self.logs.get(index)?;
         Some(LogParts {
-            texts: &self.texts,
+            logs: self,
             shape: self.shapes.get(shape as usize)?,
             cells: self.cells.get(start..end as usize)?,
         })
@@ -298,6 +376,9 @@ impl<'a, 's> Decoder<'a, 's> {
             match place {
                 Place::Message => opened.message = Some(field),
                 Place::Entry(Entry { path, .. }) => {
+                    if let Field::Next(part) = field {
+                        opened.differing.push(part);
+                    }
                     opened.attributes.push((path.as_str().into(), field));
                 }
                 // The offset from UTC and the level, which come first.

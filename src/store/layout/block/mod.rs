@@ -100,7 +100,7 @@ use self::{
     summary::Contents,
 };
 pub(crate) use self::{
-    logs::{LogParts, LogValue},
+    logs::{Common, LogParts, LogValue, Piece},
     summary::Summary,
 };
 use crate::{
