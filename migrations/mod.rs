@@ -12,6 +12,7 @@ mod v4;
 mod v5;
 mod v6;
 mod v7;
+mod v8;
 
 use crate::store::engine::schema::Migration;
 
@@ -24,4 +25,5 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     v5::MIGRATION,
     v6::MIGRATION,
     v7::MIGRATION,
+    v8::MIGRATION,
 ];

@@ -123,7 +123,7 @@ mod tests {
         series::SeriesId,
     };
 
-    /// While version 6 is the current one, it lists blocks as the store does.
+    /// It lists blocks as the store does.
     #[test]
     fn lists_as_the_store_does() {
         for (count, length) in [

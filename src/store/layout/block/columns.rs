@@ -3,6 +3,7 @@
 use super::{
     bits::Bits,
     bytes::{Reader, Writer, unzigzag, varint_bytes, zigzag},
+    lineage::{Ids, Lineage, SpanId},
     pack::PackedInts,
     sections::PackedSections,
     strings::TEMPLATES_MAX,
@@ -11,6 +12,7 @@ use super::{
 use std::{
     cell::{Cell, OnceCell},
     ops::Range,
+    rc::Rc,
 };
 
 /// A column of 64-bit integers. Signed integers and floats are stored as their bits.
@@ -196,6 +198,11 @@ impl<'a> Section<'a> {
     pub(super) fn get(self) -> Option<&'a [u8]> {
         self.sections.get(self.index)
     }
+
+    /// The length of the content.
+    pub(super) fn length(self) -> Option<usize> {
+        self.sections.length(self.index)
+    }
 }
 
 /// The values of a column that pass a test.
@@ -295,6 +302,10 @@ enum IntsSource<'a> {
     /// Of [`Codec::Columns`](super::Codec::Columns).
     Section(Section<'a>),
     Packed(PackedInts<'a>),
+    /// They are decoded already.
+    Known,
+    /// They are the starts of spans.
+    Lineage(Rc<Lineage<'a>>),
 }
 
 impl<'a> Ints<'a> {
@@ -313,6 +324,20 @@ impl<'a> Ints<'a> {
     ) -> Option<Ints<'a>> {
         let packed = PackedInts::read(small, sections, count)?;
         Some(Ints::of(IntsSource::Packed(packed), count, timestamps))
+    }
+
+    /// A column of these values.
+    pub(super) fn known(values: Vec<u64>) -> Ints<'a> {
+        let count = values.len();
+        Ints {
+            decoded: OnceCell::from(Some((0, values))),
+            ..Ints::of(IntsSource::Known, count, Decoded::default())
+        }
+    }
+
+    /// The column of the starts of spans.
+    pub(super) fn with_lineage(lineage: Rc<Lineage<'a>>, count: usize) -> Ints<'a> {
+        Ints::of(IntsSource::Lineage(lineage), count, Decoded::default())
     }
 
     fn of(source: IntsSource<'a>, count: usize, timestamps: Decoded<'a>) -> Ints<'a> {
@@ -362,8 +387,12 @@ impl<'a> Ints<'a> {
     /// All values; `None` when the column is damaged, or fewer are wanted.
     #[inline]
     pub(super) fn values(&self) -> Option<&[u64]> {
-        let (start, values) = self.widened()?;
-        (*start == 0 && values.len() == self.count).then_some(values)
+        match self.decoded()? {
+            Decoded::From { start: 0, values } if values.len() == self.count => Some(values),
+            _ => self.widened().and_then(|(start, values)| {
+                (*start == 0 && values.len() == self.count).then_some(values.as_slice())
+            }),
+        }
     }
 
     /// All values, of which the caller needs no others.
@@ -389,6 +418,9 @@ impl<'a> Ints<'a> {
         {
             return Some(Decoded::Bytes { base, values });
         }
+        if let IntsSource::Lineage(lineage) = &self.source {
+            return Some(Decoded::all(lineage.starts()?));
+        }
         let (start, values) = self.widened()?;
         Some(Decoded::From {
             start: *start,
@@ -409,6 +441,8 @@ impl<'a> Ints<'a> {
                 let (start, end) = self.wanted.get();
                 packed.decode(start..end, self.last, |at| self.timestamps.get(at))
             }
+            IntsSource::Lineage(lineage) => Some((0, lineage.starts()?.to_vec())),
+            IntsSource::Known => None,
         }
     }
 }
@@ -427,6 +461,7 @@ pub(super) enum TextSource<'a, 's> {
     /// They are of one length, and stored as bytes.
     Fixed(FixedStrings<'s>),
     Template(&'s TemplateColumns<'a>),
+    Ids(Ids<'s>),
     /// See [`Strings::get`].
     Other,
 }
@@ -451,6 +486,8 @@ enum StringsForm<'a> {
         bytes: Section<'a>,
     },
     Templates(Box<TemplateColumns<'a>>),
+    /// They are ids of spans.
+    Lineage(Rc<Lineage<'a>>, SpanId),
 }
 
 /// Strings of one length, stored as bytes.
@@ -834,6 +871,16 @@ impl<'a> Strings<'a> {
         Some(Strings { count, form })
     }
 
+    /// A column of ids of spans.
+    pub(super) fn with_lineage(
+        lineage: Rc<Lineage<'a>>,
+        which: SpanId,
+        count: usize,
+    ) -> Strings<'a> {
+        let form = StringsForm::Lineage(lineage, which);
+        Strings { count, form }
+    }
+
     /// The value of all, if it is the same.
     pub(super) fn constant(&self) -> Option<&'a [u8]> {
         match self.form {
@@ -880,8 +927,13 @@ impl<'a> Strings<'a> {
         if let Some(values) = self.fixed() {
             return TextSource::Fixed(values);
         }
-        self.templates()
-            .map_or(TextSource::Other, TextSource::Template)
+        match &self.form {
+            StringsForm::Templates(templates) => TextSource::Template(templates),
+            StringsForm::Lineage(lineage, which) => {
+                (lineage.ids(*which)).map_or(TextSource::Other, TextSource::Ids)
+            }
+            _ => TextSource::Other,
+        }
     }
 
     /// The values, if they are of one length and stored as bytes.
@@ -891,14 +943,6 @@ impl<'a> Strings<'a> {
                 layout: *layout,
                 bytes: bytes.get()?,
             }),
-            _ => None,
-        }
-    }
-
-    /// The templates of the values, if they have some.
-    fn templates(&self) -> Option<&TemplateColumns<'a>> {
-        match &self.form {
-            StringsForm::Templates(templates) => Some(templates),
             _ => None,
         }
     }
@@ -944,6 +988,7 @@ impl<'a> Strings<'a> {
                 templates.append(at, text)?;
                 Some(text)
             }
+            StringsForm::Lineage(lineage, which) => lineage.ids(*which)?.get(at),
         }
     }
 
@@ -1021,6 +1066,15 @@ impl<'a> Strings<'a> {
                         is_match
                     };
                     if is_match {
+                        found.insert(at);
+                    }
+                }
+            }
+            StringsForm::Lineage(lineage, which) => {
+                let ids = lineage.ids(*which)?;
+                let matches: Vec<bool> = ids.distinct().map(test).collect();
+                for (at, number) in ids.numbers().iter().enumerate() {
+                    if *matches.get(*number as usize)? {
                         found.insert(at);
                     }
                 }

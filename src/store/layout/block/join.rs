@@ -7,9 +7,10 @@
 use super::{
     bytes::Writer,
     columns::{Decoded, FixedStrings, Strings, TemplateColumns, TextSource},
+    lineage::Ids,
     shapes::{ColumnKind, DecodedShape, Part, PlacedPart, Shaped},
 };
-use std::ops::Range;
+use std::{cell::Cell, ops::Range};
 
 /// Maximum depth of nests when decoding. Splitters stop far below it.
 const NEST_DEPTH_MAX: usize = 64;
@@ -50,7 +51,13 @@ enum Step<'a, 's> {
         templates: &'s TemplateColumns<'a>,
         slot: usize,
     },
-    Open,
+    /// An id, whose head is a part of the literal before it.
+    Id {
+        ids: Ids<'s>,
+        slot: usize,
+    },
+    /// The start of a nest, with the length of the head that the last one had here.
+    Open(Cell<usize>),
     Close,
 }
 
@@ -97,7 +104,8 @@ pub(super) struct Joiner<'a, 's> {
     /// The number of records of each shape that were passed and are not yet in the indexes above.
     passed: Vec<usize>,
     passed_shapes: Vec<usize>,
-    nests: Vec<usize>,
+    /// For each open nest, the step that began it and where its bytes begin.
+    nests: Vec<(usize, usize)>,
     text: Vec<u8>,
 }
 
@@ -153,7 +161,8 @@ impl<'a, 's> Joiner<'a, 's> {
             *self.steps.get_mut(shape)? = Some(steps);
         }
         self.nests.clear();
-        for step in self.steps.get(shape)?.as_ref()? {
+        let steps = self.steps.get(shape)?.as_ref()?;
+        for (number, step) in steps.iter().enumerate() {
             match step {
                 Step::Short(literal) => literal.append(out),
                 Step::Literal(literal) => out.extend_from_slice(literal),
@@ -178,15 +187,19 @@ impl<'a, 's> Joiner<'a, 's> {
                         return None;
                     }
                 }
+                Step::Id { ids, slot } => {
+                    let at = next(&mut self.next_values, *slot)?;
+                    out.extend_from_slice(ids.get(at)?);
+                }
                 Step::Template {
                     part,
                     templates,
                     slot,
                 } => {
                     let at = next(&mut self.next_values, *slot)?;
-                    let start = begin_bytes(*part, out);
+                    let start = begin_bytes(*part, 1, out);
                     templates.append(at, out)?;
-                    end_bytes(*part, start, out)?;
+                    end_bytes(*part, 1, start, out)?;
                     // As below.
                     if out.len() > bytes_max {
                         return None;
@@ -202,39 +215,50 @@ impl<'a, 's> Joiner<'a, 's> {
                     }
                     write_bytes(*part, value, out);
                 }
-                Step::Open => {
+                Step::Open(head) => {
                     if self.nests.len() == NEST_DEPTH_MAX {
                         return None;
                     }
-                    self.nests.push(begin_bytes(Part::LengthDelimited, out));
+                    let start = begin_bytes(Part::LengthDelimited, head.get(), out);
+                    self.nests.push((number, start));
                 }
-                Step::Close => end_bytes(Part::LengthDelimited, self.nests.pop()?, out)?,
+                Step::Close => {
+                    let (opened, start) = self.nests.pop()?;
+                    let Step::Open(head) = steps.get(opened)? else {
+                        return None;
+                    };
+                    head.set(end_bytes(Part::LengthDelimited, head.get(), start, out)?);
+                }
             }
         }
         (self.nests.is_empty() && out.len() <= bytes_max).then_some(())
     }
 
     fn steps_of(&mut self, shape: &'s DecodedShape<'a>) -> Option<Vec<Step<'a, 's>>> {
-        let mut steps = Vec::with_capacity(shape.parts.len() * 2);
-        let mut literal = Vec::new();
+        let mut steps = Steps {
+            done: Vec::with_capacity(shape.parts.len() * 2),
+            ..Steps::default()
+        };
         let mut start = 0;
         for placed in &shape.parts {
+            let literal = &mut steps.literal;
             literal.extend_from_slice(shape.literals.get(start..placed.literals_end)?);
             start = placed.literals_end;
             if let Some(value) = self.constant_of(placed) {
-                write_bytes(placed.part, value, &mut literal);
+                write_bytes(placed.part, value, literal);
                 continue;
             }
-            let step = self.step_of(placed)?;
-            if let Step::Fixed { values, .. } = &step {
-                write_head(placed.part, values.text_bytes(), &mut literal);
+            match placed.part {
+                Part::Open => steps.open(),
+                Part::Close => steps.close()?,
+                _ => steps.push(placed.part, self.step_of(placed)?),
             }
-            push_literal(&mut literal, &mut steps);
-            steps.push(step);
         }
-        literal.extend_from_slice(shape.literals.get(start..)?);
-        push_literal(&mut literal, &mut steps);
-        Some(steps)
+        steps
+            .literal
+            .extend_from_slice(shape.literals.get(start..)?);
+        steps.flush();
+        Some(steps.done)
     }
 
     /// The value of a part that is the same in all records.
@@ -251,8 +275,7 @@ impl<'a, 's> Joiner<'a, 's> {
         } = *placed;
         let shaped = self.shaped;
         Some(match part.column_kind() {
-            None if part == Part::Open => Step::Open,
-            None => Step::Close,
+            None => return None,
             Some(ColumnKind::Ints) => Step::Int {
                 part,
                 values: shaped.ints.get(column)?.decoded()?,
@@ -269,6 +292,7 @@ impl<'a, 's> Joiner<'a, 's> {
                 } else {
                     match strings.text_source() {
                         TextSource::Fixed(values) => Step::Fixed { values, slot },
+                        TextSource::Ids(ids) => Step::Id { ids, slot },
                         TextSource::Template(templates) => Step::Template {
                             part,
                             templates,
@@ -311,16 +335,69 @@ impl<'a, 's> Joiner<'a, 's> {
     }
 }
 
-/// Adds the literal bytes so far as a step.
-fn push_literal(literal: &mut Vec<u8>, steps: &mut Vec<Step<'_, '_>>) {
-    if literal.is_empty() {
-        return;
+/// The steps of a shape so far.
+#[derive(Default)]
+struct Steps<'a, 's> {
+    done: Vec<Step<'a, 's>>,
+    /// The bytes after the last step that are the same in all records.
+    literal: Vec<u8>,
+    /// Where in these bytes nests begin of which the end is not known yet.
+    opened: Vec<usize>,
+}
+
+impl<'a, 's> Steps<'a, 's> {
+    fn open(&mut self) {
+        self.opened.push(self.literal.len());
     }
-    steps.push(match Padded::new(literal) {
-        Some(short) => Step::Short(short),
-        None => Step::Literal(literal.as_slice().into()),
-    });
-    literal.clear();
+
+    /// Ends a nest. One that is the same in all records becomes a part of the literal around it.
+    fn close(&mut self) -> Option<()> {
+        let Some(start) = self.opened.pop() else {
+            self.flush();
+            self.done.push(Step::Close);
+            return Some(());
+        };
+        let mut head = Vec::new();
+        head.varint(self.literal.len().checked_sub(start)? as u64);
+        self.literal.splice(start..start, head);
+        Some(())
+    }
+
+    /// Adds the step of a value of this part.
+    fn push(&mut self, part: Part, step: Step<'a, 's>) {
+        match &step {
+            Step::Fixed { values, .. } => {
+                write_head(part, values.text_bytes(), &mut self.literal);
+            }
+            Step::Id { ids, .. } => write_head(part, ids.id_bytes(), &mut self.literal),
+            _ => {}
+        }
+        self.flush();
+        self.done.push(step);
+    }
+
+    /// Adds the literal bytes and the beginnings of nests so far.
+    fn flush(&mut self) {
+        let mut start = 0;
+        for end in std::mem::take(&mut self.opened) {
+            self.push_literal(start, end);
+            self.done.push(Step::Open(Cell::new(1)));
+            start = end;
+        }
+        self.push_literal(start, self.literal.len());
+        self.literal.clear();
+    }
+
+    fn push_literal(&mut self, start: usize, end: usize) {
+        let literal = self.literal.get(start..end).unwrap_or_default();
+        if literal.is_empty() {
+            return;
+        }
+        self.done.push(match Padded::new(literal) {
+            Some(short) => Step::Short(short),
+            None => Step::Literal(literal.into()),
+        });
+    }
 }
 
 /// Returns the index of a slot's next value and moves on.
@@ -365,21 +442,40 @@ fn write_head(part: Part, length: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a head of one byte for bytes whose number is not known yet, and returns where they begin.
+/// Appends a head of `expected` bytes for bytes whose number is not known yet, and returns where they begin.
 #[inline]
-fn begin_bytes(part: Part, out: &mut Vec<u8>) -> usize {
+fn begin_bytes(part: Part, expected: usize, out: &mut Vec<u8>) -> usize {
     if matches!(part, Part::Str | Part::LengthDelimited) {
-        out.push(0);
+        let end = out.len() + expected;
+        out.extend_from_slice(&[0; HEAD_BYTES_MAX]);
+        out.truncate(end);
     }
     out.len()
 }
 
-/// Writes the head of the bytes from `start`.
+/// Writes the head of the bytes from `start`, for which there are `expected` bytes, and returns its length.
 #[inline]
-fn end_bytes(part: Part, start: usize, out: &mut Vec<u8>) -> Option<()> {
+fn end_bytes(part: Part, expected: usize, start: usize, out: &mut Vec<u8>) -> Option<usize> {
     let length = out.len().checked_sub(start)?;
     if !matches!(part, Part::Str | Part::LengthDelimited) {
-        return Some(());
+        return Some(expected);
+    }
+    // Most lengths have two bytes at most, and most of one place have the same number of them.
+    if part == Part::LengthDelimited {
+        let [low, high, ..] = length.to_le_bytes();
+        let head_start = start.checked_sub(expected)?;
+        match (expected, length) {
+            (1, 0..0x80) => {
+                *out.get_mut(head_start)? = low;
+                return Some(1);
+            }
+            (2, 0x80..0x4000) => {
+                let head = out.get_mut(head_start..start)?.first_chunk_mut::<2>()?;
+                *head = [low | 0x80, high << 1 | low >> 7];
+                return Some(2);
+            }
+            _ => {}
+        }
     }
     let mut head = [0; HEAD_BYTES_MAX];
     let mut rest = head.as_mut_slice();
@@ -391,10 +487,6 @@ fn end_bytes(part: Part, start: usize, out: &mut Vec<u8>) -> Option<()> {
     }
     let left = rest.len();
     let head = head.get(..HEAD_BYTES_MAX - left)?;
-    let (first, more) = head.split_first()?;
-    *out.get_mut(start.checked_sub(1)?)? = *first;
-    if !more.is_empty() {
-        out.splice(start..start, more.iter().copied());
-    }
-    Some(())
+    out.splice(start.checked_sub(expected)?..start, head.iter().copied());
+    Some(head.len())
 }

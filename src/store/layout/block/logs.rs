@@ -435,6 +435,8 @@ impl<'a, 's> Decoder<'a, 's> {
                     match source {
                         TextSource::Fixed(values) => values.append(at, &mut self.texts)?,
                         TextSource::Template(templates) => templates.append(at, &mut self.texts)?,
+                        // Logs have no ids of spans.
+                        TextSource::Ids(_) => return None,
                         TextSource::Other => column.append(at, &mut self.texts)?,
                     }
                     self.end_text(start)?

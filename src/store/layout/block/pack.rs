@@ -1,9 +1,9 @@
-//! Integers packed close to their entropy, for [`Codec::Packed`](super::Codec::Packed).
+//! Integers packed close to their entropy, for [`Codec::Packed`](super::Codec::Packed) and those after it.
 //!
 //! A column is transformed until its values are small: differences between neighbours or from the
 //! timestamps of the records, less the smallest value, divided by what all have in common. Each of
 //! these *residuals* is then split in two. Its *bucket*, which is its magnitude and the bits after the
-//! highest one, is a byte, and zstd's Huffman coder learns how often each occurs. The bits below are
+//! highest one, is a byte, and a coder of the section learns how often each occurs. The bits below are
 //! random in practice, and are stored as they are.
 //!
 //! ```text
@@ -43,13 +43,15 @@ use super::{
 use std::ops::Range;
 
 /// Columns with fewer values are varints: a table of frequencies would not pay.
-const FEW: usize = 64;
+pub(super) const FEW: usize = 64;
 /// The number of residuals that can be read without those before them.
 pub(super) const RUN: usize = 1024;
 /// The number of values from which the transform of a column is chosen.
 const SAMPLE: usize = 1024;
 /// The number of bits after the highest one that a bucket may have.
 const MANTISSA_MAX: u32 = 7;
+/// About the number of bits that a bucket takes in a table of frequencies.
+const TABLE_BITS: f64 = 8.0;
 
 mod form {
     pub(super) const CONSTANT: u8 = 0;
@@ -82,6 +84,64 @@ fn start_of(bucket: u8, mantissa: u32) -> (u64, u32) {
     (head << low, low)
 }
 
+/// For each bucket of mantissa `finest`, the bucket of a smaller mantissa that its residuals are in, and the number of
+/// bits below that one.
+fn coarser_buckets(finest: u32, mantissa: u32) -> [(u8, u32); 256] {
+    std::array::from_fn(|bucket| {
+        let (start, _) = start_of(bucket.to_le_bytes()[0], finest);
+        let (coarse, low) = bucket_of(start, mantissa);
+        (coarse.to_le_bytes()[0], low)
+    })
+}
+
+/// The mantissa, at most `finest`, that makes residuals in these buckets of mantissa `finest` shortest. Most numbers
+/// are spread evenly within a magnitude, and then more buckets only have a longer table of frequencies.
+fn best_mantissa(buckets: &[u8], finest: u32) -> u32 {
+    let mut counts = [0u32; 256];
+    for bucket in buckets {
+        if let Some(count) = counts.get_mut(usize::from(*bucket)) {
+            *count += 1;
+        }
+    }
+    // The information in the buckets of a count, when one of `n` takes the logarithm of `n`.
+    let information = |count: f64| count * count.max(1.0).log2();
+    let all: u32 = counts.iter().sum();
+    // Of numbers that are near to each other, zstd shortens what is in buckets and not what is below.
+    let pairs = buckets.iter().zip(buckets.iter().skip(1));
+    let repeated = pairs.filter(|(before, bucket)| before == bucket).count() as u64;
+    let squares: u64 = counts.iter().map(|it| u64::from(*it).pow(2)).sum();
+    let by_chance = squares / u64::from(all.max(1));
+    if repeated > 2 * by_chance + u64::from(all) / 16 {
+        return finest;
+    }
+    let starts = (0u8..=u8::MAX).map(|bucket| start_of(bucket, finest).0);
+    let used: Vec<(u64, u32)> = starts.zip(counts).filter(|(_, count)| *count > 0).collect();
+    let bits = |mantissa: u32| {
+        let mut bits = information(f64::from(all));
+        // The number of residuals in the last bucket, of which there may be several finer ones.
+        let mut last = (0, 0);
+        for (start, count) in &used {
+            let (bucket, low) = bucket_of(*start, mantissa);
+            bits += f64::from(*count) * f64::from(low);
+            if bucket != last.0 {
+                bits -= information(f64::from(last.1)) - TABLE_BITS;
+                last = (bucket, 0);
+            }
+            last.1 += count;
+        }
+        bits - information(f64::from(last.1)) + TABLE_BITS
+    };
+    let mut best = (bits(finest), finest);
+    for mantissa in (0..finest).rev() {
+        let bits = bits(mantissa);
+        if bits > best.0 {
+            break;
+        }
+        best = (bits, mantissa);
+    }
+    best.1
+}
+
 /// The number of bits up to the highest one.
 fn bit_length(value: u64) -> u64 {
     u64::from(u64::BITS - value.leading_zeros())
@@ -96,11 +156,11 @@ pub(super) fn write(
     sections: &mut Sections,
 ) {
     let (transform, first, mut residuals) = transformed(values, timestamps);
-    let base = lowest(&residuals);
+    let lowest = lowest(&residuals);
     let mut all = 0;
     let mut highest = 0;
     for residual in &mut residuals {
-        *residual = residual.wrapping_sub(base);
+        *residual = residual.wrapping_sub(lowest);
         all |= *residual;
         highest = highest.max(*residual);
     }
@@ -110,20 +170,32 @@ pub(super) fn write(
         1..256 => form::BYTES,
         _ => form::BUCKETS,
     };
+    let divisor = match form {
+        form::VARINTS | form::BUCKETS => divisor(&residuals, all),
+        _ => 1,
+    };
+    // The magnitudes of numbers are often about as frequent as each other. Those of differences from the lowest one
+    // are not, unless many are next to it.
+    let is_next = |residual: &&u64| **residual < lowest / 8;
+    let is_spread = sections.codes()
+        && form == form::BUCKETS
+        && lowest <= highest / 8
+        && residuals.iter().filter(is_next).count() <= residuals.len() / 8;
+    let base = if is_spread { lowest % divisor } else { lowest };
+    let offset = (lowest - base) / divisor;
+    if divisor > 1 || offset > 0 {
+        highest = highest / divisor + offset;
+        for residual in &mut residuals {
+            *residual = *residual / divisor + offset;
+        }
+    }
     small.push(form | transform << 3);
     if matches!(transform, transform::ASCENDING | transform::DIFFERENCES) {
         small.varint(zigzag(first));
     }
     small.varint(zigzag(base));
     if matches!(form, form::VARINTS | form::BUCKETS) {
-        let divisor = divisor(&residuals, all);
         small.varint(divisor);
-        if divisor > 1 {
-            highest /= divisor;
-            for residual in &mut residuals {
-                *residual /= divisor;
-            }
-        }
     }
     match form {
         form::VARINTS => residuals
@@ -131,26 +203,37 @@ pub(super) fn write(
             .for_each(|residual| small.varint(*residual)),
         form::BYTES => {
             let bytes = residuals.iter().map(|residual| residual.to_le_bytes()[0]);
-            sections.push(bytes.collect());
+            sections.push_symbols(bytes.collect());
         }
         form::BUCKETS => {
             let exponent = bit_length(highest).saturating_sub(1);
             let fits = |mantissa: &u32| {
                 (exponent.saturating_sub(u64::from(*mantissa)) + 2) << mantissa <= 256
             };
-            let mantissa = (0..=MANTISSA_MAX).rev().find(fits).unwrap_or(0);
+            let finest = (0..=MANTISSA_MAX).rev().find(fits).unwrap_or(0);
+            let bucket = |residual: &u64| bucket_of(*residual, finest).0.to_le_bytes()[0];
+            let mut buckets: Vec<u8> = residuals.iter().map(bucket).collect();
+            // zstd takes more for a few buckets than for many.
+            let mantissa = if sections.codes() {
+                best_mantissa(&buckets, finest)
+            } else {
+                finest
+            };
             small.push(mantissa.to_le_bytes()[0]);
-            let mut buckets = Vec::with_capacity(residuals.len());
+            let coarser = coarser_buckets(finest, mantissa);
             let mut bits = BitWriter::new(residuals.len());
-            for run in residuals.chunks(RUN) {
+            for (run, buckets) in residuals.chunks(RUN).zip(buckets.chunks_mut(RUN)) {
                 bits.start_run();
-                for residual in run {
-                    let (bucket, low) = bucket_of(*residual, mantissa);
-                    buckets.push(bucket.to_le_bytes()[0]);
+                for (residual, bucket) in run.iter().zip(buckets) {
+                    let (coarse, low) = coarser
+                        .get(usize::from(*bucket))
+                        .copied()
+                        .unwrap_or_default();
+                    *bucket = coarse;
                     bits.push(*residual, low);
                 }
             }
-            sections.push(buckets);
+            sections.push_symbols(buckets);
             sections.push_plain(bits.finish());
         }
         _ => {}
@@ -415,7 +498,7 @@ impl<'a> PackedInts<'a> {
                 (last.wrapping_sub(sum(&residuals)), residuals)
             }
             _ if start > 0 && self.form == form::BYTES => {
-                let bytes = self.bytes()?.get(..start)?.iter();
+                let bytes = self.coded_bytes()?.get(..start)?.iter();
                 let steps = bytes.map(|byte| step(self.base.wrapping_add(u64::from(*byte))));
                 let before = steps.fold(self.first, u64::wrapping_add);
                 (before, self.undone(start..end - 1)?)
@@ -439,13 +522,14 @@ impl<'a> PackedInts<'a> {
         if self.form != form::BYTES || self.transform != transform::NONE {
             return None;
         }
-        Some((self.base, self.bytes()?))
+        Some((self.base, self.coded_bytes()?))
     }
 
-    /// The residuals of form 2.
-    fn bytes(&self) -> Option<&'a [u8]> {
-        let bytes = self.coded?.get()?;
-        (bytes.len() == self.residuals()).then_some(bytes)
+    /// The byte of each residual, which is all of it in form 2. A section of another length is not even inflated.
+    fn coded_bytes(&self) -> Option<&'a [u8]> {
+        let coded = self.coded?;
+        (coded.length()? == self.residuals()).then_some(())?;
+        coded.get()
     }
 
     /// The residuals in `range`, which begins at a run, with base and divisor undone.
@@ -457,7 +541,7 @@ impl<'a> PackedInts<'a> {
                 few.map(|residual| self.undivided(*residual)).collect()
             }
             form::BYTES => {
-                let bytes = self.bytes()?.get(range)?.iter();
+                let bytes = self.coded_bytes()?.get(range)?.iter();
                 bytes
                     .map(|byte| self.base.wrapping_add(u64::from(*byte)))
                     .collect()
@@ -475,8 +559,7 @@ impl<'a> PackedInts<'a> {
         if range.is_empty() {
             return Some(Vec::new());
         }
-        let buckets = self.coded?.get()?;
-        (buckets.len() == self.residuals()).then_some(())?;
+        let buckets = self.coded_bytes()?;
         let plain = self.plain?.get()?;
         let runs = buckets.len().div_ceil(RUN).saturating_sub(1);
         let (offsets, bits) = plain.split_at_checked(runs * 4)?;
@@ -525,8 +608,9 @@ mod tests {
     use proptest::prelude::*;
 
     /// Packs `values` into a body with the parameters in its first section.
-    fn pack(values: &[u64], timestamps: Option<&[u64]>) -> Vec<u8> {
+    fn pack(values: &[u64], timestamps: Option<&[u64]>, codes: bool) -> Vec<u8> {
         let mut sections = Sections::new();
+        sections.clear(codes);
         let first = sections.reserve();
         let mut small = Vec::new();
         write(values, timestamps, &mut small, &mut sections);
@@ -597,10 +681,11 @@ mod tests {
         fn values_come_back(
             (values, timestamps) in columns(),
             with_timestamps: bool,
+            codes: bool,
             start: prop::sample::Index,
             end: prop::sample::Index,
         ) {
-            let body = pack(&values, with_timestamps.then_some(&timestamps));
+            let body = pack(&values, with_timestamps.then_some(&timestamps), codes);
             let whole = unpack(&body, values.len(), &timestamps, 0..values.len(), None);
             prop_assert_eq!(whole, Some((0, values.clone())));
             // A part has at least what is asked for.
@@ -620,8 +705,9 @@ mod tests {
             at: prop::sample::Index,
             byte: u8,
             count in 0usize..5000,
+            codes: bool,
         ) {
-            let mut body = pack(&values, Some(&timestamps));
+            let mut body = pack(&values, Some(&timestamps), codes);
             let at = at.index(body.len());
             body[at] = byte;
             for count in [count, values.len()] {
@@ -646,7 +732,11 @@ mod tests {
 
     #[test]
     fn columns_take_what_their_values_say() {
-        let bytes_of = |values: &[u64], timestamps| pack(values, timestamps).len();
+        let bytes_of = |values: &[u64], timestamps| {
+            let [plain, coded] = [false, true].map(|codes| pack(values, timestamps, codes).len());
+            assert!(coded <= plain + 32, "{coded}, {plain}");
+            plain
+        };
         let mut random = 7u64;
         let mut below = |bound: u64| {
             random = random

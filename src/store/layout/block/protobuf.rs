@@ -6,6 +6,7 @@
 
 use super::{
     bytes::Reader,
+    lineage::SpanColumns,
     places::{Entry, Place, Places, ShapeWalk, child_path},
     shapes::{Leaf, Part, ShapeEncoder},
 };
@@ -22,6 +23,33 @@ pub(super) fn split<'a>(payload: &'a [u8], shapes: &mut ShapeEncoder<'a>) -> Opt
     shapes.split_record(payload, read_leaf, |shapes, with_paths| {
         let mut splitter = Splitter { shapes, with_paths };
         splitter.message(payload, Message::ResourceSpans, 0, 0)
+    })
+}
+
+/// The columns of `shapes` with the ids and the start of spans.
+pub(super) fn span_columns(shapes: &ShapeEncoder<'_>) -> Option<SpanColumns> {
+    let ids = |field: u64| shapes.column_of(path_of_span(field << 3 | 2), Part::LengthDelimited);
+    Some(SpanColumns {
+        trace: ids(1)?,
+        span: ids(2)?,
+        parent: ids(PARENT),
+        start: shapes.column_of(path_of_span(7 << 3 | 1), Part::Fixed64)?,
+    })
+}
+
+/// The number of the field with the id of the parent.
+const PARENT: u64 = 4;
+
+/// The path of the ids of the parents of spans.
+pub(super) fn path_of_parents() -> u64 {
+    path_of_span(PARENT << 3 | 2)
+}
+
+/// The path of the field of a span with this tag.
+fn path_of_span(tag: u64) -> u64 {
+    let path = [2 << 3 | 2, 2 << 3 | 2, tag].into_iter();
+    path.fold(0, |path, tag: u64| {
+        xxh3_64_with_seed(&tag.to_le_bytes(), path)
     })
 }
 

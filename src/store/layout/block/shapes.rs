@@ -9,16 +9,17 @@ use super::{
     Codec,
     bytes::{Reader, Writer},
     columns::{Decoded, IntColumn, Ints, Section, Strings, read_ints},
+    lineage::{self, Lineage, SPAN_ID_BYTES, SpanColumns, SpanId, SpanValues, TRACE_ID_BYTES},
     pack,
     sections::{PackedSections, Sections},
     strings::{AnalysedStrings, BytesColumn, ordered},
 };
 use hashbrown::{HashMap, HashTable};
-use std::ops::Range;
+use std::{ops::Range, rc::Rc};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Maximum number of shapes: more diverse records gain nothing from shapes.
-const SHAPES_MAX: usize = 512;
+pub(super) const SHAPES_MAX: usize = 512;
 /// Maximum number of columns of integers, and of strings: for the same reason.
 const COLUMNS_MAX: usize = 1 << 14;
 /// The number of shapes that a record is compared with before it is split.
@@ -203,6 +204,8 @@ pub(super) struct ShapeEncoder<'a> {
     ints: Vec<IntColumn>,
     bytes: Vec<BytesColumn<'a>>,
     records_expected: usize,
+    /// The path of the strings that are not looked at unless there is no other way to shorten them.
+    unexamined: Option<u64>,
 }
 
 impl<'a> ShapeEncoder<'a> {
@@ -213,6 +216,12 @@ impl<'a> ShapeEncoder<'a> {
             shape_of_record: IntColumn::with_capacity(records_expected),
             ..ShapeEncoder::default()
         }
+    }
+
+    /// The same, for records with ids of parents at `path`.
+    pub(super) fn with_parents_at(mut self, path: u64) -> ShapeEncoder<'a> {
+        self.unexamined = Some(path);
+        self
     }
 
     #[inline]
@@ -369,6 +378,9 @@ impl<'a> ShapeEncoder<'a> {
                 };
                 match part.column_kind()? {
                     ColumnKind::Ints => self.ints.push(IntColumn::with_capacity(capacity)),
+                    ColumnKind::Bytes if self.unexamined == Some(*path) => {
+                        self.bytes.push(BytesColumn::unexamined(capacity));
+                    }
                     ColumnKind::Bytes => self.bytes.push(BytesColumn::with_capacity(capacity)),
                 }
             }
@@ -397,9 +409,52 @@ impl<'a> ShapeEncoder<'a> {
         Some(index)
     }
 
-    /// Ends collecting, and chooses the encodings of columns.
-    pub(super) fn finish(self) -> ShapedRecords<'a> {
+    /// The column of the leaves at `path`.
+    pub(super) fn column_of(&self, path: u64, part: Part) -> Option<usize> {
+        let column = self.columns.get(&(path, part))?;
+        usize::try_from(*column).ok()
+    }
+
+    /// Whether every record has an id of its trace, one of its own and a start, and all ids have their usual
+    /// length.
+    fn have_lineage(&self, columns: &SpanColumns) -> bool {
+        let is_complete = |shape: &Shape| {
+            let count = |kind, wanted: usize| {
+                let leaves = shape.leaves();
+                let found = |(part, column): &(Part, usize)| {
+                    part.column_kind() == Some(kind) && *column == wanted
+                };
+                leaves.filter(found).count()
+            };
+            let parents = columns.parent.map(|it| count(ColumnKind::Bytes, it));
+            count(ColumnKind::Bytes, columns.trace) == 1
+                && count(ColumnKind::Bytes, columns.span) == 1
+                && count(ColumnKind::Ints, columns.start) == 1
+                && parents.is_none_or(|parents| parents <= 1)
+        };
+        let are_long = |column: usize, length| {
+            let values = self.bytes.get(column).map(BytesColumn::values);
+            (values.unwrap_or_default().iter()).all(|id| id.len() == length)
+        };
+        let mut ids = [Some(columns.span), columns.parent].into_iter().flatten();
+        self.shapes.iter().all(is_complete)
+            && are_long(columns.trace, TRACE_ID_BYTES)
+            && ids.all(|column| are_long(column, SPAN_ID_BYTES))
+    }
+
+    /// Ends collecting, and chooses the encodings of columns. Of spans, `spans` are the columns of their ids and
+    /// starts.
+    pub(super) fn finish(mut self, spans: Option<SpanColumns>) -> ShapedRecords<'a> {
+        let spans = spans.filter(|columns| self.have_lineage(columns));
+        let unexamined = self.unexamined.filter(|_| spans.is_none());
+        if let Some(column) = unexamined
+            .and_then(|path| self.column_of(path, Part::LengthDelimited))
+            .and_then(|column| self.bytes.get_mut(column))
+        {
+            *column = column.examined();
+        }
         ShapedRecords {
+            spans,
             shapes: self.shapes,
             shape_of_record: self.shape_of_record,
             ints: self.ints,
@@ -412,6 +467,7 @@ impl<'a> ShapeEncoder<'a> {
 #[derive(Debug)]
 pub(super) struct ShapedRecords<'a> {
     shapes: Vec<Shape>,
+    spans: Option<SpanColumns>,
     shape_of_record: IntColumn,
     ints: Vec<IntColumn>,
     strings: Vec<AnalysedStrings<'a>>,
@@ -493,9 +549,58 @@ impl<'a> ShapedRecords<'a> {
         })
     }
 
-    /// Writes all records after `small`, which has the columns of their keys. `timestamps` are theirs.
-    pub(super) fn write(&self, timestamps: &[u64], small: &mut Vec<u8>, sections: &mut Sections) {
-        pack::write(self.shape_of_record.values(), None, small, sections);
+    /// Whether the columns of ids and starts have a lineage.
+    pub(super) fn has_lineage(&self) -> bool {
+        self.spans.is_some()
+    }
+
+    /// Writes all records with their keys, and returns the codec.
+    pub(super) fn write(
+        &self,
+        timestamps: &[u64],
+        sequences: &[u64],
+        small: &mut Vec<u8>,
+        sections: &mut Sections,
+    ) -> Codec {
+        let shapes = self.shape_of_record.values();
+        let Some(columns) = self.spans else {
+            pack::write(timestamps, None, small, sections);
+            pack::write(sequences, None, small, sections);
+            pack::write(shapes, None, small, sections);
+            self.write_shapes(small);
+            self.write_columns(None, timestamps, small, sections);
+            return Codec::Packed;
+        };
+        pack::write(sequences, None, small, sections);
+        let groups = lineage::write_keys(shapes, self.shapes.len(), timestamps, small, sections);
+        self.write_shapes(small);
+        let strings = |column: usize| self.strings.get(column).map(AnalysedStrings::values);
+        let traces = self.strings.get(columns.trace);
+        let parents = columns.parent.and_then(strings);
+        small.varint(columns.parent.map_or(0, |column| column as u64 + 1));
+        let have_parent = self.shapes.iter().map(|shape| {
+            let mut leaves = shape.leaves();
+            leaves.any(|(part, column)| {
+                part.column_kind() == Some(ColumnKind::Bytes) && Some(column) == columns.parent
+            })
+        });
+        let spans = SpanValues {
+            shapes,
+            groups: &groups,
+            have_parent: have_parent.collect(),
+            timestamps,
+            traces: strings(columns.trace).unwrap_or_default(),
+            trace_labels: traces.and_then(AnalysedStrings::labels),
+            own_ids: strings(columns.span).unwrap_or_default(),
+            parents: parents.unwrap_or_default(),
+            starts: self.ints(columns.start).unwrap_or_default(),
+        };
+        spans.write(small, sections);
+        self.write_columns(Some(columns), timestamps, small, sections);
+        Codec::Spans
+    }
+
+    fn write_shapes(&self, small: &mut Vec<u8>) {
         small.varint(self.shapes.len() as u64);
         for shape in &self.shapes {
             small.varint(shape.literals.len() as u64);
@@ -512,13 +617,28 @@ impl<'a> ShapedRecords<'a> {
                 }
             }
         }
+    }
+
+    /// Writes the columns, without the values of those that have a lineage.
+    fn write_columns(
+        &self,
+        spans: Option<SpanColumns>,
+        timestamps: &[u64],
+        small: &mut Vec<u8>,
+        sections: &mut Sections,
+    ) {
         small.varint(self.ints.len() as u64);
         for (column, number) in self.ints.iter().zip(0..) {
             let values = column.values();
+            if spans.is_some_and(|spans| spans.start == number) {
+                small.varint(values.len() as u64);
+                small.push(order::LINEAGE);
+                continue;
+            }
             let users = self.users(ColumnKind::Ints, number);
             let order = self.order_by_shape(&users, values);
             small.varint(values.len() as u64);
-            small.push(u8::from(order.is_some()));
+            small.push(order::of(order.is_some()));
             let is_of_each = users.len() == self.shapes.len() && values.len() == timestamps.len();
             let timestamps = (is_of_each && order.is_none()).then_some(timestamps);
             pack::write(
@@ -530,11 +650,17 @@ impl<'a> ShapedRecords<'a> {
         }
         small.varint(self.strings.len() as u64);
         for (column, number) in self.strings.iter().zip(0..) {
+            if let Some(id) = spans.and_then(|spans| spans.id_of(number)) {
+                small.varint(column.len() as u64);
+                small.push(order::LINEAGE);
+                small.push(id as u8);
+                continue;
+            }
             let order = column.indexes().and_then(|indexes| {
                 self.order_by_shape(&self.users(ColumnKind::Bytes, number), indexes)
             });
             small.varint(column.len() as u64);
-            small.push(u8::from(order.is_some()));
+            small.push(order::of(order.is_some()));
             column.write(order.as_deref(), small, sections);
         }
     }
@@ -585,6 +711,18 @@ impl<'a> ShapedRecords<'a> {
     }
 }
 
+/// The order of the values of a column.
+mod order {
+    pub(super) const RECORDS: u8 = 0;
+    pub(super) const SHAPES: u8 = 1;
+    /// That of the records, and the values have a lineage.
+    pub(super) const LINEAGE: u8 = 2;
+
+    pub(super) fn of(is_by_shape: bool) -> u8 {
+        if is_by_shape { SHAPES } else { RECORDS }
+    }
+}
+
 /// The number of values that differ from the one before.
 fn changes<'v>(values: impl Iterator<Item = &'v u64>) -> usize {
     let mut last = None;
@@ -629,7 +767,7 @@ pub(super) struct PlacedPart {
 /// The shapes and columns of a body. Columns are inflated and decoded when they are first needed.
 pub(super) struct Shaped<'a> {
     pub(super) shapes: Vec<DecodedShape<'a>>,
-    pub(super) shape_of_record: Vec<u16>,
+    pub(super) shape_of_record: Rc<[u16]>,
     pub(super) ints: Vec<Ints<'a>>,
     pub(super) strings: Vec<Strings<'a>>,
     /// Where the values of parts begin in their columns, see [`PlacedPart::slot`].
@@ -641,23 +779,38 @@ pub(super) struct Shaped<'a> {
 impl<'a> Shaped<'a> {
     /// Opens the shapes and columns of a block of `count` records with these timestamps, in their order, and
     /// at most `payload_bytes` bytes of payload. Of a block in which fewer records will be wanted, their
-    /// timestamps and those before them back to a multiple of [`RUN`](pack::RUN) suffice.
+    /// timestamps and those before them back to a multiple of [`RUN`](pack::RUN) suffice. `shapes` are those of the
+    /// records, if they are known.
     pub(super) fn open(
         codec: Codec,
         sections: &'a PackedSections<'a>,
         count: usize,
         timestamps: Decoded<'a>,
+        shapes: Option<Rc<[u16]>>,
         payload_bytes: usize,
     ) -> Option<Shaped<'a>> {
-        let (mut small, shape_of_record, mut columns) = if codec == Codec::Packed {
+        let is_packed = codec.is_packed();
+        let mut groups = None;
+        let (mut small, shape_of_record, mut columns) = if is_packed {
             let mut small = Reader::new(sections.get(0)?);
             let mut columns = Section::all_from(sections, 1);
+            let mut skip =
+                || Ints::read_packed(&mut small, &mut columns, count, Decoded::default());
             // The keys.
-            Ints::read_packed(&mut small, &mut columns, count, Decoded::default())?;
-            Ints::read_packed(&mut small, &mut columns, count, Decoded::default())?;
-            let shapes = Ints::read_packed(&mut small, &mut columns, count, Decoded::default())?;
-            let shapes = shapes.decoded()?.part(0..count)?;
-            (small, narrow(shapes)?, columns)
+            skip()?;
+            let shapes: Rc<[u16]> = if codec == Codec::Spans {
+                let keys = lineage::Keys::read(&mut small, &mut columns, count)?;
+                let shapes = match shapes {
+                    Some(shapes) => shapes,
+                    None => keys.decode(0)?.0,
+                };
+                groups = Some(keys.groups);
+                shapes
+            } else {
+                skip()?;
+                narrow(skip()?.decoded()?.part(0..count)?)?
+            };
+            (small, shapes, columns)
         } else {
             let small = Reader::new(sections.get(2)?);
             let shapes = read_ints(&mut Reader::new(sections.get(3)?), count)?;
@@ -675,8 +828,29 @@ impl<'a> Shaped<'a> {
         let mut head = |small: &mut Reader<'_>| {
             let count = small.length()?;
             values_left = values_left.checked_sub(count)?;
-            let is_by_shape = codec == Codec::Packed && small.u8()? == 1;
-            Some((count, is_by_shape))
+            let order = if is_packed {
+                small.u8()?
+            } else {
+                order::RECORDS
+            };
+            Some((count, order))
+        };
+        let lineage = match groups {
+            None => None,
+            Some(groups) => {
+                let of_records = Rc::clone(&shape_of_record);
+                let parent = small.length()?;
+                let have_parent = have_parent(&shapes, parent);
+                let lineage = Lineage::read(
+                    &mut small,
+                    &mut columns,
+                    of_records,
+                    groups,
+                    have_parent,
+                    timestamps,
+                )?;
+                Some(Rc::new(lineage))
+            }
         };
         let mut opened = Shaped {
             shapes,
@@ -687,24 +861,29 @@ impl<'a> Shaped<'a> {
             records: Vec::new(),
         };
         let mut orders = Vec::new();
-        let columns_max = if codec == Codec::Packed {
+        let columns_max = if is_packed {
             COLUMNS_MAX
         } else {
             columns.size_hint().0
         };
         for _ in 0..small.length().filter(|it| *it <= columns_max)? {
-            let (count, is_by_shape) = head(&mut small)?;
-            orders.push((ColumnKind::Ints, is_by_shape));
-            opened.ints.push(if codec == Codec::Packed {
+            let (count, order) = head(&mut small)?;
+            orders.push((ColumnKind::Ints, order == order::SHAPES));
+            opened.ints.push(if order == order::LINEAGE {
+                Ints::with_lineage(Rc::clone(lineage.as_ref()?), count)
+            } else if is_packed {
                 Ints::read_packed(&mut small, &mut columns, count, timestamps)?
             } else {
                 Ints::new(columns.next()?, count)
             });
         }
         for _ in 0..small.length().filter(|it| *it <= columns_max)? {
-            let (count, is_by_shape) = head(&mut small)?;
-            orders.push((ColumnKind::Bytes, is_by_shape));
-            opened.strings.push(if codec == Codec::Packed {
+            let (count, order) = head(&mut small)?;
+            orders.push((ColumnKind::Bytes, order == order::SHAPES));
+            opened.strings.push(if order == order::LINEAGE {
+                let id = SpanId::from_code(small.u8()?)?;
+                Strings::with_lineage(Rc::clone(lineage.as_ref()?), id, count)
+            } else if is_packed {
                 Strings::read_packed(&mut small, &mut columns, count, &mut variables_left)?
             } else {
                 Strings::read(&mut small, columns.next()?, count)?
@@ -818,8 +997,20 @@ impl<'a> Shaped<'a> {
     }
 }
 
+/// Whether each shape has a value in the column of strings number `parent` - 1.
+fn have_parent(shapes: &[DecodedShape<'_>], parent: usize) -> Vec<bool> {
+    let wanted = parent
+        .checked_sub(1)
+        .map(|column| (ColumnKind::Bytes, column));
+    let has_it = |shape: &DecodedShape<'_>| {
+        let mut leaves = shape.leaves();
+        wanted.is_some() && leaves.any(|part| part.column_id() == wanted)
+    };
+    shapes.iter().map(has_it).collect()
+}
+
 /// Indexes of shapes, which are few.
-fn narrow(shapes: impl Iterator<Item = u64>) -> Option<Vec<u16>> {
+fn narrow(shapes: impl Iterator<Item = u64>) -> Option<Rc<[u16]>> {
     shapes.map(|shape| u16::try_from(shape).ok()).collect()
 }
 

@@ -49,6 +49,7 @@ pub(super) struct BytesColumn<'a> {
     fixed: Option<Fixed>,
     /// The distinct values so far, unless they are too many.
     dictionary: Option<DictionaryBuilder<'a>>,
+    is_examined: bool,
 }
 
 #[derive(Debug, Default)]
@@ -114,7 +115,27 @@ impl<'a> BytesColumn<'a> {
                 indexes: Vec::with_capacity(capacity),
                 ..DictionaryBuilder::default()
             }),
+            is_examined: true,
         }
+    }
+
+    /// A column of values that are not looked at.
+    pub(super) fn unexamined(capacity: usize) -> BytesColumn<'a> {
+        BytesColumn {
+            values: Vec::with_capacity(capacity),
+            fixed: None,
+            dictionary: None,
+            is_examined: false,
+        }
+    }
+
+    /// The same column with its values looked at.
+    pub(super) fn examined(&self) -> BytesColumn<'a> {
+        BytesColumn::of(self.values.iter().copied())
+    }
+
+    pub(super) fn values(&self) -> &[&'a [u8]] {
+        &self.values
     }
 
     fn of(values: impl IntoIterator<Item = &'a [u8]>) -> BytesColumn<'a> {
@@ -127,6 +148,10 @@ impl<'a> BytesColumn<'a> {
 
     #[inline]
     pub(super) fn push(&mut self, value: &'a [u8]) {
+        if !self.is_examined {
+            self.values.push(value);
+            return;
+        }
         self.fixed = if self.values.is_empty() {
             Fixed::of(value)
         } else {
@@ -156,6 +181,7 @@ impl<'a> BytesColumn<'a> {
             values,
             fixed,
             dictionary,
+            is_examined,
         } = self;
         let dictionary = dictionary.map(|it| Dictionary {
             entries: it.entries,
@@ -175,7 +201,7 @@ impl<'a> BytesColumn<'a> {
             .map(|dictionary| &dictionary.entries)
             .filter(|entries| !is_hex && entries.len() <= DISTINCT_MAX)
             .cloned();
-        let templates = with_templates && fixed.is_none();
+        let templates = with_templates && is_examined && fixed.is_none();
         let form = choose(&values, dictionary, fixed, templates);
         AnalysedStrings {
             values,
@@ -489,6 +515,14 @@ impl<'a> AnalysedStrings<'a> {
     /// Whether all values are lowercase hex digits of one length, and not all the same.
     pub(super) fn is_hex(&self) -> bool {
         self.is_hex
+    }
+
+    /// A number for each value, the same for the same ones.
+    pub(super) fn labels(&self) -> Option<&[u64]> {
+        match &self.form {
+            Form::Dictionary(dictionary) => Some(&dictionary.indexes),
+            _ => None,
+        }
     }
 
     /// What is stored for each value, when it is the index of one of few.

@@ -382,6 +382,199 @@ proptest! {
     }
 }
 
+/// Spans of traces that overlap, as numbers of a draw: most follow each other as those of a gateway do, and some have
+/// ids and times of any other kind.
+fn traces(seed: u64, count: usize, oddities: u64) -> Vec<Span> {
+    let mut draw = Draw(seed);
+    let mut below = |bound: u64| draw.below(usize::try_from(bound).unwrap()) as u64;
+    let mut time = 1_778_000_000_000_000_000;
+    let mut open: Vec<(u64, Vec<u64>, u64)> = Vec::new();
+    let mut next_id = 0;
+    let mut new_id = || {
+        next_id += 1;
+        next_id
+    };
+    let bytes = |id: u64| xxhash_rust::xxh3::xxh3_128(&id.to_le_bytes()).to_be_bytes();
+    let mut spans = Vec::new();
+    for _ in 0..count {
+        time += below(2_000_000);
+        if open.is_empty() || below(3) == 0 {
+            open.push((new_id(), vec![new_id()], time));
+        }
+        let at = usize::try_from(below(open.len() as u64)).unwrap();
+        let is_odd = below(100) < oddities;
+        let ends = !is_odd && below(3) == 0;
+        let (trace, ids, since) = &mut open[at];
+        let parent = ids[usize::try_from(below(ids.len() as u64)).unwrap()];
+        let own = if ends { ids[0] } else { new_id() };
+        if below(4) == 0 {
+            ids.push(own);
+        }
+        let mut span = Span {
+            trace_id: bytes(*trace).to_vec(),
+            span_id: bytes(own)[..8].to_vec(),
+            parent_span_id: bytes(parent)[..8].to_vec(),
+            name: ["authorize", "call", "forward"][usize::try_from(below(3)).unwrap()].to_owned(),
+            start_time_unix_nano: time - below(time - *since + 1),
+            end_time_unix_nano: time,
+            ..Span::default()
+        };
+        if ends {
+            span.parent_span_id.clear();
+            open.swap_remove(at);
+        }
+        if is_odd {
+            match below(5) {
+                0 => span.start_time_unix_nano = below(u64::MAX) + 1,
+                1 => span.trace_id = vec![7; 16],
+                2 => span.span_id = vec![7; 8],
+                3 => span.parent_span_id.clear(),
+                _ => span.parent_span_id.clone_from(&span.span_id),
+            }
+        }
+        spans.push(span);
+    }
+    spans
+}
+
+/// The records of spans, each at its end.
+fn payloads_of(spans: Vec<Span>) -> (Vec<i64>, Vec<Vec<u8>>) {
+    let payload = |span: Span| {
+        let end = span.end_time_unix_nano.cast_signed();
+        let mut payload = Vec::new();
+        let record = Record::Span(Box::new(SpanRecord::new(span)));
+        record.encode_payload(&mut payload).unwrap();
+        (end, payload)
+    };
+    spans.into_iter().map(payload).unzip()
+}
+
+fn records_at<'a>(times: &[i64], payloads: &'a [Vec<u8>]) -> Vec<BlockRecord<'a>> {
+    let records = times.iter().zip(BlockRecord::numbered(payloads));
+    records
+        .map(|(timestamp, record)| BlockRecord {
+            timestamp: *timestamp,
+            ..record
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// What of a span follows from others comes back, whatever is read of a block.
+    #[test]
+    fn spans_of_traces_come_back(
+        seed: u64,
+        count in prop_oneof![1usize..70, 300usize..1500],
+        oddities in 0u64..40,
+        start: prop::sample::Index,
+        end: prop::sample::Index,
+    ) {
+        let (times, payloads) = payloads_of(traces(seed, count, oddities));
+        let records = records_at(&times, &payloads);
+        let EncodedBlock { header, body, summary } =
+            BlockEncoder::new().encode(Signal::Traces, &records);
+        prop_assert_eq!(header.codec, Codec::Spans);
+        let whole = DecodedBlock::decode(&header, &body).unwrap();
+        prop_assert!(whole.records().map(|it| it.payload).eq(records.iter().map(|it| it.payload)));
+        prop_assert_eq!(summarize(Signal::Traces, &header, &whole), summary);
+        prop_assert_eq!(header.timestamps(&body).unwrap(), times);
+        let start = start.index(count + 1);
+        let end = start + end.index(count + 1 - start);
+        let window = DecodedBlock::decode_window(&header, &body, |_| start..end).unwrap();
+        let part = DecodedBlock::decode_part(&header, &body, start..end, Decoding::of(Signal::Traces), window);
+        let part = part.unwrap();
+        let wanted = records.iter().skip(start).take(end - start);
+        let key = |it: &BlockRecord<'_>| (it.timestamp, it.sequence, it.payload.to_vec());
+        prop_assert!(part.records().map(|it| key(&it)).eq(wanted.map(key)));
+        let window = DecodedBlock::decode_window(&header, &body, |_| start..end).unwrap();
+        prop_assert!(window.records().map(|it| key(&it)).eq(part.records().map(|it| key(&it))));
+    }
+
+    /// One id of another length, or a span without a start, and all are stored as they are.
+    #[test]
+    fn spans_without_a_lineage_come_back(seed: u64, count in 2usize..200, oddity in 0u8..5) {
+        let mut spans = traces(seed, count, 10);
+        let odd = &mut spans[usize::try_from(seed % count as u64).unwrap()];
+        match oddity {
+            0 => odd.trace_id.truncate(15),
+            1 => odd.span_id.push(0),
+            2 => odd.parent_span_id = vec![1; 9],
+            3 => odd.start_time_unix_nano = 0,
+            _ => odd.span_id.clear(),
+        }
+        let (times, payloads) = payloads_of(spans);
+        let records = records_at(&times, &payloads);
+        let EncodedBlock { header, body, .. } = BlockEncoder::new().encode(Signal::Traces, &records);
+        prop_assert_eq!(header.codec, Codec::Packed);
+        let whole = DecodedBlock::decode(&header, &body).unwrap();
+        prop_assert!(whole.records().map(|it| it.payload).eq(records.iter().map(|it| it.payload)));
+    }
+
+    /// As for logs above.
+    #[test]
+    fn no_body_of_spans_makes_decoding_panic(
+        seed: u64,
+        count in 1usize..400,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let (times, payloads) = payloads_of(traces(seed, count, 10));
+        let records = records_at(&times, &payloads);
+        let EncodedBlock { mut header, body, .. } =
+            BlockEncoder::new().encode(Signal::Traces, &records);
+        let mut sections = PackedSections::open(&body).unwrap().to_sections();
+        for (at, byte) in &changes {
+            sections.change(*at, *byte);
+        }
+        let body = sections.pack();
+        header.body_bytes = narrow(body.len());
+        header.checksum = header.checksum_of(&body);
+        if let Ok(block) = DecodedBlock::decode(&header, &body) {
+            prop_assert!(block.payloads.len() == header.payload_bytes as usize);
+        }
+        let _ = header.timestamps(&body);
+        let _ = header.levels(Signal::Traces, &body);
+        for filter in [
+            Filter::trace_id(&"07".repeat(16)).unwrap(),
+            Filter::failed(),
+            Filter::name(TextPattern::substring("call").unwrap()),
+        ] {
+            let wanted = all_that_match(Signal::Traces, &filter);
+            let _ = DecodedBlock::decode_matching(&header, &body, &wanted);
+        }
+    }
+
+    /// The ids and times of spans are searched where they are stored once.
+    #[test]
+    fn spans_of_traces_are_selected_as_one_by_one(seed: u64, count in 4usize..120) {
+        let spans = traces(seed, count, 20).into_iter();
+        let spans: Vec<Record> = spans
+            .map(|span| Record::Span(Box::new(SpanRecord::new(span))))
+            .collect();
+        check_selection(Signal::Traces, &encoded(&spans), seed)?;
+    }
+}
+
+/// Ids take their own bytes once, and the rest of a span takes little.
+#[test]
+fn spans_of_traces_take_little_more_than_their_ids() {
+    let spans = traces(7, 4000, 0);
+    let mut ids: Vec<&[u8]> = Vec::new();
+    for span in &spans {
+        ids.extend([&*span.trace_id, &*span.span_id, &*span.parent_span_id]);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    let id_bytes: usize = ids.iter().map(|id| id.len()).sum();
+    let (times, payloads) = payloads_of(spans);
+    let records = records_at(&times, &payloads);
+    let EncodedBlock { body, .. } = BlockEncoder::new().encode(Signal::Traces, &records);
+    // A time has 21 bits, a start some 25, a shape and a name 1.6 each, and which trace it is takes 3.
+    let rest = (body.len() - id_bytes) * 8 / 4000;
+    assert!(rest < 60, "{rest} bits beside the ids");
+}
+
 proptest! {
     #[test]
     fn the_parts_of_logs_are_those_of_their_payloads(
@@ -592,7 +785,7 @@ proptest! {
     }
 }
 
-/// The records of `fixtures/columns.*.block`, which was written when [`Codec::Columns`] was.
+/// The records of `fixtures/*.block`, each of which was written when its codec was.
 fn old_records(signal: Signal) -> Vec<Record> {
     let id =
         |number: u64| u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c834);
@@ -657,21 +850,28 @@ fn old_records(signal: Signal) -> Vec<Record> {
 }
 
 #[test]
-fn blocks_of_the_codec_before_are_read_and_searched() {
-    for (signal, bytes) in [
+fn blocks_of_earlier_codecs_are_read_and_searched() {
+    for (signal, codec, bytes) in [
         (
             Signal::Logs,
+            Codec::Columns,
             include_bytes!("fixtures/columns.logs.block").as_slice(),
         ),
         (
             Signal::Traces,
+            Codec::Columns,
             include_bytes!("fixtures/columns.spans.block"),
+        ),
+        (
+            Signal::Traces,
+            Codec::Packed,
+            include_bytes!("fixtures/packed.spans.block"),
         ),
     ] {
         let records = encoded(&old_records(signal));
         let (header, body) = bytes.split_at(HEADER_BYTES);
         let header = BlockHeader::from_bytes(header).unwrap();
-        assert_eq!(header.codec, Codec::Columns);
+        assert_eq!(header.codec, codec);
         let block = DecodedBlock::decode(&header, body).unwrap();
         let payloads = || block.records().map(|it| it.payload);
         assert!(payloads().eq(records.iter().map(|(_, payload)| payload.as_slice())));
