@@ -26,8 +26,8 @@ use super::bytes::Reader;
 
 /// The lowest state between two bytes.
 const LOWEST: u32 = 1 << 16;
-/// The greatest logarithm of the sum of the frequencies, and the least. With 12, a block is no smaller, and the tables of
-/// all sections take a tenth of the time of reading a few records.
+/// The greatest logarithm of the sum of the frequencies, and the least. With 12, a block is 0.03 % smaller, and each table
+/// takes twice the time to build.
 const LOG_MAX: u32 = 11;
 const LOG_MIN: u32 = 6;
 /// The number of bytes that are coded with four states in place of two.
