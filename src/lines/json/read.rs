@@ -4,7 +4,7 @@ use super::{
     error::{JsonError, JsonReason, JsonResult},
     scan::{is_number, number_end, plain_end},
 };
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
 /// How deep arrays and objects may be nested unless a format says otherwise.
 pub(crate) const NESTING_MAX: u32 = 128;
@@ -31,7 +31,16 @@ pub(crate) struct Reader<'a> {
     text_left: usize,
     /// How many more bytes of memory messages may take.
     memory_left: usize,
+    /// Where long arrays and objects begin that were passed over, and where they end. A list of records is passed over
+    /// to find what stands behind it, once for each object around it.
+    passed: HashMap<usize, usize>,
 }
+
+/// The length from which the end of an array or object is remembered, in bytes.
+const LONG_BYTES: usize = 4096;
+/// How deep such an array or object lies at most, from where reading has passed over it: the records of an envelope are
+/// at a depth of six.
+const LONG_DEPTH_MAX: usize = 8;
 
 /// A position between two tokens, to come back to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -106,6 +115,7 @@ impl<'a> Reader<'a> {
             items_left: u32::MAX,
             text_left: usize::MAX,
             memory_left: usize::MAX,
+            passed: HashMap::new(),
         })
     }
 
@@ -124,6 +134,7 @@ impl<'a> Reader<'a> {
             items_left: u32::MAX,
             text_left: usize::MAX,
             memory_left: usize::MAX,
+            passed: HashMap::new(),
         }
     }
 
@@ -223,6 +234,9 @@ impl<'a> Reader<'a> {
     /// Checks on what began in an earlier text, or begins here, as far as this text goes. Says
     /// whether the value is complete; the reader then stands after it.
     pub(crate) fn skim(&mut self, skim: &mut Skim) -> JsonResult<bool> {
+        // Where the outer ones of those begin that were opened in this text.
+        let mut starts = [0; LONG_DEPTH_MAX];
+        let mut opened: usize = 0;
         while let Some(byte) = self.next_byte() {
             let in_object = skim.open.last().copied();
             let ended = match (skim.next, byte, in_object) {
@@ -232,6 +246,10 @@ impl<'a> Reader<'a> {
                 | (Next::Comma, b'}', Some(true)) => {
                     self.position += 1;
                     skim.open.pop();
+                    if let Some(depth) = opened.checked_sub(1) {
+                        opened = depth;
+                        self.note_passed(starts.get(depth).copied());
+                    }
                     true
                 }
                 (Next::FirstKey | Next::Key, b'"', _) => {
@@ -255,17 +273,26 @@ impl<'a> Reader<'a> {
                 }
                 (Next::Comma, _, Some(true)) => return Err(self.unexpected("',' or '}'")),
                 (Next::Comma, ..) => return Err(self.unexpected("',' or ']'")),
-                (Next::Value | Next::FirstItem, b'[', _) => {
-                    self.position += 1;
-                    skim.open.push(false);
-                    skim.next = Next::FirstItem;
-                    false
-                }
-                (Next::Value | Next::FirstItem, b'{', _) => {
-                    self.position += 1;
-                    skim.open.push(true);
-                    skim.next = Next::FirstKey;
-                    false
+                (Next::Value | Next::FirstItem, b'[' | b'{', _) => {
+                    // Looking for each of those inside would take longer than it spares.
+                    if opened == 0
+                        && let Some(end) = self.passed.get(&self.position)
+                    {
+                        self.position = *end;
+                        true
+                    } else {
+                        if let Some(start) = starts.get_mut(opened) {
+                            *start = self.position;
+                        }
+                        opened += 1;
+                        self.position += 1;
+                        skim.open.push(byte == b'{');
+                        skim.next = match byte {
+                            b'{' => Next::FirstKey,
+                            _ => Next::FirstItem,
+                        };
+                        false
+                    }
                 }
                 (Next::Value | Next::FirstItem, ..) => {
                     self.skip_scalar()?;
@@ -280,6 +307,15 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Remembers that a long array or object begins at `start` and ends here.
+    fn note_passed(&mut self, start: Option<usize>) {
+        if let Some(start) = start
+            && self.position - start >= LONG_BYTES
+        {
+            self.passed.insert(start, self.position);
+        }
     }
 
     /// Ends the reading. Fails when anything but white space is left.
@@ -490,9 +526,16 @@ impl<'a> Reader<'a> {
     }
 
     /// The first byte behind white space, at which the position then stands.
+    #[inline]
     fn next_byte(&mut self) -> Option<u8> {
-        self.skip_whitespace();
-        self.text.as_bytes().get(self.position).copied()
+        // Programs write no white space between tokens.
+        match self.text.as_bytes().get(self.position) {
+            Some(byte) if *byte > b' ' => Some(*byte),
+            _ => {
+                self.skip_whitespace();
+                self.text.as_bytes().get(self.position).copied()
+            }
+        }
     }
 
     fn skip_whitespace(&mut self) {
@@ -666,6 +709,7 @@ impl<'a> Reader<'a> {
     fn under_key_at(&self, error: JsonError, key_start: usize) -> JsonError {
         let mut again = Reader {
             position: key_start,
+            passed: HashMap::new(),
             ..*self
         };
         match again.read_string() {
@@ -902,6 +946,40 @@ mod tests {
             let error = read(9 - text.matches('\\').count()).expect_err("it is longer");
             assert!(matches!(error.reason(), JsonReason::TooMuchText), "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_passed_over_is_passed_over_again_with_its_end() {
+        let long = format!(
+            "[[\"]\\\"\",{{\"k\":[{}1]}}],\"x\"]",
+            "1,".repeat(LONG_BYTES)
+        );
+        let text = format!("{{\"a\": {long} ,\"b\":[{long}],\"c\":{{\"d\":{long}}},\"e\":7}} true");
+        let mut reader = Reader::new(text.as_bytes()).unwrap();
+        for _ in 0..2 {
+            reader.go_to(Mark::default());
+            reader.skip_value().unwrap();
+            assert_eq!(reader.rest().trim(), "true");
+        }
+        reader.go_to(Mark::default());
+        let mut values = Vec::new();
+        let entry = |reader: &mut Reader<'_>, key: Cow<'_, str>| {
+            let start = reader.mark();
+            reader.skip_value()?;
+            values.push((key.into_owned(), reader.since(start).trim().to_owned()));
+            Ok(())
+        };
+        reader.read_object(entry).unwrap();
+        let expected = [
+            ("a", long.clone()),
+            ("b", format!("[{long}]")),
+            ("c", format!("{{\"d\":{long}}}")),
+            ("e", "7".to_owned()),
+        ];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value));
+        assert_eq!(values, expected);
+        assert!(!reader.passed.is_empty());
+        assert_eq!(reader.rest().trim(), "true");
     }
 
     #[test]
