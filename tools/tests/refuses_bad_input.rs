@@ -198,7 +198,8 @@ fn a_file_that_is_no_database_is_left_alone() {
     for bytes in [
         b"a text file".to_vec(),
         vec![0xa5; 8192],
-        whole[..whole.len() / 2].to_vec(),
+        // Of a file that has lost only free pages, all records can be read.
+        whole[..whole.len() / 4].to_vec(),
     ] {
         fs::write(&database, &bytes).unwrap();
         for args in [
