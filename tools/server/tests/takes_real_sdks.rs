@@ -186,7 +186,8 @@ fn of_go() {
     if is_missing("of_go", "go", Command::new("go").arg("version")) {
         return;
     }
-    run(&mut build);
+    // It says what it downloads.
+    succeeds(&mut build);
     let running = Running::start();
     run(Command::new(program).args([running.url(), COUNT.to_string()]));
     all_are_found(&running, "sdk-go");
@@ -229,11 +230,16 @@ fn is_missing(test: &str, program: impl AsRef<OsStr>, check: &mut Command) -> bo
 }
 
 fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
     // An SDK reports what it could not send, and goes on.
-    assert_eq!(said, "", "{command:?}");
+    assert_eq!(succeeds(command), "", "{command:?}");
+}
+
+/// Runs a command to its end. Returns what it has written to its standard error.
+fn succeeds(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {said}");
+    said
 }
 
 fn ratio_of(number: i64) -> f64 {
