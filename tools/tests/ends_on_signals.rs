@@ -192,19 +192,13 @@ fn the_second_signal_ends_a_program_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("logs.jsonl");
     fs::write(&path, "{\"time\":\"2026-05-08T14:03:00Z\",\"msg\":\"a\"}\n").unwrap();
-    let (begun, has_begun) = channel();
-    let (go_on, may_go_on) = channel::<()>();
-    let may_go_on = std::sync::Mutex::new(may_go_on);
-    // Other processes wait for a compaction, and this one waits for its test.
-    let compaction = thread::spawn(move || {
-        let options = CompactOptions::default().cancel_when(move || {
-            let _ = begun.send(());
-            let _ = may_go_on.lock().unwrap().recv();
-            false
-        });
-        store.compact(options).unwrap();
-    });
-    has_begun.recv().unwrap();
+    drop(store);
+    // The import waits for this transaction.
+    let database = redb::Builder::new()
+        .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
+        .open(home.database("gw"))
+        .unwrap();
+    let transaction = database.begin_write().unwrap();
     let mut child = import(&home, path.to_str().unwrap()).spawn().unwrap();
     let pid = Pid::from_child(&child);
     // The program handles signals before it opens the store.
@@ -215,8 +209,7 @@ fn the_second_signal_ends_a_program_at_once() {
     kill_process(pid, Signal::INT).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(ended(&mut child).0, 130);
-    drop(go_on);
-    compaction.join().unwrap();
+    transaction.abort().unwrap();
 }
 
 /// Whether a process has a handler for SIGINT and its like.
