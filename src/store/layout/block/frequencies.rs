@@ -40,16 +40,22 @@ pub(super) struct Frequencies {
     of_bytes: [u32; 256],
 }
 
+/// How often each byte occurs.
+pub(super) fn counts_of(bytes: &[u8]) -> [u32; 256] {
+    let mut counts = [0; 256];
+    for byte in bytes {
+        if let Some(count) = counts.get_mut(usize::from(*byte)) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
 impl Frequencies {
     /// The frequencies of `bytes`, which are not empty, and about the number of bytes that [`Frequencies::encode`]
     /// makes of them.
     pub(super) fn of(bytes: &[u8]) -> (Frequencies, usize) {
-        let mut counts = [0u32; 256];
-        for byte in bytes {
-            if let Some(count) = counts.get_mut(usize::from(*byte)) {
-                *count += 1;
-            }
-        }
+        let counts = counts_of(bytes);
         let distinct = counts.iter().filter(|count| **count > 0).count();
         // More precise frequencies than the bytes themselves would only make the table longer.
         let log = bytes.len().max(distinct * 4).ilog2();

@@ -29,7 +29,7 @@
 use super::{
     bytes::{Reader, Writer, unzigzag, zigzag},
     columns::{Decoded, Ints, Section},
-    pack,
+    narrow, pack,
     sections::Sections,
     shapes::SHAPES_MAX,
 };
@@ -460,11 +460,6 @@ fn label<'r>(ids: &[&[u8]]) -> Cow<'r, [u64]> {
 fn bits(numbers: &[u64]) -> u32 {
     let bits = numbers.iter().map(|it| u64::BITS - it.leading_zeros());
     bits.fold(0, u32::saturating_add)
-}
-
-/// Numbers of records and of their ids are small.
-fn narrow(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// The ids and starts of the spans of a body, found out when the first of them is read.

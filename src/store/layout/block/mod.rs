@@ -410,6 +410,26 @@ impl BlockHeader {
         Ok((timestamps, sequences, None))
     }
 
+    /// Opens the columns of all records, whose timestamps these are, and whose shapes if they are known already.
+    fn open_columns<'a>(
+        &self,
+        sections: &'a PackedSections<'a>,
+        count: usize,
+        timestamps: Decoded<'a>,
+        shapes: Option<Rc<[u16]>>,
+    ) -> Result<Shaped<'a>, BlockError> {
+        let payload_bytes = self.payload_bytes as usize;
+        Shaped::open(
+            self.codec,
+            sections,
+            count,
+            timestamps,
+            shapes,
+            payload_bytes,
+        )
+        .ok_or(BlockError::Body("shapes"))
+    }
+
     /// The keys of packed records.
     fn packed_keys<'a>(&self, sections: &'a PackedSections<'a>, count: usize) -> Option<Keys<'a>> {
         let mut small = Reader::new(sections.get(0)?);
@@ -446,17 +466,8 @@ impl BlockHeader {
             let count = self.verify(body)?;
             let sections = PackedSections::open(body).ok_or(BlockError::Body("sections"))?;
             let (timestamps, _, of_records) = self.read_keys(&sections, count)?;
-            let payload_bytes = self.payload_bytes as usize;
             let keys = Decoded::all(&timestamps);
-            let shaped = Shaped::open(
-                self.codec,
-                &sections,
-                count,
-                keys,
-                of_records,
-                payload_bytes,
-            )
-            .ok_or(BlockError::Body("shapes"))?;
+            let shaped = self.open_columns(&sections, count, keys, of_records)?;
             if let Some(levels) = Selector::new(signal, &shaped).levels() {
                 let timestamps = timestamps.iter().map(|it| it.cast_signed());
                 return Ok(timestamps.zip(levels.into_iter().map(Some)).collect());
@@ -774,15 +785,7 @@ impl DecodedBlock {
             return Ok(block);
         }
         let of_records = keys.shapes.clone();
-        let shaped = Shaped::open(
-            header.codec,
-            &sections,
-            count,
-            timestamps,
-            of_records,
-            payload_bytes,
-        )
-        .ok_or(BlockError::Body("shapes"))?;
+        let shaped = header.open_columns(&sections, count, timestamps, of_records)?;
         if range.len() < count {
             shaped
                 .want(range.clone())
@@ -903,15 +906,7 @@ impl DecodedBlock {
             }
             Codec::Columns | Codec::Packed | Codec::Spans => {
                 let keys = Decoded::all(&block.timestamps);
-                let shaped = Shaped::open(
-                    header.codec,
-                    &sections,
-                    count,
-                    keys,
-                    of_records,
-                    payload_bytes,
-                )
-                .ok_or(BlockError::Body("shapes"))?;
+                let shaped = header.open_columns(&sections, count, keys, of_records)?;
                 let selected = select(&block, Some(&shaped))?;
                 if selected.is_none() {
                     kept.reserve(count, payload_bytes);

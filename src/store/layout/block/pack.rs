@@ -38,6 +38,7 @@
 use super::{
     bytes::{Reader, Writer, unzigzag, zigzag},
     columns::Section,
+    frequencies::counts_of,
     sections::Sections,
 };
 use std::ops::Range;
@@ -97,12 +98,7 @@ fn coarser_buckets(finest: u32, mantissa: u32) -> [(u8, u32); 256] {
 /// The mantissa, at most `finest`, that makes residuals in these buckets of mantissa `finest` shortest. Most numbers
 /// are spread evenly within a magnitude, and then more buckets only have a longer table of frequencies.
 fn best_mantissa(buckets: &[u8], finest: u32) -> u32 {
-    let mut counts = [0u32; 256];
-    for bucket in buckets {
-        if let Some(count) = counts.get_mut(usize::from(*bucket)) {
-            *count += 1;
-        }
-    }
+    let counts = counts_of(buckets);
     // The information in the buckets of a count, when one of `n` takes the logarithm of `n`.
     let information = |count: f64| count * count.max(1.0).log2();
     let all: u32 = counts.iter().sum();
